@@ -1,0 +1,217 @@
+"""Shape arithmetic of windowed operations: the only place where output sizes, padding and halos are computed.
+
+Sizes are per image, without the batch: ``h w c`` of the input, ``p q k`` of the output, ``r s`` of the window.
+Output size: ``floor((I + P_lo + P_hi - D·(K-1) - 1) / S) + 1`` (Dumoulin and Visin 2016, "A guide to convolution
+arithmetic for deep learning", relationship 15).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from numbacnn.errors import ArgumentError, GeometryError
+
+Shape = tuple[int, ...]
+Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+
+
+class Halo(NamedTuple):
+    """Rows and columns of zeros that a buffer keeps around each image."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def union(self, other: "Halo") -> "Halo":
+        """The smallest halo that serves both."""
+        return Halo(*map(max, self, other))
+
+
+class ConvGeometry(NamedTuple):
+    """A convolution of h×w×c images to p×q×k by an r×s window; channels split into ``groups``."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+    k: int
+    r: int
+    s: int
+    stride_h: int = 1
+    stride_w: int = 1
+    dilation_h: int = 1
+    dilation_w: int = 1
+    pad_top: int = 0
+    pad_left: int = 0
+    groups: int = 1
+
+    @property
+    def input_halo(self) -> Halo:
+        """Zeros around x that the windows reach: no more than the last window needs."""
+        bottom = (self.p - 1) * self.stride_h + (self.r - 1) * self.dilation_h - self.pad_top - (self.h - 1)
+        right = (self.q - 1) * self.stride_w + (self.s - 1) * self.dilation_w - self.pad_left - (self.w - 1)
+        return Halo(self.pad_top, max(0, bottom), self.pad_left, max(0, right))
+
+    @property
+    def gradient_halo(self) -> Halo:
+        """Zeros around dy that the input gradient reaches: outputs that no window has, left of the first and after the last."""
+        top = ((self.r - 1) * self.dilation_h - self.pad_top) // self.stride_h
+        left = ((self.s - 1) * self.dilation_w - self.pad_left) // self.stride_w
+        bottom = (self.h - 1 + self.pad_top) // self.stride_h - (self.p - 1)
+        right = (self.w - 1 + self.pad_left) // self.stride_w - (self.q - 1)
+        return Halo(max(0, top), max(0, bottom), max(0, left), max(0, right))
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the direct forward pass for one image, a multiply-add counted as two."""
+        return 2 * self.p * self.q * self.k * self.r * self.s * (self.c // self.groups)
+
+
+class PoolGeometry(NamedTuple):
+    """Pooling of h×w×c images to p×q×c by an r×s window. ``pad_bottom`` and ``pad_right`` count for averages only."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+    r: int
+    s: int
+    stride_h: int
+    stride_w: int
+    pad_top: int = 0
+    pad_left: int = 0
+    pad_bottom: int = 0
+    pad_right: int = 0
+    count_include_pad: bool = True
+
+
+def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:
+    """``value`` for both axes, or one value each; ArgumentError below ``minimum``."""
+    values = (value, value) if isinstance(value, int) else tuple(value)
+    if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
+        raise ArgumentError(f"{what}={value!r}: give one integer, or two (height, width), of at least {minimum}")
+    return values[0], values[1]
+
+
+def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple[int, int]]:
+    """Padding in one of its three normal forms: "same"/"valid", an int, or ((top, bottom), (left, right))."""
+    remedy = 'give "valid", "same", an integer, (height, width) or ((top, bottom), (left, right)), none negative'
+    if isinstance(padding, str):
+        if padding not in ("valid", "same"):
+            raise ArgumentError(f"padding={padding!r}: {remedy}")
+        return padding
+    if isinstance(padding, int):
+        sides = [(padding, padding)] * 2
+    else:
+        sides = [(side, side) if isinstance(side, int) else tuple(side) for side in padding]
+    if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
+        raise ArgumentError(f"padding={padding!r}: {remedy}")
+    if isinstance(padding, int):
+        return padding
+    return (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1])
+
+
+def conv_geometry(
+    input_shape: Shape,
+    filters: int,
+    window: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: Padding = "valid",
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> ConvGeometry:
+    """Geometry of a convolution over (h, w, c) images. Raises GeometryError with the numbers where it is impossible."""
+    h, w, c = image_shape(input_shape)
+    if c % groups or filters % groups:
+        raise GeometryError(f"groups={groups} must divide both the {c} input channels and the {filters} filters")
+    (top, bottom), (left, right) = _sides((h, w), window, stride, padding, dilation)
+    p = _output_size(h, window[0], stride[0], dilation[0], top + bottom)
+    q = _output_size(w, window[1], stride[1], dilation[1], left + right)
+    if min(p, q) < 1:
+        raise _too_large((h, w), window, dilation, (top + bottom, left + right))
+    return ConvGeometry(h, w, c, p, q, filters, *window, *stride, *dilation, top, left, groups)
+
+
+def pool_geometry(
+    input_shape: Shape,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    padding: Padding = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> PoolGeometry:
+    """Geometry of pooling over (h, w, c) images. Raises GeometryError with the numbers where it is impossible.
+
+    With ``ceil_mode`` the output size is rounded up, and windows that would start beyond the input and its leading
+    padding are dropped, as in PyTorch.
+    """
+    h, w, c = image_shape(input_shape)
+    (top, bottom), (left, right) = _sides((h, w), window, stride, padding, (1, 1))
+    if max(top, bottom) >= window[0] or max(left, right) >= window[1]:
+        raise GeometryError(
+            f"padding {top, bottom}, {left, right} leaves windows of {_times(window)} wholly outside the input; "
+            "use padding smaller than the window"
+        )
+    p = _output_size(h, window[0], stride[0], 1, top + bottom, ceil_mode, top)
+    q = _output_size(w, window[1], stride[1], 1, left + right, ceil_mode, left)
+    if min(p, q) < 1:
+        raise _too_large((h, w), window, (1, 1), (top + bottom, left + right))
+    return PoolGeometry(h, w, c, p, q, *window, *stride, top, left, bottom, right, count_include_pad)
+
+
+def image_shape(shape: Shape) -> tuple[int, int, int]:
+    """``shape`` as (height, width, channels), or a GeometryError that says what to do."""
+    if len(shape) != 3:
+        raise GeometryError(f"input must be an image (height, width, channels), not {shape}; is a Flatten before it?")
+    return shape[0], shape[1], shape[2]
+
+
+def _sides(
+    size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: Padding, dilation: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    frozen = freeze_padding(padding)
+    if frozen == "valid":
+        return (0, 0), (0, 0)
+    if frozen == "same":
+        rows, columns = (_same(*axis) for axis in zip(size, window, stride, dilation, strict=True))
+        return rows, columns
+    if isinstance(frozen, int):
+        return (frozen, frozen), (frozen, frozen)
+    assert not isinstance(frozen, str)
+    return frozen
+
+
+def _same(size: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Padding for an output of ceil(size / stride); an odd surplus goes to the far side."""
+    output = -(-size // stride)
+    total = max(0, (output - 1) * stride + (window - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2
+
+
+def _output_size(
+    size: int, window: int, stride: int, dilation: int, padding: int, ceil_mode: bool = False, leading: int = 0
+) -> int:
+    room = size + padding - dilation * (window - 1) - 1
+    if not ceil_mode:
+        return room // stride + 1
+    output = -(-room // stride) + 1
+    starts_in_padding = (output - 1) * stride >= size + leading
+    return output - starts_in_padding
+
+
+def _too_large(
+    size: tuple[int, int], window: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]
+) -> GeometryError:
+    reach = [(extent - 1) * step + 1 for extent, step in zip(window, dilation, strict=True)]
+    padded = [extent + extra for extent, extra in zip(size, padding, strict=True)]
+    dilated = f" ({_times(reach)} with its dilation)" if max(dilation) > 1 else ""
+    return GeometryError(
+        f"window {_times(window)}{dilated} exceeds the padded input {_times(padded)}; "
+        'use padding="same" or a smaller window'
+    )
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return "×".join(map(str, sizes))

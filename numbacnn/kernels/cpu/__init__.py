@@ -1,0 +1,64 @@
+"""The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
+
+from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.elementwise import (
+    add_in_place,
+    clear,
+    copy,
+    normalize_bytes,
+    normalize_floats,
+    relu_forward,
+    relu_gradient_in_place,
+    sigmoid_forward,
+    sigmoid_gradient_in_place,
+    tanh_forward,
+    tanh_gradient_in_place,
+)
+from numbacnn.kernels.cpu.pool2d import (
+    average_pool_forward,
+    average_pool_gradient,
+    max_pool_forward,
+    max_pool_gradient,
+)
+from numbacnn.kernels.cpu.softmax import (
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    mean_squared_error,
+    softmax_forward,
+    softmax_gradient,
+)
+from numbacnn.kernels.cpu.sums import bias_gradient
+from numbacnn.kernels.cpu.update import adam_update, sgd_update
+
+LAUNCHERS = (
+    adam_update,
+    add_in_place,
+    average_pool_forward,
+    average_pool_gradient,
+    bias_gradient,
+    clear,
+    conv2d_forward,
+    conv2d_input_gradient,
+    conv2d_weight_gradient,
+    copy,
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    dense_forward,
+    dense_input_gradient,
+    dense_weight_gradient,
+    max_pool_forward,
+    max_pool_gradient,
+    mean_squared_error,
+    normalize_bytes,
+    normalize_floats,
+    relu_forward,
+    relu_gradient_in_place,
+    sgd_update,
+    sigmoid_forward,
+    sigmoid_gradient_in_place,
+    softmax_forward,
+    softmax_gradient,
+    tanh_forward,
+    tanh_gradient_in_place,
+)

@@ -1,0 +1,312 @@
+"""Direct convolution and its two gradients, each a list of register-tile products. Oracle: ``tests/reference.py``.
+
+With a halo of zeros around each image, the inputs of one output pixel are, for each window row, S·C contiguous floats
+(NHWC), so a convolution is a matrix product whose rows overlap in memory: no im2col, no bounds check.
+"""
+
+from functools import lru_cache
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu.packing import Pack, pack_panels
+from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_table, tile_products
+from numbacnn.kernels.cpu.sums import sum_groups
+
+NO_BIAS = np.empty(0, np.float32)
+PACK_ABOVE = 2 * PANEL  # columns; wider weights are packed into panels, since their rows lie too far apart for the cache
+ITEMS = 32  # work items of a weight gradient, at least: groups of images, each with a partial sum, then blocks of rows
+PARTIAL_FLOATS = 1 << 18  # of all partial sums together
+CHUNK_BYTES = 1 << 18  # of x and dy that a weight gradient reads again and again
+
+
+# -- forward ----------------------------------------------------------------------------------------------------------
+
+
+def conv2d_forward(y, x, w, b, packed, g, relu=False):
+    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], then ReLU if asked.
+
+    y: N×P×Q×K; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K or None; packed:
+    scratch of ``packed_weights_shape(g)``.
+    """
+    bias = NO_BIAS if b is None else b
+    if g.groups == 1:
+        _forward(y, x, w, bias, packed, g, relu)
+        return
+    one = _one_group(g)
+    for x_part, y_part, k in _group_slices(x, y, g):
+        _forward(y_part, x_part, w[..., k], bias[k] if b is not None else NO_BIAS, packed, one, relu)
+
+
+def _forward(y, x, w, bias, packed, g, relu):
+    plan = _forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
+    if packed.size:
+        pack_panels(packed, w, plan.pack)
+    tile_products(y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, plan.product)
+
+
+class _Plan(NamedTuple):
+    product: Product
+    c_rows: np.ndarray
+    a_rows: np.ndarray
+    pack: Pack | None = None
+
+
+@lru_cache(maxsize=1024)
+def _forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu):
+    y_image, y_row, y_pixel = _elements(y_strides)
+    x_image, x_row, x_pixel = _elements(x_strides)
+    w_row, w_column, w_channel = _elements(w_strides)
+    counts, a_steps = _window_loops(g.r, g.s, g.c, g.dilation_h * x_row, g.dilation_w * x_pixel)
+    b_steps = (w_row, w_column, w_channel)
+    pack = Pack(g.k, 1, 0, *counts, *b_steps) if packed else None
+    if packed:
+        b_steps = _packed_steps(counts)
+    rows = g.p * g.q
+    product = Product(
+        groups=images,
+        columns=g.k,
+        c_offset=0,
+        c_group=y_image,
+        a_offset=-g.pad_top * x_row - g.pad_left * x_pixel,
+        a_group=x_image,
+        b_group=0,
+        b_panel=PANEL * (g.r * g.s * g.c if packed else 1),
+        total_0=counts[0] * images,  # so that every image sums over the whole window
+        **_loops(counts, a_steps, b_steps),
+        row_block=row_block(rows, images * -(-g.k // PANEL)),
+        relu=int(relu),
+    )
+    c_rows = row_table((g.p, y_row), (g.q, y_pixel))
+    a_rows = row_table((g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
+    return _Plan(product, c_rows, a_rows, pack)
+
+
+def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
+    """Scratch of the forward pass: panels × 1 × terms × PANEL, empty where w serves as it lies."""
+    columns = g.k // g.groups
+    if columns <= PACK_ABOVE:
+        return (0, 1, 1, PANEL)
+    return (-(-columns // PANEL), 1, g.r * g.s * (g.c // g.groups), PANEL)
+
+
+# -- weight gradient --------------------------------------------------------------------------------------------------
+
+
+def conv2d_weight_gradient(dw, x, dy, partial, g):
+    """dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k].
+
+    dw: R×S×C/groups×K; x and dy as in the forward pass; partial: scratch of ``partial_weights_shape(g, N)``.
+    """
+    if g.groups == 1:
+        _weight_gradient(dw, x, dy, partial, g)
+        return
+    one = _one_group(g)
+    for x_part, dy_part, k in _group_slices(x, dy, g):
+        _weight_gradient(dw[..., k], x_part, dy_part, partial, one)
+
+
+def _weight_gradient(dw, x, dy, partial, g):
+    groups = _image_groups(g, len(x))
+    target = partial if groups > 1 else dw
+    plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy.strides)
+    tile_products(target, plan.c_rows, x, plan.a_rows, dy, NO_BIAS, plan.product)
+    if groups > 1:
+        sum_groups(dw, partial[:groups])
+
+
+@lru_cache(maxsize=1024)
+def _weight_gradient_plan(g, images, target_strides, x_strides, dy_strides):
+    groups = _image_groups(g, images)
+    span = -(-images // groups)
+    x_image, x_row, x_pixel = _elements(x_strides)
+    dy_image, dy_row, dy_pixel = _elements(dy_strides)
+    c_group, c_row = (target_strides[0] // 4 if groups > 1 else 0), target_strides[2] // 4
+    terms = g.r * g.s * g.c
+    product = Product(
+        groups=groups,
+        columns=g.k,
+        c_offset=0,
+        c_group=c_group,
+        a_offset=-g.pad_top * x_row - g.pad_left * x_pixel,
+        a_group=span * x_image,
+        b_group=span * dy_image,
+        b_panel=PANEL,
+        total_0=images,
+        **_loops(
+            (span, g.p, g.q),
+            (x_image, g.stride_h * x_row, g.stride_w * x_pixel),
+            (dy_image, dy_row, dy_pixel),
+            _chunks(g.p, 4 * (g.stride_h * x_row + dy_row)),
+        ),
+        row_block=ROWS * max(1, -(-terms // ROWS) * groups * -(-g.k // PANEL) // ITEMS),
+    )
+    a_rows = row_table((g.r, g.dilation_h * x_row), (g.s, g.dilation_w * x_pixel), (g.c, 1))
+    return _Plan(product, row_table((terms, c_row)), a_rows)
+
+
+def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
+    """Scratch of the weight gradient: groups × 1 × terms × columns, empty where one group suffices."""
+    one = _one_group(g)
+    groups = min(images, _group_limit(one))
+    return (groups if groups > 1 else 0, 1, one.r * one.s * one.c, one.k)
+
+
+def _image_groups(g, images):
+    """Into how many groups the images are cut: by the shape alone, so that sums keep their order on any machine."""
+    span = -(-images // min(images, _group_limit(g)))
+    return -(-images // span)
+
+
+def _group_limit(g):
+    return max(1, min(ITEMS, PARTIAL_FLOATS // (g.r * g.s * g.c * g.k)))
+
+
+def _chunks(p, row_bytes):
+    """Images, and rows of an image, that are summed in one pass: as much as stays in the second-level cache."""
+    rows = max(1, CHUNK_BYTES // row_bytes)
+    return max(1, rows // p), min(p, rows)
+
+
+# -- input gradient ---------------------------------------------------------------------------------------------------
+
+
+def conv2d_input_gradient(dx, dy, w, packed, g):
+    """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
+
+    dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed: scratch of
+    ``packed_gradient_shape(g)``. Pixels of dx with the same remainder by the stride see the same taps: each such phase
+    is a convolution of stride 1 with the flipped window.
+    """
+    if g.groups == 1:
+        _input_gradient(dx, dy, w, packed, g)
+        return
+    one = _one_group(g)
+    for dx_part, dy_part, k in _group_slices(dx, dy, g):
+        _input_gradient(dx_part, dy_part, w[..., k], packed, one)
+
+
+def _input_gradient(dx, dy, w, packed, g):
+    for phase in _input_gradient_plans(g, len(dx), dx.strides, dy.strides, w.strides):
+        pack_panels(packed, w, phase.pack)
+        tile_products(dx, phase.c_rows, dy, phase.a_rows, packed, NO_BIAS, phase.product)
+
+
+@lru_cache(maxsize=1024)
+def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides):
+    rows = [_axis_taps(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top, phase) for phase in range(min(g.h, g.stride_h))]
+    columns = [_axis_taps(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left, phase) for phase in range(min(g.w, g.stride_w))]
+    return [_phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides) for row in rows for column in columns]
+
+
+class _Taps(NamedTuple):
+    """The window taps that one phase of one axis sees, in rising order of the outputs they read."""
+
+    phase: int
+    pixels: int
+    count: int
+    first_tap: int
+    tap_step: int
+    first_output: int  # read by the phase's pixel 0 through its first tap
+    output_step: int
+
+
+def _axis_taps(size, window, stride, dilation, padding, phase):
+    taps = [tap for tap in range(window) if (phase + padding - tap * dilation) % stride == 0]
+    taps.reverse()
+    common = gcd(stride, dilation)
+    first_tap = taps[0] if taps else 0
+    return _Taps(
+        phase=phase,
+        pixels=-(-(size - phase) // stride),
+        count=len(taps),
+        first_tap=first_tap,
+        tap_step=-(stride // common),
+        first_output=(phase + padding - first_tap * dilation) // stride,
+        output_step=dilation // common,
+    )
+
+
+def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides):
+    dx_image, dx_row, dx_pixel = _elements(dx_strides)
+    dy_image, dy_row, dy_pixel = _elements(dy_strides)
+    w_row, w_column, w_channel = _elements(w_strides)
+    counts, a_steps = _window_loops(
+        row.count, column.count, g.k, row.output_step * dy_row, column.output_step * dy_pixel
+    )
+    pack = Pack(
+        columns=g.c,
+        column_step=w_channel,
+        offset=row.first_tap * w_row + column.first_tap * w_column,
+        count_0=row.count,
+        count_1=column.count,
+        count_2=g.k,
+        step_0=row.tap_step * w_row,
+        step_1=column.tap_step * w_column,
+        step_2=1,
+    )
+    terms = row.count * column.count * g.k
+    product = Product(
+        groups=images,
+        columns=g.c,
+        c_offset=row.phase * dx_row + column.phase * dx_pixel,
+        c_group=dx_image,
+        a_offset=row.first_output * dy_row + column.first_output * dy_pixel,
+        a_group=dy_image,
+        b_group=0,
+        b_panel=PANEL * terms,
+        total_0=counts[0] * images,
+        **_loops(counts, a_steps, _packed_steps(counts)),
+        row_block=row_block(row.pixels * column.pixels, images * -(-g.c // PANEL)),
+    )
+    c_rows = row_table((row.pixels, g.stride_h * dx_row), (column.pixels, g.stride_w * dx_pixel))
+    a_rows = row_table((row.pixels, dy_row), (column.pixels, dy_pixel))
+    return _Plan(product, c_rows, a_rows, pack)
+
+
+def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
+    """Scratch of the input gradient: panels × 1 × terms × PANEL, for the phase with the most taps."""
+    columns, channels = g.k // g.groups, g.c // g.groups
+    rows = -(-g.r // (g.stride_h // gcd(g.stride_h, g.dilation_h)))
+    taps = rows * -(-g.s // (g.stride_w // gcd(g.stride_w, g.dilation_w)))
+    return (-(-channels // PANEL), 1, taps * columns, PANEL)
+
+
+# -- shared -----------------------------------------------------------------------------------------------------------
+
+
+def _window_loops(r, s, c, row_step, column_step):
+    """Counts and steps of A over a window; columns and channels are one loop where they are contiguous."""
+    if column_step == c:
+        return (r, 1, s * c), (row_step, 0, 1)
+    return (r, s, c), (row_step, column_step, 1)
+
+
+def _packed_steps(counts):
+    return counts[1] * counts[2] * PANEL, counts[2] * PANEL, PANEL
+
+
+def _loops(counts, a_steps, b_steps, chunks=None):
+    """The loop fields of a Product; without ``chunks`` all is summed in one pass."""
+    names = [f"{name}_{level}" for name in ("count", "a", "b") for level in range(3)]
+    chunk_0, chunk_1 = chunks or (max(1, counts[0]), max(1, counts[1]))
+    return dict(zip(names, (*counts, *a_steps, *b_steps), strict=True), chunk_0=chunk_0, chunk_1=chunk_1)
+
+
+def _elements(strides):
+    """Strides of the first three axes in float32 elements."""
+    return strides[0] // 4, strides[1] // 4, strides[2] // 4
+
+
+def _one_group(g):
+    return g._replace(c=g.c // g.groups, k=g.k // g.groups, groups=1)
+
+
+def _group_slices(x, y, g):
+    """For each group, the views of its input channels and its output channels, and the slice of the latter."""
+    c, k = g.c // g.groups, g.k // g.groups
+    for group in range(g.groups):
+        out = slice(group * k, (group + 1) * k)
+        yield x[..., group * c : (group + 1) * c], y[..., out], out

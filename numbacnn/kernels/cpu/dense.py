@@ -1,0 +1,46 @@
+"""Dense layers: 1×1 convolutions in which the images of the batch are the pixels of one row."""
+
+from functools import lru_cache
+
+from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu import conv2d_direct
+
+
+def dense_forward(y, x, w, b, packed, relu=False):
+    """y[n,k] = b[k] + Σ_c x[n,c] · w[c,k], then ReLU if asked.
+
+    y: N×1×1×K; x: N×1×1×C; w: C×K; b: K or None; packed: scratch of ``dense_packed_weights_shape``.
+    """
+    conv2d_direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
+
+
+def dense_weight_gradient(dw, x, dy, partial):
+    """dw[c,k] = Σ_n x[n,c] · dy[n,k]; partial: scratch of ``dense_partial_weights_shape`` (none today)."""
+    g = _geometry(len(x), *dw.shape)
+    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), partial, g)
+
+
+def dense_input_gradient(dx, dy, w, packed):
+    """dx[n,c] = Σ_k dy[n,k] · w[c,k]; packed: scratch of ``dense_packed_gradient_shape``."""
+    g = _geometry(len(dx), *w.shape)
+    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, g)
+
+
+@lru_cache(maxsize=1024)
+def _geometry(n, c, k):
+    return ConvGeometry(h=1, w=n, c=c, p=1, q=n, k=k, r=1, s=1)
+
+
+def _as_row(x):
+    """N×1×1×C as 1×1×N×C, the same memory."""
+    return x.transpose(1, 2, 0, 3)
+
+
+def dense_packed_weights_shape(c, k):
+    """Scratch of the forward pass."""
+    return conv2d_direct.packed_weights_shape(_geometry(1, c, k))
+
+
+def dense_packed_gradient_shape(c, k):
+    """Scratch of the input gradient."""
+    return conv2d_direct.packed_gradient_shape(_geometry(1, c, k))

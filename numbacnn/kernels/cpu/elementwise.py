@@ -1,0 +1,115 @@
+"""Element by element: activations and their gradients, sums, copies, and images brought to float.
+
+Each works row by row, since the rows of a view are contiguous and its images, inside a halo, are not. Unless said
+otherwise arguments are N×H×W×C of equal shape, and each thread owns a range of rows (n, h).
+"""
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels import scalar
+from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+
+uint8_2d = types.Array(types.uint8, 2, "C")
+
+
+@inlined
+def row(x, item):
+    """Row ``item`` of the rows (n, h) of a view N×H×W×C, as W·C floats."""
+    n, h = np.intp(item) // x.shape[1], np.intp(item) % x.shape[1]
+    return floats(address(x) + n * x.strides[0] + h * x.strides[1], x.shape[2] * x.shape[3])
+
+
+def activation_kernels(name, function, gradient):
+    """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y)."""
+    function, gradient = inlined(function), inlined(gradient)
+
+    @inlined
+    def forward_row(y, x):
+        for i in range(len(x)):
+            y[i] = function(x[i])
+
+    @inlined
+    def gradient_row(dy, y):
+        for i in range(len(y)):
+            dy[i] = gradient(dy[i], y[i])
+
+    def forward(y, x):
+        for item in prange(x.shape[0] * x.shape[1]):
+            forward_row(row(y, item), row(x, item))
+
+    def gradient_in_place(dy, y):
+        for item in prange(y.shape[0] * y.shape[1]):
+            gradient_row(row(dy, item), row(y, item))
+
+    forward.__doc__ = f"y = {name}(x)."
+    gradient_in_place.__doc__ = f"dy becomes dx = dy · {name}'(x), from y = {name}(x)."
+    for kernel, suffix in ((forward, "forward"), (gradient_in_place, "gradient_in_place")):
+        kernel.__name__ = kernel.__qualname__ = f"{name}_{suffix}"
+    compiled = cpu_kernel(float32_4d, float32_4d)
+    return compiled(forward), compiled(gradient_in_place)
+
+
+relu_forward, relu_gradient_in_place = activation_kernels("relu", scalar.relu, scalar.relu_gradient)
+tanh_forward, tanh_gradient_in_place = activation_kernels("tanh", scalar.tanh, scalar.tanh_gradient)
+sigmoid_forward, sigmoid_gradient_in_place = activation_kernels("sigmoid", scalar.sigmoid, scalar.sigmoid_gradient)
+
+
+@cpu_kernel(float32_4d, float32_4d)
+def copy(y, x):
+    """y = x."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _copy_row(row(y, item), row(x, item))
+
+
+@inlined
+def _copy_row(y, x):
+    for i in range(len(x)):
+        y[i] = x[i]
+
+
+@cpu_kernel(float32_4d, float32_4d)
+def add_in_place(y, x):
+    """y += x."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _add_row(row(y, item), row(x, item))
+
+
+@inlined
+def _add_row(y, x):
+    for i in range(len(x)):
+        y[i] += x[i]
+
+
+@cpu_kernel(float32_4d)
+def clear(x):
+    """x = 0."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _clear_row(row(x, item))
+
+
+@inlined
+def _clear_row(x):
+    for i in range(len(x)):
+        x[i] = 0
+
+
+@inlined
+def _scale_row(y, x, scale, shift):
+    for i in range(len(y)):
+        y[i] = np.float32(x[i]) * scale[i] + shift[i]
+
+
+@cpu_kernel(float32_4d, uint8_2d, float32_1d, float32_1d)
+def normalize_bytes(y, x, scale, shift):
+    """y = x · scale + shift for 8-bit images; x: N·H × W·C; scale, shift: W·C."""
+    for item in prange(x.shape[0]):
+        _scale_row(row(y, item), x[item], scale, shift)
+
+
+@cpu_kernel(float32_4d, float32_2d, float32_1d, float32_1d)
+def normalize_floats(y, x, scale, shift):
+    """y = x · scale + shift for float images; x: N·H × W·C; scale, shift: W·C."""
+    for item in prange(x.shape[0]):
+        _scale_row(row(y, item), x[item], scale, shift)

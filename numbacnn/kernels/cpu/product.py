@@ -1,0 +1,133 @@
+"""Many register tiles in parallel: the compiled kernel under convolution, dense layers and all their gradients."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.register_tile import ACCUMULATE, RELU, Sum, register_tile
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.target import host_target
+
+TARGET = host_target()
+LANES, PANEL, ROWS = TARGET.lanes, TARGET.panel, TARGET.tile_rows
+HALF = max(LANES // 2, 4)
+NO_ADDRESS = np.intp(0)
+
+wide_tile = register_tile(ROWS, 2, LANES, masked=False)
+narrow_tile = register_tile(ROWS, 1, LANES, masked=True)
+half_tile = register_tile(ROWS, 1, HALF, masked=True)
+
+
+class Product(NamedTuple):
+    """``groups`` products C = A·B (+ bias) that share their row tables; offsets and steps in float32 elements.
+
+    Group g has its C, A and B at ``g`` steps of ``c_group``, ``a_group``, ``b_group``, and sums over the outer steps
+    from ``g·count_0`` up to ``total_0``, ``count_0`` at most: all of the window, or its share of the images.
+    """
+
+    groups: int
+    columns: int
+    c_offset: int
+    c_group: int
+    a_offset: int
+    a_group: int
+    b_group: int
+    b_panel: int  # from one panel of PANEL columns of B to the next
+    total_0: int
+    count_0: int
+    count_1: int
+    count_2: int
+    a_0: int
+    a_1: int
+    a_2: int
+    b_0: int
+    b_1: int
+    b_2: int
+    row_block: int  # rows of one work item, a multiple of ROWS
+    chunk_0: int  # steps of the two outer loops summed in one pass over the rows
+    chunk_1: int
+    relu: int = 0
+
+
+@cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, Product)
+def tile_products(c, c_rows, a, a_rows, b, bias, g):
+    """All groups' C. Each thread owns a range of (group, block of rows, panel of columns). An empty bias: none."""
+    rows = c_rows.size
+    items = g.groups * -(-rows // g.row_block) * -(-g.columns // PANEL)
+    p_c, p_c_rows, p_a, p_a_rows, p_b = address(c), address(c_rows), address(a), address(a_rows), address(b)
+    p_bias = address(bias) if bias.size else NO_ADDRESS
+    for item in prange(items):
+        _item(np.intp(item), p_c, p_c_rows, rows, p_a, p_a_rows, p_b, p_bias, g)
+
+
+@inlined
+def _item(item, c, c_rows, rows, a, a_rows, b, bias, g):
+    """One panel of one block of rows of one group, summed chunk by chunk so that A and B stay in the cache."""
+    panels = -(-g.columns // PANEL)
+    blocks = -(-rows // g.row_block)
+    panel = item % panels
+    first_row = item // panels % blocks * g.row_block
+    group = item // (panels * blocks)
+    c += 4 * (g.c_offset + group * g.c_group + panel * PANEL)
+    a += 4 * (g.a_offset + group * g.a_group)
+    b += 4 * (group * g.b_group + panel * g.b_panel)
+    count_0 = min(g.count_0, g.total_0 - group * g.count_0)
+    for t_0 in range(0, max(count_0, 1), g.chunk_0):
+        for t_1 in range(0, max(g.count_1, 1), g.chunk_1):
+            last = t_0 + g.chunk_0 >= count_0 and t_1 + g.chunk_1 >= g.count_1
+            terms = min(g.chunk_0, count_0 - t_0), min(g.chunk_1, g.count_1 - t_1), g.count_2
+            _rows(
+                first_row,
+                min(first_row + g.row_block, rows),
+                c,
+                c_rows,
+                a + 4 * (t_0 * g.a_0 + t_1 * g.a_1),
+                a_rows,
+                b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
+                _shift(bias, panel * PANEL),
+                min(PANEL, g.columns - panel * PANEL),
+                (ACCUMULATE if t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
+                Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
+            )
+
+
+@inlined
+def _rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
+    """Rows [first, last) of one panel of C."""
+    for i in range(first, last, ROWS):
+        rows_c, rows_a = c_rows + 8 * i, a_rows + 8 * i
+        done = 0
+        if columns == PANEL:
+            wide_tile(c, rows_c, a, rows_a, b, bias, columns, mode, nest)
+            done = columns
+        while columns - done > HALF:
+            narrow_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, _shift(bias, done), columns - done, mode, nest)
+            done += LANES
+        if columns > done:
+            half_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, _shift(bias, done), columns - done, mode, nest)
+
+
+@inlined
+def _shift(bias, columns):
+    return bias + 4 * columns if bias != NO_ADDRESS else NO_ADDRESS
+
+
+@lru_cache(maxsize=4096)
+def row_table(*axes):
+    """Offsets of the rows of A or C: the sums over ``axes`` of (count, step), the last fastest, as int64.
+
+    Padded to whole tiles by repeating the last row: a tile then computes and stores that row again, the same bits.
+    """
+    table = np.zeros(1, np.int64)
+    for count, step in axes:
+        table = (table[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
+    return np.pad(table, (0, -table.size % ROWS), mode="edge")
+
+
+def row_block(rows, others):
+    """Rows of one work item: up to eight tiles, fewer where that leaves under 64 items. ``others``: items per row block."""
+    tiles = -(-rows // ROWS)
+    return ROWS * max(1, min(8, tiles * others // 64))

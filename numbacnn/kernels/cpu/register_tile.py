@@ -1,0 +1,192 @@
+"""The register tile: a small matrix product whose accumulators never leave the vector registers.
+
+    C[i, j] = Σ_t A[i, t] · B[t, j]      i < rows,  j < columns ≤ vectors · lanes
+
+Everything that convolves or multiplies runs on it, because its operands may lie anywhere:
+
+- row i of A and of C starts at an offset looked up in a table, so that rows are output pixels of any stride, or the
+  taps of a window, without im2col;
+- t walks a nest of three loops (counts, and steps of A and of B), so that a sum runs over the rows, columns and
+  channels of a window (forward, input gradient), or over images, rows and columns of pixels (weight gradient).
+
+Numba has no vector type, so the tile is written in LLVM IR, once, for every number of rows, vectors and lanes.
+Registers for 8 rows of two AVX-512 vectors: 16 accumulators, 2 of B, 1 broadcast of A. Measured on one Zen 4 core, 8×2×16
+runs at 117 of 118 GFLOP/s for sums of 300 terms, and at 105 for sums of 25.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from numbacnn.kernels.target import Target, host_target
+
+FLOAT, INT1, INT32, INT64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
+FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
+
+ACCUMULATE = 1  # mode bit: start from C instead of from the bias or zero
+RELU = 2  # mode bit: store max(C, 0); NaN stays NaN
+
+
+class Sum(NamedTuple):
+    """The nest of loops that a tile sums over; steps in elements."""
+
+    count_0: int
+    count_1: int
+    count_2: int
+    a_0: int
+    a_1: int
+    a_2: int
+    b_0: int
+    b_1: int
+    b_2: int
+
+
+@cache
+def register_tile(rows: int, vectors: int, lanes: int, masked: bool, target: Target | None = None):
+    """A function ``tile(c, c_rows, a, a_rows, b, bias, columns, mode, sum)`` for Numba code.
+
+    ``c a b bias`` are addresses of float32 (bias may be 0: none), ``c_rows a_rows`` of int64 offsets in elements. Only
+    ``masked`` tiles heed ``columns``: they touch no element of B, bias or C beyond it.
+    """
+    fma = (target or host_target()).fma
+
+    @intrinsic
+    def tile(typing, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
+        address = types.intp
+        signature = types.void(*[address] * 8, nest)
+
+        def emit(context, builder, signature, arguments):
+            *scalars, nest = arguments
+            _Emitter(builder, rows, vectors, lanes, masked, fma).emit(
+                *scalars, cgutils.unpack_tuple(builder, nest, len(Sum._fields))
+            )
+            return context.get_dummy_value()
+
+        return signature, emit
+
+    return tile
+
+
+class _Emitter:
+    """Writes one tile's IR at the builder's place."""
+
+    def __init__(self, builder, rows, vectors, lanes, masked, fma):
+        self.builder, self.rows, self.vectors, self.lanes, self.masked = builder, rows, vectors, lanes, masked
+        self.fma = fma
+        self.vector = ir.VectorType(FLOAT, lanes)
+        self.zero = ir.Constant(self.vector, [0.0] * lanes)
+
+    def emit(self, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
+        builder = self.builder
+        if self.masked:
+            self.masks = [self._mask(builder.sub(columns, INT64(j * self.lanes))) for j in range(self.vectors)]
+        c_pointers = self._row_pointers(c, c_rows)
+        a_pointers = self._row_pointers(a, a_rows)
+        b = builder.inttoptr(b, FLOAT_POINTER)
+        sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
+        self._start(sums, c_pointers, bias, mode)
+        self._accumulate(sums, a_pointers, b, nest)
+        self._finish(sums, c_pointers, mode)
+
+    def _start(self, sums, c_pointers, bias, mode):
+        builder = self.builder
+        accumulate = builder.icmp_unsigned("!=", builder.and_(mode, INT64(ACCUMULATE)), INT64(0))
+        with builder.if_else(accumulate) as (from_c, from_bias):
+            with from_c:
+                for row, pointer in zip(sums, c_pointers, strict=True):
+                    for j, place in enumerate(row):
+                        builder.store(self._load(pointer, j), place)
+            with from_bias:
+                start = [cgutils.alloca_once_value(builder, self.zero) for _ in range(self.vectors)]
+                for place in start:
+                    builder.store(self.zero, place)
+                with builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
+                    pointer = builder.inttoptr(bias, FLOAT_POINTER)
+                    for j, place in enumerate(start):
+                        builder.store(self._load(pointer, j), place)
+                for row in sums:
+                    for place, first in zip(row, start, strict=True):
+                        builder.store(builder.load(first), place)
+
+    def _accumulate(self, sums, a_pointers, b, nest):
+        builder = self.builder
+        counts, a_steps, b_steps = nest[:3], nest[3:6], nest[6:]
+
+        def level(depth, a_offset, b_offset):
+            with cgutils.for_range(builder, counts[depth], intp=INT64) as loop:
+                a_here = builder.add(a_offset, builder.mul(loop.index, a_steps[depth]))
+                b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[depth]))
+                if depth < 2:
+                    level(depth + 1, a_here, b_here)
+                else:
+                    self._multiply(sums, [builder.gep(p, [a_here]) for p in a_pointers], builder.gep(b, [b_here]))
+
+        level(0, INT64(0), INT64(0))
+
+    def _multiply(self, sums, a_pointers, b):
+        builder = self.builder
+        b_vectors = [self._load(b, j) for j in range(self.vectors)]
+        for row, pointer in zip(sums, a_pointers, strict=True):
+            broadcast = self._splat(builder.load(pointer, align=4), self.vector)
+            for place, b_vector in zip(row, b_vectors, strict=True):
+                builder.store(self._fma(broadcast, b_vector, builder.load(place)), place)
+
+    def _finish(self, sums, c_pointers, mode):
+        builder = self.builder
+        with builder.if_then(builder.icmp_unsigned("!=", builder.and_(mode, INT64(RELU)), INT64(0))):
+            for place in (place for row in sums for place in row):
+                value = builder.load(place)
+                builder.store(builder.select(builder.fcmp_ordered("<", value, self.zero), self.zero, value), place)
+        for row, pointer in zip(sums, c_pointers, strict=True):
+            for j, place in enumerate(row):
+                self._store(builder.load(place), pointer, j)
+
+    def _row_pointers(self, base, table):
+        builder = self.builder
+        base, table = builder.inttoptr(base, FLOAT_POINTER), builder.inttoptr(table, INT64_POINTER)
+        offsets = [builder.load(builder.gep(table, [INT64(i)])) for i in range(self.rows)]
+        return [builder.gep(base, [offset]) for offset in offsets]
+
+    def _load(self, pointer, j):
+        pointer = self._vector_pointer(pointer, j)
+        if not self.masked:
+            return self.builder.load(pointer, align=4)
+        mask = self.masks[j]
+        load = self._intrinsic("masked.load", self.vector, [pointer.type, INT32, mask.type, self.vector], ".p0")
+        return self.builder.call(load, [pointer, INT32(4), mask, self.zero])
+
+    def _store(self, value, pointer, j):
+        pointer = self._vector_pointer(pointer, j)
+        if not self.masked:
+            self.builder.store(value, pointer, align=4)
+            return
+        mask = self.masks[j]
+        store = self._intrinsic("masked.store", ir.VoidType(), [self.vector, pointer.type, INT32, mask.type], ".p0")
+        self.builder.call(store, [value, pointer, INT32(4), mask])
+
+    def _fma(self, x, y, z):
+        if self.fma:
+            return self.builder.call(self._intrinsic("fma", self.vector, [self.vector] * 3), [x, y, z])
+        return self.builder.fadd(self.builder.fmul(x, y), z)
+
+    def _mask(self, columns):
+        """Lanes below ``columns``."""
+        lanes = ir.VectorType(INT64, self.lanes)
+        index = ir.Constant(lanes, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", index, self._splat(columns, lanes))
+
+    def _splat(self, scalar, vector):
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, INT32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count))
+
+    def _vector_pointer(self, pointer, j):
+        pointer = self.builder.gep(pointer, [INT64(j * self.lanes)])
+        return self.builder.bitcast(pointer, self.vector.as_pointer())
+
+    def _intrinsic(self, name, result, parameters, suffix=""):
+        full_name = f"llvm.{name}.v{self.lanes}f32{suffix}"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, parameters), full_name)

@@ -1,0 +1,52 @@
+"""Optimiser updates over flat arenas: one pass, in place. Each thread owns a range of blocks of 4,096 elements."""
+
+import math
+
+from numba import prange, types
+
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+
+BLOCK = 4096
+float32 = types.float32
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32, types.boolean)
+def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    """g = dw + weight_decay·w;  velocity = momentum·velocity + g;  w −= learning_rate · velocity.
+
+    With ``nesterov`` the step is learning_rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
+    """
+    for block in prange(-(-w.size // BLOCK)):
+        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
+        _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov)
+
+
+@inlined
+def _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov):
+    for i in range(first, last):
+        gradient = dw[i] + weight_decay * w[i]
+        v = momentum * velocity[i] + gradient
+        velocity[i] = v
+        w[i] -= learning_rate * (gradient + momentum * v if nesterov else v)
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, *[float32] * 6)
+def adam_update(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
+    """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
+    w −= step_size · mean / (√square · correction + epsilon), with the bias corrections of the step in
+    step_size = learning_rate / (1 − β₁ᵗ) and correction = 1 / √(1 − β₂ᵗ).
+    """
+    for block in prange(-(-w.size // BLOCK)):
+        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
+        _adam_block(
+            w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay
+        )
+
+
+@inlined
+def _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
+    for i in range(first, last):
+        gradient = dw[i] + weight_decay * w[i]
+        mean[i] += (1 - beta_1) * (gradient - mean[i])
+        square[i] += (1 - beta_2) * (gradient * gradient - square[i])
+        w[i] -= step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)

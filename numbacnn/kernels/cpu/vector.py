@@ -1,0 +1,154 @@
+"""A SIMD register as a Numba value, so that a kernel can say in Python what happens to each vector of channels.
+
+LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
+``min(count, LANES)`` floats and never a byte beyond them, so one loop serves every number of channels:
+
+    for c in range(0, channels, LANES):
+        store(y + 4 * c, load(x + 4 * c, channels - c) * splat(0.5), channels - c)
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import models, register_default
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+from numbacnn.kernels.target import host_target
+
+LANES = host_target().lanes
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+REGISTER = ir.VectorType(FLOAT, LANES)
+MASK = ir.VectorType(ir.IntType(1), LANES)
+ZERO = ir.Constant(REGISTER, [0.0] * LANES)
+FLAGS = ("contract", "nsz")
+
+
+class VectorType(types.Type):
+    """Numba's type of one register of float32."""
+
+    def __init__(self):
+        super().__init__(name=f"float32x{LANES}")
+
+
+vector = VectorType()
+
+
+@register_default(VectorType)
+class VectorModel(models.PrimitiveModel):
+    """A register is passed and kept as LLVM's own vector."""
+
+    def __init__(self, manager, numba_type):
+        super().__init__(manager, numba_type, REGISTER)
+
+
+@intrinsic
+def load(typing, address, count):
+    """The ``min(count, LANES)`` floats at ``address``, and zeros."""
+
+    def emit(context, builder, signature, arguments):
+        address, count = arguments
+        pointer = builder.inttoptr(address, REGISTER.as_pointer())
+        result = cgutils.alloca_once(builder, REGISTER)
+        with builder.if_else(_is_full(builder, count)) as (full, partial):
+            with full:
+                builder.store(builder.load(pointer, align=4), result)
+            with partial:
+                function = _intrinsic(builder, "masked.load", REGISTER, [pointer.type, INT32, MASK, REGISTER], ".p0")
+                loaded = builder.call(function, [pointer, INT32(4), _mask(builder, count), ZERO])
+                builder.store(loaded, result)
+        return builder.load(result)
+
+    return vector(types.intp, types.intp), emit
+
+
+@intrinsic
+def store(typing, address, value, count):
+    """Writes the first ``min(count, LANES)`` lanes of ``value`` at ``address``."""
+
+    def emit(context, builder, signature, arguments):
+        address, value, count = arguments
+        pointer = builder.inttoptr(address, REGISTER.as_pointer())
+        with builder.if_else(_is_full(builder, count)) as (full, partial):
+            with full:
+                builder.store(value, pointer, align=4)
+            with partial:
+                function = _intrinsic(
+                    builder, "masked.store", ir.VoidType(), [REGISTER, pointer.type, INT32, MASK], ".p0"
+                )
+                builder.call(function, [value, pointer, INT32(4), _mask(builder, count)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, vector, types.intp), emit
+
+
+@intrinsic
+def splat(typing, value):
+    """``value`` in every lane."""
+
+    def emit(context, builder, signature, arguments):
+        return _splat(builder, arguments[0], REGISTER)
+
+    return vector(types.float32), emit
+
+
+@intrinsic
+def where_greater(typing, a, b, yes, no):
+    """Lane by lane: ``yes`` where a > b or a is NaN, else ``no``."""
+
+    def emit(context, builder, signature, arguments):
+        a, b, yes, no = arguments
+        nan = builder.fcmp_unordered("uno", a, a)
+        return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), nan), yes, no)
+
+    return vector(vector, vector, vector, vector), emit
+
+
+@intrinsic
+def where_equal(typing, a, b, yes, no):
+    """Lane by lane: ``yes`` where a == b, else ``no``."""
+
+    def emit(context, builder, signature, arguments):
+        a, b, yes, no = arguments
+        return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
+
+    return vector(vector, vector, vector, vector), emit
+
+
+def _arithmetic(emit, *functions):
+    for function in functions:
+
+        @infer_global(function)
+        class Typing(ConcreteTemplate):
+            cases = [signature(vector, vector, vector)]  # noqa: RUF012 (Numba's own form)
+
+        @lower_builtin(function, vector, vector)
+        def lower(context, builder, signature, arguments):
+            return emit(builder, *arguments)
+
+
+_arithmetic(lambda builder, a, b: builder.fadd(a, b, flags=FLAGS), operator.add, operator.iadd)
+_arithmetic(lambda builder, a, b: builder.fsub(a, b, flags=FLAGS), operator.sub, operator.isub)
+_arithmetic(lambda builder, a, b: builder.fmul(a, b, flags=FLAGS), operator.mul, operator.imul)
+
+
+def _is_full(builder, count):
+    return builder.icmp_signed(">=", count, INT64(LANES))
+
+
+def _mask(builder, count):
+    lanes = ir.VectorType(INT64, LANES)
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), _splat(builder, count, lanes))
+
+
+def _splat(builder, scalar, register):
+    undefined = ir.Constant(register, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+
+
+def _intrinsic(builder, name, result, parameters, suffix):
+    function = ir.FunctionType(result, parameters)
+    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{LANES}f32{suffix}")

@@ -1,0 +1,203 @@
+"""The one decorator for CPU kernels: flags, fast-math subset, a disk cache of our own, and word of what compiles.
+
+Numba's own cache watches one file and fails on read-only installs. This one lives in the user's cache folder, keyed by
+the source of every kernel, the versions and the vector width, and steps aside where nothing is writable.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching, types
+
+from numbacnn.kernels.target import host_target
+
+# NaN and Inf must survive, since they are reported; sums may be reordered at compile time, the same way every run.
+FAST_MATH = {"contract", "reassoc", "nsz"}
+
+float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
+float32_2d = types.Array(types.float32, 2, "C")
+float32_1d = types.Array(types.float32, 1, "C")
+int64_1d = types.Array(types.int64, 1, "C")
+
+CompileListener = Callable[[str, bool], None]
+_listeners: list[CompileListener] = []
+
+
+def add_compile_listener(listener: CompileListener) -> Callable[[], None]:
+    """Calls ``listener(kernel_name, done)`` before and after each compilation; returns a function that removes it."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+class CpuKernel:
+    """A function compiled for one fixed signature, at its first call; loaded from the cache where it is there."""
+
+    def __init__(self, function: Callable[..., None], signature: Callable[[], tuple[Any, ...]], parallel: bool) -> None:
+        functools.update_wrapper(self, function)
+        self._signature = signature
+        self._lock = threading.Lock()
+        self._compiled: Any = None
+        self._dispatcher = numba.njit(
+            parallel=parallel, nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None
+        )(function)
+
+    def __call__(self, *arguments: Any) -> None:
+        """Runs the kernel; a TypeError from Numba means that the launcher passed another type than it declared."""
+        (self._compiled or self._compile())(*arguments)
+
+    def _compile(self) -> Any:
+        with self._lock:
+            if self._compiled is None:
+                folder = cache_folder()
+                if folder is not None:
+                    self._dispatcher._cache = _Cache(self._dispatcher.py_func)
+                signature = self._signature()
+                cached = folder is not None and self._load(signature)
+                if not cached:
+                    self._announce(done=False)
+                    self._dispatcher.compile(signature)
+                    self._announce(done=True)
+                self._dispatcher.disable_compile()
+                self._compiled = self._dispatcher
+        return self._compiled
+
+    def _load(self, signature: tuple[Any, ...]) -> bool:
+        result = self._dispatcher._cache.load_overload(signature, self._dispatcher.targetctx)
+        if result is not None:
+            self._dispatcher.add_overload(result)
+        return result is not None
+
+    def _announce(self, done: bool) -> None:
+        for listener in list(_listeners):
+            listener(self.__name__, done)  # type: ignore[attr-defined]
+
+
+def cpu_kernel(*signature: Any, parallel: bool = True) -> Callable[[Callable[..., None]], CpuKernel]:
+    """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of ints)."""
+
+    def decorate(function: Callable[..., None]) -> CpuKernel:
+        return CpuKernel(function, lambda: tuple(map(_numba_type, signature)), parallel)
+
+    return decorate
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """One thread's work as its own function: serial code that kernels call, compiled into them."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None)(function)
+
+
+def _numba_type(kind: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, tuple):
+        fields = [types.boolean if hint is bool else types.int64 for hint in kind.__annotations__.values()]
+        if all(field == types.int64 for field in fields):
+            return types.NamedUniTuple(types.int64, len(fields), kind)
+        return types.NamedTuple(fields, kind)
+    return kind
+
+
+# -- the disk cache ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or None (with one warning) where nothing is writable.
+
+    ``NUMBACNN_CACHE_DIR`` names another place than the user's cache folder.
+    """
+    folder = cache_root() / source_key()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        warnings.warn(
+            f"compiled kernels are not kept, each start compiles them again: {folder} is not writable "
+            f"({error.strerror}); set NUMBACNN_CACHE_DIR to a writable folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return folder
+
+
+def cache_root() -> Path:
+    """The folder that holds the caches of every version of the kernels."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("NUMBACNN_CACHE_DIR")
+    return (Path(chosen).expanduser() if chosen else user_cache_path("numbacnn", appauthor=False)) / "jit"
+
+
+def clear_cache() -> None:
+    """Deletes the compiled kernels of every version."""
+    shutil.rmtree(cache_root(), ignore_errors=True)
+    cache_folder.cache_clear()
+
+
+def cache_size() -> int:
+    """Bytes of compiled kernels on disk, of every version."""
+    return sum(path.stat().st_size for path in cache_root().rglob("*") if path.is_file())
+
+
+@functools.cache
+def source_key() -> str:
+    """A hash of all that decides what the compiled kernels are: their source, versions, and the target."""
+    digest = hashlib.sha256()
+    for part in _key_parts():
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def _key_parts() -> Iterator[bytes]:
+    try:
+        yield version("numbacnn").encode()
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        yield b"source"
+    yield numba.__version__.encode()
+    yield repr(host_target()).encode()
+    kernels = Path(__file__).parent
+    for path in [*sorted(kernels.rglob("*.py")), kernels.parent / "geometry.py"]:
+        yield str(path.relative_to(kernels.parent)).encode()
+        yield path.read_bytes()
+
+
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
+    """Tells Numba's cache to use our folder, and that a kernel is current when its folder's key is."""
+
+    def __init__(self, py_func: Any) -> None:
+        self._py_func = py_func
+
+    def get_cache_path(self) -> str:
+        return str(cache_folder())
+
+    def get_source_stamp(self) -> str:
+        return source_key()
+
+    def get_disambiguator(self) -> str:
+        return str(self._py_func.__code__.co_firstlineno)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> "_Locator":
+        return cls(py_func)
+
+
+class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Locator]  # noqa: RUF012 (Numba's own form)
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    _impl_class = _CacheImpl
+
+    def _index_key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
+        # The folder's key covers the bytecode; Numba's own key would add closures, which differ in every process.
+        return signature, codegen.magic_tuple()
