@@ -4,7 +4,7 @@ from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_grad
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
     add_in_place,
-    clear,
+    clear_halo,
     copy,
     normalize_bytes,
     normalize_floats,
@@ -37,7 +37,7 @@ LAUNCHERS = (
     average_pool_forward,
     average_pool_gradient,
     bias_gradient,
-    clear,
+    clear_halo,
     conv2d_forward,
     conv2d_input_gradient,
     conv2d_weight_gradient,

@@ -2,8 +2,12 @@
 
 from functools import lru_cache
 
+import numpy as np
+
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_direct
+
+NO_PARTIAL = np.empty((0, 1, 1, 1), np.float32)  # one image of n pixels is never cut into groups of images
 
 
 def dense_forward(y, x, w, b, packed, relu=False):
@@ -14,10 +18,10 @@ def dense_forward(y, x, w, b, packed, relu=False):
     conv2d_direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
 
 
-def dense_weight_gradient(dw, x, dy, partial):
-    """dw[c,k] = Σ_n x[n,c] · dy[n,k]; partial: scratch of ``dense_partial_weights_shape`` (none today)."""
+def dense_weight_gradient(dw, x, dy):
+    """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
     g = _geometry(len(x), *dw.shape)
-    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), partial, g)
+    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_PARTIAL, g)
 
 
 def dense_input_gradient(dx, dy, w, packed):

@@ -7,6 +7,7 @@ otherwise arguments are N×H×W×C of equal shape, and each thread owns a range 
 import numpy as np
 from numba import prange, types
 
+from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
@@ -82,17 +83,18 @@ def _add_row(y, x):
         y[i] += x[i]
 
 
-@cpu_kernel(float32_4d)
-def clear(x):
-    """x = 0."""
-    for item in prange(x.shape[0] * x.shape[1]):
-        _clear_row(row(x, item))
-
-
-@inlined
-def _clear_row(x):
-    for i in range(len(x)):
-        x[i] = 0
+@cpu_kernel(float32_4d, Halo)
+def clear_halo(x, halo):
+    """Zeros in the halo of whole images N×(H + halo)×(W + halo)×C. Each thread owns a range of rows."""
+    height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    for item in prange(x.shape[0] * height):
+        h = np.intp(item) % height
+        target = row(x, item)
+        if h < halo.top or h >= height - halo.bottom:
+            target[:] = 0
+        else:
+            target[: halo.left * channels] = 0
+            target[(width - halo.right) * channels :] = 0
 
 
 @inlined

@@ -1,0 +1,151 @@
+"""Model files and checkpoints: safetensors, whose metadata holds the graph and all else as JSON. No pickle."""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.data.files import replacing
+from numbacnn.errors import ModelFileError
+from numbacnn.graph import Graph
+from numbacnn.normalization import Normalization
+from numbacnn.parameters import Parameters
+
+FORMAT = "numbacnn"
+CHECKPOINT_FORMAT = "numbacnn-checkpoint"
+VERSION = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Saveable(Protocol):
+    """What a model file holds: a Model."""
+
+    graph: Graph
+    store: Parameters
+    classes: tuple[str, ...] | None
+    normalization: Normalization | None
+    _several_inputs: bool
+    _several_outputs: bool
+
+
+class ModelFile(NamedTuple):
+    """The content of a model file, checked: every parameter of the graph is there, in its shape."""
+
+    graph: Graph
+    parameters: Mapping[str, NDArray[np.float32]]
+    classes: tuple[str, ...] | None
+    normalization: Normalization | None
+    several_inputs: bool
+    several_outputs: bool
+
+
+def save_model(model: Saveable, path: str | PathLike[str]) -> None:
+    """Writes a model file; see docs/model-file.md."""
+    head = {
+        "graph": model.graph.to_dict(),
+        "classes": model.classes,
+        "normalization": model.normalization and model.normalization._asdict(),
+        "lists": [model._several_inputs, model._several_outputs],
+    }
+    _write(Path(path), FORMAT, head, dict(model.store.view(model.store.values)))
+
+
+def read_model(path: str | PathLike[str]) -> ModelFile:
+    """Reads and checks a model file. Raises ModelFileError with what is wrong with it."""
+    file = Path(path)
+    head, arrays = _read(file, FORMAT)
+    try:
+        graph = Graph.from_dict(head["graph"])
+        _check_arrays(arrays, {name: shape for name, (shape, _) in graph.parameters().items()})
+        classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
+        several_inputs, several_outputs = map(bool, head["lists"])
+        normalization = _normalization(head["normalization"])
+    except ModelFileError as error:
+        raise ModelFileError(f"{file}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{file}: its metadata is damaged: {error!r}") from None
+    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs)
+
+
+def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]], state: Any) -> None:
+    """Writes the parameters, the optimiser's arenas and a JSON state."""
+    arrays = {f"parameter/{name}": value for name, value in store.view(store.values).items()}
+    for slot, arena in slots.items():
+        arrays |= {f"{slot}/{name}": value for name, value in store.view(arena).items()}
+    _write(path, CHECKPOINT_FORMAT, state, arrays)
+
+
+def read_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]) -> Any:
+    """Reads what ``save_checkpoint`` wrote back into the arenas; returns the state. Writes nothing where it does not fit."""
+    state, arrays = _read(path, CHECKPOINT_FORMAT)
+    wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
+    try:
+        _check_arrays(arrays, wanted)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
+    store.set({name: arrays[f"parameter/{name}"] for name in store.slots})
+    for part, arena in slots.items():
+        for name, slot in store.slots.items():
+            store.device.upload(slot.of(arena), arrays[f"{part}/{name}"])
+    return state
+
+
+def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+    from safetensors.numpy import save
+
+    metadata = {"format": kind, "version": str(VERSION), "head": json.dumps(head)}
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            _check_version(path, metadata, kind)
+            head = json.loads(metadata["head"])
+            return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {reason}") from None
+
+
+def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != kind:
+        found = metadata.get("format")
+        raise ModelFileError(f"{path}: not a {kind} file" + (f", but {found!r}" if found else ""))
+    version = metadata.get("version", "")
+    if not version.isdecimal():
+        raise ModelFileError(f"{path}: its version {version!r} is not a number: the file is damaged")
+    if int(version) > VERSION:
+        raise ModelFileError(
+            f"{path}: of format version {version}, newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
+        )
+
+
+def _check_arrays(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Names, shapes and types, before anything of the size that the graph claims is allocated."""
+    for name in wanted.keys() ^ arrays.keys():
+        raise ModelFileError(f'"{name}" is {"missing" if name in wanted else "of no layer"}')
+    for name, array in arrays.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {wanted[name]}')
+
+
+def _normalization(form: Any) -> Normalization | None:
+    if form is None:
+        return None
+    mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
+    if len(mean) != len(std) or not all(value > 0 for value in std):
+        raise ModelFileError(f"its normalisation is damaged: mean {mean}, std {std}")
+    return Normalization(mean, std)

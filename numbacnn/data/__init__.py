@@ -1,0 +1,25 @@
+"""Data: named sets, folders, single images and IDX files as arrays, and the loader that cuts them into batches."""
+
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.datasets import NAMES, download, load, verify
+from numbacnn.data.folder import load_folder
+from numbacnn.data.idx import read_idx, write_idx
+from numbacnn.data.images import match_polarity, read_image
+from numbacnn.data.loader import Batch, Loader
+from numbacnn.data.remote import NamedSet
+
+__all__ = [
+    "NAMES",
+    "Batch",
+    "Dataset",
+    "Loader",
+    "NamedSet",
+    "download",
+    "load",
+    "load_folder",
+    "match_polarity",
+    "read_idx",
+    "read_image",
+    "verify",
+    "write_idx",
+]

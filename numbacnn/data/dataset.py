@@ -1,0 +1,186 @@
+"""A labelled set of images in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn.errors import ArgumentError, DataError
+
+Images: TypeAlias = NDArray[np.uint8 | np.float32]
+
+_MAX_UNNAMED_CLASSES = 1 << 16  # beyond it, a label is a damaged number rather than a class
+_CHUNK = 1 << 20  # pixels; statistics widen this many at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images, their labels and the names of the classes. Make one with ``Dataset.from_arrays``, which checks them.
+
+    Attributes:
+        images: (N, H, W, C) uint8 or float32, C-contiguous.
+        labels: (N,) int64, each an index into ``classes``.
+        classes: names of the classes.
+        notes: what a reader of the data did to them and a user should know, a line each.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls, images: NDArray[Any], labels: ArrayLike, classes: Sequence[str] | None = None, notes: Sequence[str] = ()
+    ) -> "Dataset":
+        """Check arrays and make a data set of them; they are shared, not copied, where their form is right already.
+
+        Args:
+            images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
+            labels: (N,) integers, each an index into ``classes``.
+            classes: names of the classes; by default the numbers from 0 to the largest label.
+            notes: kept as the data set's ``notes``.
+
+        Raises:
+            ArgumentError: shapes or types are wrong, or images and labels differ in number.
+            DataError: there are no images, a pixel is NaN or infinite, or a label is not the number of a class.
+        """
+        pixels = _checked_images(np.asarray(images))
+        numbers = _checked_labels(np.asarray(labels), len(pixels))
+        if classes is None:
+            count = min(max(int(numbers.max()) + 1, 1), _MAX_UNNAMED_CLASSES)
+            classes = [str(number) for number in range(count)]
+        _check_range(numbers, len(classes))
+        return cls(pixels, numbers.astype(np.int64, copy=False), tuple(classes), tuple(notes))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean of each channel, (C,) float32; in units of [0, 1] for uint8 images, in their own for float ones."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Standard deviation of each channel, (C,) float32, in the units of ``mean``; 1 for a constant channel."""
+        return self._moments[1]
+
+    def split(self, fraction: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
+        """Split off a share of every class, drawn by ``seed`` alone; returns (rest, held out), both in their old order.
+
+        Raises:
+            ArgumentError: ``fraction`` is not between 0 and 1 or leaves a part empty, or ``seed`` is negative.
+        """
+        if not 0 < fraction < 1 or seed < 0:
+            raise ArgumentError(
+                f"split: fraction {fraction}, seed {seed}; give a fraction between 0 and 1, both excluded, "
+                "and a seed of at least 0"
+            )
+        held_out = _stratified(self.labels, len(self.classes), fraction, seed)
+        parts = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        if not all(part.size for part in parts):
+            raise ArgumentError(f"split: a fraction of {fraction} of {len(self)} images leaves one part empty")
+        return self.subset(parts[0]), self.subset(parts[1])
+
+    def subset(self, indices: ArrayLike) -> "Dataset":
+        """Copy the images with these indices, in this order, to a data set with statistics of its own and no notes.
+
+        Raises:
+            ArgumentError: the indices are not a row of integers from 0 to N − 1, or there are none.
+        """
+        chosen = np.asarray(indices)
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+            raise ArgumentError(f"subset: indices are {chosen.dtype} of shape {chosen.shape}; give a row of integers")
+        if not chosen.size or chosen.min() < 0 or chosen.max() >= len(self):
+            raise ArgumentError(f"subset: give at least one index, all of them from 0 to {len(self) - 1}")
+        return Dataset(self.images[chosen], self.labels[chosen], self.classes)
+
+    @cached_property
+    def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        moments = _uint8_moments if self.images.dtype == np.uint8 else _float_moments
+        mean, variance = moments(self.images.reshape(-1, self.images.shape[3]))
+        std = np.sqrt(variance).astype(np.float32)
+        std[std == 0] = 1
+        return mean.astype(np.float32), std
+
+
+def _checked_images(images: NDArray[Any]) -> Images:
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4:
+        raise ArgumentError(f"images have shape {images.shape}; give (N, H, W, C) or (N, H, W)")
+    if images.dtype not in (np.uint8, np.float32, np.float64):
+        raise ArgumentError(
+            f"images are {images.dtype}; give uint8 from 0 to 255, images.astype(np.uint8), "
+            "or floats, images.astype(np.float32)"
+        )
+    if not images.size:
+        raise DataError(f"images have shape {images.shape}: there is nothing in them")
+    if images.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as such
+            images = images.astype(np.float32, copy=False)
+        broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+        if broken.size:
+            raise DataError(
+                f"{broken.size} of {len(images)} images hold values that are NaN or infinite in float32, "
+                f"the first of them image {broken[0]}; repair or drop them"
+            )
+    return np.ascontiguousarray(images)
+
+
+def _checked_labels(labels: NDArray[Any], count: int) -> NDArray[np.integer[Any]]:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ArgumentError(
+            f"labels are {labels.dtype} of shape {labels.shape}; give one integer per image, shape ({count},)"
+        )
+    if len(labels) != count:
+        raise ArgumentError(f"{count} images but {len(labels)} labels; give one label per image")
+    return labels
+
+
+def _check_range(labels: NDArray[np.integer[Any]], classes: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise DataError(
+            f"label {labels[wrong[0]]} at index {wrong[0]} is not the number of a class; "
+            f"with {classes} classes labels go from 0 to {classes - 1}"
+        )
+
+
+def _stratified(labels: NDArray[np.int64], classes: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Mark ``fraction`` of the labels; each class gives its share, and the largest remainders round up to the total."""
+    shares = np.bincount(labels, minlength=classes) * fraction
+    counts = np.floor(shares).astype(np.int64)
+    missing = round(len(labels) * fraction) - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
+    generator = np.random.Generator(np.random.Philox(seed))
+    marked = np.zeros(len(labels), dtype=np.bool_)
+    for number, count in enumerate(counts):
+        marked[generator.permutation(np.flatnonzero(labels == number))[:count]] = True
+    return marked
+
+
+def _uint8_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of each column of (pixels, C) uint8, in units of [0, 1]; exact integer sums of a histogram."""
+    histograms = np.zeros((pixels.shape[1], 256), dtype=np.int64)
+    for first in range(0, len(pixels), _CHUNK):
+        for channel, histogram in enumerate(histograms):
+            histogram += np.bincount(pixels[first : first + _CHUNK, channel], minlength=256)
+    values = np.arange(256)
+    total, squares, n = histograms @ values, histograms @ values**2, len(pixels)
+    # Python's integers: n·Σx² − (Σx)² outgrows 64 bits at some 10⁷ pixels.
+    variance = [(n * int(q) - int(t) ** 2) / n**2 for t, q in zip(total, squares, strict=True)]
+    return total / (255 * n), np.array(variance) / 255**2
+
+
+def _float_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of each column of (pixels, C) float32, in two passes with sums in float64."""
+    chunks = [pixels[first : first + _CHUNK] for first in range(0, len(pixels), _CHUNK)]
+    origin = pixels[0].astype(np.float64)  # sums of differences from it are exactly 0 in a constant channel
+    mean = origin + sum((chunk - origin).sum(axis=0) for chunk in chunks) / len(pixels)
+    variance = sum(((chunk - mean) ** 2).sum(axis=0) for chunk in chunks) / len(pixels)
+    return mean, variance

@@ -1,0 +1,160 @@
+"""The data sets known by name, and one door to them and to folders: ``load``."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.folder import load_folder
+from numbacnn.data.remote import NamedSet, Progress, State, fetch, file_states
+from numbacnn.errors import ArgumentError
+
+_DIGITS = NamedSet(
+    name="digits",
+    checksums={"digits.npz": "c8a123cba4b7834eebfb5ffb6c5f0f6b"},
+    mirrors=(),
+    classes=tuple("0123456789"),
+)
+_MNIST = NamedSet(
+    name="mnist",
+    checksums={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    ),
+    classes=tuple("0123456789"),
+)
+_FASHION_MNIST = NamedSet(
+    name="fashion-mnist",
+    checksums={
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    classes=(
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+)
+_SETS = {named.name: named for named in (_DIGITS, _MNIST, _FASHION_MNIST)}
+
+NAMES = tuple(_SETS)
+"""Names that ``load``, ``download`` and ``verify`` know."""
+
+_TEST_FRACTION = 0.2
+
+
+def load(
+    name_or_path: str | os.PathLike[str] | NamedSet,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Dataset, Dataset]:
+    """Load the training and the test part of a data set.
+
+    Args:
+        name_or_path: a name from ``NAMES``, or a folder as ``load_folder`` reads it (write ``./mnist`` for a folder
+            that is called like a set). A folder without a test part gives a fifth of each class to it; its ``notes``
+            say so.
+        cache: folder for downloaded sets, by default the user's cache folder.
+        progress: called with file name, bytes received and total (or None) while a file is downloaded.
+
+    Raises:
+        ArgumentError: the name is not known.
+        DataError: the folder or its files cannot be used, or a download failed.
+    """
+    source = _resolve(name_or_path)
+    if isinstance(source, Path):
+        return _load_folder_whole(source)
+    folder = download(source, cache=cache, progress=progress)
+    if source is _DIGITS:
+        return _load_digits(folder / "digits.npz")
+    return _load_folder_whole(folder, source.classes)
+
+
+def download(
+    name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None, progress: Progress | None = None
+) -> Path:
+    """Make the files of a set present and sound, and return their folder; the arguments and errors are ``load``'s."""
+    named = _named(name)
+    folder = _cached(named, cache)
+    fetch(named, folder, progress)
+    return folder
+
+
+def verify(name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None) -> list[tuple[str, State]]:
+    """Compare the files of a set with their checksums: (file, "ok" | "missing" | "damaged") for each of them.
+
+    Raises:
+        ArgumentError: the name is not known.
+    """
+    named = _named(name)
+    return file_states(named, _cached(named, cache))
+
+
+def _resolve(source: str | os.PathLike[str] | NamedSet) -> NamedSet | Path:
+    if isinstance(source, NamedSet) or (isinstance(source, str) and not _means_folder(source)):
+        return _named(source)
+    return Path(source)
+
+
+def _means_folder(source: str) -> bool:
+    return source not in _SETS and ("/" in source or os.sep in source or Path(source).is_dir())
+
+
+def _named(name: str | NamedSet) -> NamedSet:
+    if isinstance(name, NamedSet):
+        return name
+    if name not in _SETS:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise ArgumentError(f"unknown data set {name!r}; {guess}known: {', '.join(NAMES)}; or pass a folder")
+    return _SETS[name]
+
+
+def _cached(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
+    if named is _DIGITS:
+        return Path(__file__).parent
+    if cache is None:
+        from platformdirs import user_cache_path
+
+        cache = user_cache_path("numbacnn") / "data"
+    return Path(cache) / named.name
+
+
+def _load_folder_whole(folder: Path, classes: Sequence[str] | None = None) -> tuple[Dataset, Dataset]:
+    train, test = load_folder(folder, classes)
+    if test is None:
+        notes = train.notes
+        train, test = train.split(_TEST_FRACTION)
+        note = f"{folder} has no test part; {len(test)} of its {len(train) + len(test)} images were split off for it"
+        train, test = replace(train, notes=notes), replace(test, notes=(note,))
+    return train, test
+
+
+def _load_digits(path: Path) -> tuple[Dataset, Dataset]:
+    with np.load(path) as archive:
+        images, labels, test = archive["images"], archive["labels"], archive["test"]
+    whole = Dataset.from_arrays(_like_mnist(images), labels, _DIGITS.classes)
+    return whole.subset(np.delete(np.arange(len(whole)), test)), whole.subset(test)
+
+
+def _like_mnist(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bring (N, 8, 8) images from 0 to 16 into MNIST's form: (N, 28, 28) from 0 to 255, 20×20 within a border of 4."""
+    from PIL.Image import Resampling, fromarray
+
+    bright = np.rint(images * (255 / 16)).astype(np.uint8)
+    grown = [np.asarray(fromarray(image).resize((20, 20), Resampling.BICUBIC)) for image in bright]
+    return np.pad(grown, ((0, 0), (4, 4), (4, 4)))

@@ -1,0 +1,110 @@
+"""Image files as arrays."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_GREY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_GREY = ("1", "L", "LA", "La", *_GREY_16)
+_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def read_image(
+    path: str | os.PathLike[str], height: int, width: int, channels: int
+) -> tuple[NDArray[np.uint8], str | None]:
+    """Read an image file as grey (1 channel) or RGB (3): upright, without transparency (on white), scaled to the size.
+
+    Returns:
+        The image, (height, width, channels) uint8, and a line that says so if it had another size, else None.
+
+    Raises:
+        ArgumentError: ``channels`` is neither 1 nor 3.
+        DataError: the file is missing, no image, damaged, or too large to decode safely.
+    """
+    if channels not in (1, 3):
+        raise ArgumentError(f"read_image: {channels} channels; image files are read as grey (1) or RGB (3)")
+    from PIL.Image import Resampling
+
+    with _decoding(Path(path)) as source:
+        image = _opaque(_upright(source)).convert("L" if channels == 1 else "RGB")
+        note = None
+        if image.size != (width, height):
+            note = f"{path}: scaled from {image.height}×{image.width} to {height}×{width}"
+            image = image.resize((width, height), Resampling.BILINEAR)
+        return np.array(image).reshape(height, width, channels), note
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, upright. Raises DataError as ``read_image`` does."""
+    with _decoding(path) as source:
+        width, height = _upright(source).size
+        return height, width
+
+
+def is_grey(path: Path) -> bool:
+    """Whether an image file holds no colour, by its header alone. Raises DataError as ``read_image`` does."""
+    with _decoding(path) as source:
+        return source.mode in _GREY
+
+
+def match_polarity(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn a dark digit on white paper into MNIST's polarity, bright on dark, told by the median of the border pixels.
+
+    Args:
+        image: (H, W, C) uint8; returned as it is when it has the polarity already, or more than one channel.
+    """
+    if image.shape[2] != 1:
+        return image
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return 255 - image if np.median(border) > 127 else image
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator["Image"]:
+    """Open an image; whatever Pillow raises in the block, a decompression bomb included, becomes a DataError."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image of a known format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: too large to decode safely; scale it down ({error})") from error
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        raise DataError(f"{path}: not a readable image ({error})") from error
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _opaque(image: "Image") -> "Image":
+    """Lay the image on white, and bring 16-bit grey to 8 bits, which Pillow's own conversion would clip."""
+    from PIL import Image
+
+    if image.mode in _GREY_16:
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode not in _ALPHA and "transparency" not in image.info:
+        return image
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image.convert("RGBA"))
+    return paper.convert("RGB")

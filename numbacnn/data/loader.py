@@ -1,0 +1,142 @@
+"""Batches of a data set in a reproducible order, gathered ahead of their use by a background thread."""
+
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.data.dataset import Dataset, Images
+from numbacnn.errors import ArgumentError
+
+_Buffer: TypeAlias = tuple[Images, NDArray[np.int64]]
+
+
+class Batch(NamedTuple):
+    """Some images, their labels, and their indices in the data set: (n, H, W, C), (n,) int64 and (n,) int64."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+
+
+class Loader:
+    """Cuts a data set into batches, in an order that depends on seed and epoch alone.
+
+    Args:
+        dataset: where the images come from.
+        batch_size: images per batch; the last one of an epoch may be smaller.
+        seed: from 0 to 2**64 − 1.
+        shuffle: draw a new order for each epoch, instead of the data set's own.
+        drop_last: leave a smaller last batch out.
+        prefetch: batches that may wait ready while one is in use and another is being gathered.
+
+    Raises:
+        ArgumentError: a number is out of range, or there is not a single batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        if batch_size < 1 or prefetch < 0 or not 0 <= seed < 1 << 64:
+            raise ArgumentError(
+                f"Loader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
+                "give a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
+            )
+        if drop_last and batch_size > len(dataset):
+            raise ArgumentError(
+                f"Loader: batch_size {batch_size} with drop_last leaves no batch of {len(dataset)} images; "
+                "choose a smaller batch_size or keep the last batch"
+            )
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.prefetch = prefetch
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        whole, rest = divmod(len(self.dataset), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Indices of the data set, (N,) int64, in the order in which an epoch visits them."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        bits = np.random.Philox(key=np.array([self.seed, epoch], dtype=np.uint64))
+        return np.random.Generator(bits).permutation(len(self.dataset))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch, without the first ``start`` of them.
+
+        The arrays of a batch are valid until the next one is asked for: they lie in a ring of buffers that is
+        allocated when the iteration begins and used again and again. Closing the iterator stops its thread.
+
+        Raises:
+            ArgumentError: ``epoch`` is negative, or ``start`` not from 0 to the number of batches.
+        """
+        if epoch < 0 or not 0 <= start <= len(self):
+            raise ArgumentError(
+                f"Loader.epoch: epoch {epoch}, start {start}; "
+                f"give an epoch of at least 0 and a start from 0 to {len(self)}"
+            )
+        order = self.order(epoch)
+        return self._iterate([order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))])
+
+    def _iterate(self, cuts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        free: SimpleQueue[_Buffer | None] = SimpleQueue()
+        ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException] = SimpleQueue()
+        stop = threading.Event()
+        for _ in range(self.prefetch + 2):
+            free.put(self._buffer())
+        thread = threading.Thread(target=_gather_ahead, args=(self.dataset, cuts, free, ready, stop), daemon=True)
+        thread.start()
+        try:
+            for _ in cuts:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                batch, buffer = item
+                yield batch
+                free.put(buffer)
+        finally:
+            stop.set()
+            free.put(None)  # wakes the thread where it waits for a buffer
+            thread.join()
+
+    def _buffer(self) -> _Buffer:
+        size = min(self.batch_size, len(self.dataset))
+        images = self.dataset.images
+        return np.empty((size, *images.shape[1:]), images.dtype), np.empty(size, np.int64)
+
+
+def _gather_ahead(
+    dataset: Dataset,
+    cuts: list[NDArray[np.int64]],
+    free: SimpleQueue[_Buffer | None],
+    ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException],
+    stop: threading.Event,
+) -> None:
+    """Gather each cut into a free buffer; the number of buffers bounds how far ahead. An exception is passed on."""
+    try:
+        for indices in cuts:
+            buffer = free.get()
+            if buffer is None or stop.is_set():
+                return
+            images, labels = buffer[0][: len(indices)], buffer[1][: len(indices)]
+            # mode="clip" lets NumPy write straight into the buffer, where "raise" goes through a copy.
+            np.take(dataset.images, indices, axis=0, out=images, mode="clip")
+            np.take(dataset.labels, indices, out=labels, mode="clip")
+            ready.put((Batch(images, labels, indices), buffer))
+    except BaseException as error:
+        ready.put(error)

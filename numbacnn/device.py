@@ -1,0 +1,96 @@
+"""Devices: which kernels run, where arrays lie, and how they come and go."""
+
+import threading
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.geometry import Shape
+
+# One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
+ENGINE_LOCK = threading.RLock()
+ALIGNMENT = 64  # bytes
+
+
+class Device:
+    """The CPU, and what another device must offer: kernels, their scratch sizes, and arrays."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        from numbacnn.kernels import cpu
+        from numbacnn.kernels.cpu import sizes
+
+        self.kernels: ModuleType = cpu
+        self.sizes: ModuleType = sizes
+
+    def zeros(self, count: int) -> NDArray[np.float32]:
+        """``count`` float32 zeros, aligned to a cache line."""
+        raw = np.zeros(4 * count + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + 4 * count].view(np.float32)
+
+    def upload(self, target: Any, source: NDArray[Any]) -> None:
+        """Copies a host array into a device view of the same shape."""
+        np.copyto(target, source, casting="same_kind")
+
+    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
+        """A fresh host array of a device view, in another shape of the same size."""
+        return np.array(source, np.float32).reshape(shape)
+
+    def synchronize(self) -> None:
+        """Returns when all launched work is done: on the CPU, at once."""
+
+
+@cache
+def get_device(name: str) -> Device:
+    """The device called "cpu" or "cuda". Raises ArgumentError for another name, NumbacnnError where it cannot run."""
+    if name == "cpu":
+        return Device()
+    if name == "cuda":
+        raise NumbacnnError('device "cuda" cannot run yet: its kernels are not written; use device="cpu"')
+    raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+
+
+def set_num_threads(count: int) -> None:
+    """Sets the threads that kernels run on. Raises ArgumentError outside 1 … the number the process started with."""
+    import numba
+
+    limit: int = numba.config.NUMBA_NUM_THREADS
+    if not isinstance(count, int) or not 1 <= count <= limit:
+        raise ArgumentError(
+            f"{count} threads: choose 1 to {limit}; to go higher, set NUMBA_NUM_THREADS before the process starts"
+        )
+    _threads[0] = count
+
+
+def get_num_threads() -> int:
+    """The threads that kernels run on."""
+    import numba
+
+    return _threads[0] or int(numba.config.NUMBA_NUM_THREADS)
+
+
+# Numba keeps the number per launching Python thread; ours is one for the process, applied where work is launched.
+_threads: list[int] = [0]
+
+
+class _Engine:
+    """``with ENGINE:`` holds the engine lock and applies the number of threads to this Python thread."""
+
+    def __enter__(self) -> None:
+        import numba
+
+        ENGINE_LOCK.acquire()
+        if _threads[0]:
+            numba.set_num_threads(_threads[0])
+
+    def __exit__(self, *exception: object) -> None:
+        ENGINE_LOCK.release()
+
+
+ENGINE = _Engine()

@@ -1,0 +1,129 @@
+"""Owns a plan's memory and runs its steps: forward and backward are two short loops."""
+
+from collections import OrderedDict
+from math import prod
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.device import Device
+from numbacnn.geometry import Halo
+from numbacnn.layers import Layer
+from numbacnn.parameters import Parameters
+from numbacnn.plan import Buffer, Plan, Step, View
+
+Float32 = NDArray[np.float32]
+KEPT_BINDINGS = 8  # batch sizes whose views are kept
+
+
+class BoundStep(NamedTuple):
+    """A step with its arrays, for one batch size."""
+
+    layer: Layer | None
+    tensors: SimpleNamespace
+    geometry: Any
+    clears: list[tuple[Float32, Halo]]
+    adds: list[tuple[Float32, Float32]]
+
+
+class Binding(NamedTuple):
+    """All arrays of a plan for one batch size: views into the arena, the inputs and outputs in their own shapes."""
+
+    inputs: list[Float32]
+    outputs: list[Float32]
+    input_gradients: list[Float32 | None]
+    output_gradients: list[Float32]
+    forward: list[BoundStep]
+    backward: list[BoundStep]
+
+
+class Executor:
+    """Runs a plan on a device. All memory is allocated here, once; a smaller batch runs in the same buffers."""
+
+    def __init__(self, plan: Plan, parameters: Parameters, device: Device) -> None:
+        self.plan, self.parameters, self.device = plan, parameters, device
+        self.kernels = device.kernels
+        self.arena = device.zeros(plan.bytes // 4)
+        self.pixel_losses = np.empty(plan.batch * max(prod(view.shape[:-1]) for view in plan.outputs), np.float32)
+        self._bindings: OrderedDict[int, Binding] = OrderedDict()
+
+    def forward(self, n: int) -> Binding:
+        """Runs the ``n`` images that were written to the binding's inputs."""
+        binding = self.bind(n)
+        for step in binding.forward:
+            self._clear(step)
+            step.layer.forward(self.kernels, step.tensors, step.geometry)  # type: ignore[union-attr]
+        return binding
+
+    def backward(self, n: int) -> Binding:
+        """After ``forward(n)``, from the gradients that were written to the binding's output gradients."""
+        binding = self.bind(n)
+        for step in binding.backward:
+            self._clear(step)
+            if step.layer is not None:
+                step.layer.backward(self.kernels, step.tensors, step.geometry)
+            for total, part in step.adds:
+                self.kernels.add_in_place(total, part)
+        return binding
+
+    def _clear(self, step: BoundStep) -> None:
+        for buffer, halo in step.clears:
+            self.kernels.clear_halo(buffer, halo)
+
+    def bind(self, n: int) -> Binding:
+        """The plan's arrays for batches of ``n`` images."""
+        if n not in self._bindings:
+            if len(self._bindings) == KEPT_BINDINGS:
+                self._bindings.popitem(last=False)
+            self._bindings[n] = self._bind(n)
+        return self._bindings[n]
+
+    def _bind(self, n: int) -> Binding:
+        plan = self.plan
+        return Binding(
+            [self._array(view, n) for view in plan.inputs],
+            [self._array(view, n) for view in plan.outputs],
+            [self._optional(view, n) for view in plan.input_gradients],
+            [self._array(view, n) for view in plan.output_gradients],
+            [self._bind_step(step, n) for step in plan.forward],
+            [self._bind_step(step, n) for step in plan.backward],
+        )
+
+    def _bind_step(self, step: Step, n: int) -> BoundStep:
+        tensors = SimpleNamespace(fused=step.fused)
+        tensors.xs = [self._array(view, n) for view in step.xs]
+        tensors.y = self._array(step.y, n)
+        tensors.dxs = [self._optional(view, n) for view in step.dxs]
+        tensors.dy = self._optional(step.dy, n)
+        tensors.x = tensors.xs[0] if tensors.xs else None
+        tensors.dx = tensors.dxs[0] if tensors.dxs else None
+        for name in step.node.layer.parameters(step.node.input_shapes):
+            slot = self.parameters.slots[f"{step.node.name}.{name}"]
+            setattr(tensors, name, slot.of(self.parameters.values))
+            if self.plan.training:
+                setattr(tensors, f"d_{name}", slot.of(self.parameters.gradients))
+        for name, buffer in step.scratch.items():
+            setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
+        clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
+        adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
+        return BoundStep(step.layer, tensors, step.node.geometry, clears, adds)
+
+    def _whole(self, buffer: Buffer) -> Float32:
+        start = buffer.offset // 4
+        return self.arena[start : start + prod(buffer.shape)].reshape(buffer.shape)
+
+    def _array(self, view: View, n: int) -> Float32:
+        """N×H×W×C without the halo; features (c,) as N×1×1×C."""
+        top, bottom, left, right = view.buffer.halo
+        whole = self._whole(view.buffer)[:n]
+        inner = whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right]
+        h, w, c = view.shape if len(view.shape) == 3 else (1, 1, *view.shape)
+        return inner if inner.shape == (n, h, w, c) else inner.reshape(n, h, w, c)
+
+    def _optional(self, view: View | None, n: int) -> Float32 | None:
+        return None if view is None else self._array(view, n)
+
+
+NOTHING = np.empty((0, 1, 1, 1), np.float32)  # in place of scratch that inference need not keep

@@ -1,0 +1,133 @@
+"""Every op as a function: ndarray in, fresh ndarray out, float32. For trying things out, and for tests.
+
+Images are (n, h, w, c), features (n, c); convolution weights (r, s, c/groups, k), dense weights (in, out). Arguments
+are those of the layer of the same name, and so are the errors. Each call plans anew: for speed, build a model.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn import layers
+from numbacnn.device import ENGINE, get_device
+from numbacnn.errors import ArgumentError
+from numbacnn.executor import Executor
+from numbacnn.geometry import Padding
+from numbacnn.graph import Graph, Input
+from numbacnn.parameters import Parameters
+from numbacnn.plan import make_plan
+
+Float32 = NDArray[np.float32]
+Pair = int | tuple[int, int]
+
+
+def conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Float32:
+    """Cross-correlation of (n, h, w, c) with (r, s, c/groups, k), plus b (k,)."""
+    weight = np.asarray(w)
+    if weight.ndim != 4:
+        raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
+    r, s, _, k = weight.shape
+    layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None)
+    return _apply(layer, [x], _given(weight=w, bias=b))
+
+
+def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Float32:
+    """(n, in) · (in, out) + b (out,)."""
+    weight = np.asarray(w)
+    if weight.ndim != 2:
+        raise ArgumentError(f"dense weights have shape {weight.shape}; give (in, out)")
+    return _apply(layers.Dense(weight.shape[1], bias=b is not None), [x], _given(weight=w, bias=b))
+
+
+def max_pool2d(
+    x: ArrayLike, pool_size: Pair = 2, stride: Pair | None = None, padding: Padding = "valid", ceil_mode: bool = False
+) -> Float32:
+    """The largest value of each window."""
+    return _apply(layers.MaxPool2D(pool_size, stride, padding, ceil_mode), [x])
+
+
+def average_pool2d(
+    x: ArrayLike,
+    pool_size: Pair = 2,
+    stride: Pair | None = None,
+    padding: Padding = "valid",
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Float32:
+    """The mean of each window."""
+    return _apply(layers.AveragePool2D(pool_size, stride, padding, ceil_mode, count_include_pad), [x])
+
+
+def global_max_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float32:
+    """The largest value of each channel."""
+    return _apply(layers.GlobalMaxPool2D(keep_dimensions), [x])
+
+
+def global_average_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float32:
+    """The mean of each channel."""
+    return _apply(layers.GlobalAveragePool2D(keep_dimensions), [x])
+
+
+def relu(x: ArrayLike) -> Float32:
+    """max(x, 0)."""
+    return _apply(layers.ReLU(), [x])
+
+
+def tanh(x: ArrayLike) -> Float32:
+    """Hyperbolic tangent."""
+    return _apply(layers.Tanh(), [x])
+
+
+def sigmoid(x: ArrayLike) -> Float32:
+    """1 / (1 + e⁻ˣ)."""
+    return _apply(layers.Sigmoid(), [x])
+
+
+def softmax(x: ArrayLike) -> Float32:
+    """Softmax over the last axis."""
+    return _apply(layers.Softmax(), [x])
+
+
+def flatten(x: ArrayLike) -> Float32:
+    """(n, h, w, c) as (n, h·w·c)."""
+    return _apply(layers.Flatten(), [x])
+
+
+def add(xs: Sequence[ArrayLike]) -> Float32:
+    """The sum of two or more arrays of one shape."""
+    return _apply(layers.Add(), xs)
+
+
+def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+
+
+def _apply(layer: layers.Layer, xs: Sequence[ArrayLike], parameters: dict[str, NDArray[Any]] | None = None) -> Float32:
+    """One layer on arrays of one batch."""
+    layer.name = "op"
+    arrays = [np.asarray(x, np.float32) for x in xs]
+    if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
+        raise ArgumentError(f"inputs of shapes {[array.shape for array in arrays]}: each wants the same number of images")
+    n = len(arrays[0])
+    inputs = [Input(array.shape[1:]) for array in arrays]
+    graph = Graph(inputs, [layer(inputs)])
+    device = get_device("cpu")
+    store = Parameters(graph.parameters(), device)
+    with ENGINE:
+        store.set({f"op.{name}": array for name, array in (parameters or {}).items()})
+        executor = Executor(make_plan(graph, device.sizes, n, training=False), store, device)
+        binding = executor.bind(n)
+        for view, array in zip(binding.inputs, arrays, strict=True):
+            device.upload(view, array.reshape(view.shape))
+        executor.forward(n)
+        return device.download(binding.outputs[0], (n, *graph.nodes[0].shape))

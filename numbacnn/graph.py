@@ -1,0 +1,260 @@
+"""The recorded DAG of a model: order, names, shapes, and the form that model files hold. No arrays here.
+
+Calling a layer on a symbolic tensor records a node. A graph is all that its outputs depend on.
+"""
+
+import inspect
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
+from numbacnn.geometry import Shape
+from numbacnn.initializers import AUTO
+from numbacnn.layers import REGISTRY, Layer
+
+FORMAT_VERSION = 1
+_recorded = itertools.count()
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A symbolic tensor: its shape for one image, and the layer whose output it is (None: an input of the model)."""
+
+    shape: Shape
+    layer: Layer | None = None
+    inputs: tuple["Tensor", ...] = ()
+    name: str | None = None
+    order: int = field(default_factory=lambda: next(_recorded))
+
+    def record(self, layer: Layer, inputs: Sequence["Tensor"]) -> "Tensor":
+        """The output of ``layer`` on ``inputs``. Raises GeometryError with the layer and the numbers."""
+        label = f'{type(layer).__name__} "{layer.name}"' if layer.name else type(layer).__name__
+        wanted = "two or more inputs" if layer.inputs is None else f"{layer.inputs} input"
+        if len(inputs) < 2 if layer.inputs is None else len(inputs) != layer.inputs:
+            raise ArgumentError(f"{label} wants {wanted}, not {len(inputs)}")
+        try:
+            shape = layer.output_shape([tensor.shape for tensor in inputs])
+        except GeometryError as error:
+            raise GeometryError(f"{label}: {error}") from None
+        return Tensor(shape, layer, tuple(inputs))
+
+
+def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it reads as a layer does)
+    """A model's input for one image: (height, width, channels), or (features,)."""
+    sizes = tuple(shape)
+    if len(sizes) not in (1, 3) or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise ArgumentError(f"input shape {sizes}: give (height, width, channels) or (features,), each at least 1")
+    return Tensor(sizes, name=name)
+
+
+@dataclass(eq=False)
+class Node:
+    """One layer at its place in a graph. ``inputs`` are indices of values: the graph's inputs first, then its nodes."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[int, ...]
+    input_shapes: tuple[Shape, ...]
+    shape: Shape
+
+    @cached_property
+    def geometry(self) -> Any:
+        """What the layer's kernels need to know of the shapes."""
+        return self.layer.geometry(self.input_shapes)
+
+
+class Graph:
+    """Nodes in order of recording, which is an order in which they can run.
+
+    Value i is input i for i < len(inputs), else the output of node i − len(inputs).
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        tensors = _reachable(inputs, outputs)
+        layers = [tensor.layer for tensor in tensors if tensor.layer is not None]
+        if not layers:
+            raise ArgumentError("the model has no layers between its inputs and its outputs")
+        _refuse_repeated(layers)
+        index = {id(tensor): i for i, tensor in enumerate([*inputs, *tensors])}
+        names = _names(layers)
+        self.input_names = _input_names(inputs)
+        self.input_shapes = [tensor.shape for tensor in inputs]
+        self.nodes = [
+            Node(
+                name,
+                layer,
+                tuple(index[id(x)] for x in tensor.inputs),
+                tuple(x.shape for x in tensor.inputs),
+                tensor.shape,
+            )
+            for name, layer, tensor in zip(names, layers, tensors, strict=True)
+        ]
+        self.outputs = tuple(index[id(tensor)] for tensor in outputs)
+        taken = set(self.input_names) & set(names)
+        if taken:
+            raise ArgumentError(f'an input and a layer share the name "{min(taken)}"')
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Shape of every value."""
+        return [*self.input_shapes, *(node.shape for node in self.nodes)]
+
+    def value(self, node: int) -> int:
+        """The value that node number ``node`` computes."""
+        return len(self.input_shapes) + node
+
+    @cached_property
+    def consumers(self) -> list[list[int]]:
+        """For every value, the nodes that read it, in order."""
+        consumers: list[list[int]] = [[] for _ in self.shapes]
+        for i, node in enumerate(self.nodes):
+            for value in node.inputs:
+                consumers[value].append(i)
+        return consumers
+
+    def parameters(self) -> dict[str, tuple[Shape, str]]:
+        """Shape and initializer of every parameter, by its name "node.parameter"."""
+        specifications = {}
+        for i, node in enumerate(self.nodes):
+            for name, parameter in node.layer.parameters(node.input_shapes).items():
+                initializer = parameter.initializer
+                if initializer == AUTO:
+                    initializer = "he_normal" if self._is_rectified(i) else "glorot_uniform"
+                specifications[f"{node.name}.{name}"] = (parameter.shape, initializer)
+        return specifications
+
+    def _is_rectified(self, node: int) -> bool:
+        """Whether the first activation after ``node``, with no other weights between, is ReLU-like."""
+        for i in self.consumers[self.value(node)]:
+            layer = self.nodes[i].layer
+            if layer.rectifies:
+                return True
+            passes = not layer.monotone and not layer.parameters(self.nodes[i].input_shapes)
+            if passes and self._is_rectified(i):
+                return True
+        return False
+
+    # -- the form that model files hold -------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The versioned form, documented in docs/model-file.md, of JSON's own types."""
+        names = [*self.input_names, *(node.name for node in self.nodes)]
+        return {
+            "version": FORMAT_VERSION,
+            "inputs": [
+                {"name": name, "shape": list(shape)}
+                for name, shape in zip(self.input_names, self.input_shapes, strict=True)
+            ],
+            "nodes": [
+                {
+                    "name": node.name,
+                    "op": node.layer.op,
+                    "inputs": [names[value] for value in node.inputs],
+                    "attributes": node.layer.attributes(),
+                }
+                for node in self.nodes
+            ],
+            "outputs": [names[value] for value in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, form: Any) -> "Graph":
+        """The graph of ``to_dict``'s form. Raises ModelFileError where the form is damaged or of a newer version."""
+        version = form.get("version") if isinstance(form, dict) else None
+        if not isinstance(version, int):
+            raise ModelFileError("the graph has no version: the file is damaged")
+        if version > FORMAT_VERSION:
+            raise ModelFileError(
+                f"the graph is of version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
+            )
+        try:
+            return cls._rebuild(form)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ModelFileError(f"the graph cannot be rebuilt: {error}") from None
+
+    @classmethod
+    def _rebuild(cls, form: dict[str, Any]) -> "Graph":
+        tensors = {item["name"]: Input(item["shape"], item["name"]) for item in form["inputs"]}
+        inputs = list(tensors.values())
+        for item in form["nodes"]:
+            layer = make_layer(item["op"], item["attributes"], item["name"])
+            read = [tensors[name] for name in item["inputs"]]
+            if not read:
+                raise ModelFileError(f'node "{item["name"]}" has no inputs')
+            tensors[item["name"]] = read[0].record(layer, read)
+        return cls(inputs, [tensors[name] for name in form["outputs"]])
+
+
+def make_layer(op: str, attributes: dict[str, Any], name: str) -> Layer:
+    """A layer from its form in a model file."""
+    if op not in REGISTRY:
+        near = get_close_matches(op, REGISTRY, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
+    layer = REGISTRY[op]
+    known = set(inspect.signature(layer).parameters) - {"name"}
+    unknown = sorted(set(attributes) - known)
+    if unknown:
+        raise ModelFileError(f'node "{name}" ({op}) has an unknown attribute {unknown[0]!r}')
+    frozen = {key: _tuples(value) for key, value in attributes.items()}
+    return layer(**frozen, name=name)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The recorded tensors that ``outputs`` depend on, in order; every path must start at ``inputs``."""
+    known = {id(tensor) for tensor in inputs}
+    found: dict[int, Tensor] = {}
+    pending = [tensor for tensor in outputs if id(tensor) not in known]
+    while pending:
+        tensor = pending.pop()
+        if id(tensor) in found:
+            continue
+        if tensor.layer is None:
+            raise ArgumentError(f"the outputs depend on an Input of shape {tensor.shape} that is not among the inputs")
+        found[id(tensor)] = tensor
+        pending += [x for x in tensor.inputs if id(x) not in known]
+    return sorted(found.values(), key=lambda tensor: tensor.order)
+
+
+def _refuse_repeated(layers: Sequence[Layer]) -> None:
+    for layer, count in Counter(map(id, layers)).items():
+        if count > 1:
+            repeated = next(item for item in layers if id(item) == layer)
+            raise ArgumentError(f"{repeated} is used {count} times in one model; make a layer for each place")
+
+
+def _names(layers: Sequence[Layer]) -> list[str]:
+    """Given names as they are; the others numbered by kind, from 1, in order of recording."""
+    numbers: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        kind = layer.op
+        numbers[kind] += 1
+        names.append(layer.name or f"{kind}_{numbers[kind]}")
+    _check_names(names)
+    return names
+
+
+def _input_names(inputs: Sequence[Tensor]) -> list[str]:
+    names = [tensor.name or f"input_{i}" for i, tensor in enumerate(inputs, 1)]
+    _check_names(names)
+    return names
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ArgumentError(f'{count} layers are called "{name}"; give each its own name')
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/]+", name):
+            raise ArgumentError(f"{name!r} cannot be a name; use letters, digits, and . _ - /")

@@ -1,0 +1,32 @@
+"""The layers: small specifications, each with its shapes, its parameters and its bindings to kernels."""
+
+from numbacnn.layers.activations import ReLU, Sigmoid, Softmax, Tanh
+from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
+from numbacnn.layers.convolution import Conv2D
+from numbacnn.layers.dense import Dense, Flatten
+from numbacnn.layers.merging import Add
+from numbacnn.layers.pooling import (
+    AveragePool2D,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    MaxPool2D,
+)
+
+__all__ = [
+    "REGISTRY",
+    "Add",
+    "AveragePool2D",
+    "Conv2D",
+    "Dense",
+    "Flatten",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool2D",
+    "Layer",
+    "MaxPool2D",
+    "Parameter",
+    "ReLU",
+    "Scratch",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

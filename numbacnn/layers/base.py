@@ -1,0 +1,109 @@
+"""What a layer is: a specification without arrays, and its bindings to kernels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import SimpleNamespace
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Halo, Shape
+
+
+class Parameter(NamedTuple):
+    """A trained array: its shape, and the name of its initializer."""
+
+    shape: Shape
+    initializer: str
+
+
+class Scratch(NamedTuple):
+    """A buffer that kernels need beside inputs and outputs: its shape, and whether it lives from forward to backward."""
+
+    shape: Shape
+    when: str  # "forward", "backward", or "saved": written by the one for the other
+
+
+class Symbol(Protocol):
+    """A symbolic tensor, as ``graph.Tensor`` is one."""
+
+    def record(self, layer: "Layer", inputs: Sequence[Any]) -> Any:
+        """A new symbolic tensor: the output of ``layer`` on ``inputs``."""
+
+
+REGISTRY: dict[str, type["Layer"]] = {}
+
+
+@dataclass(kw_only=True, eq=False)
+class Layer:
+    """A layer's specification. Its arrays belong to the model, so that one specification may serve several models.
+
+    Subclasses are dataclasses: their fields are the attributes that a model file holds. In the bindings, ``t`` holds
+    the arrays of one step: ``t.x t.y`` and in backward ``t.dx t.dy`` (``t.xs``, ``t.dxs`` for all of several inputs;
+    an entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
+    ``t.d_weight``); each scratch buffer; and ``t.fused``, the name of an activation that forward applies on its way.
+    """
+
+    op: ClassVar[str]  # the stable name in model files
+    inputs: ClassVar[int | None] = 1  # how many; None: two or more
+    reads_x: ClassVar[bool] = False  # whether backward reads the inputs,
+    reads_y: ClassVar[bool] = False  # or the output
+    is_view: ClassVar[bool] = False  # the output is the input's memory in another shape
+    in_place_gradient: ClassVar[bool] = False  # backward turns dy into dx
+    monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y
+    takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
+    rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
+    fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
+
+    name: str | None = field(default=None)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "op" in cls.__dict__:
+            REGISTRY[cls.op] = cls
+
+    def __call__(self, x: Any) -> Any:
+        """Records this layer on a symbolic tensor, or on a list of them."""
+        inputs = list(x) if isinstance(x, Sequence) else [x]
+        if not inputs or not all(hasattr(tensor, "record") for tensor in inputs):
+            raise ArgumentError(f"{type(self).__name__} wants symbolic tensors, as Input and layers give, not {x!r}")
+        return inputs[0].record(self, inputs)
+
+    def attributes(self) -> dict[str, Any]:
+        """The specification but for its name, as a model file holds it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+
+    def geometry(self, shapes: Sequence[Shape]) -> Any:
+        """What the kernels need to know of the shapes; GeometryError where the layer cannot take them."""
+        return None
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Shape of the output for one image."""
+        return shapes[0]
+
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+        """The trained arrays, by name."""
+        return {}
+
+    def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, Scratch]:
+        """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes."""
+        return {}
+
+    def input_halo(self, geometry: Any) -> Halo:
+        """Zeros that forward and backward expect around x."""
+        return Halo()
+
+    def gradient_halo(self, geometry: Any) -> Halo:
+        """Zeros that the input gradient expects around dy."""
+        return Halo()
+
+    def flops(self, geometry: Any, output_shape: Shape) -> int:
+        """Floating-point operations of a forward pass of one image; a multiply-add counts as two."""
+        return 0
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
+        """Writes t.y (and saved scratch) from t.x."""
+        raise NotImplementedError
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
+        """Writes t.dx and the parameters' gradients from t.dy."""
+        raise NotImplementedError

@@ -1,0 +1,99 @@
+"""Convolution."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, conv_geometry, freeze_padding, pair
+from numbacnn.initializers import check_initializer
+from numbacnn.layers.base import Layer, Parameter, Scratch
+
+
+@dataclass(eq=False)
+class Conv2D(Layer):
+    """Cross-correlation with ``filters`` windows: Y[p,q,k] = b[k] + Σ X[p·stride + r·dilation, …, c] · W[r,s,c,k].
+
+    Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``, ``stride``
+    and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer, (height, width) or
+    ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto" takes He normal before a
+    ReLU-like activation, Glorot uniform elsewhere. Raises ArgumentError for arguments
+    out of range, GeometryError where the input cannot be convolved so.
+    """
+
+    op: ClassVar[str] = "conv2d"
+    reads_x: ClassVar[bool] = True
+    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+
+    filters: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: Padding = "valid"
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    bias: bool = True
+    initializer: str = "auto"
+    algorithm: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.filters < 1 or self.groups < 1:
+            raise ArgumentError(f"Conv2D needs filters and groups of at least 1, not {self.filters} and {self.groups}")
+        if self.algorithm not in ("auto", "direct"):
+            raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
+        self.kernel_size = pair(self.kernel_size, "kernel_size")
+        self.stride = pair(self.stride, "stride")
+        self.dilation = pair(self.dilation, "dilation")
+        self.padding = freeze_padding(self.padding)
+        check_initializer(self.initializer)
+
+    def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
+        """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
+        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
+        dilation = pair(self.dilation, "dilation")
+        return conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(p, q, filters)."""
+        g = self.geometry(shapes)
+        return g.p, g.q, g.k
+
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+        """``weight`` and, unless ``bias=False``, ``bias``."""
+        g = self.geometry(shapes)
+        weight = Parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
+        return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
+
+    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
+        """Packed weights, and partial sums of the weight gradient."""
+        g = geometry
+        return {
+            "packed": Scratch(sizes.packed_weights_shape(g), "forward"),
+            "packed_gradient": Scratch(sizes.packed_gradient_shape(g), "backward"),
+            "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
+            "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
+        }
+
+    def input_halo(self, geometry: ConvGeometry) -> Halo:
+        """The padding that windows reach."""
+        return geometry.input_halo
+
+    def gradient_halo(self, geometry: ConvGeometry) -> Halo:
+        """Outputs beyond the edge that the flipped window reaches."""
+        return geometry.gradient_halo
+
+    def flops(self, geometry: ConvGeometry, output_shape: Shape) -> int:
+        """Of the direct algorithm."""
+        return geometry.flops
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+        """y = x * weight + bias."""
+        kernels.conv2d_forward(t.y, t.x, t.weight, t.bias if self.bias else None, t.packed, g, t.fused == "relu")
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+        """The gradients of weight, bias and x."""
+        kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
+        if self.bias:
+            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+        if t.dx is not None:
+            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, g)

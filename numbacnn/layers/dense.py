@@ -1,0 +1,92 @@
+"""Dense (fully connected) layers, and the flattening before them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.errors import ArgumentError, GeometryError
+from numbacnn.geometry import Shape
+from numbacnn.initializers import check_initializer
+from numbacnn.layers.base import Layer, Parameter, Scratch
+
+
+@dataclass(eq=False)
+class Dense(Layer):
+    """y = x · weight + bias. Input (features,), output (units,); ``weight`` features×units, ``bias`` units, float32.
+
+    ``initializer`` as in Conv2D. Raises GeometryError where the input is an image: put a Flatten before it.
+    """
+
+    op: ClassVar[str] = "dense"
+    reads_x: ClassVar[bool] = True
+    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+
+    units: int
+    bias: bool = True
+    initializer: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.units < 1:
+            raise ArgumentError(f"Dense needs at least 1 unit, not {self.units}")
+        check_initializer(self.initializer)
+
+    def geometry(self, shapes: Sequence[Shape]) -> tuple[int, int]:
+        """(features, units)."""
+        if len(shapes[0]) != 1:
+            raise GeometryError(f"input must be features (n,), not {shapes[0]}; put a Flatten before it")
+        return shapes[0][0], self.units
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(units,)."""
+        return (self.geometry(shapes)[1],)
+
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+        """``weight`` and, unless ``bias=False``, ``bias``."""
+        weight = Parameter(self.geometry(shapes), self.initializer)
+        return {"weight": weight, "bias": Parameter((self.units,), "zeros")} if self.bias else {"weight": weight}
+
+    def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:
+        """Packed weights."""
+        return {
+            "packed": Scratch(sizes.dense_packed_weights_shape(*geometry), "forward"),
+            "packed_gradient": Scratch(sizes.dense_packed_gradient_shape(*geometry), "backward"),
+            "partial_bias": Scratch(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
+        }
+
+    def flops(self, geometry: tuple[int, int], output_shape: Shape) -> int:
+        """Two for each weight."""
+        return 2 * geometry[0] * geometry[1]
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
+        """y = x · weight + bias."""
+        kernels.dense_forward(t.y, t.x, t.weight, t.bias if self.bias else None, t.packed, t.fused == "relu")
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
+        """The gradients of weight, bias and x."""
+        kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)
+        if self.bias:
+            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+        if t.dx is not None:
+            kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient)
+
+
+@dataclass(eq=False)
+class Flatten(Layer):
+    """(h, w, c) as (h·w·c,) features, channels fastest. The same memory, unless a halo lies between the rows."""
+
+    op: ClassVar[str] = "flatten"
+    is_view: ClassVar[bool] = True
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(h·w·c,)."""
+        return (math.prod(shapes[0]),)
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+        """Copies, where y cannot be x's memory."""
+        kernels.copy(t.y.reshape(t.x.shape), t.x)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+        """Copies back."""
+        kernels.copy(t.dx, t.dy.reshape(t.dx.shape))

@@ -1,0 +1,134 @@
+"""Max and average pooling."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Padding, PoolGeometry, Shape, freeze_padding, image_shape, pair, pool_geometry
+from numbacnn.layers.base import Layer, Scratch
+
+
+@dataclass(eq=False)
+class _Pool2D(Layer):
+    """Windows of ``pool_size`` at steps of ``stride`` (the window's size by default), channel by channel."""
+
+    pool_size: int | tuple[int, int] = 2
+    stride: int | tuple[int, int] | None = None
+    padding: Padding = "valid"
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        self.pool_size = pair(self.pool_size, "pool_size")
+        self.stride = self.pool_size if self.stride is None else pair(self.stride, "stride")
+        self.padding = freeze_padding(self.padding)
+
+    def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
+        """Sizes, strides and padding of these windows over images of ``shapes[0]``."""
+        assert self.stride is not None
+        window, stride = pair(self.pool_size, "pool_size"), pair(self.stride, "stride")
+        return pool_geometry(shapes[0], window, stride, self.padding, self.ceil_mode, self._counts_padding())
+
+    def _counts_padding(self) -> bool:
+        return False
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(p, q, c)."""
+        g = self.geometry(shapes)
+        return g.p, g.q, g.c
+
+    def flops(self, geometry: PoolGeometry, output_shape: Shape) -> int:
+        """One for each pixel of each window."""
+        g = geometry
+        return g.p * g.q * g.c * g.r * g.s
+
+
+class _Averages:
+    """The bindings of average pooling."""
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+        """y = mean of each window of x."""
+        kernels.average_pool_forward(t.y, t.x, g)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+        """Each window's pixels share its gradient."""
+        kernels.average_pool_gradient(t.dx, t.dy, g)
+
+
+class _Maxima:
+    """The bindings of max pooling."""
+
+    takes_maximum: ClassVar[bool] = True
+
+    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
+        """The place of each maximum in its window."""
+        return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+        """y = maximum of each window of x."""
+        kernels.max_pool_forward(t.y, t.argmax, t.x, g)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+        """The first maximum of each window gets its gradient."""
+        kernels.max_pool_gradient(t.dx, t.dy, t.argmax, g)
+
+
+@dataclass(eq=False)
+class MaxPool2D(_Maxima, _Pool2D):
+    """The largest value of each window; padding counts as −∞, and among equals the first gets the gradient.
+
+    Input (h, w, c), output (p, q, c). With ``ceil_mode`` the output size is rounded up instead of down.
+    """
+
+    op: ClassVar[str] = "max_pool2d"
+
+
+@dataclass(eq=False)
+class AveragePool2D(_Averages, _Pool2D):
+    """The mean of each window; with ``count_include_pad`` padding counts as zeros, else it is left out.
+
+    Input (h, w, c), output (p, q, c). With ``ceil_mode`` the output size is rounded up instead of down.
+    """
+
+    op: ClassVar[str] = "average_pool2d"
+
+    count_include_pad: bool = True
+
+    def _counts_padding(self) -> bool:
+        return self.count_include_pad
+
+
+@dataclass(eq=False)
+class _GlobalPool2D(Layer):
+    """One window over the whole image; output (1, 1, c), or (c,) unless ``keep_dimensions``."""
+
+    keep_dimensions: bool = False
+
+    def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
+        """One window of the image's size."""
+        h, w, _ = image_shape(shapes[0])
+        return pool_geometry(shapes[0], (h, w), (h, w))
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(1, 1, c) or (c,)."""
+        c = image_shape(shapes[0])[2]
+        return (1, 1, c) if self.keep_dimensions else (c,)
+
+    def flops(self, geometry: PoolGeometry, output_shape: Shape) -> int:
+        """One for each pixel."""
+        return geometry.h * geometry.w * geometry.c
+
+
+@dataclass(eq=False)
+class GlobalMaxPool2D(_Maxima, _GlobalPool2D):
+    """The largest value of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keep_dimensions``."""
+
+    op: ClassVar[str] = "global_max_pool2d"
+
+
+@dataclass(eq=False)
+class GlobalAveragePool2D(_Averages, _GlobalPool2D):
+    """The mean of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keep_dimensions``."""
+
+    op: ClassVar[str] = "global_average_pool2d"

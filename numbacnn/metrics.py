@@ -1,0 +1,41 @@
+"""Loss and accuracy over the batches of an evaluation or an epoch."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.device import Device
+from numbacnn.losses import Loss
+
+
+class Metrics:
+    """Sums the loss and the hits of batch after batch."""
+
+    def __init__(self, loss: Loss, device: Device) -> None:
+        self._loss, self._device = loss, device
+        self.total, self.hits, self.count = 0.0, 0, 0
+
+    def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
+        """Counts in a batch's output (n, H, W, C) and its labels."""
+        losses = np.empty(output[..., 0].size, np.float32)
+        target = self._loss.target(labels, output.shape)
+        self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target)
+        self.total += float(losses.sum(dtype=np.float64))
+        self.hits += hits(output, labels)
+        self.count += len(losses)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss so far."""
+        return self.total / self.count
+
+    @property
+    def accuracy(self) -> float:
+        """Share of predictions whose largest output is the label's."""
+        return self.hits / self.count
+
+
+def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
+    """How many of the predictions (…, C) have their largest value at the label."""
+    return int(np.count_nonzero(output.argmax(axis=-1).reshape(-1) == np.reshape(labels, -1)))

@@ -1,0 +1,364 @@
+"""Model, Sequential and load: the façade over graph, plan, executor, training and files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn import checkpoint as files
+from numbacnn import training
+from numbacnn.data.dataset import Dataset
+from numbacnn.device import ENGINE, get_device
+from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.executor import Executor
+from numbacnn.graph import Graph, Input, Tensor
+from numbacnn.layers import Layer
+from numbacnn.losses import Loss, get_loss
+from numbacnn.metrics import Metrics
+from numbacnn.normalization import Normalization, raw_images
+from numbacnn.optimizers import Optimizer
+from numbacnn.parameters import Parameters
+from numbacnn.plan import make_plan
+from numbacnn.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from numbacnn.schedules import Schedule
+
+Float32 = NDArray[np.float32]
+EVALUATION_BATCH = 256
+PROBABILITY_OPS = ("softmax", "sigmoid")
+
+
+class Model:
+    """A network: the graph from ``inputs`` to ``outputs``, its parameters, and how raw images become its input.
+
+    ``seed`` draws the initial parameters, each from the seed and its own name. ``device`` is "cpu" or "cuda";
+    ``precision`` is "fp32". ``classes`` are names of the classes, ``normalization`` what raw images go through: both
+    are set by ``fit`` and kept in the model's file.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        outputs: Tensor | Sequence[Tensor],
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        if precision != "fp32":
+            raise ArgumentError(f'unknown precision {precision!r}; choose "fp32"')
+        self._several_inputs = not isinstance(inputs, Tensor)
+        self._several_outputs = not isinstance(outputs, Tensor)
+        graph = Graph(_list(inputs), _list(outputs))
+        self._build(graph, device)
+        self.store.initialize(seed)
+
+    def _build(self, graph: Graph, device: str) -> None:
+        self.graph = graph
+        self.device = get_device(device)
+        self.store = Parameters(graph.parameters(), self.device)
+        self.classes: tuple[str, ...] | None = None
+        self.normalization: Normalization | None = None
+        self._executors: dict[tuple[bool, bool], Executor] = {}
+        self._pending: tuple[Executor, int] | None = None
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Mapping[str, Float32]:
+        """Every trained array by name, "layer.weight", read-only; write with ``set_parameters``."""
+        return self.store.view(self.store.values)
+
+    @property
+    def gradients(self) -> Mapping[str, Float32]:
+        """The gradient of every parameter as ``backward`` last left it, read-only."""
+        return self.store.view(self.store.gradients)
+
+    @property
+    def state(self) -> Mapping[str, Float32]:
+        """Running statistics by name, read-only."""
+        return MappingProxyType({})
+
+    def set_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Writes parameters by name. Raises ArgumentError, and writes nothing, where a name or a shape does not fit."""
+        with ENGINE:
+            self.store.set(arrays)
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, of a model with one input."""
+        return self.graph.input_shapes[0]
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        """The output for normalised float32 input (N, …), a fresh array; lists for several inputs or outputs.
+
+        With ``training`` what ``backward`` reads is kept.
+        """
+        arrays = self._checked(x, self._several_inputs, self.graph.input_shapes, "input")
+        n = len(arrays[0])
+        with ENGINE:
+            executor = self._executor(n, training, input_gradient=training)
+            binding = executor.bind(n)
+            for view, array in zip(binding.inputs, arrays, strict=True):
+                self.device.upload(view, array.reshape(view.shape))
+            executor.forward(n)
+            self._pending = (executor, n) if training else self._pending
+            return self._fetch(binding.outputs, n, [self.graph.shapes[v] for v in self.graph.outputs])
+
+    def backward(self, dy: Any) -> Any:
+        """After ``forward(training=True)``: fills ``gradients`` from dy, the gradient of the output(s); returns that
+        of the input(s). Raises NumbacnnError where there was no such forward.
+        """
+        if self._pending is None:
+            raise NumbacnnError("backward needs a forward(x, training=True) before it")
+        executor, n = self._pending
+        shapes = [self.graph.shapes[value] for value in self.graph.outputs]
+        arrays = self._checked(dy, self._several_outputs, shapes, "gradient", n)
+        with ENGINE:
+            binding = executor.bind(n)
+            for view, array in zip(binding.output_gradients, arrays, strict=True):
+                self.device.upload(view, array.reshape(view.shape))
+            executor.backward(n)
+            self._pending = None
+            gradients = [
+                np.zeros((n, *shape), np.float32) if view is None else self.device.download(view, (n, *shape))
+                for view, shape in zip(binding.input_gradients, self.graph.input_shapes, strict=True)
+            ]
+        return gradients if self._several_inputs else gradients[0]
+
+    def train_step(
+        self, images: ArrayLike, labels: ArrayLike, optimizer: Optimizer, loss: str | Loss = "cross_entropy"
+    ) -> float:
+        """Forward, loss, backward and update on normalised float32 images (N, …); returns the loss."""
+        (array,) = self._checked(images, False, self.graph.input_shapes, "input")
+        with ENGINE:
+            batch = self.training_batch(len(array), get_loss(loss))
+            self.device.upload(batch.input, array.reshape(batch.input.shape))
+            value = batch.gradients(labels)
+            optimizer.step(self)
+        return value
+
+    def training_batch(self, n: int, loss: Loss) -> training.TrainingBatch:
+        """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
+        if len(self.graph.input_shapes) != 1 or len(self.graph.outputs) != 1:
+            raise ArgumentError("this model has several inputs or outputs: train it with forward and backward")
+        self._pending = None
+        return training.TrainingBatch(self._executor(n, True, input_gradient=False), n, loss)
+
+    def _executor(self, n: int, training: bool, input_gradient: bool) -> Executor:
+        """An executor for ``n`` images; one for fewer is planned again."""
+        key = training, input_gradient
+        executor = self._executors.get(key)
+        if executor is None or executor.plan.batch < n:
+            plan = make_plan(self.graph, self.device.sizes, n, training=training, input_gradient=input_gradient)
+            executor = self._executors[key] = Executor(plan, self.store, self.device)
+        return executor
+
+    def _checked(
+        self, given: Any, several: bool, shapes: Sequence[tuple[int, ...]], what: str, n: int | None = None
+    ) -> list[NDArray[Any]]:
+        """Arrays (n, *shape) of floats from what a user passed, or an ArgumentError with the shapes."""
+        arrays = [np.asarray(array) for array in (given if several else [given])]
+        if len(arrays) != len(shapes):
+            raise ArgumentError(f"{len(arrays)} {what}s for a model of {len(shapes)}")
+        n = n if n is not None else (len(arrays[0]) if arrays[0].ndim else 0)
+        for array, shape in zip(arrays, shapes, strict=True):
+            if array.shape != (n, *shape) or n == 0:
+                raise ArgumentError(f"{what} of shape {array.shape}; the model wants {(n or 'N', *shape)}")
+        return [array.astype(np.float32, copy=False) for array in arrays]
+
+    def _fetch(self, views: Sequence[Float32], n: int, shapes: Sequence[tuple[int, ...]]) -> Any:
+        arrays = [self.device.download(view, (n, *shape)) for view, shape in zip(views, shapes, strict=True)]
+        return arrays if self._several_outputs else arrays[0]
+
+    # -- raw images ---------------------------------------------------------------------------------------------------
+
+    def load_images(self, target: Float32, images: NDArray[Any]) -> None:
+        """Writes raw images (n, H, W, C), uint8 or float32 and contiguous, normalised, to the input ``target``."""
+        channels = images.shape[-1]
+        normalization = self.normalization or Normalization.identity(channels)
+        key = (normalization, images.dtype, images.shape[2])
+        if getattr(self, "_rows_key", None) != key:
+            self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
+        kernels = self.device.kernels
+        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
+        kernel(target, images.reshape(len(images) * images.shape[1], -1), *self._rows)
+
+    def each_output(
+        self, images: NDArray[Any], receive: Callable[[int, Float32], None], batch_size: int = EVALUATION_BATCH
+    ) -> None:
+        """Calls ``receive(start, output)`` for each batch of raw images with the view (n, 1, 1, C) or (n, H, W, C) of
+        its output, which the next batch overwrites."""
+        with ENGINE:
+            executor = self._executor(min(batch_size, len(images)), False, False)
+            for start in range(0, len(images), batch_size):
+                part = images[start : start + batch_size]
+                binding = executor.bind(len(part))
+                self.load_images(binding.inputs[0], part)
+                executor.forward(len(part))
+                receive(start, binding.outputs[0])
+
+    def predict(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> Float32:
+        """Class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float, normalised as in training.
+
+        Softmax is applied to the last axis unless the model ends in a softmax or sigmoid itself.
+        """
+        self._need_single()
+        raw = raw_images(images, self.input_shape)
+        result = np.empty((len(raw), *self.graph.shapes[self.graph.outputs[0]]), np.float32)
+        finish = self.device.kernels.copy if self._gives_probabilities() else self.device.kernels.softmax_forward
+
+        def receive(start: int, output: Float32) -> None:
+            finish(result[start : start + len(output)].reshape(output.shape), output)
+
+        self.each_output(raw, receive, batch_size)
+        return result
+
+    def _gives_probabilities(self) -> bool:
+        last = self.graph.outputs[0] - len(self.graph.input_shapes)
+        return self.graph.nodes[last].layer.op in PROBABILITY_OPS
+
+    def evaluate(
+        self, test: Dataset | tuple[ArrayLike, ArrayLike], loss: str | Loss = "cross_entropy"
+    ) -> dict[str, float]:
+        """Mean loss and accuracy on a Dataset, or (raw images, labels)."""
+        self._need_single()
+        dataset = as_dataset(test, self.classes)
+        raw = raw_images(dataset.images, self.input_shape)
+        metrics = Metrics(get_loss(loss), self.device)
+        self.each_output(raw, lambda start, output: metrics.add(output, dataset.labels[start : start + len(output)]))
+        return {"loss": metrics.loss, "accuracy": metrics.accuracy}
+
+    def _need_single(self) -> None:
+        if len(self.graph.input_shapes) != 1 or len(self.graph.outputs) != 1:
+            raise ArgumentError("this model has several inputs or outputs: use forward")
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train: Dataset | tuple[ArrayLike, ArrayLike],
+        *,
+        validation: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
+        optimizer: Optimizer | None = None,
+        loss: str | Loss = "cross_entropy",
+        epochs: int = 3,
+        batch_size: int = 64,
+        seed: int = 0,
+        schedule: "Schedule | None" = None,
+        augment: Any = None,
+        callbacks: Sequence[Callable[[training.Event], bool | None]] = (),
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: bool = False,
+    ) -> training.History:
+        """Trains on raw images; returns the history, one record for each epoch.
+
+        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.05, momentum=0.9) by default. schedule: the
+        factor of the learning rate at (step, steps). callbacks: called with every event; one that returns True ends
+        the training. checkpoint: a file that holds the whole state after every epoch, and every ``checkpoint_every``
+        steps; ``resume`` goes on from it where it exists. The model keeps the training set's normalisation and class
+        names, unless it has its own.
+        """
+        if augment is not None:
+            raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
+        names = self.classes
+        trainer = training.Trainer(
+            self,
+            as_dataset(train, names),
+            optimizer=optimizer,
+            loss=get_loss(loss),
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            schedule=schedule,
+            validation=None if validation is None else as_dataset(validation, names),
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+        )
+        if resume:
+            trainer.resume()
+        for event in trainer.run():
+            if any([callback(event) for callback in callbacks]):
+                break
+        return trainer.history
+
+    # -- looking and keeping ------------------------------------------------------------------------------------------
+
+    def summary(self, show: bool = True) -> Summary:
+        """Shapes, parameters and FLOPs of every layer, as data; printed as a table unless ``show`` is False."""
+        summary = summarize(self.graph, self.device.sizes)
+        if show:
+            import sys
+
+            sys.stdout.write(f"{summary}\n")
+        return summary
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes graph, weights, normalisation and class names to one safetensors file, whole or not at all."""
+        files.save_model(self, path)
+
+    @classmethod
+    def _from_file(cls, content: files.ModelFile, device: str) -> "Model":
+        model = cls.__new__(cls)
+        model._several_inputs = content.several_inputs
+        model._several_outputs = content.several_outputs
+        model._build(content.graph, device)
+        model.classes, model.normalization = content.classes, content.normalization
+        model.store.set(content.parameters)
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "graph": self.graph.to_dict(),
+            "parameters": {name: np.array(value) for name, value in self.parameters.items()},
+            "device": self.device.name,
+            "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._build(Graph.from_dict(state["graph"]), state["device"])
+        self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
+        self.store.set(state["parameters"])
+
+
+class Sequential(Model):
+    """A model whose layers follow each other, on images of ``input_shape`` (height, width, channels) or (features,)."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int],
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        x = start = Input(input_shape)
+        for layer in layers:
+            x = layer(x)
+        super().__init__(start, x, seed=seed, device=device, precision=precision)
+
+
+def load(path: str | PathLike[str], *, device: str = "cpu") -> Model:
+    """The model that ``save`` wrote. Raises ModelFileError where the file is not one, is damaged, or is newer."""
+    return Model._from_file(files.read_model(path), device)
+
+
+def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:
+    """A Dataset from itself or from (images, labels)."""
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
+    return Dataset.from_arrays(np.asarray(data[0]), data[1], classes)
+
+
+def _list(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)

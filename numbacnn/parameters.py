@@ -1,0 +1,82 @@
+"""The trained arrays of a model: values and gradients in one flat arena each, so that an update is one kernel."""
+
+from collections.abc import Mapping
+from math import prod
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.device import Device
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Shape
+from numbacnn.initializers import initial_values
+
+Float32 = NDArray[np.float32]
+ALIGNMENT = 16  # floats: each array starts on a cache line; the gaps stay zero
+
+
+class Slot(NamedTuple):
+    """Where one array lies in the arena."""
+
+    start: int
+    shape: Shape
+
+    def of(self, arena: Float32) -> Float32:
+        """The array in ``arena``."""
+        return arena[self.start : self.start + prod(self.shape)].reshape(self.shape)
+
+
+class Parameters:
+    """Named float32 arrays in a flat arena ``values``, with their gradients in ``gradients`` (made when first used)."""
+
+    def __init__(self, specifications: Mapping[str, tuple[Shape, str]], device: Device) -> None:
+        self.specifications = dict(specifications)
+        self.device = device
+        self.slots: dict[str, Slot] = {}
+        start = 0
+        for name, (shape, _) in self.specifications.items():
+            self.slots[name] = Slot(start, shape)
+            start += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+        self.size = start
+        self.values = device.zeros(start)
+        self._gradients: Float32 | None = None
+        self.version = 0  # counts the changes of values
+
+    @property
+    def gradients(self) -> Float32:
+        """The flat arena of gradients."""
+        if self._gradients is None:
+            self._gradients = self.device.zeros(self.size)
+        return self._gradients
+
+    @property
+    def count(self) -> int:
+        """How many numbers are trained."""
+        return sum(prod(shape) for shape, _ in self.specifications.values())
+
+    def initialize(self, seed: int) -> None:
+        """Draws every array from the seed and its own name."""
+        for name, (shape, initializer) in self.specifications.items():
+            self.device.upload(self.slots[name].of(self.values), initial_values(initializer, shape, seed, name))
+        self.version += 1
+
+    def view(self, arena: Float32) -> Mapping[str, Float32]:
+        """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
+        views = {}
+        for name, slot in self.slots.items():
+            views[name] = slot.of(arena)
+            views[name].flags.writeable = False
+        return MappingProxyType(views)
+
+    def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Writes some of the arrays. Raises ArgumentError, and writes none, where a name or a shape does not fit."""
+        for name, array in arrays.items():
+            if name not in self.slots:
+                raise ArgumentError(f'no parameter is called "{name}"; there are {", ".join(self.slots)}')
+            if np.shape(array) != self.slots[name].shape:
+                raise ArgumentError(f'"{name}" has shape {self.slots[name].shape}, not {np.shape(array)}')
+        for name, array in arrays.items():
+            self.device.upload(self.slots[name].of(self.values), np.asarray(array))
+        self.version += 1

@@ -1,0 +1,388 @@
+"""From a graph to buffers and steps, before any array exists.
+
+A plan decides what is fused, which values share a buffer, what halo each buffer has, and where in one arena it lies:
+buffers that never live together share memory. Time runs 0, 1, … over the forward steps, then once for the loss, then
+over the backward steps.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, NamedTuple
+
+from numbacnn.geometry import Halo, Shape
+from numbacnn.graph import Graph, Node
+from numbacnn.layers import Layer
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+THICK_HALO = 0.25  # share of a buffer; a halo thicker than this is not worth clearing in every step
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory for one value, gradient or scratch of ``batch`` images; alive from ``first`` to ``last``."""
+
+    name: str
+    shape: Shape  # of the whole buffer: N×H×W×C with its halo, or a scratch's own
+    halo: Halo = Halo()
+    first: int = 1 << 30
+    last: int = -1
+    permanent: bool = False  # lives all the time: written from outside, or costly to clear
+    offset: int = -1  # bytes into the arena
+    shared: bool = False  # some of its memory serves another buffer at another time
+
+    @property
+    def bytes(self) -> int:
+        """Size in the arena."""
+        return -(-4 * prod(self.shape) // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def halo_share(self) -> float:
+        """What part of the buffer is halo."""
+        _, h, w, _ = (*self.shape, 1, 1, 1)[:4]
+        inner = (h - self.halo.top - self.halo.bottom) * (w - self.halo.left - self.halo.right)
+        return 1 - inner / (h * w)
+
+    def use(self, time: int) -> None:
+        """Extends the life to ``time``."""
+        self.first, self.last = min(self.first, time), max(self.last, time)
+
+
+class View(NamedTuple):
+    """A value or gradient: its buffer, seen in its own shape."""
+
+    buffer: Buffer
+    shape: Shape
+
+
+@dataclass(eq=False)
+class Step:
+    """One call of a layer's forward or backward. Entries of ``dxs`` are None where no gradient is asked for."""
+
+    node: Node
+    layer: Layer | None  # None: the gradient is in place already, there are only sums to add
+    xs: list[View]
+    y: View
+    dxs: list[View | None] = field(default_factory=list)
+    dy: View | None = None
+    scratch: dict[str, Buffer | None] = field(default_factory=dict)
+    fused: str | None = None
+    clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
+    adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
+
+
+@dataclass(eq=False)
+class Plan:
+    """The steps of a graph for up to ``batch`` images, and the buffers they use."""
+
+    batch: int
+    training: bool
+    inputs: list[View]
+    outputs: list[View]
+    input_gradients: list[View | None]
+    output_gradients: list[View]
+    forward: list[Step]
+    backward: list[Step]
+    buffers: list[Buffer]
+    bytes: int
+
+
+def make_plan(
+    graph: Graph, sizes: Any, batch: int, *, training: bool, input_gradient: bool = False, fuse: bool = True
+) -> Plan:
+    """Plans ``graph`` for up to ``batch`` images.
+
+    ``sizes``: the device's functions from geometry to scratch shapes. ``training`` keeps what backward reads and plans
+    the gradients; ``input_gradient`` asks for the gradients of the model's inputs too.
+    """
+    return _Planner(graph, sizes, batch, training, input_gradient, fuse).plan()
+
+
+class _Planner:
+    def __init__(
+        self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool
+    ) -> None:
+        self.graph, self.sizes, self.batch = graph, sizes, batch
+        self.training, self.input_gradient = training, input_gradient
+        self.buffers: list[Buffer] = []
+        self.fused = self._find_fused() if fuse else {}
+        self.delayed = self._find_delayed() if fuse and training else {}
+        self.wants_gradient = self._find_wanted()
+        self.values = self._place_values()
+        self.time = 0
+
+    # -- decisions on the graph ---------------------------------------------------------------------------------------
+
+    def _only_consumer(self, value: int) -> int | None:
+        """The one node that reads ``value``, unless it is an output of the model too."""
+        consumers = self.graph.consumers[value]
+        return consumers[0] if len(consumers) == 1 and value not in self.graph.outputs else None
+
+    def _find_fused(self) -> dict[int, int]:
+        """node → the activation that it applies in its store."""
+        fused = {}
+        for i, node in enumerate(self.graph.nodes):
+            consumer = self._only_consumer(self.graph.value(i))
+            if consumer is not None and self.graph.nodes[consumer].layer.op in node.layer.fuses:
+                fused[i] = consumer
+        return fused
+
+    def _find_delayed(self) -> dict[int, int]:
+        """activation → the max-pool behind it, where its gradient is applied instead.
+
+        max(f(x)) = f(max(x)) for f that does not decrease, and behind the pool there are fewer elements.
+        """
+        delayed = {}
+        for i, node in enumerate(self.graph.nodes):
+            consumer = self._only_consumer(self.graph.value(i))
+            alone = node.layer.monotone and self._only_consumer(node.inputs[0]) == i
+            if alone and consumer is not None and self.graph.nodes[consumer].layer.takes_maximum:
+                delayed[i] = consumer
+        return delayed
+
+    def _find_wanted(self) -> list[bool]:
+        """For every value, whether its gradient is asked for."""
+        wanted = [self.training and self.input_gradient] * len(self.graph.input_shapes)
+        for node in self.graph.nodes:
+            has_parameters = bool(node.layer.parameters(node.input_shapes))
+            wanted.append(self.training and (has_parameters or any(wanted[x] for x in node.inputs)))
+        return wanted
+
+    # -- where values lie ---------------------------------------------------------------------------------------------
+
+    def _new_buffer(self, name: str, shape: Shape, halo: Halo = Halo()) -> Buffer:
+        h, w, c = _as_image(shape)
+        full = (self.batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
+        buffer = Buffer(name, full, halo)
+        self.buffers.append(buffer)
+        return buffer
+
+    def _value_halo(self, value: int) -> Halo:
+        """The zeros that the layers reading ``value`` expect around it."""
+        halo = Halo()
+        for i in self.graph.consumers[value]:
+            node = self.graph.nodes[i]
+            halo = halo.union(node.layer.input_halo(node.geometry))
+        return halo
+
+    def _place_values(self) -> list[View | None]:
+        """A view for every value; None for one that only lives in registers, before its fused activation."""
+        views: list[View | None] = [
+            View(self._new_buffer(name, shape, self._value_halo(i)), shape)
+            for i, (name, shape) in enumerate(zip(self.graph.input_names, self.graph.input_shapes, strict=True))
+        ]
+        for i, node in enumerate(self.graph.nodes):
+            value = self.graph.value(i)
+            halo = self._value_halo(value)
+            source = views[node.inputs[0]]
+            if i in self.fused:
+                views.append(None)
+            elif node.layer.is_view and source is not None and not any(source.buffer.halo) and not any(halo):
+                views.append(View(source.buffer, node.shape))
+            else:
+                views.append(View(self._new_buffer(node.name, node.shape, halo), node.shape))
+        return views
+
+    def _view(self, value: int) -> View:
+        """The view of a value; of one that lives in registers, that of its fused activation."""
+        view = self.values[value]
+        if view is None:
+            view = self.values[self.graph.value(self.fused[value - len(self.graph.input_shapes)])]
+        assert view is not None
+        return view
+
+    def _is_copied(self, i: int) -> bool:
+        """Whether node i's forward has something to do."""
+        node = self.graph.nodes[i]
+        return not (node.layer.is_view and self._view(self.graph.value(i)).buffer is self._view(node.inputs[0]).buffer)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        inputs = [self._view(i) for i in range(len(self.graph.input_shapes))]
+        for view in inputs:
+            view.buffer.permanent = True
+        forward = self._forward_steps()
+        outputs = [self._view(value) for value in self.graph.outputs]
+        for view in outputs:
+            view.buffer.use(self.time)
+        gradients: dict[int, View] = {}
+        output_gradients = self._output_gradients(gradients) if self.training else []
+        self.time += 1
+        backward = self._backward_steps(gradients) if self.training else []
+        input_gradients = [gradients.get(i) for i in range(len(inputs))]
+        for gradient in input_gradients:
+            if gradient is not None:
+                gradient.buffer.use(self.time)
+        size = _allocate(self.buffers)
+        self._clear_halos(forward, backward, [*inputs, *output_gradients])
+        return Plan(
+            self.batch,
+            self.training,
+            inputs,
+            outputs,
+            input_gradients,
+            output_gradients,
+            forward,
+            backward,
+            self.buffers,
+            size,
+        )
+
+    def _forward_steps(self) -> list[Step]:
+        steps = []
+        absorbed = set(self.fused.values())
+        self.saved: dict[int, dict[str, Buffer | None]] = {}
+        for i, node in enumerate(self.graph.nodes):
+            if i in absorbed or not self._is_copied(i):
+                continue
+            xs, y = [self._view(x) for x in node.inputs], self._view(self.graph.value(i))
+            scratch = self._scratch(node, i, "forward")
+            fused = self.graph.nodes[self.fused[i]].layer.op if i in self.fused else None
+            steps.append(Step(node, node.layer, xs, y, scratch=scratch, fused=fused))
+            self._live([*xs, y], scratch)
+            self.time += 1
+        return steps
+
+    def _scratch(self, node: Node, i: int, when: str) -> dict[str, Buffer | None]:
+        """The step's scratch buffers; None for what an inference plan need not save."""
+        buffers: dict[str, Buffer | None] = {}
+        for name, scratch in node.layer.scratch(self.sizes, node.geometry, self.batch).items():
+            if scratch.when == "saved" and not self.training:
+                buffers[name] = None
+            elif scratch.when == "saved" and when == "backward":
+                buffers[name] = self.saved[i][name]
+            elif scratch.when in ("saved", when):
+                buffers[name] = Buffer(f"{node.name}.{name}", scratch.shape)
+                self.buffers.append(buffers[name])  # type: ignore[arg-type]
+        if when == "forward":
+            self.saved[i] = buffers
+        return buffers
+
+    def _live(self, views: Iterable[View | None], scratch: dict[str, Buffer | None]) -> None:
+        for view in views:
+            if view is not None:
+                view.buffer.use(self.time)
+        for buffer in scratch.values():
+            if buffer is not None:
+                buffer.use(self.time)
+
+    def _output_gradients(self, gradients: dict[int, View]) -> list[View]:
+        """Where the loss writes; every consumer of an output value then adds to it."""
+        for value in self.graph.outputs:
+            gradients[value] = self._new_gradient(value)
+            gradients[value].buffer.permanent = True
+        return [gradients[value] for value in self.graph.outputs]
+
+    def _gradient_halo(self, value: int) -> Halo:
+        """The zeros expected around a value's gradient by the layer that computed it, through in-place activations."""
+        i = value - len(self.graph.input_shapes)
+        if i < 0:
+            return Halo()
+        node = self.graph.nodes[i]
+        if node.layer.in_place_gradient:
+            return self._gradient_halo(node.inputs[0])
+        return node.layer.gradient_halo(node.geometry) if self.wants_gradient[node.inputs[0]] else Halo()
+
+    def _new_gradient(self, value: int) -> View:
+        shape = self.graph.shapes[value]
+        i = value - len(self.graph.input_shapes)
+        name = self.graph.input_names[value] if i < 0 else self.graph.nodes[i].name
+        return View(self._new_buffer(f"d_{name}", shape, self._gradient_halo(value)), shape)
+
+    def _backward_steps(self, gradients: dict[int, View]) -> list[Step]:
+        steps = []
+        behind = {pool: activation for activation, pool in self.delayed.items()}
+        for i in reversed(range(len(self.graph.nodes))):
+            value = self.graph.value(i)
+            if value not in gradients or not self.wants_gradient[value]:
+                continue
+            if i in behind:
+                steps.append(self._activation_step(behind[i], self._view(value), gradients[value]))
+            step = self._backward_step(i, gradients)
+            if step is not None:
+                steps.append(step)
+        return steps
+
+    def _activation_step(self, i: int, y: View, dy: View) -> Step:
+        """The gradient of activation i, in place, from an output ``y`` with gradient ``dy``."""
+        node = self.graph.nodes[i]
+        step = Step(node, node.layer, [], y, [], dy)
+        self._live([y, dy], {})
+        self.time += 1
+        return step
+
+    def _backward_step(self, i: int, gradients: dict[int, View]) -> Step | None:
+        node, value = self.graph.nodes[i], self.graph.value(i)
+        layer, dy = node.layer, gradients[value]
+        dxs: list[View | None] = []
+        adds: list[tuple[View, View]] = []
+        for x in node.inputs:
+            if not self.wants_gradient[x]:
+                dxs.append(None)
+                continue
+            part = self._gradient_part(node, x, dy)
+            dxs.append(part)
+            if x in gradients:
+                adds.append((gradients[x], part))
+            else:
+                gradients[x] = part
+        done = i in self.delayed or (layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer)
+        if done and not adds:
+            return None
+        y = self._view(value)
+        xs = [self._view(x) for x in node.inputs]
+        scratch = self._scratch(node, i, "backward")
+        step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds)
+        read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
+        self._live([*read, dy, *dxs, *(total for total, _ in adds)], scratch)
+        self.time += 1
+        return step
+
+    def _gradient_part(self, node: Node, x: int, dy: View) -> View:
+        """Where ``node`` writes its share of the gradient of value ``x``: in dy's own memory where it can."""
+        if node.layer.in_place_gradient:
+            return View(dy.buffer, dy.shape)
+        if node.layer.is_view and not any(dy.buffer.halo) and not any(self._gradient_halo(x)):
+            return View(dy.buffer, self.graph.shapes[x])
+        return self._new_gradient(x)
+
+    def _clear_halos(self, forward: Sequence[Step], backward: Sequence[Step], outside: Sequence[View]) -> None:
+        """Has the step that first writes a shared buffer zero its halo; ``outside``: written by no step."""
+        written: set[int] = {id(view.buffer) for view in outside}
+        for step in [*forward, *backward]:
+            targets = [step.y] if step.dy is None else [dx for dx in step.dxs if dx is not None]
+            for buffer in {id(view.buffer): view.buffer for view in targets}.values():
+                if id(buffer) not in written and buffer.shared and any(buffer.halo):
+                    step.clears.append(buffer)
+                written.add(id(buffer))
+
+
+def _as_image(shape: Shape) -> tuple[int, int, int]:
+    """Features (c,) lie as images of one pixel."""
+    return (1, 1, shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[2])
+
+
+def _allocate(buffers: Sequence[Buffer]) -> int:
+    """Gives every buffer its offset, the largest first, each at the lowest place that is free all its life.
+
+    Returns the arena's size in bytes. (Pisarchyk and Lee 2020, "Efficient memory management for deep neural net
+    inference", greedy by size.)
+    """
+    end = 0
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda item: -item.bytes):
+        if buffer.permanent or buffer.halo_share > THICK_HALO:
+            buffer.first, buffer.last = -1, 1 << 30
+        offset = 0
+        for other in sorted(placed, key=lambda item: item.offset):
+            together = buffer.first <= other.last and other.first <= buffer.last
+            if together and offset < other.offset + other.bytes and other.offset < offset + buffer.bytes:
+                offset = other.offset + other.bytes
+        buffer.offset = offset
+        for other in placed:
+            if offset < other.offset + other.bytes and other.offset < offset + buffer.bytes:
+                buffer.shared = other.shared = True
+        placed.append(buffer)
+        end = max(end, offset + buffer.bytes)
+    return end

@@ -1,0 +1,278 @@
+"""The training loop: a generator of events. It never prints; progress, logs and early stopping are callbacks on it."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn import checkpoint as files
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.loader import Batch, Loader
+from numbacnn.device import ENGINE, Device
+from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.executor import Executor
+from numbacnn.losses import Loss, mean
+from numbacnn.metrics import hits
+from numbacnn.normalization import Normalization
+from numbacnn.optimizers import SGD, Optimizer
+from numbacnn.parameters import Parameters
+from numbacnn.schedules import Schedule, constant
+
+Float32 = NDArray[np.float32]
+
+
+class TrainingBatch:
+    """The buffers of one training step, between the input's arrival and the optimiser's update."""
+
+    def __init__(self, executor: Executor, n: int, loss: Loss) -> None:
+        self._executor, self._n, self._loss = executor, n, loss
+        self._binding = executor.bind(n)
+        self.input = self._binding.inputs[0]
+        self.output = self._binding.outputs[0]
+        self._losses = executor.pixel_losses[: math.prod(self.output.shape[:-1])]
+
+    def gradients(self, labels: ArrayLike) -> float:
+        """Runs forward, loss and backward on what lies in ``input``; returns the loss."""
+        target = self._loss.target(labels, self.output.shape)
+        self._executor.forward(self._n)
+        gradient = self._binding.output_gradients[0]
+        self._loss.launch(self._executor.kernels, self._losses, gradient, self.output, target)
+        self._executor.backward(self._n)
+        return mean(self._losses)
+
+
+class Learner(Protocol):
+    """What the loop trains: a Model."""
+
+    store: Parameters
+    device: Device
+    classes: tuple[str, ...] | None
+    normalization: Normalization | None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    def training_batch(self, n: int, loss: Loss) -> TrainingBatch: ...
+    def load_images(self, target: Float32, images: NDArray[Any]) -> None: ...
+    def evaluate(self, test: Dataset, loss: Loss) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass
+class History:
+    """The record of every epoch."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest validation accuracy, the first of equals; None without validation."""
+        validated = [record for record in self.epochs if record.validation_accuracy is not None]
+        return max(validated, key=lambda record: record.validation_accuracy or 0.0, default=None)
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """After every update. ``loss`` and ``accuracy`` are means over the epoch so far; steps count from 1 in the epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """After every epoch, its validation included. ``best``: no epoch before had its validation accuracy."""
+
+    record: EpochRecord
+    epochs: int
+    best: bool
+
+
+Event = StepEnd | EpochEnd
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training has come: whole epochs, steps of the next one, and its sums so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    hits: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+class EarlyStopping:
+    """A callback that ends training after ``patience`` epochs without a better validation accuracy."""
+
+    def __init__(self, patience: int) -> None:
+        if patience < 1:
+            raise ArgumentError(f"patience={patience}: give at least 1 epoch")
+        self.patience, self._waited = patience, 0
+
+    def __call__(self, event: Event) -> bool:
+        """True when it is time to stop."""
+        if not isinstance(event, EpochEnd):
+            return False
+        self._waited = 0 if event.best else self._waited + 1
+        return self._waited >= self.patience
+
+
+class Trainer:
+    """One training of one model. ``run`` yields the events; ``history`` grows with the epochs."""
+
+    def __init__(
+        self,
+        model: Learner,
+        dataset: Dataset,
+        *,
+        optimizer: Optimizer | None,
+        loss: Loss,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        schedule: Schedule | None = None,
+        validation: Dataset | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        for name, value in (("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)):
+            if value is not None and value < 1:
+                raise ArgumentError(f"{name}={value}: give at least 1")
+        for part in (dataset, validation):
+            if part is not None and part.images.shape[1:] != model.input_shape:
+                raise ArgumentError(f"images of {part.images.shape[1:]} for a model whose input is {model.input_shape}")
+        self.model, self.dataset, self.validation = model, dataset, validation
+        self.optimizer = optimizer or SGD(0.05, momentum=0.9)
+        self.loss, self.epochs, self.schedule = loss, epochs, schedule or constant
+        self.loader = Loader(dataset, batch_size, seed=seed)
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint_every = checkpoint_every
+        self.history = History()
+        self.position = Position()
+        self.optimizer.attach(model)
+        if model.normalization is None:
+            model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
+        model.classes = model.classes or dataset.classes
+
+    def run(self) -> Iterator[Event]:
+        """Trains from the position on; the state is consistent after every event."""
+        while self.position.epoch < self.epochs:
+            yield from self._epoch()
+
+    def _epoch(self) -> Iterator[Event]:
+        batches = self.loader.epoch(self.position.epoch, self.position.step)
+        try:
+            for batch in batches:
+                self._step(batch)
+                if self.checkpoint_every and self._total_steps() % self.checkpoint_every == 0:
+                    self.save()
+                p = self.position
+                yield StepEnd(
+                    p.epoch + 1,
+                    self.epochs,
+                    p.step,
+                    len(self.loader),
+                    len(batch.images),
+                    p.loss_sum / p.images,
+                    p.hits / p.images,
+                )
+        finally:
+            batches.close()  # type: ignore[attr-defined]  # stops the loader's thread
+        yield self._end_epoch()
+
+    def _step(self, batch: Batch) -> None:
+        start = time.perf_counter()
+        n = len(batch.images)
+        with ENGINE:
+            buffers = self.model.training_batch(n, self.loss)
+            self.model.load_images(buffers.input, batch.images)
+            value = buffers.gradients(batch.labels)
+            right = hits(buffers.output, batch.labels)
+            if not math.isfinite(value):
+                p = self.position
+                raise NumbacnnError(
+                    f"the loss is {value} at epoch {p.epoch + 1}, step {p.step + 1}; lower the learning rate"
+                )
+            self.optimizer.step(self.model, self._scale())
+        p = self.position
+        self.position = Position(
+            p.epoch,
+            p.step + 1,
+            p.loss_sum + value * n,
+            p.hits + right,
+            p.images + n,
+            p.seconds + time.perf_counter() - start,
+        )
+
+    def _total_steps(self) -> int:
+        return self.position.epoch * len(self.loader) + self.position.step
+
+    def _scale(self) -> float:
+        return self.schedule(self._total_steps(), self.epochs * len(self.loader))
+
+    def _end_epoch(self) -> EpochEnd:
+        validation = {} if self.validation is None else self.model.evaluate(self.validation, self.loss)
+        p, before = self.position, self.history.best
+        record = EpochRecord(
+            p.epoch + 1,
+            p.loss_sum / p.images,
+            p.hits / p.images,
+            validation.get("loss"),
+            validation.get("accuracy"),
+            self.optimizer.learning_rate * self._scale(),
+            p.seconds,
+            p.images / p.seconds,
+        )
+        self.history.epochs.append(record)
+        self.position = Position(p.epoch + 1)
+        if self.checkpoint is not None:
+            self.save()
+        accuracy = record.validation_accuracy
+        best = accuracy is not None and (before is None or accuracy > (before.validation_accuracy or 0.0))
+        return EpochEnd(record, self.epochs, best)
+
+    # -- the whole state in a file ------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Writes weights, optimiser, position and history to the checkpoint file, whole or not at all."""
+        assert self.checkpoint is not None
+        position = asdict(self.position)
+        records = [asdict(record) for record in self.history.epochs]
+        state = {"position": position, "history": records, "optimizer_steps": self.optimizer.steps}
+        files.save_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots, state)
+
+    def resume(self) -> None:
+        """Takes the state from the checkpoint file, where there is one."""
+        if self.checkpoint is None:
+            raise ArgumentError("resume=True needs checkpoint=FILE")
+        if not self.checkpoint.exists():
+            return
+        state = files.read_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots)
+        self.position = replace(Position(), **state["position"])
+        self.history = History([EpochRecord(**record) for record in state["history"]])
+        self.optimizer.steps = state["optimizer_steps"]
