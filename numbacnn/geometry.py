@@ -6,7 +6,7 @@ arithmetic for deep learning", relationship 15).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numbacnn.errors import ArgumentError, GeometryError
 
@@ -89,7 +89,7 @@ class PoolGeometry(NamedTuple):
 
 def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:
     """``value`` for both axes, or one value each; ArgumentError below ``minimum``."""
-    values = (value, value) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
         raise ArgumentError(f"{what}={value!r}: give one integer, or two (height, width), of at least {minimum}")
     return values[0], values[1]
@@ -102,11 +102,11 @@ def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple
         if padding not in ("valid", "same"):
             raise ArgumentError(f"padding={padding!r}: {remedy}")
         return padding
-    if isinstance(padding, int):
-        sides = [(padding, padding)] * 2
-    else:
-        sides = [(side, side) if isinstance(side, int) else tuple(side) for side in padding]
-    if len(sides) != 2 or any(len(side) != 2 or min(side) < 0 for side in sides):
+    axes = padding if isinstance(padding, Sequence) else (padding, padding)
+    sides: list[tuple[Any, ...]] = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in axes]
+    if [len(side) for side in sides] != [2, 2] or not all(
+        isinstance(n, int) and n >= 0 for n in [*sides[0], *sides[1]]
+    ):
         raise ArgumentError(f"padding={padding!r}: {remedy}")
     if isinstance(padding, int):
         return padding

@@ -65,11 +65,12 @@ class Conv2D(Layer):
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
-        """Packed weights, and partial sums of the weight gradient."""
+        """Packed weights, columns of the input gradient, partial sums of the others."""
         g = geometry
         return {
             "packed": Scratch(sizes.packed_weights_shape(g), "forward"),
             "packed_gradient": Scratch(sizes.packed_gradient_shape(g), "backward"),
+            "columns": Scratch(sizes.columns_shape(g, batch), "backward"),
             "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
         }
@@ -96,4 +97,4 @@ class Conv2D(Layer):
         if self.bias:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
-            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, g)
+            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu import conv2d_columns
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
@@ -173,13 +174,16 @@ def _chunks(p, row_bytes):
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
-def conv2d_input_gradient(dx, dy, w, packed, g):
+def conv2d_input_gradient(dx, dy, w, packed, columns, g):
     """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
 
-    dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed: scratch of
-    ``packed_gradient_shape(g)``. Pixels of dx with the same remainder by the stride see the same taps: each such phase
+    dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed, columns: scratch of
+    ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Pixels of dx with the same remainder by the stride see the same taps: each such phase
     is a convolution of stride 1 with the flipped window.
     """
+    if columns.size:
+        conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
+        return
     if g.groups == 1:
         _input_gradient(dx, dy, w, packed, g)
         return
@@ -268,6 +272,8 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides):
 
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch of the input gradient: panels × 1 × terms × PANEL, for the phase with the most taps."""
+    if conv2d_columns.applies(g):
+        return conv2d_columns.packed_columns_shape(g)
     columns, channels = g.k // g.groups, g.c // g.groups
     rows = -(-g.r // (g.stride_h // gcd(g.stride_h, g.dilation_h)))
     taps = rows * -(-g.s // (g.stride_w // gcd(g.stride_w, g.dilation_w)))

@@ -7,7 +7,7 @@ import numpy as np
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_direct
 
-NO_PARTIAL = np.empty((0, 1, 1, 1), np.float32)  # one image of n pixels is never cut into groups of images
+NO_SCRATCH = np.empty((0, 1, 1, 1), np.float32)  # of sums by groups of images, and of columns: for windows only
 
 
 def dense_forward(y, x, w, b, packed, relu=False):
@@ -21,13 +21,13 @@ def dense_forward(y, x, w, b, packed, relu=False):
 def dense_weight_gradient(dw, x, dy):
     """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
     g = _geometry(len(x), *dw.shape)
-    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_PARTIAL, g)
+    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_SCRATCH, g)
 
 
 def dense_input_gradient(dx, dy, w, packed):
     """dx[n,c] = Σ_k dy[n,k] · w[c,k]; packed: scratch of ``dense_packed_gradient_shape``."""
     g = _geometry(len(dx), *w.shape)
-    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, g)
+    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, NO_SCRATCH, g)
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,7 @@
 """Max and average pooling and their gradients, a vector of channels at a time. Oracle: ``tests/reference.py``.
 
-Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read. The gradients add, for
-each row of dx, what every window that covers it hands back, so that each thread owns whole rows, overlap or not.
+Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read. The gradients gather:
+each pixel of dx adds what the windows that cover it hand back, and is written once, overlap or not.
 """
 
 import numpy as np
@@ -62,31 +62,73 @@ def _max_window(y, argmax, keep, x, x_row, x_pixel, first_r, last_r, first_s, la
             store(argmax + 4 * c, place, g.c - c)
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, PoolGeometry)
 def max_pool_gradient(dx, dy, argmax, g):
-    """dx[n,h,w,c] = Σ dy[n,p,q,c] over the windows whose maximum is at (h, w). Each thread owns a range of rows (n, h)."""
+    """dx[n,h,w,c] = Σ dy[n,p,q,c] over the windows whose maximum is at (h, w).
+
+    dx: N×H×W×C; dy, argmax: N×P×Q×C as ``max_pool_forward`` has them.
+    """
+    if g.stride_h >= g.r and g.stride_w >= g.s:
+        _scatter_maxima(dx, dy, argmax, g)
+    else:
+        _gather_maxima(dx, dy, argmax, g)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d, PoolGeometry)
+def _scatter_maxima(dx, dy, argmax, g):
+    """``max_pool_gradient`` of windows that do not overlap. Each thread owns the rows of dx from a row of windows to
+    the next, the first and the last row of windows also those before and behind."""
+    p_dx, p_dy, p_argmax = address(dx), address(dy), address(argmax)
+    dx_image, dx_row, dx_pixel = dx.strides[:3]
+    dy_image, dy_row, dy_pixel = dy.strides[:3]
+    a_image, a_row, a_pixel = argmax.strides[:3]
+    for item in prange(len(dx) * g.p):
+        n, p = np.intp(item) // g.p, np.intp(item) % g.p
+        h = p * g.stride_h - g.pad_top
+        image = p_dx + n * dx_image
+        first, last = (max(0, h) if p else 0), (min(g.h, h + g.stride_h) if p < g.p - 1 else g.h)
+        for row in range(first, last):
+            for i in range(0, g.w * g.c, LANES):
+                store(image + row * dx_row + 4 * i, splat(ZERO), g.w * g.c - i)
+        gradient, place = p_dy + n * dy_image + p * dy_row, p_argmax + n * a_image + p * a_row
+        first_r, last_r = max(0, -h), min(g.r, g.h - h)
+        for q in range(g.q):
+            w = q * g.stride_w - g.pad_left
+            first_s, last_s = max(0, -w), min(g.s, g.w - w)
+            for c in range(0, g.c, LANES):
+                left = g.c - c
+                value = load(gradient + q * dy_pixel + 4 * c, left)
+                chosen = load(place + q * a_pixel + 4 * c, left)
+                for r in range(first_r, last_r):
+                    pixel = image + (h + r) * dx_row + w * dx_pixel + 4 * c
+                    for s in range(first_s, last_s):
+                        here = splat(np.float32(r * g.s + s))
+                        store(pixel + s * dx_pixel, where_equal(chosen, here, value, splat(ZERO)), left)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d, PoolGeometry)
+def _gather_maxima(dx, dy, argmax, g):
+    """``max_pool_gradient`` of any windows. Each thread owns a range of rows (n, h) of dx."""
     p_dx, p_dy, p_argmax = address(dx), address(dy), address(argmax)
     dx_image, dx_row, dx_pixel = dx.strides[:3]
     dy_image, dy_row, dy_pixel = dy.strides[:3]
     a_image, a_row, a_pixel = argmax.strides[:3]
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        row = p_dx + n * dx_image + h * dx_row
-        _clear_row(row, dx_pixel, g)
+        gradient, place, pixel = p_dy + n * dy_image, p_argmax + n * a_image, p_dx + n * dx_image + h * dx_row
         first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)
-        for p in range(first_p, last_p):
-            r = h + g.pad_top - p * g.stride_h
-            dy_start, a_start = p_dy + n * dy_image + p * dy_row, p_argmax + n * a_image + p * a_row
-            for q in range(g.q):
-                w = q * g.stride_w - g.pad_left
-                for s in range(max(0, -w), min(g.s, g.w - w)):
-                    place = splat(np.float32(r * g.s + s))
-                    pixel = row + (w + s) * dx_pixel
-                    for c in range(0, g.c, LANES):
-                        left = g.c - c
-                        gradient = load(dy_start + q * dy_pixel + 4 * c, left)
-                        chosen = where_equal(load(a_start + q * a_pixel + 4 * c, left), place, gradient, splat(ZERO))
-                        store(pixel + 4 * c, load(pixel + 4 * c, left) + chosen, left)
+        first_q, last_q = 0, 0
+        for w in range(g.w):
+            first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
+            for c in range(0, g.c, LANES):
+                total = splat(ZERO)
+                for p in range(first_p, last_p):
+                    r = h + g.pad_top - p * g.stride_h
+                    for q in range(first_q, last_q):
+                        here = splat(np.float32(r * g.s + w + g.pad_left - q * g.stride_w))
+                        chosen = load(place + p * a_row + q * a_pixel + 4 * c, g.c - c)
+                        value = load(gradient + p * dy_row + q * dy_pixel + 4 * c, g.c - c)
+                        total += where_equal(chosen, here, value, splat(ZERO))
+                store(pixel + w * dx_pixel + 4 * c, total, g.c - c)
 
 
 @cpu_kernel(float32_4d, float32_4d, PoolGeometry)
@@ -122,33 +164,35 @@ def average_pool_gradient(dx, dy, g):
     dy_image, dy_row, dy_pixel = dy.strides[:3]
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        row = p_dx + n * dx_image + h * dx_row
-        _clear_row(row, dx_pixel, g)
+        gradient, pixel = p_dy + n * dy_image, p_dx + n * dx_image + h * dx_row
         first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)
-        for p in range(first_p, last_p):
-            for q in range(g.q):
-                w = q * g.stride_w - g.pad_left
-                share = splat(np.float32(1.0) / np.float32(_counted(p * g.stride_h - g.pad_top, w, g)))
-                gradient = p_dy + n * dy_image + p * dy_row + q * dy_pixel
-                for c in range(0, g.c, LANES):
-                    left = g.c - c
-                    part = load(gradient + 4 * c, left) * share
-                    for s in range(max(0, -w), min(g.s, g.w - w)):
-                        pixel = row + (w + s) * dx_pixel + 4 * c
-                        store(pixel, load(pixel, left) + part, left)
-
-
-@inlined
-def _clear_row(row, pixel_step, g):
-    for w in range(g.w):
-        for c in range(0, g.c, LANES):
-            store(row + w * pixel_step + 4 * c, splat(ZERO), g.c - c)
+        first_q, last_q = 0, 0
+        for w in range(g.w):
+            first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
+            for c in range(0, g.c, LANES):
+                total = splat(ZERO)
+                for p in range(first_p, last_p):
+                    for q in range(first_q, last_q):
+                        count = _counted(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
+                        value = load(gradient + p * dy_row + q * dy_pixel + 4 * c, g.c - c)
+                        total += value * splat(np.float32(1.0) / np.float32(count))
+                store(pixel + w * dx_pixel + 4 * c, total, g.c - c)
 
 
 @inlined
 def _covering(place, window, stride, outputs):
     """The range of outputs whose windows cover ``place``, counted from the padded edge."""
     return max(0, (place - window) // stride + 1), min(outputs, place // stride + 1)
+
+
+@inlined
+def _advance(place, first_q, last_q, g):
+    """``_covering`` along a row, from its value at the pixel before: without divisions, which would cost the most."""
+    while first_q < g.q and first_q * g.stride_w + g.s <= place:
+        first_q += 1
+    while last_q < g.q and last_q * g.stride_w <= place:
+        last_q += 1
+    return first_q, last_q
 
 
 @inlined

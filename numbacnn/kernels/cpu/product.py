@@ -60,11 +60,11 @@ def tile_products(c, c_rows, a, a_rows, b, bias, g):
     p_c, p_c_rows, p_a, p_a_rows, p_b = address(c), address(c_rows), address(a), address(a_rows), address(b)
     p_bias = address(bias) if bias.size else NO_ADDRESS
     for item in prange(items):
-        _item(np.intp(item), p_c, p_c_rows, rows, p_a, p_a_rows, p_b, p_bias, g)
+        product_item(np.intp(item), p_c, p_c_rows, rows, p_a, p_a_rows, p_b, p_bias, g)
 
 
 @inlined
-def _item(item, c, c_rows, rows, a, a_rows, b, bias, g):
+def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
     """One panel of one block of rows of one group, summed chunk by chunk so that A and B stay in the cache."""
     panels = -(-g.columns // PANEL)
     blocks = -(-rows // g.row_block)

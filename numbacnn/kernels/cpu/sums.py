@@ -8,7 +8,7 @@ from numbacnn.kernels.cpu.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 SMALL = 1 << 15  # elements; smaller sums are not worth a second pass
-MINIMUM_GROUPS = 16
+GROUPS = 16
 ZERO = np.float32(0)
 
 
@@ -34,44 +34,51 @@ def _sum_row(total, row, count, step, columns):
 def bias_gradient(db, dy, partial):
     """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
     total = db.reshape(1, 1, 1, -1)
-    groups = min(len(dy), len(partial))
-    if groups > 1:
-        _sum_pixels(partial[:groups], dy)
-        sum_groups(total, partial[:groups])
+    if len(partial):
+        _sum_rows(partial, dy)
+        _sum_pixels(total, partial)
     else:
         _sum_pixels(total, dy)
 
 
 def partial_bias_shape(images, p, q, k):
-    """Scratch of the bias gradient: groups of images × 1 × 1 × channels."""
-    groups = MINIMUM_GROUPS if images * p * q * k > SMALL else 0
-    return (groups, 1, 1, k)
+    """Scratch of the bias gradient: groups × 1 × Q × K, empty where one pass is as fast."""
+    return (GROUPS if images * p * q * k > SMALL else 0, 1, q, k)
 
 
 @cpu_kernel(float32_4d, float32_4d)
-def _sum_pixels(partial, dy):
-    """partial[g,0,0,k] = Σ dy[n,p,q,k] over the group's images. Each thread owns a range of groups."""
+def _sum_rows(partial, dy):
+    """partial[g,0,q,k] = Σ dy[n,p,q,k] over the group's rows (n, p). Each thread owns a range of groups.
+
+    Rows of Q·K floats fill vectors whatever K is.
+    """
     p_partial, p_dy = address(partial), address(dy)
-    groups, images = len(partial), len(dy)
-    image_step, row_step, pixel_step = dy.strides[0], dy.strides[1], dy.strides[2]
-    group_step = partial.strides[0]
-    _, p, q, k = dy.shape
-    for group in prange(groups):
-        i = np.intp(group)
-        first, last = images * i // groups, images * (i + 1) // groups
-        _sum_images(
-            p_partial + i * group_step, p_dy + first * image_step, last - first, p, q, k, image_step, row_step, pixel_step
-        )
+    groups, rows, p, row_size = len(partial), dy.shape[0] * dy.shape[1], dy.shape[1], dy.shape[2] * dy.shape[3]
+    image_step, row_step = dy.strides[0], dy.strides[1]
+    for item in prange(groups):
+        group = np.intp(item)
+        total = p_partial + 4 * group * row_size
+        for i in range(0, row_size, LANES):
+            store(total + 4 * i, splat(ZERO), row_size - i)
+        for m in range(rows * group // groups, rows * (group + 1) // groups):
+            row = p_dy + m // p * image_step + m % p * row_step
+            for i in range(0, row_size, LANES):
+                store(total + 4 * i, load(total + 4 * i, row_size - i) + load(row + 4 * i, row_size - i), row_size - i)
 
 
-@inlined
-def _sum_images(total, dy, images, p, q, k, image_step, row_step, pixel_step):
-    for first in range(0, k, LANES):
+@cpu_kernel(float32_4d, float32_4d)
+def _sum_pixels(total, x):
+    """total[k] = Σ x[n,h,w,k], in order. Each thread owns a range of blocks of channels."""
+    p_total, p_x = address(total), address(x)
+    images, height, width, channels = x.shape
+    image_step, row_step, pixel_step = x.strides[:3]
+    for block in prange(-(-channels // LANES)):
+        first = np.intp(block) * LANES
         accumulator = splat(ZERO)
         for n in range(images):
-            for row in range(p):
-                pixel = dy + n * image_step + row * row_step + 4 * first
-                for _ in range(q):
-                    accumulator += load(pixel, k - first)
+            for h in range(height):
+                pixel = p_x + n * image_step + h * row_step + 4 * first
+                for _ in range(width):
+                    accumulator += load(pixel, channels - first)
                     pixel += pixel_step
-        store(total + 4 * first, accumulator, k - first)
+        store(p_total + 4 * first, accumulator, channels - first)

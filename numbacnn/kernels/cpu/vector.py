@@ -1,4 +1,4 @@
-"""A SIMD register as a Numba value, so that a kernel can say in Python what happens to each vector of channels.
+"""A SIMD register of up to 8 floats as a Numba value, so that a kernel can say in Python what happens to each vector of channels.
 
 LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
 ``min(count, LANES)`` floats and never a byte beyond them, so one loop serves every number of channels:
@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 
 from numbacnn.kernels.target import host_target
 
-LANES = host_target().lanes
+# Wider vectors gain nothing where memory is the limit, and images of few channels would leave them empty.
+LANES = min(host_target().lanes, 8)
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 REGISTER = ir.VectorType(FLOAT, LANES)
 MASK = ir.VectorType(ir.IntType(1), LANES)

@@ -1,0 +1,296 @@
+"""Runs: what a training was asked to do, and the folder that holds what came of it."""
+
+import csv
+import io
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from numbacnn import data as data_sets
+from numbacnn import models
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.files import replacing
+from numbacnn.data.remote import Progress
+from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.losses import get_loss
+from numbacnn.model import Model, load
+from numbacnn.names import choose
+from numbacnn.optimizers import SGD, Adam, Optimizer
+from numbacnn.schedules import SCHEDULES
+from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
+
+DEFAULTS: dict[str, Any] = {
+    "data": "digits",
+    "model": "lenet5",
+    "epochs": 3,
+    "batch_size": 64,
+    "lr": 0.05,
+    "optimizer": "sgd",
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "seed": 0,
+    "device": "cpu",
+    "validation": 0.1,
+}
+DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20, "lr": 0.02}}  # 1,437 images: more, smaller steps
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": {"lr": 0.001}}
+CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
+"""Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do, with every default filled in; None where an option does not apply."""
+
+    data: str
+    model: str
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    weight_decay: float
+    schedule: str
+    seed: int
+    device: str
+    validation: float
+    momentum: float | None = None
+    nesterov: bool | None = None
+    patience: int | None = None
+    checkpoint_every: int | None = None
+    threads: int | None = None
+
+    @classmethod
+    def resolve(cls, given: Mapping[str, Any]) -> "Settings":
+        """Fills in the defaults, some of which depend on the data set or the optimiser; None is as good as not given.
+
+        Raises:
+            ArgumentError: options that do not go together.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        data, optimizer = chosen.get("data", DEFAULTS["data"]), chosen.get("optimizer", DEFAULTS["optimizer"])
+        settings = cls(**DEFAULTS | DATA_DEFAULTS.get(data, {}) | OPTIMIZER_DEFAULTS.get(optimizer, {}) | chosen)
+        if optimizer != "sgd" and (settings.momentum is not None or settings.nesterov is not None):
+            raise ArgumentError(f"momentum and nesterov belong to sgd; leave them out with {optimizer}")
+        if settings.patience and not settings.validation:
+            raise ArgumentError("patience needs a validation share above 0 to watch")
+        return settings
+
+    def table(self) -> dict[str, Any]:
+        """The settings under their names in a configuration file; folders by their absolute path."""
+        table = {name.replace("_", "-"): value for name, value in asdict(self).items() if value is not None}
+        if self.data not in data_sets.NAMES and Path(self.data).is_dir():
+            table["data"] = str(Path(self.data).resolve())
+        return table
+
+    def make_optimizer(self) -> Optimizer:
+        """A fresh optimiser."""
+        if self.optimizer == "adam":
+            return Adam(self.lr, weight_decay=self.weight_decay)
+        return SGD(self.lr, self.momentum or 0.0, bool(self.nesterov), self.weight_decay)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a configuration file, by their names in Python.
+
+    Raises:
+        ArgumentError: the file is missing or not TOML, or a key is not known (with the nearest name).
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ArgumentError(f"{path}: not a TOML file ({error})") from None
+    known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
+    try:
+        options = {choose("key", key, known): value for key, value in table.items()}
+    except ArgumentError as error:
+        raise ArgumentError(f"{path}: {error}") from None
+    for name, value in options.items():
+        if not isinstance(value, str | int | float):
+            raise ArgumentError(f"{path}: {name.replace('_', '-')} is a {type(value).__name__}; give one value")
+    return options
+
+
+class RunFolder:
+    """Where a run keeps its files: each is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.toml"
+        self.metrics = path / "metrics.csv"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.model = path / "model.safetensors"
+        self.best = path / "best.safetensors"
+
+    @classmethod
+    def fresh(cls, settings: Settings) -> "RunFolder":
+        """A name under ``runs`` that is not taken; nothing is made yet."""
+        data = re.sub(r"[^\w.-]+", "-", Path(settings.data).resolve().name) or "data"
+        stem = f"{settings.model}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
+        names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 1 << 20))
+        return cls(next(path for name in names if not (path := Path("runs") / name).exists()))
+
+    def need_vacant(self) -> None:
+        """Raises ArgumentError where the folder exists and is not empty, or is a file."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ArgumentError(f"{self.path}: a file stands there; choose another folder for the run")
+        if self.config.exists():
+            raise ArgumentError(f"{self.path} already holds a run; go on with --resume, or choose another --out")
+        if any(self.path.iterdir()):
+            raise ArgumentError(f"{self.path} holds other files and no run; choose another --out")
+
+    def need_run(self) -> None:
+        """Raises ArgumentError where the folder holds no run."""
+        if not self.config.is_file():
+            raise ArgumentError(f"{self.path} holds no run to resume; leave out --resume to start one there")
+
+    def write_config(self, settings: Settings) -> None:
+        """Makes the folder and writes the configuration."""
+        import tomli_w
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        head = f"# numbacnn {_version()}; another run like this one: numbacnn train --config {self.config.name}\n"
+        _write(self.config, head + tomli_w.dumps(settings.table()))
+
+    def write_metrics(self, history: History) -> None:
+        """Writes a row for every epoch so far."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(field.name for field in fields(EpochRecord))
+        rows.writerows(astuple(record) for record in history.epochs)
+        _write(self.metrics, text.getvalue())
+
+
+def model_file(path: Path) -> Path:
+    """The model file that a path means: itself, or the last epoch's weights of a run's folder.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    if not path.is_dir():
+        return path
+    folder = RunFolder(path)
+    if folder.model.is_file():
+        return folder.model
+    if folder.config.is_file():
+        raise ModelFileError(
+            f"{path}: its training has not come to the end of an epoch; go on: numbacnn train --out {path} --resume"
+        )
+    raise ModelFileError(f"{path}: a folder without a {folder.model.name}; give a run's folder or a model file")
+
+
+def run_of(path: Path) -> RunFolder | None:
+    """The folder of the run that a model belongs to: the path itself, or the one around a file; None without a run."""
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    return folder if folder.config.is_file() else None
+
+
+class Run:
+    """One training in its folder. Making it loads the data and checks everything; ``events`` is the first to write.
+
+    Attributes:
+        notes: what the data's reader did to it, a line each.
+        trainer: the training loop, with ``history`` and ``position``.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: RunFolder, *, resume: bool = False, progress: Progress | None = None
+    ) -> None:
+        self.settings, self.folder = settings, folder
+        train, self.test = data_sets.load(settings.data, progress=progress)
+        self.notes = (*train.notes, *self.test.notes)
+        validation: Dataset | None = None
+        if settings.validation:
+            train, validation = train.split(settings.validation, settings.seed)
+        self.model: Model = models.make(
+            settings.model,
+            input_shape=train.images.shape[1:],
+            classes=len(train.classes),
+            seed=settings.seed,
+            device=settings.device,
+        )
+        self.trainer = Trainer(
+            self.model,
+            train,
+            optimizer=settings.make_optimizer(),
+            loss=get_loss("cross_entropy"),
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            schedule=choose("schedule", settings.schedule, SCHEDULES),
+            validation=validation,
+            checkpoint=folder.checkpoint,
+            checkpoint_every=settings.checkpoint_every,
+        )
+        if resume:
+            self.trainer.resume()
+
+    def events(self) -> Iterator[Event]:
+        """Trains; the folder is up to date at every event. Ends early when patience does."""
+        self.folder.write_config(self.settings)
+        self._keep()  # what a killed run had no time to write
+        if self._out_of_patience():
+            return
+        for event in self.trainer.run():
+            if isinstance(event, EpochEnd):
+                self._keep()
+            yield event
+            if isinstance(event, EpochEnd) and self._out_of_patience():
+                return
+
+    def _keep(self) -> None:
+        history = self.trainer.history
+        if not history.epochs:
+            return
+        self.folder.write_metrics(history)
+        if self.trainer.position.step == 0:  # the weights are those at the end of an epoch
+            self.model.save(self.folder.model)
+            if history.best is history.epochs[-1]:
+                self.model.save(self.folder.best)
+
+    def _out_of_patience(self) -> bool:
+        history, patience = self.trainer.history, self.settings.patience
+        if patience is None or history.best is None:
+            return False
+        return history.epochs[-1].epoch - history.best.epoch >= patience
+
+    def results(self) -> dict[str, Any]:
+        """What came of it, of JSON's own types: the test part under the last weights, and under the best ones."""
+        history = self.trainer.history
+        return {
+            "run": str(self.folder.path),
+            "model": self.settings.model,
+            "data": self.settings.data,
+            "parameters": self.model.store.count,
+            "epochs": [asdict(record) for record in history.epochs],
+            "test": self._tested(self.model),
+            "best": history.best
+            and {
+                "epoch": history.best.epoch,
+                "validation_accuracy": history.best.validation_accuracy,
+                "test": self._tested(load(self.folder.best, device=self.settings.device)),
+            },
+        }
+
+    def _tested(self, model: Model) -> dict[str, Any]:
+        return {"images": len(self.test), **model.evaluate(self.test)}
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _version() -> str:
+    try:
+        return version("numbacnn")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "from source"
