@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, losses, models
+from numbacnn import data, functional, losses, models, schedules
 from numbacnn.device import get_num_threads, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, ModelFileError, NumbacnnError
 from numbacnn.graph import Input
@@ -62,5 +62,6 @@ __all__ = [
     "load",
     "losses",
     "models",
+    "schedules",
     "set_num_threads",
 ]

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "model": "lenet5",
     "epochs": 3,
     "batch_size": 64,
-    "lr": 0.05,
+    "lr": 0.02,
     "optimizer": "sgd",
     "weight_decay": 0.0,
     "schedule": "constant",
@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "device": "cpu",
     "validation": 0.1,
 }
-DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20, "lr": 0.02}}  # 1,437 images: more, smaller steps
+DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # 1,437 images make few steps in an epoch
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": {"lr": 0.001}}
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
@@ -253,14 +253,12 @@ class Run:
         self.folder.write_metrics(history)
         if self.trainer.position.step == 0:  # the weights are those at the end of an epoch
             self.model.save(self.folder.model)
-            if history.best is history.epochs[-1]:
+            if history.since_best == 0:
                 self.model.save(self.folder.best)
 
     def _out_of_patience(self) -> bool:
-        history, patience = self.trainer.history, self.settings.patience
-        if patience is None or history.best is None:
-            return False
-        return history.epochs[-1].epoch - history.best.epoch >= patience
+        patience, waited = self.settings.patience, self.trainer.history.since_best
+        return patience is not None and waited is not None and waited >= patience
 
     def results(self) -> dict[str, Any]:
         """What came of it, of JSON's own types: the test part under the last weights, and under the best ones."""

@@ -88,6 +88,11 @@ class History:
         validated = [record for record in self.epochs if record.validation_accuracy is not None]
         return max(validated, key=lambda record: record.validation_accuracy or 0.0, default=None)
 
+    @property
+    def since_best(self) -> int | None:
+        """Epochs since the best one; 0 where that is the last, None without validation."""
+        return None if self.best is None else self.epochs[-1].epoch - self.best.epoch
+
 
 @dataclass(frozen=True)
 class StepEnd:
@@ -104,11 +109,16 @@ class StepEnd:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """After every epoch, its validation included. ``best``: no epoch before had its validation accuracy."""
+    """After every epoch, its validation included. ``since_best`` as in ``History``."""
 
     record: EpochRecord
     epochs: int
-    best: bool
+    since_best: int | None
+
+    @property
+    def best(self) -> bool:
+        """Whether no epoch before had this one's validation accuracy."""
+        return self.since_best == 0
 
 
 Event = StepEnd | EpochEnd
@@ -132,14 +142,15 @@ class EarlyStopping:
     def __init__(self, patience: int) -> None:
         if patience < 1:
             raise ArgumentError(f"patience={patience}: give at least 1 epoch")
-        self.patience, self._waited = patience, 0
+        self.patience = patience
 
     def __call__(self, event: Event) -> bool:
-        """True when it is time to stop."""
+        """True when it is time to stop. Raises ArgumentError where there is no validation data."""
         if not isinstance(event, EpochEnd):
             return False
-        self._waited = 0 if event.best else self._waited + 1
-        return self._waited >= self.patience
+        if event.since_best is None:
+            raise ArgumentError("early stopping watches the validation accuracy; pass validation data")
+        return event.since_best >= self.patience
 
 
 class Trainer:
@@ -237,7 +248,7 @@ class Trainer:
 
     def _end_epoch(self) -> EpochEnd:
         validation = {} if self.validation is None else self.model.evaluate(self.validation, self.loss)
-        p, before = self.position, self.history.best
+        p = self.position
         record = EpochRecord(
             p.epoch + 1,
             p.loss_sum / p.images,
@@ -252,9 +263,7 @@ class Trainer:
         self.position = Position(p.epoch + 1)
         if self.checkpoint is not None:
             self.save()
-        accuracy = record.validation_accuracy
-        best = accuracy is not None and (before is None or accuracy > (before.validation_accuracy or 0.0))
-        return EpochEnd(record, self.epochs, best)
+        return EpochEnd(record, self.epochs, self.history.since_best)
 
     # -- the whole state in a file ------------------------------------------------------------------------------------
 

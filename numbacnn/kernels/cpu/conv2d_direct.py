@@ -17,7 +17,7 @@ from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_ta
 from numbacnn.kernels.cpu.sums import sum_groups
 
 NO_BIAS = np.empty(0, np.float32)
-PACK_ABOVE = 2 * PANEL  # columns; wider weights are packed into panels, since their rows lie too far apart for the cache
+PACK_ABOVE = 4 * PANEL  # columns; wider weights are packed into panels, since their rows lie too far apart for the cache
 ITEMS = 32  # work items of a weight gradient, at least: groups of images, each with a partial sum, then blocks of rows
 PARTIAL_FLOATS = 1 << 18  # of all partial sums together
 CHUNK_BYTES = 1 << 18  # of x and dy that a weight gradient reads again and again

@@ -66,14 +66,13 @@ def _sum_rows(partial, dy):
                 store(total + 4 * i, load(total + 4 * i, row_size - i) + load(row + 4 * i, row_size - i), row_size - i)
 
 
-@cpu_kernel(float32_4d, float32_4d)
+@cpu_kernel(float32_4d, float32_4d, parallel=False)
 def _sum_pixels(total, x):
-    """total[k] = Σ x[n,h,w,k], in order. Each thread owns a range of blocks of channels."""
+    """total[k] = Σ x[n,h,w,k], in order. Serial: x is small, and a parallel region would cost more."""
     p_total, p_x = address(total), address(x)
     images, height, width, channels = x.shape
     image_step, row_step, pixel_step = x.strides[:3]
-    for block in prange(-(-channels // LANES)):
-        first = np.intp(block) * LANES
+    for first in range(0, channels, LANES):
         accumulator = splat(ZERO)
         for n in range(images):
             for h in range(height):
