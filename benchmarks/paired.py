@@ -29,7 +29,7 @@ class Ratio:
 
 
 def paired(a: Callable[[], object], b: Callable[[], object], pairs: int = 40, turn_seconds: float = 0.03) -> Ratio:
-    """The geometric mean over ``pairs`` of time(b) / time(a), each pair timed A B B A, each turn of ``turn_seconds``."""
+    """The geometric mean over ``pairs`` of time(b) / time(a), each timed A B B A in turns of ``turn_seconds``."""
     repeats = {}
     for function in (a, b):
         _seconds(function, 5)

@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[n
 
 
 def read_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]) -> Any:
-    """Reads what ``save_checkpoint`` wrote back into the arenas; returns the state. Writes nothing where it does not fit."""
+    """Reads what ``save_checkpoint`` wrote into the arenas, or nothing where it does not fit; returns the state."""
     state, arrays = _read(path, CHECKPOINT_FORMAT)
     wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
     try:

@@ -27,6 +27,9 @@ class Halo(NamedTuple):
         return Halo(*map(max, self, other))
 
 
+NO_HALO = Halo()
+
+
 class ConvGeometry(NamedTuple):
     """A convolution of h×w×c images to p×q×k by an r×s window; channels split into ``groups``."""
 
@@ -55,7 +58,7 @@ class ConvGeometry(NamedTuple):
 
     @property
     def gradient_halo(self) -> Halo:
-        """Zeros around dy that the input gradient reaches: outputs that no window has, left of the first and after the last."""
+        """Zeros around dy that the input gradient reaches: outputs before the first and after the last."""
         top = ((self.r - 1) * self.dilation_h - self.pad_top) // self.stride_h
         left = ((self.s - 1) * self.dilation_w - self.pad_left) // self.stride_w
         bottom = (self.h - 1 + self.pad_top) // self.stride_h - (self.p - 1)

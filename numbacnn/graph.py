@@ -171,7 +171,7 @@ class Graph:
             raise ModelFileError("the graph has no version: the file is damaged")
         if version > FORMAT_VERSION:
             raise ModelFileError(
-                f"the graph is of version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
+                f"the graph has version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
             )
         try:
             return cls._rebuild(form)

@@ -18,7 +18,7 @@ class Loss(Protocol):
     name: ClassVar[str]
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """``target`` as the kernels take it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit."""
+        """``target`` as kernels take it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit."""
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any]) -> None:
         """Writes each pixel's loss, and the gradient of their mean. x, dx: N×H×W×C; losses: N·H·W."""
@@ -36,7 +36,7 @@ class CrossEntropy:
             return _same_size(array, shape)
         if array.size != np.prod(shape[:-1]):
             raise ArgumentError(f"{array.size} labels for {np.prod(shape[:-1])} predictions")
-        labels = np.ascontiguousarray(array, np.int64).reshape(-1)
+        labels = np.require(array, np.int64, ["C", "W"]).reshape(-1)
         if labels.size and not 0 <= labels.min() <= labels.max() < shape[-1]:
             raise ArgumentError(f"labels run from {labels.min()} to {labels.max()}; the model has {shape[-1]} classes")
         return labels
@@ -90,7 +90,7 @@ def mse(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, Float32]:
 
 def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike, device: Device) -> tuple[float, Float32]:
     """The loss and its gradient by ``outputs`` (N, C) or (N, H, W, C)."""
-    x = np.ascontiguousarray(outputs, np.float32)
+    x = np.require(outputs, np.float32, ["C", "W"])
     if x.ndim not in (2, 4) or not x.size:
         raise ArgumentError(f"outputs have shape {x.shape}; give (images, classes) or (images, height, width, classes)")
     image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
@@ -109,4 +109,4 @@ def mean(losses: Float32) -> float:
 def _same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
     if array.size != np.prod(shape):
         raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}")
-    return np.ascontiguousarray(array, np.float32).reshape(shape)
+    return np.require(array, np.float32, ["C", "W"]).reshape(shape)

@@ -260,7 +260,7 @@ class Model:
     ) -> training.History:
         """Trains on raw images; returns the history, one record for each epoch.
 
-        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.05, momentum=0.9) by default. schedule: the
+        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: the
         factor of the learning rate at (step, steps). callbacks: called with every event; one that returns True ends
         the training. checkpoint: a file that holds the whole state after every epoch, and every ``checkpoint_every``
         steps; ``resume`` goes on from it where it exists. The model keeps the training set's normalisation and class
@@ -285,7 +285,8 @@ class Model:
         if resume:
             trainer.resume()
         for event in trainer.run():
-            if any([callback(event) for callback in callbacks]):
+            stop = [callback(event) for callback in callbacks]  # each gets the event, also behind one that stops
+            if any(stop):
                 break
         return trainer.history
 

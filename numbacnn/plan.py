@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
-from numbacnn.geometry import Halo, Shape
+from numbacnn.geometry import NO_HALO, Halo, Shape
 from numbacnn.graph import Graph, Node
 from numbacnn.layers import Layer
 
@@ -24,7 +24,7 @@ class Buffer:
 
     name: str
     shape: Shape  # of the whole buffer: N×H×W×C with its halo, or a scratch's own
-    halo: Halo = Halo()
+    halo: Halo = NO_HALO
     first: int = 1 << 30
     last: int = -1
     permanent: bool = False  # lives all the time: written from outside, or costly to clear
@@ -99,9 +99,7 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(
-        self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool
-    ) -> None:
+    def __init__(self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool) -> None:
         self.graph, self.sizes, self.batch = graph, sizes, batch
         self.training, self.input_gradient = training, input_gradient
         self.buffers: list[Buffer] = []
@@ -150,7 +148,7 @@ class _Planner:
 
     # -- where values lie ---------------------------------------------------------------------------------------------
 
-    def _new_buffer(self, name: str, shape: Shape, halo: Halo = Halo()) -> Buffer:
+    def _new_buffer(self, name: str, shape: Shape, halo: Halo = NO_HALO) -> Buffer:
         h, w, c = _as_image(shape)
         full = (self.batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
         buffer = Buffer(name, full, halo)

@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "lr": 0.02,
     "optimizer": "sgd",
     "weight_decay": 0.0,
-    "schedule": "constant",
+    "schedule": "cosine",
     "seed": 0,
     "device": "cpu",
     "validation": 0.1,

@@ -40,10 +40,7 @@ class Summary:
             for row in self.rows
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = [
-            "  ".join(cell.rjust(width) if i > 2 else cell.ljust(width) for i, (cell, width) in enumerate(_zip(line, widths)))
-            for line in lines
-        ]
+        table = ["  ".join(map(_align, range(5), line, widths)) for line in lines]
         table.insert(1, "─" * len(table[0]))
         memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
         return "\n".join(
@@ -83,5 +80,6 @@ def _times(shape: Shape) -> str:
     return "×".join(map(str, shape))
 
 
-def _zip(cells: tuple[str, ...], widths: list[int]) -> Any:
-    return zip(cells, widths, strict=True)
+def _align(column: int, cell: str, width: int) -> str:
+    """Words to the left, numbers to the right."""
+    return cell.ljust(width) if column < 3 else cell.rjust(width)

@@ -56,10 +56,17 @@ class Learner(Protocol):
     normalization: Normalization | None
 
     @property
-    def input_shape(self) -> tuple[int, ...]: ...
-    def training_batch(self, n: int, loss: Loss) -> TrainingBatch: ...
-    def load_images(self, target: Float32, images: NDArray[Any]) -> None: ...
-    def evaluate(self, test: Dataset, loss: Loss) -> dict[str, float]: ...
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+
+    def training_batch(self, n: int, loss: Loss) -> TrainingBatch:
+        """The buffers of a step on ``n`` images."""
+
+    def load_images(self, target: Float32, images: NDArray[Any]) -> None:
+        """Writes raw images, normalised, to an input."""
+
+    def evaluate(self, test: Dataset, loss: Loss) -> dict[str, float]:
+        """Loss and accuracy."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class History:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """After every update. ``loss`` and ``accuracy`` are means over the epoch so far; steps count from 1 in the epoch."""
+    """After every update. ``loss``, ``accuracy``: means over the epoch so far; steps count from 1 in the epoch."""
 
     epoch: int
     epochs: int
@@ -178,7 +185,7 @@ class Trainer:
             if part is not None and part.images.shape[1:] != model.input_shape:
                 raise ArgumentError(f"images of {part.images.shape[1:]} for a model whose input is {model.input_shape}")
         self.model, self.dataset, self.validation = model, dataset, validation
-        self.optimizer = optimizer or SGD(0.05, momentum=0.9)
+        self.optimizer = optimizer or SGD(0.02, momentum=0.9)
         self.loss, self.epochs, self.schedule = loss, epochs, schedule or constant
         self.loader = Loader(dataset, batch_size, seed=seed)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, types
+from numba import types
+from numba.core import caching
 
 from numbacnn.kernels.target import host_target
 

@@ -1,6 +1,5 @@
 """Activations, element by element, and softmax."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from types import SimpleNamespace

@@ -17,7 +17,7 @@ class Parameter(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A buffer that kernels need beside inputs and outputs: its shape, and whether it lives from forward to backward."""
+    """A buffer that kernels need beside inputs and outputs: its shape, and when it is used."""
 
     shape: Shape
     when: str  # "forward", "backward", or "saved": written by the one for the other

@@ -15,11 +15,11 @@ from numbacnn.layers.base import Layer, Parameter, Scratch
 class Conv2D(Layer):
     """Cross-correlation with ``filters`` windows: Y[p,q,k] = b[k] + Σ X[p·stride + r·dilation, …, c] · W[r,s,c,k].
 
-    Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``, ``stride``
-    and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer, (height, width) or
-    ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto" takes He normal before a
-    ReLU-like activation, Glorot uniform elsewhere. Raises ArgumentError for arguments
-    out of range, GeometryError where the input cannot be convolved so.
+    Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
+    ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
+    (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
+    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. Raises ArgumentError for arguments out of
+    range, GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Padding, PoolGeometry, Shape, freeze_padding, image_shape, pair, pool_geometry
 from numbacnn.layers.base import Layer, Scratch
 

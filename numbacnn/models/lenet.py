@@ -6,7 +6,9 @@ from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Sequential
 
 
-def lenet5(input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, seed: int = 0, device: str = "cpu") -> Sequential:
+def lenet5(
+    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, seed: int = 0, device: str = "cpu"
+) -> Sequential:
     """The modern form, with ReLU and max-pooling: 61,706 parameters at 28×28×1 and 10 classes."""
     layers = [
         Conv2D(6, 5, padding=2),

@@ -17,7 +17,7 @@ from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_ta
 from numbacnn.kernels.cpu.sums import sum_groups
 
 NO_BIAS = np.empty(0, np.float32)
-PACK_ABOVE = 4 * PANEL  # columns; wider weights are packed into panels, since their rows lie too far apart for the cache
+PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
 ITEMS = 32  # work items of a weight gradient, at least: groups of images, each with a partial sum, then blocks of rows
 PARTIAL_FLOATS = 1 << 18  # of all partial sums together
 CHUNK_BYTES = 1 << 18  # of x and dy that a weight gradient reads again and again
@@ -178,8 +178,8 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g):
     """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
 
     dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed, columns: scratch of
-    ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Pixels of dx with the same remainder by the stride see the same taps: each such phase
-    is a convolution of stride 1 with the flipped window.
+    ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Pixels of dx with the same remainder by the stride see
+    the same taps: each such phase is a convolution of stride 1 with the flipped window.
     """
     if columns.size:
         conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
@@ -200,9 +200,10 @@ def _input_gradient(dx, dy, w, packed, g):
 
 @lru_cache(maxsize=1024)
 def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides):
-    rows = [_axis_taps(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top, phase) for phase in range(min(g.h, g.stride_h))]
-    columns = [_axis_taps(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left, phase) for phase in range(min(g.w, g.stride_w))]
-    return [_phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides) for row in rows for column in columns]
+    rows = _axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
+    columns = _axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
+    strides = dx_strides, dy_strides, w_strides
+    return [_phase_plan(g, images, row, column, *strides) for row in rows for column in columns]
 
 
 class _Taps(NamedTuple):
@@ -215,6 +216,10 @@ class _Taps(NamedTuple):
     tap_step: int
     first_output: int  # read by the phase's pixel 0 through its first tap
     output_step: int
+
+
+def _axis_phases(size, window, stride, dilation, padding):
+    return [_axis_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
 
 
 def _axis_taps(size, window, stride, dilation, padding, phase):

@@ -158,7 +158,7 @@ def average_pool_forward(y, x, g):
 
 @cpu_kernel(float32_4d, float32_4d, PoolGeometry)
 def average_pool_gradient(dx, dy, g):
-    """dx[n,h,w,c] = Σ dy[n,p,q,c] / count over the windows that cover (h, w). Each thread owns a range of rows (n, h)."""
+    """dx[n,h,w,c] = Σ dy[n,p,q,c] / count over the windows that cover (h, w). Each thread owns rows (n, h)."""
     p_dx, p_dy = address(dx), address(dy)
     dx_image, dx_row, dx_pixel = dx.strides[:3]
     dy_image, dy_row, dy_pixel = dy.strides[:3]

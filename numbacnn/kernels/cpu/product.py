@@ -128,6 +128,6 @@ def row_table(*axes):
 
 
 def row_block(rows, others):
-    """Rows of one work item: up to eight tiles, fewer where that leaves under 64 items. ``others``: items per row block."""
+    """Rows of one work item: up to eight tiles, fewer where that leaves under 64; ``others``: items a row block."""
     tiles = -(-rows // ROWS)
     return ROWS * max(1, min(8, tiles * others // 64))

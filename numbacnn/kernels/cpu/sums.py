@@ -19,7 +19,8 @@ def sum_groups(total, partial):
     groups, _, rows, columns = partial.shape
     row_step = total.strides[2]
     for m in prange(rows):
-        _sum_row(p_total + np.intp(m) * row_step, p_partial + 4 * np.intp(m) * columns, groups, 4 * rows * columns, columns)
+        row = np.intp(m)
+        _sum_row(p_total + row * row_step, p_partial + 4 * row * columns, groups, 4 * rows * columns, columns)
 
 
 @inlined

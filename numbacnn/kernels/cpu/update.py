@@ -38,9 +38,7 @@ def adam_update(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsi
     """
     for block in prange(-(-w.size // BLOCK)):
         first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _adam_block(
-            w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay
-        )
+        _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay)
 
 
 @inlined

@@ -1,4 +1,4 @@
-"""A SIMD register of up to 8 floats as a Numba value, so that a kernel can say in Python what happens to each vector of channels.
+"""A SIMD register of up to 8 floats as a Numba value: a kernel says in Python what happens to a vector of channels.
 
 LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
 ``min(count, LANES)`` floats and never a byte beyond them, so one loop serves every number of channels:

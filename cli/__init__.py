@@ -1,0 +1,76 @@
+"""The command line: ``numbacnn`` and its commands, a file each. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+
+Imports here are relative: in the source tree this folder is called ``cli``, installed it is ``numbacnn.cli``.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+
+import numbacnn
+
+from . import data, info, predict, render, summary, train
+from . import eval as evaluate
+from .options import State, debug_option
+
+
+@click.group(
+    context_settings={
+        "auto_envvar_prefix": "NUMBACNN",
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+    },
+    no_args_is_help=False,
+    epilog="Options are also read from variables: NUMBACNN_TRAIN_EPOCHS=5 is train --epochs 5.",
+)
+@click.version_option(numbacnn.__version__, prog_name="numbacnn", message="%(prog)s %(version)s")
+@debug_option
+def commands() -> None:
+    """Train and run convolutional networks, compiled with Numba. Start with: numbacnn train."""
+
+
+for _command in (train, evaluate, predict, summary, data, info):
+    commands.add_command(_command.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    render.be_robust()
+    state = State()
+    with warnings.catch_warnings():
+        warnings.showwarning = render.warning
+        try:
+            code = commands.main(given or ["--help"], prog_name="numbacnn", standalone_mode=False, obj=state)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
+        except BaseException as error:
+            return _failure(error, state.debug)
+
+
+def _failure(error: BaseException, debug: bool) -> int:
+    """Says what went wrong in one line; the exit code."""
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        render.error("interrupted")
+        return 130
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if debug:
+        raise error
+    if isinstance(error, click.UsageError):
+        asked = error.ctx.command_path if error.ctx else "numbacnn"
+        render.error(f"{error.format_message()} See {asked} --help")
+        return 2
+    if isinstance(error, numbacnn.NumbacnnError):
+        render.error(str(error))
+    elif isinstance(error, OSError):
+        render.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    else:
+        render.error(f"unexpected {type(error).__name__}: {error}; add --debug for the traceback, and please report it")
+    return 1

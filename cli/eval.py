@@ -1,0 +1,81 @@
+"""``numbacnn eval``."""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+import numbacnn
+from numbacnn import data as data_sets
+from numbacnn.data import Dataset
+from numbacnn.errors import DataError, ModelFileError, NumbacnnError
+from numbacnn.model import EVALUATION_BATCH
+from numbacnn.runs import DEFAULTS, model_file, read_config, run_of
+
+from . import render
+from .options import debug_option, device_option, engine, json_option, model_argument, threads_option
+
+
+@click.command("eval")
+@model_argument
+@click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
+@threads_option
+@device_option
+@json_option
+@debug_option
+def command(model: Path, data: str | None, threads: int | None, device: str | None, as_json: bool) -> None:
+    """Measure loss and accuracy.
+
+    MODEL is a model file or a run's folder; it is measured on the test part of a data set.
+    """
+    name = data or _data_of_run(model)
+    with engine(threads):
+        network = numbacnn.load(model_file(model), device=device or "cpu")
+        _, loaded = data_sets.load(name, progress=render.download_progress())
+        test = with_classes_of(network, loaded)
+        render.notes(loaded.notes)
+        network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles
+        start = time.perf_counter()
+        measured = network.evaluate(test)
+        seconds = time.perf_counter() - start
+    if not math.isfinite(measured["loss"]):
+        raise NumbacnnError(f"{model}: its loss is {measured['loss']}; its weights are damaged, or training diverged")
+    rate = len(test) / seconds
+    result = {"model": str(model), "data": name, "images": len(test), **measured, "images_per_second": rate}
+    if as_json:
+        render.as_json(result)
+    else:
+        render.text(f"accuracy {render.measured(result)}, {rate:,.0f} images/s: {model} on the test part of {name}")
+
+
+def _data_of_run(model: Path) -> str:
+    if not model.exists():
+        raise ModelFileError(f"{model}: there is no such file or folder")
+    run = run_of(model)
+    if run is None:
+        raise click.UsageError(f"{model} belongs to no run; add --data.")
+    return str(read_config(run.config).get("data", DEFAULTS["data"]))
+
+
+def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
+    """The data set, its labels counted as the model counts its classes: by name, else by number if they have no names.
+
+    Raises:
+        DataError: a class of the data is none of the model's.
+    """
+    (outputs,) = model.graph.shapes[model.graph.outputs[0]]
+    known = model.classes or tuple(map(str, range(outputs)))
+    unknown = [name for name in dataset.classes if name not in known]
+    if unknown and dataset.classes == tuple(map(str, range(len(dataset.classes)))):
+        if len(dataset.classes) > outputs:
+            raise DataError(
+                f"the labels of the data go to {len(dataset.classes) - 1}, those of the model to {outputs - 1}"
+            )
+        return dataset
+    if unknown:
+        raise DataError(f"class {unknown[0]!r} of the data is none of the model's: {', '.join(known)}")
+    numbers = np.array([known.index(name) for name in dataset.classes])
+    return replace(dataset, labels=numbers[dataset.labels], classes=known)

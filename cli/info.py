@@ -1,0 +1,95 @@
+"""``numbacnn info``."""
+
+import platform
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+import numbacnn
+
+from . import render
+from .options import debug_option, json_option
+
+
+@click.command("info")
+@click.option("--clear-cache", is_flag=True, help="Delete the compiled kernels first.")
+@json_option
+@debug_option
+def command(clear_cache: bool, as_json: bool) -> None:
+    """Show versions, processor, threads, cache."""
+    from numbacnn.kernels import jit
+
+    cleared = jit.cache_size() if clear_cache else None
+    if clear_cache:
+        jit.clear_cache()
+    facts = {
+        "versions": _versions(),
+        "processor": _processor(),
+        "threads": _threads(),
+        "cache": {"folder": str(jit.cache_root()), "bytes": jit.cache_size()},
+        "cuda": _cuda(),
+    }
+    if cleared is not None:
+        facts["cache"]["cleared_bytes"] = cleared
+    if as_json:
+        render.as_json(facts)
+    else:
+        render.facts(facts)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("numba", "llvmlite", "numpy", "safetensors", "pillow")
+    return {
+        "numbacnn": numbacnn.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+    }
+
+
+def _processor() -> dict[str, Any]:
+    import llvmlite.binding as llvm
+
+    from numbacnn.kernels.target import host_target
+
+    target = host_target()
+    return {
+        "name": llvm.get_host_cpu_name(),
+        "instruction_set": target.instruction_set,
+        "vector_bits": 32 * target.lanes,
+        "vector_registers": target.registers,
+        "fma": target.fma,
+        "features": sorted(name for name, present in llvm.get_host_cpu_features().items() if present),
+    }
+
+
+def _threads() -> dict[str, Any]:
+    from numba import config, get_num_threads
+    from numba.np.ufunc import threading_layer
+
+    get_num_threads()  # starts the threading layer, so that its name is known
+    layer = threading_layer()
+    return {
+        "layer": layer,
+        "advice": _advice() if layer == "workqueue" else None,
+        "count": numbacnn.get_num_threads(),
+        "limit": vars(config)["NUMBA_NUM_THREADS"],
+    }
+
+
+def _advice() -> str:
+    openmp = {"linux": "apt install libgomp1", "darwin": "brew install libomp"}.get(sys.platform)
+    choices = "TBB (pip install tbb)" + (f" or OpenMP ({openmp})" if openmp else "")
+    return f"Numba's basic layer; {choices} gives a faster one"
+
+
+def _cuda() -> dict[str, Any]:
+    from numbacnn.device import get_device
+
+    try:
+        get_device("cuda")
+    except numbacnn.NumbacnnError as error:
+        return {"available": False, "reason": str(error)}
+    return {"available": True, "reason": None}

@@ -1,0 +1,55 @@
+"""What several commands share: their options, and how they start the engine."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import numbacnn
+
+from . import render
+
+MAX_THREADS = 1024
+
+
+@dataclass
+class State:
+    """What ``main`` learns from a command."""
+
+    debug: bool = False
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and isinstance(ctx.obj, State):
+        ctx.obj.debug = True
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help="Show tracebacks."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cpu]")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="CPU threads.  [default: all cores]"
+)
+
+
+@contextmanager
+def engine(threads: int | None, quiet: bool = False) -> Iterator[None]:
+    """Sets the number of threads, and tells of kernels that compile meanwhile."""
+    if threads is not None:
+        if "numba" not in sys.modules:  # only then can the limit still be raised
+            os.environ["NUMBA_NUM_THREADS"] = str(threads)
+        numbacnn.set_num_threads(threads)
+    from numbacnn.kernels.jit import add_compile_listener
+
+    remove = add_compile_listener(render.CompileLine(quiet))
+    try:
+        yield
+    finally:
+        remove()

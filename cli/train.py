@@ -1,0 +1,175 @@
+"""``numbacnn train``."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from numbacnn.data import NAMES
+from numbacnn.errors import ArgumentError
+from numbacnn.models import MODELS
+from numbacnn.optimizers import OPTIMIZERS
+from numbacnn.runs import (
+    CHANGEABLE,
+    DATA_DEFAULTS,
+    DEFAULTS,
+    OPTIMIZER_DEFAULTS,
+    Run,
+    RunFolder,
+    Settings,
+    read_config,
+)
+from numbacnn.schedules import SCHEDULES
+
+from . import render
+from .options import debug_option, device_option, engine, json_option, threads_option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class TrainCommand(click.Command):
+    """Takes defaults from a file: ``--config``, or the run's own configuration where it is resumed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the arguments twice: first for the file, then with its values as defaults."""
+        if not ctx.resilient_parsing:
+            first = click.Context(self, ctx.parent, ctx.info_name)
+            super().parse_args(first, list(args))
+            path = _config_path(first)
+            # As text, so that 3.7 epochs are refused as on the command line.
+            ctx.default_map = {name: str(value) for name, value in read_config(path).items()} if path else {}
+        return super().parse_args(ctx, args)
+
+
+def _config_path(ctx: click.Context) -> Path | None:
+    config: Path | None = ctx.params["config"]
+    if not ctx.params["resume"]:
+        return config
+    if ctx.params["out"] is None:
+        raise click.UsageError("--resume needs --out, the folder of the run.", ctx)
+    if config is not None:
+        raise click.UsageError("--resume takes the run's own configuration; leave out --config.", ctx)
+    folder = RunFolder(ctx.params["out"])
+    folder.need_run()
+    return folder.config
+
+
+def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
+    """An option whose default ``Settings.resolve`` fills in; the help says which."""
+    name = flag.partition("/")[0].strip("-").replace("-", "_")
+    defaults = [
+        f"{table[name]} for {key}" for key, table in (DATA_DEFAULTS | OPTIMIZER_DEFAULTS).items() if name in table
+    ]
+    if name in DEFAULTS:
+        defaults.append(f"else {DEFAULTS[name]}" if defaults else str(DEFAULTS[name]))
+    suffix = f"  [default: {', '.join(defaults)}]" if defaults else ""
+    return click.option(flag, default=None, help=text + suffix, **kind)
+
+
+def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Shell completion from names that are not the only possible values."""
+    return lambda _, __, start: [name for name in known if name.startswith(start)]
+
+
+@click.command("train", cls=TrainCommand)
+@_setting("--data", f"{', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
+@_setting("--model", f"{', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
+@_setting("--epochs", "Times through the training part.", type=click.IntRange(1), metavar="N")
+@_setting("--batch-size", "Images of one update.", type=click.IntRange(1), metavar="N")
+@_setting("--lr", "Learning rate.", type=click.FloatRange(0), metavar="F")
+@_setting("--optimizer", "How gradients become updates.", type=click.Choice(list(OPTIMIZERS)))
+@_setting("--momentum", "Of sgd.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
+@_setting("--nesterov/--no-nesterov", "Nesterov's form of sgd's momentum.")
+@_setting("--weight-decay", "L2 penalty.", type=click.FloatRange(0), metavar="F")
+@_setting("--schedule", "Of the learning rate.", type=click.Choice(list(SCHEDULES)))
+@_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
+@_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
+@_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
+@_setting("--checkpoint-every", "Also checkpoint every N steps.", type=click.IntRange(1), metavar="N")
+@threads_option
+@device_option
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; needs no other option.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of these options.")
+@json_option
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@debug_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, out: Path | None, resume: bool, config: Path | None, as_json: bool, quiet: bool, **given: Any
+) -> None:
+    """Train a model.
+
+    Without options: LeNet-5, on the digits that come with numbacnn. Everything goes into the run's folder:
+    config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights) and
+    best.safetensors (those of the best validation accuracy).
+    """
+    settings = Settings.resolve(given)
+    folder = RunFolder.fresh(settings) if out is None else RunFolder(out)
+    if resume:
+        _need_same_run(ctx, settings, folder)
+    else:
+        folder.need_vacant()
+    with engine(settings.threads, quiet):
+        run = Run(settings, folder, resume=resume, progress=render.download_progress(quiet))
+        render.notes(run.notes)
+        if not _train(run, quiet):
+            ctx.exit(130)
+        results = run.results()
+    if as_json:
+        render.as_json(results)
+    else:
+        render.trained(results, str(folder.model), str(folder.best))
+
+
+def _need_same_run(ctx: click.Context, settings: Settings, folder: RunFolder) -> None:
+    """Raises ArgumentError where an option or a variable would make the resumed run another one."""
+    before = {name.replace("_", "-"): value for name, value in read_config(folder.config).items()}
+    for key, value in settings.table().items():
+        source = ctx.get_parameter_source(key.replace("-", "_"))
+        given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+        if given and key not in CHANGEABLE and value != before.get(key, value):
+            raise ArgumentError(
+                f"{folder.path} was started with {key} {before[key]}, not {value}; choose another --out"
+            )
+
+
+def _train(run: Run, quiet: bool) -> bool:
+    """Trains to the end, or to the first Ctrl-C (False)."""
+    trainer = run.trainer
+    images = len(trainer.dataset)
+    done = trainer.position.epoch * images + trainer.position.images
+    with render.TrainingProgress(images, done, quiet) as progress, Interruption() as interruption:
+        for event in run.events():
+            progress(event)
+            if interruption.asked:
+                trainer.save()
+                break
+    if interruption.asked:
+        render.interrupted(str(run.folder.path), trainer.position.epoch, trainer.position.step)
+    return not interruption.asked
+
+
+class Interruption:
+    """While it lasts, a first Ctrl-C only asks for an end, so that training stops where its state is consistent."""
+
+    asked = False
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_before"):
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, _: int, __: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+        render.stopping()
