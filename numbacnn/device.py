@@ -36,7 +36,8 @@ class Device:
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:
         """Copies a host array into a device view of the same shape."""
-        if target.ndim == 4 and source.dtype == np.float32 and source.flags.c_contiguous:
+        flags = source.flags
+        if target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
             self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow
         else:
             np.copyto(target, source, casting="same_kind")

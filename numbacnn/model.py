@@ -188,7 +188,8 @@ class Model:
             self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
         kernels = self.device.kernels
         kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
-        kernel(target, images.reshape(len(images) * images.shape[1], -1), *self._rows)
+        rows = images.reshape(len(images) * images.shape[1], -1)
+        kernel(target, np.require(rows, requirements=["C", "W"]), *self._rows)  # kernels refuse read-only memory
 
     def each_output(
         self, images: NDArray[Any], receive: Callable[[int, Float32], None], batch_size: int = EVALUATION_BATCH
