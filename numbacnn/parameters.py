@@ -77,6 +77,8 @@ class Parameters:
                 raise ArgumentError(f'no parameter is called "{name}"; there are {", ".join(self.slots)}')
             if np.shape(array) != self.slots[name].shape:
                 raise ArgumentError(f'"{name}" has shape {self.slots[name].shape}, not {np.shape(array)}')
+            if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
+                raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
         for name, array in arrays.items():
             self.device.upload(self.slots[name].of(self.values), np.asarray(array))
         self.version += 1

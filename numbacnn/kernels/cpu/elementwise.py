@@ -89,12 +89,15 @@ def clear_halo(x, halo):
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     for item in prange(x.shape[0] * height):
         h = np.intp(item) % height
-        target = row(x, item)
-        if h < halo.top or h >= height - halo.bottom:
-            target[:] = 0
-        else:
-            target[: halo.left * channels] = 0
-            target[(width - halo.right) * channels :] = 0
+        outside = h < halo.top or h >= height - halo.bottom
+        _clear(row(x, item), 0, (width if outside else halo.left) * channels)
+        _clear(row(x, item), (width - halo.right) * channels, width * channels)
+
+
+@inlined
+def _clear(x, first, last):
+    for i in range(first, last):
+        x[i] = 0
 
 
 @inlined

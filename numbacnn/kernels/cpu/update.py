@@ -45,6 +45,6 @@ def adam_update(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsi
 def _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
     for i in range(first, last):
         gradient = dw[i] + weight_decay * w[i]
-        mean[i] += (1 - beta_1) * (gradient - mean[i])
-        square[i] += (1 - beta_2) * (gradient * gradient - square[i])
+        mean[i] = beta_1 * mean[i] + (1 - beta_1) * gradient
+        square[i] = beta_2 * square[i] + (1 - beta_2) * gradient * gradient
         w[i] -= step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)

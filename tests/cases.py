@@ -1,0 +1,232 @@
+"""The one table of cases: a row buys every test of a layer, here, against PyTorch and over threads.
+
+Rows picked by hand come first, each with its reason; drawn ones follow, the same on every machine.
+"""
+
+import random
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from numbacnn import layers as nl
+
+DRAWN = 50  # geometries of each windowed op, and shapes of each other one
+
+
+class Case(NamedTuple):
+    """A layer, the shapes of its inputs for one image, and a batch."""
+
+    name: str
+    layer: Callable[[], nl.Layer]
+    shapes: tuple[tuple[int, ...], ...]
+    batch: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}, input {' and '.join('x'.join(map(str, shape)) for shape in self.shapes)}, batch {self.batch}"
+        )
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """Numbers of this case's own, always the same."""
+        return np.random.default_rng(zlib.crc32(str(self).encode()))
+
+    def inputs(self, batch: int | None = None) -> list[np.ndarray]:
+        """Random float32 inputs: no two are equal in practice, and none is at a kink."""
+        generator = self.generator
+        return [normal(generator, batch or self.batch, *shape) for shape in self.shapes]
+
+
+def normal(generator, *shape):
+    return generator.standard_normal(shape).astype(np.float32)
+
+
+def _conv(reason, shape, batch, *arguments, **options):
+    return Case(f"conv2d {reason}", lambda: nl.Conv2D(*arguments, **options), (shape,), batch)
+
+
+def _pool(layer, reason, shape, batch, **options):
+    return Case(f"{layer.op} {reason}", lambda: layer(**options), (shape,), batch)
+
+
+# -- picked by hand ---------------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = [
+    _conv("LeNet's first", (28, 28, 1), 2, 6, 5, padding=2),
+    _conv("LeNet's second", (14, 14, 6), 3, 16, 5),
+    _conv("one pixel, one channel, one image", (1, 1, 1), 1, 1, 1),
+    _conv("1x1, a matrix product", (5, 6, 7), 2, 9, 1),
+    _conv("window as large as the image", (4, 5, 3), 2, 6, (4, 5)),
+    _conv("same padding, even window: the surplus goes to the end", (6, 7, 2), 2, 3, 4, padding="same"),
+    _conv("same padding, stride 2, odd size", (7, 9, 3), 1, 8, 3, stride=2, padding="same"),
+    _conv("stride larger than the window: pixels that no window meets", (11, 13, 2), 2, 5, 2, stride=(3, 4)),
+    _conv("stride leaves a rest at the end", (10, 8, 3), 1, 4, 3, stride=3),
+    _conv("dilation", (9, 10, 2), 2, 4, 3, dilation=(2, 3), padding="same"),
+    _conv("dilation and stride with a common factor", (13, 12, 2), 1, 3, 3, dilation=2, stride=4, padding=2),
+    _conv("dilation and stride without one", (13, 12, 2), 1, 3, 3, dilation=3, stride=2, padding=3),
+    _conv("padding on one side only", (5, 6, 2), 2, 3, 3, padding=((2, 0), (0, 1))),
+    _conv("padding at the far side only", (5, 6, 2), 2, 3, 3, padding=((0, 2), (3, 0))),
+    _conv("padding larger than the window: outputs that see zeros alone", (3, 4, 2), 1, 3, 2, padding=3),
+    _conv("depthwise", (8, 7, 5), 2, 5, 3, groups=5, padding="same"),
+    _conv("depthwise with two filters a channel", (6, 7, 3), 2, 6, 3, groups=3, stride=2),
+    _conv("two groups", (7, 6, 10), 2, 14, 3, groups=2, padding=1),
+    _conv("without bias", (6, 6, 3), 2, 4, 3, bias=False),
+    _conv("a row of pixels", (1, 17, 2), 1, 3, (1, 5), padding="same"),
+    _conv("a column of pixels", (17, 1, 2), 1, 3, (5, 1), stride=(2, 1)),
+    _conv("as many filters as no register holds", (4, 4, 3), 1, 67, 3, padding=1),
+    _conv("deep: long sums", (3, 3, 130), 1, 33, 3, padding=1),
+    _conv("more images than groups of a sum", (3, 3, 2), 37, 3, 3, padding=1),
+    _conv("wide rows, 3 channels", (6, 40, 3), 1, 17, 3, padding="same"),
+]
+POOL_GEOMETRIES = [
+    ("halves", (8, 6, 5), 2, {}),
+    ("one channel, one image", (7, 5, 1), 1, {"pool_size": (3, 2)}),
+    ("overlapping windows", (9, 8, 3), 2, {"pool_size": 3, "stride": 2}),
+    ("overlapping windows at stride 1", (6, 7, 9), 1, {"pool_size": 3, "stride": 1, "padding": "same"}),
+    ("a rest at the end is dropped", (7, 9, 2), 2, {"pool_size": 2}),
+    ("ceil_mode keeps the rest", (7, 9, 2), 2, {"pool_size": 2, "ceil_mode": True}),
+    ("ceil_mode drops a window that starts in the padding", (4, 5, 2), 1,
+     {"pool_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}),
+    ("ceil_mode with padding", (6, 7, 4), 2, {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    ("padding on one side only", (5, 6, 3), 1, {"pool_size": 3, "stride": 2, "padding": ((1, 0), (0, 2))}),
+    ("stride larger than the window", (11, 12, 3), 2, {"pool_size": 2, "stride": (3, 5)}),
+    ("window as large as the image", (4, 3, 6), 2, {"pool_size": (4, 3)}),
+    ("one pixel", (1, 1, 17), 1, {"pool_size": 1}),
+    ("long rows of channels", (3, 3, 35), 2, {"pool_size": 2, "stride": 1}),
+]  # fmt: skip
+POOLINGS = [
+    _pool(layer, reason, shape, batch, **options)
+    for layer in (nl.MaxPool2D, nl.AveragePool2D)
+    for reason, shape, batch, options in POOL_GEOMETRIES
+] + [
+    _pool(nl.AveragePool2D, "padding left out of the mean", (6, 5, 3), 2, pool_size=3, stride=2, padding=1,
+          count_include_pad=False),
+    _pool(nl.AveragePool2D, "ceil_mode, padding left out", (6, 7, 3), 2, pool_size=3, stride=2, padding=1,
+          ceil_mode=True, count_include_pad=False),
+    _pool(nl.GlobalMaxPool2D, "image that keeps its axes", (3, 4, 5), 2, keep_dimensions=True),
+    _pool(nl.GlobalAveragePool2D, "image that keeps its axes", (3, 4, 5), 2, keep_dimensions=True),
+]  # fmt: skip
+OTHERS = [
+    Case("dense LeNet's last", lambda: nl.Dense(10), ((84,),), 7),
+    Case("dense one to one", lambda: nl.Dense(1), ((1,),), 1),
+    Case("dense without bias", lambda: nl.Dense(5, bias=False), ((3,),), 2),
+    Case("dense wide and deep: long sums, packed weights", lambda: nl.Dense(130), ((700,),), 3),
+    Case("dense more images than a tile has rows", lambda: nl.Dense(9), ((11,),), 37),
+    Case("softmax one class", nl.Softmax, ((1,),), 3),
+    Case("add three inputs", nl.Add, ((4, 5, 3),) * 3, 2),
+    Case("add features", nl.Add, ((9,),) * 2, 1),
+]
+
+# -- drawn ------------------------------------------------------------------------------------------------------------
+
+CHANNELS = (1, 2, 3, 5, 6, 7, 9, 13, 17, 19, 31, 33)  # 1 and 3 as images have them; none fills registers of 4, 8 or 16
+BATCHES = (1, 1, 2, 3, 5)
+
+
+def _axis(draw, most=5):
+    """(size, window, stride) of an axis; the window fits."""
+    window = draw.randint(1, most)
+    return draw.randint(window, 12), window, draw.choice((1, 1, 2, 3, most + 1))
+
+
+def _draw_padding(draw, most):
+    def side():
+        return draw.randint(0, most)
+
+    choices = ["valid", "same", side(), (side(), side()), ((side(), side()), (side(), side()))]
+    return draw.choice(choices)
+
+
+def _draw_convolution(draw):
+    (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+    dilations = [draw.choice((1, 1, 2, 3)) if (extent - 1) * 3 < size else 1 for size, extent in ((h, r), (w, s))]
+    groups = draw.choice((1, 1, 2, 3))
+    channels = draw.choice(CHANNELS[:8])
+    filters = channels if draw.random() < 0.3 else draw.choice(CHANNELS)
+    if channels == filters and draw.random() < 0.5:
+        groups, channels = channels, 1  # depthwise
+    else:
+        filters *= groups
+    options = {
+        "stride": (stride_h, stride_w),
+        "padding": _draw_padding(draw, 3),
+        "dilation": tuple(dilations),
+        "groups": groups,
+        "bias": draw.random() < 0.8,
+    }
+    shape, name = (h, w, channels * groups), f"conv2d {filters} of {_told((r, s), options)}"
+    return Case(name, lambda: nl.Conv2D(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_pooling(layer):
+    def draw_one(draw):
+        (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+        options = {
+            "stride": (stride_h, stride_w),
+            "padding": _draw_padding(draw, min(r, s) - 1),
+            "ceil_mode": draw.random() < 0.5,
+        }
+        if layer is nl.AveragePool2D:
+            options["count_include_pad"] = draw.random() < 0.5
+        return Case(f"{layer.op} {_told((r, s), options)}", lambda: layer((r, s), **options),
+                    ((h, w, draw.choice(CHANNELS)),), draw.choice(BATCHES))  # fmt: skip
+
+    return draw_one
+
+
+def _told(window, options):
+    """Window and options in a few words."""
+    told = [f"{name} {value}" if value is not True else name for name, value in options.items() if value is not False]
+    return f"{window[0]}x{window[1]} " + ", ".join(told).replace("(", "[").replace(")", "]").replace(", ", " ")
+
+
+def _draw_shape(draw):
+    if draw.random() < 0.3:
+        return (draw.randint(1, 70),)
+    return draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)
+
+
+def _draw_dense(draw):
+    units, bias = draw.randint(1, 90), draw.random() < 0.8
+    return Case(f"dense {units} units{' and bias' * bias}", lambda: nl.Dense(units, bias), ((draw.randint(1, 90),),),
+                draw.choice((*BATCHES, 11)))  # fmt: skip
+
+
+def _draw_elementwise(layer):
+    return lambda draw: Case(layer.op, layer, (_draw_shape(draw),), draw.choice(BATCHES))
+
+
+def _draw_global(layer):
+    return lambda draw: Case(layer.op, layer, ((draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)),),
+                             draw.choice(BATCHES))  # fmt: skip
+
+
+def _draw_add(draw):
+    return Case("add", nl.Add, (_draw_shape(draw),) * draw.randint(2, 4), draw.choice(BATCHES))
+
+
+def _draw(name, draw_one):
+    """``DRAWN`` different cases from a seed that the op's name gives."""
+    draw, found = random.Random(zlib.crc32(name.encode())), {}
+    while len(found) < DRAWN:
+        case = draw_one(draw)
+        try:
+            case.layer().output_shape(case.shapes)
+        except ValueError:  # a geometry that cannot be: "same" has padding of its own, and dilated windows reach far
+            continue
+        found[str(case)] = case
+    return list(found.values())
+
+
+PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS]
+DRAWS = {
+    "conv2d": _draw_convolution,
+    "dense": _draw_dense,
+    "add": _draw_add,
+    **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AveragePool2D)},
+    **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAveragePool2D)},
+    **{layer.op: _draw_elementwise(layer) for layer in (nl.ReLU, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten)},
+}
+CASES: list[Case] = PICKED + [case for name, draw_one in DRAWS.items() for case in _draw(name, draw_one)]

@@ -1,0 +1,67 @@
+"""Runs the command line for tests: in this process, or as a process of its own."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+from numbacnn.cli import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+COMPILING = "compiling kernels (first run only) …\n"
+
+
+def numbacnn(*arguments, terminal=False):
+    """Runs a command here. The line about kernels that compile is left out: it depends on what ran before."""
+    out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return Outcome(code, out.getvalue(), err.getvalue().replace(COMPILING, ""))
+
+
+def process(*arguments, **variables):
+    """A started process, its output captured as text."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "numbacnn.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NUMBA_NUM_THREADS": "1"} | variables,
+    )
+
+
+def finished(*arguments, **variables):
+    child = process(*arguments, **variables)
+    out, err = child.communicate(timeout=120)
+    return Outcome(child.returncode, out, err)
+
+
+def contents(folder):
+    """Every file below a folder, with what is in it."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def refused(fragment, *arguments, code=1):
+    """Runs a command that must fail in one line that holds ``fragment``, and leave the working folder as it was."""
+    before = contents("."), sorted(Path().rglob("*"))
+    outcome = numbacnn(*arguments)
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert fragment in outcome.err
+    assert (contents("."), sorted(Path().rglob("*"))) == before

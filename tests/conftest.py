@@ -1,0 +1,34 @@
+"""What all tests share: one hypothesis profile, random numbers, and where data sets lie."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import numbacnn as nc
+
+# The same examples in every run, and no deadline: a kernel's first call compiles it.
+settings.register_profile("numbacnn", derandomize=True, deadline=None, database=None)
+settings.load_profile("numbacnn")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The cases are too small for a second thread, and no bit depends on it: ``test_threads.py`` holds that."""
+    nc.set_num_threads(1)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of data sets that NUMBACNN_TEST_DATA names."""
+    named = os.environ.get("NUMBACNN_TEST_DATA")
+    if not named:
+        pytest.skip("set NUMBACNN_TEST_DATA to a folder with the MNIST files in its subfolder mnist")
+    return Path(named)

@@ -1,0 +1,132 @@
+"""Running the real engine beside the oracle, and comparing the two: helpers that the tests share."""
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import oracles
+
+import numbacnn as nc
+from numbacnn.executor import Executor
+from numbacnn.plan import make_plan
+
+TOLERANCE = 1e-5  # relative norm, forward and gradients; the promise is 1e-4
+
+
+class Result(NamedTuple):
+    """Outputs, gradients of the inputs, and gradients of the parameters by name."""
+
+    ys: list[np.ndarray]
+    dxs: list[np.ndarray]
+    gradients: dict[str, np.ndarray]
+
+    def named(self):
+        """Every array with a name."""
+        named = {f"output {i}": y for i, y in enumerate(self.ys)}
+        named |= {f"dx {i}": dx for i, dx in enumerate(self.dxs)}
+        return named | {f"d {name}": gradient for name, gradient in self.gradients.items()}
+
+
+def assert_close(found, expected, what, tolerance=TOLERANCE):
+    """Shape, float32, finite, and relative norm; the message has the case and both values where they differ most."""
+    assert found.shape == expected.shape, f"{what}: shape {found.shape}, not {expected.shape}"
+    assert found.dtype == np.float32, f"{what}: {found.dtype}, not float32"
+    wrong = np.abs(np.nan_to_num(found, nan=np.inf, posinf=np.inf, neginf=np.inf) - np.asarray(expected, np.float64))
+    at = np.unravel_index(wrong.argmax(), wrong.shape)
+    apart = np.linalg.norm(wrong) if np.isfinite(wrong).all() else np.inf
+    assert apart <= tolerance * np.linalg.norm(expected), (
+        f"{what}: off by {apart:.3g} of {np.linalg.norm(expected):.3g}; "
+        f"most at {tuple(map(int, at))}: {found[at]!r}, not {expected[at]!r}"
+    )
+
+
+def assert_results_close(found, expected, what, tolerance=TOLERANCE):
+    found, expected = found.named(), expected.named()
+    assert found.keys() == expected.keys(), f"{what}: {sorted(found)}, not {sorted(expected)}"
+    for name, array in found.items():
+        assert_close(array, expected[name], f"{what}: {name}", tolerance)
+
+
+def assert_same_bits(found, expected, what):
+    found, expected = found.named(), expected.named()
+    assert found.keys() == expected.keys(), f"{what}: {sorted(found)}, not {sorted(expected)}"
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], f"{what}: {name}", strict=True)
+
+
+def generator_of(text):
+    """Random numbers that depend on a text alone."""
+    return np.random.default_rng(zlib.crc32(text.encode()))
+
+
+def normals(generator, shapes, batch):
+    return [generator.standard_normal((batch, *shape)).astype(np.float32) for shape in shapes]
+
+
+def randomize(model, generator):
+    """Sets every parameter, biases too, none zero; scaled so that values keep their size from layer to layer."""
+    model.set_parameters(
+        {
+            name: generator.standard_normal(array.shape) / np.sqrt(max(1, array[..., 0].size))
+            for name, array in model.parameters.items()
+        }
+    )
+
+
+def one_layer(case):
+    """A model of the case's layer alone, which gives and takes lists."""
+    inputs = [nc.Input(shape) for shape in case.shapes]
+    model = nc.Model(inputs, [case.layer()(inputs)])
+    randomize(model, case.generator)
+    return model
+
+
+def listed_names(model):
+    """Names of inputs, nodes and outputs."""
+    form = model.graph.to_dict()
+    return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"]
+
+
+def output_shapes(model):
+    return [model.graph.shapes[value] for value in model.graph.outputs]
+
+
+def case_arrays(case, model, batch=None):
+    """Inputs, and gradients of the outputs."""
+    batch = batch or case.batch
+    return case.inputs(batch), normals(generator_of(f"dy of {case}"), output_shapes(model), batch)
+
+
+def run(model, xs, dys):
+    """Forward and backward through the public methods of a model that takes lists."""
+    ys = model.forward(xs, training=True)
+    dxs = model.backward(dys)
+    return Result(ys, dxs, {name: np.array(gradient) for name, gradient in model.gradients.items()})
+
+
+def run_planned(model, xs, dys, **options):
+    """The same by a plan with other options: ``fuse``, or ``batch`` where it is larger than the inputs."""
+    n = len(xs[0])
+    options = {"batch": n, "training": True, "input_gradient": True} | options
+    executor = Executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
+    binding = executor.bind(n)
+    for view, x in zip(binding.inputs, xs, strict=True):
+        np.copyto(view, x.reshape(view.shape))
+    executor.forward(n)
+    shapes = output_shapes(model)
+    ys = [np.array(view).reshape(n, *shape) for view, shape in zip(binding.outputs, shapes, strict=True)]
+    for view, dy in zip(binding.output_gradients, dys, strict=True):
+        np.copyto(view, dy.reshape(view.shape))
+    executor.backward(n)
+    dxs = [
+        np.zeros_like(x) if view is None else np.array(view).reshape(x.shape)  # None: nothing reads this input
+        for view, x in zip(binding.input_gradients, xs, strict=True)
+    ]
+    return Result(ys, dxs, {name: np.array(gradient) for name, gradient in model.gradients.items()})
+
+
+def oracle(model, xs, dys):
+    """What ``run`` ought to return, in float64."""
+    values = oracles.graph_forward(model.graph, xs, model.parameters)
+    dxs, gradients = oracles.graph_gradients(model.graph, values, dys, model.parameters)
+    return Result([values[value] for value in model.graph.outputs], dxs, gradients)

@@ -1,0 +1,65 @@
+"""Hashes of all that the engine computes, for comparing processes and thread counts. Run as a script, it prints them.
+
+python tests/fingerprints.py 1,2,8        {"1": {name: hash}, "2": …}, each on so many threads
+"""
+
+import hashlib
+import json
+import sys
+
+import cases
+import numpy as np
+from engine import case_arrays, one_layer, run
+
+import numbacnn as nc
+
+STEPS = 50
+
+
+def digest(arrays):
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.dtype}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array))
+    return sha.hexdigest()[:16]
+
+
+def picked_cases():
+    """Every case picked by hand, and every tenth of the drawn ones."""
+    found = {}
+    for case in [*cases.PICKED, *cases.CASES[len(cases.PICKED) :: 10]]:
+        model = one_layer(case)
+        found[str(case)] = digest(run(model, *case_arrays(case, model)).named().values())
+    return found
+
+
+def training(name, batch, steps, optimizer):
+    """A forward, its gradients, and the weights after some training steps on batches of noise."""
+    model, draw = nc.models.make(name, seed=1), np.random.default_rng(2)
+    x = draw.standard_normal((batch, 28, 28, 1)).astype(np.float32)
+    y = model.forward(x, training=True)
+    dx = model.backward(draw.standard_normal(y.shape))
+    first = digest([y, dx, *model.gradients.values()])
+    losses = []
+    for _ in range(steps):
+        x = draw.standard_normal((batch, 28, 28, 1)).astype(np.float32)
+        losses.append(model.train_step(x, draw.integers(0, 10, batch), optimizer))
+    key = f"{name}, batch {batch}"
+    assert np.isfinite(losses).all(), f"{key}: losses {losses}"
+    return {key: first, f"{key}, {steps} steps": digest([np.array(losses), *model.parameters.values()])}
+
+
+def fingerprints():
+    found = picked_cases()
+    found |= training("lenet5", 64, STEPS, nc.SGD(0.05, momentum=0.9))
+    found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
+    found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01))
+    return found
+
+
+if __name__ == "__main__":
+    results = {}
+    for threads in map(int, sys.argv[1].split(",")):
+        nc.set_num_threads(threads)
+        results[threads] = fingerprints()
+    print(json.dumps(results))

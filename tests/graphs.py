@@ -1,0 +1,140 @@
+"""Small models for tests of graphs and plans: some by name, and a hypothesis strategy that draws others."""
+
+import zlib
+
+import numpy as np
+from engine import normals, output_shapes, randomize
+from hypothesis import note
+from hypothesis import strategies as st
+
+import numbacnn as nc
+
+# -- by name ----------------------------------------------------------------------------------------------------------
+
+
+def residual():
+    """The sum of a block and its own input, then ReLU: the input of the block is read three times."""
+    x = nc.Input((7, 8, 3))
+    h = nc.ReLU()(nc.Conv2D(6, 3, padding="same")(x))
+    block = nc.Conv2D(6, 3, padding="same")(nc.ReLU()(nc.Conv2D(4, 1)(h)))
+    h = nc.ReLU()(nc.Add()([h, block, h]))
+    return nc.Model([x], [nc.Dense(5)(nc.GlobalAveragePool2D()(h))])
+
+
+def fork_and_join():
+    """One value read by layers of different padding, stride and kind, all joined again."""
+    x = nc.Input((8, 8, 2))
+    h = nc.Tanh()(nc.Conv2D(5, 3, padding="same")(x))
+    branches = [
+        nc.Conv2D(4, 5, stride=2, padding=2)(h),
+        nc.Conv2D(4, 1, stride=2)(h),
+        nc.Conv2D(4, 2, stride=2)(nc.ReLU()(h)),
+        nc.Conv2D(4, 1)(nc.MaxPool2D(3, stride=2, padding="same")(h)),
+        nc.Conv2D(4, 1)(nc.AveragePool2D(2)(h)),
+    ]
+    return nc.Model([x], [nc.Dense(3)(nc.Flatten()(nc.Sigmoid()(nc.Add()(branches))))])
+
+
+def several_inputs_and_outputs():
+    """Two inputs; a value that is an output and goes on; outputs before and behind an activation."""
+    image, features = nc.Input((6, 6, 1), name="image"), nc.Input((4,), name="features")
+    h = nc.Conv2D(3, 3, padding=1)(image)
+    pooled = nc.MaxPool2D(2)(nc.ReLU()(h))
+    flat = nc.Dense(5)(nc.Flatten()(pooled))
+    joined = nc.Add()([flat, nc.Dense(5)(features)])
+    return nc.Model([image, features], [h, joined, nc.Softmax()(nc.ReLU()(joined))])
+
+
+def fused_chain():
+    """All that fuses: ReLU into convolution and dense, activations' gradients moved behind max-pools."""
+    layers = [
+        nc.Conv2D(5, 3, padding="same"), nc.ReLU(), nc.MaxPool2D(2),
+        nc.Conv2D(6, 3), nc.ReLU(), nc.MaxPool2D(3, stride=2, ceil_mode=True),
+        nc.Tanh(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(9), nc.ReLU(), nc.Dense(4),
+    ]  # fmt: skip
+    return listed(nc.Sequential(layers, (15, 16, 2)))
+
+
+def views():
+    """Flatten as a view of the input, of an output, of a value with a halo, and of one that is read beside it."""
+    x = nc.Input((4, 5, 3))
+    h = nc.Conv2D(3, 3, padding="same")(x)
+    flat = nc.Flatten()(h)
+    return nc.Model([x], [flat, nc.Conv2D(2, 3, padding="same")(h), nc.Dense(4)(nc.Flatten()(x)), nc.Dense(2)(flat)])
+
+
+def lenet5():
+    return listed(nc.models.lenet5())
+
+
+def simple_cnn():
+    return listed(nc.models.simple_cnn())
+
+
+def listed(model):
+    """A model of one input and output as one that takes and gives lists."""
+    model._several_inputs = model._several_outputs = True
+    return model
+
+
+SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views]
+NAMED = [*SMALL, lenet5, simple_cnn]
+
+
+# -- drawn ------------------------------------------------------------------------------------------------------------
+
+IMAGE_LAYERS = [
+    lambda: nc.Conv2D(3, 3, padding="same"),
+    lambda: nc.Conv2D(5, 2),
+    lambda: nc.Conv2D(3, 3, stride=2, padding=((2, 0), (1, 1))),
+    lambda: nc.Conv2D(3, 1, bias=False),
+    lambda: nc.Conv2D(6, 3, padding=3, dilation=2, groups=3),
+    nc.ReLU,
+    nc.Tanh,
+    nc.Sigmoid,
+    nc.Softmax,
+    lambda: nc.MaxPool2D(2, ceil_mode=True),
+    lambda: nc.MaxPool2D(3, stride=2, padding="same"),
+    lambda: nc.AveragePool2D(2, stride=1),
+    nc.Flatten,
+    nc.GlobalMaxPool2D,
+    lambda: nc.GlobalAveragePool2D(keep_dimensions=True),
+]
+FEATURE_LAYERS = [lambda: nc.Dense(4), lambda: nc.Dense(7, bias=False), nc.ReLU, nc.Tanh, nc.Softmax]
+
+
+@st.composite
+def models(draw):
+    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too."""
+    inputs = [nc.Input((draw(st.integers(2, 7)), draw(st.integers(2, 7)), 3)) for _ in range(draw(st.integers(1, 2)))]
+    tensors, unread = list(inputs), set()
+    for _ in range(draw(st.integers(1, 10))):
+        x = draw(st.sampled_from(tensors))
+        alike = [tensor for tensor in tensors if tensor.shape == x.shape]
+        if len(alike) > 1 and draw(st.booleans()):
+            read = draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3))
+            y = nc.Add()(read)
+        else:
+            read, layer = [x], draw(st.sampled_from(IMAGE_LAYERS if len(x.shape) == 3 else FEATURE_LAYERS))()
+            try:
+                y = layer(x)
+            except nc.GeometryError:  # the image is too small by now, or its channels do not divide
+                continue
+        unread = (unread - {id(tensor) for tensor in read}) | {id(y)}
+        tensors.append(y)
+    outputs = [tensor for tensor in tensors if id(tensor) in unread]
+    if len(tensors) == len(inputs):
+        outputs = [nc.Flatten()(inputs[0])]
+    elif draw(st.booleans()):
+        more = draw(st.sampled_from(tensors[len(inputs) :]))
+        outputs += [more] * (more not in outputs)
+    model = nc.Model(inputs, outputs)
+    note(f"outputs {model.graph.outputs} of\n{model.summary(show=False)}")
+    return model
+
+
+def arrays(model, batch=3):
+    """Random parameters set; returns inputs, and gradients of the outputs."""
+    draw = np.random.default_rng(zlib.crc32(repr(model.graph.to_dict()).encode()))
+    randomize(model, draw)
+    return normals(draw, model.graph.input_shapes, batch), normals(draw, output_shapes(model), batch)

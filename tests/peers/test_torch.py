@@ -1,0 +1,231 @@
+"""Against PyTorch: every case of the table, losses, optimisers, and fifty training steps of LeNet-5."""
+
+import os
+
+import numpy as np
+import pytest
+from cases import CASES
+from engine import Result, assert_close, assert_results_close, case_arrays, one_layer, run
+
+import numbacnn as nc
+
+if os.environ.get("NUMBACNN_REQUIRE_PEERS"):
+    import torch
+else:
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch is not installed; NUMBACNN_REQUIRE_PEERS=1 makes that a failure"
+    )
+F = torch.nn.functional
+
+TOLERANCE = 1e-4  # relative norm: the promise
+
+
+def tensor(array, dtype=torch.float64):
+    return torch.tensor(np.asarray(array), dtype=dtype, requires_grad=True)
+
+
+def channels_first(x):
+    return x.permute(0, 3, 1, 2)
+
+
+def channels_last(y):
+    return y.permute(0, 2, 3, 1)
+
+
+def pads(g):
+    """F.pad's (left, right, top, bottom), so that every window lies inside."""
+    bottom = (g.p - 1) * g.stride_h + reach(g, 0) - g.h - g.pad_top
+    right = (g.q - 1) * g.stride_w + reach(g, 1) - g.w - g.pad_left
+    return g.pad_left, right, g.pad_top, bottom
+
+
+def reach(g, axis):
+    window, dilation = (g.r, g.s)[axis], getattr(g, ("dilation_h", "dilation_w")[axis], 1)
+    return (window - 1) * dilation + 1
+
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+def conv2d(layer, g, x, weight, bias=None):
+    stride, dilation = (g.stride_h, g.stride_w), (g.dilation_h, g.dilation_w)
+    padded = F.pad(channels_first(x), pads(g))  # negative where windows leave pixels out
+    return channels_last(F.conv2d(padded, weight.permute(3, 2, 0, 1).contiguous(), bias, stride, 0, dilation, g.groups))
+
+
+def symmetric(layer, g):
+    """Padding in the only form that PyTorch's pools have, or None."""
+    sides = (g.pad_top, g.pad_left)
+    fits = (g.pad_bottom, g.pad_right) == sides and 2 * sides[0] <= g.r and 2 * sides[1] <= g.s
+    return sides if fits else None
+
+
+def max_pool2d(layer, g, x):
+    stride, sides, image = (g.stride_h, g.stride_w), symmetric(layer, g), channels_first(x)
+    if sides is not None:
+        return channels_last(F.max_pool2d(image, (g.r, g.s), stride, sides, ceil_mode=layer.ceil_mode))
+    return channels_last(F.max_pool2d(F.pad(image, pads(g), value=-np.inf), (g.r, g.s), stride))
+
+
+def average_pool2d(layer, g, x):
+    stride, sides, image = (g.stride_h, g.stride_w), symmetric(layer, g), channels_first(x)
+    if sides is not None:
+        y = F.avg_pool2d(image, (g.r, g.s), stride, sides, layer.ceil_mode, layer.count_include_pad)
+        return channels_last(y)
+
+    def sums(values, padding):
+        return F.avg_pool2d(F.pad(values, padding), (g.r, g.s), stride, divisor_override=1)
+
+    counted = torch.ones(1, 1, g.h, g.w, dtype=torch.float64)
+    if layer.count_include_pad:
+        counted = F.pad(counted, (g.pad_left, g.pad_right, g.pad_top, g.pad_bottom), value=1.0)
+        _, right, _, bottom = pads(g)
+        return channels_last(sums(image, pads(g)) / sums(counted, (0, right - g.pad_right, 0, bottom - g.pad_bottom)))
+    return channels_last(sums(image, pads(g)) / sums(counted, pads(g)))
+
+
+def global_pool(function):
+    def pool(layer, g, x):
+        return function(x, dim=(1, 2), keepdim=layer.keep_dimensions)
+
+    return pool
+
+
+PEERS = {
+    "conv2d": conv2d,
+    "dense": lambda layer, g, x, weight, bias=None: F.linear(x, weight.T, bias),
+    "max_pool2d": max_pool2d,
+    "average_pool2d": average_pool2d,
+    "global_max_pool2d": global_pool(torch.amax),
+    "global_average_pool2d": global_pool(torch.mean),
+    "relu": lambda layer, g, x: F.relu(x),
+    "tanh": lambda layer, g, x: torch.tanh(x),
+    "sigmoid": lambda layer, g, x: torch.sigmoid(x),
+    "softmax": lambda layer, g, x: F.softmax(x, -1),
+    "flatten": lambda layer, g, x: torch.flatten(x, 1),
+    "add": lambda layer, g, *xs: sum(xs),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_layers_match_pytorch_in_float64(case):
+    model = one_layer(case)
+    (node,) = model.graph.nodes
+    arrays, (dy,) = case_arrays(case, model)
+    xs, parameters = [tensor(x) for x in arrays], {name: tensor(array) for name, array in model.parameters.items()}
+    y = PEERS[node.layer.op](node.layer, node.geometry, *xs, *parameters.values())
+    y.backward(tensor(dy))
+    expected = Result(
+        [y.detach().numpy()],
+        [x.grad.numpy() for x in xs],
+        {name: parameter.grad.numpy() for name, parameter in parameters.items()},
+    )
+    assert_results_close(run(model, arrays, [dy]), expected, str(case), TOLERANCE)
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 10), (1, 2), (3, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "mse"])
+def test_losses_match_pytorch(shape, kind, rng):
+    x = rng.standard_normal(shape).astype(np.float32)
+    logits = tensor(x)
+    rows = logits.reshape(-1, shape[-1])
+    if kind == "labels":
+        target = rng.integers(0, shape[-1], shape[:-1])
+        expected = F.cross_entropy(rows, torch.tensor(target.reshape(-1)))
+    else:
+        target = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
+        expected = (F.mse_loss if kind == "mse" else F.cross_entropy)(rows, tensor(target).reshape(rows.shape))
+    expected.backward()
+    loss, dy = (nc.losses.mse if kind == "mse" else nc.losses.cross_entropy)(x, target)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert_close(dy, logits.grad.numpy(), kind, TOLERANCE)
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+class LeNet(torch.nn.Module):
+    """The same network in PyTorch, from the same weights."""
+
+    def __init__(self, model, dtype):
+        super().__init__()
+        weights = {name: torch.tensor(np.array(array), dtype=dtype) for name, array in model.parameters.items()}
+        self.weights = torch.nn.ParameterDict({name.replace(".", "/"): array for name, array in weights.items()})
+
+    def forward(self, x):
+        w = self.weights
+        for i, padding in ((1, 2), (2, 0)):
+            y = F.conv2d(x, w[f"conv2d_{i}/weight"].permute(3, 2, 0, 1), w[f"conv2d_{i}/bias"], padding=padding)
+            x = F.max_pool2d(F.relu(y), 2)
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        for i in (1, 2, 3):
+            x = F.linear(F.relu(x) if i > 1 else x, w[f"dense_{i}/weight"].T, w[f"dense_{i}/bias"])
+        return x
+
+
+def batches(rng, count, size=32):
+    """Noise of ten different means: something to learn, so that losses fall."""
+    motifs = rng.standard_normal((10, 28, 28, 1))
+    for _ in range(count):
+        labels = rng.integers(0, 10, size)
+        yield (motifs[labels] + rng.standard_normal((size, 28, 28, 1))).astype(np.float32), labels
+
+
+def peer_step(peer, optimizer, x, labels, dtype):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(peer(channels_first(torch.tensor(x, dtype=dtype))), torch.tensor(labels))
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def test_fifty_steps_of_lenet_follow_pytorch(rng):
+    model, optimizer = nc.models.lenet5(seed=3), nc.SGD(0.003, momentum=0.9)
+    peer = LeNet(model, torch.float32)
+    peer_optimizer = torch.optim.SGD(peer.parameters(), 0.003, momentum=0.9)
+    losses = [
+        (model.train_step(x, labels, optimizer), peer_step(peer, peer_optimizer, x, labels, torch.float32))
+        for x, labels in batches(rng, 50)
+    ]
+    ours, theirs = np.array(losses).T
+    assert ours[-5:].mean() < 0.5 * ours[:5].mean()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+OPTIMIZERS = {
+    "SGD": (lambda: nc.SGD(0.02), lambda p: torch.optim.SGD(p, 0.02)),
+    "momentum": (
+        lambda: nc.SGD(0.02, momentum=0.9, weight_decay=0.01),
+        lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, weight_decay=0.01),
+    ),
+    "Nesterov": (
+        lambda: nc.SGD(0.02, momentum=0.9, nesterov=True),
+        lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, nesterov=True),
+    ),
+    "Adam": (
+        lambda: nc.Adam(0.001, weight_decay=0.01),
+        lambda p: torch.optim.Adam(p, 0.001, weight_decay=0.01),
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers_match_pytorch_step_by_step(ours, theirs, rng):
+    """Both take our gradients, so that what differs is the update alone."""
+    model, optimizer = nc.models.lenet5(seed=3), ours()
+    peers = {name: tensor(array) for name, array in model.parameters.items()}
+    start = {name: array.astype(np.float64) for name, array in model.parameters.items()}
+    peer_optimizer = theirs(list(peers.values()))
+    for step, (x, labels) in enumerate(batches(rng, 10, 8)):
+        _, dy = nc.losses.cross_entropy(model.forward(x, training=True), labels)
+        model.backward(dy)
+        for name, gradient in model.gradients.items():
+            peers[name].grad = torch.tensor(gradient.astype(np.float64))
+        optimizer.step(model)
+        peer_optimizer.step()
+        for name, array in model.parameters.items():
+            moved = (array - start[name]).astype(np.float32)
+            assert_close(moved, peers[name].detach().numpy() - start[name], f"step {step + 1}: {name}", TOLERANCE)

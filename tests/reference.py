@@ -1,0 +1,236 @@
+"""The oracle: every op in plain NumPy, float64, forward and gradient, as its formula reads. Slow, and shared by tests.
+
+Arrays are N×H×W×C and R×S×C/groups×K as everywhere. Windowed ops take pairs for stride and dilation, and padding as
+``sides`` returns it. Nothing of numbacnn's own geometry or kernels is used here.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+
+class Windows(NamedTuple):
+    """r×s windows over a padded image: for tap (i, j), ``view(x, i, j)`` are the pixels it meets in all windows."""
+
+    size: tuple[int, int]
+    outputs: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def taps(self):
+        return list(itertools.product(*map(range, self.size)))
+
+    def view(self, padded, i, j):
+        (p, q), (sh, sw), (dh, dw) = self.outputs, self.stride, self.dilation
+        top, left = i * dh, j * dw
+        return padded[:, top : top + (p - 1) * sh + 1 : sh, left : left + (q - 1) * sw + 1 : sw]
+
+    def pad(self, x, value=0.0):
+        """x inside its padding, and inside as much more as the last windows reach: ceil_mode has them beyond it."""
+        ends = [
+            max(size + sum(sides), (count - 1) * step + (extent - 1) * spread + 1)
+            for size, sides, count, step, extent, spread in zip(
+                x.shape[1:3], self.padding, self.outputs, self.stride, self.size, self.dilation, strict=True
+            )
+        ]
+        widths = [(lo, end - size - lo) for (lo, _), end, size in zip(self.padding, ends, x.shape[1:3], strict=True)]
+        return np.pad(x, [(0, 0), *widths, (0, 0)], constant_values=value)
+
+    def unpad(self, padded, h, w):
+        (top, _), (left, _) = self.padding
+        return padded[:, top : top + h, left : left + w]
+
+
+def sides(size, window, stride, dilation, padding):
+    """((top, bottom), (left, right)) of any form of padding. "same": output ceil(size / stride), surplus at the end."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        totals = [
+            max(0, (-(-n // step) - 1) * step + (extent - 1) * spread + 1 - n)
+            for n, extent, step, spread in zip(size, window, stride, dilation, strict=True)
+        ]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return tuple((side, side) if isinstance(side, int) else tuple(side) for side in (rows, columns))
+
+
+def windows(x, size, stride, padding="valid", dilation=(1, 1), ceil_mode=False):
+    padding = sides(x.shape[1:3], size, stride, dilation, padding)
+    outputs = []
+    for n, extent, step, spread, (lo, hi) in zip(x.shape[1:3], size, stride, dilation, padding, strict=True):
+        room = n + lo + hi - (extent - 1) * spread - 1
+        count = room // step + 1
+        if ceil_mode and room % step and count * step < n + lo:  # one more, unless it started beyond the input
+            count += 1
+        outputs.append(count)
+    return Windows(size, tuple(outputs), stride, dilation, padding)
+
+
+# -- convolution and dense --------------------------------------------------------------------------------------------
+
+
+def conv2d(x, w, b=None, stride=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k]."""
+    over = windows(x, w.shape[:2], stride, padding, dilation)
+    padded, y = over.pad(x), np.zeros((len(x), *over.outputs, w.shape[3]))
+    for c, k in group_slices(x, w, groups):
+        for i, j in over.taps:
+            y[..., k] += np.einsum("npqc,ck->npqk", over.view(padded, i, j)[..., c], w[i, j, :, k])
+    return y if b is None else y + b
+
+
+def conv2d_gradients(dy, x, w, stride=(1, 1), padding="valid", dilation=(1, 1), groups=1):
+    """dx, dw, db: each tap hands dy·wᵀ back to the pixels it met, and meets them once more for its own gradient."""
+    over = windows(x, w.shape[:2], stride, padding, dilation)
+    padded, dw = over.pad(x), np.zeros(w.shape)
+    dx = np.zeros(padded.shape)
+    for c, k in group_slices(x, w, groups):
+        for i, j in over.taps:
+            over.view(dx, i, j)[..., c] += np.einsum("npqk,ck->npqc", dy[..., k], w[i, j, :, k])
+            dw[i, j, :, k] = np.einsum("npqc,npqk->ck", over.view(padded, i, j)[..., c], dy[..., k])
+    return over.unpad(dx, *x.shape[1:3]), dw, dy.sum((0, 1, 2))
+
+
+def group_slices(x, w, groups):
+    """The input and the output channels of each group."""
+    c, k = x.shape[3] // groups, w.shape[3] // groups
+    return [(slice(g * c, g * c + c), slice(g * k, g * k + k)) for g in range(groups)]
+
+
+def dense(x, w, b=None):
+    return x @ w if b is None else x @ w + b
+
+
+def dense_gradients(dy, x, w):
+    return dy @ w.T, x.T @ dy, dy.sum(0)
+
+
+# -- pooling ----------------------------------------------------------------------------------------------------------
+
+
+def max_pool2d(x, size, stride, padding="valid", ceil_mode=False):
+    """The largest pixel of each window; padding counts as −∞. NaN wins."""
+    over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
+    return _stacked(x, over).max(0)
+
+
+def max_pool2d_gradient(dy, x, size, stride, padding="valid", ceil_mode=False):
+    """Each window's gradient goes to the first of its largest pixels."""
+    over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
+    first = _stacked(x, over).argmax(0)
+    dx = np.zeros(over.pad(x).shape)
+    for place, (i, j) in enumerate(over.taps):
+        over.view(dx, i, j)[...] += dy * (first == place)
+    return over.unpad(dx, *x.shape[1:3])
+
+
+def _stacked(x, over):
+    padded = over.pad(x, -np.inf)
+    return np.stack([over.view(padded, i, j) for i, j in over.taps])
+
+
+def average_pool2d(x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
+    """The sum of each window over its number of pixels."""
+    over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
+    padded = over.pad(x)
+    return sum(over.view(padded, i, j) for i, j in over.taps) / _counts(x, over, count_include_pad)
+
+
+def average_pool2d_gradient(dy, x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
+    over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
+    dx = np.zeros(over.pad(x).shape)
+    for i, j in over.taps:
+        over.view(dx, i, j)[...] += dy / _counts(x, over, count_include_pad)
+    return over.unpad(dx, *x.shape[1:3])
+
+
+def _counts(x, over, count_include_pad):
+    """How many pixels of the input each window holds, and of the declared padding where that counts."""
+    ones = np.ones((1, *x.shape[1:3], 1))
+    if count_include_pad:
+        ones = np.pad(ones, [(0, 0), *over.padding, (0, 0)], constant_values=1.0)
+        over = over._replace(padding=((0, 0), (0, 0)))
+    padded = over.pad(ones)
+    return sum(over.view(padded, i, j) for i, j in over.taps)
+
+
+# -- element by element -----------------------------------------------------------------------------------------------
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def relu_gradient(dy, x):
+    return np.where(x <= 0, 0, dy)
+
+
+def tanh(x):
+    return np.tanh(x)
+
+
+def tanh_gradient(dy, x):
+    return dy * (1 - np.tanh(x) ** 2)
+
+
+def sigmoid(x):
+    return np.exp(-np.logaddexp(0, -x))
+
+
+def sigmoid_gradient(dy, x):
+    return dy * sigmoid(x) * sigmoid(-x)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def softmax_gradient(dy, x):
+    y = softmax(x)
+    return y * (dy - (dy * y).sum(-1, keepdims=True))
+
+
+# -- losses: value and gradient by the output -------------------------------------------------------------------------
+
+
+def one_hot(labels, classes):
+    return np.eye(classes)[labels]
+
+
+def cross_entropy(logits, probabilities):
+    """−Σ_c p·log softmax(logits), and its gradient softmax(logits)·Σp − p: means over all rows."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    rows = logits[..., 0].size
+    gradient = np.exp(log_softmax) * probabilities.sum(-1, keepdims=True) - probabilities
+    return -(probabilities * log_softmax).sum() / rows, gradient / rows
+
+
+def mse(outputs, targets):
+    return ((outputs - targets) ** 2).mean(), 2 * (outputs - targets) / outputs.size
+
+
+# -- optimisers: each returns the new weights and its state -----------------------------------------------------------
+
+
+def sgd(w, dw, state, learning_rate, momentum=0.0, nesterov=False, weight_decay=0.0):
+    gradient = dw + weight_decay * w
+    velocity = momentum * (0.0 if state is None else state) + gradient
+    step = gradient + momentum * velocity if nesterov else velocity
+    return w - learning_rate * step, velocity
+
+
+def adam(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.0):
+    mean, square, step = state or (0.0, 0.0, 0)
+    gradient, step = dw + weight_decay * w, step + 1
+    mean = betas[0] * mean + (1 - betas[0]) * gradient
+    square = betas[1] * square + (1 - betas[1]) * gradient**2
+    unbiased, deviation = mean / (1 - betas[0] ** step), np.sqrt(square / (1 - betas[1] ** step))
+    return w - learning_rate * unbiased / (deviation + epsilon), (mean, square, step)

@@ -1,0 +1,195 @@
+"""Bad input: one clear line, exit code 1 (2 for usage), nothing written."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import finished, numbacnn, refused
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+import numbacnn as nc
+from numbacnn.data import write_idx
+
+IMAGES, LABELS = "d/train-images-idx3-ubyte", "d/train-labels-idx1-ubyte"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def idx():
+    """A sound folder of IDX files, for a test to damage."""
+    Path("d").mkdir()
+    write_idx(IMAGES, np.zeros((20, 28, 28), np.uint8))
+    write_idx(LABELS, np.arange(20, dtype=np.uint8) % 10)
+
+
+@pytest.fixture
+def model():
+    nc.models.lenet5().save("m.safetensors")
+    Image.new("L", (28, 28)).save("a.png")
+
+
+def idx_header(*shape, code=8):
+    return struct.pack(f">HBB{len(shape)}I", 0, code, len(shape), *shape)
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (b"", "0 bytes long, too short"),
+        (idx_header(20, 28, 28) + bytes(100), "truncated"),
+        (gzip.compress(idx_header(20, 28, 28) + bytes(20 * 784))[:-12], "damaged gzip"),
+        (b"\x89PNG" + bytes(100), "not an IDX file"),
+        (idx_header(1 << 31, 1 << 31, 1 << 31) + bytes(100), "impossible dimensions"),
+        (idx_header(1 << 30, 28, 28) + bytes(100), "truncated or damaged"),
+        (idx_header(19, 28, 28) + bytes(19 * 784), "holds 19 images"),
+        (idx_header(20, 8, 8) + bytes(20 * 64), "exceeds the padded input"),
+        (idx_header(20, 1, 1, code=13) + np.full(20, np.nan, ">f4").tobytes(), "float32"),
+    ],
+)
+def test_damaged_images(idx, content, fragment):
+    Path(IMAGES).write_bytes(content)
+    refused(fragment, "train", "--data", "d", "--out", "run")
+
+
+def test_missing_file(idx):
+    Path(LABELS).unlink()
+    refused("train-labels-idx1-ubyte (or train-labels-idx1-ubyte.gz) is missing", "train", "--data", "d")
+
+
+def test_labels_that_are_no_classes(idx):
+    write_idx(LABELS, np.full(20, -3, np.int8))
+    refused("label -3 at index 0 is not the number of a class", "train", "--data", "d")
+
+
+def test_labels_outside_the_model(idx, model):
+    write_idx(LABELS, np.arange(20, dtype=np.uint8))
+    refused("the labels of the data go to 19, those of the model to 9", "eval", "m.safetensors", "--data", "d")
+
+
+def test_class_that_the_model_does_not_know(model):
+    for name in ("cat", "dog"):
+        Path("pets", name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("L", (28, 28)).save(f"pets/{name}/{number}.png")
+    refused("class 'cat' of the data is none of the model's", "eval", "m.safetensors", "--data", "pets")
+
+
+def test_unknown_names_name_the_nearest():
+    refused("unknown data set 'digit'; did you mean 'digits'?", "train", "--data", "digit")
+    refused("unknown model 'lenet'; did you mean 'lenet5'?", "train", "--model", "lenet")
+    refused("unknown model 'lenet'; did you mean 'lenet5'?", "summary", "lenet")
+    refused("unknown data set 'mnits'; did you mean 'mnist'?", "data", "verify", "mnits")
+    refused("unknown data set 'mnits'; did you mean 'mnist'?", "data", "download", "mnits")
+
+
+def test_folders_without_data():
+    refused("no such folder", "train", "--data", "./nowhere")
+    Path("empty").mkdir()
+    refused("no data set in this folder", "train", "--data", "empty")
+
+
+def test_device_that_cannot_run():
+    refused('device "cuda" cannot run', "train", "--device", "cuda", "--out", "run")
+
+
+def test_files_that_are_no_models(model):
+    refused("no such file", "eval", "nowhere.safetensors", "--data", "digits")
+    refused("not a numbacnn file", "predict", "a.png", "a.png")
+    Path("short.safetensors").write_bytes(Path("m.safetensors").read_bytes()[:5000])
+    refused("not a numbacnn file, or damaged", "predict", "short.safetensors", "a.png")
+    save_file({"x": np.zeros(3)}, "foreign.safetensors")
+    refused("not a numbacnn file", "summary", "foreign.safetensors")
+    Path("folder").mkdir()
+    refused("give a run's folder or a model file", "eval", "folder", "--data", "digits")
+
+
+def resaved(path, metadata):
+    save_file(load_file("m.safetensors"), path, metadata)
+
+
+def test_model_of_a_newer_format(model):
+    resaved("new.safetensors", {"format": "numbacnn", "version": "99", "head": "{}"})
+    refused("newer than this numbacnn reads", "predict", "new.safetensors", "a.png")
+    head = {"graph": {"version": 99}}
+    resaved("graph.safetensors", {"format": "numbacnn", "version": "1", "head": json.dumps(head)})
+    refused("upgrade numbacnn", "summary", "graph.safetensors")
+
+
+def test_weights_that_are_not_numbers(model):
+    network = nc.load("m.safetensors")
+    network.set_parameters({"dense_3.bias": np.full(10, np.nan, np.float32)})
+    network.save("nan.safetensors")
+    refused("weights are damaged", "predict", "nan.safetensors", "a.png")
+    refused("weights are damaged", "eval", "nan.safetensors", "--data", "digits")
+
+
+def test_unreadable_images(model):
+    Path("text.png").write_text("no image")
+    Path("cut.png").write_bytes(Path("a.png").read_bytes()[:40])
+    refused("nowhere.png: no such file", "predict", "m.safetensors", "a.png", "nowhere.png")
+    refused("text.png: not an image", "predict", "m.safetensors", "text.png")
+    refused("cut.png: not", "predict", "m.safetensors", "cut.png")
+
+
+def test_learning_rate_that_diverges():
+    outcome = numbacnn("train", "--lr", 1e30, "--epochs", 2, "--out", "run", "-q")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: the loss is ")
+    assert outcome.err.count("\n") == 1
+
+
+def test_configuration_files():
+    for content, fragment in [
+        ("batch_size = 3", "unknown key 'batch_size'; did you mean 'batch-size'?"),
+        ("epochs = [1]", "epochs is a list; give one value"),
+        ("epochs = ", "not a TOML file"),
+    ]:
+        Path("c.toml").write_text(content)
+        refused(fragment, "train", "--config", "c.toml")
+    refused("nowhere.toml: cannot be read", "train", "--config", "nowhere.toml")
+    Path("c.toml").write_text("epochs = 3.7")
+    refused("'3.7' is not a valid integer", "train", "--config", "c.toml", code=2)
+
+
+def test_options_that_do_not_go_together():
+    refused("momentum and nesterov belong to sgd", "train", "--optimizer", "adam", "--momentum", 0.5)
+    refused("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
+    refused("--resume needs --out", "train", "--resume", code=2)
+    refused("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["train", "--epoch", "3"], "--epochs"),
+        (["train", "--epochs", "0"], "range"),
+        (["train", "--epochs", "three"], "not a valid integer"),
+        (["train", "--optimizer", "sdg"], "sgd"),
+        (["train", "--validation", "1"], "range"),
+        (["trian"], "No such command 'trian'"),
+        (["data"], "Missing command"),
+        (["predict", "m.safetensors"], "Missing argument"),
+        (["eval"], "Missing argument"),
+    ],
+)
+def test_usage(arguments, fragment):
+    refused(fragment, *arguments, code=2)
+
+
+def test_model_without_a_run_needs_data(model):
+    refused("add --data", "eval", "m.safetensors", code=2)
+
+
+def test_debug_shows_the_traceback():
+    outcome = finished("train", "--data", "digit", "--debug")
+    assert outcome.code == 1
+    assert "Traceback" in outcome.err
+    assert "Traceback" not in finished("train", "--data", "digit").err

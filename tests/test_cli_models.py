@@ -1,0 +1,104 @@
+"""``numbacnn eval``, ``predict`` and ``summary``."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import numbacnn
+from PIL import Image
+
+import numbacnn as nc
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "r"
+    assert numbacnn("train", "--epochs", 8, "--out", folder, "-q").code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Image files of test images that are MNIST's way, and of the same on white paper, three times as large."""
+    folder = tmp_path_factory.mktemp("digits")
+    _, test = nc.data.load("digits")
+    for number in range(10):
+        image = test.images[number, :, :, 0]
+        Image.fromarray(image).save(folder / f"dark{number}.png")
+        Image.fromarray(255 - image).resize((84, 84), Image.Resampling.NEAREST).save(folder / f"paper{number}.png")
+    return folder
+
+
+def test_eval_takes_the_runs_own_data(run):
+    outcome = numbacnn("eval", run, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    result = json.loads(outcome.out)
+    _, test = nc.data.load("digits")
+    assert {name: result[name] for name in ("loss", "accuracy")} == nc.load(run / "model.safetensors").evaluate(test)
+    assert (result["data"], result["images"]) == ("digits", 360)
+    assert result["images_per_second"] > 0
+
+
+def test_eval_of_a_file_as_text(run, tmp_path):
+    assert "the test part of digits" in numbacnn("eval", run / "best.safetensors").out
+    copy = tmp_path / "m.safetensors"
+    copy.write_bytes((run / "model.safetensors").read_bytes())
+    outcome = numbacnn("eval", copy, "--data", "digits")
+    assert outcome.out.startswith("accuracy 9")
+
+
+def test_eval_counts_classes_by_their_names(run, tmp_path):
+    """A folder that has some of the classes only: their numbers there are not the model's."""
+    _, test = nc.data.load("digits")
+    for name in "38":
+        for part in ("train", "test"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for n, index in enumerate(np.flatnonzero(test.labels == int(name))):
+                Image.fromarray(test.images[index, :, :, 0]).save(tmp_path / part / name / f"{n}.png")
+    result = json.loads(numbacnn("eval", run, "--data", tmp_path, "--json").out)
+    assert result["accuracy"] > 0.8
+
+
+def predicted(outcome):
+    assert outcome.code == 0, outcome.err
+    return [item["classes"][0]["class"] for item in json.loads(outcome.out)["predictions"]]
+
+
+def test_predict_handles_size_and_polarity(run, digits):
+    dark = numbacnn("predict", run, *sorted(digits.glob("dark*")), "--json")
+    paper = numbacnn("predict", run, *sorted(digits.glob("paper*")), "--json")
+    assert dark.err == ""
+    assert predicted(dark) == predicted(paper)
+    assert "paper3.png: scaled from 84×84 to 28×28" in paper.err
+    assert "paper3.png: inverted" in paper.err
+
+
+def test_predict_may_keep_the_polarity(run, digits):
+    image = digits / "paper0.png"
+    assert "inverted" not in numbacnn("predict", run, image, "--polarity", "keep").err
+
+
+def test_predict_agrees_with_the_model(run, digits):
+    outcome = numbacnn("predict", run, digits / "dark4.png", "--top", 99, "--json")
+    (item,) = json.loads(outcome.out)["predictions"]
+    _, test = nc.data.load("digits")
+    expected = nc.load(run / "model.safetensors").predict(test.images[4:5])[0]
+    assert {row["class"]: row["probability"] for row in item["classes"]} == {
+        str(n): float(p) for n, p in enumerate(expected)
+    }
+    probabilities = [row["probability"] for row in item["classes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_predict_as_text(run, digits):
+    outcome = numbacnn("predict", run, digits / "dark1.png", digits / "dark2.png", "--top", 1)
+    assert [len(line.split()) for line in outcome.out.splitlines()] == [4, 4]
+
+
+def test_summary_of_a_name_a_file_and_a_run(run):
+    named = numbacnn("summary", "lenet5")
+    assert "61,706 parameters" in named.out
+    assert numbacnn("summary", run).out == named.out
+    result = json.loads(numbacnn("summary", run / "model.safetensors", "--json").out)
+    assert result["parameters"] == 61_706
+    assert result["rows"][0]["output_shape"] == [28, 28, 6]

@@ -1,0 +1,207 @@
+"""``numbacnn train``: the run folder, resuming, interruption, early stopping and what is printed."""
+
+import csv
+import json
+import re
+import signal
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import finished, numbacnn, process, refused
+
+import numbacnn as nc
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def parameters(path):
+    return dict(nc.load(path).parameters)
+
+
+def assert_same_weights(a, b):
+    a, b = parameters(a), parameters(b)
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def rows(folder):
+    with Path(folder, "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def config(folder):
+    return tomllib.loads(Path(folder, "config.toml").read_text())
+
+
+def test_without_options_it_learns_digits():
+    outcome = finished("train")
+    assert outcome.code == 0, outcome.err
+    (run,) = Path("runs").iterdir()
+    assert re.fullmatch(r"lenet5-digits-\d{8}-\d{6}", run.name)
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml",
+        "metrics.csv",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "best.safetensors",
+    }
+    assert config(run)["optimizer"] == "sgd"
+    assert [row["epoch"] for row in rows(run)] == [str(n + 1) for n in range(config(run)["epochs"])]
+    accuracy = float(re.search(r"test accuracy +([\d.]+) %", outcome.out).group(1))
+    assert accuracy >= 97
+    assert outcome.out.endswith(f"next: numbacnn predict {run} IMAGE.png\n")
+    assert sum(line.startswith("epoch ") for line in outcome.err.splitlines()) == config(run)["epochs"]
+
+
+def test_json_is_one_object():
+    outcome = numbacnn("train", "--epochs", 2, "--json", "--quiet", "--out", "run")
+    assert (outcome.code, outcome.err) == (0, "")
+    result = json.loads(outcome.out)
+    assert [record["epoch"] for record in result["epochs"]] == [1, 2]
+    assert result["parameters"] == 61_706
+    assert result["test"]["images"] == 360
+    best = max(result["epochs"], key=lambda record: record["validation_accuracy"])
+    assert (result["best"]["epoch"], result["best"]["validation_accuracy"]) == (
+        best["epoch"],
+        best["validation_accuracy"],
+    )
+
+
+def test_best_weights_are_kept():
+    numbacnn("train", "--epochs", 6, "--out", "run", "-q", "--lr", 0.06)
+    accuracies = [float(row["validation_accuracy"]) for row in rows("run")]
+    train, _ = nc.data.load("digits")
+    _, validation = train.split(0.1, seed=0)
+    assert nc.load("run/best.safetensors").evaluate(validation)["accuracy"] == max(accuracies)
+    assert nc.load("run/model.safetensors").evaluate(validation)["accuracy"] == accuracies[-1]
+
+
+CONSTANT = ("--schedule", "constant")  # a cosine over more epochs is another training from its first step
+
+
+def test_resumed_run_is_the_run_in_one_go():
+    assert numbacnn("train", "--epochs", 3, "--out", "whole", "-q", *CONSTANT).code == 0
+    assert numbacnn("train", "--epochs", 2, "--out", "parts", "-q", *CONSTANT).code == 0
+    assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 3, "-q").code == 0
+    assert_same_weights("whole/model.safetensors", "parts/model.safetensors")
+    assert_same_weights("whole/best.safetensors", "parts/best.safetensors")
+    assert [row["loss"] for row in rows("whole")] == [row["loss"] for row in rows("parts")]
+    assert config("parts") == config("whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
+def test_interrupted_run_goes_on_where_it_was():
+    child = process("train", "--epochs", 300, "--out", "run", "--batch-size", 16, *CONSTANT)
+    while not child.stderr.readline().startswith("epoch 1/"):
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert out == ""
+    assert "go on: numbacnn train --out run --resume" in err
+    epochs = int(re.search(r"interrupted after (\d+) epochs", err).group(1))
+    assert numbacnn("train", "--out", "run", "--resume", "--epochs", epochs + 1, "-q").code == 0
+    assert numbacnn("train", "--out", "whole", "--epochs", epochs + 1, "-q", "--batch-size", 16, *CONSTANT).code == 0
+    assert_same_weights("whole/model.safetensors", "run/model.safetensors")
+
+
+def test_resume_needs_no_other_option():
+    numbacnn("train", "--epochs", 1, "--out", "run", "-q", "--optimizer", "adam", "--seed", 3)
+    Path("run/model.safetensors").unlink()
+    Path("run/metrics.csv").unlink()
+    assert numbacnn("train", "--out", "run", "--resume", "-q").code == 0
+    assert len(rows("run")) == 1  # written again, as after a crash between two files
+    assert Path("run/model.safetensors").is_file()
+    assert config("run")["lr"] == 0.001
+    assert "momentum" not in config("run")
+
+
+def test_resume_refuses_to_become_another_run(monkeypatch):
+    numbacnn("train", "--epochs", 1, "--out", "run", "-q")
+    refused("was started with lr 0.02, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
+    monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "7")
+    refused("was started with seed 0, not 7", "train", "--out", "run", "--resume")
+
+
+def test_flag_over_variable_over_file_over_default(monkeypatch):
+    Path("c.toml").write_text('epochs = 1\nbatch-size = 48\nseed = 5\nlr = 0.125\nschedule = "cosine"\n')
+    monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "6")
+    monkeypatch.setenv("NUMBACNN_TRAIN_BATCH_SIZE", "32")
+    assert numbacnn("train", "--config", "c.toml", "--out", "run", "-q", "--batch-size", 40).code == 0
+    chosen = config("run")
+    assert (chosen["batch-size"], chosen["seed"], chosen["lr"], chosen["schedule"]) == (40, 6, 0.125, "cosine")
+    assert chosen["momentum"] == 0.9
+
+
+def test_saved_configuration_repeats_the_run(monkeypatch):
+    options = ("--epochs", 1, "--momentum", 0.5, "--nesterov", "--weight-decay", 0.001)
+    assert numbacnn("train", *options, "--out", "a", "-q").code == 0
+    assert numbacnn("train", "--config", "a/config.toml", "--out", "b", "-q").code == 0
+    assert_same_weights("a/model.safetensors", "b/model.safetensors")
+    assert config("a") == config("b")
+
+
+def test_patience_ends_training_and_still_has_ended_when_resumed():
+    options = ("--epochs", 9, "--patience", 2, "--lr", 0)
+    assert numbacnn("train", *options, "--out", "run", "-q").code == 0
+    assert len(rows("run")) == 3
+    assert numbacnn("train", "--out", "run", "--resume", "-q").code == 0
+    assert len(rows("run")) == 3
+
+
+def test_without_validation_there_is_no_best():
+    outcome = numbacnn("train", "--epochs", 1, "--validation", 0, "--json", "--out", "run", "-q")
+    assert json.loads(outcome.out)["best"] is None
+    assert not Path("run/best.safetensors").exists()
+    refused("patience needs a validation share", "train", "--validation", 0, "--patience", 1)
+
+
+def test_checkpoints_between_epochs():
+    child = process("train", "--epochs", 1000, "--checkpoint-every", 1, "--out", "run")
+    while not child.stderr.readline().startswith("epoch 1/"):
+        assert child.poll() is None
+    child.kill()
+    child.communicate()
+    outcome = numbacnn("train", "--out", "run", "--resume", "--epochs", 1)
+    assert outcome.code == 0, outcome.err
+
+
+def test_an_empty_folder_may_stand_there():
+    Path("run").mkdir()
+    assert numbacnn("train", "--epochs", 1, "--out", "run", "-q").code == 0
+
+
+def test_folders_that_hold_something_are_refused():
+    numbacnn("train", "--epochs", 1, "--out", "run", "-q")
+    refused("already holds a run; go on with --resume, or choose another --out", "train", "--out", "run")
+    Path("other").mkdir()
+    Path("other/thesis.tex").write_text("x")
+    refused("holds other files", "train", "--out", "other")
+    refused("a file stands there", "train", "--out", "other/thesis.tex")
+    refused("holds no run to resume", "train", "--out", "other", "--resume")
+    refused("holds no run to resume", "train", "--out", "nowhere", "--resume")
+
+
+def test_progress_on_a_terminal():
+    outcome = numbacnn("train", "--epochs", 2, "--out", "run", terminal=True)
+    assert outcome.code == 0
+    assert "epoch 2/2: loss" in outcome.err
+    assert re.search(r"epoch 1/2 .*images/s, loss [\d.]+, accuracy [\d.]+ %, \d\d:\d\d left", outcome.err)
+    assert outcome.out.startswith("test accuracy")
+
+
+def test_more_threads_than_cores():
+    outcome = finished("train", "--epochs", 1, "--out", "run", "-q", "--threads", 3)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert config("run")["threads"] == 3
+
+
+def test_more_threads_than_this_process_can_have():
+    refused("threads: choose 1 to", "train", "--threads", 1000)

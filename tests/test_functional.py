@@ -1,0 +1,55 @@
+"""``nc.functional``: every op as a function against the oracle, and every layer has one."""
+
+import numpy as np
+import oracles
+import pytest
+from cases import CASES, PICKED
+from engine import assert_close, case_arrays, one_layer
+
+import numbacnn as nc
+from numbacnn.errors import ArgumentError
+from numbacnn.layers import REGISTRY
+
+ARGUMENTS = {
+    "conv2d": ("stride", "padding", "dilation", "groups"),
+    "max_pool2d": ("pool_size", "stride", "padding", "ceil_mode"),
+    "average_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    "global_max_pool2d": ("keep_dimensions",),
+    "global_average_pool2d": ("keep_dimensions",),
+}
+SOME = [*PICKED, *CASES[len(PICKED) :: 25]]
+
+
+def test_every_op_has_a_function_and_a_case():
+    assert {case.layer().op for case in SOME} == set(REGISTRY)
+    assert all(callable(getattr(nc.functional, op)) for op in REGISTRY)
+
+
+@pytest.mark.parametrize("case", SOME, ids=str)
+def test_functions_match_the_oracle(case):
+    model = one_layer(case)
+    xs, _ = case_arrays(case, model)
+    layer, parameters = model.graph.nodes[0].layer, {name.split(".")[1]: a for name, a in model.parameters.items()}
+    function = getattr(nc.functional, layer.op)
+    options = {name: getattr(layer, name) for name in ARGUMENTS.get(layer.op, ())}
+    y = function(xs) if layer.op == "add" else function(*xs, *parameters.values(), **options)
+    wide = {name: array.astype(np.float64) for name, array in parameters.items()}
+    assert_close(y, oracles.forward(layer, [x.astype(np.float64) for x in xs], wide), str(case))
+    np.testing.assert_array_equal(y, model.forward(xs)[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: f.conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 2, 4))), r"\(3, 3, 3, 4\), not \(3, 3, 2, 4\)"),
+        (lambda f: f.conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 3))), r"weights have shape \(3, 3, 3\)"),
+        (lambda f: f.dense(np.zeros((1, 5)), np.zeros(5)), r"weights have shape \(5,\); give \(in, out\)"),
+        (lambda f: f.max_pool2d(np.zeros((1, 3, 3, 1)), 4), "window 4×4 exceeds the padded input 3×3"),
+        (lambda f: f.add([np.zeros((2, 3)), np.zeros((1, 3))]), "number of images"),
+        (lambda f: f.relu(np.zeros((0, 3))), "number of images"),
+        (lambda f: f.relu(np.zeros((1, 3, 3))), r"input shape \(3, 3\)"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call(nc.functional)

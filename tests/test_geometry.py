@@ -1,0 +1,197 @@
+"""Shape arithmetic against enumeration: sizes by counting windows, halos by listing the indices that are read."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from numbacnn.errors import ArgumentError, GeometryError
+from numbacnn.geometry import Halo, conv_geometry, freeze_padding, pair, pool_geometry
+
+axes = st.fixed_dictionaries(
+    {
+        "size": st.integers(1, 14),
+        "window": st.integers(1, 5),
+        "stride": st.integers(1, 7),
+        "dilation": st.integers(1, 3),
+        "padding": st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    }
+)
+
+
+def reach(axis):
+    return (axis["window"] - 1) * axis["dilation"] + 1
+
+
+def count(axis, ceil_mode=False):
+    """Windows whose pixels lie inside the padded axis; with ceil_mode also one that overlaps its end but starts before
+    the trailing padding."""
+    padded = axis["size"] + sum(axis["padding"])
+    places = range(0, 2 * padded, axis["stride"])
+    inside = [place for place in places if place + reach(axis) <= padded]
+    across = [place for place in places if padded < place + reach(axis) < padded + axis["stride"]]
+    across = [place for place in across if place < axis["size"] + axis["padding"][0]]
+    return len(inside) + (len(across) if ceil_mode else 0)
+
+
+def convolution(rows, columns):
+    """The geometry of a convolution with these axes."""
+    axes = {name: (rows[name], columns[name]) for name in rows}
+    size, window, stride, dilation, padding = (
+        axes[name] for name in ("size", "window", "stride", "dilation", "padding")
+    )
+    return conv_geometry((*size, 4), 6, window, stride, padding, dilation, groups=2)
+
+
+def pooling(rows, columns, ceil_mode):
+    window, stride, padding = ((rows[name], columns[name]) for name in ("window", "stride", "padding"))
+    return pool_geometry((rows["size"], columns["size"], 3), window, stride, padding, ceil_mode)
+
+
+@given(axes, axes)
+def test_convolution_has_as_many_outputs_as_windows_fit(rows, columns):
+    p, q = count(rows), count(columns)
+    if min(p, q) == 0:
+        with pytest.raises(
+            GeometryError,
+            match=f"window {rows['window']}×{columns['window']}.* exceeds the padded input "
+            f"{rows['size'] + sum(rows['padding'])}×{columns['size'] + sum(columns['padding'])}",
+        ):
+            convolution(rows, columns)  # fmt: skip
+        return
+    g = convolution(rows, columns)
+    assert (g.h, g.w, g.c, g.p, g.q, g.k) == (rows["size"], columns["size"], 4, p, q, 6)
+    assert (g.pad_top, g.pad_left, g.groups) == (rows["padding"][0], columns["padding"][0], 2)
+    assert g.flops == 2 * p * q * 6 * rows["window"] * columns["window"] * 2
+
+
+@given(axes, axes, st.booleans())
+def test_pooling_has_as_many_outputs_as_windows_fit(rows, columns, ceil_mode):
+    rows, columns = rows | {"dilation": 1}, columns | {"dilation": 1}
+    if max(rows["padding"]) >= rows["window"] or max(columns["padding"]) >= columns["window"]:
+        with pytest.raises(GeometryError, match=f"windows of {rows['window']}×{columns['window']} wholly outside"):
+            pooling(rows, columns, ceil_mode)
+        return
+    p, q = count(rows, ceil_mode), count(columns, ceil_mode)
+    if min(p, q) == 0:
+        with pytest.raises(GeometryError, match=f"window {rows['window']}×{columns['window']} exceeds"):
+            pooling(rows, columns, ceil_mode)
+        return
+    g = pooling(rows, columns, ceil_mode)
+    assert (g.p, g.q) == (p, q)
+    assert (g.pad_top, g.pad_bottom) == rows["padding"]
+    assert (g.pad_left, g.pad_right) == columns["padding"]
+
+
+@given(axes)
+def test_every_pooling_window_holds_a_pixel_of_the_input(axis):
+    assume(max(axis["padding"]) < axis["window"])
+    for ceil_mode in (False, True):
+        axis = axis | {"dilation": 1}
+        for output in range(count(axis, ceil_mode)):
+            start = output * axis["stride"] - axis["padding"][0]
+            if start < axis["size"]:
+                assert start + axis["window"] > 0
+            else:  # in the trailing padding alone: only where that was asked for
+                assert not ceil_mode or output < count(axis)
+
+
+@given(st.integers(1, 14), st.integers(1, 5), st.integers(1, 7), st.integers(1, 3))
+def test_same_padding_is_the_least_for_ceil_of_size_over_stride_with_the_surplus_at_the_end(
+    size, window, stride, dilation
+):
+    g = conv_geometry((size, size, 1), 1, (window, window), (stride, stride), "same", (dilation, dilation))
+    output = -(-size // stride)
+    assert (g.p, g.q) == (output, output)
+    total = next(n for n in range(99) if (output - 1) * stride + (window - 1) * dilation + 1 <= size + n)
+    assert (g.pad_top, g.pad_left) == (total // 2, total // 2)
+    assert (g.input_halo.bottom, g.input_halo.right) == (total - total // 2, total - total // 2)
+
+
+def test_same_padding_of_a_pool_has_its_surplus_at_the_bottom_and_right():
+    g = pool_geometry((5, 6, 1), (2, 3), (1, 2), "same")
+    assert (g.p, g.q) == (5, 3)
+    assert (g.pad_top, g.pad_bottom, g.pad_left, g.pad_right) == (0, 1, 0, 1)
+
+
+def beyond(indices, size):
+    """How far indices reach before 0 and behind size − 1."""
+    return max([0, *(-i for i in indices)]), max([0, *(i - size + 1 for i in indices)])
+
+
+def read_by_forward(axis, outputs):
+    return [
+        output * axis["stride"] + tap * axis["dilation"] - axis["padding"][0]
+        for output in range(outputs)
+        for tap in range(axis["window"])
+    ]
+
+
+def read_by_gradient(axis):
+    """Outputs that any pixel of the input would hand its gradient back from, if there were no ends."""
+    places = [
+        pixel + axis["padding"][0] - tap * axis["dilation"]
+        for pixel in range(axis["size"])
+        for tap in range(axis["window"])
+    ]
+    return [place // axis["stride"] for place in places if place % axis["stride"] == 0]
+
+
+@given(axes, axes)
+def test_the_input_halo_holds_the_zeros_that_are_read_and_no_more(rows, columns):
+    assume(min(count(rows), count(columns)) > 0)
+    g = convolution(rows, columns)
+    expected = *beyond(read_by_forward(rows, g.p), g.h), *beyond(read_by_forward(columns, g.q), g.w)
+    assert g.input_halo == expected
+
+
+@given(axes, axes)
+def test_the_gradient_halo_holds_the_zeros_that_are_read_and_no_more(rows, columns):
+    assume(min(count(rows), count(columns)) > 0)
+    g = convolution(rows, columns)
+    for halo, axis, outputs in ((g.gradient_halo[:2], rows, g.p), (g.gradient_halo[2:], columns, g.q)):
+        needed = beyond(read_by_gradient(axis), outputs)
+        assert all(has >= need for has, need in zip(halo, needed, strict=True))
+        if axis["size"] >= axis["stride"]:  # every remainder by the stride occurs among the pixels
+            assert halo == needed
+
+
+def test_halo_union_serves_both():
+    assert Halo(1, 0, 2, 0).union(Halo(0, 3, 1, 0)) == Halo(1, 3, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [
+        ("same", "same"),
+        (2, 2),
+        ((1, 2), ((1, 1), (2, 2))),
+        ([[1, 2], [0, 3]], ((1, 2), (0, 3))),
+        ((1, (0, 2)), ((1, 1), (0, 2))),
+    ],
+)
+def test_padding_has_three_normal_forms(padding, expected):
+    assert freeze_padding(padding) == expected
+
+
+@pytest.mark.parametrize(
+    "padding", ["full", -1, 0.5, None, (1, -1), (1, "2"), ((1, 2), (0, -3)), (1, 2, 3), ((1, 2, 3), 1)]
+)
+def test_other_paddings_are_refused_with_the_remedy(padding):
+    with pytest.raises(ArgumentError, match=r'padding=.*"same"'):
+        freeze_padding(padding)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, None, (1,), (1, 0), (1, 2, 3), "33"])
+def test_pairs_are_integers_of_at_least_one(value):
+    with pytest.raises(ArgumentError, match="stride="):
+        pair(value, "stride")
+
+
+def test_groups_must_divide_channels_and_filters():
+    with pytest.raises(GeometryError, match=r"groups=3 must divide both the 4 input channels and the 6 filters"):
+        conv_geometry((5, 5, 4), 6, (3, 3), groups=3)
+
+
+def test_features_are_no_image():
+    with pytest.raises(GeometryError, match=r"must be an image .*\(7,\)"):
+        conv_geometry((7,), 6, (3, 3))

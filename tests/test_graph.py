@@ -1,0 +1,228 @@
+"""Graphs: recording, names, fusion, several inputs and outputs, errors, and the form that files hold."""
+
+import json
+
+import numpy as np
+import pytest
+from engine import assert_close, assert_same_bits, generator_of, normals, run, run_planned
+from graphs import NAMED, SMALL, arrays, fused_chain, listed, models
+from hypothesis import given
+
+import numbacnn as nc
+from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
+from numbacnn.graph import FORMAT_VERSION, Graph
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_unnamed_layers_are_numbered_by_kind_in_order_of_recording():
+    x = nc.Input((8, 8, 3))
+    stem = nc.Conv2D(4, 3, padding="same", name="stem")(x)
+    late = nc.Conv2D(4, 1)  # made first, recorded last
+    early = nc.Conv2D(4, 1)(x)
+    h = nc.Add()([stem, early, late(x)])
+    model = nc.Model(x, nc.Dense(3)(nc.Flatten()(nc.ReLU(name="block1/relu")(h))))
+    assert [node.name for node in model.graph.nodes] == [
+        "stem", "conv2d_2", "conv2d_3", "add_1", "block1/relu", "flatten_1", "dense_1",
+    ]  # fmt: skip
+    assert list(model.parameters) == [
+        f"{name}.{kind}" for name in ("stem", "conv2d_2", "conv2d_3", "dense_1") for kind in ("weight", "bias")
+    ]
+    assert model.parameters["stem.weight"].shape == (3, 3, 3, 4)
+
+
+def test_layers_that_no_output_depends_on_have_no_place_and_no_number():
+    x = nc.Input((4,))
+    nc.Dense(9)(x)
+    assert list(nc.Model(x, nc.Dense(2)(x)).parameters) == ["dense_1.weight", "dense_1.bias"]
+
+
+def test_one_specification_serves_several_models():
+    layer = nc.Dense(2, name="shared")
+    first, second = (nc.Sequential([layer], (3,), seed=seed) for seed in (0, 1))
+    assert np.abs(first.parameters["shared.weight"] - second.parameters["shared.weight"]).max() > 0
+
+
+# -- gradients and fusion ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_gradients_match_a_central_difference_of_the_whole_model(make):
+    """In float32, with smooth activations only where a kink would be met: the oracle's check is the sharp one."""
+    model = make()
+    xs, dys = arrays(model)
+    found, draw, step = run(model, xs, dys), generator_of(make.__name__), 2e-3
+    directions = normals(draw, [x.shape[1:] for x in xs], len(xs[0]))
+
+    def value(t):
+        ys = model.forward([x + np.float32(t) * u for x, u in zip(xs, directions, strict=True)])
+        return sum(np.vdot(y.astype(np.float64), dy) for y, dy in zip(ys, dys, strict=True))
+
+    slope = (value(step) - value(-step)) / (2 * step)
+    parts = [dx * u for dx, u in zip(found.dxs, directions, strict=True)]
+    assert abs(slope - sum(part.sum() for part in parts)) <= 0.01 * sum(np.abs(part).sum() for part in parts)
+
+
+def test_relu_fuses_into_convolution_and_dense_without_a_bit_of_difference():
+    layers = [nc.Conv2D(17, 3, padding="same"), nc.ReLU(), nc.Conv2D(3, 2, groups=1), nc.ReLU(), nc.Flatten(),
+              nc.Dense(35), nc.ReLU(), nc.Dense(2)]  # fmt: skip
+    model = listed(nc.Sequential(layers, (6, 7, 3)))
+    xs, dys = arrays(model)
+    assert_same_bits(run_planned(model, xs, dys), run_planned(model, xs, dys, fuse=False), "fused")
+
+
+@pytest.mark.parametrize("activation", [nc.ReLU, nc.Tanh, nc.Sigmoid])
+@pytest.mark.parametrize("stride", [2, 3])
+def test_activations_move_behind_max_pools_without_a_bit_of_difference(activation, stride):
+    """Windows do not overlap, so each gradient passes the activation alone, here or there."""
+    layers = [nc.Conv2D(5, 3, padding=1), activation(), nc.MaxPool2D(2, stride), nc.Conv2D(2, 1)]
+    model = listed(nc.Sequential(layers, (9, 8, 2)))
+    xs, dys = arrays(model)
+    assert_same_bits(run_planned(model, xs, dys), run_planned(model, xs, dys, fuse=False), "moved")
+
+
+@pytest.mark.parametrize("activation", [nc.ReLU, nc.Tanh, nc.Sigmoid])
+def test_activations_behind_overlapping_max_pools_agree_to_rounding(activation):
+    layers = [nc.Conv2D(5, 3, padding=1), activation(), nc.MaxPool2D(3, 1, padding="same")]
+    model = listed(nc.Sequential(layers, (9, 8, 2)))
+    xs, dys = arrays(model)
+    fused, unfused = run_planned(model, xs, dys), run_planned(model, xs, dys, fuse=False)
+    for (name, found), expected in zip(fused.named().items(), unfused.named().values(), strict=True):
+        assert_close(found, expected, name, 1e-6)
+
+
+def test_a_value_that_is_an_output_is_not_fused_away():
+    x = nc.Input((5, 5, 2))
+    h = nc.Conv2D(3, 3)(x)
+    model = nc.Model([x], [h, nc.ReLU()(h)])
+    raw, rectified = model.forward([generator_of("x").standard_normal((2, 5, 5, 2))])
+    assert raw.min() < 0
+    np.testing.assert_array_equal(rectified, np.maximum(raw, 0))
+
+
+def test_an_input_that_no_output_reads_has_zero_gradient():
+    used, unused = nc.Input((3,)), nc.Input((4,))
+    model = nc.Model([used, unused], [nc.Dense(2)(used)])
+    model.forward([np.ones((2, 3)), np.ones((2, 4))], training=True)
+    dx, nothing = model.backward([np.ones((2, 2))])
+    assert np.abs(dx).min() > 0
+    np.testing.assert_array_equal(nothing, np.zeros((2, 4), np.float32))
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+IMAGE, FEATURES = nc.Input((3, 4, 2)), nc.Input((7,))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (lambda: nc.Conv2D(4, 5, name="features.3")(IMAGE), r'Conv2D "features.3": window 5×5 exceeds .* 3×4.*"same"'),
+        (lambda: nc.Conv2D(4, 2, dilation=3)(IMAGE), r"Conv2D: window 2×2 \(4×4 with its dilation\) exceeds .* 3×4"),
+        (lambda: nc.Conv2D(4, 1, groups=4)(IMAGE), "groups=4 must divide both the 2 input channels and the 4 filters"),
+        (lambda: nc.MaxPool2D(5, name="pool")(IMAGE), 'MaxPool2D "pool": window 5×5 exceeds the padded input 3×4'),
+        (lambda: nc.AveragePool2D(2, padding=2)(IMAGE), "AveragePool2D: padding .* windows of 2×2 wholly outside"),
+        (lambda: nc.Dense(3, name="head")(IMAGE), r'Dense "head": .*not \(3, 4, 2\); put a Flatten before it'),
+        (lambda: nc.Conv2D(3, 1)(FEATURES), r"Conv2D: input must be an image .* not \(7,\)"),
+        (lambda: nc.Add(name="sum")([IMAGE, FEATURES]), r'Add "sum": inputs differ in shape: \(3, 4, 2\), \(7,\)'),
+    ],
+)
+def test_impossible_geometry_names_the_layer_and_the_numbers(record, message):
+    with pytest.raises(GeometryError, match=message):
+        record()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (lambda: nc.Add()([IMAGE]), "Add wants two or more inputs, not 1"),
+        (lambda: nc.ReLU(name="r")([IMAGE, IMAGE]), 'ReLU "r" wants 1 input, not 2'),
+        (lambda: nc.ReLU()(np.zeros((3, 4, 2))), "ReLU wants symbolic tensors"),
+        (lambda: nc.ReLU()([]), "ReLU wants symbolic tensors"),
+        (lambda: nc.Input((3, 4)), r"input shape \(3, 4\)"),
+        (lambda: nc.Input((3, 0, 1)), r"input shape \(3, 0, 1\)"),
+        (lambda: nc.Conv2D(0, 3), "filters and groups of at least 1, not 0 and 1"),
+        (lambda: nc.Conv2D(4, 0), "kernel_size=0"),
+        (lambda: nc.Conv2D(4, 3, algorithm="fft"), "algorithm='fft'"),
+        (lambda: nc.Conv2D(4, 3, initializer="he"), "unknown initializer 'he'.*he_normal"),
+        (lambda: nc.Dense(0), "at least 1 unit, not 0"),
+        (lambda: nc.MaxPool2D(2, stride=0), "stride=0"),
+        (lambda: nc.Model(IMAGE, IMAGE), "no layers between"),
+        (lambda: nc.Model(FEATURES, nc.Dense(1)(nc.Input((3,)))), r"an Input of shape \(3,\) that is not among"),
+        (lambda: nc.Sequential([nc.Dense(1, name="a b")], (3,)), "'a b' cannot be a name"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_the_remedy(record, message):
+    with pytest.raises(ArgumentError, match=message):
+        record()
+
+
+def test_a_layer_has_one_place_in_a_model():
+    layer, x = nc.Dense(7, name="twice"), nc.Input((7,))
+    with pytest.raises(ArgumentError, match=r"twice.* is used 2 times in one model; make a layer for each place"):
+        nc.Model(x, layer(layer(x)))
+
+
+def test_names_are_given_once():
+    x = nc.Input((7,), name="x")
+    for layers in ([nc.Dense(2, name="a"), nc.Dense(2, name="a")], [nc.ReLU(name="dense_1"), nc.Dense(2)]):
+        with pytest.raises(ArgumentError, match=r'2 layers are called "(a|dense_1)"'):
+            nc.Model(x, layers[1](layers[0](x)))
+    with pytest.raises(ArgumentError, match='an input and a layer share the name "x"'):
+        nc.Model(x, nc.Dense(2, name="x")(x))
+
+
+# -- the form that files hold -----------------------------------------------------------------------------------------
+
+
+def assert_returns(model):
+    form = json.loads(json.dumps(model.graph.to_dict()))
+    again = Graph.from_dict(form)
+    assert json.loads(json.dumps(again.to_dict())) == form
+    assert again.shapes == model.graph.shapes
+    assert again.outputs == model.graph.outputs
+    assert again.parameters() == model.graph.parameters()
+    assert [node.inputs for node in again.nodes] == [node.inputs for node in model.graph.nodes]
+
+
+@pytest.mark.parametrize("make", NAMED)
+def test_graphs_return_from_json(make):
+    assert_returns(make())
+
+
+@given(models())
+def test_any_graph_returns_from_json(model):
+    assert_returns(model)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda form: form.update(version=FORMAT_VERSION + 1),
+            "version 2, newer than this numbacnn reads .1.; upgrade",
+        ),
+        (lambda form: form.pop("version"), "has no version"),
+        (lambda form: form.pop("nodes"), "cannot be rebuilt.*nodes"),
+        (lambda form: form["nodes"][0].update(op="conv3d"), "\"conv2d_1\" is of an unknown kind 'conv3d'; .*'conv2d'"),
+        (lambda form: form["nodes"][0]["attributes"].update(colour=1), "conv2d_1.*unknown attribute 'colour'"),
+        (lambda form: form["nodes"][0]["attributes"].pop("filters"), "cannot be rebuilt: .*filters"),
+        (lambda form: form["nodes"][0]["attributes"].update(filters=-3), "cannot be rebuilt: .*-3"),
+        (lambda form: form["nodes"][0]["attributes"].update(kernel_size=[99, 99], padding=1), "window 99×99 exceeds"),
+        (lambda form: form["nodes"][0].update(inputs=[]), "has no inputs"),
+        (lambda form: form["nodes"][0].update(inputs=["nobody"]), "cannot be rebuilt: 'nobody'"),
+        (lambda form: form["inputs"][0].update(shape=[0, 1, 1]), r"cannot be rebuilt: input shape \(0, 1, 1\)"),
+        (lambda form: form.update(nodes=7), "cannot be rebuilt"),
+    ],
+)
+def test_damaged_forms_are_refused_with_what_is_wrong(damage, message):
+    form = json.loads(json.dumps(fused_chain().graph.to_dict()))
+    damage(form)
+    with pytest.raises(ModelFileError, match=message):
+        Graph.from_dict(form)
+
+
+@pytest.mark.parametrize("form", [None, [], "graph", 3])
+def test_what_is_no_graph_is_refused(form):
+    with pytest.raises(ModelFileError, match="has no version"):
+        Graph.from_dict(form)

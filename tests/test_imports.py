@@ -1,0 +1,153 @@
+"""What may import what, and what an import of the package costs."""
+
+import ast
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+import numbacnn
+from numbacnn.kernels import cpu, cuda
+
+PACKAGE = Path(numbacnn.__file__).parent
+
+# From the left of the architecture's arrows to the right: a module imports from its own row of another package
+# never, from later rows alone. Packages stand for all their modules; modules of one package may import each other.
+ROWS = [
+    {"cli"},
+    {"numbacnn", "runs"},  # the public names
+    {"models"},
+    {"model"},
+    {"training", "summary", "functional"},
+    {"checkpoint", "metrics"},
+    {"losses", "optimizers", "schedules", "data"},
+    {"executor"},
+    {"parameters", "plan"},
+    {"graph"},
+    {"layers"},
+    {"initializers"},
+    {"device"},
+    {"kernels"},
+    {"geometry"},
+    {"normalization", "names"},
+    {"errors"},
+]
+ROW = {part: number for number, row in enumerate(ROWS) for part in row}
+# plan → graph → layers → geometry never reach the kernels: a plan gets the target's facts as a value.
+PURE = {"plan", "graph", "layers", "initializers", "geometry", "normalization", "names", "errors", "schedules"}
+
+
+def sources():
+    """(part, path) of every module of the package, and of the command line."""
+    folders = [(PACKAGE, None), (PACKAGE.parent / "cli", "cli")]
+    for folder, part in folders:
+        for path in sorted(folder.rglob("*.py")):
+            place = path.relative_to(folder).with_suffix("").parts
+            name = part or ("numbacnn" if place == ("__init__",) else place[0])
+            yield pytest.param(name, path, id="/".join((part or "numbacnn", *place)))
+
+
+every_module = pytest.mark.parametrize(("part", "path"), list(sources()))
+
+
+def imported(path):
+    """Dotted names that a module imports, in functions too; not those for type checkers, nor the cli's own modules."""
+    names = []
+    for node in _running(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert path.parent.name == "cli", f"{path}: relative imports hide where they go"
+    return names
+
+
+def _running(node):
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _running(child)
+
+
+def parts(path):
+    """The parts of the package that a module imports from."""
+    names = [name.split(".") for name in imported(path)]
+    return {name[1] if len(name) > 1 and name[1] in ROW else "numbacnn" for name in names if name[0] == "numbacnn"}
+
+
+@every_module
+def test_no_arrow_points_back(part, path):
+    assert part in ROW, f"{part} has no row: say in ROWS where it stands"
+    back = {other for other in parts(path) - {part} if ROW[other] <= ROW[part]}
+    assert not back, f"{part} imports {sorted(back)}, which stand before or beside it"
+
+
+@every_module
+def test_numba_stays_behind_the_device(part, path):
+    users = {name for name in imported(path) if name.split(".")[0] in ("numba", "llvmlite")}
+    assert not users or part in ("kernels", "device", "cli", "runs"), f"{part} imports {users}"
+    if part not in ("device",) and "cuda" not in path.relative_to(PACKAGE.parent).parts:
+        assert not {name for name in users if name.startswith("numba.cuda")}
+
+
+@every_module
+def test_graph_and_plan_know_no_kernels(part, path):
+    if part in PURE:
+        assert not parts(path) & {"kernels", "device"}
+        assert not {"numpy"} & {name.split(".")[0] for name in imported(path)} or part in (
+            "initializers",
+            "normalization",
+        )
+
+
+def parameters(launcher):
+    return list(inspect.signature(launcher).parameters)
+
+
+@pytest.mark.parametrize("launcher", cpu.LAUNCHERS, ids=lambda launcher: launcher.__name__)
+def test_every_launcher_has_a_twin_for_cuda_or_is_listed_as_missing(launcher):
+    name = launcher.__name__
+    if name in cuda.NOT_YET:
+        assert not hasattr(cuda, name), f"{name} is there: take it off NOT_YET"
+    else:
+        assert parameters(getattr(cuda, name)) == parameters(launcher)
+
+
+def test_launchers_are_named_once_and_nothing_else_is_listed_as_missing():
+    names = [launcher.__name__ for launcher in cpu.LAUNCHERS]
+    assert len(names) == len(set(names))
+    assert all(getattr(cpu, name) is launcher for name, launcher in zip(names, cpu.LAUNCHERS, strict=True))
+    assert set(names) >= cuda.NOT_YET
+
+
+PROBE = """
+import gc, json, sys, time
+start = time.process_time()
+import {module}
+seconds = time.process_time() - start
+loaded = sorted({{name.split(".")[0] for name in sys.modules}})
+from numbacnn.kernels.jit import CpuKernel
+import numbacnn.kernels.cpu
+kernels = [item for item in gc.get_objects() if isinstance(item, CpuKernel)]
+compiled = [item.__name__ for item in kernels if item._compiled or item._dispatcher.overloads]
+print(json.dumps([seconds, loaded, len(kernels), compiled]))
+"""
+
+
+def probe(module):
+    return json.loads(run_python("-c", PROBE.format(module=module)))
+
+
+def test_importing_compiles_nothing_and_loads_no_more_than_it_needs():
+    _, loaded, kernels, compiled = probe("numbacnn")
+    assert kernels > 10
+    assert compiled == []
+    assert not {"PIL", "tqdm", "click", "matplotlib", "safetensors", "torch", "tomli_w"} & set(loaded)
+
+
+def test_importing_takes_little_longer_than_importing_numba():
+    ours, numba = (min(probe(module)[0] for _ in range(3)) for module in ("numbacnn", "numba"))
+    assert ours <= numba + 0.3, f"{ours:.2f} s of processor time, numba {numba:.2f} s"

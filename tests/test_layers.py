@@ -1,0 +1,73 @@
+"""Every case of the table, in two steps: the oracle against a central difference, the engine against the oracle."""
+
+import numpy as np
+import oracles
+import pytest
+from cases import CASES
+from engine import (
+    assert_results_close,
+    assert_same_bits,
+    case_arrays,
+    generator_of,
+    one_layer,
+    oracle,
+    run,
+)
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+STEP = 1e-6
+DIFFERENCE_TOLERANCE = 1e-6
+
+
+@every_case
+def test_oracle_gradients_match_a_central_difference(case):
+    """d/dt Σ dy·y(x + t·u, w + t·v) along one random direction (u, v), against Σ dx·u + Σ dw·v."""
+    model, draw = one_layer(case), generator_of(f"direction of {case}")
+    (node,) = model.graph.nodes
+    xs, (dy,) = case_arrays(case, model)
+    xs = [x.astype(np.float64) for x in xs]
+    parameters = {name.split(".")[-1]: array.astype(np.float64) for name, array in model.parameters.items()}
+    x_directions = [draw.standard_normal(x.shape) for x in xs]
+    directions = {name: draw.standard_normal(array.shape) for name, array in parameters.items()}
+
+    def value(t):
+        moved = [x + t * u for x, u in zip(xs, x_directions, strict=True)]
+        weights = {name: array + t * directions[name] for name, array in parameters.items()}
+        return (dy * oracles.forward(node.layer, moved, weights)).sum()
+
+    dxs, gradients = oracles.gradients(dy.astype(np.float64), node.layer, xs, parameters)
+    parts = [dx * u for dx, u in zip(dxs, x_directions, strict=True)]
+    parts += [gradients[name] * direction for name, direction in directions.items()]
+    slope, expected = (value(STEP) - value(-STEP)) / (2 * STEP), sum(part.sum() for part in parts)
+    size = sum(np.abs(part).sum() for part in parts)
+    assert abs(slope - expected) <= DIFFERENCE_TOLERANCE * size + 1e-12, (
+        f"{case}: {expected!r}, by difference {slope!r}"
+    )
+
+
+@every_case
+@pytest.mark.parametrize("spare", [0, 3], ids=["", "in the buffers of a larger batch"])
+def test_engine_matches_the_oracle_whatever_its_buffers_held(case, spare):
+    """NaN runs through first, in a batch larger by ``spare``: nothing of it may be left."""
+    model = one_layer(case)
+    xs, dys = case_arrays(case, model)
+    larger = case_arrays(case, model, case.batch + spare)
+    run(model, *[[np.full_like(array, np.nan) for array in arrays] for arrays in larger])
+    assert_results_close(run(model, xs, dys), oracle(model, xs, dys), str(case))
+
+
+@every_case
+def test_runs_repeat_their_bits_in_arrays_of_their_own(case):
+    """Training's forward is inference's, a second run is the first, and neither writes into the first one's arrays."""
+    model = one_layer(case)
+    xs, dys = case_arrays(case, model)
+    inference = model.forward(xs)
+    first = run(model, xs, dys)
+    kept = first._replace(ys=[y.copy() for y in first.ys], dxs=[dx.copy() for dx in first.dxs])
+    for array in [*inference, *first.ys, *first.dxs]:
+        assert array.flags.writeable
+        assert not np.shares_memory(array, model._executors[True, True].arena)
+    assert_same_bits(first._replace(ys=inference), first, f"{case}: inference")
+    run(model, [-x for x in xs], [2 * dy for dy in dys])
+    assert_same_bits(first, kept, f"{case}: after another run")
+    assert_same_bits(run(model, xs, dys), first, f"{case}: again")

@@ -1,0 +1,45 @@
+"""No array is allocated inside a training step."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+from numbacnn.kernels import jit
+
+
+@pytest.fixture
+def lenet_step(rng):
+    """A training step that has run before."""
+    model, optimizer = nc.models.lenet5(), nc.SGD(0.05, momentum=0.9)
+    x, labels = rng.standard_normal((64, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 64)
+    for _ in range(2):
+        model.train_step(x, labels, optimizer)
+    yield lambda: model.train_step(x, labels, optimizer)
+    tracemalloc.stop()
+
+
+def test_a_training_step_holds_no_new_array_at_any_kernel(lenet_step, monkeypatch):
+    call, held = jit.CpuKernel.__call__, []
+    arrays_only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+
+    def watched(kernel, *arguments):
+        held.append(sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays_only]).traces))
+        call(kernel, *arguments)
+
+    monkeypatch.setattr(jit.CpuKernel, "__call__", watched)
+    tracemalloc.start()
+    lenet_step()
+    assert len(held) > 20
+    assert max(held) == 0
+
+
+def test_a_training_step_allocates_no_array_in_passing(lenet_step):
+    """The peak of all memory: Python's own small objects take some 8 KiB, the arrays of a batch from 21 to 1,200."""
+    tracemalloc.start()
+    lenet_step()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    lenet_step()
+    assert tracemalloc.get_traced_memory()[1] - before < 16 * 1024

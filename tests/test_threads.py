@@ -1,0 +1,97 @@
+"""The same bits on any number of threads and in any process; and the right ones at any vector width."""
+
+import json
+import threading
+from pathlib import Path
+
+import fingerprints
+import numpy as np
+import pytest
+from processes import run_python
+
+import numbacnn as nc
+from numbacnn.errors import ArgumentError
+
+TESTS = Path(__file__).parent
+THREADS = (1, 2, 3, 4, 8)
+# More threads than cores should yield to each other instead of spinning.
+CALM = {"OMP_WAIT_POLICY": "PASSIVE", "NUMBA_NUM_THREADS": str(max(THREADS))}
+
+
+def differing(found, expected):
+    assert found.keys() == expected.keys()
+    return [name for name in expected if found[name] != expected[name]]
+
+
+def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
+    """Forward, gradients and fifty training steps, by hash: on 1 thread here, on 1 to 8 in one process beside it."""
+    here = fingerprints.fingerprints()
+    found = json.loads(run_python(TESTS / "fingerprints.py", ",".join(map(str, THREADS)), **CALM))
+    assert [int(threads) for threads in found] == list(THREADS)
+    wrong = {threads: differing(hashes, here) for threads, hashes in found.items()}
+    assert not any(wrong.values()), f"threads: results with other bits than on one thread: {wrong}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lanes", ["4", "8"])
+def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
+    """Kernels compile anew for the width, and run all the table's cases against the oracle."""
+    width = {"NUMBACNN_VECTOR_WIDTH": lanes}
+    files = [TESTS / name for name in ("test_layers.py", "test_kernels.py", "test_special_values.py", "test_plan.py")]
+    told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not difference", *files, **width)
+    assert " passed" in told
+    found = json.loads(run_python(TESTS / "fingerprints.py", "1,2,4", **CALM, **width))
+    assert not differing(found["2"], found["1"])
+    assert not differing(found["4"], found["1"])
+
+
+@pytest.mark.parametrize("lanes", ["5", "32", "wide"])
+def test_other_vector_widths_are_refused(lanes, monkeypatch):
+    from numbacnn.kernels import target
+
+    monkeypatch.setenv(target.WIDTH_VARIABLE, lanes)
+    with pytest.raises(ArgumentError, match=f"NUMBACNN_VECTOR_WIDTH={lanes}: choose 4, 8 or 16"):
+        target.host_target.__wrapped__()
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_a_vector_width_can_be_forced(lanes, monkeypatch):
+    from numbacnn.kernels import target
+
+    monkeypatch.setenv(target.WIDTH_VARIABLE, str(lanes))
+    assert target.host_target.__wrapped__().lanes == lanes
+    assert target.host_target.__wrapped__().panel == 2 * lanes
+
+
+def test_the_number_of_threads_is_set_within_what_the_process_has():
+    import numba
+
+    limit, before = numba.config.NUMBA_NUM_THREADS, nc.get_num_threads()
+    try:
+        nc.set_num_threads(limit)
+        assert nc.get_num_threads() == limit
+        for count in (0, -1, limit + 1, 1.5):
+            with pytest.raises(ArgumentError, match=f"{count} threads: choose 1 to {limit}"):
+                nc.set_num_threads(count)
+        assert nc.get_num_threads() == limit
+    finally:
+        nc.set_num_threads(before)
+
+
+def test_models_may_run_in_several_python_threads_at_once(rng):
+    models = [
+        nc.Sequential([nc.Conv2D(8, 3), nc.ReLU(), nc.Flatten(), nc.Dense(3)], (9, 9, 2), seed=n) for n in range(4)
+    ]
+    x = rng.standard_normal((5, 9, 9, 2)).astype(np.float32)
+    expected = [model.forward(x) for model in models]
+    wrong = []
+
+    def work(model, y):
+        wrong.extend(n for n in range(50) if not np.array_equal(model.forward(x), y))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(models, expected, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
