@@ -117,7 +117,9 @@ def _apply(layer: layers.Layer, xs: Sequence[ArrayLike], parameters: dict[str, N
     layer.name = "op"
     arrays = [np.asarray(x, np.float32) for x in xs]
     if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
-        raise ArgumentError(f"inputs of shapes {[array.shape for array in arrays]}: give the same number of images, not 0")
+        raise ArgumentError(
+            f"inputs of shapes {[array.shape for array in arrays]}: give the same number of images, not 0"
+        )
     n = len(arrays[0])
     inputs = [Input(array.shape[1:]) for array in arrays]
     graph = Graph(inputs, [layer(inputs)])

@@ -5,6 +5,7 @@ Output size: ``floor((I + P_lo + P_hi - D·(K-1) - 1) / S) + 1`` (Dumoulin and V
 arithmetic for deep learning", relationship 15).
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -88,6 +89,17 @@ class PoolGeometry(NamedTuple):
     pad_bottom: int = 0
     pad_right: int = 0
     count_include_pad: bool = True
+
+
+def whole(value: object, what: str, minimum: int = 1) -> int:
+    """``value`` as an int; ArgumentError where it is no whole number of at least ``minimum``."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
+        raise ArgumentError(f"{what}={value!r}: give a whole number of at least {minimum}")
+    return number
 
 
 def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:

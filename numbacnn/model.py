@@ -136,6 +136,7 @@ class Model:
         self, images: ArrayLike, labels: ArrayLike, optimizer: Optimizer, loss: str | Loss = "cross_entropy"
     ) -> float:
         """Forward, loss, backward and update on normalised float32 images (N, …); returns the loss."""
+        self._need_single("train it with forward and backward")
         (array,) = self._checked(images, False, self.graph.input_shapes, "input")
         with ENGINE:
             batch = self.training_batch(len(array), get_loss(loss))
@@ -146,8 +147,7 @@ class Model:
 
     def training_batch(self, n: int, loss: Loss) -> training.TrainingBatch:
         """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
-        if len(self.graph.input_shapes) != 1 or len(self.graph.outputs) != 1:
-            raise ArgumentError("this model has several inputs or outputs: train it with forward and backward")
+        self._need_single("train it with forward and backward")
         self._pending = None
         return training.TrainingBatch(self._executor(n, True, input_gradient=False), n, loss)
 
@@ -164,7 +164,7 @@ class Model:
         self, given: Any, several: bool, shapes: Sequence[tuple[int, ...]], what: str, n: int | None = None
     ) -> list[NDArray[Any]]:
         """Arrays (n, *shape) of floats from what a user passed, or an ArgumentError with the shapes."""
-        arrays = [np.asarray(array) for array in (given if several else [given])]
+        arrays = [_numbers(array, what) for array in (given if several else [given])]
         if len(arrays) != len(shapes):
             raise ArgumentError(f"{len(arrays)} {what}s for a model of {len(shapes)}")
         n = n if n is not None else (len(arrays[0]) if arrays[0].ndim else 0)
@@ -236,9 +236,9 @@ class Model:
         self.each_output(raw, lambda start, output: metrics.add(output, dataset.labels[start : start + len(output)]))
         return {"loss": metrics.loss, "accuracy": metrics.accuracy}
 
-    def _need_single(self) -> None:
+    def _need_single(self, remedy: str = "use forward") -> None:
         if len(self.graph.input_shapes) != 1 or len(self.graph.outputs) != 1:
-            raise ArgumentError("this model has several inputs or outputs: use forward")
+            raise ArgumentError(f"this model has several inputs or outputs: {remedy}")
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -360,6 +360,17 @@ def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:
     if not isinstance(data, tuple) or len(data) != 2:
         raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
     return Dataset.from_arrays(np.asarray(data[0]), data[1], classes)
+
+
+def _numbers(given: Any, what: str) -> NDArray[Any]:
+    """An array of real numbers, or an ArgumentError."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ArgumentError(f"{what}: {error}") from None
+    if not np.can_cast(array.dtype, np.float32, "same_kind"):
+        raise ArgumentError(f"{what} is {array.dtype}; give real numbers")
+    return array
 
 
 def _list(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:

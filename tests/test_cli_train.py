@@ -125,7 +125,7 @@ def test_resume_needs_no_other_option():
 
 def test_resume_refuses_to_become_another_run(monkeypatch):
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
-    refused("was started with lr 0.02, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
+    refused("was started with lr 0.01, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
     monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "7")
     refused("was started with seed 0, not 7", "train", "--out", "run", "--resume")
 

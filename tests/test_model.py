@@ -230,3 +230,16 @@ def test_unknown_devices_and_precisions_are_refused():
         nc.Sequential([nc.ReLU()], (3,), device="tpu")
     with pytest.raises(ArgumentError, match="unknown precision 'fp16'"):
         nc.Sequential([nc.ReLU()], (3,), precision="fp16")
+
+
+@pytest.mark.parametrize("given", [[[1.0], [1.0, 2.0]], "digits", np.ones((2, 3), np.complex64)])
+def test_what_is_no_array_of_numbers_is_refused(given):
+    model = nc.Model(x := nc.Input((3,)), nc.Dense(2)(x))
+    with pytest.raises(nc.ArgumentError, match="input"):
+        model.forward(given)
+
+
+@pytest.mark.parametrize("make", [lambda: nc.Dense(2.5), lambda: nc.Dense("6"), lambda: nc.Conv2D("6", 3)])
+def test_sizes_that_are_no_whole_numbers_are_refused(make):
+    with pytest.raises(nc.ArgumentError, match="whole number of at least 1"):
+        make()

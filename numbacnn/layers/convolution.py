@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, conv_geometry, freeze_padding, pair
+from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, conv_geometry, freeze_padding, pair, whole
 from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Layer, Parameter, Scratch
 
@@ -37,8 +37,7 @@ class Conv2D(Layer):
     algorithm: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.filters < 1 or self.groups < 1:
-            raise ArgumentError(f"Conv2D needs filters and groups of at least 1, not {self.filters} and {self.groups}")
+        self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         if self.algorithm not in ("auto", "direct"):
             raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
         self.kernel_size = pair(self.kernel_size, "kernel_size")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Shape
+from numbacnn.errors import GeometryError
+from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Layer, Parameter, Scratch
 
@@ -28,8 +28,7 @@ class Dense(Layer):
     initializer: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.units < 1:
-            raise ArgumentError(f"Dense needs at least 1 unit, not {self.units}")
+        self.units = whole(self.units, "units")
         check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> tuple[int, int]:
