@@ -22,9 +22,9 @@ from numba.core import caching
 
 from numbacnn.kernels.target import host_target
 
-# GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that the
-# others need: two trainings side by side ran a hundred times slower. Some microseconds cover the way to the next region.
-# Read when the threading layer starts; a choice of the user's own stands.
+# GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
+# the others need: two trainings side by side ran a hundred times slower. Some microseconds cover the way to the next
+# region. Read when the threading layer starts; a choice of the user's own stands.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
