@@ -66,7 +66,7 @@ def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
     Raises:
         DataError: a class of the data is none of the model's.
     """
-    (outputs,) = model.graph.shapes[model.graph.outputs[0]]
+    outputs = model.output_shape[-1]
     known = model.classes or tuple(map(str, range(outputs)))
     unknown = [name for name in dataset.classes if name not in known]
     if unknown and dataset.classes == tuple(map(str, range(len(dataset.classes)))):

@@ -150,9 +150,10 @@ def _train(run: Run, quiet: bool) -> bool:
             if interruption.asked:
                 trainer.save()
                 break
-    if interruption.asked:
+    finished = trainer.position.epoch == trainer.epochs
+    if not finished and interruption.asked:
         render.interrupted(str(run.folder.path), trainer.position.epoch, trainer.position.step)
-    return not interruption.asked
+    return finished or not interruption.asked
 
 
 class Interruption:

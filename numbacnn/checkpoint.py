@@ -1,6 +1,7 @@
 """Model files and checkpoints: safetensors, whose metadata holds the graph and all else as JSON. No pickle."""
 
 import json
+import math
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -64,7 +65,9 @@ def read_model(path: str | PathLike[str]) -> ModelFile:
         _check_arrays(arrays, {name: shape for name, (shape, _) in graph.parameters().items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])
-        normalization = _normalization(head["normalization"])
+        normalization = _normalization(head["normalization"], graph)
+        if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
+            raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
     except ModelFileError as error:
         raise ModelFileError(f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
@@ -80,19 +83,27 @@ def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[n
     _write(path, CHECKPOINT_FORMAT, state, arrays)
 
 
-def read_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]) -> Any:
-    """Reads what ``save_checkpoint`` wrote into the arenas, or nothing where it does not fit; returns the state."""
+def read_checkpoint(
+    path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]
+) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
+    """The state and the arrays that ``save_checkpoint`` wrote; ModelFileError where they do not fit these arenas."""
     state, arrays = _read(path, CHECKPOINT_FORMAT)
     wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
     try:
         _check_arrays(arrays, wanted)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
+    return state, arrays
+
+
+def restore(
+    arrays: Mapping[str, NDArray[np.float32]], store: Parameters, slots: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Writes the arrays of a checkpoint into the arenas."""
     store.set({name: arrays[f"parameter/{name}"] for name in store.slots})
     for part, arena in slots.items():
         for name, slot in store.slots.items():
-            store.device.upload(slot.of(arena), arrays[f"{part}/{name}"])
-    return state
+            store.device.write(slot.of(arena), arrays[f"{part}/{name}"])
 
 
 def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -142,10 +153,12 @@ def _check_arrays(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]]) -> None
             raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {wanted[name]}')
 
 
-def _normalization(form: Any) -> Normalization | None:
+def _normalization(form: Any, graph: Graph) -> Normalization | None:
     if form is None:
         return None
     mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
-    if len(mean) != len(std) or not all(value > 0 for value in std):
+    channels = graph.input_shapes[0][-1]
+    finite = all(map(math.isfinite, mean + std))
+    if not len(mean) == len(std) == channels or not finite or min(std) <= 0:
         raise ModelFileError(f"its normalisation is damaged: mean {mean}, std {std}")
     return Normalization(mean, std)

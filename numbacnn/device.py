@@ -34,8 +34,12 @@ class Device:
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + 4 * count].view(np.float32)
 
+    def write(self, target: Any, source: NDArray[Any]) -> None:
+        """Copies a host array into a contiguous device array of the same shape. Launches no kernel."""
+        np.copyto(target, source, casting="same_kind")
+
     def upload(self, target: Any, source: NDArray[Any]) -> None:
-        """Copies a host array into a device view of the same shape."""
+        """Copies a host array into a device view of the same shape; the caller holds ``ENGINE``."""
         flags = source.flags
         if target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
             self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow

@@ -74,7 +74,9 @@ class Executor:
 
     def bind(self, n: int) -> Binding:
         """The plan's arrays for batches of ``n`` images."""
-        if n not in self._bindings:
+        if n in self._bindings:
+            self._bindings.move_to_end(n)
+        else:
             if len(self._bindings) == KEPT_BINDINGS:
                 self._bindings.popitem(last=False)
             self._bindings[n] = self._bind(n)

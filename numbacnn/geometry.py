@@ -105,9 +105,13 @@ def whole(value: object, what: str, minimum: int = 1) -> int:
 def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:
     """``value`` for both axes, or one value each; ArgumentError below ``minimum``."""
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
-        raise ArgumentError(f"{what}={value!r}: give one integer, or two (height, width), of at least {minimum}")
-    return values[0], values[1]
+    try:
+        height, width = (whole(v, what, minimum) for v in values)
+    except ValueError:
+        raise ArgumentError(
+            f"{what}={value!r}: give one integer, or two (height, width), of at least {minimum}"
+        ) from None
+    return height, width
 
 
 def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple[int, int]]:

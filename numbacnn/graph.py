@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
-from numbacnn.geometry import Shape
+from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import AUTO
 from numbacnn.layers import REGISTRY, Layer
 
@@ -47,9 +47,9 @@ class Tensor:
 
 def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it reads as a layer does)
     """A model's input for one image: (height, width, channels), or (features,)."""
-    sizes = tuple(shape)
-    if len(sizes) not in (1, 3) or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ArgumentError(f"input shape {sizes}: give (height, width, channels) or (features,), each at least 1")
+    if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
+        raise ArgumentError(f"input shape {shape}: give (height, width, channels) or (features,), each at least 1")
+    sizes = tuple(whole(size, f"a size of input shape {tuple(shape)}") for size in shape)
     return Tensor(sizes, name=name)
 
 
@@ -76,6 +76,9 @@ class Graph:
     """
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        for what, listed in (("inputs", inputs), ("outputs", outputs)):
+            if len(set(map(id, listed))) < len(listed):
+                raise ArgumentError(f"a tensor stands twice among the {what}; list each once")
         tensors = _reachable(inputs, outputs)
         layers = [tensor.layer for tensor in tensors if tensor.layer is not None]
         if not layers:
@@ -130,14 +133,16 @@ class Graph:
         return specifications
 
     def _is_rectified(self, node: int) -> bool:
-        """Whether the first activation after ``node``, with no other weights between, is ReLU-like."""
-        for i in self.consumers[self.value(node)]:
-            layer = self.nodes[i].layer
-            if layer.rectifies:
-                return True
-            passes = not layer.monotone and not layer.parameters(self.nodes[i].input_shapes)
-            if passes and self._is_rectified(i):
-                return True
+        """Whether an activation after ``node``, with no other weights or activation between, is ReLU-like."""
+        seen, pending = {node}, [node]
+        while pending:
+            for i in set(self.consumers[self.value(pending.pop())]) - seen:
+                layer = self.nodes[i].layer
+                if layer.rectifies:
+                    return True
+                seen.add(i)
+                if not layer.monotone and not layer.parameters(self.nodes[i].input_shapes):
+                    pending.append(i)
         return False
 
     # -- the form that model files hold -------------------------------------------------------------------------------

@@ -72,7 +72,11 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), MeanSqua
 
 def get_loss(loss: str | Loss) -> Loss:
     """A loss by name, or as it is. Raises ArgumentError with the nearest name."""
-    return choose("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    if isinstance(loss, str):
+        return choose("loss", loss, LOSSES)
+    if not hasattr(loss, "launch"):
+        raise ArgumentError(f"loss={loss!r}: give a name, {' or '.join(LOSSES)}, or an object with launch and target")
+    return loss
 
 
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> tuple[float, Float32]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,18 +14,18 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.executor import Executor
+from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Input, Tensor
 from numbacnn.layers import Layer
 from numbacnn.losses import Loss, get_loss
 from numbacnn.metrics import Metrics
+from numbacnn.names import choose
 from numbacnn.normalization import Normalization, raw_images
 from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
 from numbacnn.plan import make_plan
+from numbacnn.schedules import SCHEDULES, Schedule
 from numbacnn.summary import Summary, summarize
-
-if TYPE_CHECKING:
-    from numbacnn.schedules import Schedule
 
 Float32 = NDArray[np.float32]
 EVALUATION_BATCH = 256
@@ -65,6 +65,8 @@ class Model:
         self.normalization: Normalization | None = None
         self._executors: dict[tuple[bool, bool], Executor] = {}
         self._pending: tuple[Executor, int] | None = None
+        self._rows_key: object = None  # of the normalisation rows kept for ``load_images``
+        self._rows: tuple[Float32, Float32]
 
     # -- parameters ---------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,11 @@ class Model:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one image, of a model with one input."""
         return self.graph.input_shapes[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output for one image, of a model with one output."""
+        return self.graph.shapes[self.graph.outputs[0]]
 
     def forward(self, x: Any, training: bool = False) -> Any:
         """The output for normalised float32 input (N, …), a fresh array; lists for several inputs or outputs.
@@ -181,10 +188,14 @@ class Model:
 
     def load_images(self, target: Float32, images: NDArray[Any]) -> None:
         """Writes raw images (n, H, W, C), uint8 or float32 and contiguous, normalised, to the input ``target``."""
+        if images.ndim == 2:
+            images = images[:, None, None]  # features are images of one pixel
         channels = images.shape[-1]
         normalization = self.normalization or Normalization.identity(channels)
+        if len(normalization.mean) != channels:
+            raise ArgumentError(f"normalization of {len(normalization.mean)} channels for images of {channels}")
         key = (normalization, images.dtype, images.shape[2])
-        if getattr(self, "_rows_key", None) != key:
+        if self._rows_key != key:
             self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
         kernels = self.device.kernels
         kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
@@ -212,7 +223,8 @@ class Model:
         """
         self._need_single()
         raw = raw_images(images, self.input_shape)
-        result = np.empty((len(raw), *self.graph.shapes[self.graph.outputs[0]]), np.float32)
+        whole(batch_size, "batch_size")
+        result = np.empty((len(raw), *self.output_shape), np.float32)
         finish = self.device.kernels.copy if self._gives_probabilities() else self.device.kernels.softmax_forward
 
         def receive(start: int, output: Float32) -> None:
@@ -252,7 +264,7 @@ class Model:
         epochs: int = 3,
         batch_size: int = 64,
         seed: int = 0,
-        schedule: "Schedule | None" = None,
+        schedule: Schedule | str | None = None,
         augment: Any = None,
         callbacks: Sequence[Callable[[training.Event], bool | None]] = (),
         checkpoint: str | PathLike[str] | None = None,
@@ -261,11 +273,11 @@ class Model:
     ) -> training.History:
         """Trains on raw images; returns the history, one record for each epoch.
 
-        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: the
-        factor of the learning rate at (step, steps). callbacks: called with every event; one that returns True ends
-        the training. checkpoint: a file that holds the whole state after every epoch, and every ``checkpoint_every``
-        steps; ``resume`` goes on from it where it exists. The model keeps the training set's normalisation and class
-        names, unless it has its own.
+        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: a
+        name of ``numbacnn.schedules``, or the factor of the learning rate at (step, steps). callbacks: called with
+        every event; one that returns True ends the training. checkpoint: a file that holds the whole state after every
+        epoch, and every ``checkpoint_every`` steps; ``resume`` goes on from it where it exists. The model keeps the
+        training set's normalisation and class names, unless it has its own.
         """
         if augment is not None:
             raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
@@ -278,7 +290,7 @@ class Model:
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
-            schedule=schedule,
+            schedule=choose("schedule", schedule, SCHEDULES) if isinstance(schedule, str) else schedule,
             validation=None if validation is None else as_dataset(validation, names),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,

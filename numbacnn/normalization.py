@@ -35,7 +35,10 @@ def raw_images(images: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     Accepts N×H×W where C is 1, and one image without its N. Raises ArgumentError with the shapes, or where a pixel is
     NaN or infinite.
     """
-    array = np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except ValueError as error:
+        raise ArgumentError(f"images: {error}") from None
     for candidate in (array, array[..., None], array[None], array[None, ..., None]):
         if candidate.ndim == len(shape) + 1 and candidate.shape[1:] == shape:
             array = candidate

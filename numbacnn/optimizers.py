@@ -38,7 +38,6 @@ class Optimizer:
             self.attach(model)
             self.steps += 1
             self._update(model.store.device.kernels, model.store, self.learning_rate * scale)
-            model.store.version += 1
 
     def attach(self, model: Trainable) -> None:
         """Makes the state for this model. Raises ArgumentError where it serves another one already."""

@@ -42,7 +42,6 @@ class Parameters:
         self.size = start
         self.values = device.zeros(start)
         self._gradients: Float32 | None = None
-        self.version = 0  # counts the changes of values
 
     @property
     def gradients(self) -> Float32:
@@ -59,8 +58,7 @@ class Parameters:
     def initialize(self, seed: int) -> None:
         """Draws every array from the seed and its own name."""
         for name, (shape, initializer) in self.specifications.items():
-            self.device.upload(self.slots[name].of(self.values), initial_values(initializer, shape, seed, name))
-        self.version += 1
+            self.device.write(self.slots[name].of(self.values), initial_values(initializer, shape, seed, name))
 
     def view(self, arena: Float32) -> Mapping[str, Float32]:
         """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
@@ -79,6 +77,6 @@ class Parameters:
                 raise ArgumentError(f'"{name}" has shape {self.slots[name].shape}, not {np.shape(array)}')
             if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
                 raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
-        for name, array in arrays.items():
-            self.device.upload(self.slots[name].of(self.values), np.asarray(array))
-        self.version += 1
+        copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
+        for name, array in copies.items():
+            self.device.write(self.slots[name].of(self.values), array)

@@ -20,7 +20,7 @@ from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
 from numbacnn.names import choose
-from numbacnn.optimizers import SGD, Adam, Optimizer
+from numbacnn.optimizers import OPTIMIZERS, SGD, Optimizer
 from numbacnn.schedules import SCHEDULES
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
 
@@ -89,9 +89,9 @@ class Settings:
 
     def make_optimizer(self) -> Optimizer:
         """A fresh optimiser."""
-        if self.optimizer == "adam":
-            return Adam(self.lr, weight_decay=self.weight_decay)
-        return SGD(self.lr, self.momentum or 0.0, bool(self.nesterov), self.weight_decay)
+        if self.optimizer == "sgd":
+            return SGD(self.lr, self.momentum or 0.0, bool(self.nesterov), self.weight_decay)
+        return OPTIMIZERS[self.optimizer](self.lr, weight_decay=self.weight_decay)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -152,11 +152,18 @@ class RunFolder:
         if not self.config.is_file():
             raise ArgumentError(f"{self.path} holds no run to resume; leave out --resume to start one there")
 
+    def claim(self) -> None:
+        """Makes the folder of a new run. Raises ArgumentError where another one took it since ``need_vacant``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.config.touch(exist_ok=False)
+        except FileExistsError:
+            self.need_vacant()
+
     def write_config(self, settings: Settings) -> None:
-        """Makes the folder and writes the configuration."""
+        """Writes the configuration."""
         import tomli_w
 
-        self.path.mkdir(parents=True, exist_ok=True)
         head = f"# numbacnn {_version()}; another run like this one: numbacnn train --config {self.config.name}\n"
         _write(self.config, head + tomli_w.dumps(settings.table()))
 
@@ -230,11 +237,14 @@ class Run:
             checkpoint=folder.checkpoint,
             checkpoint_every=settings.checkpoint_every,
         )
+        self._resumed = resume
         if resume:
             self.trainer.resume()
 
     def events(self) -> Iterator[Event]:
         """Trains; the folder is up to date at every event. Ends early when patience does."""
+        if not self._resumed:
+            self.folder.claim()
         self.folder.write_config(self.settings)
         self._keep()  # what a killed run had no time to write
         if self._out_of_patience():

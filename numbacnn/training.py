@@ -15,8 +15,9 @@ from numbacnn import checkpoint as files
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.device import ENGINE, Device
-from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.executor import Executor
+from numbacnn.geometry import whole
 from numbacnn.losses import Loss, mean
 from numbacnn.metrics import hits
 from numbacnn.normalization import Normalization
@@ -59,6 +60,10 @@ class Learner(Protocol):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one image."""
 
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output for one image."""
+
     def training_batch(self, n: int, loss: Loss) -> TrainingBatch:
         """The buffers of a step on ``n`` images."""
 
@@ -71,7 +76,8 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran."""
+    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran;
+    ``learning_rate`` is that of its last update."""
 
     epoch: int
     loss: float
@@ -179,11 +185,16 @@ class Trainer:
         checkpoint_every: int | None = None,
     ) -> None:
         for name, value in (("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)):
-            if value is not None and value < 1:
-                raise ArgumentError(f"{name}={value}: give at least 1")
+            if value is not None:
+                whole(value, name)
+        whole(seed, "seed", 0)
+        if not isinstance(optimizer, Optimizer | None):
+            raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
         for part in (dataset, validation):
             if part is not None and part.images.shape[1:] != model.input_shape:
                 raise ArgumentError(f"images of {part.images.shape[1:]} for a model whose input is {model.input_shape}")
+            if part is not None and len(part.classes) > model.output_shape[-1]:
+                raise ArgumentError(f"{len(part.classes)} classes for a model of {model.output_shape[-1]} outputs")
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
         self.loss, self.epochs, self.schedule = loss, epochs, schedule or constant
@@ -192,10 +203,12 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.history = History()
         self.position = Position()
+        self._learning_rate = self.optimizer.learning_rate
         self.optimizer.attach(model)
         if model.normalization is None:
             model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
-        model.classes = model.classes or dataset.classes
+        if model.classes is None and len(dataset.classes) == model.output_shape[-1]:
+            model.classes = dataset.classes
 
     def run(self) -> Iterator[Event]:
         """Trains from the position on; the state is consistent after every event."""
@@ -236,7 +249,9 @@ class Trainer:
                 raise NumbacnnError(
                     f"the loss is {value} at epoch {p.epoch + 1}, step {p.step + 1}; lower the learning rate"
                 )
-            self.optimizer.step(self.model, self._scale())
+            scale = self.schedule(self._total_steps(), self.epochs * len(self.loader))
+            self._learning_rate = scale * self.optimizer.learning_rate
+            self.optimizer.step(self.model, scale)
         p = self.position
         self.position = Position(
             p.epoch,
@@ -250,9 +265,6 @@ class Trainer:
     def _total_steps(self) -> int:
         return self.position.epoch * len(self.loader) + self.position.step
 
-    def _scale(self) -> float:
-        return self.schedule(self._total_steps(), self.epochs * len(self.loader))
-
     def _end_epoch(self) -> EpochEnd:
         validation = {} if self.validation is None else self.model.evaluate(self.validation, self.loss)
         p = self.position
@@ -262,7 +274,7 @@ class Trainer:
             p.hits / p.images,
             validation.get("loss"),
             validation.get("accuracy"),
-            self.optimizer.learning_rate * self._scale(),
+            self._learning_rate,
             p.seconds,
             p.images / p.seconds,
         )
@@ -279,7 +291,12 @@ class Trainer:
         assert self.checkpoint is not None
         position = asdict(self.position)
         records = [asdict(record) for record in self.history.epochs]
-        state = {"position": position, "history": records, "optimizer_steps": self.optimizer.steps}
+        state = {
+            "run": self._identity(),
+            "position": position,
+            "history": records,
+            "optimizer_steps": self.optimizer.steps,
+        }
         files.save_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots, state)
 
     def resume(self) -> None:
@@ -288,7 +305,24 @@ class Trainer:
             raise ArgumentError("resume=True needs checkpoint=FILE")
         if not self.checkpoint.exists():
             return
-        state = files.read_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots)
-        self.position = replace(Position(), **state["position"])
-        self.history = History([EpochRecord(**record) for record in state["history"]])
-        self.optimizer.steps = state["optimizer_steps"]
+        state, arrays = files.read_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots)
+        try:
+            run, steps = dict(state["run"]), int(state["optimizer_steps"])
+            position = replace(Position(), **state["position"])
+            history = History([EpochRecord(**record) for record in state["history"]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.checkpoint}: its state is damaged: {error!r}") from None
+        for name, value in self._identity().items():
+            if run.get(name) != value:
+                raise ArgumentError(f"{self.checkpoint} is of a training with {name} {run.get(name)}, not {value}")
+        files.restore(arrays, self.model.store, self.optimizer.slots)
+        self.position, self.history, self.optimizer.steps = position, history, steps
+
+    def _identity(self) -> dict[str, int | str]:
+        """What must be the same for the training to go on as it would have."""
+        return {
+            "seed": self.loader.seed,
+            "batch_size": self.loader.batch_size,
+            "images": len(self.dataset),
+            "optimizer": self.optimizer.name,
+        }

@@ -7,6 +7,7 @@ from graphs import arrays, several_inputs_and_outputs
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.normalization import Normalization
 
 
 def small(seed=0):
@@ -243,3 +244,44 @@ def test_what_is_no_array_of_numbers_is_refused(given):
 def test_sizes_that_are_no_whole_numbers_are_refused(make):
     with pytest.raises(nc.ArgumentError, match="whole number of at least 1"):
         make()
+
+
+def test_normalization_of_other_channels_is_refused(tmp_path):
+    model = nc.Model(x := nc.Input((4, 4, 3)), nc.Dense(2)(nc.Flatten()(x)))
+    model.normalization = Normalization((0.5,), (0.5,))
+    with pytest.raises(nc.ArgumentError, match="1 channels for images of 3"):
+        model.predict(np.zeros((1, 4, 4, 3), np.uint8))
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(nc.ModelFileError, match="normalisation is damaged"):
+        nc.load(tmp_path / "m.safetensors")
+
+
+def test_a_tensor_listed_twice_is_refused():
+    x = nc.Input((3,))
+    h = nc.Dense(2)(x)
+    with pytest.raises(nc.ArgumentError, match="twice among the outputs"):
+        nc.Model(x, [h, h])
+    with pytest.raises(nc.ArgumentError, match="twice among the inputs"):
+        nc.Model([x, x], h)
+
+
+def test_predict_takes_features(rng):
+    model = nc.Sequential([nc.Dense(3)], (5,))
+    x = rng.standard_normal((4, 5)).astype(np.float32)
+    expected = nc.functional.softmax(model.forward(x))
+    np.testing.assert_allclose(model.predict(x), expected, rtol=1e-6)
+
+
+def test_gradients_do_not_depend_on_the_batch_planned_for(rng):
+    x = rng.standard_normal((64, 20, 20, 3)).astype(np.float32)
+
+    def gradients(first):
+        start = nc.Input((20, 20, 3))
+        model = nc.Model(start, nc.Conv2D(8, 3)(start))
+        for n in (first, 3):
+            model.backward(np.ones_like(model.forward(x[:n], training=True)))
+        return model.gradients
+
+    small, large = gradients(3), gradients(64)
+    for name, value in small.items():
+        np.testing.assert_array_equal(value, large[name], err_msg=name)

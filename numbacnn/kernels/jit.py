@@ -34,6 +34,7 @@ FAST_MATH = {"contract", "reassoc", "nsz"}
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
 float32_2d = types.Array(types.float32, 2, "C")
 float32_1d = types.Array(types.float32, 1, "C")
+int64 = types.int64
 int64_1d = types.Array(types.int64, 1, "C")
 
 CompileListener = Callable[[str, bool], None]
@@ -153,7 +154,14 @@ def clear_cache() -> None:
 
 def cache_size() -> int:
     """Bytes of compiled kernels on disk, of every version."""
-    return sum(path.stat().st_size for path in cache_root().rglob("*") if path.is_file())
+    return sum(map(_size, cache_root().rglob("*")))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # another process renamed its temporary file
+        return 0
 
 
 @functools.cache
@@ -204,6 +212,19 @@ class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(signature, target_context)
+        except Exception:  # a damaged file, whatever it makes unpickling raise: compile anew
+            self.flush()
+            return None
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError as error:
+            warnings.warn(f"a compiled kernel could not be kept: {error}", RuntimeWarning, stacklevel=2)
 
     def _index_key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
         # The folder's key covers the bytecode; Numba's own key would add closures, which differ in every process.

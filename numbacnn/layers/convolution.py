@@ -18,7 +18,8 @@ class Conv2D(Layer):
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
-    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. Raises ArgumentError for arguments out of
+    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
+    the same. Raises ArgumentError for arguments out of
     range, GeometryError where the input cannot be convolved so.
     """
 

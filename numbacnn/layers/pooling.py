@@ -94,6 +94,10 @@ class AveragePool2D(_Averages, _Pool2D):
 
     count_include_pad: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.count_include_pad = bool(self.count_include_pad)
+
     def _counts_padding(self) -> bool:
         return self.count_include_pad
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_pairs
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
@@ -33,6 +33,9 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
     scratch of ``packed_weights_shape(g)``.
     """
     bias = NO_BIAS if b is None else b
+    if conv2d_pairs.applies(g):
+        _forward_pairs(y, x, w, bias, packed, g, relu)
+        return
     if g.groups == 1:
         _forward(y, x, w, bias, packed, g, relu)
         return
@@ -46,6 +49,13 @@ def _forward(y, x, w, bias, packed, g, relu):
     if packed.size:
         pack_panels(packed, w, plan.pack)
     tile_products(y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, plan.product)
+
+
+def _forward_pairs(y, x, w, bias, scratch, g, relu):
+    wide, bias = conv2d_pairs.weights_of_pairs(scratch, w, bias, g)
+    strides = conv2d_pairs.pair_strides(y.strides)
+    plan = _forward_plan(conv2d_pairs.pair_geometry(g), len(x), strides, x.strides, wide.strides, False, relu)
+    tile_products(y, plan.c_rows, x, plan.a_rows, wide, bias, plan.product)
 
 
 class _Plan(NamedTuple):
@@ -86,7 +96,10 @@ def _forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu):
 
 
 def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """Scratch of the forward pass: panels × 1 × terms × PANEL, empty where w serves as it lies."""
+    """Scratch of the forward pass: panels of weights, or those of pairs; empty where w serves as it lies."""
+    if conv2d_pairs.applies(g):
+        _, _, terms, columns = conv2d_pairs.scratch_shape(g, 1)
+        return (1, 1, terms + 1, columns)
     columns = g.k // g.groups
     if columns <= PACK_ABOVE:
         return (0, 1, 1, PANEL)
@@ -101,18 +114,24 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
 
     dw: R×S×C/groups×K; x and dy as in the forward pass; partial: scratch of ``partial_weights_shape(g, N)``.
     """
+    if conv2d_pairs.applies(g):
+        pairs = conv2d_pairs.pair_geometry(g)
+        wide = partial[-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k)
+        _weight_gradient(wide, x, dy, partial, pairs, conv2d_pairs.pair_strides(dy.strides))
+        conv2d_pairs.fold_pairs(dw, wide, g.stride_w)
+        return
     if g.groups == 1:
-        _weight_gradient(dw, x, dy, partial, g)
+        _weight_gradient(dw, x, dy, partial, g, dy.strides)
         return
     one = _one_group(g)
     for x_part, dy_part, k in _group_slices(x, dy, g):
-        _weight_gradient(dw[..., k], x_part, dy_part, partial, one)
+        _weight_gradient(dw[..., k], x_part, dy_part, partial, one, dy_part.strides)
 
 
-def _weight_gradient(dw, x, dy, partial, g):
+def _weight_gradient(dw, x, dy, partial, g, dy_strides):
     groups = _image_groups(g, len(x))
     target = partial if groups > 1 else dw
-    plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy.strides)
+    plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy_strides)
     tile_products(target, plan.c_rows, x, plan.a_rows, dy, NO_BIAS, plan.product)
     if groups > 1:
         sum_groups(dw, partial[:groups])
@@ -150,6 +169,9 @@ def _weight_gradient_plan(g, images, target_strides, x_strides, dy_strides):
 
 def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch of the weight gradient: groups × 1 × terms × columns, empty where one group suffices."""
+    if conv2d_pairs.applies(g):
+        groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
+        return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
     one = _one_group(g)
     groups = min(images, _group_limit(one))
     return (groups if groups > 1 else 0, 1, one.r * one.s * one.c, one.k)

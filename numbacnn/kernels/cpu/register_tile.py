@@ -21,9 +21,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from numbacnn.kernels.cpu import simd_ir
+from numbacnn.kernels.cpu.simd_ir import FLOAT, INT64
 from numbacnn.kernels.target import Target, host_target
 
-FLOAT, INT1, INT32, INT64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
 ACCUMULATE = 1  # mode bit: start from C instead of from the bias or zero
@@ -77,12 +78,13 @@ class _Emitter:
         self.builder, self.rows, self.vectors, self.lanes, self.masked = builder, rows, vectors, lanes, masked
         self.fma = fma
         self.vector = ir.VectorType(FLOAT, lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * lanes)
+        self.zero = simd_ir.zeros(self.vector)
 
     def emit(self, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
         builder = self.builder
         if self.masked:
-            self.masks = [self._mask(builder.sub(columns, INT64(j * self.lanes))) for j in range(self.vectors)]
+            ends = [builder.sub(columns, INT64(j * self.lanes)) for j in range(self.vectors)]
+            self.masks = [simd_ir.mask(builder, end, self.lanes) for end in ends]
         c_pointers = self._row_pointers(c, c_rows)
         a_pointers = self._row_pointers(a, a_rows)
         b = builder.inttoptr(b, FLOAT_POINTER)
@@ -130,7 +132,7 @@ class _Emitter:
         builder = self.builder
         b_vectors = [self._load(b, j) for j in range(self.vectors)]
         for row, pointer in zip(sums, a_pointers, strict=True):
-            broadcast = self._splat(builder.load(pointer, align=4), self.vector)
+            broadcast = simd_ir.splat(builder, builder.load(pointer, align=4), self.vector)
             for place, b_vector in zip(row, b_vectors, strict=True):
                 builder.store(self._fma(broadcast, b_vector, builder.load(place)), place)
 
@@ -151,43 +153,20 @@ class _Emitter:
         return [builder.gep(base, [offset]) for offset in offsets]
 
     def _load(self, pointer, j):
-        pointer = self._vector_pointer(pointer, j)
-        if not self.masked:
-            return self.builder.load(pointer, align=4)
-        mask = self.masks[j]
-        load = self._intrinsic("masked.load", self.vector, [pointer.type, INT32, mask.type, self.vector], ".p0")
-        return self.builder.call(load, [pointer, INT32(4), mask, self.zero])
+        pointer = self.builder.gep(pointer, [INT64(j * self.lanes)])
+        if self.masked:
+            return simd_ir.load_masked(self.builder, pointer, self.masks[j], self.vector)
+        return simd_ir.load(self.builder, pointer, self.vector)
 
     def _store(self, value, pointer, j):
-        pointer = self._vector_pointer(pointer, j)
-        if not self.masked:
-            self.builder.store(value, pointer, align=4)
-            return
-        mask = self.masks[j]
-        store = self._intrinsic("masked.store", ir.VoidType(), [self.vector, pointer.type, INT32, mask.type], ".p0")
-        self.builder.call(store, [value, pointer, INT32(4), mask])
+        pointer = self.builder.gep(pointer, [INT64(j * self.lanes)])
+        if self.masked:
+            simd_ir.store_masked(self.builder, value, pointer, self.masks[j])
+        else:
+            simd_ir.store(self.builder, value, pointer)
 
     def _fma(self, x, y, z):
         if self.fma:
-            return self.builder.call(self._intrinsic("fma", self.vector, [self.vector] * 3), [x, y, z])
+            function = simd_ir.intrinsic(self.builder, "fma", self.vector, [self.vector] * 3, self.vector)
+            return self.builder.call(function, [x, y, z])
         return self.builder.fadd(self.builder.fmul(x, y), z)
-
-    def _mask(self, columns):
-        """Lanes below ``columns``."""
-        lanes = ir.VectorType(INT64, self.lanes)
-        index = ir.Constant(lanes, list(range(self.lanes)))
-        return self.builder.icmp_signed("<", index, self._splat(columns, lanes))
-
-    def _splat(self, scalar, vector):
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, INT32(0))
-        zeros = ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count)
-        return self.builder.shuffle_vector(first, undefined, zeros)
-
-    def _vector_pointer(self, pointer, j):
-        pointer = self.builder.gep(pointer, [INT64(j * self.lanes)])
-        return self.builder.bitcast(pointer, self.vector.as_pointer())
-
-    def _intrinsic(self, name, result, parameters, suffix=""):
-        full_name = f"llvm.{name}.v{self.lanes}f32{suffix}"
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, parameters), full_name)

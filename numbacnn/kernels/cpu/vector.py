@@ -16,14 +16,13 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic
 
+from numbacnn.kernels.cpu import simd_ir
+from numbacnn.kernels.cpu.simd_ir import FLOAT, INT64
 from numbacnn.kernels.target import host_target
 
 # Wider vectors gain nothing where memory is the limit, and images of few channels would leave them empty.
 LANES = min(host_target().lanes, 8)
-FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 REGISTER = ir.VectorType(FLOAT, LANES)
-MASK = ir.VectorType(ir.IntType(1), LANES)
-ZERO = ir.Constant(REGISTER, [0.0] * LANES)
 FLAGS = ("contract", "nsz")
 
 
@@ -51,15 +50,14 @@ def load(typing, address, count):
 
     def emit(context, builder, signature, arguments):
         address, count = arguments
-        pointer = builder.inttoptr(address, REGISTER.as_pointer())
+        pointer = builder.inttoptr(address, FLOAT.as_pointer())
         result = cgutils.alloca_once(builder, REGISTER)
         with builder.if_else(_is_full(builder, count)) as (full, partial):
             with full:
-                builder.store(builder.load(pointer, align=4), result)
+                builder.store(simd_ir.load(builder, pointer, REGISTER), result)
             with partial:
-                function = _intrinsic(builder, "masked.load", REGISTER, [pointer.type, INT32, MASK, REGISTER], ".p0")
-                loaded = builder.call(function, [pointer, INT32(4), _mask(builder, count), ZERO])
-                builder.store(loaded, result)
+                mask = simd_ir.mask(builder, count, LANES)
+                builder.store(simd_ir.load_masked(builder, pointer, mask, REGISTER), result)
         return builder.load(result)
 
     return vector(types.intp, types.intp), emit
@@ -71,15 +69,12 @@ def store(typing, address, value, count):
 
     def emit(context, builder, signature, arguments):
         address, value, count = arguments
-        pointer = builder.inttoptr(address, REGISTER.as_pointer())
+        pointer = builder.inttoptr(address, FLOAT.as_pointer())
         with builder.if_else(_is_full(builder, count)) as (full, partial):
             with full:
-                builder.store(value, pointer, align=4)
+                simd_ir.store(builder, value, pointer)
             with partial:
-                function = _intrinsic(
-                    builder, "masked.store", ir.VoidType(), [REGISTER, pointer.type, INT32, MASK], ".p0"
-                )
-                builder.call(function, [value, pointer, INT32(4), _mask(builder, count)])
+                simd_ir.store_masked(builder, value, pointer, simd_ir.mask(builder, count, LANES))
         return context.get_dummy_value()
 
     return types.void(types.intp, vector, types.intp), emit
@@ -90,7 +85,7 @@ def splat(typing, value):
     """``value`` in every lane."""
 
     def emit(context, builder, signature, arguments):
-        return _splat(builder, arguments[0], REGISTER)
+        return simd_ir.splat(builder, arguments[0], REGISTER)
 
     return vector(types.float32), emit
 
@@ -137,19 +132,3 @@ _arithmetic(lambda builder, a, b: builder.fmul(a, b, flags=FLAGS), operator.mul,
 
 def _is_full(builder, count):
     return builder.icmp_signed(">=", count, INT64(LANES))
-
-
-def _mask(builder, count):
-    lanes = ir.VectorType(INT64, LANES)
-    return builder.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), _splat(builder, count, lanes))
-
-
-def _splat(builder, scalar, register):
-    undefined = ir.Constant(register, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, INT32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
-
-
-def _intrinsic(builder, name, result, parameters, suffix):
-    function = ir.FunctionType(result, parameters)
-    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{LANES}f32{suffix}")

@@ -1,0 +1,55 @@
+"""LLVM IR for vectors of float32 whose last lanes may lie beyond the data: what the tile and ``vector.py`` emit."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+FLOAT, INT1, INT32, INT64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+def splat(builder, scalar, vector):
+    """``scalar`` in every lane of a ``vector`` type."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count))
+
+
+def zeros(vector):
+    """The constant 0 in every lane."""
+    return ir.Constant(vector, [0.0] * vector.count)
+
+
+def mask(builder, count, lanes):
+    """Which of ``lanes`` are below ``count``."""
+    index = ir.VectorType(INT64, lanes)
+    return builder.icmp_signed("<", ir.Constant(index, list(range(lanes))), splat(builder, count, index))
+
+
+def load(builder, pointer, vector):
+    """A vector from a float pointer of any alignment."""
+    return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+
+
+def store(builder, value, pointer):
+    """A vector to a float pointer of any alignment."""
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
+
+
+def load_masked(builder, pointer, mask, vector):
+    """Lanes of a vector where ``mask`` is set; zeros, and no memory touched, elsewhere."""
+    pointer = builder.bitcast(pointer, vector.as_pointer())
+    function = intrinsic(builder, "masked.load", vector, [pointer.type, INT32, mask.type, vector], vector, ".p0")
+    return builder.call(function, [pointer, INT32(4), mask, zeros(vector)])
+
+
+def store_masked(builder, value, pointer, mask):
+    """Stores the lanes where ``mask`` is set, and touches no memory elsewhere."""
+    pointer = builder.bitcast(pointer, value.type.as_pointer())
+    parameters = [value.type, pointer.type, INT32, mask.type]
+    function = intrinsic(builder, "masked.store", ir.VoidType(), parameters, value.type, ".p0")
+    builder.call(function, [value, pointer, INT32(4), mask])
+
+
+def intrinsic(builder, name, result, parameters, vector, suffix=""):
+    """LLVM's own function ``name`` for this vector type."""
+    function = ir.FunctionType(result, parameters)
+    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{vector.count}f32{suffix}")

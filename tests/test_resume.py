@@ -1,0 +1,59 @@
+"""Checkpoints: a training goes on bit for bit, and only as the training that it was."""
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+from numbacnn import checkpoint
+
+
+@pytest.fixture
+def data(rng):
+    return rng.integers(0, 256, (50, 8, 8, 1)).astype(np.uint8), np.arange(50) % 3
+
+
+def model():
+    layers = [nc.Conv2D(8, 3), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(3)]
+    return nc.Sequential(layers, (8, 8, 1), seed=1)
+
+
+def fit(net, data, path, stop_after=None, **options):
+    """Trains two epochs of seven steps, or so many steps of them; then the training is cut off."""
+    steps = iter(range(1, 1000))
+    last = [lambda event: isinstance(event, nc.StepEnd) and next(steps) == stop_after]
+    options = {"batch_size": 8, "epochs": 2, "seed": 3, "optimizer": nc.Adam(0.01)} | options
+    return net.fit(data, checkpoint=path, checkpoint_every=1, callbacks=last, **options)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 15))
+def test_resumed_at_any_step_is_the_training_in_one_go(data, tmp_path, stop_after):
+    whole, parts = model(), model()
+    expected = fit(whole, data, tmp_path / "whole")
+    fit(parts, data, tmp_path / "parts", stop_after)
+    resumed = model()
+    history = fit(resumed, data, tmp_path / "parts", resume=True)
+    for name, value in whole.parameters.items():
+        np.testing.assert_array_equal(resumed.parameters[name], value, err_msg=name)
+    assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in expected.epochs]
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"batch_size": 16}])
+def test_another_training_is_refused_and_nothing_changed(data, tmp_path, change):
+    fit(model(), data, tmp_path / "run", 3)
+    other = model()
+    with pytest.raises(nc.ArgumentError, match=next(iter(change))):
+        fit(other, data, tmp_path / "run", resume=True, **change)
+    for name, value in model().parameters.items():
+        np.testing.assert_array_equal(other.parameters[name], value)
+
+
+def test_a_damaged_state_is_refused_and_nothing_changed(data, tmp_path):
+    net, optimizer = model(), nc.Adam(0.01)
+    optimizer.attach(net)
+    checkpoint.save_checkpoint(tmp_path / "run", net.store, optimizer.slots, {"position": 3})
+    other = nc.Sequential([nc.Conv2D(8, 3), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(3)], (8, 8, 1), seed=2)
+    before = {name: value.copy() for name, value in other.parameters.items()}
+    with pytest.raises(nc.ModelFileError, match="its state is damaged"):
+        fit(other, data, tmp_path / "run", resume=True)
+    for name, value in before.items():
+        np.testing.assert_array_equal(other.parameters[name], value)
