@@ -41,20 +41,26 @@ def weights_of_pairs(scratch, w, b, g):
 @cpu_kernel(float32_4d, float32_1d, float32_4d, float32_1d, int64, parallel=False)
 def _spread(wide, bias, w, b, stride):
     """wide[r, s + j·stride, c, j·K + k] = w[r,s,c,k] for both pixels j; zeros elsewhere."""
-    window, k = w.shape[1], w.shape[3]
-    wide[:] = 0
-    for j in range(2):
-        if b.size > 0:
-            bias[j * k : (j + 1) * k] = b
-        wide[:, j * stride : j * stride + window, :, j * k : (j + 1) * k] = w
+    rows, window, channels, k = w.shape
+    for r in range(rows):
+        for s in range(wide.shape[1]):
+            for c in range(channels):
+                for i in range(k):
+                    wide[r, s, c, i] = w[r, s, c, i] if s < window else 0
+                    wide[r, s, c, k + i] = w[r, s - stride, c, i] if s >= stride else 0
+    for i in range(b.size):
+        bias[i] = bias[k + i] = b[i]
 
 
 @cpu_kernel(float32_4d, float32_4d, int64, parallel=False)
 def fold_pairs(dw, wide, stride):
     """dw[r,s,c,k] = Σ_j wide[r, s + j·stride, c, j·K + k]: what ``_spread`` spread, added."""
-    window, k = dw.shape[1], dw.shape[3]
-    dw[:] = wide[:, :window, :, :k]
-    dw += wide[:, stride : stride + window, :, k:]
+    rows, window, channels, k = dw.shape
+    for r in range(rows):
+        for s in range(window):
+            for c in range(channels):
+                for i in range(k):
+                    dw[r, s, c, i] = wide[r, s, c, i] + wide[r, s + stride, c, k + i]
 
 
 def scratch_shape(g: ConvGeometry, groups: int) -> tuple[int, int, int, int]:
