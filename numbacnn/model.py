@@ -159,7 +159,7 @@ class Model:
         return training.TrainingBatch(self._executor(n, True, input_gradient=False), n, loss)
 
     def _executor(self, n: int, training: bool, input_gradient: bool) -> Executor:
-        """An executor for ``n`` images; one for fewer is planned again."""
+        """An executor for at least ``n`` images: the one there is, or a new plan where that one is too small."""
         key = training, input_gradient
         executor = self._executors.get(key)
         if executor is None or executor.plan.batch < n:

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from numbacnn.geometry import Halo
+from numbacnn.geometry import Halo, conv_geometry
 from numbacnn.kernels import cpu
+from numbacnn.kernels.cpu import conv2d_direct, conv2d_pairs
 
 HALOS = [Halo(*sides) for sides in itertools.product((0, 1, 2), repeat=4)]
 SHAPES = [(3, 6, 5, 3), (2, 5, 5, 1), (1, 7, 6, 17)]
@@ -58,3 +59,26 @@ def test_normalize_scales_and_shifts_rows_into_a_halo(kernel, dtype, rng):
     np.testing.assert_allclose(inside(whole, halo), expected.reshape(x.shape), rtol=1e-5, atol=1e-4)
     inside(whole, halo)[...] = 0
     assert not whole.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters", "window", "stride", "padding"),
+    [((28, 28, 1), 2, (5, 5), (1, 1), 2), ((12, 14, 3), 2, (3, 3), (2, 2), ((1, 0), (2, 2)))],
+)
+def test_pixels_in_pairs_have_the_bits_of_single_ones(monkeypatch, rng, shape, filters, window, stride, padding):
+    g = conv_geometry(shape, filters, window, stride, padding)
+    top, bottom, left, right = g.input_halo
+    x = np.zeros((3, top + g.h + bottom, left + g.w + right, g.c), np.float32)[:, top : top + g.h, left : left + g.w]
+    x[...] = rng.standard_normal(x.shape)
+    w, b = (rng.standard_normal(size).astype(np.float32) for size in ((g.r, g.s, g.c, g.k), g.k))
+
+    def forward():
+        y = np.empty((3, g.p, g.q, g.k), np.float32)
+        scratch = np.empty(conv2d_direct.packed_weights_shape(g), np.float32)
+        conv2d_direct.conv2d_forward(y, x, w, b, scratch, g)
+        return y
+
+    assert conv2d_pairs.applies(g)
+    paired = forward()
+    monkeypatch.setattr(conv2d_pairs, "applies", lambda g: False)
+    np.testing.assert_array_equal(forward(), paired)

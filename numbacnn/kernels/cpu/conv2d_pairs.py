@@ -2,9 +2,9 @@
 
 K filters fill K of a register's lanes. Two neighbouring output pixels are 2·K contiguous floats, the output of one
 wider convolution: of twice the stride, with a window S + stride wide, in which each pixel's filters have zeros where
-the other one reads. That fills the lanes, and adds zeros to sums, which leaves finite sums as they were, bit for bit.
-An infinite input makes NaN of its neighbour too. Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the forward
-pass takes 0.6, the weight gradient 0.6 of the time.
+the other one reads. That fills the lanes; adding zeros leaves finite outputs as they were, bit for bit, while an
+infinite input makes NaN of its neighbour's output too. Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the
+forward pass and the weight gradient take 0.6 of the time.
 """
 
 from functools import lru_cache

@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-FLOAT, INT1, INT32, INT64 = ir.FloatType(), ir.IntType(1), ir.IntType(32), ir.IntType(64)
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
 def splat(builder, scalar, vector):
