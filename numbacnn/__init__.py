@@ -21,7 +21,7 @@ from numbacnn.layers import (
     Tanh,
 )
 from numbacnn.model import Model, Sequential, load
-from numbacnn.optimizers import SGD, Adam
+from numbacnn.optimizers import LAMB, SGD, Adagrad, Adam, AdamW, Group, Muon, RMSprop
 from numbacnn.training import EarlyStopping, EpochEnd, History, StepEnd
 
 try:
@@ -30,8 +30,11 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "LAMB",
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Add",
     "ArgumentError",
     "AveragePool2D",
@@ -44,12 +47,15 @@ __all__ = [
     "GeometryError",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "Group",
     "History",
     "Input",
     "MaxPool2D",
     "Model",
     "ModelFileError",
+    "Muon",
     "NumbacnnError",
+    "RMSprop",
     "ReLU",
     "Sequential",
     "Sigmoid",

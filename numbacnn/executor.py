@@ -94,18 +94,19 @@ class Executor:
         )
 
     def _bind_step(self, step: Step, n: int) -> BoundStep:
-        tensors = SimpleNamespace(fused=step.fused)
+        tensors = SimpleNamespace(fused=step.fused, training=step.training, frozen=step.frozen)
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
         tensors.dxs = [self._optional(view, n) for view in step.dxs]
         tensors.dy = self._optional(step.dy, n)
         tensors.x = tensors.xs[0] if tensors.xs else None
         tensors.dx = tensors.dxs[0] if tensors.dxs else None
-        for name in step.node.layer.parameters(step.node.input_shapes):
-            slot = self.parameters.slots[f"{step.node.name}.{name}"]
+        for full_name, name in step.node.parameters.items():
+            slot = self.parameters.slots[full_name]
             setattr(tensors, name, slot.of(self.parameters.values))
             if self.plan.training:
-                setattr(tensors, f"d_{name}", slot.of(self.parameters.gradients))
+                gradients = self.parameters.discarded if name in step.frozen else self.parameters.gradients
+                setattr(tensors, f"d_{name}", slot.of(gradients))
         for name, buffer in step.scratch.items():
             setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
         clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]

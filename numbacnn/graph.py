@@ -68,6 +68,11 @@ class Node:
         """What the layer's kernels need to know of the shapes."""
         return self.layer.geometry(self.input_shapes)
 
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """The layer's names of its parameters, by their names in the model."""
+        return {f"{self.name}.{name}": name for name in self.layer.parameters(self.input_shapes)}
+
 
 class Graph:
     """Nodes in order of recording, which is an order in which they can run.
@@ -120,6 +125,11 @@ class Graph:
             for value in node.inputs:
                 consumers[value].append(i)
         return consumers
+
+    @property
+    def freezable(self) -> list[str]:
+        """What can be frozen: parameters, and layers that have none (dropout is one that then runs as in inference)."""
+        return [name for node in self.nodes for name in node.parameters or [node.name]]
 
     def parameters(self) -> dict[str, tuple[Shape, str]]:
         """Shape and initializer of every parameter, by its name "node.parameter"."""

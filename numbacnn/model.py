@@ -19,7 +19,7 @@ from numbacnn.graph import Graph, Input, Tensor
 from numbacnn.layers import Layer
 from numbacnn.losses import Loss, get_loss
 from numbacnn.metrics import Metrics
-from numbacnn.names import choose
+from numbacnn.names import choose, matching
 from numbacnn.normalization import Normalization, raw_images
 from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
@@ -89,6 +89,33 @@ class Model:
         """Writes parameters by name. Raises ArgumentError, and writes nothing, where a name or a shape does not fit."""
         with ENGINE:
             self.store.set(arrays)
+
+    # -- transfer learning --------------------------------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The frozen parameters, in the model's order."""
+        return tuple(name for name in self.store.slots if name in self.store.frozen)
+
+    def freeze(self, pattern: str) -> None:
+        """Freezes the parameters whose names match ``pattern``, of fnmatch's form, such as "features.*".
+
+        No gradient of theirs is computed (it is zeros), nor anything that only served one, and optimisers leave them as
+        they are. A layer whose parameters are all frozen runs in training as in inference; so does one without
+        parameters whose own name matches. Copies of the model keep this, its file does not. Raises ArgumentError
+        where nothing matches.
+        """
+        self._set_frozen(self.store.frozen | set(matching("freeze: the pattern", pattern, self.graph.freezable)))
+
+    def unfreeze(self, pattern: str = "*") -> None:
+        """Lets the matching parameters, by default all, train again. Raises ArgumentError where nothing matches."""
+        self._set_frozen(self.store.frozen - set(matching("unfreeze: the pattern", pattern, self.graph.freezable)))
+
+    def _set_frozen(self, names: frozenset[str]) -> None:
+        with ENGINE:
+            self.store.freeze(names)
+            self._executors = {key: executor for key, executor in self._executors.items() if not key[0]}
+            self._pending = None
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -163,7 +190,10 @@ class Model:
         key = training, input_gradient
         executor = self._executors.get(key)
         if executor is None or executor.plan.batch < n:
-            plan = make_plan(self.graph, self.device.sizes, n, training=training, input_gradient=input_gradient)
+            frozen = self.store.frozen if training else frozenset()
+            plan = make_plan(
+                self.graph, self.device.sizes, n, training=training, input_gradient=input_gradient, frozen=frozen
+            )
             executor = self._executors[key] = Executor(plan, self.store, self.device)
         return executor
 
@@ -333,6 +363,7 @@ class Model:
             "graph": self.graph.to_dict(),
             "parameters": {name: np.array(value) for name, value in self.parameters.items()},
             "device": self.device.name,
+            "frozen": self.store.frozen,
             "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization),
         }
 
@@ -340,6 +371,7 @@ class Model:
         self._build(Graph.from_dict(state["graph"]), state["device"])
         self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
         self.store.set(state["parameters"])
+        self.store.freeze(state["frozen"])
 
 
 class Sequential(Model):

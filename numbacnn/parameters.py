@@ -23,13 +23,22 @@ class Slot(NamedTuple):
     start: int
     shape: Shape
 
+    @property
+    def stop(self) -> int:
+        """Behind its last number."""
+        return self.start + prod(self.shape)
+
     def of(self, arena: Float32) -> Float32:
         """The array in ``arena``."""
-        return arena[self.start : self.start + prod(self.shape)].reshape(self.shape)
+        return arena[self.start : self.stop].reshape(self.shape)
 
 
 class Parameters:
-    """Named float32 arrays in a flat arena ``values``, with their gradients in ``gradients`` (made when first used)."""
+    """Named float32 arrays in a flat arena ``values``, with their gradients in ``gradients`` (made when first used).
+
+    ``frozen`` names the parameters that training leaves as they are, and frozen layers that have none; their gradients
+    are zeros.
+    """
 
     def __init__(self, specifications: Mapping[str, tuple[Shape, str]], device: Device) -> None:
         self.specifications = dict(specifications)
@@ -41,7 +50,9 @@ class Parameters:
             start += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
         self.size = start
         self.values = device.zeros(start)
+        self.frozen: frozenset[str] = frozenset()
         self._gradients: Float32 | None = None
+        self._discarded: Float32 | None = None
 
     @property
     def gradients(self) -> Float32:
@@ -49,6 +60,20 @@ class Parameters:
         if self._gradients is None:
             self._gradients = self.device.zeros(self.size)
         return self._gradients
+
+    @property
+    def discarded(self) -> Float32:
+        """Where layers write gradients that nobody reads: those of frozen parameters."""
+        if self._discarded is None:
+            self._discarded = self.device.zeros(self.size)
+        return self._discarded
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Makes these, and no others, the frozen ones."""
+        self.frozen = names
+        if self._gradients is not None:
+            for name in names & self.slots.keys():
+                self._gradients[self.slots[name].start : self.slots[name].stop] = 0
 
     @property
     def count(self) -> int:

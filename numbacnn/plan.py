@@ -69,6 +69,8 @@ class Step:
     fused: str | None = None
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
+    frozen: frozenset[str] = frozenset()  # the layer's parameters whose gradients nobody reads
+    training: bool = False  # whether the layer runs as training does: not in inference, nor where it is frozen
 
 
 @dataclass(eq=False)
@@ -88,20 +90,37 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, sizes: Any, batch: int, *, training: bool, input_gradient: bool = False, fuse: bool = True
+    graph: Graph,
+    sizes: Any,
+    batch: int,
+    *,
+    training: bool,
+    input_gradient: bool = False,
+    fuse: bool = True,
+    frozen: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plans ``graph`` for up to ``batch`` images.
 
     ``sizes``: the device's functions from geometry to scratch shapes. ``training`` keeps what backward reads and plans
-    the gradients; ``input_gradient`` asks for the gradients of the model's inputs too.
+    the gradients; ``input_gradient`` asks for the gradients of the model's inputs too. ``frozen``: names of parameters
+    that need no gradient, and of layers without parameters, as ``Model.freeze`` takes them.
     """
-    return _Planner(graph, sizes, batch, training, input_gradient, fuse).plan()
+    return _Planner(graph, sizes, batch, training, input_gradient, fuse, frozen).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        sizes: Any,
+        batch: int,
+        training: bool,
+        input_gradient: bool,
+        fuse: bool,
+        frozen: frozenset[str],
+    ) -> None:
         self.graph, self.sizes, self.batch = graph, sizes, batch
-        self.training, self.input_gradient = training, input_gradient
+        self.training, self.input_gradient, self.frozen = training, input_gradient, frozen
         self.buffers: list[Buffer] = []
         self.fused = self._find_fused() if fuse else {}
         self.delayed = self._find_delayed() if fuse and training else {}
@@ -142,8 +161,8 @@ class _Planner:
         """For every value, whether its gradient is asked for."""
         wanted = [self.training and self.input_gradient] * len(self.graph.input_shapes)
         for node in self.graph.nodes:
-            has_parameters = bool(node.layer.parameters(node.input_shapes))
-            wanted.append(self.training and (has_parameters or any(wanted[x] for x in node.inputs)))
+            trains = any(name not in self.frozen for name in node.parameters)
+            wanted.append(self.training and (trains or any(wanted[x] for x in node.inputs)))
         return wanted
 
     # -- where values lie ---------------------------------------------------------------------------------------------
@@ -239,10 +258,15 @@ class _Planner:
             xs, y = [self._view(x) for x in node.inputs], self._view(self.graph.value(i))
             scratch = self._scratch(node, i, "forward")
             fused = self.graph.nodes[self.fused[i]].layer.op if i in self.fused else None
-            steps.append(Step(node, node.layer, xs, y, scratch=scratch, fused=fused))
+            steps.append(Step(node, node.layer, xs, y, scratch=scratch, fused=fused, training=self._trains(node)))
             self._live([*xs, y], scratch)
             self.time += 1
         return steps
+
+    def _trains(self, node: Node) -> bool:
+        """Whether a layer runs as training does: not where all of its parameters, or its own name, are frozen."""
+        names = node.parameters or {node.name: ""}
+        return self.training and not self.frozen.issuperset(names)
 
     def _scratch(self, node: Node, i: int, when: str) -> dict[str, Buffer | None]:
         """The step's scratch buffers; None for what an inference plan need not save."""
@@ -307,7 +331,7 @@ class _Planner:
     def _activation_step(self, i: int, y: View, dy: View) -> Step:
         """The gradient of activation i, in place, from an output ``y`` with gradient ``dy``."""
         node = self.graph.nodes[i]
-        step = Step(node, node.layer, [], y, [], dy)
+        step = Step(node, node.layer, [], y, [], dy, training=self._trains(node))
         self._live([y, dy], {})
         self.time += 1
         return step
@@ -333,7 +357,9 @@ class _Planner:
         y = self._view(value)
         xs = [self._view(x) for x in node.inputs]
         scratch = self._scratch(node, i, "backward")
-        step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds)
+        frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
+        called = None if done else layer
+        step = Step(node, called, xs, y, dxs, dy, scratch, adds=adds, frozen=frozen, training=self._trains(node))
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
         self._live([*read, dy, *dxs, *(total for total, _ in adds)], scratch)
         self.time += 1

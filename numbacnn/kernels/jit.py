@@ -91,7 +91,7 @@ class CpuKernel:
 
 
 def cpu_kernel(*signature: Any, parallel: bool = True) -> Callable[[Callable[..., None]], CpuKernel]:
-    """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of ints)."""
+    """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers)."""
 
     def decorate(function: Callable[..., None]) -> CpuKernel:
         return CpuKernel(function, lambda: tuple(map(_numba_type, signature)), parallel)
@@ -106,9 +106,10 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def _numba_type(kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, tuple):
-        fields = [types.boolean if hint is bool else types.int64 for hint in kind.__annotations__.values()]
-        if all(field == types.int64 for field in fields):
-            return types.NamedUniTuple(types.int64, len(fields), kind)
+        scalars = {bool: types.boolean, float: types.float64}
+        fields = [scalars.get(hint, types.int64) for hint in kind.__annotations__.values()]
+        if len(set(fields)) == 1:
+            return types.NamedUniTuple(fields[0], len(fields), kind)
         return types.NamedTuple(fields, kind)
     return kind
 

@@ -41,6 +41,8 @@ class Layer:
     the arrays of one step: ``t.x t.y`` and in backward ``t.dx t.dy`` (``t.xs``, ``t.dxs`` for all of several inputs;
     an entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
     ``t.d_weight``); each scratch buffer; and ``t.fused``, the name of an activation that forward applies on its way.
+    ``t.training`` is False in inference and where the layer is frozen. ``t.frozen`` names parameters whose gradients
+    are thrown away: a layer may save the work.
     """
 
     op: ClassVar[str]  # the stable name in model files

@@ -93,8 +93,9 @@ class Conv2D(Layer):
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""
-        kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
-        if self.bias:
+        if "weight" not in t.frozen:
+            kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
+        if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
             kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)

@@ -64,8 +64,9 @@ class Dense(Layer):
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
         """The gradients of weight, bias and x."""
-        kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)
-        if self.bias:
+        if "weight" not in t.frozen:
+            kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)
+        if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
             kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient)

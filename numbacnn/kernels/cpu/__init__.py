@@ -29,15 +29,32 @@ from numbacnn.kernels.cpu.softmax import (
     softmax_gradient,
 )
 from numbacnn.kernels.cpu.sums import bias_gradient
-from numbacnn.kernels.cpu.update import adam_update, sgd_update
+from numbacnn.kernels.cpu.update import (
+    adagrad_update,
+    adam_update,
+    blend,
+    blend_in_place,
+    clip_in_place,
+    lamb_moments,
+    lamb_update,
+    rmsprop_update,
+    scale_in_place,
+    sgd_update,
+    sum_squares,
+    swap,
+)
 
 LAUNCHERS = (
+    adagrad_update,
     adam_update,
     add_in_place,
     average_pool_forward,
     average_pool_gradient,
     bias_gradient,
+    blend,
+    blend_in_place,
     clear_halo,
+    clip_in_place,
     conv2d_forward,
     conv2d_input_gradient,
     conv2d_weight_gradient,
@@ -47,6 +64,8 @@ LAUNCHERS = (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+    lamb_moments,
+    lamb_update,
     max_pool_forward,
     max_pool_gradient,
     mean_squared_error,
@@ -54,11 +73,15 @@ LAUNCHERS = (
     normalize_floats,
     relu_forward,
     relu_gradient_in_place,
+    rmsprop_update,
+    scale_in_place,
     sgd_update,
     sigmoid_forward,
     sigmoid_gradient_in_place,
     softmax_forward,
     softmax_gradient,
+    sum_squares,
+    swap,
     tanh_forward,
     tanh_gradient_in_place,
 )

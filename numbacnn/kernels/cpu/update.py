@@ -1,13 +1,25 @@
-"""Optimiser updates over flat arenas: one pass, in place. Each thread owns a range of blocks of 4,096 elements."""
+"""Optimiser updates over flat arenas, in place, in one pass; and the sums that clipping and averaging need.
+
+Unless said otherwise arguments are flat arrays of equal size, and each thread owns a range of blocks of 4,096 elements.
+The hyperparameters of a step come as a NamedTuple of Python's floats, which the kernels bring to float32.
+"""
 
 import math
 
+import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
 
 BLOCK = 4096
 float32 = types.float32
+float64_1d = types.Array(types.float64, 1, "C")
+float64_2d = types.Array(types.float64, 2, "C")
+ZERO = np.float32(0)
+
+
+# -- SGD --------------------------------------------------------------------------------------------------------------
 
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32, types.boolean)
@@ -30,21 +42,216 @@ def _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_dec
         w[i] -= learning_rate * (gradient + momentum * v if nesterov else v)
 
 
-@cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, *[float32] * 6)
-def adam_update(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
+# -- Adam and its kin -------------------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
+def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
-    w −= step_size · mean / (√square · correction + epsilon), with the bias corrections of the step in
-    step_size = learning_rate / (1 − β₁ᵗ) and correction = 1 / √(1 − β₂ᵗ).
+    w = keep·w − step_size · mean / (√square · correction + epsilon).
     """
     for block in prange(-(-w.size // BLOCK)):
-        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay)
+        _adam_block(w, mean, square, dw, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o)
 
 
 @inlined
-def _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
+def _adam_block(w, mean, square, dw, first, last, o):
+    _moments(w, mean, square, dw, first, last, o, o.weight_decay)
+    step_size, correction, epsilon = np.float32(o.step_size), np.float32(o.correction), np.float32(o.epsilon)
+    keep = np.float32(o.keep)
+    for i in range(first, last):
+        w[i] = keep * w[i] - step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)
+
+
+@inlined
+def _moments(w, mean, square, dw, first, last, o, decay):
+    """The running means of g and g², g = dw + decay·w. 1 − β is taken in float64: in float32 it would lose digits."""
+    beta_1, beta_2 = np.float32(o.beta_1), np.float32(o.beta_2)
+    share_1, share_2 = np.float32(1 - o.beta_1), np.float32(1 - o.beta_2)
+    weight_decay = np.float32(decay)
     for i in range(first, last):
         gradient = dw[i] + weight_decay * w[i]
-        mean[i] = beta_1 * mean[i] + (1 - beta_1) * gradient
-        square[i] = beta_2 * square[i] + (1 - beta_2) * gradient * gradient
-        w[i] -= step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)
+        mean[i] = beta_1 * mean[i] + share_1 * gradient
+        square[i] = beta_2 * square[i] + share_2 * gradient * gradient
+
+
+@cpu_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
+def lamb_moments(partial, w, mean, square, dw, o):
+    """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
+    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + epsilon) + weight_decay · w.
+
+    partial: 2 × SUM_GROUPS. Each thread owns a range of the groups, and each group a range of elements.
+    """
+    for item in prange(SUM_GROUPS):
+        group = np.intp(item)
+        first, last = w.size * group // SUM_GROUPS, w.size * (group + 1) // SUM_GROUPS
+        _moments(w, mean, square, dw, first, last, o, 0.0)
+        _lamb_norms(partial, group, w, mean, square, first, last, o)
+
+
+@inlined
+def _lamb_direction(w, mean, square, step_size, correction, epsilon, weight_decay):
+    return step_size * mean / (math.sqrt(square) * correction + epsilon) + weight_decay * w
+
+
+@inlined
+def _lamb_norms(partial, group, w, mean, square, first, last, o):
+    step_size, correction = np.float32(o.step_size), np.float32(o.correction)
+    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    weights, directions = 0.0, 0.0
+    for i in range(first, last):
+        r = np.float64(_lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay))
+        weights += np.float64(w[i]) * np.float64(w[i])
+        directions += r * r
+    partial[0, group], partial[1, group] = weights, directions
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, AdamStep, float32)
+def lamb_update(w, mean, square, o, rate):
+    """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
+    for block in prange(-(-w.size // BLOCK)):
+        _lamb_block(w, mean, square, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o, rate)
+
+
+@inlined
+def _lamb_block(w, mean, square, first, last, o, rate):
+    step_size, correction = np.float32(o.step_size), np.float32(o.correction)
+    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    for i in range(first, last):
+        w[i] -= rate * _lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay)
+
+
+# -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, float32_1d, RmspropStep)
+def rmsprop_update(w, square, mean, velocity, dw, o):
+    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + epsilon).
+
+    mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
+    or empty.
+    """
+    for block in prange(-(-w.size // BLOCK)):
+        _rmsprop_block(w, square, mean, velocity, dw, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o)
+
+
+@inlined
+def _rmsprop_block(w, square, mean, velocity, dw, first, last, o):
+    centered, moving = mean.size > 0, velocity.size > 0
+    learning_rate, momentum = np.float32(o.learning_rate), np.float32(o.momentum)
+    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    alpha, share = np.float32(o.alpha), np.float32(1 - o.alpha)
+    for i in range(first, last):
+        gradient = dw[i] + weight_decay * w[i]
+        variance = alpha * square[i] + share * gradient * gradient
+        square[i] = variance
+        if centered:
+            m = alpha * mean[i] + share * gradient
+            mean[i] = m
+            variance = max(variance - m * m, ZERO)  # rounding may leave a square below the mean's
+        step = gradient / (math.sqrt(variance) + epsilon)
+        if moving:
+            step += momentum * velocity[i]
+            velocity[i] = step
+        w[i] -= learning_rate * step
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32)
+def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
+    """Adagrad (Duchi et al. 2011): g = dw + weight_decay·w, square += g², w −= learning_rate·g / (√square + epsilon)."""
+    for block in prange(-(-w.size // BLOCK)):
+        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
+        _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_decay)
+
+
+@inlined
+def _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_decay):
+    for i in range(first, last):
+        gradient = dw[i] + weight_decay * w[i]
+        square[i] += gradient * gradient
+        w[i] -= learning_rate * gradient / (math.sqrt(square[i]) + epsilon)
+
+
+# -- sums, averages, clipping -----------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_1d, float32_1d, float32, float32)
+def blend_in_place(y, x, a, b):
+    """y = a·y + b·x."""
+    for block in prange(-(-y.size // BLOCK)):
+        _blend_block(y, x, block * BLOCK, min(y.size, block * BLOCK + BLOCK), a, b)
+
+
+@inlined
+def _blend_block(y, x, first, last, a, b):
+    for i in range(first, last):
+        y[i] = a * y[i] + b * x[i]
+
+
+@cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)
+def blend(y, x, z, a, b):
+    """y = a·x + b·z."""
+    for block in prange(-(-y.size // BLOCK)):
+        _blend_into_block(y, x, z, block * BLOCK, min(y.size, block * BLOCK + BLOCK), a, b)
+
+
+@inlined
+def _blend_into_block(y, x, z, first, last, a, b):
+    for i in range(first, last):
+        y[i] = a * x[i] + b * z[i]
+
+
+@cpu_kernel(float32_1d, float32)
+def scale_in_place(x, a):
+    """x = a·x."""
+    for block in prange(-(-x.size // BLOCK)):
+        _scale_block(x, block * BLOCK, min(x.size, block * BLOCK + BLOCK), a)
+
+
+@inlined
+def _scale_block(x, first, last, a):
+    for i in range(first, last):
+        x[i] *= a
+
+
+@cpu_kernel(float32_1d, float32_1d)
+def swap(x, y):
+    """Exchanges x and y."""
+    for block in prange(-(-x.size // BLOCK)):
+        _swap_block(x, y, block * BLOCK, min(x.size, block * BLOCK + BLOCK))
+
+
+@inlined
+def _swap_block(x, y, first, last):
+    for i in range(first, last):
+        x[i], y[i] = y[i], x[i]
+
+
+@cpu_kernel(float32_1d, float32)
+def clip_in_place(x, bound):
+    """x brought to [−bound, bound]; NaN stays NaN."""
+    for block in prange(-(-x.size // BLOCK)):
+        _clip_block(x, block * BLOCK, min(x.size, block * BLOCK + BLOCK), bound)
+
+
+@inlined
+def _clip_block(x, first, last, bound):
+    for i in range(first, last):
+        value = bound if x[i] > bound else x[i]
+        x[i] = -bound if value < -bound else value
+
+
+@cpu_kernel(float64_1d, float32_1d)
+def sum_squares(partial, x):
+    """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x. Each thread owns a range of groups."""
+    for item in prange(SUM_GROUPS):
+        group = np.intp(item)
+        partial[group] = _squares(x, x.size * group // SUM_GROUPS, x.size * (group + 1) // SUM_GROUPS)
+
+
+@inlined
+def _squares(x, first, last):
+    total = 0.0
+    for i in range(first, last):
+        total += np.float64(x[i]) * np.float64(x[i])
+    return total

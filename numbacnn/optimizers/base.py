@@ -1,0 +1,210 @@
+"""What optimisers share: parameter groups, the segments they make of the arena, clipping, and the state they keep."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import fsum, sqrt
+from types import SimpleNamespace
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.device import ENGINE
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Shape
+from numbacnn.kernels.steps import SUM_GROUPS
+from numbacnn.names import choose, matching
+from numbacnn.parameters import Parameters
+
+Float32 = NDArray[np.float32]
+OWN = ("groups", "clip_norm", "clip_value")  # what concerns the whole model, and no group
+NOTHING = np.empty(0, np.float32)
+
+
+class Trainable(Protocol):
+    """What an optimiser updates: a Model."""
+
+    store: Parameters
+
+
+class Group:
+    """Options of their own for the parameters whose names match ``pattern``, as in ``Group("*.bias", weight_decay=0)``.
+
+    ``pattern`` is of fnmatch's form, over names as in ``model.parameters``; of several groups the first that matches
+    counts. ``options`` are arguments of the optimiser; those not given are the optimiser's own.
+    """
+
+    def __init__(self, pattern: str, **options: Any) -> None:
+        self.pattern, self.options = pattern, options
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"Group({self.pattern!r}{options})"
+
+
+class Segment(NamedTuple):
+    """Neighbours in the arena that one rule updates: one array, or several with the same options."""
+
+    group: int  # index into ``groups``; −1: none
+    start: int
+    stop: int
+    shape: Shape  # of the first array
+
+
+@dataclass(kw_only=True, eq=False)
+class Optimizer:
+    """Updates a model's parameters from its gradients. One optimiser serves one model, since it keeps its moments.
+
+    ``groups`` give other options to some parameters. Before an update the gradients are clipped, in place: each number
+    to [−clip_value, clip_value], then all of them together to the Euclidean norm ``clip_norm`` (Pascanu et al. 2013).
+    Frozen parameters are left as they are. A copy, by ``copy.deepcopy`` or pickle, keeps the moments, and serves the
+    first model that it is used with.
+    """
+
+    name: ClassVar[str]
+    by_array: ClassVar[bool] = False  # the update of an array needs the whole array, and it alone
+
+    learning_rate: float = 0.001
+    groups: Sequence[Group] = ()
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    steps: int = field(default=0, init=False, repr=False)
+    slots: dict[str, Float32] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.learning_rate = check("learning_rate", self.learning_rate, 0)
+        self._store: Parameters | None = None
+        self._layout: dict[str, Shape] = {}
+        self._segments: list[Segment] = []
+        self._frozen: frozenset[str] = frozenset()
+        self._partial = np.zeros((2, SUM_GROUPS))
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                check(name, getattr(self, name), 0)
+        self._rules()  # refuses wrong options now, rather than in the first step
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The arrays that this rule keeps for each parameter."""
+        return ()
+
+    def step(self, model: Trainable, scale: float = 1.0) -> None:
+        """One update from ``model.gradients``, at ``scale`` times the learning rate."""
+        with ENGINE:
+            self.attach(model)
+            if model.store.frozen != self._frozen:
+                self._cut(model.store)
+            self._clip(model.store)
+            self.steps += 1
+            rules = self._rules()
+            for segment in self._segments:
+                rule = rules[segment.group]
+                rule._update(model.store.device, self._arrays(segment, model.store, rule), self.steps, scale)
+
+    def attach(self, model: Trainable) -> None:
+        """Makes the state for this model.
+
+        Raises:
+            ArgumentError: it serves another model already, was copied from one of other parameters, a group matches
+                no parameter, or all of them are frozen.
+        """
+        store = model.store
+        if self._store is store:
+            return
+        if self._store is not None:
+            raise ArgumentError("this optimizer already serves another model; make one for each")
+        layout = {name: slot.shape for name, slot in store.slots.items()}
+        if self._layout and self._layout != layout:
+            raise ArgumentError("this optimizer was copied from one that served a model of other parameters")
+        self._cut(store)
+        kept = self.slots
+        self.slots = {name: store.device.zeros(store.size) for rule in self._rules() for name in rule.slot_names}
+        for name, arena in self.slots.items():
+            if name in kept:
+                store.device.write(arena, kept[name])
+            else:
+                self._start(name, arena)
+        self._store, self._layout = store, layout
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_store": None}
+
+    def _rules(self) -> list["Optimizer"]:
+        """This optimiser's rule for each group, and, as the last one, for all other parameters."""
+        rules: list[Optimizer] = []
+        known = {f.name: f for f in fields(self) if f.init and f.name not in OWN}
+        for group in self.groups:
+            for name in group.options:
+                choose(f"option of {type(self).__name__} in {group!r}", name, known)
+            rules.append(replace(self, groups=(), clip_norm=None, clip_value=None, **group.options))
+        return [*rules, self]
+
+    def _cut(self, store: Parameters) -> None:
+        """Cuts the arena into segments."""
+        matched = [set(matching("the group's pattern", group.pattern, store.slots)) for group in self.groups]
+        self._segments = []
+        before = None
+        for name, slot in store.slots.items():
+            group = None if name in store.frozen else next((i for i, names in enumerate(matched) if name in names), -1)
+            if group is not None and group == before and not self.by_array:
+                self._segments[-1] = self._segments[-1]._replace(stop=slot.stop)
+            elif group is not None:
+                self._segments.append(Segment(group, slot.start, slot.stop, slot.shape))
+            before = group
+        if store.slots and not self._segments:
+            raise ArgumentError("every parameter is frozen, there is nothing to train; unfreeze some")
+        self._frozen = store.frozen
+        self._prepare(store)
+
+    def _arrays(self, segment: Segment, store: Parameters, rule: "Optimizer") -> SimpleNamespace:
+        """``w``, ``dw`` and the slots of a segment, flat, with the ``shape`` of its first array."""
+        part = slice(segment.start, segment.stop)
+        slots = {name: self.slots[name][part] for name in rule.slot_names}
+        arrays = {"w": store.values[part], "dw": store.gradients[part], "partial": self._partial}
+        return SimpleNamespace(shape=segment.shape, **arrays, **slots, **self._scratch(segment))
+
+    def _clip(self, store: Parameters) -> None:
+        kernels, gradients = store.device.kernels, store.gradients
+        if self.clip_value is not None:
+            kernels.clip_in_place(gradients, self.clip_value)
+        if self.clip_norm is not None:
+            norm = norm_of(kernels, gradients, self._partial[0])
+            if norm > self.clip_norm:
+                kernels.scale_in_place(gradients, self.clip_norm / norm)
+
+    # -- what the optimisers say of themselves ------------------------------------------------------------------------
+
+    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
+        """Update number ``step``, from 1, of one segment."""
+        raise NotImplementedError
+
+    def _start(self, slot: str, arena: Float32) -> None:
+        """Writes a slot's values before the first step, where they are not zeros."""
+
+    def _prepare(self, store: Parameters) -> None:
+        """Allocates what updates of the segments need beside the slots."""
+
+    def _scratch(self, segment: Segment) -> Mapping[str, Float32]:
+        """That part of it which serves one segment."""
+        return {}
+
+
+def norm_of(kernels: Any, x: Float32, partial: NDArray[np.float64]) -> float:
+    """√Σ x², summed in float64 in an order that the size of x alone decides."""
+    kernels.sum_squares(partial, x)
+    return sqrt(fsum(partial)) if np.isfinite(partial).all() else float(sum(partial))
+
+
+def check(name: str, value: float, low: float, below: float = float("inf")) -> float:
+    """The number as a float, or an ArgumentError that names it and its range."""
+    if not low <= value < below:
+        bound = f" and below {below:g}" if below != float("inf") else ""
+        raise ArgumentError(f"{name}={value:g}: give a number of at least {low:g}{bound}")
+    return float(value)
+
+
+def check_betas(betas: tuple[float, float]) -> tuple[float, float]:
+    """Two decay rates from 0 to below 1."""
+    if len(betas) != 2:
+        raise ArgumentError(f"betas={betas}: give two numbers")
+    return check("betas", betas[0], 0, 1), check("betas", betas[1], 0, 1)

@@ -1,0 +1,137 @@
+"""Muon: momentum of matrices, orthogonalised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod, sqrt
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.device import Device
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Shape, whole
+from numbacnn.optimizers.adam import AdamW
+from numbacnn.optimizers.base import Float32, Optimizer, Segment, check, norm_of
+from numbacnn.parameters import Parameters
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
+SMALLEST_NORM = 1e-7
+
+
+@dataclass(eq=False)
+class Muon(Optimizer):
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon): steps along the orthogonalised momentum.
+
+    For a matrix W: M = μ·M + (1 − μ)·dW; O = the nearest orthogonal matrix, roughly, to M (with ``nesterov`` to
+    (1 − μ)·dW + μ·M), by ``iterations`` of Newton and Schulz; W = (1 − lr·weight_decay)·W − lr·√max(1, out / in)·O.
+    Convolution weights R×S×C×K count as matrices of R·S·C by K. All as in PyTorch, but in float32 where it takes
+    bfloat16.
+
+    ``others`` updates all else: biases, scales, and matrices of groups with ``orthogonalize=False``, as one wants for
+    the last layer: ``groups=[nc.Group("dense_3.*", orthogonalize=False)]``. By default it is ``AdamW(0.001)``.
+    """
+
+    name: ClassVar[str] = "muon"
+    by_array: ClassVar[bool] = True
+
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    iterations: int = 5
+    orthogonalize: bool = True
+    others: AdamW | None = None
+
+    def __post_init__(self) -> None:
+        self.momentum = check("momentum", self.momentum, 0, 1)
+        self.weight_decay = check("weight_decay", self.weight_decay, 0)
+        self.iterations = whole(self.iterations, "iterations")
+        self.others = AdamW() if self.others is None else self.others
+        if not isinstance(self.others, AdamW) or self.others.groups or self.others.clip_norm or self.others.clip_value:
+            raise ArgumentError("others: give an AdamW without groups and clipping; those are Muon's own")
+        self._buffers: dict[Shape, dict[str, Float32]] = {}
+        super().__post_init__()
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The momentum, or AdamW's running mean of the gradient; and its running mean of the square."""
+        return ("mean", "square")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_buffers": {}}
+
+    def _prepare(self, store: Parameters) -> None:
+        """Memory for the largest matrix, which serves all."""
+        matrices = {segment.shape for segment in self._segments if len(segment.shape) > 1}
+        shapes = {matrix: _buffer_shapes(matrix, store.device.sizes) for matrix in matrices}
+        sizes: dict[str, int] = {}
+        for buffers in shapes.values():
+            sizes |= {name: max(sizes.get(name, 0), prod(shape)) for name, shape in buffers.items()}
+        memory = {name: store.device.zeros(size) for name, size in sizes.items()}
+        self._buffers = {
+            matrix: {name: memory[name][: prod(shape)].reshape(shape) for name, shape in buffers.items()}
+            for matrix, buffers in shapes.items()
+        }
+
+    def _scratch(self, segment: Segment) -> Mapping[str, Float32]:
+        return self._buffers.get(segment.shape, {})
+
+    def _update(self, device: Device, t: SimpleNamespace, step: int, scale: float) -> None:
+        if len(t.shape) < 2 or not self.orthogonalize:
+            assert self.others is not None
+            self.others._update(device, t, step, scale)
+            return
+        kernels, rate = device.kernels, self.learning_rate * scale
+        kernels.blend_in_place(t.mean, t.dw, self.momentum, 1 - self.momentum)
+        share = self.momentum if self.nesterov else 1.0
+        x = t.x.reshape(-1)
+        kernels.blend(x, t.dw, t.mean, 1 - share, share)
+        kernels.scale_in_place(x, 1 / max(norm_of(kernels, x, t.partial[0]), SMALLEST_NORM))
+        direction = orthogonalize(kernels, t, self.iterations)
+        rows, columns = direction.shape
+        wide = sqrt(max(1.0, columns / rows))
+        kernels.blend_in_place(t.w, direction.reshape(-1), 1 - rate * self.weight_decay, -rate * wide)
+
+
+def orthogonalize(kernels: Any, t: SimpleNamespace, iterations: int) -> Float32:
+    """X = a·X + (b·A + c·A²)·X with A = X·Xᵀ, again and again: singular values from 0 to 1 all go near 1.
+
+    X in ``t.x``, ‖X‖ ≤ 1; for a tall X the smaller A = Xᵀ·X from the right. Products are those of dense layers, whose
+    bits do not depend on the number of threads. The result lies in ``t.x`` or ``t.y``.
+    """
+    a, b, c = COEFFICIENTS
+    x, y, gram, square = t.x, t.y, t.gram, t.square_gram
+    tall = len(x) > x.shape[1]
+    for _ in range(iterations):
+        if tall:
+            kernels.dense_weight_gradient(gram, _images(x), _images(x))
+        else:
+            kernels.dense_input_gradient(_images(gram), _images(x), x, t.packed_gram)
+        kernels.dense_forward(_images(square), _images(gram), gram, None, t.packed_square)
+        kernels.blend_in_place(square.reshape(-1), gram.reshape(-1), c, b)
+        if tall:
+            kernels.dense_forward(_images(y), _images(x), square, None, t.packed)
+        else:
+            kernels.dense_forward(_images(y), _images(square), x, None, t.packed)
+        kernels.blend_in_place(y.reshape(-1), x.reshape(-1), 1.0, a)
+        x, y = y, x
+    return x  # type: ignore[no-any-return]
+
+
+def _images(x: Float32) -> Float32:
+    """Rows as the images of a batch, N×1×1×C."""
+    return x.reshape(len(x), 1, 1, -1)
+
+
+def _buffer_shapes(shape: Shape, sizes: Any) -> dict[str, Shape]:
+    """The buffers of ``orthogonalize`` for an array of ``shape``, whose last axis are the columns."""
+    rows, columns = prod(shape[:-1]), shape[-1]
+    small, right = min(rows, columns), (columns, columns) if rows > columns else (rows, columns)
+    return {
+        "x": (rows, columns),
+        "y": (rows, columns),
+        "gram": (small, small),
+        "square_gram": (small, small),
+        "packed_gram": sizes.dense_packed_gradient_shape(rows, columns),
+        "packed_square": sizes.dense_packed_weights_shape(small, small),
+        "packed": sizes.dense_packed_weights_shape(*right),
+    }

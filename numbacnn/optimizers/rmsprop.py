@@ -1,0 +1,76 @@
+"""RMSprop and Adagrad: steps divided by the root of a sum or a running mean of squared gradients."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.kernels.steps import RmspropStep
+from numbacnn.optimizers.base import NOTHING, Float32, Optimizer, check
+
+
+@dataclass(eq=False)
+class RMSprop(Optimizer):
+    """RMSprop (Hinton 2012, lecture 6e): w −= lr · g / (√E[g²] + ε), with g = gradient + weight_decay·w.
+
+    ``alpha`` is the share of the running mean E[g²] that stays. ``centered`` divides by the standard deviation
+    √(E[g²] − E[g]²) instead (Graves 2013); ``momentum`` sums up the steps. All as in PyTorch.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+
+    learning_rate: float = 0.001
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.alpha, self.momentum = check("alpha", self.alpha, 0, 1), check("momentum", self.momentum, 0, 1)
+        self.epsilon, self.weight_decay = check("epsilon", self.epsilon, 0), check("weight_decay", self.weight_decay, 0)
+        super().__post_init__()
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The running means of g², where centered of g, and with momentum the sum of the steps."""
+        return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
+
+    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
+        rate = self.learning_rate * scale
+        options = RmspropStep(rate, self.alpha, self.momentum, self.epsilon, self.weight_decay)
+        mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
+        device.kernels.rmsprop_update(t.w, t.square, mean, velocity, t.dw, options)
+
+
+@dataclass(eq=False)
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): w −= lr · g / (√Σ g² + ε), with g = gradient + weight_decay·w.
+
+    The sum starts at ``initial_accumulator``.
+    """
+
+    name: ClassVar[str] = "adagrad"
+
+    learning_rate: float = 0.01
+    epsilon: float = 1e-10
+    initial_accumulator: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.epsilon, self.weight_decay = check("epsilon", self.epsilon, 0), check("weight_decay", self.weight_decay, 0)
+        self.initial_accumulator = check("initial_accumulator", self.initial_accumulator, 0)
+        super().__post_init__()
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The sum of g²."""
+        return ("square",)
+
+    def _start(self, slot: str, arena: Float32) -> None:
+        rules = self._rules()
+        for segment in self._segments:
+            arena[segment.start : segment.stop] = rules[segment.group].initial_accumulator  # type: ignore[attr-defined]
+
+    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
+        rate = self.learning_rate * scale
+        device.kernels.adagrad_update(t.w, t.square, t.dw, rate, self.epsilon, self.weight_decay)

@@ -1,0 +1,40 @@
+"""Stochastic gradient descent."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from numbacnn.errors import ArgumentError
+from numbacnn.optimizers.base import Optimizer, check
+
+
+@dataclass(eq=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v = μ·v + g, w −= lr·v, with g = gradient + weight_decay·w.
+
+    ``nesterov`` steps by lr·(g + μ·v) instead (Sutskever et al. 2013). As in PyTorch, weight decay is part of g.
+    """
+
+    name: ClassVar[str] = "sgd"
+
+    learning_rate: float = 0.05
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.momentum = check("momentum", self.momentum, 0, 1)
+        self.weight_decay = check("weight_decay", self.weight_decay, 0)
+        self.nesterov = bool(self.nesterov)
+        if self.nesterov and self.momentum == 0:
+            raise ArgumentError("nesterov=True needs a momentum above 0")
+        super().__post_init__()
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The velocity v."""
+        return ("velocity",)
+
+    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
+        rate = self.learning_rate * scale
+        device.kernels.sgd_update(t.w, t.velocity, t.dw, rate, self.momentum, self.weight_decay, self.nesterov)
