@@ -83,6 +83,11 @@ def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[n
     _write(path, CHECKPOINT_FORMAT, state, arrays)
 
 
+def read_state(path: Path) -> Any:
+    """The state alone, for checks that come before those of the arrays."""
+    return _read(path, CHECKPOINT_FORMAT, arrays=False)[0]
+
+
 def read_checkpoint(
     path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]
 ) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
@@ -115,7 +120,7 @@ def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]])
         file.write(content)
 
 
-def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
+def _read(path: Path, kind: str, arrays: bool = True) -> tuple[Any, Arrays]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -125,7 +130,7 @@ def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
             metadata = file.metadata() or {}
             _check_version(path, metadata, kind)
             head = json.loads(metadata["head"])
-            return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return head, {name: file.get_tensor(name) for name in (file.keys() if arrays else ())}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {reason}") from None

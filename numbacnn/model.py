@@ -1,6 +1,7 @@
 """Model, Sequential and load: the façade over graph, plan, executor, training and files."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from os import PathLike
 from types import MappingProxyType
 from typing import Any
@@ -19,12 +20,12 @@ from numbacnn.graph import Graph, Input, Tensor
 from numbacnn.layers import Layer
 from numbacnn.losses import Loss, get_loss
 from numbacnn.metrics import Metrics
-from numbacnn.names import choose, matching
+from numbacnn.names import matching
 from numbacnn.normalization import Normalization, raw_images
 from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
 from numbacnn.plan import make_plan
-from numbacnn.schedules import SCHEDULES, Schedule
+from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.summary import Summary, summarize
 
 Float32 = NDArray[np.float32]
@@ -300,14 +301,19 @@ class Model:
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         resume: bool = False,
+        accumulate: int = 1,
+        ema: float | None = None,
     ) -> training.History:
         """Trains on raw images; returns the history, one record for each epoch.
 
         train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: a
         name of ``numbacnn.schedules``, or the factor of the learning rate at (step, steps). callbacks: called with
         every event; one that returns True ends the training. checkpoint: a file that holds the whole state after every
-        epoch, and every ``checkpoint_every`` steps; ``resume`` goes on from it where it exists. The model keeps the
-        training set's normalisation and class names, unless it has its own.
+        epoch, and every ``checkpoint_every`` batches; ``resume`` goes on from it where it exists. accumulate: batches
+        whose mean gradient makes one update, fewer at the end of an epoch. ema: decay, such as 0.999, of an average of
+        the weights over the updates; the model then holds the averages at the end of every epoch, where it is
+        validated and saved, and when fit returns. The model keeps the training set's normalisation and class names,
+        unless it has its own.
         """
         if augment is not None:
             raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
@@ -320,17 +326,20 @@ class Model:
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
-            schedule=choose("schedule", schedule, SCHEDULES) if isinstance(schedule, str) else schedule,
+            schedule=get_schedule(schedule),
             validation=None if validation is None else as_dataset(validation, names),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
+            accumulate=accumulate,
+            ema=ema,
         )
         if resume:
             trainer.resume()
-        for event in trainer.run():
-            stop = [callback(event) for callback in callbacks]  # each gets the event, also behind one that stops
-            if any(stop):
-                break
+        with closing(trainer.run()) as events:
+            for event in events:
+                stop = [callback(event) for callback in callbacks]  # each gets the event, also behind one that stops
+                if any(stop):
+                    break
         return trainer.history
 
     # -- looking and keeping ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
+from numbacnn.averages import GradientMean, WeightAverage
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.device import ENGINE, Device
@@ -23,7 +24,7 @@ from numbacnn.metrics import hits
 from numbacnn.normalization import Normalization
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.parameters import Parameters
-from numbacnn.schedules import Schedule, constant
+from numbacnn.schedules import Schedule, after, constant, watches
 
 Float32 = NDArray[np.float32]
 
@@ -109,7 +110,7 @@ class History:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """After every update. ``loss``, ``accuracy``: means over the epoch so far; steps count from 1 in the epoch."""
+    """After every batch. ``loss``, ``accuracy``: means over the epoch so far; steps count from 1 in the epoch."""
 
     epoch: int
     epochs: int
@@ -183,10 +184,14 @@ class Trainer:
         validation: Dataset | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
     ) -> None:
-        for name, value in (("epochs", epochs), ("batch_size", batch_size), ("checkpoint_every", checkpoint_every)):
-            if value is not None:
-                whole(value, name)
+        numbers = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+        for name, value in (
+            numbers | ({} if checkpoint_every is None else {"checkpoint_every": checkpoint_every})
+        ).items():
+            whole(value, name)
         whole(seed, "seed", 0)
         if not isinstance(optimizer, Optimizer | None):
             raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
@@ -195,6 +200,8 @@ class Trainer:
                 raise ArgumentError(f"images of {part.images.shape[1:]} for a model whose input is {model.input_shape}")
             if part is not None and len(part.classes) > model.output_shape[-1]:
                 raise ArgumentError(f"{len(part.classes)} classes for a model of {model.output_shape[-1]} outputs")
+        if schedule is not None and watches(schedule) and validation is None:
+            raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
         self.loss, self.epochs, self.schedule = loss, epochs, schedule or constant
@@ -205,17 +212,33 @@ class Trainer:
         self.position = Position()
         self._learning_rate = self.optimizer.learning_rate
         self.optimizer.attach(model)
+        self.accumulate = accumulate
+        self._mean = GradientMean(model.store) if accumulate > 1 else None
+        self._average = None if ema is None else WeightAverage(model.store, ema)
         if model.normalization is None:
             model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
         if model.classes is None and len(dataset.classes) == model.output_shape[-1]:
             model.classes = dataset.classes
 
-    def run(self) -> Iterator[Event]:
-        """Trains from the position on; the state is consistent after every event."""
-        while self.position.epoch < self.epochs:
-            yield from self._epoch()
+    def run(self) -> Generator[Event, None, None]:
+        """Trains from the position on; the state is consistent after every event.
+
+        With ``ema`` the model holds the averaged weights at the end of every epoch, for validation and whoever gets the
+        event, and when the training has ended; in between it holds those that are trained.
+        """
+        try:
+            while self.position.epoch < self.epochs:
+                self._show_average(False)
+                yield from self._epoch()
+        finally:
+            self._show_average(True)
+
+    def _show_average(self, shown: bool) -> bool:
+        with ENGINE:
+            return self._average is not None and self._average.show(shown)
 
     def _epoch(self) -> Iterator[Event]:
+        self._scale = after(self.schedule, [record.validation_loss or 0.0 for record in self.history.epochs])
         batches = self.loader.epoch(self.position.epoch, self.position.step)
         try:
             for batch in batches:
@@ -249,9 +272,7 @@ class Trainer:
                 raise NumbacnnError(
                     f"the loss is {value} at epoch {p.epoch + 1}, step {p.step + 1}; lower the learning rate"
                 )
-            scale = self.schedule(self._total_steps(), self.epochs * len(self.loader))
-            self._learning_rate = scale * self.optimizer.learning_rate
-            self.optimizer.step(self.model, scale)
+            self._update(n)
         p = self.position
         self.position = Position(
             p.epoch,
@@ -262,10 +283,28 @@ class Trainer:
             p.seconds + time.perf_counter() - start,
         )
 
+    def _update(self, n: int) -> None:
+        """Updates from the gradients of a batch of ``n``; or adds them up, until there are ``accumulate`` batches, or
+        the epoch ends."""
+        p = self.position
+        if self._mean is not None:
+            if (p.step + 1) % self.accumulate and p.step + 1 < len(self.loader):
+                self._mean.add(n)
+                return
+            self._mean.finish(n)
+        in_epoch = -(-len(self.loader) // self.accumulate)
+        update = p.epoch * in_epoch + p.step // self.accumulate
+        scale = self._scale(update, self.epochs * in_epoch)
+        self._learning_rate = scale * self.optimizer.learning_rate
+        self.optimizer.step(self.model, scale)
+        if self._average is not None:
+            self._average.update(first=update == 0)
+
     def _total_steps(self) -> int:
         return self.position.epoch * len(self.loader) + self.position.step
 
     def _end_epoch(self) -> EpochEnd:
+        self._show_average(True)
         validation = {} if self.validation is None else self.model.evaluate(self.validation, self.loss)
         p = self.position
         record = EpochRecord(
@@ -295,9 +334,22 @@ class Trainer:
             "run": self._identity(),
             "position": position,
             "history": records,
+            "normalization": self.model.normalization and self.model.normalization._asdict(),
             "optimizer_steps": self.optimizer.steps,
+            "accumulated_images": self._mean.images if self._mean else 0,
         }
-        files.save_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots, state)
+        shown = self._show_average(False)
+        files.save_checkpoint(self.checkpoint, self.model.store, self._arenas(), state)
+        self._show_average(shown)
+
+    def _arenas(self) -> dict[str, Float32]:
+        """What a checkpoint holds beside the parameters, each of their layout."""
+        arenas = dict(self.optimizer.slots)
+        if self._mean is not None:
+            arenas["accumulated"] = self._mean.arena
+        if self._average is not None:
+            arenas["average"] = self._average.arena
+        return arenas
 
     def resume(self) -> None:
         """Takes the state from the checkpoint file, where there is one."""
@@ -305,24 +357,33 @@ class Trainer:
             raise ArgumentError("resume=True needs checkpoint=FILE")
         if not self.checkpoint.exists():
             return
-        state, arrays = files.read_checkpoint(self.checkpoint, self.model.store, self.optimizer.slots)
+        state = files.read_state(self.checkpoint)
         try:
-            run, steps = dict(state["run"]), int(state["optimizer_steps"])
+            run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
             position = replace(Position(), **state["position"])
             history = History([EpochRecord(**record) for record in state["history"]])
-        except (KeyError, TypeError, ValueError) as error:
+            normalization = state["normalization"] and Normalization(*map(tuple, state["normalization"].values()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.checkpoint}: its state is damaged: {error!r}") from None
         for name, value in self._identity().items():
             if run.get(name) != value:
                 raise ArgumentError(f"{self.checkpoint} is of a training with {name} {run.get(name)}, not {value}")
-        files.restore(arrays, self.model.store, self.optimizer.slots)
+        _, arrays = files.read_checkpoint(self.checkpoint, self.model.store, self._arenas())
+        files.restore(arrays, self.model.store, self._arenas())
         self.position, self.history, self.optimizer.steps = position, history, steps
+        self.model.normalization = normalization
+        if self._mean is not None:
+            self._mean.images = images
+        self._show_average(position.step == 0 and position.epoch > 0)
 
-    def _identity(self) -> dict[str, int | str]:
+    def _identity(self) -> dict[str, int | float | str | None]:
         """What must be the same for the training to go on as it would have."""
         return {
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,
             "images": len(self.dataset),
             "optimizer": self.optimizer.name,
+            "accumulate": self.accumulate,
+            "ema": None if self._average is None else self._average.decay,
+            "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }

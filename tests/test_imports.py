@@ -22,7 +22,7 @@ ROWS = [
     {"model"},
     {"training", "summary", "functional"},
     {"checkpoint", "metrics"},
-    {"losses", "optimizers", "schedules", "data"},
+    {"averages", "losses", "optimizers", "schedules", "data"},
     {"executor"},
     {"parameters", "plan"},
     {"graph"},

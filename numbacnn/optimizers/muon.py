@@ -81,7 +81,7 @@ class Muon(Optimizer):
             self.others._update(device, t, step, scale)
             return
         kernels, rate = device.kernels, self.learning_rate * scale
-        kernels.blend_in_place(t.mean, t.dw, self.momentum, 1 - self.momentum)
+        kernels.approach_in_place(t.mean, t.dw, 1 - self.momentum)
         share = self.momentum if self.nesterov else 1.0
         x = t.x.reshape(-1)
         kernels.blend(x, t.dw, t.mean, 1 - share, share)

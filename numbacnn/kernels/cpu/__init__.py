@@ -32,6 +32,7 @@ from numbacnn.kernels.cpu.sums import bias_gradient
 from numbacnn.kernels.cpu.update import (
     adagrad_update,
     adam_update,
+    approach_in_place,
     blend,
     blend_in_place,
     clip_in_place,
@@ -48,6 +49,7 @@ LAUNCHERS = (
     adagrad_update,
     adam_update,
     add_in_place,
+    approach_in_place,
     average_pool_forward,
     average_pool_gradient,
     bias_gradient,

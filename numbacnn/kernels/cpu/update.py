@@ -158,7 +158,7 @@ def _rmsprop_block(w, square, mean, velocity, dw, first, last, o):
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32)
 def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
-    """Adagrad (Duchi et al. 2011): g = dw + weight_decay·w, square += g², w −= learning_rate·g / (√square + epsilon)."""
+    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + epsilon), with g as in RMSprop."""
     for block in prange(-(-w.size // BLOCK)):
         first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
         _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_decay)
@@ -186,6 +186,19 @@ def blend_in_place(y, x, a, b):
 def _blend_block(y, x, first, last, a, b):
     for i in range(first, last):
         y[i] = a * y[i] + b * x[i]
+
+
+@cpu_kernel(float32_1d, float32_1d, float32)
+def approach_in_place(y, x, share):
+    """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
+    for block in prange(-(-y.size // BLOCK)):
+        _approach_block(y, x, block * BLOCK, min(y.size, block * BLOCK + BLOCK), share)
+
+
+@inlined
+def _approach_block(y, x, first, last, share):
+    for i in range(first, last):
+        y[i] += share * (x[i] - y[i])
 
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)

@@ -6,6 +6,7 @@ NOT_YET = frozenset(
         "adagrad_update",
         "adam_update",
         "add_in_place",
+        "approach_in_place",
         "average_pool_forward",
         "average_pool_gradient",
         "bias_gradient",
