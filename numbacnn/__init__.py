@@ -9,6 +9,7 @@ from numbacnn.graph import Input
 from numbacnn.layers import (
     Add,
     AveragePool2D,
+    BatchNorm,
     Conv2D,
     Dense,
     Flatten,
@@ -38,6 +39,7 @@ __all__ = [
     "Add",
     "ArgumentError",
     "AveragePool2D",
+    "BatchNorm",
     "Conv2D",
     "DataError",
     "Dense",

@@ -1,5 +1,6 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
+from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
@@ -52,6 +53,9 @@ LAUNCHERS = (
     approach_in_place,
     average_pool_forward,
     average_pool_gradient,
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
     bias_gradient,
     blend,
     blend_in_place,
