@@ -16,19 +16,25 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cpu.losses import (
+    binary_cross_entropy,
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    dice,
+    focal_labels,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    sigmoid_focal,
+)
+from numbacnn.kernels.cpu.penalties import add_penalty_in_place
 from numbacnn.kernels.cpu.pool2d import (
     average_pool_forward,
     average_pool_gradient,
     max_pool_forward,
     max_pool_gradient,
 )
-from numbacnn.kernels.cpu.softmax import (
-    cross_entropy_labels,
-    cross_entropy_probabilities,
-    mean_squared_error,
-    softmax_forward,
-    softmax_gradient,
-)
+from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
 from numbacnn.kernels.cpu.update import (
     adagrad_update,
@@ -50,6 +56,7 @@ LAUNCHERS = (
     adagrad_update,
     adam_update,
     add_in_place,
+    add_penalty_in_place,
     approach_in_place,
     average_pool_forward,
     average_pool_gradient,
@@ -57,6 +64,7 @@ LAUNCHERS = (
     batch_norm_gradient,
     batch_norm_inference,
     bias_gradient,
+    binary_cross_entropy,
     blend,
     blend_in_place,
     clear_halo,
@@ -70,10 +78,14 @@ LAUNCHERS = (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+    dice,
+    focal_labels,
+    huber,
     lamb_moments,
     lamb_update,
     max_pool_forward,
     max_pool_gradient,
+    mean_absolute_error,
     mean_squared_error,
     normalize_bytes,
     normalize_floats,
@@ -82,6 +94,7 @@ LAUNCHERS = (
     rmsprop_update,
     scale_in_place,
     sgd_update,
+    sigmoid_focal,
     sigmoid_forward,
     sigmoid_gradient_in_place,
     softmax_forward,
