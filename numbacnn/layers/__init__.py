@@ -2,7 +2,7 @@
 
 from numbacnn.layers.activations import ReLU, Sigmoid, Softmax, Tanh
 from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
-from numbacnn.layers.convolution import Conv2D
+from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense, Flatten
 from numbacnn.layers.merging import Add
 from numbacnn.layers.pooling import (
@@ -11,13 +11,16 @@ from numbacnn.layers.pooling import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from numbacnn.layers.transposed import Conv2DTranspose
 
 __all__ = [
     "REGISTRY",
     "Add",
     "AveragePool2D",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",

@@ -1,5 +1,6 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
+from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
@@ -33,6 +34,7 @@ from numbacnn.kernels.cpu.update import adam_update, sgd_update
 
 LAUNCHERS = (
     adam_update,
+    add_bias_in_place,
     add_in_place,
     average_pool_forward,
     average_pool_gradient,

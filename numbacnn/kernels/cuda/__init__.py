@@ -4,6 +4,7 @@
 NOT_YET = frozenset(
     {
         "adam_update",
+        "add_bias_in_place",
         "add_in_place",
         "average_pool_forward",
         "average_pool_gradient",
