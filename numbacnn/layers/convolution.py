@@ -123,8 +123,8 @@ class DepthwiseConv2D(_Convolution):
     """``multiplier`` windows over each channel by itself: Y[…, c·multiplier + j] sees channel c of X alone.
 
     The grouped convolution of as many groups as there are channels, for code that does not know their number. Input
-    (h, w, c), output (p, q, c·multiplier); ``weight`` R×S×1×C·multiplier, ``bias`` C·multiplier; the other arguments and
-    errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
+    (h, w, c), output (p, q, c·multiplier); ``weight`` R×S×1×C·multiplier, ``bias`` C·multiplier; the other arguments
+    and errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
     """
 
     op: ClassVar[str] = "depthwise_conv2d"

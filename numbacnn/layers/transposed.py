@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.errors import ArgumentError, GeometryError
+from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, freeze_padding, pair, transposed_geometry, whole
 from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Layer, Parameter, Scratch
