@@ -9,6 +9,7 @@ from numbacnn.graph import Input
 from numbacnn.layers import (
     Add,
     AveragePool2D,
+    BatchNorm,
     Conv2D,
     Conv2DTranspose,
     Dense,
@@ -37,6 +38,7 @@ __all__ = [
     "Add",
     "ArgumentError",
     "AveragePool2D",
+    "BatchNorm",
     "Conv2D",
     "Conv2DTranspose",
     "DataError",

@@ -90,6 +90,20 @@ def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Float32:
     return _apply(layers.Dense(weight.shape[1], bias=b is not None), [x], _given(weight=w, bias=b))
 
 
+def batch_norm(
+    x: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    w: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Float32:
+    """(x − mean) / √(variance + eps) · w + b, channel by channel, as batch normalisation infers; each (c,)."""
+    c = np.shape(x)[-1:]
+    given = {"weight": np.ones(c) if w is None else w, "bias": np.zeros(c) if b is None else b}
+    return _apply(layers.BatchNorm(eps=eps), [x], _given(**given, running_mean=mean, running_var=variance))
+
+
 def max_pool2d(
     x: ArrayLike, pool_size: Pair = 2, stride: Pair | None = None, padding: Padding = "valid", ceil_mode: bool = False
 ) -> Float32:
@@ -165,7 +179,7 @@ def _apply(layer: layers.Layer, xs: Sequence[ArrayLike], parameters: dict[str, N
     inputs = [Input(array.shape[1:]) for array in arrays]
     graph = Graph(inputs, [layer(inputs)])
     device = get_device("cpu")
-    store = Parameters(graph.parameters(), device)
+    store = Parameters(graph.parameters(), graph.state(), device)
     with ENGINE:
         store.set({f"op.{name}": array for name, array in (parameters or {}).items()})
         executor = Executor(make_plan(graph, device.sizes, n, training=False), store, device)

@@ -242,6 +242,7 @@ class Trainer:
         with ENGINE:
             buffers = self.model.training_batch(n, self.loss)
             self.model.load_images(buffers.input, batch.images)
+            self.model.store.set_random(self.loader.seed, self._total_steps())
             value = buffers.gradients(batch.labels)
             right = hits(buffers.output, batch.labels)
             if not math.isfinite(value):

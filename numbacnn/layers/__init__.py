@@ -5,6 +5,7 @@ from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense, Flatten
 from numbacnn.layers.merging import Add
+from numbacnn.layers.normalization import BatchNorm
 from numbacnn.layers.pooling import (
     AveragePool2D,
     GlobalAveragePool2D,
@@ -17,6 +18,7 @@ __all__ = [
     "REGISTRY",
     "Add",
     "AveragePool2D",
+    "BatchNorm",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",

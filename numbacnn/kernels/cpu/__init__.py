@@ -1,6 +1,7 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
 from numbacnn.kernels.cpu.bias import add_bias_in_place
+from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
@@ -38,6 +39,9 @@ LAUNCHERS = (
     add_in_place,
     average_pool_forward,
     average_pool_gradient,
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
     bias_gradient,
     clear_halo,
     conv2d_forward,
