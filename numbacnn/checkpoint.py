@@ -30,6 +30,7 @@ class Saveable(Protocol):
     store: Parameters
     classes: tuple[str, ...] | None
     normalization: Normalization | None
+    auxiliary_weight: float
     _several_inputs: bool
     _several_outputs: bool
 
@@ -43,6 +44,7 @@ class ModelFile(NamedTuple):
     normalization: Normalization | None
     several_inputs: bool
     several_outputs: bool
+    auxiliary_weight: float
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
@@ -52,6 +54,7 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
         "classes": model.classes,
         "normalization": model.normalization and model.normalization._asdict(),
         "lists": [model._several_inputs, model._several_outputs],
+        "auxiliary_weight": model.auxiliary_weight,
     }
     _write(Path(path), FORMAT, head, model.store.arrays())
 
@@ -66,13 +69,16 @@ def read_model(path: str | PathLike[str]) -> ModelFile:
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])
         normalization = _normalization(head["normalization"], graph)
+        auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
+        if not 0 <= auxiliary_weight < math.inf:
+            raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
         if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
             raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
     except ModelFileError as error:
         raise ModelFileError(f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{file}: its metadata is damaged: {error!r}") from None
-    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs)
+    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight)
 
 
 def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]], state: Any) -> None:

@@ -93,14 +93,16 @@ def make_plan(
     """Plans ``graph`` for up to ``batch`` images.
 
     ``sizes``: the device's functions from geometry to scratch shapes. ``training`` keeps what backward reads and plans
-    the gradients; ``input_gradient`` asks for the gradients of the model's inputs too.
+    the gradients, and has the auxiliary outputs behind the others; without it, nodes that only those need are left out.
+    ``input_gradient`` asks for the gradients of the model's inputs too.
     """
     return _Planner(graph, sizes, batch, training, input_gradient, fuse).plan()
 
 
 class _Planner:
     def __init__(self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool) -> None:
-        self.graph, self.sizes, self.batch = graph, sizes, batch
+        self.graph, self.sizes, self.batch = graph if training else graph.inference, sizes, batch
+        self.outputs = graph.training_outputs if training else self.graph.outputs
         self.training, self.input_gradient = training, input_gradient
         self.buffers: list[Buffer] = []
         self.fused = self._find_fused() if fuse else {}
@@ -114,7 +116,7 @@ class _Planner:
     def _only_consumer(self, value: int) -> int | None:
         """The one node that reads ``value``, unless it is an output of the model too."""
         consumers = self.graph.consumers[value]
-        return consumers[0] if len(consumers) == 1 and value not in self.graph.outputs else None
+        return consumers[0] if len(consumers) == 1 and value not in self.outputs else None
 
     def _find_fused(self) -> dict[int, int]:
         """node → the activation that it applies in its store."""
@@ -201,7 +203,7 @@ class _Planner:
         for view in inputs:
             view.buffer.permanent = True
         forward = self._forward_steps()
-        outputs = [self._view(value) for value in self.graph.outputs]
+        outputs = [self._view(value) for value in self.outputs]
         for view in outputs:
             view.buffer.use(self.time)
         gradients: dict[int, View] = {}
@@ -269,10 +271,10 @@ class _Planner:
 
     def _output_gradients(self, gradients: dict[int, View]) -> list[View]:
         """Where the loss writes; every consumer of an output value then adds to it."""
-        for value in self.graph.outputs:
+        for value in self.outputs:
             gradients[value] = self._new_gradient(value)
             gradients[value].buffer.permanent = True
-        return [gradients[value] for value in self.graph.outputs]
+        return [gradients[value] for value in self.outputs]
 
     def _gradient_halo(self, value: int) -> Halo:
         """The zeros expected around a value's gradient by the layer that computed it, through in-place activations."""

@@ -1,5 +1,6 @@
 """What a layer is: a specification without arrays, and its bindings to kernels."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from numbacnn.geometry import Halo, Shape
 
 
 class Parameter(NamedTuple):
-    """A trained array, or one of state: its shape, and the name of its initializer."""
+    """A trained array, or one of state: its shape, the name of its initializer, and how training penalises it."""
 
     shape: Shape
     initializer: str
+    l1: float = 0.0  # the loss gains l1 · Σ|w|
+    l2: float = 0.0  # + l2 · Σw²
 
 
 class Scratch(NamedTuple):
@@ -119,3 +122,21 @@ class Layer:
     def backward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
         """Writes t.dx and the parameters' gradients from t.dy."""
         raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False)
+class WeightLayer(Layer):
+    """A layer with weights that training may penalise: ``l1`` and ``l2`` add l1·Σ|w| + l2·Σw² to the training loss."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ArgumentError(f"{name}={value!r}: give a number of at least 0")
+
+    def weight_parameter(self, shape: Shape, initializer: str) -> Parameter:
+        """The weights, of this shape, with this layer's penalties."""
+        return Parameter(shape, initializer, self.l1, self.l2)

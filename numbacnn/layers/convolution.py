@@ -18,10 +18,10 @@ from numbacnn.geometry import (
     whole,
 )
 from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
-class _Convolution(Layer):
+class _Convolution(WeightLayer):
     """What convolutions share, whose subclasses give the geometry."""
 
     reads_x: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class _Convolution(Layer):
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         g = self.geometry(shapes)
-        weight = Parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
+        weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
@@ -85,8 +85,8 @@ class Conv2D(_Convolution):
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
     takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. Raises ArgumentError for arguments out of
-    range, GeometryError where the input cannot be convolved so.
+    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out
+    of range, GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"
@@ -102,6 +102,7 @@ class Conv2D(_Convolution):
     algorithm: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         if self.algorithm not in ("auto", "direct"):
             raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
@@ -138,6 +139,7 @@ class DepthwiseConv2D(_Convolution):
     initializer: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.multiplier = whole(self.multiplier, "multiplier")
         self.kernel_size = pair(self.kernel_size, "kernel_size")
         self.stride = pair(self.stride, "stride")

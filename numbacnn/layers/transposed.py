@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, freeze_padding, pair, transposed_geometry, whole
 from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
 @dataclass(eq=False)
-class Conv2DTranspose(Layer):
+class Conv2DTranspose(WeightLayer):
     """The transpose of a Conv2D, which leads from ``filters`` channels to this layer's input: it enlarges images.
 
     Each input pixel lays its window, weighted, over the output: Y[p·stride + r·dilation − padding, …, k] collects
@@ -40,6 +40,7 @@ class Conv2DTranspose(Layer):
     initializer: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         self.kernel_size = pair(self.kernel_size, "kernel_size")
         self.stride = pair(self.stride, "stride")
@@ -70,7 +71,7 @@ class Conv2DTranspose(Layer):
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         g = self.geometry(shapes)
-        weight = Parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
+        weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": Parameter((g.c,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:

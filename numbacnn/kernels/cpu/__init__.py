@@ -1,7 +1,7 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
-from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
+from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
@@ -17,19 +17,25 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cpu.losses import (
+    binary_cross_entropy,
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    dice,
+    focal_labels,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    sigmoid_focal,
+)
+from numbacnn.kernels.cpu.penalties import add_penalty_in_place
 from numbacnn.kernels.cpu.pool2d import (
     average_pool_forward,
     average_pool_gradient,
     max_pool_forward,
     max_pool_gradient,
 )
-from numbacnn.kernels.cpu.softmax import (
-    cross_entropy_labels,
-    cross_entropy_probabilities,
-    mean_squared_error,
-    softmax_forward,
-    softmax_gradient,
-)
+from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
 from numbacnn.kernels.cpu.update import adam_update, sgd_update
 
@@ -37,12 +43,14 @@ LAUNCHERS = (
     adam_update,
     add_bias_in_place,
     add_in_place,
+    add_penalty_in_place,
     average_pool_forward,
     average_pool_gradient,
     batch_norm_forward,
     batch_norm_gradient,
     batch_norm_inference,
     bias_gradient,
+    binary_cross_entropy,
     clear_halo,
     conv2d_forward,
     conv2d_input_gradient,
@@ -53,14 +61,19 @@ LAUNCHERS = (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+    dice,
+    focal_labels,
+    huber,
     max_pool_forward,
     max_pool_gradient,
+    mean_absolute_error,
     mean_squared_error,
     normalize_bytes,
     normalize_floats,
     relu_forward,
     relu_gradient_in_place,
     sgd_update,
+    sigmoid_focal,
     sigmoid_forward,
     sigmoid_gradient_in_place,
     softmax_forward,

@@ -9,6 +9,7 @@ from numbacnn.kernels.cpu.batchnorm import (
 from numbacnn.kernels.cpu.conv2d_columns import columns_shape
 from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
+from numbacnn.kernels.cpu.penalties import penalty_sums_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "packed_weights_shape",
     "partial_bias_shape",
     "partial_weights_shape",
+    "penalty_sums_shape",
 ]
