@@ -18,6 +18,14 @@ ARGUMENTS = {
     "average_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
     "global_max_pool2d": ("keep_dimensions",),
     "global_average_pool2d": ("keep_dimensions",),
+    "adaptive_max_pool2d": ("output_size",),
+    "adaptive_average_pool2d": ("output_size",),
+    "up_sample2d": ("factor", "mode"),
+    "zero_pad2d": ("padding",),
+    "reshape": ("shape",),
+    "leaky_relu": ("slope",),
+    "elu": ("alpha",),
+    "gelu": ("approximate",),
 }
 SOME = [*PICKED, *CASES[len(PICKED) :: 25]]
 
@@ -34,7 +42,7 @@ def test_functions_match_the_oracle(case):
     layer, parameters = model.graph.nodes[0].layer, {name.split(".")[1]: a for name, a in model.parameters.items()}
     function = getattr(nc.functional, layer.op)
     options = {name: getattr(layer, name) for name in ARGUMENTS.get(layer.op, ())}
-    y = function(xs) if layer.op == "add" else function(*xs, *parameters.values(), **options)
+    y = function(xs) if len(xs) > 1 else function(*xs, *parameters.values(), **options)
     wide = {name: array.astype(np.float64) for name, array in parameters.items()}
     assert_close(y, oracles.forward(layer, [x.astype(np.float64) for x in xs], wide), str(case))
     np.testing.assert_array_equal(y, model.forward(xs)[0])
