@@ -14,7 +14,7 @@ from numbacnn import layers
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.executor import Executor
-from numbacnn.geometry import Padding
+from numbacnn.geometry import Padding, whole
 from numbacnn.graph import Graph, Input
 from numbacnn.parameters import Parameters
 from numbacnn.plan import make_plan
@@ -38,6 +38,47 @@ def conv2d(
         raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
     r, s, _, k = weight.shape
     layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None)
+    return _apply(layer, [x], _given(weight=w, bias=b))
+
+
+def depthwise_conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+) -> Float32:
+    """Cross-correlation of each channel of (n, h, w, c) by itself with (r, s, 1, c·multiplier), plus b."""
+    weight, channels = np.asarray(w), np.shape(x)[-1] if np.ndim(x) else 0
+    if weight.ndim != 4 or weight.shape[2] != 1 or not channels or weight.shape[3] % channels:
+        raise ArgumentError(
+            f"depthwise_conv2d weights have shape {weight.shape}; give (r, s, 1, {channels}·multiplier)"
+        )
+    r, s, _, k = weight.shape
+    layer = layers.DepthwiseConv2D((r, s), k // channels, stride, padding, dilation, bias=b is not None)
+    return _apply(layer, [x], _given(weight=w, bias=b))
+
+
+def conv2d_transpose(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Float32:
+    """The transpose of a convolution, from (n, h, w, c) with (r, s, k/groups, c) to k channels, plus b (k,)."""
+    weight = np.asarray(w)
+    if weight.ndim != 4:
+        raise ArgumentError(f"conv2d_transpose weights have shape {weight.shape}; give (r, s, k/groups, c)")
+    r, s, k, _ = weight.shape
+    filters = k * whole(groups, "groups")
+    layer = layers.Conv2DTranspose(
+        filters, (r, s), stride, padding, output_padding, dilation, groups, bias=b is not None
+    )
     return _apply(layer, [x], _given(weight=w, bias=b))
 
 
@@ -92,9 +133,69 @@ def global_average_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float3
     return _apply(layers.GlobalAveragePool2D(keep_dimensions), [x])
 
 
+def adaptive_max_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
+    """The largest value of each of output_size bins."""
+    return _apply(layers.AdaptiveMaxPool2D(output_size), [x])
+
+
+def adaptive_average_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
+    """The mean of each of output_size bins."""
+    return _apply(layers.AdaptiveAveragePool2D(output_size), [x])
+
+
+def up_sample2d(x: ArrayLike, factor: Pair = 2, mode: str = "nearest") -> Float32:
+    """Images enlarged by whole factors, "nearest" or "bilinear"."""
+    return _apply(layers.UpSample2D(factor, mode), [x])
+
+
+def zero_pad2d(x: ArrayLike, padding: Padding = 1) -> Float32:
+    """Images with zeros around them."""
+    return _apply(layers.ZeroPad2D(padding), [x])
+
+
 def relu(x: ArrayLike) -> Float32:
     """max(x, 0)."""
     return _apply(layers.ReLU(), [x])
+
+
+def relu6(x: ArrayLike) -> Float32:
+    """min(max(x, 0), 6)."""
+    return _apply(layers.ReLU6(), [x])
+
+
+def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Float32:
+    """x where x ≥ 0, else slope · x."""
+    return _apply(layers.LeakyReLU(slope), [x])
+
+
+def prelu(x: ArrayLike, w: ArrayLike) -> Float32:
+    """x where x > 0, else w (c,) · x."""
+    return _apply(layers.PReLU(), [x], _given(weight=w))
+
+
+def elu(x: ArrayLike, alpha: float = 1.0) -> Float32:
+    """x where x > 0, else alpha · (eˣ − 1)."""
+    return _apply(layers.ELU(alpha), [x])
+
+
+def gelu(x: ArrayLike, approximate: str = "none") -> Float32:
+    """x · Φ(x), with Φ the normal distribution, or its approximation by "tanh"."""
+    return _apply(layers.GELU(approximate), [x])
+
+
+def silu(x: ArrayLike) -> Float32:
+    """x / (1 + e⁻ˣ)."""
+    return _apply(layers.SiLU(), [x])
+
+
+def hardswish(x: ArrayLike) -> Float32:
+    """x · min(max(x + 3, 0), 6) / 6."""
+    return _apply(layers.Hardswish(), [x])
+
+
+def hardsigmoid(x: ArrayLike) -> Float32:
+    """min(max(x + 3, 0), 6) / 6."""
+    return _apply(layers.Hardsigmoid(), [x])
 
 
 def tanh(x: ArrayLike) -> Float32:
@@ -117,9 +218,24 @@ def flatten(x: ArrayLike) -> Float32:
     return _apply(layers.Flatten(), [x])
 
 
+def reshape(x: ArrayLike, shape: tuple[int, ...]) -> Float32:
+    """Images or features (n, …) as (n, *shape); one size of shape may be −1."""
+    return _apply(layers.Reshape(shape), [x])
+
+
 def add(xs: Sequence[ArrayLike]) -> Float32:
     """The sum of two or more arrays of one shape."""
     return _apply(layers.Add(), xs)
+
+
+def concat(xs: Sequence[ArrayLike]) -> Float32:
+    """The channels of two or more arrays side by side."""
+    return _apply(layers.Concat(), xs)
+
+
+def multiply(xs: Sequence[ArrayLike]) -> Float32:
+    """The product of two arrays of one shape, or of images (n, h, w, c) and a gate (n, 1, 1, c) or (n, c)."""
+    return _apply(layers.Multiply(), xs)
 
 
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:

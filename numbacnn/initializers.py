@@ -14,6 +14,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 
 Float32 = NDArray[np.float32]
+DRAWN_AT_ONCE = 1 << 16
 
 
 def he_normal(shape: Shape, generator: np.random.Generator) -> Float32:
@@ -46,10 +47,16 @@ def ones(shape: Shape, generator: np.random.Generator) -> Float32:
     return np.ones(shape, np.float32)
 
 
+def quarters(shape: Shape, generator: np.random.Generator) -> Float32:
+    """0.25 everywhere: the slopes of a PReLU (He et al. 2015, section 2.1)."""
+    return np.full(shape, 0.25, np.float32)
+
+
 AUTO = "auto"  # He normal before a ReLU-like activation, Glorot uniform elsewhere: the graph decides
 Initializer = Callable[[Shape, np.random.Generator], Float32]
 INITIALIZERS: dict[str, Initializer] = {
-    function.__name__: function for function in (he_normal, he_uniform, glorot_uniform, glorot_normal, zeros, ones)
+    function.__name__: function
+    for function in (he_normal, he_uniform, glorot_uniform, glorot_normal, zeros, ones, quarters)
 }
 
 
@@ -73,8 +80,17 @@ def _fans(shape: Shape) -> tuple[int, int]:
 
 
 def _normal(shape: Shape, generator: np.random.Generator, deviation: float) -> Float32:
-    return (generator.standard_normal(shape) * deviation).astype(np.float32)
+    return _drawn(shape, lambda count: generator.standard_normal(count) * deviation)
 
 
 def _uniform(shape: Shape, generator: np.random.Generator, bound: float) -> Float32:
-    return generator.uniform(-bound, bound, shape).astype(np.float32)
+    return _drawn(shape, lambda count: generator.uniform(-bound, bound, count))
+
+
+def _drawn(shape: Shape, draw: Callable[[int], NDArray[np.float64]]) -> Float32:
+    """Numbers in float32, drawn in float64 some at a time: large weights would need three times their memory."""
+    values = np.empty(math.prod(shape), np.float32)
+    for start in range(0, values.size, DRAWN_AT_ONCE):
+        part = values[start : start + DRAWN_AT_ONCE]
+        part[:] = draw(part.size)
+    return values.reshape(shape)

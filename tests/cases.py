@@ -47,6 +47,14 @@ def _conv(reason, shape, batch, *arguments, **options):
     return Case(f"conv2d {reason}", lambda: nl.Conv2D(*arguments, **options), (shape,), batch)
 
 
+def _transposed(reason, shape, batch, *arguments, **options):
+    return Case(f"conv2d_transpose {reason}", lambda: nl.Conv2DTranspose(*arguments, **options), (shape,), batch)
+
+
+def _depthwise(reason, shape, batch, *arguments, **options):
+    return Case(f"depthwise_conv2d {reason}", lambda: nl.DepthwiseConv2D(*arguments, **options), (shape,), batch)
+
+
 def _pool(layer, reason, shape, batch, **options):
     return Case(f"{layer.op} {reason}", lambda: layer(**options), (shape,), batch)
 
@@ -79,6 +87,33 @@ CONVOLUTIONS = [
     _conv("deep: long sums", (3, 3, 130), 1, 33, 3, padding=1),
     _conv("more images than groups of a sum", (3, 3, 2), 37, 3, 3, padding=1),
     _conv("wide rows, 3 channels", (6, 40, 3), 1, 17, 3, padding="same"),
+]
+TRANSPOSED = [
+    _transposed("U-Net's: doubles the size", (4, 5, 6), 2, 3, 2, stride=2),
+    _transposed("one pixel, one channel, one image", (1, 1, 1), 1, 1, 1),
+    _transposed("overlapping windows", (5, 4, 3), 2, 7, 4, stride=2, padding=1),
+    _transposed("output_padding", (4, 3, 5), 1, 2, 3, stride=(2, 3), padding=1, output_padding=(1, 2)),
+    _transposed("output_padding up to the dilation", (4, 3, 2), 2, 3, 3, dilation=3, output_padding=2),
+    _transposed("same padding, stride 2", (5, 7, 3), 2, 4, 3, stride=2, padding="same"),
+    _transposed("same padding, stride larger than the window", (3, 4, 2), 2, 5, 2, stride=(3, 4), padding="same"),
+    _transposed("padding on one side only", (4, 5, 2), 2, 3, 3, stride=2, padding=((2, 0), (0, 1))),
+    _transposed("padding larger than the window: pixels that reach nothing", (9, 8, 2), 1, 3, 2, padding=3),
+    _transposed("two groups", (4, 5, 6), 2, 10, 3, stride=2, groups=2),
+    _transposed("depthwise", (5, 4, 9), 2, 9, 3, stride=2, padding=1, groups=9),
+    _transposed("without bias", (4, 4, 3), 2, 2, 3, bias=False),
+    _transposed("many channels to few", (3, 3, 67), 1, 2, 5, stride=2, padding=2),
+    _transposed("few channels to many", (6, 7, 2), 3, 67, 3),
+]
+DEPTHWISE = [
+    _depthwise("MobileNet's", (8, 7, 33), 2, 3, padding=1),
+    _depthwise("MobileNet's, stride 2", (9, 8, 16), 2, 3, stride=2, padding=1),
+    _depthwise("one channel is an ordinary convolution", (5, 6, 1), 2, 3),
+    _depthwise("three filters a channel", (6, 5, 4), 2, 3, 3, padding="same"),
+    _depthwise("dilation and stride without a common factor", (13, 12, 5), 1, 3, stride=2, dilation=3, padding=3),
+    _depthwise("stride larger than the window", (11, 13, 3), 2, 2, stride=(3, 4)),
+    _depthwise("padding on one side only", (5, 6, 17), 1, 3, padding=((2, 0), (0, 1))),
+    _depthwise("padding larger than the window", (3, 4, 2), 2, 2, padding=3),
+    _depthwise("more rows than groups of a sum", (9, 3, 2), 5, 3, padding=1, bias=False),
 ]
 POOL_GEOMETRIES = [
     ("halves", (8, 6, 5), 2, {}),
@@ -115,6 +150,22 @@ OTHERS = [
     Case("dense wide and deep: long sums, packed weights", lambda: nl.Dense(130), ((700,),), 3),
     Case("dense more images than a tile has rows", lambda: nl.Dense(9), ((11,),), 37),
     Case("softmax one class", nl.Softmax, ((1,),), 3),
+    Case("prelu one feature", nl.PReLU, ((1,),), 1),
+    Case("prelu long sums", nl.PReLU, ((40, 30, 33),), 2),
+    Case("gelu by tanh", lambda: nl.GELU("tanh"), ((4, 5, 7),), 2),
+    Case("leaky_relu slope 0", lambda: nl.LeakyReLU(0), ((4, 5, 7),), 2),
+    Case("concat features", nl.Concat, ((3,), (9,)), 2),
+    Case("concat GoogLeNet's first inception", nl.Concat, ((4, 4, 64), (4, 4, 128), (4, 4, 32), (4, 4, 32)), 1),
+    Case("multiply gate before its image", nl.Multiply, ((1, 1, 5), (3, 4, 5)), 2),
+    Case("multiply features as gate", nl.Multiply, ((3, 4, 9), (9,)), 2),
+    Case("multiply one pixel by features", nl.Multiply, ((1, 1, 9), (9,)), 2),
+    Case("multiply long sums", nl.Multiply, ((60, 50, 3), (1, 1, 3)), 1),
+    Case("adaptive_average_pool2d to its own size", lambda: nl.AdaptiveAveragePool2D(6), ((6, 6, 9),), 1),
+    Case("adaptive_average_pool2d VGG's at half the size", lambda: nl.AdaptiveAveragePool2D(7), ((3, 4, 9),), 1),
+    Case("up_sample2d one pixel, bilinear", lambda: nl.UpSample2D(3, "bilinear"), ((1, 1, 5),), 2),
+    Case("up_sample2d large factor, bilinear", lambda: nl.UpSample2D((8, 5), "bilinear"), ((3, 4, 2),), 1),
+    Case("zero_pad2d none", lambda: nl.ZeroPad2D(0), ((3, 4, 5),), 2),
+    Case("zero_pad2d one side", lambda: nl.ZeroPad2D(((2, 0), (0, 1))), ((3, 4, 5),), 2),
     Case("add three inputs", nl.Add, ((4, 5, 3),) * 3, 2),
     Case("add features", nl.Add, ((9,),) * 2, 1),
 ]
@@ -158,6 +209,37 @@ def _draw_convolution(draw):
     }
     shape, name = (h, w, channels * groups), f"conv2d {filters} of {_told((r, s), options)}"
     return Case(name, lambda: nl.Conv2D(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_transposed(draw):
+    (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+    dilation = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))
+    groups, padding = draw.choice((1, 1, 2, 3)), _draw_padding(draw, 3)
+    limits = (max(stride_h, dilation[0]), max(stride_w, dilation[1]))
+    options = {
+        "stride": (stride_h, stride_w),
+        "padding": padding,
+        "output_padding": (0, 0) if padding == "same" else tuple(draw.randrange(limit) for limit in limits),
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw.random() < 0.8,
+    }
+    filters, shape = groups * draw.choice(CHANNELS), (h, w, groups * draw.choice(CHANNELS[:8]))
+    name = f"conv2d_transpose {filters} of {_told((r, s), options)}"
+    return Case(name, lambda: nl.Conv2DTranspose(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_depthwise(draw):
+    (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+    options = {
+        "multiplier": draw.choice((1, 1, 1, 2, 3)),
+        "stride": (stride_h, stride_w),
+        "padding": _draw_padding(draw, 3),
+        "dilation": (draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))),
+        "bias": draw.random() < 0.8,
+    }
+    name, shape = f"depthwise_conv2d {_told((r, s), options)}", (h, w, draw.choice(CHANNELS))
+    return Case(name, lambda: nl.DepthwiseConv2D((r, s), **options), (shape,), draw.choice(BATCHES))
 
 
 def _draw_pooling(layer):
@@ -207,6 +289,68 @@ def _draw_add(draw):
     return Case("add", nl.Add, (_draw_shape(draw),) * draw.randint(2, 4), draw.choice(BATCHES))
 
 
+def _draw_constant(layer):
+    """An activation with a number of its own."""
+
+    def draw_one(draw):
+        number = draw.choice((0.01, 0.2, 0.5, 1.0, 1.5))
+        return Case(f"{layer.op} {number}", lambda: layer(number), (_draw_shape(draw),), draw.choice(BATCHES))
+
+    return draw_one
+
+
+def _draw_gelu(draw):
+    form = draw.choice(("none", "tanh"))
+    return Case(f"gelu {form}", lambda: nl.GELU(form), (_draw_shape(draw),), draw.choice(BATCHES))
+
+
+def _draw_concat(draw):
+    shape, parts = _draw_shape(draw), draw.randint(2, 4)
+    shapes = tuple((*shape[:-1], draw.choice((*CHANNELS, 32, 64))) for _ in range(parts))
+    return Case("concat", nl.Concat, shapes, draw.choice(BATCHES))
+
+
+def _draw_multiply(draw):
+    shape = _draw_shape(draw)
+    other = draw.choice((shape, shape[-1:], (1, 1, shape[-1]))) if len(shape) == 3 else shape
+    shapes = draw.choice(((shape, other), (other, shape)))
+    return Case("multiply", nl.Multiply, shapes, draw.choice(BATCHES))
+
+
+def _draw_image(draw):
+    return draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)
+
+
+def _draw_adaptive(layer):
+    def draw_one(draw):
+        size = draw.randint(1, 9), draw.randint(1, 9)
+        return Case(f"{layer.op} to {size[0]}x{size[1]}", lambda: layer(size), (_draw_image(draw),),
+                    draw.choice(BATCHES))  # fmt: skip
+
+    return draw_one
+
+
+def _draw_up_sampling(draw):
+    factor, mode = (draw.randint(1, 5), draw.randint(1, 5)), draw.choice(("nearest", "bilinear"))
+    return Case(f"up_sample2d {mode} {factor[0]}x{factor[1]}", lambda: nl.UpSample2D(factor, mode),
+                (_draw_image(draw),), draw.choice(BATCHES))  # fmt: skip
+
+
+def _draw_zero_padding(draw):
+    sides = tuple(tuple(draw.randint(0, 3) for _ in range(2)) for _ in range(2))
+    told = " ".join(str(side) for axis in sides for side in axis)
+    return Case(f"zero_pad2d {told}", lambda: nl.ZeroPad2D(sides), (_draw_image(draw),), draw.choice(BATCHES))
+
+
+def _draw_reshape(draw):
+    a, b, c, d = (draw.randint(1, 6) for _ in range(4))
+    given, wanted = draw.choice(
+        (((a, b * c, d), (a * b, c, d)), ((a * b * c,), (b, a, c)), ((a, b, c * d), (-1,)), ((a * d, b, c), (b, -1, d)))
+    )
+    told = "x".join(map(str, wanted))
+    return Case(f"reshape to {told}", lambda: nl.Reshape(wanted), (given,), draw.choice(BATCHES))
+
+
 def _draw(name, draw_one):
     """``DRAWN`` different cases from a seed that the op's name gives."""
     draw, found = random.Random(zlib.crc32(name.encode())), {}
@@ -220,13 +364,26 @@ def _draw(name, draw_one):
     return list(found.values())
 
 
-PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS]
+ELEMENTWISE = (
+    nl.ReLU, nl.ReLU6, nl.PReLU, nl.SiLU, nl.Hardswish, nl.Hardsigmoid, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten,
+)  # fmt: skip
+PICKED: list[Case] = [*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, *POOLINGS, *OTHERS]
 DRAWS = {
     "conv2d": _draw_convolution,
+    "conv2d_transpose": _draw_transposed,
+    "depthwise_conv2d": _draw_depthwise,
     "dense": _draw_dense,
     "add": _draw_add,
     **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AveragePool2D)},
     **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAveragePool2D)},
-    **{layer.op: _draw_elementwise(layer) for layer in (nl.ReLU, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten)},
+    **{layer.op: _draw_elementwise(layer) for layer in ELEMENTWISE},
+    **{layer.op: _draw_constant(layer) for layer in (nl.LeakyReLU, nl.ELU)},
+    **{layer.op: _draw_adaptive(layer) for layer in (nl.AdaptiveAveragePool2D, nl.AdaptiveMaxPool2D)},
+    "gelu": _draw_gelu,
+    "concat": _draw_concat,
+    "multiply": _draw_multiply,
+    "up_sample2d": _draw_up_sampling,
+    "zero_pad2d": _draw_zero_padding,
+    "reshape": _draw_reshape,
 }
 CASES: list[Case] = PICKED + [case for name, draw_one in DRAWS.items() for case in _draw(name, draw_one)]

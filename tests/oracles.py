@@ -12,6 +12,45 @@ def _conv2d_gradients(dy, layer, x, w):
     return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
+def _conv2d_transpose(layer, x, w, b):
+    return ref.conv2d_transpose(x, w, b, *_transposed(layer, x))
+
+
+def _conv2d_transpose_gradients(dy, layer, x, w):
+    _, *options = _transposed(layer, x)
+    return ref.conv2d_transpose_gradients(dy, x, w, *options)
+
+
+def _transposed(layer, x):
+    """Size of the output, stride, padding, dilation and groups."""
+    windows = layer.kernel_size, layer.stride, layer.dilation
+    enlarged = tuple(n * step for n, step in zip(x.shape[1:3], layer.stride, strict=True))
+    padding = ref.sides(enlarged, layer.kernel_size, layer.stride, layer.dilation, layer.padding)
+    size = [
+        (n - 1) * step + spread * (extent - 1) + 1 - sum(cut) + extra
+        for n, extent, step, spread, cut, extra in zip(
+            x.shape[1:3], *windows, padding, layer.output_padding, strict=True
+        )
+    ]
+    return enlarged if layer.padding == "same" else tuple(size), layer.stride, padding, layer.dilation, layer.groups
+
+
+def _depthwise(layer, x, w, b):
+    return ref.conv2d(x, w, b, layer.stride, layer.padding, layer.dilation, x.shape[3])
+
+
+def _depthwise_gradients(dy, layer, x, w):
+    return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, x.shape[3])
+
+
+def _dense(layer, x, w, b):
+    return ref.dense(x, w, b)
+
+
+def _dense_gradients(dy, layer, x, w):
+    return ref.dense_gradients(dy, x, w)
+
+
 def _maximum(layer, x):
     return x.shape[1:3], x.shape[1:3], "valid", False
 
@@ -31,29 +70,74 @@ POOLS = {
     "average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _counted_windows),
     "global_average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _maximum),
 }
-ELEMENTWISE = {
-    "relu": (ref.relu, ref.relu_gradient),
-    "tanh": (ref.tanh, ref.tanh_gradient),
-    "sigmoid": (ref.sigmoid, ref.sigmoid_gradient),
-    "softmax": (ref.softmax, ref.softmax_gradient),
+# op → y of (layer, x, weight, bias); dx, dweight, dbias of (dy, layer, x, weight)
+WEIGHTED = {
+    "conv2d": (_conv2d, _conv2d_gradients),
+    "depthwise_conv2d": (_depthwise, _depthwise_gradients),
+    "conv2d_transpose": (_conv2d_transpose, _conv2d_transpose_gradients),
+    "dense": (_dense, _dense_gradients),
 }
+# op → y of (x, …), dx of (dy, x, …), the layer's fields that both take last
+ONE_INPUT = {
+    "relu": (ref.relu, ref.relu_gradient, ()),
+    "relu6": (ref.relu6, ref.relu6_gradient, ()),
+    "leaky_relu": (ref.leaky_relu, ref.leaky_relu_gradient, ("slope",)),
+    "elu": (ref.elu, ref.elu_gradient, ("alpha",)),
+    "gelu": (ref.gelu, ref.gelu_gradient, ("approximate",)),
+    "silu": (ref.silu, ref.silu_gradient, ()),
+    "hardswish": (ref.hardswish, ref.hardswish_gradient, ()),
+    "hardsigmoid": (ref.hardsigmoid, ref.hardsigmoid_gradient, ()),
+    "tanh": (ref.tanh, ref.tanh_gradient, ()),
+    "sigmoid": (ref.sigmoid, ref.sigmoid_gradient, ()),
+    "softmax": (ref.softmax, ref.softmax_gradient, ()),
+    "adaptive_average_pool2d": (ref.adaptive_pool2d, ref.adaptive_average_pool2d_gradient, ("output_size",)),
+    "adaptive_max_pool2d": (
+        lambda x, output_size: ref.adaptive_pool2d(x, output_size, largest=True),
+        ref.adaptive_max_pool2d_gradient,
+        ("output_size",),
+    ),
+    "up_sample2d": (ref.up_sample2d, ref.up_sample2d_gradient, ("factor", "mode")),
+    "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
+}
+
+
+def _fields(layer):
+    return [getattr(layer, name) for name in ONE_INPUT[layer.op][2]]
+
+
+def _product_gradient(dy, x, other):
+    """The gradient of x in x · other: summed over the pixels where x is a gate."""
+    product = dy * other
+    return product if x.shape == dy.shape else product.sum((1, 2)).reshape(x.shape)
+
+
+def _as_images(xs):
+    """Features (n, c) beside images as N×1×1×C."""
+    return [x[:, None, None] if x.ndim == 2 and max(other.ndim for other in xs) == 4 else x for x in xs]
 
 
 def forward(layer, xs, parameters):
     """y of a layer on inputs ``xs``; ``parameters`` by their short names."""
     x = xs[0]
-    if layer.op in ELEMENTWISE:
-        return ELEMENTWISE[layer.op][0](x)
+    if layer.op in ONE_INPUT:
+        return ONE_INPUT[layer.op][0](x, *_fields(layer))
     if layer.op in POOLS:
         function, _, arguments = POOLS[layer.op]
         y = function(x, *arguments(layer, x))
         return y[:, 0, 0] if layer.op.startswith("global") and not layer.keep_dimensions else y
-    if layer.op == "conv2d":
-        return _conv2d(layer, x, parameters["weight"], parameters.get("bias"))
-    if layer.op == "dense":
-        return ref.dense(x, parameters["weight"], parameters.get("bias"))
+    if layer.op in WEIGHTED:
+        return WEIGHTED[layer.op][0](layer, x, parameters["weight"], parameters.get("bias"))
+    if layer.op == "prelu":
+        return ref.prelu(x, parameters["weight"])
     if layer.op == "flatten":
         return x.reshape(len(x), -1)
+    if layer.op == "reshape":
+        return x.reshape(len(x), *layer.shape)
+    if layer.op == "concat":
+        return np.concatenate(xs, -1)
+    if layer.op == "multiply":
+        a, b = _as_images(xs)
+        return a * b
     assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
     return sum(xs)
 
@@ -61,18 +145,24 @@ def forward(layer, xs, parameters):
 def gradients(dy, layer, xs, parameters):
     """([dx of each input], {name: gradient}) of a layer."""
     x = xs[0]
-    if layer.op in ELEMENTWISE:
-        return [ELEMENTWISE[layer.op][1](dy, x)], {}
+    if layer.op in ONE_INPUT:
+        return [ONE_INPUT[layer.op][1](dy, x, *_fields(layer))], {}
     if layer.op in POOLS:
         _, function, arguments = POOLS[layer.op]
         image = dy[:, None, None] if dy.ndim == 2 else dy
         return [function(image, x, *arguments(layer, x))], {}
-    if layer.op in ("conv2d", "dense"):
-        w = parameters["weight"]
-        dx, dw, db = _conv2d_gradients(dy, layer, x, w) if layer.op == "conv2d" else ref.dense_gradients(dy, x, w)
+    if layer.op in WEIGHTED:
+        dx, dw, db = WEIGHTED[layer.op][1](dy, layer, x, parameters["weight"])
         return [dx], {"weight": dw, "bias": db} if "bias" in parameters else {"weight": dw}
-    if layer.op == "flatten":
+    if layer.op == "prelu":
+        dx, dw = ref.prelu_gradients(dy, x, parameters["weight"])
+        return [dx], {"weight": dw}
+    if layer.op in ("flatten", "reshape"):
         return [dy.reshape(x.shape)], {}
+    if layer.op == "concat":
+        return np.split(dy, np.cumsum([x.shape[-1] for x in xs])[:-1], -1), {}
+    if layer.op == "multiply":
+        return [_product_gradient(dy, x, other) for x, other in zip(xs, _as_images(xs)[::-1], strict=True)], {}
     assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
     return [dy] * len(xs), {}
 

@@ -21,6 +21,7 @@ ROWS = [
     {"models"},
     {"model"},
     {"training", "summary", "functional"},
+    {"pretrained"},
     {"checkpoint", "metrics"},
     {"averages", "losses", "optimizers", "schedules", "data"},
     {"executor"},

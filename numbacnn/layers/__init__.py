@@ -1,34 +1,68 @@
 """The layers: small specifications, each with its shapes, its parameters and its bindings to kernels."""
 
-from numbacnn.layers.activations import ReLU, Sigmoid, Softmax, Tanh
+from numbacnn.layers.activations import (
+    ELU,
+    GELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
-from numbacnn.layers.convolution import Conv2D
-from numbacnn.layers.dense import Dense, Flatten
-from numbacnn.layers.merging import Add
+from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
+from numbacnn.layers.dense import Dense
+from numbacnn.layers.merging import Add, Concat, Multiply
 from numbacnn.layers.normalization import BatchNorm
 from numbacnn.layers.pooling import (
+    AdaptiveAveragePool2D,
+    AdaptiveMaxPool2D,
     AveragePool2D,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from numbacnn.layers.shape import Flatten, Reshape, UpSample2D, ZeroPad2D
+from numbacnn.layers.transposed import Conv2DTranspose
 
 __all__ = [
+    "ELU",
+    "GELU",
     "REGISTRY",
+    "AdaptiveAveragePool2D",
+    "AdaptiveMaxPool2D",
     "Add",
     "AveragePool2D",
     "BatchNorm",
+    "Concat",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "Hardsigmoid",
+    "Hardswish",
     "Layer",
+    "LeakyReLU",
     "MaxPool2D",
+    "Multiply",
+    "PReLU",
     "Parameter",
     "ReLU",
+    "ReLU6",
+    "Reshape",
     "Scratch",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "UpSample2D",
+    "ZeroPad2D",
 ]

@@ -11,7 +11,7 @@ from numbacnn.geometry import Halo, Shape
 
 
 class Parameter(NamedTuple):
-    """A trained array, or one of state: its shape, its initializer's name, and how a training step penalises it."""
+    """A trained array, or one of state: its shape, the name of its initializer, and how training penalises it."""
 
     shape: Shape
     initializer: str
@@ -53,6 +53,7 @@ class Layer:
     inputs: ClassVar[int | None] = 1  # how many; None: two or more
     reads_x: ClassVar[bool] = False  # whether backward reads the inputs,
     reads_y: ClassVar[bool] = False  # or the output
+    weights_read_gradient_halo: ClassVar[bool] = False  # gradient_halo serves the parameters' gradients too
     is_view: ClassVar[bool] = False  # the output is the input's memory in another shape
     in_place_gradient: ClassVar[bool] = False  # backward turns dy into dx
     monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y

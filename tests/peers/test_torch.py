@@ -49,8 +49,19 @@ def reach(g, axis):
 
 def conv2d(layer, g, x, weight, bias=None):
     stride, dilation = (g.stride_h, g.stride_w), (g.dilation_h, g.dilation_w)
-    padded = F.pad(channels_first(x), pads(g))  # negative where windows leave pixels out
+    height, width = (g.p - 1) * g.stride_h + reach(g, 0), (g.q - 1) * g.stride_w + reach(g, 1)
+    room = [max(0, sides) for sides in pads(g)]  # negative where windows leave pixels out
+    padded = F.pad(channels_first(x), room)[:, :, :height, :width]
     return channels_last(F.conv2d(padded, weight.permute(3, 2, 0, 1).contiguous(), bias, stride, 0, dilation, g.groups))
+
+
+def conv2d_transpose(layer, g, x, weight, bias=None):
+    """PyTorch's padding cuts the same from both sides, so ours is cut from its whole output; beyond it lies b."""
+    options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
+    whole = F.conv_transpose2d(channels_first(x), weight.permute(3, 2, 0, 1).contiguous(), **options)
+    room = (0, max(0, g.w + g.pad_left - whole.shape[3]), 0, max(0, g.h + g.pad_top - whole.shape[2]))
+    y = F.pad(whole, room)[:, :, g.pad_top : g.pad_top + g.h, g.pad_left : g.pad_left + g.w]
+    return channels_last(y if bias is None else y + bias[:, None, None])
 
 
 def symmetric(layer, g):
@@ -91,8 +102,20 @@ def global_pool(function):
     return pool
 
 
+def up_sample2d(layer, g, x):
+    corners = {"align_corners": False} if layer.mode == "bilinear" else {}
+    return channels_last(F.interpolate(channels_first(x), scale_factor=layer.factor, mode=layer.mode, **corners))
+
+
+def multiply(layer, g, *xs):
+    images = [x[:, None, None] if i == g and x.ndim == 2 else x for i, x in enumerate(xs)]
+    return images[0] * images[1]
+
+
 PEERS = {
     "conv2d": conv2d,
+    "depthwise_conv2d": conv2d,
+    "conv2d_transpose": conv2d_transpose,
     "dense": lambda layer, g, x, weight, bias=None: F.linear(x, weight.T, bias),
     "max_pool2d": max_pool2d,
     "average_pool2d": average_pool2d,
@@ -103,7 +126,22 @@ PEERS = {
     "sigmoid": lambda layer, g, x: torch.sigmoid(x),
     "softmax": lambda layer, g, x: F.softmax(x, -1),
     "flatten": lambda layer, g, x: torch.flatten(x, 1),
+    "relu6": lambda layer, g, x: F.relu6(x),
+    "leaky_relu": lambda layer, g, x: F.leaky_relu(x, layer.slope),
+    "prelu": lambda layer, g, x, w: channels_last(F.prelu(channels_first(x), w)) if x.ndim == 4 else F.prelu(x, w),
+    "elu": lambda layer, g, x: F.elu(x, layer.alpha),
+    "gelu": lambda layer, g, x: F.gelu(x, approximate=layer.approximate),
+    "silu": lambda layer, g, x: F.silu(x),
+    "hardswish": lambda layer, g, x: F.hardswish(x),
+    "hardsigmoid": lambda layer, g, x: F.hardsigmoid(x),
+    "adaptive_average_pool2d": lambda layer, g, x: channels_last(F.adaptive_avg_pool2d(channels_first(x), (g.p, g.q))),
+    "adaptive_max_pool2d": lambda layer, g, x: channels_last(F.adaptive_max_pool2d(channels_first(x), (g.p, g.q))),
+    "up_sample2d": up_sample2d,
+    "zero_pad2d": lambda layer, g, x: F.pad(x, (0, 0, g.left, g.right, g.top, g.bottom)),
+    "reshape": lambda layer, g, x: torch.reshape(x, (len(x), *layer.shape)),
     "add": lambda layer, g, *xs: sum(xs),
+    "concat": lambda layer, g, *xs: torch.cat(xs, -1),
+    "multiply": multiply,
 }
 
 
