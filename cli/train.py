@@ -80,17 +80,26 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--data", f"{', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
 @_setting("--model", f"{', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
 @_setting("--epochs", "Times through the training part.", type=click.IntRange(1), metavar="N")
-@_setting("--batch-size", "Images of one update.", type=click.IntRange(1), metavar="N")
+@_setting("--batch-size", "Images of one batch.", type=click.IntRange(1), metavar="N")
 @_setting("--lr", "Learning rate.", type=click.FloatRange(0), metavar="F")
 @_setting("--optimizer", "How gradients become updates.", type=click.Choice(list(OPTIMIZERS)))
-@_setting("--momentum", "Of sgd.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
-@_setting("--nesterov/--no-nesterov", "Nesterov's form of sgd's momentum.")
-@_setting("--weight-decay", "L2 penalty.", type=click.FloatRange(0), metavar="F")
+@_setting("--momentum", "Of sgd, rmsprop and muon.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
+@_setting("--nesterov/--no-nesterov", "Nesterov's form of the momentum of sgd and muon.")
+@_setting("--weight-decay", "L2; decoupled in adamw, lamb, muon.", type=click.FloatRange(0), metavar="F")
+@_setting("--clip-norm", "Largest norm of a gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
+@_setting("--accumulate", "Batches of one update.", type=click.IntRange(1), metavar="N")
 @_setting("--schedule", "Of the learning rate.", type=click.Choice(list(SCHEDULES)))
+@_setting("--warmup", "Share of the training before it, with a rising rate.", type=click.FloatRange(0, 1), metavar="F")
+@_setting("--ema", "Decay, as 0.999, of averaged weights.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
+@_setting("--weights", "Weights to start from: a model file, a run's folder or a state dict.", metavar="FILE")
+@_setting("--freeze", "Parameters that stay as they are, such as 'features.*'; several with commas.", metavar="PATTERN")
+@_setting(
+    "--classes", "Outputs of the model; weights that then do not fit start afresh.", type=click.IntRange(1), metavar="N"
+)
 @_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
 @_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
-@_setting("--checkpoint-every", "Also checkpoint every N steps.", type=click.IntRange(1), metavar="N")
+@_setting("--checkpoint-every", "Also checkpoint every N batches.", type=click.IntRange(1), metavar="N")
 @threads_option
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
@@ -133,10 +142,9 @@ def _need_same_run(ctx: click.Context, settings: Settings, folder: RunFolder) ->
     for key, value in settings.table().items():
         source = ctx.get_parameter_source(key.replace("-", "_"))
         given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-        if given and key not in CHANGEABLE and value != before.get(key, value):
-            raise ArgumentError(
-                f"{folder.path} was started with {key} {before[key]}, not {value}; choose another --out"
-            )
+        if given and key not in CHANGEABLE and value != before.get(key):
+            started = f"with {key} {before[key]}" if key in before else f"without {key}"
+            raise ArgumentError(f"{folder.path} was started {started}, not {value}; choose another --out")
 
 
 def _train(run: Run, quiet: bool) -> bool:

@@ -81,6 +81,16 @@ def read_model(path: str | PathLike[str]) -> ModelFile:
     return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight)
 
 
+def read_normalization(path: Path) -> Normalization | None:
+    """What raw images go through before the model of a file; None where the file says nothing of it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    form = json.loads(metadata["head"])["normalization"] if metadata.get("format") == FORMAT else None
+    return form and Normalization(tuple(form["mean"]), tuple(form["std"]))
+
+
 def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]], state: Any) -> None:
     """Writes the parameters, the layers' state, the optimiser's arenas and a JSON state."""
     arrays = {f"parameter/{name}": value for name, value in store.view(store.values).items()}

@@ -184,6 +184,30 @@ class Graph:
             for name, array in node.layer.state(node.input_shapes).items()
         }
 
+    def with_heads(self, outputs: int) -> "Graph":
+        """This graph, but with so many channels in the last layer before each output that has weights.
+
+        Raises ArgumentError where that is no dense layer or convolution.
+        """
+        form = self.to_dict()
+        heads = {self.head(value) for value in self.training_outputs}
+        for item in form["nodes"]:
+            if item["name"] in heads:
+                size = next((name for name in ("units", "filters") if name in item["attributes"]), None)
+                if size is None:
+                    raise ArgumentError(f'the last layer with weights, "{item["name"]}", is no Dense or Conv2D')
+                item["attributes"][size] = whole(outputs, "classes")
+        return Graph.from_dict(form)
+
+    def head(self, value: int) -> str:
+        """Name of the node with parameters that an output comes from, by way of first inputs."""
+        i = value - len(self.input_shapes)
+        while i >= 0 and not self.nodes[i].parameters:
+            i = self.nodes[i].inputs[0] - len(self.input_shapes)
+        if i < 0:
+            raise ArgumentError("an output of the model depends on no weights: it has no head to replace")
+        return self.nodes[i].name
+
     def penalties(self) -> dict[str, tuple[float, float]]:
         """(l1, l2) of every parameter that a training step penalises, by its name."""
         return {

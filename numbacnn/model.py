@@ -135,6 +135,24 @@ class Model:
         """Lets the matching parameters, by default all, train again. Raises ArgumentError where nothing matches."""
         self._set_frozen(self.store.frozen - set(matching("unfreeze: the pattern", pattern, self.graph.freezable)))
 
+    def replace_head(self, classes: int, *, seed: int = 0) -> "Model":
+        """A model for another number of classes: with these weights, but in the last layer, which is drawn anew.
+
+        Auxiliary outputs get new layers too. What is frozen, and the normalisation of raw images, stay; names of
+        classes do not. This model is left as it is. Raises ArgumentError where the last layer with weights is no dense
+        layer or convolution.
+        """
+        model = type(self).__new__(type(self))
+        model._several_inputs, model._several_outputs = self._several_inputs, self._several_outputs
+        model.auxiliary_weight = self.auxiliary_weight
+        model._build(self.graph.with_heads(classes), self.device.name)
+        model.store.initialize(seed)
+        old, heads = self.store.arrays(), {self.graph.head(value) for value in self.graph.training_outputs}
+        model.store.set({name: array for name, array in old.items() if name.rpartition(".")[0] not in heads})
+        model._set_frozen(self.store.frozen)
+        model.normalization = self.normalization
+        return model
+
     def _set_frozen(self, names: frozenset[str]) -> None:
         with ENGINE:
             self.store.freeze(names)

@@ -13,6 +13,7 @@ from typing import Any
 
 from numbacnn import data as data_sets
 from numbacnn import models
+from numbacnn.checkpoint import read_normalization
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import replacing
 from numbacnn.data.remote import Progress
@@ -20,8 +21,8 @@ from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
 from numbacnn.names import choose
-from numbacnn.optimizers import OPTIMIZERS, SGD, Optimizer
-from numbacnn.schedules import SCHEDULES
+from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
 
 DEFAULTS: dict[str, Any] = {
@@ -38,7 +39,14 @@ DEFAULTS: dict[str, Any] = {
     "validation": 0.1,
 }
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # 1,437 images make few steps in an epoch
-OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"sgd": {"momentum": 0.9, "nesterov": False}, "adam": {"lr": 0.001}}
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": False},
+    "adam": {"lr": 0.001},
+    "adamw": {"lr": 0.001, "weight_decay": 0.01},
+    "rmsprop": {"lr": 0.001},
+    "lamb": {"lr": 0.005, "weight_decay": 0.01},
+    "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
+}
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
@@ -60,6 +68,13 @@ class Settings:
     validation: float
     momentum: float | None = None
     nesterov: bool | None = None
+    clip_norm: float | None = None
+    warmup: float | None = None
+    accumulate: int | None = None
+    ema: float | None = None
+    weights: str | None = None
+    freeze: str | None = None
+    classes: int | None = None
     patience: int | None = None
     checkpoint_every: int | None = None
     threads: int | None = None
@@ -74,10 +89,13 @@ class Settings:
         chosen = {name: value for name, value in given.items() if value is not None}
         data, optimizer = chosen.get("data", DEFAULTS["data"]), chosen.get("optimizer", DEFAULTS["optimizer"])
         settings = cls(**DEFAULTS | DATA_DEFAULTS.get(data, {}) | OPTIMIZER_DEFAULTS.get(optimizer, {}) | chosen)
-        if optimizer != "sgd" and (settings.momentum is not None or settings.nesterov is not None):
-            raise ArgumentError(f"momentum and nesterov belong to sgd; leave them out with {optimizer}")
-        if settings.patience and not settings.validation:
-            raise ArgumentError("patience needs a validation share above 0 to watch")
+        known = {field.name for field in fields(choose("optimizer", optimizer, OPTIMIZERS))}
+        for name in ("momentum", "nesterov"):
+            if getattr(settings, name) is not None and name not in known:
+                raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        for name, watches in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
+            if watches and not settings.validation:
+                raise ArgumentError(f"{name} needs a validation share above 0 to watch")
         return settings
 
     def table(self) -> dict[str, Any]:
@@ -85,13 +103,20 @@ class Settings:
         table = {name.replace("_", "-"): value for name, value in asdict(self).items() if value is not None}
         if self.data not in data_sets.NAMES and Path(self.data).is_dir():
             table["data"] = str(Path(self.data).resolve())
+        if self.weights is not None:
+            table["weights"] = str(Path(self.weights).resolve())
         return table
 
     def make_optimizer(self) -> Optimizer:
         """A fresh optimiser."""
-        if self.optimizer == "sgd":
-            return SGD(self.lr, self.momentum or 0.0, bool(self.nesterov), self.weight_decay)
-        return OPTIMIZERS[self.optimizer](self.lr, weight_decay=self.weight_decay)
+        options: dict[str, Any] = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
+        options |= {name: getattr(self, name) for name in ("momentum", "nesterov") if getattr(self, name) is not None}
+        return OPTIMIZERS[self.optimizer](learning_rate=self.lr, **options)
+
+    def make_schedule(self) -> Schedule:
+        """The schedule, behind its warm-up."""
+        schedule = get_schedule(self.schedule)
+        return Warmup(schedule, self.warmup) if self.warmup else schedule
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -204,7 +229,7 @@ class Run:
     """One training in its folder. Making it loads the data and checks everything; ``events`` is the first to write.
 
     Attributes:
-        notes: what the data's reader did to it, a line each.
+        notes: what the data's reader did to it, and which weights did not fit, a line each.
         trainer: the training loop, with ``history`` and ``position``.
     """
 
@@ -213,17 +238,22 @@ class Run:
     ) -> None:
         self.settings, self.folder = settings, folder
         train, self.test = data_sets.load(settings.data, progress=progress)
-        self.notes = (*train.notes, *self.test.notes)
+        self.notes = [*train.notes, *self.test.notes]
         validation: Dataset | None = None
         if settings.validation:
             train, validation = train.split(settings.validation, settings.seed)
         self.model: Model = models.make(
             settings.model,
             input_shape=train.images.shape[1:],
-            classes=len(train.classes),
+            classes=settings.classes or len(train.classes),
             seed=settings.seed,
             device=settings.device,
         )
+        if settings.weights is not None and not resume:  # where it is resumed, the checkpoint holds all
+            self._load_weights(model_file(Path(settings.weights)))
+        for pattern in (settings.freeze or "").split(","):
+            if pattern.strip():
+                self.model.freeze(pattern.strip())
         self.trainer = Trainer(
             self.model,
             train,
@@ -232,14 +262,25 @@ class Run:
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             seed=settings.seed,
-            schedule=choose("schedule", settings.schedule, SCHEDULES),
+            schedule=settings.make_schedule(),
             validation=validation,
             checkpoint=folder.checkpoint,
             checkpoint_every=settings.checkpoint_every,
+            accumulate=settings.accumulate or 1,
+            ema=settings.ema,
         )
         self._resumed = resume
         if resume:
             self.trainer.resume()
+
+    def _load_weights(self, file: Path) -> None:
+        """Weights to start from. With ``classes`` given, those of another shape, the head, are left as drawn."""
+        found = self.model.load_weights(file, strict=self.settings.classes is None)
+        if found.missing or found.unexpected:
+            self.model.load_weights(file)  # says which
+        if found.misshapen:
+            self.notes.append(f"{file}: {', '.join(found.misshapen)} are of another shape and start afresh")
+        self.model.normalization = read_normalization(file)
 
     def events(self) -> Iterator[Event]:
         """Trains; the folder is up to date at every event. Ends early when patience does."""
