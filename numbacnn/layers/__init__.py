@@ -17,8 +17,9 @@ from numbacnn.layers.activations import (
 from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense
+from numbacnn.layers.dropout import Dropout, SpatialDropout
 from numbacnn.layers.merging import Add, Concat, Multiply
-from numbacnn.layers.normalization import BatchNorm
+from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
     AdaptiveAveragePool2D,
     AdaptiveMaxPool2D,
@@ -44,13 +45,16 @@ __all__ = [
     "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
+    "Dropout",
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Layer",
     "LeakyReLU",
+    "LocalResponseNorm",
     "MaxPool2D",
     "Multiply",
     "PReLU",
@@ -62,6 +66,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout",
     "Tanh",
     "UpSample2D",
     "ZeroPad2D",

@@ -1,11 +1,13 @@
 """Against PyTorch: every case of the table, losses, optimisers, and fifty training steps of LeNet-5."""
 
 import os
+import zlib
 
 import numpy as np
+import oracles
 import pytest
 from cases import CASES
-from engine import Result, assert_close, assert_results_close, case_arrays, one_layer, run
+from engine import KEY, Result, assert_close, assert_results_close, case_arrays, one_layer, run
 
 import numbacnn as nc
 
@@ -112,7 +114,32 @@ def multiply(layer, g, *xs):
     return images[0] * images[1]
 
 
+def batch_norm(layer, g, x, weight, bias):
+    """In training. Features or images: PyTorch wants channels second."""
+    y = F.batch_norm(x.movedim(-1, 1), None, None, weight, bias, training=True, eps=layer.eps)
+    return y.movedim(1, -1)
+
+
+def group_norm(layer, g, x, weight, bias):
+    return F.group_norm(x.movedim(-1, 1), layer.groups, weight, bias, layer.eps).movedim(1, -1)
+
+
+def local_response_norm(layer, g, x):
+    return channels_last(F.local_response_norm(channels_first(x), layer.size, layer.alpha, layer.beta, layer.k))
+
+
+def dropout(layer, g, x):
+    """PyTorch draws other numbers: the mask is the oracle's."""
+    key = *KEY, zlib.crc32(f"{layer.op}_1".encode())
+    return x * torch.tensor(oracles.forward(layer, [np.ones(x.shape)], {}, key))
+
+
 PEERS = {
+    "batch_norm": batch_norm,
+    "group_norm": group_norm,
+    "local_response_norm": local_response_norm,
+    "dropout": dropout,
+    "spatial_dropout": dropout,
     "conv2d": conv2d,
     "depthwise_conv2d": conv2d,
     "conv2d_transpose": conv2d_transpose,

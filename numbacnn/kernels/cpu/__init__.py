@@ -10,6 +10,12 @@ from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradie
 from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.dropout import (
+    dropout_forward,
+    dropout_gradient_in_place,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
+)
 from numbacnn.kernels.cpu.elementwise import (
     add_in_place,
     clear_halo,
@@ -40,6 +46,8 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cpu.groupnorm import group_norm_forward, group_norm_gradient
+from numbacnn.kernels.cpu.local_response import local_response_norm_forward, local_response_norm_gradient
 from numbacnn.kernels.cpu.losses import (
     binary_cross_entropy,
     cross_entropy_labels,
@@ -119,6 +127,8 @@ LAUNCHERS = (
     dense_input_gradient,
     dense_weight_gradient,
     dice,
+    dropout_forward,
+    dropout_gradient_in_place,
     elu_forward,
     elu_gradient_in_place,
     focal_labels,
@@ -126,6 +136,8 @@ LAUNCHERS = (
     gelu_gradient_in_place,
     gelu_tanh_forward,
     gelu_tanh_gradient_in_place,
+    group_norm_forward,
+    group_norm_gradient,
     hardsigmoid_forward,
     hardsigmoid_gradient_in_place,
     hardswish_forward,
@@ -135,6 +147,8 @@ LAUNCHERS = (
     lamb_update,
     leaky_relu_forward,
     leaky_relu_gradient_in_place,
+    local_response_norm_forward,
+    local_response_norm_gradient,
     max_pool_forward,
     max_pool_gradient,
     mean_absolute_error,
@@ -159,6 +173,8 @@ LAUNCHERS = (
     silu_gradient_in_place,
     softmax_forward,
     softmax_gradient,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
     sum_squares,
     swap,
     tanh_forward,

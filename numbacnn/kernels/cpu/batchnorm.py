@@ -1,8 +1,7 @@
 """Batch normalisation (Ioffe and Szegedy 2015): two passes over the images forward, two back.
 
-y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics,
-(centre, remainder, 1 / deviation): the mean is centre + remainder, so that x − centre loses nothing where the mean is
-far larger than the deviation. Oracle: ``tests/reference.py``.
+y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics, as
+``write_statistics`` has them. Oracle: ``tests/reference.py``.
 """
 
 import math
@@ -20,8 +19,9 @@ from numbacnn.kernels.cpu.channels import (
     partial_shape,
     pattern_shape,
     total_of,
+    write_statistics,
 )
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
 
 float64 = types.float64
 
@@ -92,7 +92,8 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, w, c)
         running_mean[channel] += momentum * (mean - running_mean[channel])
         running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
-        _write(pattern, statistics, mean, 1 / math.sqrt(variance + eps), weight[channel], bias[channel], channel, c)
+        inverse = 1 / math.sqrt(variance + eps)
+        write_statistics(pattern, statistics, 0, channel, c, mean, inverse, weight[channel], bias[channel])
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
@@ -100,21 +101,8 @@ def _running_pattern(pattern, statistics, weight, bias, running_mean, running_va
     """The pattern of ``normalize``, and statistics where there is room. Serial: a few numbers for each channel."""
     for c in range(len(weight)):
         inverse = 1 / math.sqrt(np.float64(running_var[c]) + eps)
-        _write(pattern, statistics, np.float64(running_mean[c]), inverse, weight[c], bias[c], c, len(weight))
-
-
-@inlined
-def _write(pattern, statistics, mean, inverse, weight, bias, channel, c):
-    centre = np.float32(mean)
-    remainder, scale = mean - np.float64(centre), weight * inverse
-    for i in range(channel, pattern.shape[3], c):
-        pattern[0, 0, 0, i] = centre
-        pattern[0, 0, 1, i] = scale
-        pattern[0, 0, 2, i] = bias - remainder * scale
-        if len(statistics) > 0:
-            statistics[0, 0, 0, i] = centre
-            statistics[0, 0, 1, i] = remainder
-            statistics[0, 0, 2, i] = inverse
+        mean = np.float64(running_mean[c])
+        write_statistics(pattern, statistics, 0, c, len(weight), mean, inverse, weight[c], bias[c])
 
 
 @cpu_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, int64, types.boolean)

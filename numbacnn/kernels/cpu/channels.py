@@ -147,6 +147,22 @@ def _terms(g, i, rows, groups, size, w, c):
 
 
 @inlined
+def write_statistics(pattern, statistics, m, channel, c, mean, inverse, weight, bias):
+    """The pattern of ``normalize`` for one channel of set m, and its statistics where there is room:
+    (centre, remainder, 1 / deviation) with centre + remainder = mean, so that x − centre loses nothing."""
+    centre = np.float32(mean)
+    remainder, scale = mean - np.float64(centre), weight * inverse
+    for i in range(channel, pattern.shape[3], c):
+        pattern[m, 0, 0, i] = centre
+        pattern[m, 0, 1, i] = scale
+        pattern[m, 0, 2, i] = bias - remainder * scale
+        if len(statistics) > 0:
+            statistics[m, 0, 0, i] = centre
+            statistics[m, 0, 1, i] = remainder
+            statistics[m, 0, 2, i] = inverse
+
+
+@inlined
 def total_of(partial, m, number, channel, w, c):
     """Σ of one of the numbers of ``gradient_sums`` for one channel of set m, in float64."""
     total = np.float64(0)

@@ -9,6 +9,12 @@ from numbacnn.kernels.cpu.batchnorm import (
 from numbacnn.kernels.cpu.conv2d_columns import columns_shape
 from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
+from numbacnn.kernels.cpu.groupnorm import (
+    group_norm_gradient_shape,
+    group_norm_partial_gradient_shape,
+    group_norm_partial_shape,
+    group_norm_pattern_shape,
+)
 from numbacnn.kernels.cpu.penalties import penalty_sums_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
@@ -20,6 +26,10 @@ __all__ = [
     "columns_shape",
     "dense_packed_gradient_shape",
     "dense_packed_weights_shape",
+    "group_norm_gradient_shape",
+    "group_norm_partial_gradient_shape",
+    "group_norm_partial_shape",
+    "group_norm_pattern_shape",
     "packed_gradient_shape",
     "packed_weights_shape",
     "partial_bias_shape",
