@@ -509,3 +509,45 @@ def adam(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-8, weight_d
     square = betas[1] * square + (1 - betas[1]) * gradient**2
     unbiased, deviation = mean / (1 - betas[0] ** step), np.sqrt(square / (1 - betas[1] ** step))
     return w - learning_rate * unbiased / (deviation + epsilon), (mean, square, step)
+
+
+def adamw(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.01):
+    return adam((1 - learning_rate * weight_decay) * w, dw, state, learning_rate, betas, epsilon)
+
+
+def lamb(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-6, weight_decay=0.01):
+    stepped, state = adam(w, dw, state, 1.0, betas, epsilon)
+    direction = w - stepped + weight_decay * w
+    norms = np.linalg.norm(w), np.linalg.norm(direction)
+    return w - learning_rate * (norms[0] / norms[1] if min(norms) > 0 else 1.0) * direction, state
+
+
+def rmsprop(w, dw, state, learning_rate, alpha=0.99, epsilon=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
+    square, mean, velocity = state or (0.0, 0.0, 0.0)
+    gradient = dw + weight_decay * w
+    square, mean = alpha * square + (1 - alpha) * gradient**2, alpha * mean + (1 - alpha) * gradient
+    velocity = momentum * velocity + gradient / (np.sqrt(square - (mean**2 if centered else 0.0)) + epsilon)
+    return w - learning_rate * velocity, (square, mean, velocity)
+
+
+def adagrad(w, dw, state, learning_rate, epsilon=1e-10, initial_accumulator=0.0, weight_decay=0.0):
+    gradient = dw + weight_decay * w
+    total = (initial_accumulator if state is None else state) + gradient**2
+    return w - learning_rate * gradient / (np.sqrt(total) + epsilon), total
+
+
+def muon(w, dw, state, learning_rate, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):
+    """Matrices by Jordan 2024, whose columns are the last axis."""
+    mean = momentum * (0.0 if state is None else state) + (1 - momentum) * dw
+    x = ((1 - momentum) * dw + momentum * mean if nesterov else mean).reshape(-1, w.shape[-1])
+    x = orthogonalized(x, iterations)
+    wide = np.sqrt(max(1, x.shape[1] / x.shape[0]))
+    return (1 - learning_rate * weight_decay) * w - learning_rate * wide * x.reshape(w.shape), mean
+
+
+def orthogonalized(x, iterations):
+    """U·p(S)·Vᵀ of x = U·S·Vᵀ, with the quintic p of Newton and Schulz again and again: by its definition."""
+    u, s, v = np.linalg.svd(x / np.linalg.norm(x), full_matrices=False)
+    for _ in range(iterations):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ v
