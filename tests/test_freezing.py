@@ -1,0 +1,245 @@
+"""Freezing by pattern: what is computed, what moves, what runs as in inference; and another head."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from engine import normals, randomize
+from test_optimizers import every_optimizer
+from test_training import bright_quadrants, small
+
+import numbacnn as nc
+from numbacnn.errors import ArgumentError
+from numbacnn.kernels import jit
+from numbacnn.plan import make_plan
+
+
+def branched(seed=0):
+    """Two convolutions, normalised and dropped out, around a skip; then a head. Names as modules have them."""
+    x = nc.Input((6, 6, 3))
+    h = nc.ReLU(name="features.relu")(nc.BatchNorm(name="features.norm")(nc.Conv2D(8, 3, name="features.conv")(x)))
+    h = nc.Dropout(0.5, name="features.dropout")(h)
+    h = nc.Add(name="add")([h, nc.Conv2D(8, 3, padding="same", name="middle.conv")(h)])
+    return nc.Model(x, nc.Dense(4, name="head")(nc.Flatten(name="flat")(h)), seed=seed)
+
+
+def arrays(model):
+    return {name: np.array(array) for name, array in {**model.parameters, **model.state}.items()}
+
+
+def gradients(model, x, dy):
+    y = model.forward(x, training=True)
+    dx = model.backward(dy)
+    return y, dx, {name: np.array(array) for name, array in model.gradients.items()}
+
+
+def backward_names(model):
+    plan = make_plan(model.graph, model.device.sizes, 2, training=True, frozen=model.store.frozen)
+    return {step.node.name for step in plan.backward}
+
+
+def test_frozen_names_come_in_order_and_thaw_again():
+    model = branched()
+    assert model.frozen == ()
+    model.freeze("features.*")
+    model.freeze("*.bias")
+    expected = (
+        "features.conv.weight features.conv.bias features.norm.weight features.norm.bias middle.conv.bias head.bias"
+    )
+    assert model.frozen == tuple(expected.split())
+    model.unfreeze("head.*")
+    assert model.frozen == tuple(expected.split()[:-1])
+    model.unfreeze()
+    assert model.frozen == ()
+
+
+def test_a_pattern_that_matches_nothing_names_near_ones():
+    model = branched()
+    with pytest.raises(
+        ArgumentError, match=r"freeze: the pattern 'feature\.conv' matches no parameter; .*features\.conv"
+    ):
+        model.freeze("feature.conv")
+    with pytest.raises(ArgumentError, match=r"unfreeze: the pattern 'x' matches no parameter"):
+        model.unfreeze("x")
+    assert model.frozen == ()
+
+
+def test_other_gradients_are_the_same_bits_and_frozen_ones_zeros(rng):
+    (x,), (dy,) = normals(rng, [(6, 6, 3)], 5), normals(rng, [(4,)], 5)
+    model = branched()
+    model.freeze("features.dropout")  # so that both runs see the same features
+    randomize(model, rng)
+    twin = copy.deepcopy(model)
+    gradients(twin, x, dy)  # leaves gradients behind, which freezing clears
+    for frozen in (model, twin):
+        frozen.freeze("middle.*")
+        frozen.freeze("head.bias")
+    free = copy.deepcopy(model)
+    free.unfreeze("middle.*")
+    free.unfreeze("head.*")
+    _, dx, expected = gradients(free, x, dy)
+    for found in (gradients(model, x, dy), gradients(twin, x, dy)):
+        np.testing.assert_array_equal(found[1], dx)
+        for name, gradient in found[2].items():
+            np.testing.assert_array_equal(gradient, 0 if name in model.frozen else expected[name], name)
+    assert np.abs(expected["middle.conv.weight"]).max() > 0
+
+
+def test_nothing_is_computed_that_only_served_frozen_parameters():
+    model = branched()
+    assert {"features.conv", "middle.conv", "head"} <= backward_names(model)
+    model.freeze("features.*")
+    assert backward_names(model) & {"features.conv", "features.norm", "features.relu", "features.dropout"} == set()
+    assert {"middle.conv", "head"} <= backward_names(model)
+    model.freeze("middle.*")
+    assert backward_names(model) == {"head"}
+    model.unfreeze("features.*")
+    assert {"features.conv", "middle.conv", "head"} <= backward_names(model)  # the way back leads through middle.conv
+
+
+def test_a_frozen_convolution_only_passes_its_gradient_on(monkeypatch, rng):
+    launched = []
+    call = jit.CpuKernel.__call__
+    monkeypatch.setattr(jit.CpuKernel, "__call__", lambda k, *a: (launched.append(k.__name__), call(k, *a))[1])
+    model, counts = small(), []
+    x, labels = rng.standard_normal((3, 8, 8, 1)).astype(np.float32), np.array([0, 1, 2])
+    for pattern in (None, "dense_1.*", "conv2d_1.*"):
+        if pattern:
+            model.unfreeze()
+            model.freeze(pattern)
+        optimizer = nc.SGD(0.1)
+        model.train_step(x, labels, optimizer)
+        launched.clear()
+        model.train_step(x, labels, optimizer)
+        counts.append(len(launched))
+    assert counts[1] < counts[0]
+    assert counts[2] < counts[1]
+
+
+@every_optimizer
+def test_optimizers_leave_frozen_parameters_as_they_are(make, rng):
+    model, optimizer = branched(), make()
+    (x,) = normals(rng, [(6, 6, 3)], 4)
+    model.train_step(x, [0, 1, 2, 3], optimizer)  # moments of all
+    model.freeze("features.*")
+    before = arrays(model)
+    for _ in range(3):
+        model.train_step(x, [0, 1, 2, 3], optimizer)
+    for name, array in arrays(model).items():
+        assert np.array_equal(array, before[name]) == name.startswith("features"), name
+    model.unfreeze("features.conv.*")
+    model.train_step(x, [0, 1, 2, 3], optimizer)
+    assert not np.array_equal(model.parameters["features.conv.weight"], before["features.conv.weight"])
+
+
+def test_a_frozen_layer_runs_as_in_inference(rng):
+    (x,) = normals(rng, [(6, 6, 3)], 4)
+    model = branched()
+    randomize(model, rng)
+    model.set_parameters({"features.norm.running_mean": rng.random(8), "features.norm.running_var": 1 + rng.random(8)})
+    inference, state = model.forward(x), {name: np.array(array) for name, array in model.state.items()}
+    assert np.abs(model.forward(x, training=True) - inference).max() > 0.01
+    model.set_parameters(state)
+    model.freeze("features.*")
+    np.testing.assert_array_equal(model.forward(x, training=True), inference)
+    for name, array in state.items():
+        np.testing.assert_array_equal(model.state[name], array)
+    model.unfreeze("features.dropout")  # all else is still frozen
+    assert np.abs(model.forward(x, training=True) - inference).max() > 0.01
+
+
+def test_a_frozen_normalization_takes_a_batch_of_one_value():
+    model = nc.Sequential([nc.BatchNorm(), nc.Dense(2)], (3,))
+    with pytest.raises(ArgumentError, match="variance"):
+        model.train_step(np.ones((1, 3), np.float32), [1], nc.SGD(0.1))
+    model.freeze("batch_norm_1.*")
+    assert np.isfinite(model.train_step(np.ones((1, 3), np.float32), [1], nc.SGD(0.1)))
+
+
+def test_input_gradients_go_through_frozen_layers(rng):
+    (x,), (dy,) = normals(rng, [(8, 8, 1)], 3), normals(rng, [(4,)], 3)
+    model = small()
+    expected = gradients(model, x, dy)[1]
+    model.freeze("*")
+    found = gradients(model, x, dy)
+    np.testing.assert_array_equal(found[1], expected)
+    assert all((gradient == 0).all() for gradient in found[2].values())
+
+
+def test_with_all_frozen_there_is_nothing_to_train():
+    model = small()
+    model.freeze("*")
+    with pytest.raises(ArgumentError, match="every parameter is frozen, there is nothing to train; unfreeze some"):
+        model.fit(bright_quadrants(8), epochs=1)
+
+
+def test_penalties_of_frozen_weights_are_left_out(rng):
+    layers = [nc.Flatten(), nc.Dense(5, l2=0.1, name="first"), nc.Dense(4, l1=0.1, name="second")]
+    model, x = nc.Sequential(layers, (3, 3, 1)), rng.standard_normal((2, 3, 3, 1)).astype(np.float32)
+    whole = model.train_step(x, [0, 1], nc.SGD(0.0))
+    model.freeze("first.*")
+    part = model.train_step(x, [0, 1], nc.SGD(0.0))
+    assert whole - part == pytest.approx(0.1 * (np.float64(model.parameters["first.weight"]) ** 2).sum(), rel=1e-5)
+    assert not model.gradients["first.weight"].any()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda item: pickle.loads(pickle.dumps(item))], ids=["deep", "pickle"]
+)
+def test_copies_keep_what_is_frozen_and_files_do_not(copied, tmp_path):
+    model = branched()
+    model.freeze("features.*")
+    assert copied(model).frozen == model.frozen
+    model.save(tmp_path / "m.safetensors")
+    assert nc.load(tmp_path / "m.safetensors").frozen == ()
+
+
+# -- another head -----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_head_is_drawn_and_all_else_stays(rng):
+    model = branched(seed=3)
+    randomize(model, rng)
+    model.freeze("features.*")
+    model.normalization, model.classes = nc.normalization.Normalization((0.1,) * 3, (0.5,) * 3), tuple("abcd")
+    before, again = arrays(model), model.replace_head(7, seed=5)
+    assert again.output_shape == (7,)
+    assert again.parameters["head.weight"].shape == (128, 7)
+    assert again.frozen == model.frozen
+    assert (again.normalization, again.classes) == (model.normalization, None)
+    for name, array in arrays(again).items():
+        if not name.startswith("head"):
+            np.testing.assert_array_equal(array, before[name])
+    np.testing.assert_array_equal(
+        again.parameters["head.weight"], branched(seed=5).replace_head(7, seed=5).parameters["head.weight"]
+    )
+    for name, array in arrays(model).items():
+        np.testing.assert_array_equal(array, before[name])
+    same = model.replace_head(4, seed=5)  # as many classes: drawn anew as well
+    assert not np.array_equal(same.parameters["head.weight"], before["head.weight"])
+
+
+def test_a_head_is_the_last_layer_with_weights_before_each_output():
+    x = nc.Input((8, 8, 3))
+    h = nc.Conv2D(4, 3, name="stem")(x)
+    y = nc.Softmax()(nc.GlobalAveragePool2D()(nc.Conv2D(5, 1, name="main")(h)))
+    side = nc.Dense(5, name="side")(nc.Flatten()(h))
+    model = nc.Model(x, y, auxiliary=[side]).replace_head(9)
+    assert {name: array.shape[-1] for name, array in model.parameters.items() if name.endswith("weight")} == {
+        "stem.weight": 4, "main.weight": 9, "side.weight": 9,
+    }  # fmt: skip
+    assert isinstance(small().replace_head(3), nc.Sequential)
+
+
+@pytest.mark.parametrize(
+    ("layers", "classes", "message"),
+    [
+        ([nc.Dense(3), nc.BatchNorm()], 4, 'the last layer with weights, "batch_norm_1", is no Dense or Conv2D'),
+        ([nc.ReLU()], 4, "depends on no weights: it has no head to replace"),
+        ([nc.Dense(3)], 0, "classes=0: give a whole number"),
+    ],
+)
+def test_heads_that_cannot_be_replaced_are_refused(layers, classes, message):
+    with pytest.raises(ArgumentError, match=message):
+        nc.Sequential(layers, (5,)).replace_head(classes)
