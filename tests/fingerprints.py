@@ -44,7 +44,7 @@ def training(name, batch, steps, optimizer):
     for _ in range(steps):
         x = draw.standard_normal((batch, 28, 28, 1)).astype(np.float32)
         losses.append(model.train_step(x, draw.integers(0, 10, batch), optimizer))
-    key = f"{name}, batch {batch}"
+    key = f"{name}, batch {batch}, {optimizer.name}"
     assert np.isfinite(losses).all(), f"{key}: losses {losses}"
     return {key: first, f"{key}, {steps} steps": digest([np.array(losses), *model.parameters.values()])}
 
@@ -53,8 +53,21 @@ def fingerprints():
     found = picked_cases()
     found |= training("lenet5", 64, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
-    found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01))
+    found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01, clip_norm=0.5))
+    found |= training("lenet5", 9, 3, nc.Muon(0.02, clip_norm=1.0, groups=[nc.Group("*.bias", learning_rate=0.001)]))
+    found |= training("lenet5", 9, 3, nc.LAMB(0.01))
+    found |= training("lenet5", 9, 3, nc.RMSprop(0.001, momentum=0.9, centered=True))
+    found |= training("lenet5", 9, 3, nc.Adagrad(0.01, clip_value=0.1))
+    found |= averaged()
     return found
+
+
+def averaged():
+    """Weights after a training with accumulation and averages."""
+    draw, model = np.random.default_rng(3), nc.models.lenet5(seed=1)
+    data = draw.integers(0, 256, (70, 28, 28, 1)).astype(np.uint8), draw.integers(0, 10, 70)
+    model.fit(data, optimizer=nc.AdamW(0.001), epochs=2, batch_size=16, accumulate=2, ema=0.9)
+    return {"averaged": digest(model.parameters.values())}
 
 
 if __name__ == "__main__":

@@ -8,11 +8,22 @@ import pytest
 import numbacnn as nc
 from numbacnn.kernels import jit
 
+OPTIMIZERS = {
+    "SGD": lambda: nc.SGD(0.05, momentum=0.9),
+    "groups": lambda: nc.SGD(0.05, groups=[nc.Group("*.bias", momentum=0.5)], clip_norm=1.0, clip_value=1.0),
+    "Adam": nc.Adam,
+    "AdamW": nc.AdamW,
+    "RMSprop": lambda: nc.RMSprop(momentum=0.5, centered=True),
+    "Adagrad": nc.Adagrad,
+    "LAMB": nc.LAMB,
+    "Muon": nc.Muon,
+}
 
-@pytest.fixture
-def lenet_step(rng):
+
+@pytest.fixture(params=OPTIMIZERS.values(), ids=OPTIMIZERS)
+def lenet_step(rng, request):
     """A training step that has run before."""
-    model, optimizer = nc.models.lenet5(), nc.SGD(0.05, momentum=0.9)
+    model, optimizer = nc.models.lenet5(), request.param()
     x, labels = rng.standard_normal((64, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 64)
     for _ in range(2):
         model.train_step(x, labels, optimizer)

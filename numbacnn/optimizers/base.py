@@ -77,7 +77,6 @@ class Optimizer:
         self._layout: dict[str, Shape] = {}
         self._segments: list[Segment] = []
         self._frozen: frozenset[str] = frozenset()
-        self._partial = np.zeros((2, SUM_GROUPS))
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 check(name, getattr(self, name), 0)
@@ -125,6 +124,7 @@ class Optimizer:
             else:
                 self._start(name, arena)
         self._store, self._layout = store, layout
+        self._partial = np.zeros((2, SUM_GROUPS))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_store": None}

@@ -258,39 +258,3 @@ def test_fifty_steps_of_lenet_follow_pytorch(rng):
     ours, theirs = np.array(losses).T
     assert ours[-5:].mean() < 0.5 * ours[:5].mean()
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-OPTIMIZERS = {
-    "SGD": (lambda: nc.SGD(0.02), lambda p: torch.optim.SGD(p, 0.02)),
-    "momentum": (
-        lambda: nc.SGD(0.02, momentum=0.9, weight_decay=0.01),
-        lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, weight_decay=0.01),
-    ),
-    "Nesterov": (
-        lambda: nc.SGD(0.02, momentum=0.9, nesterov=True),
-        lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, nesterov=True),
-    ),
-    "Adam": (
-        lambda: nc.Adam(0.001, weight_decay=0.01),
-        lambda p: torch.optim.Adam(p, 0.001, weight_decay=0.01),
-    ),
-}
-
-
-@pytest.mark.parametrize(("ours", "theirs"), OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_optimizers_match_pytorch_step_by_step(ours, theirs, rng):
-    """Both take our gradients, so that what differs is the update alone."""
-    model, optimizer = nc.models.lenet5(seed=3), ours()
-    peers = {name: tensor(array) for name, array in model.parameters.items()}
-    start = {name: array.astype(np.float64) for name, array in model.parameters.items()}
-    peer_optimizer = theirs(list(peers.values()))
-    for step, (x, labels) in enumerate(batches(rng, 10, 8)):
-        _, dy = nc.losses.cross_entropy(model.forward(x, training=True), labels)
-        model.backward(dy)
-        for name, gradient in model.gradients.items():
-            peers[name].grad = torch.tensor(gradient.astype(np.float64))
-        optimizer.step(model)
-        peer_optimizer.step()
-        for name, array in model.parameters.items():
-            moved = (array - start[name]).astype(np.float32)
-            assert_close(moved, peers[name].detach().numpy() - start[name], f"step {step + 1}: {name}", TOLERANCE)
