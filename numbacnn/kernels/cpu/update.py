@@ -2,6 +2,9 @@
 
 Unless said otherwise arguments are flat arrays of equal size, and each thread owns a range of blocks of 4,096 elements.
 The hyperparameters of a step come as a NamedTuple of Python's floats, which the kernels bring to float32.
+
+A block is an array of its own, indexed from 0: an index that might be negative would keep LLVM from using vectors, and
+the update would take five times as long.
 """
 
 import math
@@ -9,6 +12,7 @@ import math
 import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
 
@@ -17,6 +21,27 @@ float32 = types.float32
 float64_1d = types.Array(types.float64, 1, "C")
 float64_2d = types.Array(types.float64, 2, "C")
 ZERO = np.float32(0)
+
+
+@inlined
+def blocks(x):
+    """How many blocks a flat array has."""
+    return -(-x.size // BLOCK)
+
+
+@inlined
+def block(x, item):
+    """Block ``item`` of a flat array; of an empty one, nothing."""
+    first = np.intp(item) * BLOCK
+    return floats(address(x) + 4 * first, max(min(x.size - first, BLOCK), 0))
+
+
+@inlined
+def part(x, item):
+    """Range ``item`` of the SUM_GROUPS ranges of a flat array."""
+    group = np.intp(item)
+    first, last = x.size * group // SUM_GROUPS, x.size * (group + 1) // SUM_GROUPS
+    return floats(address(x) + 4 * first, last - first)
 
 
 # -- SGD --------------------------------------------------------------------------------------------------------------
@@ -28,14 +53,15 @@ def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
 
     With ``nesterov`` the step is learning_rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
     """
-    for block in prange(-(-w.size // BLOCK)):
-        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov)
+    for item in prange(blocks(w)):
+        _sgd_block(
+            block(w, item), block(velocity, item), block(dw, item), learning_rate, momentum, weight_decay, nesterov
+        )
 
 
 @inlined
-def _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov):
-    for i in range(first, last):
+def _sgd_block(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         v = momentum * velocity[i] + gradient
         velocity[i] = v
@@ -50,26 +76,26 @@ def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
     w = keep·w − step_size · mean / (√square · correction + epsilon).
     """
-    for block in prange(-(-w.size // BLOCK)):
-        _adam_block(w, mean, square, dw, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o)
+    for item in prange(blocks(w)):
+        _adam_block(block(w, item), block(mean, item), block(square, item), block(dw, item), o)
 
 
 @inlined
-def _adam_block(w, mean, square, dw, first, last, o):
-    _moments(w, mean, square, dw, first, last, o, o.weight_decay)
+def _adam_block(w, mean, square, dw, o):
+    _moments(w, mean, square, dw, o, o.weight_decay)
     step_size, correction, epsilon = np.float32(o.step_size), np.float32(o.correction), np.float32(o.epsilon)
     keep = np.float32(o.keep)
-    for i in range(first, last):
+    for i in range(len(w)):
         w[i] = keep * w[i] - step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)
 
 
 @inlined
-def _moments(w, mean, square, dw, first, last, o, decay):
+def _moments(w, mean, square, dw, o, decay):
     """The running means of g and g², g = dw + decay·w. 1 − β is taken in float64: in float32 it would lose digits."""
     beta_1, beta_2 = np.float32(o.beta_1), np.float32(o.beta_2)
     share_1, share_2 = np.float32(1 - o.beta_1), np.float32(1 - o.beta_2)
     weight_decay = np.float32(decay)
-    for i in range(first, last):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         mean[i] = beta_1 * mean[i] + share_1 * gradient
         square[i] = beta_2 * square[i] + share_2 * gradient * gradient
@@ -83,10 +109,9 @@ def lamb_moments(partial, w, mean, square, dw, o):
     partial: 2 × SUM_GROUPS. Each thread owns a range of the groups, and each group a range of elements.
     """
     for item in prange(SUM_GROUPS):
-        group = np.intp(item)
-        first, last = w.size * group // SUM_GROUPS, w.size * (group + 1) // SUM_GROUPS
-        _moments(w, mean, square, dw, first, last, o, 0.0)
-        _lamb_norms(partial, group, w, mean, square, first, last, o)
+        w_part, mean_part, square_part = part(w, item), part(mean, item), part(square, item)
+        _moments(w_part, mean_part, square_part, part(dw, item), o, 0.0)
+        partial[0, item], partial[1, item] = _lamb_norms(w_part, mean_part, square_part, o)
 
 
 @inlined
@@ -95,29 +120,29 @@ def _lamb_direction(w, mean, square, step_size, correction, epsilon, weight_deca
 
 
 @inlined
-def _lamb_norms(partial, group, w, mean, square, first, last, o):
+def _lamb_norms(w, mean, square, o):
     step_size, correction = np.float32(o.step_size), np.float32(o.correction)
     epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
     weights, directions = 0.0, 0.0
-    for i in range(first, last):
+    for i in range(len(w)):
         r = np.float64(_lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay))
         weights += np.float64(w[i]) * np.float64(w[i])
         directions += r * r
-    partial[0, group], partial[1, group] = weights, directions
+    return weights, directions
 
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, AdamStep, float32)
 def lamb_update(w, mean, square, o, rate):
     """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
-    for block in prange(-(-w.size // BLOCK)):
-        _lamb_block(w, mean, square, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o, rate)
+    for item in prange(blocks(w)):
+        _lamb_block(block(w, item), block(mean, item), block(square, item), o, rate)
 
 
 @inlined
-def _lamb_block(w, mean, square, first, last, o, rate):
+def _lamb_block(w, mean, square, o, rate):
     step_size, correction = np.float32(o.step_size), np.float32(o.correction)
     epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
-    for i in range(first, last):
+    for i in range(len(w)):
         w[i] -= rate * _lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay)
 
 
@@ -131,17 +156,19 @@ def rmsprop_update(w, square, mean, velocity, dw, o):
     mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
     or empty.
     """
-    for block in prange(-(-w.size // BLOCK)):
-        _rmsprop_block(w, square, mean, velocity, dw, block * BLOCK, min(w.size, block * BLOCK + BLOCK), o)
+    for item in prange(blocks(w)):
+        _rmsprop_block(
+            block(w, item), block(square, item), block(mean, item), block(velocity, item), block(dw, item), o
+        )
 
 
 @inlined
-def _rmsprop_block(w, square, mean, velocity, dw, first, last, o):
+def _rmsprop_block(w, square, mean, velocity, dw, o):
     centered, moving = mean.size > 0, velocity.size > 0
     learning_rate, momentum = np.float32(o.learning_rate), np.float32(o.momentum)
     epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
     alpha, share = np.float32(o.alpha), np.float32(1 - o.alpha)
-    for i in range(first, last):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         variance = alpha * square[i] + share * gradient * gradient
         square[i] = variance
@@ -159,14 +186,13 @@ def _rmsprop_block(w, square, mean, velocity, dw, first, last, o):
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32)
 def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
     """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + epsilon), with g as in RMSprop."""
-    for block in prange(-(-w.size // BLOCK)):
-        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_decay)
+    for item in prange(blocks(w)):
+        _adagrad_block(block(w, item), block(square, item), block(dw, item), learning_rate, epsilon, weight_decay)
 
 
 @inlined
-def _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_decay):
-    for i in range(first, last):
+def _adagrad_block(w, square, dw, learning_rate, epsilon, weight_decay):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         square[i] += gradient * gradient
         w[i] -= learning_rate * gradient / (math.sqrt(square[i]) + epsilon)
@@ -178,78 +204,78 @@ def _adagrad_block(w, square, dw, first, last, learning_rate, epsilon, weight_de
 @cpu_kernel(float32_1d, float32_1d, float32, float32)
 def blend_in_place(y, x, a, b):
     """y = a·y + b·x."""
-    for block in prange(-(-y.size // BLOCK)):
-        _blend_block(y, x, block * BLOCK, min(y.size, block * BLOCK + BLOCK), a, b)
+    for item in prange(blocks(y)):
+        _blend_block(block(y, item), block(x, item), a, b)
 
 
 @inlined
-def _blend_block(y, x, first, last, a, b):
-    for i in range(first, last):
+def _blend_block(y, x, a, b):
+    for i in range(len(y)):
         y[i] = a * y[i] + b * x[i]
 
 
 @cpu_kernel(float32_1d, float32_1d, float32)
 def approach_in_place(y, x, share):
     """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
-    for block in prange(-(-y.size // BLOCK)):
-        _approach_block(y, x, block * BLOCK, min(y.size, block * BLOCK + BLOCK), share)
+    for item in prange(blocks(y)):
+        _approach_block(block(y, item), block(x, item), share)
 
 
 @inlined
-def _approach_block(y, x, first, last, share):
-    for i in range(first, last):
+def _approach_block(y, x, share):
+    for i in range(len(y)):
         y[i] += share * (x[i] - y[i])
 
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)
 def blend(y, x, z, a, b):
     """y = a·x + b·z."""
-    for block in prange(-(-y.size // BLOCK)):
-        _blend_into_block(y, x, z, block * BLOCK, min(y.size, block * BLOCK + BLOCK), a, b)
+    for item in prange(blocks(y)):
+        _blend_into_block(block(y, item), block(x, item), block(z, item), a, b)
 
 
 @inlined
-def _blend_into_block(y, x, z, first, last, a, b):
-    for i in range(first, last):
+def _blend_into_block(y, x, z, a, b):
+    for i in range(len(y)):
         y[i] = a * x[i] + b * z[i]
 
 
 @cpu_kernel(float32_1d, float32)
 def scale_in_place(x, a):
     """x = a·x."""
-    for block in prange(-(-x.size // BLOCK)):
-        _scale_block(x, block * BLOCK, min(x.size, block * BLOCK + BLOCK), a)
+    for item in prange(blocks(x)):
+        _scale_block(block(x, item), a)
 
 
 @inlined
-def _scale_block(x, first, last, a):
-    for i in range(first, last):
+def _scale_block(x, a):
+    for i in range(len(x)):
         x[i] *= a
 
 
 @cpu_kernel(float32_1d, float32_1d)
 def swap(x, y):
     """Exchanges x and y."""
-    for block in prange(-(-x.size // BLOCK)):
-        _swap_block(x, y, block * BLOCK, min(x.size, block * BLOCK + BLOCK))
+    for item in prange(blocks(x)):
+        _swap_block(block(x, item), block(y, item))
 
 
 @inlined
-def _swap_block(x, y, first, last):
-    for i in range(first, last):
+def _swap_block(x, y):
+    for i in range(len(x)):
         x[i], y[i] = y[i], x[i]
 
 
 @cpu_kernel(float32_1d, float32)
 def clip_in_place(x, bound):
     """x brought to [−bound, bound]; NaN stays NaN."""
-    for block in prange(-(-x.size // BLOCK)):
-        _clip_block(x, block * BLOCK, min(x.size, block * BLOCK + BLOCK), bound)
+    for item in prange(blocks(x)):
+        _clip_block(block(x, item), bound)
 
 
 @inlined
-def _clip_block(x, first, last, bound):
-    for i in range(first, last):
+def _clip_block(x, bound):
+    for i in range(len(x)):
         value = bound if x[i] > bound else x[i]
         x[i] = -bound if value < -bound else value
 
@@ -258,13 +284,12 @@ def _clip_block(x, first, last, bound):
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x. Each thread owns a range of groups."""
     for item in prange(SUM_GROUPS):
-        group = np.intp(item)
-        partial[group] = _squares(x, x.size * group // SUM_GROUPS, x.size * (group + 1) // SUM_GROUPS)
+        partial[item] = _squares(part(x, item))
 
 
 @inlined
-def _squares(x, first, last):
+def _squares(x):
     total = 0.0
-    for i in range(first, last):
+    for i in range(len(x)):
         total += np.float64(x[i]) * np.float64(x[i])
     return total
