@@ -55,7 +55,8 @@ class Layer:
     takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
     rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
     normalizes: ClassVar[bool] = False  # weights before it are drawn for the activation behind it
-    depends_on_mode: ClassVar[bool] = False  # forward in training is not that of inference
+    depends_on_mode: ClassVar[bool] = False  # forward in training is not that of inference,
+    idle_in_inference: ClassVar[bool] = False  # which hands on its input as it is
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)

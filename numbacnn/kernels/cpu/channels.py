@@ -33,8 +33,8 @@ def pattern_shape(sets, numbers, c):
 def partial_shape(sets, rows, numbers, w, c):
     """Scratch of the partial sums: sets × groups × numbers × pattern, for sets of ``rows`` rows of ``w`` pixels."""
     terms = -(-w * c // pattern_size(c))  # that a row adds to a sum
-    group = max(1, min(TERMS // terms, rows // LEAST_GROUPS))
-    return (sets, -(-rows // group), numbers, pattern_size(c))
+    groups = max(min(rows, LEAST_GROUPS), -(-rows // max(1, TERMS // terms)))  # never more for fewer rows
+    return (sets, groups, numbers, pattern_size(c))
 
 
 def fitting(partial, x, sets):
