@@ -94,7 +94,7 @@ class Executor:
         )
 
     def _bind_step(self, step: Step, n: int) -> BoundStep:
-        tensors = SimpleNamespace(fused=step.fused)
+        tensors = SimpleNamespace(fused=step.fused, pool=step.pool)
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
         tensors.dxs = [self._optional(view, n) for view in step.dxs]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import Halo, Shape
+from numbacnn.geometry import Halo, PoolGeometry, Shape
 
 
 class Parameter(NamedTuple):
@@ -95,6 +95,18 @@ class Layer:
     def gradient_halo(self, geometry: Any) -> Halo:
         """Zeros that the input gradient expects around dy."""
         return Halo()
+
+    def takes_maxima(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
+        """Whether backward can take the gradient of a max-pool behind this layer, instead of its own output's.
+
+        Then ``t.dy`` is that of the pool's output, contiguous, ``t.argmax`` has the places of its maxima, and
+        ``t.pool`` is its geometry, else None.
+        """
+        return False
+
+    def maxima_scratch(self, sizes: Any, geometry: Any, pool: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
+        """Buffers of that backward, in place of those of ``scratch``."""
+        return {}
 
     def flops(self, geometry: Any, output_shape: Shape) -> int:
         """Floating-point operations of a forward pass of one image; a multiply-add counts as two."""

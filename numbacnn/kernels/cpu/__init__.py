@@ -1,6 +1,7 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
     add_in_place,
@@ -49,6 +50,8 @@ LAUNCHERS = (
     dense_weight_gradient,
     max_pool_forward,
     max_pool_gradient,
+    maxima_input_gradient,
+    maxima_weight_gradient,
     mean_squared_error,
     normalize_bytes,
     normalize_floats,

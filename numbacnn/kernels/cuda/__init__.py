@@ -20,6 +20,8 @@ NOT_YET = frozenset(
         "dense_weight_gradient",
         "max_pool_forward",
         "max_pool_gradient",
+        "maxima_input_gradient",
+        "maxima_weight_gradient",
         "mean_squared_error",
         "normalize_bytes",
         "normalize_floats",
