@@ -52,12 +52,15 @@ class Layer:
     monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y
     takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
     rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
+    only_launches: ClassVar[bool]  # forward and backward do nothing but launch kernels, the same in every step
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "only_launches" not in cls.__dict__:  # layers of this package do; others, derived from them too, say so
+            cls.only_launches = cls.__module__.startswith(f"{__package__}.")
         if "op" in cls.__dict__:
             REGISTRY[cls.op] = cls
 
