@@ -2,6 +2,7 @@
 
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
@@ -67,6 +68,8 @@ LAUNCHERS = (
     local_response_norm_gradient,
     max_pool_forward,
     max_pool_gradient,
+    maxima_input_gradient,
+    maxima_weight_gradient,
     mean_squared_error,
     normalize_bytes,
     normalize_floats,
