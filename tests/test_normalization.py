@@ -4,14 +4,12 @@ import numpy as np
 import oracles
 import pytest
 import reference as ref
-from engine import KEY, assert_close, run, run_planned
+from engine import KEY, Fixed, assert_close, run, run_planned
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numbacnn as nc
-from numbacnn.executor import Executor
 from numbacnn.kernels.cpu import channels
-from numbacnn.plan import make_plan
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -119,20 +117,13 @@ def test_with_fixed_statistics_the_gradient_is_that_of_a_scaling(rng):
     model, x, dy = listed([nc.BatchNorm()], (4, 5, 3)), *(rng.standard_normal((2, 6, 4, 5, 3)).astype(np.float32))
     given = {"weight": [1, -2, 3], "bias": [4, 5, 6], "running_mean": [0.5, 0, -1], "running_var": [1, 4, 0.25]}
     model.set_parameters({f"batch_norm_1.{name}": np.array(array) for name, array in given.items()})
-    plan = make_plan(model.graph, model.device.sizes, 6, training=True, input_gradient=True)
-    executor = Executor(plan, model.store, model.device)
-    binding = executor.bind(6)
-    for step in [*binding.forward, *binding.backward]:
-        step.tensors.training = False
-    binding.inputs[0][...], binding.output_gradients[0][...] = x, dy
-    executor.forward(6)
-    np.testing.assert_array_equal(binding.outputs[0], model.forward([x])[0])
-    executor.backward(6)
+    result = run_planned(model, [x], [dy], Fixed)
+    np.testing.assert_array_equal(result.ys[0], model.forward([x])[0])
     w, mean, variance = (np.array(given[name]) for name in ("weight", "running_mean", "running_var"))
     inverse = 1 / np.sqrt(variance + 1e-5)
-    assert_close(np.array(binding.input_gradients[0]), dy * w * inverse, "dx")
-    assert_close(model.gradients["batch_norm_1.weight"], (dy * (x - mean) * inverse).sum((0, 1, 2)), "d weight")
-    assert_close(model.gradients["batch_norm_1.bias"], dy.astype(np.float64).sum((0, 1, 2)), "d bias")
+    assert_close(result.dxs[0], dy * w * inverse, "dx")
+    assert_close(result.gradients["batch_norm_1.weight"], (dy * (x - mean) * inverse).sum((0, 1, 2)), "d weight")
+    assert_close(result.gradients["batch_norm_1.bias"], dy.astype(np.float64).sum((0, 1, 2)), "d bias")
     np.testing.assert_allclose(model.state["batch_norm_1.running_mean"], given["running_mean"])
 
 
