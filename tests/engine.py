@@ -112,11 +112,21 @@ def run(model, xs, dys):
     return Result(ys, dxs, {name: np.array(gradient) for name, gradient in model.gradients.items()})
 
 
-def run_planned(model, xs, dys, **options):
-    """The same by a plan with other options: ``fuse``, or ``batch`` where it is larger than the inputs."""
+class Fixed(Executor):
+    """Runs a plan of training whose layers do not run as training."""
+
+    def _tensors(self, step, n):
+        tensors = super()._tensors(step, n)
+        tensors.training = False
+        return tensors
+
+
+def run_planned(model, xs, dys, executor=Executor, **options):
+    """The same by a plan with other options, ``fuse``, or ``batch`` where it is larger than the inputs; or by another
+    executor."""
     n = len(xs[0])
     options = {"batch": n, "training": True, "input_gradient": True} | options
-    executor = Executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
+    executor = executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
     binding = executor.bind(n)
     for view, x in zip(binding.inputs, xs, strict=True):
         np.copyto(view, x.reshape(view.shape))

@@ -18,6 +18,7 @@ class _Dropout(Layer):
 
     in_place_gradient: ClassVar[bool] = True
     depends_on_mode: ClassVar[bool] = True
+    idle_in_inference: ClassVar[bool] = True
 
     rate: float = 0.5
 

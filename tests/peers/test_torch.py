@@ -7,7 +7,18 @@ import numpy as np
 import oracles
 import pytest
 from cases import CASES
-from engine import KEY, Result, assert_close, assert_results_close, case_arrays, one_layer, run
+from engine import (
+    KEY,
+    Fixed,
+    Result,
+    assert_close,
+    assert_results_close,
+    case_arrays,
+    one_layer,
+    randomize,
+    run,
+    run_planned,
+)
 
 import numbacnn as nc
 
@@ -186,6 +197,37 @@ def test_layers_match_pytorch_in_float64(case):
         {name: parameter.grad.numpy() for name, parameter in parameters.items()},
     )
     assert_results_close(run(model, arrays, [dy]), expected, str(case), TOLERANCE)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.4, 1.0])
+@pytest.mark.parametrize("shape", [(6, 5, 3), (9,)], ids=str)
+def test_running_statistics_follow_pytorch_step_by_step_and_so_does_inference(shape, momentum, rng):
+    model = nc.Sequential([nc.BatchNorm(momentum, eps=1e-3)], shape)
+    peer = torch.nn.BatchNorm1d(shape[-1], eps=1e-3, momentum=momentum, dtype=torch.float64)
+    for step in range(10):
+        x = (rng.standard_normal((8 + step, *shape)) * (1 + step) + 10 * step).astype(np.float32)
+        model.forward(x, training=True)
+        peer(tensor(x).reshape(-1, shape[-1]))
+        for name, array in model.state.items():
+            assert_close(array, getattr(peer, name.split(".")[1]).numpy(), f"step {step + 1}: {name}", 1e-6)
+    expected = peer.eval()(tensor(x).reshape(-1, shape[-1])).detach().numpy().reshape(x.shape)
+    assert_close(model.forward(x), expected, "inference", 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 3), (9,)], ids=str)
+def test_gradients_with_fixed_statistics_match_pytorch_s_evaluation(shape, rng):
+    start = nc.Input(shape)
+    model = nc.Model([start], [nc.BatchNorm()(start)])
+    randomize(model, rng)
+    arrays = {name.split(".")[1]: tensor(array) for name, array in model.store.arrays().items()}
+    x, dy = rng.standard_normal((2, 7, *shape)).astype(np.float32)
+    peer, (weight, bias) = tensor(x), (arrays["weight"], arrays["bias"])
+    running = arrays["running_mean"].detach(), arrays["running_var"].detach()
+    y = F.batch_norm(peer.movedim(-1, 1), *running, weight, bias).movedim(1, -1)
+    y.backward(tensor(dy))
+    gradients = {"batch_norm_1.weight": weight.grad.numpy(), "batch_norm_1.bias": bias.grad.numpy()}
+    expected = Result([y.detach().numpy()], [peer.grad.numpy()], gradients)
+    assert_results_close(run_planned(model, [x], [dy], Fixed), expected, str(shape), 1e-6)
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------

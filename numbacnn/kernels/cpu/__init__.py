@@ -9,6 +9,7 @@ from numbacnn.kernels.cpu.adaptive_pool2d import (
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
@@ -151,6 +152,8 @@ LAUNCHERS = (
     local_response_norm_gradient,
     max_pool_forward,
     max_pool_gradient,
+    maxima_input_gradient,
+    maxima_weight_gradient,
     mean_absolute_error,
     mean_squared_error,
     multiply,

@@ -33,8 +33,8 @@ def pattern_shape(sets, numbers, c):
 def partial_shape(sets, rows, numbers, w, c):
     """Scratch of the partial sums: sets × groups × numbers × pattern, for sets of ``rows`` rows of ``w`` pixels."""
     terms = -(-w * c // pattern_size(c))  # that a row adds to a sum
-    group = max(1, min(TERMS // terms, rows // LEAST_GROUPS))
-    return (sets, -(-rows // group), numbers, pattern_size(c))
+    groups = max(min(rows, LEAST_GROUPS), -(-rows // max(1, TERMS // terms)))  # never more for fewer rows
+    return (sets, groups, numbers, pattern_size(c))
 
 
 def fitting(partial, x, sets):
@@ -120,30 +120,29 @@ def mean_and_variance(partial, m, first, last, rows, w, c):
 
     rows, w, c: of a set, as ``moments`` saw them. The variance is the biased one, over the number of values.
     """
-    groups, size = partial.shape[1], partial.shape[3]
+    groups, pixels = partial.shape[1], partial.shape[3] // c
     count = np.float64(rows) * w * (last - first)
     total = np.float64(0)
     for g in range(groups):
-        for channel in range(first, last):
-            for i in range(channel, min(size, w * c), c):
-                terms = _terms(g, i, rows, groups, size, w, c)
+        for pixel in range(min(pixels, w)):
+            terms = _terms(g, pixel, rows, groups, pixels, w)
+            for i in range(pixel * c + first, pixel * c + last):
                 total += terms * np.float64(partial[m, g, 0, i]) + np.float64(partial[m, g, 1, i])
     mean = total / count
     square = np.float64(0)
     for g in range(groups):
-        for channel in range(first, last):
-            for i in range(channel, min(size, w * c), c):
-                terms = _terms(g, i, rows, groups, size, w, c)
+        for pixel in range(min(pixels, w)):
+            terms = _terms(g, pixel, rows, groups, pixels, w)
+            for i in range(pixel * c + first, pixel * c + last):
                 apart = np.float64(partial[m, g, 0, i]) - mean
                 square += partial[m, g, 2, i] + apart * (2 * np.float64(partial[m, g, 1, i]) + terms * apart)
     return mean, max(square, np.float64(0)) / count
 
 
 @inlined
-def _terms(g, i, rows, groups, size, w, c):
-    """How many values place i of a pattern met in group g."""
-    pixels = size // c
-    return (rows * (g + 1) // groups - rows * g // groups) * (w // pixels + (1 if i // c < w % pixels else 0))
+def _terms(g, pixel, rows, groups, pixels, w):
+    """How many values each channel of a pattern's pixel met in group g."""
+    return (rows * (g + 1) // groups - rows * g // groups) * (w // pixels + (1 if pixel < w % pixels else 0))
 
 
 @inlined

@@ -12,7 +12,7 @@ from numbacnn.kernels.cpu.softmax import pixel
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64
 
 float32 = types.float32
-ONE = np.float32(1)
+THREE_QUARTERS = np.float32(0.75)
 
 
 @cpu_kernel(float32_4d, float32_4d, int64, float32, float32, float32)
@@ -40,32 +40,37 @@ def _write_scales(s, x, size, alpha, k):
         s[c] = 0
     for d in range(-(size // 2), (size + 1) // 2):
         for c in range(max(0, -d), min(len(x), len(x) - d)):
-            s[c] += x[c + d] * x[c + d]
+            neighbour = x[np.uintp(c + d)]  # unsigned: an index that may be negative would keep loops from vectors
+            s[c] += neighbour * neighbour
     for c in range(len(x)):
         s[c] = k + share * s[c]
 
 
 @inlined
-def _power(s, beta):
-    """s^−β; roots are exact and fill vectors, where β is the usual 3/4."""
-    root = math.sqrt(s)
-    return ONE / (root * math.sqrt(root)) if beta == np.float32(0.75) else s**-beta
+def _multiply_by_power(y, x, s, beta):
+    """y = x · s^−β; by roots, which fill vectors, where β is the usual 3/4."""
+    if beta == THREE_QUARTERS:
+        for c in range(len(x)):
+            root = math.sqrt(s[c])
+            y[c] = x[c] / (root * math.sqrt(root))
+    else:
+        for c in range(len(x)):
+            y[c] = x[c] * s[c] ** -beta
 
 
 @inlined
 def _forward_pixel(y, x, size, alpha, beta, k):
     _write_scales(y, x, size, alpha, k)
-    for c in range(len(x)):
-        y[c] = x[c] * _power(y[c], beta)
+    _multiply_by_power(y, x, y, beta)
 
 
 @inlined
 def _gradient_pixel(dx, dy, x, y, s, size, alpha, beta, k):
     _write_scales(s, x, size, alpha, k)
+    _multiply_by_power(dx, dy, s, beta)
     for c in range(len(x)):
-        dx[c] = dy[c] * _power(s[c], beta)
         s[c] = dy[c] * y[c] / s[c]
     factor = 2 * alpha * beta / np.float32(size)
     for d in range(-((size - 1) // 2), size // 2 + 1):
         for c in range(max(0, -d), min(len(x), len(x) - d)):
-            dx[c] -= factor * x[c] * s[c + d]
+            dx[c] -= factor * x[c] * s[np.uintp(c + d)]

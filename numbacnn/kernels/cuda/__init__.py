@@ -61,6 +61,8 @@ NOT_YET = frozenset(
         "local_response_norm_gradient",
         "max_pool_forward",
         "max_pool_gradient",
+        "maxima_input_gradient",
+        "maxima_weight_gradient",
         "mean_absolute_error",
         "mean_squared_error",
         "multiply",
