@@ -160,7 +160,9 @@ def test_configuration_files():
 
 
 def test_options_that_do_not_go_together():
-    refused("momentum and nesterov belong to sgd", "train", "--optimizer", "adam", "--momentum", 0.5)
+    refused("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
+    refused("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
+    refused("plateau needs a validation share above 0", "train", "--schedule", "plateau", "--validation", 0)
     refused("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
     refused("--resume needs --out", "train", "--resume", code=2)
     refused("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)

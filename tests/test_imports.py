@@ -23,7 +23,7 @@ ROWS = [
     {"training", "summary", "functional"},
     {"pretrained"},
     {"checkpoint", "metrics"},
-    {"averages", "losses", "optimizers", "schedules", "data"},
+    {"averages", "losses", "optimizers", "penalties", "schedules", "data"},
     {"executor"},
     {"parameters", "plan"},
     {"graph"},

@@ -1,0 +1,138 @@
+"""``numbacnn train`` with other optimisers and schedules, from weights, frozen, and to another number of classes."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import numbacnn, refused
+
+import numbacnn as nc
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def sevens():
+    """A folder of IDX files: embedded digits of three classes, shrunk to a few."""
+    for part, data in zip(("train", "test"), nc.data.load("digits"), strict=True):
+        chosen = np.flatnonzero(data.labels >= 7)[:60]
+        prefix = "train" if part == "train" else "t10k"
+        Path("sevens").mkdir(exist_ok=True)
+        nc.data.write_idx(f"sevens/{prefix}-images-idx3-ubyte", data.images[chosen, ..., 0])
+        nc.data.write_idx(f"sevens/{prefix}-labels-idx1-ubyte", (data.labels[chosen] - 7).astype(np.uint8))
+    return "sevens"
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """A model of ten classes, trained for a moment."""
+    path = tmp_path_factory.mktemp("pretrained") / "digits.safetensors"
+    model, (train, _) = nc.models.lenet5(seed=4), nc.data.load("digits")
+    model.fit(train.subset(np.arange(200)), epochs=1)
+    model.save(path)
+    return path
+
+
+def config(folder):
+    return tomllib.loads(Path(folder, "config.toml").read_text())
+
+
+def arrays(path):
+    return {name: np.array(array) for name, array in nc.load(path).parameters.items()}
+
+
+def assert_same_weights(a, b):
+    a, b = arrays(a), arrays(b)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], name)
+
+
+FEW = ("--epochs", 1, "--data", "sevens", "-q", "--batch-size", 20)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "adagrad", "lamb", "muon"])
+def test_every_optimizer_trains_and_is_in_the_configuration(optimizer, sevens):
+    assert numbacnn("train", *FEW, "--optimizer", optimizer, "--out", "a").code == 0
+    assert config("a")["optimizer"] == optimizer
+    assert numbacnn("train", "--config", "a/config.toml", "--out", "b", "-q").code == 0
+    assert_same_weights("a/model.safetensors", "b/model.safetensors")
+    assert config("a") == config("b")
+
+
+def test_options_of_a_training_come_back_when_it_is_resumed(sevens):
+    options = ("--optimizer", "muon", "--momentum", 0.9, "--clip-norm", 0.5, "--accumulate", 2, "--ema", 0.8,
+               "--schedule", "plateau", "--warmup", 0.25)  # fmt: skip
+    assert numbacnn("train", *FEW, *options, "--epochs", 2, "--out", "parts").code == 0
+    assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 3, "-q", "--warmup", 0.25).code == 0
+    found = config("parts")
+    assert (found["clip-norm"], found["accumulate"], found["ema"], found["warmup"]) == (0.5, 2, 0.8, 0.25)
+    refused("was started with ema 0.8, not 0.9", "train", "--out", "parts", "--resume", "--ema", 0.9)
+    refused("was started without freeze, not", "train", "--out", "parts", "--resume", "--freeze", "conv*")
+    best, last = nc.load("parts/best.safetensors"), nc.load("parts/model.safetensors")
+    assert best.parameters.keys() == last.parameters.keys()
+
+
+def test_resumed_with_averages_it_is_the_run_in_one_go(sevens):
+    options = (*FEW, "--ema", 0.7, "--accumulate", 2, "--schedule", "constant", "--freeze", "conv2d_1.*")
+    assert numbacnn("train", *options, "--epochs", 3, "--out", "whole").code == 0
+    assert numbacnn("train", *options, "--epochs", 2, "--out", "parts").code == 0
+    assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 3, "-q").code == 0
+    assert_same_weights("whole/model.safetensors", "parts/model.safetensors")
+    assert_same_weights("whole/best.safetensors", "parts/best.safetensors")
+
+
+def test_from_weights_to_other_classes(sevens, pretrained):
+    options = ("--weights", pretrained, "--freeze", "conv2d_*", "--classes", 3, "--data", sevens, "--epochs", 1)
+    outcome = numbacnn("train", *options, "--out", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert f"note: {pretrained}: dense_3.weight, dense_3.bias are of another shape and start afresh" in outcome.err
+    assert json.loads(outcome.out)["parameters"] == nc.models.lenet5(classes=3).store.count
+    before, after = arrays(pretrained), arrays("run/model.safetensors")
+    for name, array in after.items():
+        if name.startswith("conv2d"):
+            np.testing.assert_array_equal(array, before[name], name)
+    assert after["dense_3.weight"].shape == (84, 3)
+    assert not np.array_equal(after["dense_1.weight"], before["dense_1.weight"])
+    assert nc.load("run/model.safetensors").normalization == nc.load(pretrained).normalization
+    assert config("run")["weights"] == str(pretrained)
+
+
+def test_a_run_that_began_from_weights_is_resumed_without_them(sevens, pretrained):
+    copy = Path("copy.safetensors")
+    copy.write_bytes(pretrained.read_bytes())
+    options = (*FEW, "--classes", 3, "--freeze", "conv2d_1.bias, conv2d_2.*", "--schedule", "constant")
+    assert numbacnn("train", *options, "--weights", pretrained, "--epochs", 2, "--out", "whole").code == 0
+    assert numbacnn("train", *options, "--weights", copy, "--out", "parts").code == 0
+    copy.unlink()
+    assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 2, "-q").code == 0
+    assert_same_weights("whole/model.safetensors", "parts/model.safetensors")
+
+
+def test_a_runs_folder_gives_weights_too(sevens):
+    assert numbacnn("train", *FEW, "--out", "first").code == 0
+    assert numbacnn("train", *FEW, "--weights", "first", "--lr", 0, "--out", "second").code == 0
+    assert_same_weights("first/model.safetensors", "second/model.safetensors")
+
+
+def test_without_classes_weights_must_fit(sevens, pretrained):
+    fragment = 'misshapen "dense_3.weight" is F32 (84, 10), not F32 (84, 3)'
+    refused(fragment, "train", *FEW, "--weights", pretrained)
+    other = ("--model", "simple_cnn", "--classes", 3)
+    refused('of no layer "dense_3.bias"', "train", *FEW, "--weights", pretrained, *other)
+    refused("there is no such file", "train", *FEW, "--weights", "nowhere.safetensors")
+    Path("text").write_text("no weights")
+    refused("not a safetensors file, or damaged", "train", *FEW, "--weights", "text")
+
+
+def test_a_freeze_that_matches_nothing_is_one_line(sevens):
+    refused("freeze: the pattern 'features.*' matches no parameter; there are", "train", *FEW, "--freeze", "features.*")
+    refused("every parameter is frozen", "train", *FEW, "--freeze", "*")
+
+
+def test_too_few_classes_for_the_data(sevens):
+    refused("3 classes for a model of 2 outputs", "train", *FEW, "--classes", 2)

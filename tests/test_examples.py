@@ -1,0 +1,32 @@
+"""The examples run, and say what they promise."""
+
+import re
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_a_training_loop_of_ones_own():
+    told = run_python(EXAMPLES / "training_loop.py", "--fast")
+    assert re.fullmatch(r"epoch 1: loss \d\.\d{4}\ntest accuracy \d\d\.\d\d%\n", told), told
+
+
+def transfer(*arguments):
+    """Mean accuracies in per cent, with their deviations."""
+    told = run_python(EXAMPLES / "transfer.py", *arguments)
+    found = re.findall(r"([\d.]+)% ± ([\d.]+)%", told)
+    assert len(found) == 2, told
+    return [tuple(map(float, pair)) for pair in found]
+
+
+def test_transfer_runs_on_the_embedded_digits():
+    assert min(mean for mean, _ in transfer("--fast")) > 50
+
+
+@pytest.mark.long
+def test_transfer_gains_on_mnist(data_folder):
+    (transferred, _), (scratch, _) = transfer(data_folder / "mnist")
+    assert transferred > scratch
