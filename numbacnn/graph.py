@@ -237,7 +237,9 @@ class Graph:
             if not read:
                 raise ModelFileError(f'node "{item["name"]}" has no inputs')
             tensors[item["name"]] = read[0].record(layer, read)
-        outputs, auxiliary = ([tensors[name] for name in names] for names in (form["outputs"], form.get("auxiliary", [])))
+        outputs, auxiliary = (
+            [tensors[name] for name in names] for names in (form["outputs"], form.get("auxiliary", []))
+        )
         return cls(inputs, outputs, auxiliary)
 
 

@@ -40,7 +40,13 @@ class Summary:
     def __str__(self) -> str:
         lines = [("layer", "kind", "output", "parameters", "MFLOP")]
         lines += [
-            (f"{row.name} *" if row.training_only else row.name, row.op, _times(row.output_shape), f"{row.parameters:,}", f"{row.flops / 1e6:.3f}")
+            (
+                f"{row.name} *" if row.training_only else row.name,
+                row.op,
+                _times(row.output_shape),
+                f"{row.parameters:,}",
+                f"{row.flops / 1e6:.3f}",
+            )
             for row in self.rows
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -78,9 +78,7 @@ class Learner(Protocol):
     def load_images(self, target: Float32, images: NDArray[Any]) -> None:
         """Writes raw images, normalised, to an input."""
 
-    def evaluate(
-        self, test: Dataset, loss: LossOfOutputs, loss_weights: Sequence[float] | None
-    ) -> dict[str, float]:
+    def evaluate(self, test: Dataset, loss: LossOfOutputs, loss_weights: Sequence[float] | None) -> dict[str, float]:
         """Loss and accuracy."""
 
 

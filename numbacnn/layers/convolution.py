@@ -19,8 +19,8 @@ class Conv2D(WeightLayer):
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
     takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out of
-    range, GeometryError where the input cannot be convolved so.
+    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
+    out of range, GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"
