@@ -63,6 +63,16 @@ def views():
     return nc.Model([x], [flat, nc.Conv2D(2, 3, padding="same")(h), nc.Dense(4)(nc.Flatten()(x)), nc.Dense(2)(flat)])
 
 
+def auxiliary_heads():
+    """Heads in training only: on a value that the main path reads too, behind a fused activation, and on an input."""
+    x = nc.Input((7, 8, 2))
+    h = nc.ReLU()(nc.Conv2D(4, 3, padding="same")(x))
+    side = nc.Dense(3)(nc.Flatten()(nc.ReLU()(nc.Conv2D(2, 5)(h))))
+    deep = nc.Conv2D(5, 3)(h)
+    main = nc.Dense(3)(nc.GlobalAveragePool2D()(nc.ReLU()(deep)))
+    return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
+
+
 def lenet5():
     return listed(nc.models.lenet5())
 
@@ -77,7 +87,7 @@ def listed(model):
     return model
 
 
-SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views]
+SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, auxiliary_heads]
 NAMED = [*SMALL, lenet5, simple_cnn]
 
 
@@ -105,7 +115,10 @@ FEATURE_LAYERS = [lambda: nc.Dense(4), lambda: nc.Dense(7, bias=False), nc.ReLU,
 
 @st.composite
 def models(draw):
-    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too."""
+    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too.
+
+    All outputs but the first may be auxiliary.
+    """
     inputs = [nc.Input((draw(st.integers(2, 7)), draw(st.integers(2, 7)), 3)) for _ in range(draw(st.integers(1, 2)))]
     tensors, unread = list(inputs), set()
     for _ in range(draw(st.integers(1, 10))):
@@ -128,7 +141,8 @@ def models(draw):
     elif draw(st.booleans()):
         more = draw(st.sampled_from(tensors[len(inputs) :]))
         outputs += [more] * (more not in outputs)
-    model = nc.Model(inputs, outputs)
+    main = draw(st.integers(1, len(outputs)))
+    model = nc.Model(inputs, outputs[:main], auxiliary=outputs[main:])
     note(f"outputs {model.graph.outputs} of\n{model.summary(show=False)}")
     return model
 

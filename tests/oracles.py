@@ -91,7 +91,7 @@ def graph_forward(graph, xs, parameters):
 def graph_gradients(graph, values, dys, parameters):
     """([gradient of each input], {name: gradient}); a value's gradient is the sum over all that read it."""
     totals = [np.zeros(value.shape) for value in values]
-    for value, dy in zip(graph.outputs, dys, strict=True):
+    for value, dy in zip(graph.training_outputs, dys, strict=True):
         totals[value] += dy
     by_name = {}
     for i, node in reversed(list(enumerate(graph.nodes))):

@@ -228,6 +228,12 @@ def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, me
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda x, y: L.mse(x, x.T), r"targets of shape \(4, 3\) for an output of shape \(3, 1, 1, 4\)"),
+        (lambda x, y: L.mse(x, x.reshape(-1)), r"targets of shape \(12,\) for an output of shape \(3, 1, 1, 4\)"),
+        (
+            lambda x, y: L.cross_entropy(x.reshape(1, 2, 3, 2), np.zeros((1, 3, 2), int)),
+            r"labels of shape \(1, 3, 2\) for predictions of shape \(1, 2, 3\)",
+        ),
         (lambda x, y: L.cross_entropy(x, y + 5, ignore_index=5), "labels run from 6 to 7; the model has 4 classes"),
         (lambda x, y: L.cross_entropy(x, x, ignore_index=0), "ignore_index is for integer labels"),
         (lambda x, y: L.cross_entropy(x, y, ignore_index=0.5), "ignore_index=0.5: give an integer label"),

@@ -140,7 +140,7 @@ def test_any_graph_matches_the_oracle_fused_or_not_and_a_second_time(model):
 def test_inference_gives_what_training_does(model):
     xs, dys = arrays(model)
     trained = run(model, xs, dys).ys
-    for y, expected in zip(model.forward(xs), trained, strict=True):
+    for y, expected in zip(model.forward(xs), trained[: len(model.graph.outputs)], strict=True):
         np.testing.assert_array_equal(y, expected)
 
 
