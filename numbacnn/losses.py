@@ -36,7 +36,7 @@ class Loss:
         """
         array = np.asarray(target)
         if np.issubdtype(array.dtype, np.integer) and array.size != math.prod(shape):
-            array = np.eye(shape[-1], dtype=np.float32)[_labels(array, shape)]
+            return np.eye(shape[-1], dtype=np.float32)[_labels(array, shape)].reshape(shape)
         return _same_size(array, shape)
 
     def weight(self, target: Target) -> float:
