@@ -1,6 +1,7 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
     add_in_place,
@@ -60,6 +61,8 @@ LAUNCHERS = (
     huber,
     max_pool_forward,
     max_pool_gradient,
+    maxima_input_gradient,
+    maxima_weight_gradient,
     mean_absolute_error,
     mean_squared_error,
     normalize_bytes,

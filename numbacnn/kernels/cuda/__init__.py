@@ -25,6 +25,8 @@ NOT_YET = frozenset(
         "huber",
         "max_pool_forward",
         "max_pool_gradient",
+        "maxima_input_gradient",
+        "maxima_weight_gradient",
         "mean_absolute_error",
         "mean_squared_error",
         "normalize_bytes",
