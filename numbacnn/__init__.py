@@ -2,10 +2,12 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, losses, models, schedules
+from numbacnn import data, functional, layers, losses, models, schedules
 from numbacnn.device import get_num_threads, set_num_threads
-from numbacnn.errors import ArgumentError, DataError, GeometryError, ModelFileError, NumbacnnError
+from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
+from numbacnn.gradient_check import check_gradients
 from numbacnn.graph import Input
+from numbacnn.kernels.own import kernel
 from numbacnn.layers import (
     ELU,
     GELU,
@@ -21,19 +23,23 @@ from numbacnn.layers import (
     GlobalMaxPool2D,
     Hardsigmoid,
     Hardswish,
+    Layer,
     LeakyReLU,
     MaxPool2D,
     Multiply,
+    Parameter,
     PReLU,
     ReLU,
     ReLU6,
     Reshape,
+    Scratch,
     Sigmoid,
     SiLU,
     Softmax,
     Tanh,
     UpSample2D,
     ZeroPad2D,
+    activation,
 )
 from numbacnn.model import Model, Sequential, load
 from numbacnn.optimizers import SGD, Adam
@@ -64,10 +70,12 @@ __all__ = [
     "GeometryError",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "GradientError",
     "Hardsigmoid",
     "Hardswish",
     "History",
     "Input",
+    "Layer",
     "LeakyReLU",
     "MaxPool2D",
     "Model",
@@ -75,9 +83,11 @@ __all__ = [
     "Multiply",
     "NumbacnnError",
     "PReLU",
+    "Parameter",
     "ReLU",
     "ReLU6",
     "Reshape",
+    "Scratch",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -86,9 +96,13 @@ __all__ = [
     "Tanh",
     "UpSample2D",
     "ZeroPad2D",
+    "activation",
+    "check_gradients",
     "data",
     "functional",
     "get_num_threads",
+    "kernel",
+    "layers",
     "load",
     "losses",
     "models",

@@ -9,6 +9,7 @@ from numbacnn.kernels.cpu.adaptive_pool2d import (
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
+    activation_kernels,
     add_in_place,
     clear_halo,
     copy,
@@ -63,6 +64,7 @@ from numbacnn.kernels.cpu.up_sample2d import (
 from numbacnn.kernels.cpu.update import adam_update, sgd_update
 
 LAUNCHERS = (
+    activation_kernels,
     adam_update,
     adaptive_average_pool_forward,
     adaptive_average_pool_gradient,
