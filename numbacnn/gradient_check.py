@@ -57,7 +57,7 @@ def check_gradients(
 
 class _Check:
     def __init__(self, layer: Layer, input_shape: Sequence[Any], batch: int, seed: int) -> None:
-        several = isinstance(input_shape[0], Sequence)
+        several = isinstance(input_shape, Sequence) and all(isinstance(shape, Sequence) for shape in input_shape)
         inputs = [Input(shape) for shape in (input_shape if several else [input_shape])]
         self.layer, self.batch = layer, batch
         self.model = Model(inputs, [layer(inputs)], seed=seed)

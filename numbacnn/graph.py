@@ -207,7 +207,7 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
     """The class of a node: a known one, or a user's own that importing its module makes known."""
     if op not in REGISTRY and module is not None:
         own, remedy = f'node "{name}" is a layer {op!r} of your own', "pass it: nc.load(file, layers=[TheClass])"
-        if module == "__main__":
+        if "__main__" in str(module).split("."):
             raise ModelFileError(f"{own}, from the script that made the model; {remedy}")
         try:
             importlib.import_module(module)

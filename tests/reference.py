@@ -273,7 +273,7 @@ def leaky_relu(x, slope):
 
 
 def leaky_relu_gradient(dy, x, slope):
-    return np.where(x < 0, slope * dy, dy)
+    return np.where(x > 0, dy, slope * dy)
 
 
 def prelu(x, w):
@@ -281,7 +281,7 @@ def prelu(x, w):
 
 
 def prelu_gradients(dy, x, w):
-    return np.where(x < 0, w * dy, dy), np.where(x < 0, dy * x, 0).sum(tuple(range(x.ndim - 1)))
+    return np.where(x > 0, dy, w * dy), np.where(x > 0, 0, dy * x).sum(tuple(range(x.ndim - 1)))
 
 
 def elu(x, alpha):
