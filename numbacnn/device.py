@@ -1,15 +1,19 @@
 """Devices: which kernels run, where arrays lie, and how they come and go."""
 
 import threading
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
+
+if TYPE_CHECKING:
+    from numbacnn.kernels.jit import Launch
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -49,6 +53,12 @@ class Device:
     def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
         """A fresh host array of a device view, in another shape of the same size."""
         return np.array(source, np.float32).reshape(shape)
+
+    def record(self, work: Callable[[], None]) -> "list[Launch]":
+        """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
+        from numbacnn.kernels.jit import record
+
+        return record(work)
 
     def synchronize(self) -> None:
         """Returns when all launched work is done: on the CPU, at once."""

@@ -3,29 +3,28 @@
 from collections import OrderedDict
 from math import prod
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.device import Device
-from numbacnn.geometry import Halo
-from numbacnn.layers import Layer
+from numbacnn.graph import Node
 from numbacnn.parameters import Parameters
 from numbacnn.plan import Buffer, Plan, Step, View
+
+if TYPE_CHECKING:
+    from numbacnn.kernels.jit import Launch
 
 Float32 = NDArray[np.float32]
 KEPT_BINDINGS = 8  # batch sizes whose views are kept
 
 
 class BoundStep(NamedTuple):
-    """A step with its arrays, for one batch size."""
+    """The launches of a step, for one batch size: functions and their arguments."""
 
-    layer: Layer | None
-    tensors: SimpleNamespace
-    geometry: Any
-    clears: list[tuple[Float32, Halo]]
-    adds: list[tuple[Float32, Float32]]
+    node: Node
+    launches: "list[Launch]"
 
 
 class Binding(NamedTuple):
@@ -53,24 +52,17 @@ class Executor:
         """Runs the ``n`` images that were written to the binding's inputs."""
         binding = self.bind(n)
         for step in binding.forward:
-            self._clear(step)
-            step.layer.forward(self.kernels, step.tensors, step.geometry)  # type: ignore[union-attr]
+            for launch, arguments in step.launches:
+                launch(*arguments)
         return binding
 
     def backward(self, n: int) -> Binding:
         """After ``forward(n)``, from the gradients that were written to the binding's output gradients."""
         binding = self.bind(n)
         for step in binding.backward:
-            self._clear(step)
-            if step.layer is not None:
-                step.layer.backward(self.kernels, step.tensors, step.geometry)
-            for total, part in step.adds:
-                self.kernels.add_in_place(total, part)
+            for launch, arguments in step.launches:
+                launch(*arguments)
         return binding
-
-    def _clear(self, step: BoundStep) -> None:
-        for buffer, halo in step.clears:
-            self.kernels.clear_halo(buffer, halo)
 
     def bind(self, n: int) -> Binding:
         """The plan's arrays for batches of ``n`` images."""
@@ -94,7 +86,25 @@ class Executor:
         )
 
     def _bind_step(self, step: Step, n: int) -> BoundStep:
-        tensors = SimpleNamespace(fused=step.fused)
+        """Layers that only launch kernels do so once, for the record; others are called in every step."""
+        layer, tensors, geometry = step.layer, self._tensors(step, n), step.node.geometry
+        clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
+        adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
+
+        def work() -> None:
+            for buffer, halo in clears:
+                self.kernels.clear_halo(buffer, halo)
+            if layer is not None:
+                (layer.forward if step.dy is None else layer.backward)(self.kernels, tensors, geometry)
+            for total, part in adds:
+                self.kernels.add_in_place(total, part)
+
+        recorded = layer is None or layer.only_launches
+        return BoundStep(step.node, self.device.record(work) if recorded else [(work, ())])
+
+    def _tensors(self, step: Step, n: int) -> SimpleNamespace:
+        """The arrays of a step, as ``Layer`` describes them."""
+        tensors = SimpleNamespace(fused=step.fused, pool=step.pool)
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
         tensors.dxs = [self._optional(view, n) for view in step.dxs]
@@ -108,9 +118,7 @@ class Executor:
                 setattr(tensors, f"d_{name}", slot.of(self.parameters.gradients))
         for name, buffer in step.scratch.items():
             setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
-        clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
-        adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
-        return BoundStep(step.layer, tensors, step.node.geometry, clears, adds)
+        return tensors
 
     def _whole(self, buffer: Buffer) -> Float32:
         start = buffer.offset // 4

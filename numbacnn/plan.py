@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
-from numbacnn.geometry import NO_HALO, Halo, Shape
+from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.graph import Graph, Node
 from numbacnn.layers import Layer
+from numbacnn.layers.base import Scratch
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 THICK_HALO = 0.25  # share of a buffer; a halo thicker than this is not worth clearing in every step
@@ -67,6 +68,7 @@ class Step:
     dy: View | None = None
     scratch: dict[str, Buffer | None] = field(default_factory=dict)
     fused: str | None = None
+    pool: PoolGeometry | None = None  # of the max-pool behind, whose gradient ``dy`` then is; scratch has its argmax
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
 
@@ -105,6 +107,8 @@ class _Planner:
         self.buffers: list[Buffer] = []
         self.fused = self._find_fused() if fuse else {}
         self.delayed = self._find_delayed() if fuse and training else {}
+        self.pooled = self._find_pooled() if fuse and training else {}
+        self.skipped = set(self.pooled.values())
         self.wants_gradient = self._find_wanted()
         self.values = self._place_values()
         self.time = 0
@@ -137,6 +141,30 @@ class _Planner:
             if alone and consumer is not None and self.graph.nodes[consumer].layer.takes_maximum:
                 delayed[i] = consumer
         return delayed
+
+    def _find_pooled(self) -> dict[int, int]:
+        """layer → the max-pool behind it, whose gradient it takes as it is, never spread over the windows.
+
+        Between the two may be an activation whose gradient is applied behind the pool.
+        """
+        before = {activation: self.graph.nodes[activation].inputs[0] for activation in self.delayed}
+        pooled = {}
+        for i, node in enumerate(self.graph.nodes):
+            if not node.layer.takes_maximum or not isinstance(
+                node.geometry, PoolGeometry
+            ):  # adaptive: bins may overlap
+                continue
+            source = node.inputs[0]
+            producer = self._node(before.get(self._node(source), source))
+            if producer >= 0 and self._only_consumer(source) == i:
+                layer, geometry = self.graph.nodes[producer].layer, self.graph.nodes[producer].geometry
+                if layer.takes_maxima(self.sizes, geometry, node.geometry):
+                    pooled[producer] = i
+        return pooled
+
+    def _node(self, value: int) -> int:
+        """The node that computes ``value``; negative for an input of the model."""
+        return value - len(self.graph.input_shapes)
 
     def _find_wanted(self) -> list[bool]:
         """For every value, whether its gradient is asked for."""
@@ -185,7 +213,7 @@ class _Planner:
         """The view of a value; of one that lives in registers, that of its fused activation."""
         view = self.values[value]
         if view is None:
-            view = self.values[self.graph.value(self.fused[value - len(self.graph.input_shapes)])]
+            view = self.values[self.graph.value(self.fused[self._node(value)])]
         assert view is not None
         return view
 
@@ -253,11 +281,23 @@ class _Planner:
             elif scratch.when == "saved" and when == "backward":
                 buffers[name] = self.saved[i][name]
             elif scratch.when in ("saved", when):
-                buffers[name] = Buffer(f"{node.name}.{name}", scratch.shape)
-                self.buffers.append(buffers[name])  # type: ignore[arg-type]
+                buffers[name] = self._scratch_buffer(node, name, scratch)
         if when == "forward":
             self.saved[i] = buffers
         return buffers
+
+    def _maxima_scratch(self, node: Node, pool: int) -> dict[str, Buffer | None]:
+        """The scratch of a backward step that takes the gradient of the max-pool ``pool``."""
+        geometry = self.graph.nodes[pool].geometry
+        buffers: dict[str, Buffer | None] = {}
+        for name, scratch in node.layer.maxima_scratch(self.sizes, node.geometry, geometry, self.batch).items():
+            buffers[name] = self._scratch_buffer(node, name, scratch)
+        return buffers | {"argmax": self.saved[pool]["argmax"]}
+
+    def _scratch_buffer(self, node: Node, name: str, scratch: Scratch) -> Buffer:
+        buffer = Buffer(f"{node.name}.{name}", scratch.shape)
+        self.buffers.append(buffer)
+        return buffer
 
     def _live(self, views: Iterable[View | None], scratch: dict[str, Buffer | None]) -> None:
         for view in views:
@@ -276,7 +316,7 @@ class _Planner:
 
     def _gradient_halo(self, value: int) -> Halo:
         """The zeros expected around a value's gradient by the layer that computed it, through in-place activations."""
-        i = value - len(self.graph.input_shapes)
+        i = self._node(value)
         if i < 0:
             return Halo()
         node = self.graph.nodes[i]
@@ -286,7 +326,7 @@ class _Planner:
 
     def _new_gradient(self, value: int) -> View:
         shape = self.graph.shapes[value]
-        i = value - len(self.graph.input_shapes)
+        i = self._node(value)
         name = self.graph.input_names[value] if i < 0 else self.graph.nodes[i].name
         return View(self._new_buffer(f"d_{name}", shape, self._gradient_halo(value)), shape)
 
@@ -321,27 +361,34 @@ class _Planner:
             if not self.wants_gradient[x]:
                 dxs.append(None)
                 continue
-            part = self._gradient_part(node, x, dy)
+            part = self._gradient_part(i, x, dy)
             dxs.append(part)
             if x in gradients:
                 adds.append((gradients[x], part))
             else:
                 gradients[x] = part
-        done = i in self.delayed or (layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer)
+        done = (
+            i in self.delayed
+            or i in self.skipped
+            or (layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer)
+        )
         if done and not adds:
             return None
         y = self._view(value)
         xs = [self._view(x) for x in node.inputs]
-        scratch = self._scratch(node, i, "backward")
-        step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds)
+        pool = self.pooled.get(i)
+        scratch = self._scratch(node, i, "backward") if pool is None else self._maxima_scratch(node, pool)
+        geometry = None if pool is None else self.graph.nodes[pool].geometry
+        step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, pool=geometry, adds=adds)
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
         self._live([*read, dy, *dxs, *(total for total, _ in adds)], scratch)
         self.time += 1
         return step
 
-    def _gradient_part(self, node: Node, x: int, dy: View) -> View:
-        """Where ``node`` writes its share of the gradient of value ``x``: in dy's own memory where it can."""
-        if node.layer.in_place_gradient:
+    def _gradient_part(self, i: int, x: int, dy: View) -> View:
+        """Where node i writes its share of the gradient of value ``x``: in dy's own memory where it can."""
+        node = self.graph.nodes[i]
+        if node.layer.in_place_gradient or i in self.skipped:
             return View(dy.buffer, dy.shape)
         if node.layer.is_view and not any(dy.buffer.halo) and not any(self._gradient_halo(x)):
             return View(dy.buffer, self.graph.shapes[x])

@@ -82,6 +82,7 @@ def replay_forward(arena, step):
 def replay_backward(arena, step):
     why, layer = f"backward of {step.node.name}", step.node.layer
     saved = {name for name, scratch in layer.scratch(SIZES, step.node.geometry, 3).items() if scratch.when == "saved"}
+    saved |= {"argmax"} if step.pool is not None else set()
     if step.layer is not None:
         written = [view.buffer for view in step.dxs if view is not None and view.buffer is not step.dy.buffer]
         written += [buffer for name, buffer in step.scratch.items() if name not in saved]
@@ -93,8 +94,8 @@ def replay_backward(arena, step):
             arena.read(x.buffer, why, layer.input_halo(step.node.geometry))
         if layer.reads_y:
             arena.read(step.y.buffer, why)
-        wants_dx = any(view is not None for view in step.dxs)
-        arena.read(step.dy.buffer, why, layer.gradient_halo(step.node.geometry) if wants_dx else NO_HALO)
+        wants_halo = any(view is not None for view in step.dxs) and step.pool is None
+        arena.read(step.dy.buffer, why, layer.gradient_halo(step.node.geometry) if wants_halo else NO_HALO)
     for view in [view for pair in step.adds for view in pair]:
         arena.read(view.buffer, f"a sum after {why}")
 

@@ -239,6 +239,7 @@ def activation(
         "__doc__": forward.__doc__ or f"The activation {name}.",
         "op": name,
         "rectifies": rectifies,
+        "only_launches": True,
         "function": staticmethod(forward),
         "gradient": staticmethod(gradient),
     }

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import Halo, Shape
+from numbacnn.geometry import Halo, PoolGeometry, Shape
 
 
 class Parameter(NamedTuple):
@@ -67,12 +67,15 @@ class Layer:
     monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y
     takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
     rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
+    only_launches: ClassVar[bool]  # forward and backward do nothing but launch kernels, the same in every step
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "only_launches" not in cls.__dict__:  # layers of this package do; others, derived from them too, say so
+            cls.only_launches = cls.__module__.startswith(f"{__package__}.")
         if "op" in cls.__dict__:
             _register(cls)
 
@@ -110,6 +113,18 @@ class Layer:
     def gradient_halo(self, geometry: Any) -> Halo:
         """Zeros that the input gradient expects around dy."""
         return Halo()
+
+    def takes_maxima(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
+        """Whether backward can take the gradient of a max-pool behind this layer, instead of its own output's.
+
+        Then ``t.dy`` is that of the pool's output, contiguous, ``t.argmax`` has the places of its maxima, and
+        ``t.pool`` is its geometry, else None.
+        """
+        return False
+
+    def maxima_scratch(self, sizes: Any, geometry: Any, pool: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
+        """Buffers of that backward, in place of those of ``scratch``."""
+        return {}
 
     def flops(self, geometry: Any, output_shape: Shape) -> int:
         """Floating-point operations of a forward pass of one image; a multiply-add counts as two."""

@@ -6,7 +6,17 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, conv_geometry, freeze_padding, pair, whole
+from numbacnn.geometry import (
+    ConvGeometry,
+    Halo,
+    Padding,
+    PoolGeometry,
+    Shape,
+    conv_geometry,
+    freeze_padding,
+    pair,
+    whole,
+)
 from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Layer, Parameter, Scratch
 
@@ -75,6 +85,25 @@ class Conv2D(Layer):
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
         }
 
+    def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+        """Where the kernels can, and gain."""
+        return bool(sizes.maxima_apply(geometry, pool))
+
+    def maxima_scratch(
+        self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry, batch: int
+    ) -> Mapping[str, Scratch]:
+        """Partial sums, places of maxima, weights by filter, and images to add windows to."""
+        g = geometry
+        shapes = {
+            "partial_weight": sizes.maxima_partial_shape(g, batch),
+            "places": sizes.maxima_places_shape(g, pool, batch),
+            "packed_gradient": sizes.maxima_packed_shape(g),
+            "image": sizes.maxima_image_shape(g, batch),
+            "lists": sizes.maxima_lists_shape(g, batch),
+            "partial_bias": sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c),
+        }
+        return {name: Scratch(shape, "backward") for name, shape in shapes.items()}
+
     def input_halo(self, geometry: ConvGeometry) -> Halo:
         """The padding that windows reach."""
         return geometry.input_halo
@@ -93,8 +122,18 @@ class Conv2D(Layer):
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""
-        kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
         if self.bias:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+        if t.pool is not None:
+            self._backward_from_maxima(kernels, t, g)
+            return
+        kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
         if t.dx is not None:
             kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)
+
+    def _backward_from_maxima(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+        kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
+        if t.dx is not None:
+            kernels.maxima_input_gradient(
+                t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, t.lists, g, t.pool
+            )

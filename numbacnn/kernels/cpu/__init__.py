@@ -7,6 +7,7 @@ from numbacnn.kernels.cpu.adaptive_pool2d import (
     adaptive_max_pool_gradient,
 )
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.elementwise import (
     activation_kernels,
@@ -101,6 +102,8 @@ LAUNCHERS = (
     leaky_relu_gradient_in_place,
     max_pool_forward,
     max_pool_gradient,
+    maxima_input_gradient,
+    maxima_weight_gradient,
     mean_squared_error,
     multiply,
     normalize_bytes,

@@ -21,6 +21,20 @@ def _float_pointer(typing, address):
     return types.CPointer(types.float32)(types.intp), emit
 
 
+@intrinsic
+def _int32_pointer(typing, address):
+    def emit(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.int32)(types.intp), emit
+
+
+@inlined
+def integers(address, count):
+    """The ``count`` int32 at ``address`` as an array."""
+    return carray(_int32_pointer(address), (count,))
+
+
 @inlined
 def floats(address, count):
     """The ``count`` float32 at ``address`` as an array."""

@@ -134,7 +134,7 @@ class _Emitter:
         for row, pointer in zip(sums, a_pointers, strict=True):
             broadcast = simd_ir.splat(builder, builder.load(pointer, align=4), self.vector)
             for place, b_vector in zip(row, b_vectors, strict=True):
-                builder.store(self._fma(broadcast, b_vector, builder.load(place)), place)
+                builder.store(simd_ir.fma(builder, broadcast, b_vector, builder.load(place), self.fma), place)
 
     def _finish(self, sums, c_pointers, mode):
         builder = self.builder
@@ -164,9 +164,3 @@ class _Emitter:
             simd_ir.store_masked(self.builder, value, pointer, self.masks[j])
         else:
             simd_ir.store(self.builder, value, pointer)
-
-    def _fma(self, x, y, z):
-        if self.fma:
-            function = simd_ir.intrinsic(self.builder, "fma", self.vector, [self.vector] * 3, self.vector)
-            return self.builder.call(function, [x, y, z])
-        return self.builder.fadd(self.builder.fmul(x, y), z)

@@ -49,6 +49,13 @@ def store_masked(builder, value, pointer, mask):
     builder.call(function, [value, pointer, INT32(4), mask])
 
 
+def fma(builder, x, y, z, fused):
+    """x · y + z; ``fused`` in one instruction, where the processor has it."""
+    if not fused:
+        return builder.fadd(builder.fmul(x, y), z)
+    return builder.call(intrinsic(builder, "fma", z.type, [z.type] * 3, z.type), [x, y, z])
+
+
 def intrinsic(builder, name, result, parameters, vector, suffix=""):
     """LLVM's own function ``name`` for this vector type."""
     function = ir.FunctionType(result, parameters)

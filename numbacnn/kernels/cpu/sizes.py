@@ -2,6 +2,14 @@
 
 from numbacnn.kernels.cpu.conv2d_columns import columns_shape
 from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
+from numbacnn.kernels.cpu.conv2d_maxima import (
+    maxima_apply,
+    maxima_image_shape,
+    maxima_lists_shape,
+    maxima_packed_shape,
+    maxima_partial_shape,
+    maxima_places_shape,
+)
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
@@ -9,6 +17,12 @@ __all__ = [
     "columns_shape",
     "dense_packed_gradient_shape",
     "dense_packed_weights_shape",
+    "maxima_apply",
+    "maxima_image_shape",
+    "maxima_lists_shape",
+    "maxima_packed_shape",
+    "maxima_partial_shape",
+    "maxima_places_shape",
     "packed_gradient_shape",
     "packed_weights_shape",
     "partial_bias_shape",

@@ -1,9 +1,15 @@
-"""Optimiser updates over flat arenas: one pass, in place. Each thread owns a range of blocks of 4,096 elements."""
+"""Optimiser updates over flat arenas: one pass, in place. Each thread owns a range of blocks of 4,096 elements.
+
+A block is an array of its own, indexed from 0: an index that might be negative would keep LLVM from using vectors, and
+the update would take five times as long.
+"""
 
 import math
 
+import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 
 BLOCK = 4096
@@ -16,14 +22,24 @@ def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
 
     With ``nesterov`` the step is learning_rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
     """
-    for block in prange(-(-w.size // BLOCK)):
-        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov)
+    p_w, p_velocity, p_dw = address(w), address(velocity), address(dw)
+    for item in prange(-(-w.size // BLOCK)):
+        first = np.intp(item) * BLOCK
+        size, at = min(w.size - first, BLOCK), 4 * first
+        _sgd_block(
+            floats(p_w + at, size),
+            floats(p_velocity + at, size),
+            floats(p_dw + at, size),
+            learning_rate,
+            momentum,
+            weight_decay,
+            nesterov,
+        )
 
 
 @inlined
-def _sgd_block(w, velocity, dw, first, last, learning_rate, momentum, weight_decay, nesterov):
-    for i in range(first, last):
+def _sgd_block(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         v = momentum * velocity[i] + gradient
         velocity[i] = v
@@ -36,14 +52,27 @@ def adam_update(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsi
     w −= step_size · mean / (√square · correction + epsilon), with the bias corrections of the step in
     step_size = learning_rate / (1 − β₁ᵗ) and correction = 1 / √(1 − β₂ᵗ).
     """
-    for block in prange(-(-w.size // BLOCK)):
-        first, last = block * BLOCK, min(w.size, block * BLOCK + BLOCK)
-        _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay)
+    p_w, p_mean, p_square, p_dw = address(w), address(mean), address(square), address(dw)
+    for item in prange(-(-w.size // BLOCK)):
+        first = np.intp(item) * BLOCK
+        size, at = min(w.size - first, BLOCK), 4 * first
+        _adam_block(
+            floats(p_w + at, size),
+            floats(p_mean + at, size),
+            floats(p_square + at, size),
+            floats(p_dw + at, size),
+            step_size,
+            beta_1,
+            beta_2,
+            correction,
+            epsilon,
+            weight_decay,
+        )
 
 
 @inlined
-def _adam_block(w, mean, square, dw, first, last, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
-    for i in range(first, last):
+def _adam_block(w, mean, square, dw, step_size, beta_1, beta_2, correction, epsilon, weight_decay):
+    for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         mean[i] = beta_1 * mean[i] + (1 - beta_1) * gradient
         square[i] = beta_2 * square[i] + (1 - beta_2) * gradient * gradient

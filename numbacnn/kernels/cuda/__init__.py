@@ -40,6 +40,8 @@ NOT_YET = frozenset(
         "leaky_relu_gradient_in_place",
         "max_pool_forward",
         "max_pool_gradient",
+        "maxima_input_gradient",
+        "maxima_weight_gradient",
         "mean_squared_error",
         "multiply",
         "normalize_bytes",

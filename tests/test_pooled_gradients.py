@@ -1,0 +1,126 @@
+"""Convolutions behind which a max-pool follows: gradients from the places of the maxima, against the oracle."""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from engine import assert_results_close, normals, oracle, output_shapes, randomize, run, run_planned
+from graphs import listed
+
+import numbacnn as nc
+from numbacnn.geometry import conv_geometry, pool_geometry
+from numbacnn.kernels.cpu import sizes
+from numbacnn.plan import make_plan
+
+
+class Case(NamedTuple):
+    """What the case is about, the shape of an image, the layers, and a batch."""
+
+    reason: str
+    shape: tuple[int, int, int]
+    layers: Callable[[], list[nc.layers.Layer]]
+    batch: int = 2
+
+    def make(self):
+        return listed(nc.Sequential(self.layers(), self.shape))
+
+
+PICKED = [
+    Case("LeNet's first", (12, 12, 1), lambda: [nc.Conv2D(6, 5, padding=2), nc.ReLU(), nc.MaxPool2D(2)]),
+    Case("LeNet's second", (9, 9, 6), lambda: [nc.Conv2D(16, 5), nc.ReLU(), nc.MaxPool2D(2)], 3),
+    Case("no activation between", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.MaxPool2D(2)]),
+    Case("tanh between", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.Tanh(), nc.MaxPool2D(2)]),
+    Case("rows wider than a tile", (7, 6, 37), lambda: [nc.Conv2D(5, 3, padding=1), nc.ReLU(), nc.MaxPool2D(2)]),
+    Case("stride", (13, 12, 5), lambda: [nc.Conv2D(7, 3, stride=(2, 3)), nc.ReLU(), nc.MaxPool2D(2)]),
+    Case("dilated rows", (13, 9, 4), lambda: [nc.Conv2D(5, 3, dilation=(2, 1)), nc.ReLU(), nc.MaxPool2D(2)], 1),
+    Case("padding on one side", (6, 7, 5), lambda: [nc.Conv2D(9, 4, padding=((3, 0), (0, 2))), nc.MaxPool2D(2)]),
+    Case("pool with gaps", (11, 12, 6), lambda: [nc.Conv2D(4, 2), nc.ReLU(), nc.MaxPool2D(2, stride=3)]),
+    Case("padded pool", (8, 8, 5), lambda: [nc.Conv2D(4, 3), nc.ReLU(), nc.MaxPool2D((3, 2), padding=1)]),
+    Case("pool rounded up", (8, 8, 5), lambda: [nc.Conv2D(4, 2), nc.MaxPool2D(3, ceil_mode=True)]),
+    Case("more images than groups", (5, 5, 9), lambda: [nc.Conv2D(3, 2), nc.ReLU(), nc.MaxPool2D(2)], 37),
+    Case("one pixel left", (4, 4, 20), lambda: [nc.Conv2D(1, 1, bias=False), nc.ReLU(), nc.MaxPool2D(4)], 1),
+]
+
+
+def drawn(count):
+    """Geometries for which the kernels apply, the same on every machine."""
+    draw, found = random.Random(0), []
+    while len(found) < count:
+        case = draw_case(draw, f"drawn {len(found)}")
+        try:
+            model = case.make()
+        except nc.GeometryError:
+            continue
+        if takes_maxima(model):
+            found.append(case)
+    return found
+
+
+def draw_case(draw, reason):
+    shape = draw.randint(3, 12), draw.randint(3, 12), draw.randint(1, 20)
+    filters, window = draw.randint(1, 19), (draw.randint(1, 5), draw.randint(1, 5))
+    options = {
+        "stride": (draw.randint(1, 2), draw.randint(1, 3)),
+        "padding": tuple((draw.randint(0, 2), draw.randint(0, 2)) for _ in range(2)),
+        "dilation": (draw.randint(1, 2), 1),
+    }
+    pool = draw.randint(1, 3), draw.randint(1, 3)
+    stride, ceil_mode = (pool[0] + draw.randint(0, 1), pool[1] + draw.randint(0, 1)), draw.random() < 0.5
+    between = draw.choice([[], [nc.ReLU], [nc.Sigmoid]])
+
+    def layers():
+        activations = [activation() for activation in between]
+        return [nc.Conv2D(filters, window, **options), *activations, nc.MaxPool2D(pool, stride, ceil_mode=ceil_mode)]
+
+    return Case(reason, shape, layers, draw.randint(1, 4))
+
+
+def takes_maxima(model):
+    plan = make_plan(model.graph, sizes, 2, training=True)
+    return any(step.pool is not None for step in plan.backward)
+
+
+@pytest.mark.parametrize("case", [*PICKED, *drawn(60)], ids=lambda case: case.reason)
+def test_gradients_match_the_oracle_and_the_pool_s_own_way(case):
+    """NaN runs through first, in a larger batch; then every gradient, by both ways."""
+    model = case.make()
+    assert takes_maxima(model)
+    draw = np.random.default_rng(0)
+    randomize(model, draw)
+    shapes, batch = model.graph.input_shapes, case.batch
+    nan = [np.full((batch + 2, *shape), np.nan, np.float32) for shape in shapes]
+    run(model, nan, [np.full((batch + 2, *shape), np.nan, np.float32) for shape in output_shapes(model)])
+    xs, dys = normals(draw, shapes, batch), normals(draw, output_shapes(model), batch)
+    found = run(model, xs, dys)
+    assert_results_close(found, oracle(model, xs, dys), case.reason)
+    assert_results_close(found, run_planned(model, xs, dys, fuse=False), f"{case.reason}: fused against not", 1e-5)
+
+
+def test_they_stand_aside_where_they_cannot_run_or_would_be_slower():
+    """Overlapping windows, groups, dilated columns; few terms; weights or images beyond the cache."""
+    plain, pool = {"input_shape": (16, 16, 8), "filters": 8, "window": (3, 3)}, {"window": (2, 2), "stride": (2, 2)}
+
+    def applies(pooling=pool, **changes):
+        g = conv_geometry(**plain | changes)
+        return sizes.maxima_apply(g, pool_geometry((g.p, g.q, g.k), **pooling))
+
+    assert applies()
+    assert not applies({"window": (3, 3), "stride": (2, 2)})
+    assert not applies({"window": (7, 7), "stride": (7, 7)})
+    assert not applies(groups=2)
+    assert not applies(dilation=(1, 2))
+    assert not applies(input_shape=(16, 16, 1))
+    assert not applies(input_shape=(16, 16, 512), filters=512)
+    assert not applies(input_shape=(224, 224, 64))
+
+
+def test_a_value_that_others_read_too_keeps_its_own_gradient():
+    """A second reader of the convolution, or of the activation, adds to the gradient: the pool's alone is not it."""
+    for more_of in ("convolution", "activation"):
+        x = nc.Input((8, 8, 4))
+        h = nc.Conv2D(8, 3)(x)
+        a = nc.ReLU()(h)
+        model = nc.Model([x], [nc.MaxPool2D(2)(a), nc.Tanh()(h if more_of == "convolution" else a)])
+        assert not takes_maxima(model)
