@@ -2,14 +2,21 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, losses, models, schedules
+from numbacnn import data, functional, layers, losses, models, schedules
 from numbacnn.device import get_num_threads, set_num_threads
-from numbacnn.errors import ArgumentError, DataError, GeometryError, ModelFileError, NumbacnnError
+from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
+from numbacnn.gradient_check import check_gradients
 from numbacnn.graph import Input
+from numbacnn.kernels.own import kernel
 from numbacnn.layers import (
+    ELU,
+    GELU,
+    AdaptiveAveragePool2D,
+    AdaptiveMaxPool2D,
     Add,
     AveragePool2D,
     BatchNorm,
+    Concat,
     Conv2D,
     Dense,
     Dropout,
@@ -17,13 +24,27 @@ from numbacnn.layers import (
     GlobalAveragePool2D,
     GlobalMaxPool2D,
     GroupNorm,
+    Hardsigmoid,
+    Hardswish,
+    Layer,
+    LeakyReLU,
     LocalResponseNorm,
     MaxPool2D,
+    Multiply,
+    Parameter,
+    PReLU,
     ReLU,
+    ReLU6,
+    Reshape,
+    Scratch,
     Sigmoid,
+    SiLU,
     Softmax,
     SpatialDropout,
     Tanh,
+    UpSample2D,
+    ZeroPad2D,
+    activation,
 )
 from numbacnn.model import Model, Sequential, load
 from numbacnn.optimizers import SGD, Adam
@@ -35,12 +56,17 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Adam",
+    "AdaptiveAveragePool2D",
+    "AdaptiveMaxPool2D",
     "Add",
     "ArgumentError",
     "AveragePool2D",
     "BatchNorm",
+    "Concat",
     "Conv2D",
     "DataError",
     "Dense",
@@ -51,24 +77,42 @@ __all__ = [
     "GeometryError",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "GradientError",
     "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
     "History",
     "Input",
+    "Layer",
+    "LeakyReLU",
     "LocalResponseNorm",
     "MaxPool2D",
     "Model",
     "ModelFileError",
+    "Multiply",
     "NumbacnnError",
+    "PReLU",
+    "Parameter",
     "ReLU",
+    "ReLU6",
+    "Reshape",
+    "Scratch",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "SpatialDropout",
     "StepEnd",
     "Tanh",
+    "UpSample2D",
+    "ZeroPad2D",
+    "activation",
+    "check_gradients",
     "data",
     "functional",
     "get_num_threads",
+    "kernel",
+    "layers",
     "load",
     "losses",
     "models",

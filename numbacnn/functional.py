@@ -115,9 +115,69 @@ def global_average_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float3
     return _apply(layers.GlobalAveragePool2D(keep_dimensions), [x])
 
 
+def adaptive_max_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
+    """The largest value of each of output_size bins."""
+    return _apply(layers.AdaptiveMaxPool2D(output_size), [x])
+
+
+def adaptive_average_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
+    """The mean of each of output_size bins."""
+    return _apply(layers.AdaptiveAveragePool2D(output_size), [x])
+
+
+def up_sample2d(x: ArrayLike, factor: Pair = 2, mode: str = "nearest") -> Float32:
+    """Images enlarged by whole factors, "nearest" or "bilinear"."""
+    return _apply(layers.UpSample2D(factor, mode), [x])
+
+
+def zero_pad2d(x: ArrayLike, padding: Padding = 1) -> Float32:
+    """Images with zeros around them."""
+    return _apply(layers.ZeroPad2D(padding), [x])
+
+
 def relu(x: ArrayLike) -> Float32:
     """max(x, 0)."""
     return _apply(layers.ReLU(), [x])
+
+
+def relu6(x: ArrayLike) -> Float32:
+    """min(max(x, 0), 6)."""
+    return _apply(layers.ReLU6(), [x])
+
+
+def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Float32:
+    """x where x ≥ 0, else slope · x."""
+    return _apply(layers.LeakyReLU(slope), [x])
+
+
+def prelu(x: ArrayLike, w: ArrayLike) -> Float32:
+    """x where x > 0, else w (c,) · x."""
+    return _apply(layers.PReLU(), [x], _given(weight=w))
+
+
+def elu(x: ArrayLike, alpha: float = 1.0) -> Float32:
+    """x where x > 0, else alpha · (eˣ − 1)."""
+    return _apply(layers.ELU(alpha), [x])
+
+
+def gelu(x: ArrayLike, approximate: str = "none") -> Float32:
+    """x · Φ(x), with Φ the normal distribution, or its approximation by "tanh"."""
+    return _apply(layers.GELU(approximate), [x])
+
+
+def silu(x: ArrayLike) -> Float32:
+    """x / (1 + e⁻ˣ)."""
+    return _apply(layers.SiLU(), [x])
+
+
+def hardswish(x: ArrayLike) -> Float32:
+    """x · min(max(x + 3, 0), 6) / 6."""
+    return _apply(layers.Hardswish(), [x])
+
+
+def hardsigmoid(x: ArrayLike) -> Float32:
+    """min(max(x + 3, 0), 6) / 6."""
+    return _apply(layers.Hardsigmoid(), [x])
 
 
 def tanh(x: ArrayLike) -> Float32:
@@ -140,6 +200,11 @@ def flatten(x: ArrayLike) -> Float32:
     return _apply(layers.Flatten(), [x])
 
 
+def reshape(x: ArrayLike, shape: tuple[int, ...]) -> Float32:
+    """Images or features (n, …) as (n, *shape); one size of shape may be −1."""
+    return _apply(layers.Reshape(shape), [x])
+
+
 def add(xs: Sequence[ArrayLike]) -> Float32:
     """The sum of two or more arrays of one shape."""
     return _apply(layers.Add(), xs)
@@ -148,6 +213,16 @@ def add(xs: Sequence[ArrayLike]) -> Float32:
 def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
     c = np.shape(x)[-1:]
     return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
+
+
+def concat(xs: Sequence[ArrayLike]) -> Float32:
+    """The channels of two or more arrays side by side."""
+    return _apply(layers.Concat(), xs)
+
+
+def multiply(xs: Sequence[ArrayLike]) -> Float32:
+    """The product of two arrays of one shape, or of images (n, h, w, c) and a gate (n, 1, 1, c) or (n, c)."""
+    return _apply(layers.Multiply(), xs)
 
 
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:

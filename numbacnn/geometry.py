@@ -93,6 +93,28 @@ class PoolGeometry(NamedTuple):
     count_include_pad: bool = True
 
 
+class AdaptiveGeometry(NamedTuple):
+    """Pooling of h×w×c images into p×q bins: bin p holds the rows from ⌊p·h/P⌋ up to ⌈(p+1)·h/P⌉."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+
+
+class UpSampleGeometry(NamedTuple):
+    """Enlarging of h×w×c images by whole factors, to p×q."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+    factor_h: int
+    factor_w: int
+
+
 def whole(value: object, what: str, minimum: int = 1) -> int:
     """``value`` as an int; ArgumentError where it is no whole number of at least ``minimum``."""
     try:

@@ -46,10 +46,16 @@ def ones(shape: Shape, generator: np.random.Generator) -> Float32:
     return np.ones(shape, np.float32)
 
 
+def quarters(shape: Shape, generator: np.random.Generator) -> Float32:
+    """0.25 everywhere: the slopes of a PReLU (He et al. 2015, section 2.1)."""
+    return np.full(shape, 0.25, np.float32)
+
+
 AUTO = "auto"  # He normal before a ReLU-like activation, Glorot uniform elsewhere: the graph decides
 Initializer = Callable[[Shape, np.random.Generator], Float32]
 INITIALIZERS: dict[str, Initializer] = {
-    function.__name__: function for function in (he_normal, he_uniform, glorot_uniform, glorot_normal, zeros, ones)
+    function.__name__: function
+    for function in (he_normal, he_uniform, glorot_uniform, glorot_normal, zeros, ones, quarters)
 }
 
 

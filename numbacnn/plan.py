@@ -152,7 +152,9 @@ class _Planner:
         before = {activation: self.graph.nodes[activation].inputs[0] for activation in self.delayed}
         pooled = {}
         for i, node in enumerate(self.graph.nodes):
-            if not node.layer.takes_maximum:
+            if not node.layer.takes_maximum or not isinstance(
+                node.geometry, PoolGeometry
+            ):  # adaptive: bins may overlap
                 continue
             source = node.inputs[0]
             producer = self._node(before.get(self._node(source), source))

@@ -116,6 +116,22 @@ OTHERS = [
     Case("dense wide and deep: long sums, packed weights", lambda: nl.Dense(130), ((700,),), 3),
     Case("dense more images than a tile has rows", lambda: nl.Dense(9), ((11,),), 37),
     Case("softmax one class", nl.Softmax, ((1,),), 3),
+    Case("prelu one feature", nl.PReLU, ((1,),), 1),
+    Case("prelu long sums", nl.PReLU, ((40, 30, 33),), 2),
+    Case("gelu by tanh", lambda: nl.GELU("tanh"), ((4, 5, 7),), 2),
+    Case("leaky_relu slope 0", lambda: nl.LeakyReLU(0), ((4, 5, 7),), 2),
+    Case("concat features", nl.Concat, ((3,), (9,)), 2),
+    Case("concat GoogLeNet's first inception", nl.Concat, ((4, 4, 64), (4, 4, 128), (4, 4, 32), (4, 4, 32)), 1),
+    Case("multiply gate before its image", nl.Multiply, ((1, 1, 5), (3, 4, 5)), 2),
+    Case("multiply features as gate", nl.Multiply, ((3, 4, 9), (9,)), 2),
+    Case("multiply one pixel by features", nl.Multiply, ((1, 1, 9), (9,)), 2),
+    Case("multiply long sums", nl.Multiply, ((60, 50, 3), (1, 1, 3)), 1),
+    Case("adaptive_average_pool2d to its own size", lambda: nl.AdaptiveAveragePool2D(6), ((6, 6, 9),), 1),
+    Case("adaptive_average_pool2d VGG's at half the size", lambda: nl.AdaptiveAveragePool2D(7), ((3, 4, 9),), 1),
+    Case("up_sample2d one pixel, bilinear", lambda: nl.UpSample2D(3, "bilinear"), ((1, 1, 5),), 2),
+    Case("up_sample2d large factor, bilinear", lambda: nl.UpSample2D((8, 5), "bilinear"), ((3, 4, 2),), 1),
+    Case("zero_pad2d none", lambda: nl.ZeroPad2D(0), ((3, 4, 5),), 2),
+    Case("zero_pad2d one side", lambda: nl.ZeroPad2D(((2, 0), (0, 1))), ((3, 4, 5),), 2),
     Case("add three inputs", nl.Add, ((4, 5, 3),) * 3, 2),
     Case("add features", nl.Add, ((9,),) * 2, 1),
 ]
@@ -272,6 +288,64 @@ def _draw_dropout(layer, draw_shape):
     return draw_one
 
 
+def _draw_constant(layer):
+    """An activation with a number of its own."""
+
+    def draw_one(draw):
+        number = draw.choice((0.01, 0.2, 0.5, 1.0, 1.5))
+        return Case(f"{layer.op} {number}", lambda: layer(number), (_draw_shape(draw),), draw.choice(BATCHES))
+
+    return draw_one
+
+
+def _draw_gelu(draw):
+    form = draw.choice(("none", "tanh"))
+    return Case(f"gelu {form}", lambda: nl.GELU(form), (_draw_shape(draw),), draw.choice(BATCHES))
+
+
+def _draw_concat(draw):
+    shape, parts = _draw_shape(draw), draw.randint(2, 4)
+    shapes = tuple((*shape[:-1], draw.choice((*CHANNELS, 32, 64))) for _ in range(parts))
+    return Case("concat", nl.Concat, shapes, draw.choice(BATCHES))
+
+
+def _draw_multiply(draw):
+    shape = _draw_shape(draw)
+    other = draw.choice((shape, shape[-1:], (1, 1, shape[-1]))) if len(shape) == 3 else shape
+    shapes = draw.choice(((shape, other), (other, shape)))
+    return Case("multiply", nl.Multiply, shapes, draw.choice(BATCHES))
+
+
+def _draw_adaptive(layer):
+    def draw_one(draw):
+        size = draw.randint(1, 9), draw.randint(1, 9)
+        return Case(f"{layer.op} to {size[0]}x{size[1]}", lambda: layer(size), (_draw_image(draw),),
+                    draw.choice(BATCHES))  # fmt: skip
+
+    return draw_one
+
+
+def _draw_up_sampling(draw):
+    factor, mode = (draw.randint(1, 5), draw.randint(1, 5)), draw.choice(("nearest", "bilinear"))
+    return Case(f"up_sample2d {mode} {factor[0]}x{factor[1]}", lambda: nl.UpSample2D(factor, mode),
+                (_draw_image(draw),), draw.choice(BATCHES))  # fmt: skip
+
+
+def _draw_zero_padding(draw):
+    sides = tuple(tuple(draw.randint(0, 3) for _ in range(2)) for _ in range(2))
+    told = " ".join(str(side) for axis in sides for side in axis)
+    return Case(f"zero_pad2d {told}", lambda: nl.ZeroPad2D(sides), (_draw_image(draw),), draw.choice(BATCHES))
+
+
+def _draw_reshape(draw):
+    a, b, c, d = (draw.randint(1, 6) for _ in range(4))
+    given, wanted = draw.choice(
+        (((a, b * c, d), (a * b, c, d)), ((a * b * c,), (b, a, c)), ((a, b, c * d), (-1,)), ((a * d, b, c), (b, -1, d)))
+    )
+    told = "x".join(map(str, wanted))
+    return Case(f"reshape to {told}", lambda: nl.Reshape(wanted), (given,), draw.choice(BATCHES))
+
+
 def _draw(name, draw_one):
     """``DRAWN`` different cases from a seed that the op's name gives."""
     draw, found = random.Random(zlib.crc32(name.encode())), {}
@@ -285,6 +359,9 @@ def _draw(name, draw_one):
     return list(found.values())
 
 
+ELEMENTWISE = (
+    nl.ReLU, nl.ReLU6, nl.PReLU, nl.SiLU, nl.Hardswish, nl.Hardsigmoid, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten,
+)  # fmt: skip
 PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
 DRAWS = {
     "conv2d": _draw_convolution,
@@ -297,6 +374,14 @@ DRAWS = {
     "spatial_dropout": _draw_dropout(nl.SpatialDropout, _draw_image),
     **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AveragePool2D)},
     **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAveragePool2D)},
-    **{layer.op: _draw_elementwise(layer) for layer in (nl.ReLU, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten)},
+    **{layer.op: _draw_elementwise(layer) for layer in ELEMENTWISE},
+    **{layer.op: _draw_constant(layer) for layer in (nl.LeakyReLU, nl.ELU)},
+    **{layer.op: _draw_adaptive(layer) for layer in (nl.AdaptiveAveragePool2D, nl.AdaptiveMaxPool2D)},
+    "gelu": _draw_gelu,
+    "concat": _draw_concat,
+    "multiply": _draw_multiply,
+    "up_sample2d": _draw_up_sampling,
+    "zero_pad2d": _draw_zero_padding,
+    "reshape": _draw_reshape,
 }
 CASES: list[Case] = PICKED + [case for name, draw_one in DRAWS.items() for case in _draw(name, draw_one)]

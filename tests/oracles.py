@@ -37,13 +37,44 @@ POOLS = {
     "average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _counted_windows),
     "global_average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _maximum),
 }
-ELEMENTWISE = {
-    "relu": (ref.relu, ref.relu_gradient),
-    "tanh": (ref.tanh, ref.tanh_gradient),
-    "sigmoid": (ref.sigmoid, ref.sigmoid_gradient),
-    "softmax": (ref.softmax, ref.softmax_gradient),
+# op → y of (x, …), dx of (dy, x, …), the layer's fields that both take last
+ONE_INPUT = {
+    "relu": (ref.relu, ref.relu_gradient, ()),
+    "relu6": (ref.relu6, ref.relu6_gradient, ()),
+    "leaky_relu": (ref.leaky_relu, ref.leaky_relu_gradient, ("slope",)),
+    "elu": (ref.elu, ref.elu_gradient, ("alpha",)),
+    "gelu": (ref.gelu, ref.gelu_gradient, ("approximate",)),
+    "silu": (ref.silu, ref.silu_gradient, ()),
+    "hardswish": (ref.hardswish, ref.hardswish_gradient, ()),
+    "hardsigmoid": (ref.hardsigmoid, ref.hardsigmoid_gradient, ()),
+    "tanh": (ref.tanh, ref.tanh_gradient, ()),
+    "sigmoid": (ref.sigmoid, ref.sigmoid_gradient, ()),
+    "softmax": (ref.softmax, ref.softmax_gradient, ()),
+    "adaptive_average_pool2d": (ref.adaptive_pool2d, ref.adaptive_average_pool2d_gradient, ("output_size",)),
+    "adaptive_max_pool2d": (
+        lambda x, output_size: ref.adaptive_pool2d(x, output_size, largest=True),
+        ref.adaptive_max_pool2d_gradient,
+        ("output_size",),
+    ),
+    "up_sample2d": (ref.up_sample2d, ref.up_sample2d_gradient, ("factor", "mode")),
+    "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
 }
 DROPOUTS = {"dropout": ref.dropout, "spatial_dropout": ref.spatial_dropout}  # y of (x, rate, key)
+
+
+def _fields(layer):
+    return [getattr(layer, name) for name in ONE_INPUT[layer.op][2]]
+
+
+def _product_gradient(dy, x, other):
+    """The gradient of x in x · other: summed over the pixels where x is a gate."""
+    product = dy * other
+    return product if x.shape == dy.shape else product.sum((1, 2)).reshape(x.shape)
+
+
+def _as_images(xs):
+    """Features (n, c) beside images as N×1×1×C."""
+    return [x[:, None, None] if x.ndim == 2 and max(other.ndim for other in xs) == 4 else x for x in xs]
 
 
 def _local(layer):
@@ -53,8 +84,8 @@ def _local(layer):
 def forward(layer, xs, arrays, key=None):
     """y of a layer on inputs ``xs``."""
     x = xs[0]
-    if layer.op in ELEMENTWISE:
-        return ELEMENTWISE[layer.op][0](x)
+    if layer.op in ONE_INPUT:
+        return ONE_INPUT[layer.op][0](x, *_fields(layer))
     if layer.op in POOLS:
         function, _, arguments = POOLS[layer.op]
         y = function(x, *arguments(layer, x))
@@ -74,8 +105,17 @@ def forward(layer, xs, arrays, key=None):
         return ref.local_response_norm(x, *_local(layer))
     if layer.op in DROPOUTS:
         return x if key is None else DROPOUTS[layer.op](x, layer.rate, key)
+    if layer.op == "prelu":
+        return ref.prelu(x, arrays["weight"])
     if layer.op == "flatten":
         return x.reshape(len(x), -1)
+    if layer.op == "reshape":
+        return x.reshape(len(x), *layer.shape)
+    if layer.op == "concat":
+        return np.concatenate(xs, -1)
+    if layer.op == "multiply":
+        a, b = _as_images(xs)
+        return a * b
     assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
     return sum(xs)
 
@@ -83,8 +123,8 @@ def forward(layer, xs, arrays, key=None):
 def gradients(dy, layer, xs, arrays, key):
     """([dx of each input], {name: gradient}) of a layer in training."""
     x = xs[0]
-    if layer.op in ELEMENTWISE:
-        return [ELEMENTWISE[layer.op][1](dy, x)], {}
+    if layer.op in ONE_INPUT:
+        return [ONE_INPUT[layer.op][1](dy, x, *_fields(layer))], {}
     if layer.op in POOLS:
         _, function, arguments = POOLS[layer.op]
         image = dy[:, None, None] if dy.ndim == 2 else dy
@@ -103,8 +143,15 @@ def gradients(dy, layer, xs, arrays, key):
         return [ref.local_response_norm_gradient(dy, x, *_local(layer))], {}
     if layer.op in DROPOUTS:
         return [DROPOUTS[layer.op](dy, layer.rate, key)], {}  # linear: the mask is its own gradient
-    if layer.op == "flatten":
+    if layer.op == "prelu":
+        dx, dw = ref.prelu_gradients(dy, x, arrays["weight"])
+        return [dx], {"weight": dw}
+    if layer.op in ("flatten", "reshape"):
         return [dy.reshape(x.shape)], {}
+    if layer.op == "concat":
+        return np.split(dy, np.cumsum([x.shape[-1] for x in xs])[:-1], -1), {}
+    if layer.op == "multiply":
+        return [_product_gradient(dy, x, other) for x, other in zip(xs, _as_images(xs)[::-1], strict=True)], {}
     assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
     return [dy] * len(xs), {}
 

@@ -5,6 +5,7 @@ Arrays are N×H×W×C and R×S×C/groups×K as everywhere. Windowed ops take pai
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -160,6 +161,78 @@ def _counts(x, over, count_include_pad):
     return sum(over.view(padded, i, j) for i, j in over.taps)
 
 
+def adaptive_pool2d(x, output_size, largest=False):
+    """The mean of each bin, or the largest pixel."""
+    y = np.empty((len(x), *output_size, x.shape[3]))
+    for p, q, rows, columns in bins(x, output_size):
+        y[:, p, q] = getattr(x[:, rows, columns], "max" if largest else "mean")((1, 2))
+    return y
+
+
+def adaptive_average_pool2d_gradient(dy, x, output_size):
+    dx = np.zeros(x.shape)
+    for p, q, rows, columns in bins(x, output_size):
+        part = dx[:, rows, columns]
+        part += dy[:, p, q][:, None, None] / part[0, ..., 0].size
+    return dx
+
+
+def adaptive_max_pool2d_gradient(dy, x, output_size):
+    """Each bin's gradient goes to the first of its largest pixels."""
+    dx = np.zeros(x.shape)
+    n, c = np.ogrid[: len(x), : x.shape[3]]
+    for p, q, rows, columns in bins(x, output_size):
+        pixels = x[:, rows, columns]
+        i, j = np.divmod(pixels.reshape(len(x), -1, x.shape[3]).argmax(1), pixels.shape[2])
+        dx[:, rows, columns][n, i, j, c] += dy[:, p, q]
+    return dx
+
+
+def bins(x, output_size):
+    """(p, q, rows, columns) of each bin: bin p of P over h pixels is [⌊p·h/P⌋, ⌈(p+1)·h/P⌉)."""
+    rows, columns = (
+        [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        for size, count in zip(x.shape[1:3], output_size, strict=True)
+    )
+    return [(p, q, rows[p], columns[q]) for p in range(len(rows)) for q in range(len(columns))]
+
+
+# -- other sizes and shapes -------------------------------------------------------------------------------------------
+
+
+def up_sampling(size, factor, mode):
+    """The matrix from ``size`` pixels to size·factor, for one axis of the image."""
+    matrix = np.zeros((size * factor, size))
+    for p in range(size * factor):
+        if mode == "nearest":
+            matrix[p, p // factor] = 1
+        else:  # pixels are squares; beyond the outer centres the outer pixels go on
+            place = min(max((p + 0.5) / factor - 0.5, 0), size - 1)
+            first = min(int(place), max(size - 2, 0))
+            matrix[p, first] += 1 - (place - first)
+            matrix[p, min(first + 1, size - 1)] += place - first
+    return matrix
+
+
+def up_sample2d(x, factor, mode):
+    rows, columns = (up_sampling(size, f, mode) for size, f in zip(x.shape[1:3], factor, strict=True))
+    return np.einsum("ph,qw,nhwc->npqc", rows, columns, x)
+
+
+def up_sample2d_gradient(dy, x, factor, mode):
+    rows, columns = (up_sampling(size, f, mode) for size, f in zip(x.shape[1:3], factor, strict=True))
+    return np.einsum("ph,qw,npqc->nhwc", rows, columns, dy)
+
+
+def zero_pad2d(x, padding):
+    return np.pad(x, [(0, 0), *sides(None, None, None, None, padding), (0, 0)])
+
+
+def zero_pad2d_gradient(dy, x, padding):
+    (top, _), (left, _) = sides(None, None, None, None, padding)
+    return dy[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
 # -- element by element -----------------------------------------------------------------------------------------------
 
 
@@ -185,6 +258,80 @@ def sigmoid(x):
 
 def sigmoid_gradient(dy, x):
     return dy * sigmoid(x) * sigmoid(-x)
+
+
+def relu6(x):
+    return np.clip(x, 0, 6)
+
+
+def relu6_gradient(dy, x):
+    return np.where((x <= 0) | (x >= 6), 0, dy)
+
+
+def leaky_relu(x, slope):
+    return np.where(x < 0, slope * x, x)
+
+
+def leaky_relu_gradient(dy, x, slope):
+    return np.where(x > 0, dy, slope * dy)
+
+
+def prelu(x, w):
+    return np.where(x < 0, w * x, x)
+
+
+def prelu_gradients(dy, x, w):
+    return np.where(x > 0, dy, w * dy), np.where(x > 0, 0, dy * x).sum(tuple(range(x.ndim - 1)))
+
+
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def elu_gradient(dy, x, alpha):
+    return dy * np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
+
+
+def hardsigmoid(x):
+    return np.clip(x + 3, 0, 6) / 6
+
+
+def hardsigmoid_gradient(dy, x):
+    return np.where(np.abs(x) < 3, dy / 6, 0)
+
+
+def hardswish(x):
+    return x * hardsigmoid(x)
+
+
+def hardswish_gradient(dy, x):
+    return dy * hardsigmoid(x) + x * hardsigmoid_gradient(dy, x)
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def silu_gradient(dy, x):
+    return dy * sigmoid(x) + x * sigmoid_gradient(dy, x)
+
+
+def gelu(x, approximate):
+    return x * _normal_distribution(x, approximate)[0]
+
+
+def gelu_gradient(dy, x, approximate):
+    distribution, density = _normal_distribution(x, approximate)
+    return dy * (distribution + x * density)
+
+
+def _normal_distribution(x, approximate):
+    """The normal distribution and its density, or what stands for them in the approximation."""
+    if approximate == "tanh":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+        return (1 + np.tanh(inner)) / 2, tanh_gradient(slope, inner) / 2
+    return np.vectorize(math.erfc)(-x / math.sqrt(2)) / 2, np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def softmax(x):

@@ -1,10 +1,18 @@
-"""Scalar maths that both devices share: each activation, and its gradient from the gradient dy and the output y."""
+"""Scalar maths that both devices share: each activation, and its gradient from the gradient dy and the output y.
+
+Where y does not tell the gradient, it comes from dy and the input x. NaN stays NaN, and infinities give the limits.
+"""
 
 import math
 
 import numpy as np
+from numba.extending import register_jitable
 
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, ONE, THREE, SIX, HALF = (np.float32(number) for number in (0, 1, 3, 6, 0.5))
+SQRT_HALF = np.float32(math.sqrt(0.5))
+NORMAL_DENSITY = np.float32(1 / math.sqrt(2 * math.pi))  # at 0
+GELU_SCALE, GELU_CUBE = np.float32(2 * math.sqrt(2 / math.pi)), np.float32(0.044715)
+FAR = np.float32(128)  # the exponentials of float32 end long before
 
 
 def relu(x):
@@ -27,6 +35,7 @@ def tanh_gradient(dy, y):
     return dy * (ONE - y * y)
 
 
+@register_jitable
 def sigmoid(x):
     """1 / (1 + e⁻ˣ), from the side where the exponential cannot overflow."""
     e = math.exp(-abs(x))
@@ -53,3 +62,104 @@ def philox(c_0, c_1, c_2, c_3, k_0, k_1):
         c_0, c_1, c_2, c_3 = (b >> SHIFT) ^ c_1 ^ k_0, b & LOW, (a >> SHIFT) ^ c_3 ^ k_1, a & LOW
         k_0, k_1 = (k_0 + WEYL_0) & LOW, (k_1 + WEYL_1) & LOW
     return c_0, c_1, c_2, c_3
+
+
+def leaky_relu(x, slope):
+    """x, or slope · x where x < 0."""
+    return x * slope if x < ZERO else x
+
+
+def leaky_relu_gradient(dy, y, slope):
+    """dy where y > 0, else slope · dy."""
+    return dy * slope if y <= ZERO else dy
+
+
+def elu(x, alpha):
+    """x where x > 0, else α · (eˣ − 1) (Clevert et al. 2016, equation 15)."""
+    return x if x > ZERO else alpha * math.expm1(x)
+
+
+def elu_gradient(dy, y, alpha):
+    """dy where y > 0, else dy · (y + α)."""
+    return dy if y > ZERO else dy * (y + alpha)
+
+
+@register_jitable
+def relu6(x):
+    """min(max(x, 0), 6)."""
+    return ZERO if x < ZERO else (SIX if x > SIX else x)
+
+
+def relu6_gradient(dy, y):
+    """dy where 0 < y < 6, else 0."""
+    return ZERO if y <= ZERO or y >= SIX else dy
+
+
+def hardsigmoid(x):
+    """min(max(x + 3, 0), 6) / 6."""
+    return relu6(x + THREE) / SIX
+
+
+def hardsigmoid_gradient(dy, y):
+    """dy / 6 where 0 < y < 1, else 0."""
+    return ZERO if y <= ZERO or y >= ONE else dy / SIX
+
+
+def hardswish(x):
+    """x · hardsigmoid(x) (Howard et al. 2019, section 5.2)."""
+    return ZERO if x <= -THREE else (x if x >= THREE else x * (x + THREE) / SIX)
+
+
+def hardswish_gradient(dy, x):
+    """dy · (x / 3 + ½) between −3 and 3, 0 below and dy above."""
+    return ZERO if x <= -THREE else (dy if x >= THREE else dy * (x / THREE + HALF))
+
+
+@register_jitable
+def above_far(x):
+    """x, or −FAR below that, where the functions that follow have reached 0: −∞ · 0 would be NaN."""
+    return -FAR if x < -FAR else x
+
+
+@register_jitable
+def near(x):
+    """x within ±FAR, where the gradients that follow have reached their limits."""
+    return FAR if x > FAR else above_far(x)
+
+
+def silu(x):
+    """x · σ(x) = x / (1 + e⁻ˣ)."""
+    x = above_far(x)
+    return x * sigmoid(x)
+
+
+def silu_gradient(dy, x):
+    """dy · σ(x) · (1 + x · (1 − σ(x)))."""
+    x = near(x)
+    s = sigmoid(x)
+    return dy * s * (ONE + x * (ONE - s))
+
+
+def gelu(x):
+    """x · Φ(x), with Φ the normal distribution (Hendrycks and Gimpel 2016); erfc keeps the far left exact."""
+    x = above_far(x)
+    return x * HALF * math.erfc(-x * SQRT_HALF)
+
+
+def gelu_gradient(dy, x):
+    """dy · (Φ(x) + x · φ(x))."""
+    x = near(x)
+    return dy * (HALF * math.erfc(-x * SQRT_HALF) + x * NORMAL_DENSITY * math.exp(-HALF * x * x))
+
+
+def gelu_tanh(x):
+    """½x · (1 + tanh(√(2/π) · (x + 0.044715x³))) (ibid., section 2), as ½(1 + tanh u) = σ(2u)."""
+    x = above_far(x)
+    return x * sigmoid(GELU_SCALE * (x + GELU_CUBE * x * x * x))
+
+
+def gelu_tanh_gradient(dy, x):
+    """dy · (σ + x · σ · (1 − σ) · u'), with u' = 2√(2/π) · (1 + 3 · 0.044715x²)."""
+    x = near(x)
+    s = sigmoid(GELU_SCALE * (x + GELU_CUBE * x * x * x))
+    return dy * (s + x * s * (ONE - s) * GELU_SCALE * (ONE + THREE * GELU_CUBE * x * x))

@@ -1,6 +1,5 @@
-"""Dense (fully connected) layers, and the flattening before them."""
+"""Dense (fully connected) layers."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Layer, Parameter, Scratch, WeightLayer
+from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
 @dataclass(eq=False)
@@ -71,23 +70,3 @@ class Dense(WeightLayer):
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
             kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient)
-
-
-@dataclass(eq=False)
-class Flatten(Layer):
-    """(h, w, c) as (h·w·c,) features, channels fastest. The same memory, unless a halo lies between the rows."""
-
-    op: ClassVar[str] = "flatten"
-    is_view: ClassVar[bool] = True
-
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(h·w·c,)."""
-        return (math.prod(shapes[0]),)
-
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
-        """Copies, where y cannot be x's memory."""
-        kernels.copy(t.y.reshape(t.x.shape), t.x)
-
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
-        """Copies back."""
-        kernels.copy(t.dx, t.dy.reshape(t.dx.shape))

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from math import prod
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import GeometryError
-from numbacnn.geometry import Shape
+from numbacnn.geometry import Shape, image_shape, whole
+from numbacnn.layers.activations import ReLU, Sigmoid
 from numbacnn.layers.base import Layer
+from numbacnn.layers.dense import Dense
+from numbacnn.layers.pooling import GlobalAveragePool2D
 
 
 @dataclass(eq=False)
@@ -21,7 +25,7 @@ class Add(Layer):
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """The inputs' own."""
         if len(set(shapes)) > 1:
-            raise GeometryError(f"inputs differ in shape: {', '.join(map(str, shapes))}")
+            raise GeometryError(f"inputs differ in shape: {_listed(shapes)}")
         return shapes[0]
 
     def flops(self, geometry: None, output_shape: Shape) -> int:
@@ -39,3 +43,99 @@ class Add(Layer):
         for dx in t.dxs:
             if dx is not None:
                 kernels.copy(dx, t.dy)
+
+
+@dataclass(eq=False)
+class Concat(Layer):
+    """The channels of two or more inputs side by side, in their order.
+
+    Inputs (h, w, c₁), (h, w, c₂) … of one height and width, output (h, w, c₁ + c₂ + …); or features (n₁,), (n₂,) ….
+    Raises GeometryError where heights or widths differ.
+    """
+
+    op: ClassVar[str] = "concat"
+    inputs: ClassVar[int | None] = None
+
+    def geometry(self, shapes: Sequence[Shape]) -> list[slice]:
+        """The channels of the output that each input becomes."""
+        ends = accumulate((shape[-1] for shape in shapes), initial=0)
+        return [slice(first, end) for first, end in pairwise(ends)]
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(h, w, Σ c)."""
+        if len({shape[:-1] for shape in shapes}) > 1:
+            raise GeometryError(f"inputs differ in more than their channels: {_listed(shapes)}")
+        return *shapes[0][:-1], sum(shape[-1] for shape in shapes)
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: list[slice]) -> None:
+        """Each input is copied to its channels."""
+        for x, channels in zip(t.xs, g, strict=True):
+            kernels.copy_channels(t.y[..., channels], x)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: list[slice]) -> None:
+        """Each input's gradient is its channels of dy."""
+        for dx, channels in zip(t.dxs, g, strict=True):
+            if dx is not None:
+                kernels.copy_channels(dx, t.dy[..., channels])
+
+
+@dataclass(eq=False)
+class Multiply(Layer):
+    """The product of two inputs: of one shape, or an image (h, w, c) and a gate (1, 1, c) or (c,), in either order.
+
+    A gate holds one factor for each channel of each image, as in squeeze-and-excitation networks. Raises GeometryError
+    where the shapes are neither.
+    """
+
+    op: ClassVar[str] = "multiply"
+    inputs: ClassVar[int | None] = 2
+    reads_x: ClassVar[bool] = True
+
+    def geometry(self, shapes: Sequence[Shape]) -> int | None:
+        """Which of the inputs is a gate, or None."""
+        if shapes[0] == shapes[1]:
+            return None
+        for gate, image in ((1, 0), (0, 1)):
+            if len(shapes[image]) == 3 and shapes[gate] in ((1, 1, shapes[image][2]), shapes[image][2:]):
+                return gate
+        raise GeometryError(
+            f"inputs of shapes {_listed(shapes)}: give two of one shape, or an image (h, w, c) and (1, 1, c) or (c,)"
+        )
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """The image's."""
+        gate = self.geometry(shapes)
+        return shapes[0 if gate is None else 1 - gate]
+
+    def flops(self, geometry: int | None, output_shape: Shape) -> int:
+        """One for each element."""
+        return prod(output_shape)
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: int | None) -> None:
+        """y = a · b."""
+        if g is None:
+            kernels.multiply(t.y, *t.xs)
+        else:
+            kernels.scale_channels(t.y, t.xs[1 - g], t.xs[g])
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: int | None) -> None:
+        """da = dy · b, and db = dy · a, summed over the pixels where b is a gate."""
+        for i, dx in enumerate(t.dxs):
+            if dx is not None:
+                kernel = kernels.multiply if g is None else kernels.channel_dots if g == i else kernels.scale_channels
+                kernel(dx, t.dy, t.xs[1 - i])
+
+
+def squeeze_excite(x: Any, reduction: int = 16) -> Any:
+    """Records a squeeze-and-excitation block on the symbolic image ``x`` (h, w, c); returns one of the same shape.
+
+    Every channel is scaled by a factor in (0, 1) that two dense layers, of c/``reduction`` units and c, make from the
+    means of all channels (Hu et al. 2018, section 3, equations 2 to 4).
+    """
+    c = image_shape(x.shape)[2]
+    hidden = ReLU()(Dense(max(1, c // whole(reduction, "reduction")))(GlobalAveragePool2D()(x)))
+    return Multiply()([x, Sigmoid()(Dense(c)(hidden))])
+
+
+def _listed(shapes: Sequence[Shape]) -> str:
+    return ", ".join(map(str, shapes))

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.geometry import Padding, PoolGeometry, Shape, freeze_padding, image_shape, pair, pool_geometry
+from numbacnn.geometry import (
+    AdaptiveGeometry,
+    Padding,
+    PoolGeometry,
+    Shape,
+    freeze_padding,
+    image_shape,
+    pair,
+    pool_geometry,
+)
 from numbacnn.layers.base import Layer, Scratch
 
 
@@ -135,3 +144,72 @@ class GlobalAveragePool2D(_Averages, _GlobalPool2D):
     """The mean of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keep_dimensions``."""
 
     op: ClassVar[str] = "global_average_pool2d"
+
+
+@dataclass(eq=False)
+class _AdaptivePool2D(Layer):
+    """``output_size``, one integer or (height, width), bins over the image, channel by channel.
+
+    Bin p of P holds the rows from ⌊p·h/P⌋ up to ⌈(p+1)·h/P⌉, and so for columns: where P does not divide h, bins
+    overlap, and where P > h, they repeat rows.
+    """
+
+    output_size: int | tuple[int, int]
+
+    def __post_init__(self) -> None:
+        self.output_size = pair(self.output_size, "output_size")
+
+    def geometry(self, shapes: Sequence[Shape]) -> AdaptiveGeometry:
+        """Sizes of the image and of the output."""
+        return AdaptiveGeometry(*image_shape(shapes[0]), *pair(self.output_size, "output_size"))
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """(p, q, c)."""
+        g = self.geometry(shapes)
+        return g.p, g.q, g.c
+
+    def flops(self, geometry: AdaptiveGeometry, output_shape: Shape) -> int:
+        """One for each pixel of each bin, taken as large as the mean one."""
+        g = geometry
+        return -(-g.h // g.p) * -(-g.w // g.q) * g.p * g.q * g.c
+
+
+@dataclass(eq=False)
+class AdaptiveAveragePool2D(_AdaptivePool2D):
+    """The mean of each of ``output_size`` bins. Bins share the image as PyTorch's do.
+
+    Input (h, w, c), output (p, q, c).
+    """
+
+    op: ClassVar[str] = "adaptive_average_pool2d"
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+        """y = mean of each bin of x."""
+        kernels.adaptive_average_pool_forward(t.y, t.x, g)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+        """Each bin's pixels share its gradient."""
+        kernels.adaptive_average_pool_gradient(t.dx, t.dy, g)
+
+
+@dataclass(eq=False)
+class AdaptiveMaxPool2D(_AdaptivePool2D):
+    """The largest value of each of ``output_size`` bins; among equals the first gets the gradient.
+
+    Bins share the image as PyTorch's do. Input (h, w, c), output (p, q, c).
+    """
+
+    op: ClassVar[str] = "adaptive_max_pool2d"
+    takes_maximum: ClassVar[bool] = True
+
+    def scratch(self, sizes: Any, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, Scratch]:
+        """The place of each maximum in its image."""
+        return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+        """y = maximum of each bin of x."""
+        kernels.adaptive_max_pool_forward(t.y, t.argmax, t.x, g)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+        """The first maximum of each bin gets its gradient."""
+        kernels.adaptive_max_pool_gradient(t.dx, t.dy, t.argmax, g)

@@ -124,6 +124,16 @@ def dropout(layer, g, x):
     return x * torch.tensor(oracles.forward(layer, [np.ones(x.shape)], {}, key))
 
 
+def up_sample2d(layer, g, x):
+    corners = {"align_corners": False} if layer.mode == "bilinear" else {}
+    return channels_last(F.interpolate(channels_first(x), scale_factor=layer.factor, mode=layer.mode, **corners))
+
+
+def multiply(layer, g, *xs):
+    images = [x[:, None, None] if i == g and x.ndim == 2 else x for i, x in enumerate(xs)]
+    return images[0] * images[1]
+
+
 PEERS = {
     "batch_norm": batch_norm,
     "group_norm": group_norm,
@@ -141,7 +151,22 @@ PEERS = {
     "sigmoid": lambda layer, g, x: torch.sigmoid(x),
     "softmax": lambda layer, g, x: F.softmax(x, -1),
     "flatten": lambda layer, g, x: torch.flatten(x, 1),
+    "relu6": lambda layer, g, x: F.relu6(x),
+    "leaky_relu": lambda layer, g, x: F.leaky_relu(x, layer.slope),
+    "prelu": lambda layer, g, x, w: channels_last(F.prelu(channels_first(x), w)) if x.ndim == 4 else F.prelu(x, w),
+    "elu": lambda layer, g, x: F.elu(x, layer.alpha),
+    "gelu": lambda layer, g, x: F.gelu(x, approximate=layer.approximate),
+    "silu": lambda layer, g, x: F.silu(x),
+    "hardswish": lambda layer, g, x: F.hardswish(x),
+    "hardsigmoid": lambda layer, g, x: F.hardsigmoid(x),
+    "adaptive_average_pool2d": lambda layer, g, x: channels_last(F.adaptive_avg_pool2d(channels_first(x), (g.p, g.q))),
+    "adaptive_max_pool2d": lambda layer, g, x: channels_last(F.adaptive_max_pool2d(channels_first(x), (g.p, g.q))),
+    "up_sample2d": up_sample2d,
+    "zero_pad2d": lambda layer, g, x: F.pad(x, (0, 0, g.left, g.right, g.top, g.bottom)),
+    "reshape": lambda layer, g, x: torch.reshape(x, (len(x), *layer.shape)),
     "add": lambda layer, g, *xs: sum(xs),
+    "concat": lambda layer, g, *xs: torch.cat(xs, -1),
+    "multiply": multiply,
 }
 
 

@@ -1,5 +1,11 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
+from numbacnn.kernels.cpu.adaptive_pool2d import (
+    adaptive_average_pool_forward,
+    adaptive_average_pool_gradient,
+    adaptive_max_pool_forward,
+    adaptive_max_pool_gradient,
+)
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
@@ -11,15 +17,33 @@ from numbacnn.kernels.cpu.dropout import (
     spatial_dropout_gradient_in_place,
 )
 from numbacnn.kernels.cpu.elementwise import (
+    activation_kernels,
     add_in_place,
     clear_halo,
     copy,
+    copy_reshaped,
+    elu_forward,
+    elu_gradient_in_place,
+    gelu_forward,
+    gelu_gradient_in_place,
+    gelu_tanh_forward,
+    gelu_tanh_gradient_in_place,
+    hardsigmoid_forward,
+    hardsigmoid_gradient_in_place,
+    hardswish_forward,
+    hardswish_gradient_in_place,
+    leaky_relu_forward,
+    leaky_relu_gradient_in_place,
     normalize_bytes,
     normalize_floats,
+    relu6_forward,
+    relu6_gradient_in_place,
     relu_forward,
     relu_gradient_in_place,
     sigmoid_forward,
     sigmoid_gradient_in_place,
+    silu_forward,
+    silu_gradient_in_place,
     tanh_forward,
     tanh_gradient_in_place,
 )
@@ -36,6 +60,7 @@ from numbacnn.kernels.cpu.losses import (
     mean_squared_error,
     sigmoid_focal,
 )
+from numbacnn.kernels.cpu.merging import channel_dots, copy_channels, multiply, scale_channels
 from numbacnn.kernels.cpu.penalties import add_penalty_in_place
 from numbacnn.kernels.cpu.pool2d import (
     average_pool_forward,
@@ -43,12 +68,24 @@ from numbacnn.kernels.cpu.pool2d import (
     max_pool_forward,
     max_pool_gradient,
 )
+from numbacnn.kernels.cpu.prelu import prelu_forward, prelu_gradient_in_place
 from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
+from numbacnn.kernels.cpu.up_sample2d import (
+    up_sample_bilinear_forward,
+    up_sample_bilinear_gradient,
+    up_sample_nearest_forward,
+    up_sample_nearest_gradient,
+)
 from numbacnn.kernels.cpu.update import adam_update, sgd_update
 
 LAUNCHERS = (
+    activation_kernels,
     adam_update,
+    adaptive_average_pool_forward,
+    adaptive_average_pool_gradient,
+    adaptive_max_pool_forward,
+    adaptive_max_pool_gradient,
     add_in_place,
     add_penalty_in_place,
     average_pool_forward,
@@ -58,11 +95,14 @@ LAUNCHERS = (
     batch_norm_inference,
     bias_gradient,
     binary_cross_entropy,
+    channel_dots,
     clear_halo,
     conv2d_forward,
     conv2d_input_gradient,
     conv2d_weight_gradient,
     copy,
+    copy_channels,
+    copy_reshaped,
     cross_entropy_labels,
     cross_entropy_probabilities,
     dense_forward,
@@ -77,24 +117,48 @@ LAUNCHERS = (
     group_norm_gradient,
     local_response_norm_forward,
     local_response_norm_gradient,
+    elu_forward,
+    elu_gradient_in_place,
+    gelu_forward,
+    gelu_gradient_in_place,
+    gelu_tanh_forward,
+    gelu_tanh_gradient_in_place,
+    hardsigmoid_forward,
+    hardsigmoid_gradient_in_place,
+    hardswish_forward,
+    hardswish_gradient_in_place,
+    leaky_relu_forward,
+    leaky_relu_gradient_in_place,
     max_pool_forward,
     max_pool_gradient,
     maxima_input_gradient,
     maxima_weight_gradient,
     mean_absolute_error,
     mean_squared_error,
+    multiply,
     normalize_bytes,
     normalize_floats,
+    prelu_forward,
+    prelu_gradient_in_place,
+    relu6_forward,
+    relu6_gradient_in_place,
     relu_forward,
     relu_gradient_in_place,
+    scale_channels,
     sgd_update,
     sigmoid_focal,
     sigmoid_forward,
     sigmoid_gradient_in_place,
+    silu_forward,
+    silu_gradient_in_place,
     softmax_forward,
     softmax_gradient,
     spatial_dropout_forward,
     spatial_dropout_gradient_in_place,
     tanh_forward,
     tanh_gradient_in_place,
+    up_sample_bilinear_forward,
+    up_sample_bilinear_gradient,
+    up_sample_nearest_forward,
+    up_sample_nearest_gradient,
 )

@@ -4,6 +4,8 @@ Each works row by row, since the rows of a view are contiguous and its images, i
 otherwise arguments are N×H×W×C of equal shape, and each thread owns a range of rows (n, h).
 """
 
+from functools import cache, partial
+
 import numpy as np
 from numba import prange, types
 
@@ -11,6 +13,7 @@ from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.own import code_key
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 
@@ -22,8 +25,13 @@ def row(x, item):
     return floats(address(x) + n * x.strides[0] + h * x.strides[1], x.shape[2] * x.shape[3])
 
 
+@cache
 def activation_kernels(name, function, gradient):
-    """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y)."""
+    """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
+
+    Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
+    """
+    key = partial(code_key, function, gradient)
     function, gradient = inlined(function), inlined(gradient)
 
     @inlined
@@ -44,17 +52,65 @@ def activation_kernels(name, function, gradient):
         for item in prange(y.shape[0] * y.shape[1]):
             gradient_row(row(dy, item), row(y, item))
 
+    return _named(name, forward, gradient_in_place, key, (float32_4d, float32_4d))
+
+
+def activation_kernels_with_constant(name, function, gradient):
+    """``activation_kernels`` of f(x, a) and g(dy, y, a): both kernels take the number a as their last argument."""
+    function, gradient = inlined(function), inlined(gradient)
+
+    @inlined
+    def forward_row(y, x, a):
+        for i in range(len(x)):
+            y[i] = function(x[i], a)
+
+    @inlined
+    def gradient_row(dy, y, a):
+        for i in range(len(y)):
+            dy[i] = gradient(dy[i], y[i], a)
+
+    def forward(y, x, a):
+        for item in prange(x.shape[0] * x.shape[1]):
+            forward_row(row(y, item), row(x, item), a)
+
+    def gradient_in_place(dy, y, a):
+        for item in prange(y.shape[0] * y.shape[1]):
+            gradient_row(row(dy, item), row(y, item), a)
+
+    return _named(name, forward, gradient_in_place, None, (float32_4d, float32_4d, types.float32))
+
+
+def _named(name, forward, gradient_in_place, key, signature):
+    """Both as kernels with names and docstrings of their own."""
     forward.__doc__ = f"y = {name}(x)."
-    gradient_in_place.__doc__ = f"dy becomes dx = dy · {name}'(x), from y = {name}(x)."
+    gradient_in_place.__doc__ = f"dy becomes dx = dy · {name}'(x)."
     for kernel, suffix in ((forward, "forward"), (gradient_in_place, "gradient_in_place")):
         kernel.__name__ = kernel.__qualname__ = f"{name}_{suffix}"
-    compiled = cpu_kernel(float32_4d, float32_4d)
+    compiled = cpu_kernel(*signature, key=key)
     return compiled(forward), compiled(gradient_in_place)
 
 
 relu_forward, relu_gradient_in_place = activation_kernels("relu", scalar.relu, scalar.relu_gradient)
+relu6_forward, relu6_gradient_in_place = activation_kernels("relu6", scalar.relu6, scalar.relu6_gradient)
 tanh_forward, tanh_gradient_in_place = activation_kernels("tanh", scalar.tanh, scalar.tanh_gradient)
 sigmoid_forward, sigmoid_gradient_in_place = activation_kernels("sigmoid", scalar.sigmoid, scalar.sigmoid_gradient)
+hardsigmoid_forward, hardsigmoid_gradient_in_place = activation_kernels(
+    "hardsigmoid", scalar.hardsigmoid, scalar.hardsigmoid_gradient
+)
+leaky_relu_forward, leaky_relu_gradient_in_place = activation_kernels_with_constant(
+    "leaky_relu", scalar.leaky_relu, scalar.leaky_relu_gradient
+)
+elu_forward, elu_gradient_in_place = activation_kernels_with_constant("elu", scalar.elu, scalar.elu_gradient)
+
+# The gradients of these come from x.
+hardswish_forward, hardswish_gradient_in_place = activation_kernels(
+    "hardswish", scalar.hardswish, scalar.hardswish_gradient
+)
+silu_forward, silu_gradient_in_place = activation_kernels("silu", scalar.silu, scalar.silu_gradient)
+gelu_forward, gelu_gradient_in_place = activation_kernels("gelu", scalar.gelu, scalar.gelu_gradient)
+gelu_tanh_forward, gelu_tanh_gradient_in_place = activation_kernels(
+    "gelu_tanh", scalar.gelu_tanh, scalar.gelu_tanh_gradient
+)
 
 
 @cpu_kernel(float32_4d, float32_4d)
@@ -68,6 +124,26 @@ def copy(y, x):
 def _copy_row(y, x):
     for i in range(len(x)):
         y[i] = x[i]
+
+
+@cpu_kernel(float32_4d, float32_4d)
+def copy_reshaped(y, x):
+    """y = x, whose images have as many elements in another shape. Each thread owns a range of rows (n, h) of y."""
+    for item in prange(y.shape[0] * y.shape[1]):
+        n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        _copy_from(row(y, item), x, n, h * y.shape[2] * y.shape[3])
+
+
+@inlined
+def _copy_from(y, x, n, start):
+    """y = the elements of image n from ``start`` on, each row of x after the other."""
+    size, done = x.shape[2] * x.shape[3], 0
+    while done < len(y):
+        h, first = (start + done) // size, (start + done) % size
+        source, count = row(x, n * x.shape[1] + h), min(len(y) - done, size - first)
+        for i in range(count):
+            y[done + i] = source[first + i]
+        done += count
 
 
 @cpu_kernel(float32_4d, float32_4d)
