@@ -14,7 +14,7 @@ from numbacnn import layers
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.executor import Executor
-from numbacnn.geometry import Padding
+from numbacnn.geometry import Padding, whole
 from numbacnn.graph import Graph, Input
 from numbacnn.parameters import Parameters
 from numbacnn.plan import make_plan
@@ -38,6 +38,47 @@ def conv2d(
         raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
     r, s, _, k = weight.shape
     layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None)
+    return _apply(layer, [x], _given(weight=w, bias=b))
+
+
+def depthwise_conv2d(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+) -> Float32:
+    """Cross-correlation of each channel of (n, h, w, c) by itself with (r, s, 1, c·multiplier), plus b."""
+    weight, channels = np.asarray(w), np.shape(x)[-1] if np.ndim(x) else 0
+    if weight.ndim != 4 or weight.shape[2] != 1 or not channels or weight.shape[3] % channels:
+        raise ArgumentError(
+            f"depthwise_conv2d weights have shape {weight.shape}; give (r, s, 1, {channels}·multiplier)"
+        )
+    r, s, _, k = weight.shape
+    layer = layers.DepthwiseConv2D((r, s), k // channels, stride, padding, dilation, bias=b is not None)
+    return _apply(layer, [x], _given(weight=w, bias=b))
+
+
+def conv2d_transpose(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Float32:
+    """The transpose of a convolution, from (n, h, w, c) with (r, s, k/groups, c) to k channels, plus b (k,)."""
+    weight = np.asarray(w)
+    if weight.ndim != 4:
+        raise ArgumentError(f"conv2d_transpose weights have shape {weight.shape}; give (r, s, k/groups, c)")
+    r, s, k, _ = weight.shape
+    filters = k * whole(groups, "groups")
+    layer = layers.Conv2DTranspose(
+        filters, (r, s), stride, padding, output_padding, dilation, groups, bias=b is not None
+    )
     return _apply(layer, [x], _given(weight=w, bias=b))
 
 

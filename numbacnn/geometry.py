@@ -186,6 +186,42 @@ def conv_geometry(
     return ConvGeometry(h, w, c, p, q, filters, *window, *stride, *dilation, top, left, groups)
 
 
+def transposed_geometry(
+    input_shape: Shape,
+    filters: int,
+    window: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: Padding = "valid",
+    output_padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> ConvGeometry:
+    """Geometry of the convolution whose transpose leads from (h, w, c) images to p×q×filters: of p×q×filters to h×w×c.
+
+    Output size: (I − 1)·S − P_lo − P_hi + D·(K − 1) + 1 + output padding (Dumoulin and Visin 2016, relationship 14);
+    with "same" padding I·S. Raises GeometryError with the numbers where nothing is left of it.
+    """
+    h, w, c = image_shape(input_shape)
+    if c % groups or filters % groups:
+        raise GeometryError(f"groups={groups} must divide both the {c} input channels and the {filters} filters")
+    enlarged = h * stride[0], w * stride[1]
+    sides = _sides(enlarged, window, stride, padding, dilation)
+    p, q = enlarged
+    if padding != "same":
+        p, q = (
+            (size - 1) * step - sum(ends) + spread * (extent - 1) + 1 + extra
+            for size, step, ends, spread, extent, extra in zip(
+                (h, w), stride, sides, dilation, window, output_padding, strict=True
+            )
+        )
+    if min(p, q) < 1:
+        raise GeometryError(
+            f"padding {sides[0]}, {sides[1]} leaves {p}×{q} of the output of {h}×{w} pixels and a window "
+            f"{_times(window)}; use less padding"
+        )
+    return ConvGeometry(p, q, filters, h, w, c, *window, *stride, *dilation, sides[0][0], sides[1][0], groups)
+
+
 def pool_geometry(
     input_shape: Shape,
     window: tuple[int, int],

@@ -328,7 +328,8 @@ class _Planner:
         node = self.graph.nodes[i]
         if node.layer.in_place_gradient:
             return self._gradient_halo(node.inputs[0])
-        return node.layer.gradient_halo(node.geometry) if self.wants_gradient[node.inputs[0]] else Halo()
+        needed = self.wants_gradient[node.inputs[0]] or node.layer.weights_read_gradient_halo
+        return node.layer.gradient_halo(node.geometry) if needed else Halo()
 
     def _new_gradient(self, value: int) -> View:
         shape = self.graph.shapes[value]

@@ -48,6 +48,14 @@ def _conv(reason, shape, batch, *arguments, **options):
     return Case(f"conv2d {reason}", lambda: nl.Conv2D(*arguments, **options), (shape,), batch)
 
 
+def _transposed(reason, shape, batch, *arguments, **options):
+    return Case(f"conv2d_transpose {reason}", lambda: nl.Conv2DTranspose(*arguments, **options), (shape,), batch)
+
+
+def _depthwise(reason, shape, batch, *arguments, **options):
+    return Case(f"depthwise_conv2d {reason}", lambda: nl.DepthwiseConv2D(*arguments, **options), (shape,), batch)
+
+
 def _pool(layer, reason, shape, batch, **options):
     return Case(f"{layer.op} {reason}", lambda: layer(**options), (shape,), batch)
 
@@ -80,6 +88,33 @@ CONVOLUTIONS = [
     _conv("deep: long sums", (3, 3, 130), 1, 33, 3, padding=1),
     _conv("more images than groups of a sum", (3, 3, 2), 37, 3, 3, padding=1),
     _conv("wide rows, 3 channels", (6, 40, 3), 1, 17, 3, padding="same"),
+]
+TRANSPOSED = [
+    _transposed("U-Net's: doubles the size", (4, 5, 6), 2, 3, 2, stride=2),
+    _transposed("one pixel, one channel, one image", (1, 1, 1), 1, 1, 1),
+    _transposed("overlapping windows", (5, 4, 3), 2, 7, 4, stride=2, padding=1),
+    _transposed("output_padding", (4, 3, 5), 1, 2, 3, stride=(2, 3), padding=1, output_padding=(1, 2)),
+    _transposed("output_padding up to the dilation", (4, 3, 2), 2, 3, 3, dilation=3, output_padding=2),
+    _transposed("same padding, stride 2", (5, 7, 3), 2, 4, 3, stride=2, padding="same"),
+    _transposed("same padding, stride larger than the window", (3, 4, 2), 2, 5, 2, stride=(3, 4), padding="same"),
+    _transposed("padding on one side only", (4, 5, 2), 2, 3, 3, stride=2, padding=((2, 0), (0, 1))),
+    _transposed("padding larger than the window: pixels that reach nothing", (9, 8, 2), 1, 3, 2, padding=3),
+    _transposed("two groups", (4, 5, 6), 2, 10, 3, stride=2, groups=2),
+    _transposed("depthwise", (5, 4, 9), 2, 9, 3, stride=2, padding=1, groups=9),
+    _transposed("without bias", (4, 4, 3), 2, 2, 3, bias=False),
+    _transposed("many channels to few", (3, 3, 67), 1, 2, 5, stride=2, padding=2),
+    _transposed("few channels to many", (6, 7, 2), 3, 67, 3),
+]
+DEPTHWISE = [
+    _depthwise("MobileNet's", (8, 7, 33), 2, 3, padding=1),
+    _depthwise("MobileNet's, stride 2", (9, 8, 16), 2, 3, stride=2, padding=1),
+    _depthwise("one channel is an ordinary convolution", (5, 6, 1), 2, 3),
+    _depthwise("three filters a channel", (6, 5, 4), 2, 3, 3, padding="same"),
+    _depthwise("dilation and stride without a common factor", (13, 12, 5), 1, 3, stride=2, dilation=3, padding=3),
+    _depthwise("stride larger than the window", (11, 13, 3), 2, 2, stride=(3, 4)),
+    _depthwise("padding on one side only", (5, 6, 17), 1, 3, padding=((2, 0), (0, 1))),
+    _depthwise("padding larger than the window", (3, 4, 2), 2, 2, padding=3),
+    _depthwise("more rows than groups of a sum", (9, 3, 2), 5, 3, padding=1, bias=False),
 ]
 POOL_GEOMETRIES = [
     ("halves", (8, 6, 5), 2, {}),
@@ -203,6 +238,37 @@ def _draw_convolution(draw):
     }
     shape, name = (h, w, channels * groups), f"conv2d {filters} of {_told((r, s), options)}"
     return Case(name, lambda: nl.Conv2D(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_transposed(draw):
+    (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+    dilation = draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))
+    groups, padding = draw.choice((1, 1, 2, 3)), _draw_padding(draw, 3)
+    limits = (max(stride_h, dilation[0]), max(stride_w, dilation[1]))
+    options = {
+        "stride": (stride_h, stride_w),
+        "padding": padding,
+        "output_padding": (0, 0) if padding == "same" else tuple(draw.randrange(limit) for limit in limits),
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw.random() < 0.8,
+    }
+    filters, shape = groups * draw.choice(CHANNELS), (h, w, groups * draw.choice(CHANNELS[:8]))
+    name = f"conv2d_transpose {filters} of {_told((r, s), options)}"
+    return Case(name, lambda: nl.Conv2DTranspose(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_depthwise(draw):
+    (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
+    options = {
+        "multiplier": draw.choice((1, 1, 1, 2, 3)),
+        "stride": (stride_h, stride_w),
+        "padding": _draw_padding(draw, 3),
+        "dilation": (draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))),
+        "bias": draw.random() < 0.8,
+    }
+    name, shape = f"depthwise_conv2d {_told((r, s), options)}", (h, w, draw.choice(CHANNELS))
+    return Case(name, lambda: nl.DepthwiseConv2D((r, s), **options), (shape,), draw.choice(BATCHES))
 
 
 def _draw_pooling(layer):
@@ -362,9 +428,11 @@ def _draw(name, draw_one):
 ELEMENTWISE = (
     nl.ReLU, nl.ReLU6, nl.PReLU, nl.SiLU, nl.Hardswish, nl.Hardsigmoid, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten,
 )  # fmt: skip
-PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
+PICKED: list[Case] = [*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
 DRAWS = {
     "conv2d": _draw_convolution,
+    "conv2d_transpose": _draw_transposed,
+    "depthwise_conv2d": _draw_depthwise,
     "dense": _draw_dense,
     "add": _draw_add,
     "batch_norm": _draw_batch_norm,

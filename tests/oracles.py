@@ -18,6 +18,45 @@ def _conv2d_gradients(dy, layer, x, w):
     return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
+def _conv2d_transpose(layer, x, w, b):
+    return ref.conv2d_transpose(x, w, b, *_transposed(layer, x))
+
+
+def _conv2d_transpose_gradients(dy, layer, x, w):
+    _, *options = _transposed(layer, x)
+    return ref.conv2d_transpose_gradients(dy, x, w, *options)
+
+
+def _transposed(layer, x):
+    """Size of the output, stride, padding, dilation and groups."""
+    windows = layer.kernel_size, layer.stride, layer.dilation
+    enlarged = tuple(n * step for n, step in zip(x.shape[1:3], layer.stride, strict=True))
+    padding = ref.sides(enlarged, layer.kernel_size, layer.stride, layer.dilation, layer.padding)
+    size = [
+        (n - 1) * step + spread * (extent - 1) + 1 - sum(cut) + extra
+        for n, extent, step, spread, cut, extra in zip(
+            x.shape[1:3], *windows, padding, layer.output_padding, strict=True
+        )
+    ]
+    return enlarged if layer.padding == "same" else tuple(size), layer.stride, padding, layer.dilation, layer.groups
+
+
+def _depthwise(layer, x, w, b):
+    return ref.conv2d(x, w, b, layer.stride, layer.padding, layer.dilation, x.shape[3])
+
+
+def _depthwise_gradients(dy, layer, x, w):
+    return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, x.shape[3])
+
+
+def _dense(layer, x, w, b):
+    return ref.dense(x, w, b)
+
+
+def _dense_gradients(dy, layer, x, w):
+    return ref.dense_gradients(dy, x, w)
+
+
 def _maximum(layer, x):
     return x.shape[1:3], x.shape[1:3], "valid", False
 
@@ -36,6 +75,13 @@ POOLS = {
     "global_max_pool2d": (ref.max_pool2d, ref.max_pool2d_gradient, _maximum),
     "average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _counted_windows),
     "global_average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _maximum),
+}
+# op → y of (layer, x, weight, bias); dx, dweight, dbias of (dy, layer, x, weight)
+WEIGHTED = {
+    "conv2d": (_conv2d, _conv2d_gradients),
+    "depthwise_conv2d": (_depthwise, _depthwise_gradients),
+    "conv2d_transpose": (_conv2d_transpose, _conv2d_transpose_gradients),
+    "dense": (_dense, _dense_gradients),
 }
 # op → y of (x, …), dx of (dy, x, …), the layer's fields that both take last
 ONE_INPUT = {
@@ -90,10 +136,8 @@ def forward(layer, xs, arrays, key=None):
         function, _, arguments = POOLS[layer.op]
         y = function(x, *arguments(layer, x))
         return y[:, 0, 0] if layer.op.startswith("global") and not layer.keep_dimensions else y
-    if layer.op == "conv2d":
-        return _conv2d(layer, x, arrays["weight"], arrays.get("bias"))
-    if layer.op == "dense":
-        return ref.dense(x, arrays["weight"], arrays.get("bias"))
+    if layer.op in WEIGHTED:
+        return WEIGHTED[layer.op][0](layer, x, arrays["weight"], arrays.get("bias"))
     if layer.op == "batch_norm" and key is None:
         running = arrays["running_mean"], arrays["running_var"]
         return ref.batch_norm_inference(x, arrays["weight"], arrays["bias"], *running, layer.eps)
@@ -129,9 +173,8 @@ def gradients(dy, layer, xs, arrays, key):
         _, function, arguments = POOLS[layer.op]
         image = dy[:, None, None] if dy.ndim == 2 else dy
         return [function(image, x, *arguments(layer, x))], {}
-    if layer.op in ("conv2d", "dense"):
-        w = arrays["weight"]
-        dx, dw, db = _conv2d_gradients(dy, layer, x, w) if layer.op == "conv2d" else ref.dense_gradients(dy, x, w)
+    if layer.op in WEIGHTED:
+        dx, dw, db = WEIGHTED[layer.op][1](dy, layer, x, arrays["weight"])
         return [dx], {"weight": dw, "bias": db} if "bias" in arrays else {"weight": dw}
     if layer.op == "batch_norm":
         dx, dw, db = ref.batch_norm_gradients(dy, x, arrays["weight"], layer.eps)

@@ -98,6 +98,30 @@ def conv2d_gradients(dy, x, w, stride=(1, 1), padding="valid", dilation=(1, 1), 
     return over.unpad(dx, *x.shape[1:3]), dw, dy.sum((0, 1, 2))
 
 
+def conv2d_transpose(x, w, b, size, stride, padding, dilation, groups=1):
+    """Every tap lays x·wᵀ over the output of ``size``; ``padding`` is cut off. w: R×S×K/groups×C."""
+    over = Windows(w.shape[:2], x.shape[1:3], stride, dilation, padding)
+    y = np.zeros((len(x), *size, w.shape[2] * groups))
+    padded = over.pad(y)
+    for k, c in group_slices(y, w, groups):
+        for i, j in over.taps:
+            over.view(padded, i, j)[..., k] += np.einsum("npqc,kc->npqk", x[..., c], w[i, j, :, c])
+    y = over.unpad(padded, *size)
+    return y if b is None else y + b
+
+
+def conv2d_transpose_gradients(dy, x, w, stride, padding, dilation, groups=1):
+    """dx, dw, db: each tap sees in dy what it laid there."""
+    over = Windows(w.shape[:2], x.shape[1:3], stride, dilation, padding)
+    padded, dx, dw = over.pad(dy), np.zeros(x.shape), np.zeros(w.shape)
+    for k, c in group_slices(dy, w, groups):
+        for i, j in over.taps:
+            seen = over.view(padded, i, j)[..., k]
+            dx[..., c] += np.einsum("npqk,kc->npqc", seen, w[i, j, :, c])
+            dw[i, j, :, c] = np.einsum("npqk,npqc->kc", seen, x[..., c])
+    return dx, dw, dy.sum((0, 1, 2))
+
+
 def group_slices(x, w, groups):
     """The input and the output channels of each group."""
     c, k = x.shape[3] // groups, w.shape[3] // groups

@@ -16,7 +16,7 @@ from numbacnn.layers.activations import (
     activation,
 )
 from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch, is_own
-from numbacnn.layers.convolution import Conv2D
+from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
 from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite
@@ -30,6 +30,7 @@ from numbacnn.layers.pooling import (
     MaxPool2D,
 )
 from numbacnn.layers.shape import Flatten, Reshape, UpSample2D, ZeroPad2D
+from numbacnn.layers.transposed import Conv2DTranspose
 
 __all__ = [
     "ELU",
@@ -42,7 +43,9 @@ __all__ = [
     "BatchNorm",
     "Concat",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "GlobalAveragePool2D",

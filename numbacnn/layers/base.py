@@ -67,6 +67,7 @@ class Layer:
     inputs: ClassVar[int | None] = 1  # how many; None: two or more
     reads_x: ClassVar[bool] = False  # whether backward reads the inputs,
     reads_y: ClassVar[bool] = False  # or the output
+    weights_read_gradient_halo: ClassVar[bool] = False  # gradient_halo serves the parameters' gradients too
     is_view: ClassVar[bool] = False  # the output is the input's memory in another shape
     in_place_gradient: ClassVar[bool] = False  # backward turns dy into dx
     monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y

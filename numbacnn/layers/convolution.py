@@ -14,6 +14,7 @@ from numbacnn.geometry import (
     Shape,
     conv_geometry,
     freeze_padding,
+    image_shape,
     pair,
     whole,
 )
@@ -21,48 +22,14 @@ from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
-@dataclass(eq=False)
-class Conv2D(WeightLayer):
-    """Cross-correlation with ``filters`` windows: Y[p,q,k] = b[k] + Σ X[p·stride + r·dilation, …, c] · W[r,s,c,k].
+class _Convolution(WeightLayer):
+    """What convolutions share, whose subclasses give the geometry."""
 
-    Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
-    ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
-    (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
-    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
-    out of range, GeometryError where the input cannot be convolved so.
-    """
-
-    op: ClassVar[str] = "conv2d"
     reads_x: ClassVar[bool] = True
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
-    filters: int
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] = 1
-    padding: Padding = "valid"
-    dilation: int | tuple[int, int] = 1
-    groups: int = 1
-    bias: bool = True
-    initializer: str = "auto"
-    algorithm: str = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
-        if self.algorithm not in ("auto", "direct"):
-            raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
-        check_initializer(self.initializer)
-
-    def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
-        """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation = pair(self.dilation, "dilation")
-        return conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+    bias: bool
+    initializer: str
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """(p, q, filters)."""
@@ -138,3 +105,81 @@ class Conv2D(WeightLayer):
             kernels.maxima_input_gradient(
                 t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, t.lists, g, t.pool
             )
+
+
+@dataclass(eq=False)
+class Conv2D(_Convolution):
+    """Cross-correlation with ``filters`` windows: Y[p,q,k] = b[k] + Σ X[p·stride + r·dilation, …, c] · W[r,s,c,k].
+
+    Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
+    ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
+    (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
+    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
+    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
+    out of range, GeometryError where the input cannot be convolved so.
+    """
+
+    op: ClassVar[str] = "conv2d"
+
+    filters: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: Padding = "valid"
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    bias: bool = True
+    initializer: str = "auto"
+    algorithm: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
+        if self.algorithm not in ("auto", "direct"):
+            raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
+        self.kernel_size = pair(self.kernel_size, "kernel_size")
+        self.stride = pair(self.stride, "stride")
+        self.dilation = pair(self.dilation, "dilation")
+        self.padding = freeze_padding(self.padding)
+        check_initializer(self.initializer)
+
+    def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
+        """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
+        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
+        dilation = pair(self.dilation, "dilation")
+        return conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+
+
+@dataclass(eq=False)
+class DepthwiseConv2D(_Convolution):
+    """``multiplier`` windows over each channel by itself: Y[…, c·multiplier + j] sees channel c of X alone.
+
+    The grouped convolution of as many groups as there are channels, for code that does not know their number. Input
+    (h, w, c), output (p, q, c·multiplier); ``weight`` R×S×1×C·multiplier, ``bias`` C·multiplier; the other arguments
+    and errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
+    """
+
+    op: ClassVar[str] = "depthwise_conv2d"
+
+    kernel_size: int | tuple[int, int]
+    multiplier: int = 1
+    stride: int | tuple[int, int] = 1
+    padding: Padding = "valid"
+    dilation: int | tuple[int, int] = 1
+    bias: bool = True
+    initializer: str = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.multiplier = whole(self.multiplier, "multiplier")
+        self.kernel_size = pair(self.kernel_size, "kernel_size")
+        self.stride = pair(self.stride, "stride")
+        self.dilation = pair(self.dilation, "dilation")
+        self.padding = freeze_padding(self.padding)
+        check_initializer(self.initializer)
+
+    def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
+        """That of a convolution with a group for each channel."""
+        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
+        dilation, channels = pair(self.dilation, "dilation"), image_shape(shapes[0])[2]
+        filters = channels * self.multiplier
+        return conv_geometry(shapes[0], filters, window, stride, self.padding, dilation, channels)

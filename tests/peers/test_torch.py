@@ -62,8 +62,19 @@ def reach(g, axis):
 
 def conv2d(layer, g, x, weight, bias=None):
     stride, dilation = (g.stride_h, g.stride_w), (g.dilation_h, g.dilation_w)
-    padded = F.pad(channels_first(x), pads(g))  # negative where windows leave pixels out
+    height, width = (g.p - 1) * g.stride_h + reach(g, 0), (g.q - 1) * g.stride_w + reach(g, 1)
+    room = [max(0, sides) for sides in pads(g)]  # negative where windows leave pixels out
+    padded = F.pad(channels_first(x), room)[:, :, :height, :width]
     return channels_last(F.conv2d(padded, weight.permute(3, 2, 0, 1).contiguous(), bias, stride, 0, dilation, g.groups))
+
+
+def conv2d_transpose(layer, g, x, weight, bias=None):
+    """PyTorch's padding cuts the same from both sides, so ours is cut from its whole output, and what is beyond is b."""
+    options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
+    whole = F.conv_transpose2d(channels_first(x), weight.permute(3, 2, 0, 1).contiguous(), **options)
+    room = (0, max(0, g.w + g.pad_left - whole.shape[3]), 0, max(0, g.h + g.pad_top - whole.shape[2]))
+    y = F.pad(whole, room)[:, :, g.pad_top : g.pad_top + g.h, g.pad_left : g.pad_left + g.w]
+    return channels_last(y if bias is None else y + bias[:, None, None])
 
 
 def symmetric(layer, g):
@@ -141,6 +152,8 @@ PEERS = {
     "dropout": dropout,
     "spatial_dropout": dropout,
     "conv2d": conv2d,
+    "depthwise_conv2d": conv2d,
+    "conv2d_transpose": conv2d_transpose,
     "dense": lambda layer, g, x, weight, bias=None: F.linear(x, weight.T, bias),
     "max_pool2d": max_pool2d,
     "average_pool2d": average_pool2d,

@@ -7,6 +7,7 @@ from numbacnn.kernels.cpu.adaptive_pool2d import (
     adaptive_max_pool_gradient,
 )
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
+from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
@@ -86,6 +87,7 @@ LAUNCHERS = (
     adaptive_average_pool_gradient,
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
+    add_bias_in_place,
     add_in_place,
     add_penalty_in_place,
     average_pool_forward,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns, conv2d_pairs
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
@@ -33,6 +33,9 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
     scratch of ``packed_weights_shape(g)``.
     """
     bias = NO_BIAS if b is None else b
+    if conv2d_depthwise.applies(g):
+        conv2d_depthwise.depthwise_forward(y, x, w, bias, g, relu)
+        return
     if conv2d_pairs.applies(g):
         _forward_pairs(y, x, w, bias, packed, g, relu)
         return
@@ -114,6 +117,9 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
 
     dw: R×S×C/groups×K; x and dy as in the forward pass; partial: scratch of ``partial_weights_shape(g, N)``.
     """
+    if conv2d_depthwise.applies(g):
+        conv2d_depthwise.depthwise_weight_gradient(dw, x, dy, partial, g)
+        return
     if conv2d_pairs.applies(g):
         pairs = conv2d_pairs.pair_geometry(g)
         wide = partial[-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k)
@@ -169,6 +175,8 @@ def _weight_gradient_plan(g, images, target_strides, x_strides, dy_strides):
 
 def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch of the weight gradient: groups × 1 × terms × columns, empty where one group suffices."""
+    if conv2d_depthwise.applies(g):
+        return conv2d_depthwise.partial_depthwise_shape(g, images)
     if conv2d_pairs.applies(g):
         groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
         return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
@@ -203,6 +211,9 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g):
     ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Pixels of dx with the same remainder by the stride see
     the same taps: each such phase is a convolution of stride 1 with the flipped window.
     """
+    if conv2d_depthwise.applies(g):
+        conv2d_depthwise.depthwise_input_gradient(dx, dy, w, g)
+        return
     if columns.size:
         conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
         return
@@ -299,6 +310,8 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides):
 
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch of the input gradient: panels × 1 × terms × PANEL, for the phase with the most taps."""
+    if conv2d_depthwise.applies(g):
+        return (0, 1, 1, PANEL)
     if conv2d_columns.applies(g):
         return conv2d_columns.packed_columns_shape(g)
     columns, channels = g.k // g.groups, g.c // g.groups

@@ -9,6 +9,7 @@ NOT_YET = frozenset(
         "adaptive_average_pool_gradient",
         "adaptive_max_pool_forward",
         "adaptive_max_pool_gradient",
+        "add_bias_in_place",
         "add_in_place",
         "add_penalty_in_place",
         "average_pool_forward",

@@ -1,0 +1,36 @@
+"""A bias on every pixel, for the products whose store does not add one."""
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d
+
+ZERO = np.float32(0)
+NO_BIAS = np.empty(0, np.float32)
+
+
+def add_bias_in_place(y, b, relu=False):
+    """y[n,p,q,k] += b[k], then ReLU if asked. y: N×P×Q×K; b: K or None."""
+    if b is not None or relu:
+        _add_bias(y, NO_BIAS if b is None else b, relu)
+
+
+@cpu_kernel(float32_4d, float32_1d, types.boolean)
+def _add_bias(y, b, relu):
+    """Each thread owns a range of rows (n, p)."""
+    p_y, p_b = address(y), address(b)
+    images, height, width, channels = y.shape
+    y_image, y_row, y_pixel = y.strides[:3]
+    for item in prange(images * height):
+        n, p = np.intp(item) // height, np.intp(item) % height
+        row = p_y + n * y_image + p * y_row
+        for k in range(0, channels, LANES):
+            bias = load(p_b + 4 * k, channels - k) if len(b) else splat(ZERO)
+            for q in range(width):
+                pixel = row + q * y_pixel + 4 * k
+                value = load(pixel, channels - k) + bias
+                if relu:
+                    value = where_greater(value, splat(ZERO), value, splat(ZERO))
+                store(pixel, value, channels - k)
