@@ -14,6 +14,7 @@ from engine import (
     one_layer,
     oracle,
     run,
+    run_planned,
 )
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -57,6 +58,16 @@ def test_engine_matches_the_oracle_whatever_its_buffers_held(case, spare):
     larger = case_arrays(case, model, case.batch + spare)
     run(model, *[[np.full_like(array, np.nan) for array in arrays] for arrays in larger])
     assert_results_close(run(model, xs, dys), oracle(model, xs, dys), str(case))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if one_layer(case).parameters], ids=str)
+def test_gradients_of_parameters_need_none_of_the_input(case):
+    """As a first layer has it in training: no halo of the gradient may be missing."""
+    model = one_layer(case)
+    xs, dys = case_arrays(case, model)
+    with_input = run(model, xs, dys)
+    without = run_planned(model, xs, dys, input_gradient=False)
+    assert_same_bits(without._replace(dxs=[]), with_input._replace(dxs=[]), str(case))
 
 
 @every_case

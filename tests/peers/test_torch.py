@@ -69,7 +69,7 @@ def conv2d(layer, g, x, weight, bias=None):
 
 
 def conv2d_transpose(layer, g, x, weight, bias=None):
-    """PyTorch's padding cuts the same from both sides, so ours is cut from its whole output, and what is beyond is b."""
+    """PyTorch's padding cuts the same from both sides, so ours is cut from its whole output; beyond it lies b."""
     options = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
     whole = F.conv_transpose2d(channels_first(x), weight.permute(3, 2, 0, 1).contiguous(), **options)
     room = (0, max(0, g.w + g.pad_left - whole.shape[3]), 0, max(0, g.h + g.pad_top - whole.shape[2]))

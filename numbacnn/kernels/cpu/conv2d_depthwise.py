@@ -1,8 +1,8 @@
 """Depthwise convolution and its two gradients, a vector of channels at a time. Oracle: ``tests/reference.py``.
 
-A channel meets its own R·S weights alone, so there is no matrix product for the register tile; but neighbouring channels
-lie side by side, and fill a register. Where each channel has several filters (a multiplier), and for other groups, the
-direct algorithm runs group by group.
+A channel meets its own R·S weights alone, so there is no matrix product for the register tile; but neighbouring
+channels lie side by side, and fill a register. Where each channel has several filters (a multiplier), and for other
+groups, the direct algorithm runs group by group.
 """
 
 import numpy as np
@@ -68,8 +68,8 @@ def depthwise_input_gradient(dx, dy, w, g):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
         row = p_dx + n * dx_image + h * dx_row
         for c in range(0, g.c, LANES):
-            for w_ in range(g.w):
-                store(row + w_ * dx_pixel + 4 * c, splat(ZERO), g.c - c)
+            for pixel in range(g.w):
+                store(row + pixel * dx_pixel + 4 * c, splat(ZERO), g.c - c)
             for r in range(g.r):
                 place = h + g.pad_top - r * g.dilation_h
                 p = place // g.stride_h
