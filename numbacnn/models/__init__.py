@@ -1,20 +1,41 @@
-"""Architectures of the literature, built from the public layers."""
+"""Architectures of the literature, built from the public layers.
+
+Each is a function ``NAME(input_shape=…, classes=…, weights=None, seed=0, device="cpu")`` that returns a Model;
+``weights`` is a file for ``Model.load_weights``. Layers are called as torchvision calls its modules.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from numbacnn.model import Model
+from numbacnn.models.alexnet import alexnet
+from numbacnn.models.googlenet import googlenet
 from numbacnn.models.lenet import lenet5
+from numbacnn.models.mobilenet import mobilenet_v2
+from numbacnn.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2
+from numbacnn.models.resnet_cifar import resnet20, resnet32, resnet56, wide_resnet16_4, wide_resnet28_10
 from numbacnn.models.simple import simple_cnn
+from numbacnn.models.unet import unet
+from numbacnn.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from numbacnn.names import choose
 
-MODELS: dict[str, Callable[..., Model]] = {function.__name__: function for function in (lenet5, simple_cnn)}
+FUNCTIONS: tuple[Callable[..., Model], ...] = (
+    lenet5,
+    simple_cnn,
+    alexnet,
+    *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
+    googlenet,
+    *(resnet18, resnet34, resnet50, resnet101, resnet20, resnet32, resnet56),
+    *(wide_resnet50_2, wide_resnet16_4, wide_resnet28_10),
+    mobilenet_v2,
+    unet,
+)
+MODELS: dict[str, Callable[..., Model]] = {function.__name__: function for function in FUNCTIONS}
 
 
 def make(name: str, **options: Any) -> Model:
     """The model called ``name``. Raises ArgumentError with the nearest name."""
-    from numbacnn.names import choose
-
     return choose("model", name, MODELS)(**options)
 
 
-__all__ = ["MODELS", "lenet5", "make", "simple_cnn"]
+__all__ = ["MODELS", "make", *MODELS]

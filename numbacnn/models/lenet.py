@@ -1,27 +1,33 @@
 """LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B)."""
 
-from collections.abc import Sequence
-
-from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
-from numbacnn.model import Sequential
+from numbacnn.layers import AveragePool2D, Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Tanh
+from numbacnn.model import Model
+from numbacnn.models.build import Size, Weights, build, chain
 
 
 def lenet5(
-    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, seed: int = 0, device: str = "cpu"
-) -> Sequential:
-    """The modern form, with ReLU and max-pooling: 61,706 parameters at 28×28×1 and 10 classes."""
+    input_shape: Size = (28, 28, 1),
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    original: bool = False,
+) -> Model:
+    """The modern form, with ReLU and max-pooling: 61,706 parameters at 28×28×1 and 10 classes.
+
+    ``original`` has tanh and average-pooling as in the paper, of which it simplifies: pools without trained factor and
+    bias, all of the third layer's channels connected, a tanh that is not scaled, and logits in place of distances to
+    drawn patterns.
+    """
+    activation: type[Layer] = Tanh if original else ReLU
+    pool: type[AveragePool2D | MaxPool2D] = AveragePool2D if original else MaxPool2D
     layers = [
-        Conv2D(6, 5, padding=2),
-        ReLU(),
-        MaxPool2D(2),
-        Conv2D(16, 5),
-        ReLU(),
-        MaxPool2D(2),
+        *(Conv2D(6, 5, padding=2), activation(), pool(2)),
+        *(Conv2D(16, 5), activation(), pool(2)),
         Flatten(),
-        Dense(120),
-        ReLU(),
-        Dense(84),
-        ReLU(),
+        *(Dense(120), activation()),
+        *(Dense(84), activation()),
         Dense(classes),
     ]
-    return Sequential(layers, input_shape, seed=seed, device=device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)

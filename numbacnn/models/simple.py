@@ -1,25 +1,19 @@
 """A plain network of two convolutions, as introductory texts use it."""
 
-from collections.abc import Sequence
-
 from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
-from numbacnn.model import Sequential
+from numbacnn.model import Model
+from numbacnn.models.build import Size, Weights, build, chain
 
 
 def simple_cnn(
-    input_shape: Sequence[int] = (28, 28, 1), classes: int = 10, seed: int = 0, device: str = "cpu"
-) -> Sequential:
+    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+) -> Model:
     """Two 3×3 convolutions of 32 and 64 filters, each pooled, and a dense layer of 128: 421,642 parameters on MNIST."""
     layers = [
-        Conv2D(32, 3, padding="same"),
-        ReLU(),
-        MaxPool2D(2),
-        Conv2D(64, 3, padding="same"),
-        ReLU(),
-        MaxPool2D(2),
+        *(Conv2D(32, 3, padding="same"), ReLU(), MaxPool2D(2)),
+        *(Conv2D(64, 3, padding="same"), ReLU(), MaxPool2D(2)),
         Flatten(),
-        Dense(128),
-        ReLU(),
+        *(Dense(128), ReLU()),
         Dense(classes),
     ]
-    return Sequential(layers, input_shape, seed=seed, device=device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)

@@ -1,0 +1,72 @@
+"""What the architectures share: names in the manner of modules, and from a recorded network to a model."""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TypeVar
+
+from numbacnn.errors import GeometryError
+from numbacnn.geometry import image_shape
+from numbacnn.graph import Input, Tensor
+from numbacnn.layers import BatchNorm, Conv2D, Layer, ReLU
+from numbacnn.model import Model
+
+L = TypeVar("L", bound=Layer)
+Weights = str | PathLike[str] | None
+Size = Sequence[int]
+Record = Callable[[Tensor], Tensor]
+
+
+def build(
+    record: Record,
+    input_shape: Size,
+    weights: Weights,
+    seed: int,
+    device: str,
+    auxiliary: Sequence[Tensor] = (),
+    ignore: Sequence[str] = (),
+) -> Model:
+    """The model of what ``record`` makes of an image of ``input_shape``.
+
+    ``record`` may fill the list ``auxiliary`` with outputs for training alone. ``weights``: a file for
+    ``Model.load_weights``, which passes over its tensors called like one of the patterns ``ignore``.
+    Raises GeometryError where the image is too small.
+    """
+    x = Input(input_shape)
+    h, w, _ = image_shape(x.shape)
+    try:
+        y = record(x)
+    except GeometryError as error:
+        raise GeometryError(f"images of {h}×{w} do not fit this network: {error}") from None
+    model = Model(x, y, auxiliary=auxiliary, seed=seed, device=device)
+    if weights is not None:
+        model.load_weights(weights, ignore=ignore)
+    return model
+
+
+def numbered(scope: str, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers, called "scope.0", "scope.1" … by their places."""
+    return [named(f"{scope}.{i}", layer) for i, layer in enumerate(layers)]
+
+
+def named(name: str, layer: L) -> L:
+    """The layer, called ``name``."""
+    layer.name = name
+    return layer
+
+
+def chain(x: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """The layers one after the other."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def convolution(x: Tensor, conv: Conv2D, norm: str, activation: Layer | None = None, eps: float = 1e-5) -> Tensor:
+    """A convolution, batch normalisation called ``norm``, and the activation where there is one."""
+    y: Tensor = BatchNorm(eps=eps, name=norm)(conv(x))
+    return y if activation is None else activation(y)
+
+
+def relu(name: str) -> ReLU:
+    """A ReLU called ``name``."""
+    return ReLU(name=name)

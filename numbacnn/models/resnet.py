@@ -1,0 +1,162 @@
+"""Residual networks for ImageNet (He et al. 2016, "Deep residual learning for image recognition", table 1), and wide ones
+(Zagoruyko and Komodakis 2016, "Wide residual networks", section 3.6).
+
+As in torchvision, bottlenecks have their stride in the 3×3 convolution ("v1.5"), and shortcuts that change the shape
+are projections (option B).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from numbacnn.errors import ArgumentError
+from numbacnn.graph import Tensor
+from numbacnn.layers import Add, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D
+from numbacnn.model import Model
+from numbacnn.models.build import Size, Weights, build, convolution, relu
+
+IMAGENET: Size = (224, 224, 3)
+
+
+class Block(Protocol):
+    """Records one residual block."""
+
+    def __call__(self, x: Tensor, name: str, filters: int, stride: int) -> Tensor:
+        """The block called ``name`` on ``x``."""
+
+
+def basic_block(x: Tensor, name: str, filters: int, stride: int) -> Tensor:
+    """Two 3×3 convolutions beside a shortcut (figure 5, left)."""
+    conv1 = Conv2D(filters, 3, stride=stride, padding=1, bias=False, name=f"{name}.conv1")
+    conv2 = Conv2D(filters, 3, padding=1, bias=False, name=f"{name}.conv2")
+    y = convolution(x, conv1, f"{name}.bn1", relu(f"{name}.relu1"))
+    y = convolution(y, conv2, f"{name}.bn2")
+    return _joined(x, y, name, stride)
+
+
+def bottleneck(x: Tensor, name: str, filters: int, stride: int, width: int = 1) -> Tensor:
+    """A 3×3 convolution of ``width``·``filters`` between two 1×1, of which the last has 4·``filters`` (figure 5)."""
+    conv1 = Conv2D(width * filters, 1, bias=False, name=f"{name}.conv1")
+    conv2 = Conv2D(width * filters, 3, stride=stride, padding=1, bias=False, name=f"{name}.conv2")
+    conv3 = Conv2D(4 * filters, 1, bias=False, name=f"{name}.conv3")
+    y = convolution(x, conv1, f"{name}.bn1", relu(f"{name}.relu1"))
+    y = convolution(y, conv2, f"{name}.bn2", relu(f"{name}.relu2"))
+    y = convolution(y, conv3, f"{name}.bn3")
+    return _joined(x, y, name, stride)
+
+
+def _joined(x: Tensor, y: Tensor, name: str, stride: int) -> Tensor:
+    """ReLU of y + x, x projected where its shape is another."""
+    if x.shape != y.shape:
+        project = Conv2D(y.shape[2], 1, stride=stride, bias=False, name=f"{name}.downsample.0")
+        x = convolution(x, project, f"{name}.downsample.1")
+    total: Tensor = Add(name=f"{name}.add")([y, x])
+    joined: Tensor = relu(f"{name}.relu")(total)
+    return joined
+
+
+def stages(x: Tensor, block: Block, counts: Sequence[int], filters: int) -> Tensor:
+    """Stages "layer1", "layer2" … of so many blocks; each after the first halves the image and doubles the filters."""
+    for stage, count in enumerate(counts):
+        for i in range(count):
+            stride = 2 if stage and not i else 1
+            x = block(x, f"layer{stage + 1}.{i}", filters << stage, stride)
+    return x
+
+
+def head(x: Tensor, classes: int) -> Tensor:
+    """The mean of each channel, and the classes' logits "fc"."""
+    y: Tensor = Dense(classes, name="fc")(GlobalAveragePool2D(name="avgpool")(x))
+    return y
+
+
+def _stem(x: Tensor, stem: str) -> Tensor:
+    if stem == "cifar":
+        first = Conv2D(64, 3, padding=1, bias=False, name="conv1")
+        return convolution(x, first, "bn1", relu("relu"))
+    if stem != "imagenet":
+        raise ArgumentError(f'stem={stem!r}: choose "imagenet" (7×7, stride 2, and a pool) or "cifar" (3×3, stride 1)')
+    first = Conv2D(64, 7, stride=2, padding=3, bias=False, name="conv1")
+    y: Tensor = MaxPool2D(3, 2, padding=1, name="maxpool")(convolution(x, first, "bn1", relu("relu")))
+    return y
+
+
+def _resnet(
+    block: Block,
+    counts: Sequence[int],
+    input_shape: Size,
+    classes: int,
+    weights: Weights,
+    seed: int,
+    device: str,
+    stem: str,
+) -> Model:
+    def record(x: Tensor) -> Tensor:
+        return head(stages(_stem(x, stem), block, counts, 64), classes)
+
+    return build(record, input_shape, weights, seed, device)
+
+
+def resnet18(
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
+) -> Model:
+    """18 layers: 11,689,512 parameters. ``stem="cifar"``, for images of 32×32: a 3×3 convolution, no pool."""
+    return _resnet(basic_block, (2, 2, 2, 2), input_shape, classes, weights, seed, device, stem)
+
+
+def resnet34(
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
+) -> Model:
+    """34 layers: 21,797,672 parameters. ``stem`` as in resnet18."""
+    return _resnet(basic_block, (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
+
+
+def resnet50(
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
+) -> Model:
+    """50 layers of bottlenecks: 25,557,032 parameters. ``stem`` as in resnet18."""
+    return _resnet(bottleneck, (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
+
+
+def resnet101(
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
+) -> Model:
+    """101 layers of bottlenecks: 44,549,160 parameters. ``stem`` as in resnet18."""
+    return _resnet(bottleneck, (3, 4, 23, 3), input_shape, classes, weights, seed, device, stem)
+
+
+def wide_resnet50_2(
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
+) -> Model:
+    """Resnet50 with inner convolutions twice as wide: 68,883,240 parameters. ``stem`` as in resnet18."""
+    return _resnet(partial(bottleneck, width=2), (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
