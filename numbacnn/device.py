@@ -39,7 +39,7 @@ class Device:
         return raw[start : start + 4 * count].view(np.float32)
 
     def write(self, target: Any, source: NDArray[Any]) -> None:
-        """Copies a host array into a contiguous device array of the same shape. Launches no kernel."""
+        """Copies a host array into a device array of the same shape, or a view of one. Launches no kernel."""
         np.copyto(target, source, casting="same_kind")
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:

@@ -14,6 +14,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 
 Float32 = NDArray[np.float32]
+DRAWN_AT_ONCE = 1 << 16
 
 
 def he_normal(shape: Shape, generator: np.random.Generator) -> Float32:
@@ -79,8 +80,17 @@ def _fans(shape: Shape) -> tuple[int, int]:
 
 
 def _normal(shape: Shape, generator: np.random.Generator, deviation: float) -> Float32:
-    return (generator.standard_normal(shape) * deviation).astype(np.float32)
+    return _drawn(shape, lambda count: generator.standard_normal(count) * deviation)
 
 
 def _uniform(shape: Shape, generator: np.random.Generator, bound: float) -> Float32:
-    return generator.uniform(-bound, bound, shape).astype(np.float32)
+    return _drawn(shape, lambda count: generator.uniform(-bound, bound, count))
+
+
+def _drawn(shape: Shape, draw: Callable[[int], NDArray[np.float64]]) -> Float32:
+    """Numbers in float32, drawn in float64 some at a time: large weights would need three times their memory."""
+    values = np.empty(math.prod(shape), np.float32)
+    for start in range(0, values.size, DRAWN_AT_ONCE):
+        part = values[start : start + DRAWN_AT_ONCE]
+        part[:] = draw(part.size)
+    return values.reshape(shape)

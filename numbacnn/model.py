@@ -24,6 +24,7 @@ from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
 from numbacnn.penalties import Penalties
 from numbacnn.plan import make_plan
+from numbacnn.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import SCHEDULES, Schedule
 from numbacnn.summary import Summary, summarize
 from numbacnn.training import LossOfOutputs
@@ -100,6 +101,17 @@ class Model:
         not fit."""
         with ENGINE:
             self.store.set(arrays)
+
+    def load_weights(self, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()) -> LoadedWeights:
+        """Writes a safetensors file's tensors into the parameters and the state of the same names.
+
+        The file is a PyTorch state dict (layouts are permuted, docs/pretrained.md; float32, or cast from float16 or
+        float64) or a model file of ours. Tensors called like one of the patterns ``ignore`` are passed over. Raises
+        ModelFileError, and writes nothing, where a tensor is missing, misshapen, or of no layer. With ``strict=False``
+        what fits is written and the rest left as it was; the result names both.
+        """
+        with ENGINE:
+            return load_weights(self.graph, self.store, path, strict, ignore)
 
     # -- running ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.device import Device
+from numbacnn.device import ENGINE_LOCK, Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.initializers import initial_values
@@ -43,9 +43,30 @@ class Parameters:
         self.device = device
         self.slots, self.size = _lay_out(specifications)
         self.state_slots, state_size = _lay_out(state)
-        self.values, self.state = device.zeros(self.size), device.zeros(state_size)
+        self._state_size = state_size
+        self._arenas: tuple[Float32, Float32] | None = None
+        self._seed: int | None = None  # of the values that the arenas will have when they are made
         self.random = np.zeros(2, np.uint64)
         self._gradients: Float32 | None = None
+
+    @property
+    def values(self) -> Float32:
+        """The flat arena of trained arrays."""
+        return self._made()[0]
+
+    @property
+    def state(self) -> Float32:
+        """The flat arena of kept arrays."""
+        return self._made()[1]
+
+    def _made(self) -> tuple[Float32, Float32]:
+        """Both arenas, made and drawn when first used: a summary, or weights from a file, need no initial values."""
+        with ENGINE_LOCK:
+            if self._arenas is None:
+                self._arenas = self.device.zeros(self.size), self.device.zeros(self._state_size)
+                if self._seed is not None:
+                    self._draw(self._seed)
+            return self._arenas
 
     @property
     def gradients(self) -> Float32:
@@ -60,10 +81,19 @@ class Parameters:
         return sum(prod(shape) for shape, _ in self.specifications.values())
 
     def initialize(self, seed: int) -> None:
-        """Draws every array from the seed and its own name."""
+        """Gives every array the values that the seed and its own name draw."""
         self.set_random(seed, 0)
+        self._seed = seed
+        if self._arenas is not None:
+            self._draw(seed)
+
+    def skip_initialization(self) -> None:
+        """Spares the drawing of values, where that has not been done, since all will be written."""
+        self._seed = None
+
+    def _draw(self, seed: int) -> None:
         for name, (shape, initializer) in {**self.specifications, **self.state_specifications}.items():
-            self.device.write(self._array(name), initial_values(initializer, shape, seed, name))
+            self.device.write(self.array(name), initial_values(initializer, shape, seed, name))
 
     def set_random(self, seed: int, step: int) -> None:
         """The next training forward is step ``step + 1`` under ``seed``."""
@@ -81,7 +111,8 @@ class Parameters:
         """All that a model file holds: read-only views of values and state."""
         return {**self.view(self.values), **self.state_view()}
 
-    def _array(self, name: str) -> Float32:
+    def array(self, name: str) -> Float32:
+        """One of the arrays, values or state, to write to."""
         return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
 
     def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
@@ -97,7 +128,7 @@ class Parameters:
                 raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
         copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
         for name, array in copies.items():
-            self.device.write(self._array(name), array)
+            self.device.write(self.array(name), array)
 
 
 def _lay_out(specifications: Specifications) -> tuple[dict[str, Slot], int]:

@@ -21,6 +21,7 @@ ROWS = [
     {"models", "gradient_check"},
     {"model"},
     {"training", "summary", "functional"},
+    {"pretrained"},
     {"checkpoint", "metrics"},
     {"losses", "optimizers", "schedules", "data", "penalties"},
     {"executor"},

@@ -1,0 +1,177 @@
+"""Weights by name from a safetensors file: a PyTorch state dict, whose layouts are permuted, or a model file of ours.
+
+Tensors are read some rows at a time, straight into the model's memory: the file is never held as a whole beside it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from math import prod
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numbacnn.checkpoint import CHECKPOINT_FORMAT, FORMAT
+from numbacnn.errors import ModelFileError
+from numbacnn.geometry import Shape
+from numbacnn.graph import Graph, Node
+from numbacnn.parameters import Parameters
+
+CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
+NUMBERS = ("F32", "F16", "F64")
+COUNTERS = "*num_batches_tracked"  # PyTorch's batch normalisation counts batches, and we have no use for it
+LISTED = 5  # names in an error message
+BLOCK_FLOATS = 1 << 21  # that are read at once
+
+
+class LoadedWeights(NamedTuple):
+    """What was written, by name; what the file lacks; what no layer has; and what does not fit."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+
+class Layout(NamedTuple):
+    """How a file's tensor becomes our array: its ``shape``, seen as ``unfolded``, its axes put in ``order``."""
+
+    shape: Shape
+    unfolded: Shape
+    order: tuple[int, ...]
+
+
+def load_weights(
+    graph: Graph, store: Parameters, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()
+) -> LoadedWeights:
+    """Writes the file's tensors into the arrays of the same names; see ``Model.load_weights``."""
+    patterns = (COUNTERS, *ignore)
+    with _opened(Path(path)) as file:
+        layouts = _layouts(graph, ours=_format(file, path) == FORMAT)
+        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        report, wrong = _compare(layouts, found, patterns)
+        if (strict and wrong) or not report.loaded:
+            raise ModelFileError(f"{path}: {'; '.join(wrong) or 'it holds no tensors'}")
+        if len(report.loaded) == len(layouts):
+            store.skip_initialization()
+        for name in report.loaded:
+            _copy(store, name, found[name], layouts[name])
+    return report
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: not a safetensors file, or damaged: {str(error).splitlines()[0]}; "
+            "a PyTorch state dict is saved as one by safetensors.torch.save_file"
+        ) from None
+
+
+def _format(file: Any, path: str | PathLike[str]) -> str | None:
+    found: str | None = (file.metadata() or {}).get("format")
+    if found == CHECKPOINT_FORMAT:
+        raise ModelFileError(f"{path}: the checkpoint of a training; give the run's model.safetensors")
+    return found
+
+
+# -- from a file's layout to ours -------------------------------------------------------------------------------------
+
+
+def _layouts(graph: Graph, ours: bool) -> dict[str, Layout]:
+    """Of every array of the model, trained or kept, how it lies in the file."""
+    layouts = {}
+    for node in graph.nodes:
+        image = None if ours else _flattened_image(graph, node)
+        arrays = {**node.layer.parameters(node.input_shapes), **node.layer.state(node.input_shapes)}
+        for name, array in arrays.items():
+            layout = _plain(array.shape) if ours else _pytorch_layout(node.layer.op, array.shape, image)
+            layouts[f"{node.name}.{name}"] = layout
+    return layouts
+
+
+def _plain(shape: Shape) -> Layout:
+    return Layout(shape, shape, tuple(range(len(shape))))
+
+
+def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> Layout:
+    """``image``: (h, w, c) that was flattened to the layer's input, which PyTorch does in the order c, h, w."""
+    h, w, c = image or (1, 1, 1)
+    if op in CONVOLUTIONS and len(shape) == 4:
+        r, s, inner, outer = shape
+        return Layout((outer, inner, r, s), (outer, inner, r, s), (2, 3, 1, 0))
+    if op == "dense" and len(shape) == 2:
+        features, units = shape
+        unfolded = (units, c, h, w) if image else (units, features, 1, 1)
+        return Layout((units, features), unfolded, (2, 3, 1, 0))
+    if op != "dense" and image and shape == (h * w * c,):
+        return Layout(shape, (c, h, w), (1, 2, 0))
+    return _plain(shape)
+
+
+def _flattened_image(graph: Graph, node: Node) -> Shape | None:
+    """(h, w, c) of the image whose Flatten is the node's input, with nothing between that reorders features."""
+    while True:
+        i = node.inputs[0] - len(graph.input_shapes)
+        if i < 0:
+            return None
+        node = graph.nodes[i]
+        if node.layer.op == "flatten":
+            return node.input_shapes[0] if len(node.input_shapes[0]) == 3 else None
+        if node.layer.op == "dense" or len(node.inputs) > 1 or node.shape != node.input_shapes[0]:
+            return None
+
+
+def _copy(store: Parameters, name: str, tensor: Any, layout: Layout) -> None:
+    """Writes some rows of the file's tensor at a time: whole, it would be as large again as our array."""
+    rows, *rest = layout.unfolded
+    target = store.array(name).reshape([layout.unfolded[axis] for axis in layout.order])
+    place = layout.order.index(0)
+    step = max(16, BLOCK_FLOATS // prod(rest))
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        block = tensor[start:stop].reshape(stop - start, *rest)
+        where = (slice(None),) * place + (slice(start, stop),)
+        store.device.write(target[where], block.transpose(layout.order))
+
+
+# -- what does not fit ------------------------------------------------------------------------------------------------
+
+
+def _compare(
+    layouts: Mapping[str, Layout], found: Mapping[str, Any], patterns: Sequence[str]
+) -> tuple[LoadedWeights, list[str]]:
+    """What can be loaded, and a phrase for each kind of tensors that cannot."""
+    shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
+    dtypes = {name: tensor.get_dtype() for name, tensor in found.items()}
+    missing = [name for name in layouts if name not in found]
+    unexpected = [n for n in found if n not in layouts and not any(fnmatchcase(n, pattern) for pattern in patterns)]
+    misshapen = {
+        name: f'"{name}" is {dtypes[name]} {shapes[name]}, not F32 {layout.shape}'
+        for name, layout in layouts.items()
+        if name in found and (shapes[name] != layout.shape or dtypes[name] not in NUMBERS)
+    }
+    loaded = [name for name in layouts if name in found and name not in misshapen]
+    wrong = [
+        f"{what} {_listed(phrases)}"
+        for what, phrases in (
+            ("missing", [f'"{name}"' for name in missing]),
+            ("of no layer", [f'"{name}"' for name in unexpected]),
+            ("misshapen", misshapen.values()),
+        )
+        if phrases
+    ]
+    return LoadedWeights(tuple(loaded), tuple(missing), tuple(unexpected), tuple(misshapen)), wrong
+
+
+def _listed(phrases: Iterable[str]) -> str:
+    every = list(phrases)
+    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return ", ".join(every[:LISTED]) + more
