@@ -1,0 +1,139 @@
+"""The zoo against its PyTorch twins: native inputs, weights carried over in a state dict, errors measured in float64.
+
+The measure is PyTorch's own float32: we may be off by three times as much.
+"""
+
+import copy
+import inspect
+import os
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import numbacnn as nc
+
+if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
+    pytest.importorskip("torch", reason="PyTorch is not installed; NUMBACNN_REQUIRE_PEERS=1 makes that a failure")
+import torch
+import zoo_twins
+from safetensors.torch import save_file
+
+TIMES = 3  # PyTorch's own error
+BATCH = 2
+LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
+QUICK = ("lenet5", "simple_cnn", "resnet20")
+NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name) for name in nc.models.MODELS]
+
+
+class Pair(NamedTuple):
+    """The same network twice."""
+
+    ours: nc.Model
+    theirs: torch.nn.Module
+
+
+@pytest.fixture(params=NAMES)
+def pair(request, tmp_path):
+    """Both with the same random weights and running statistics, through a file; dropout is off."""
+    name = request.param
+    torch.manual_seed(0)
+    theirs = zoo_twins.TWINS[name]()
+    generator = torch.Generator().manual_seed(1)
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.2, 0.2),
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 1.5),
+            ):
+                torch.nn.init.uniform_(values, low, high, generator=generator)
+    save_file(theirs.state_dict(), tmp_path / "twin.safetensors")
+    function = nc.models.MODELS[name]
+    off = {p: 0.0 for p in inspect.signature(function).parameters if "dropout" in p}
+    return Pair(function(weights=tmp_path / "twin.safetensors", **off), theirs)
+
+
+def images(model, batch):
+    return np.random.default_rng(2).standard_normal((batch, *model.input_shape)).astype(np.float32)
+
+
+def channels_first(x, dtype):
+    return torch.tensor(np.moveaxis(x, 3, 1), dtype=dtype)
+
+
+def off_by(found, exact):
+    return np.linalg.norm(found.astype(np.float64) - exact) / np.linalg.norm(exact)
+
+
+def flat(outputs):
+    """An output, or several, as one vector, images channels last as ours are."""
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    arrays = [y.detach().numpy() if isinstance(y, torch.Tensor) else y for y in outputs]
+    return np.concatenate([np.moveaxis(y, 1, -1).ravel() if y.ndim == 4 else y.ravel() for y in arrays])
+
+
+def test_inference_is_as_exact_as_pytorch(pair, record_property):
+    x = images(pair.ours, 1)
+    y = pair.ours.forward(x)
+    with torch.no_grad():
+        single = flat(pair.theirs.eval()(channels_first(x, torch.float32)))
+        exact = flat(pair.theirs.double()(channels_first(x, torch.float64)))
+    ours, theirs = off_by(y.ravel(), exact), off_by(single, exact)
+    record_property("relative errors", (ours, theirs))
+    print(f"output: {ours:.2e}, PyTorch {theirs:.2e}")
+    assert ours <= TIMES * theirs
+
+
+def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
+    """Batch normalisation by the batch; the gradients of all parameters as one vector, and running statistics too."""
+    x = images(pair.ours, BATCH)
+    labels = np.random.default_rng(3).integers(0, pair.ours.output_shape[-1], (BATCH, *pair.ours.output_shape[:-1]))
+    ys = pair.ours.forward(x, training=True)
+    several = isinstance(ys, list)
+    losses = [nc.losses.cross_entropy(y, labels) for y in (ys if several else [ys])]
+    dys = [np.float32(weight) * dy for weight, (_, dy) in zip(LOSS_WEIGHTS, losses, strict=False)]
+    pair.ours.backward(dys if several else dys[0])
+    found = {name: as_pytorch(pair.ours, name, array) for name, array in pair.ours.gradients.items()}
+    found |= pair.ours.state
+
+    exact = peer_gradients(copy.deepcopy(pair.theirs).double(), x, labels)
+    single = peer_gradients(pair.theirs, x, labels)
+    assert found.keys() == exact.keys()
+    trained = [name for name in exact if name in pair.ours.gradients]
+    for what, names in (("gradients", trained), ("statistics", [name for name in exact if name not in trained])):
+        if names:
+            total = np.concatenate([exact[name].ravel() for name in names])
+            ours, theirs = (
+                off_by(np.concatenate([each[name].ravel() for name in names]), total) for each in (found, single)
+            )
+            print(f"{what}: {ours:.2e}, PyTorch {theirs:.2e}")
+            assert ours <= TIMES * theirs, what
+
+
+def peer_gradients(peer, x, labels):
+    dtype = next(peer.parameters()).dtype
+    ys = peer.train()(channels_first(x, dtype))
+    ys = ys if isinstance(ys, list) else [ys]
+    target = torch.tensor(labels)
+    sum(
+        weight * torch.nn.functional.cross_entropy(y, target) for weight, y in zip(LOSS_WEIGHTS, ys, strict=False)
+    ).backward()
+    state = {name: array.numpy() for name, array in peer.state_dict().items() if "running" in name}
+    return {name: parameter.grad.numpy() for name, parameter in peer.named_parameters()} | state
+
+
+def as_pytorch(model, name, array):
+    """Our array in PyTorch's layout; dense weights behind a flattened image by that image's shape."""
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    if array.ndim == 1:
+        return array
+    before = {node.shape: node.input_shapes[0] for node in model.graph.nodes if node.layer.op == "flatten"}
+    h, w, c = before.get((len(array),), (1, 1, len(array)))
+    return array.reshape(h, w, c, -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
+
+
+def test_every_model_has_a_twin():
+    assert zoo_twins.TWINS.keys() == nc.models.MODELS.keys()
