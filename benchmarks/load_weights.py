@@ -1,4 +1,4 @@
-"""Seconds and peak memory of loading a state dict: ``python benchmarks/load_weights.py FILE [MODEL]``, vgg16 by default.
+"""Seconds and peak memory of loading a state dict: ``python benchmarks/load_weights.py FILE [MODEL]`` (vgg16).
 
 In a process of its own; the peak is the whole process's, pages of the mapped file included.
 """
