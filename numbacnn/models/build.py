@@ -7,7 +7,7 @@ from typing import TypeVar
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape
 from numbacnn.graph import Input, Tensor
-from numbacnn.layers import BatchNorm, Conv2D, Layer, ReLU
+from numbacnn.layers import BatchNorm, Layer, ReLU
 from numbacnn.model import Model
 
 L = TypeVar("L", bound=Layer)
@@ -61,7 +61,7 @@ def chain(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     return x
 
 
-def convolution(x: Tensor, conv: Conv2D, norm: str, activation: Layer | None = None, eps: float = 1e-5) -> Tensor:
+def convolution(x: Tensor, conv: Layer, norm: str, activation: Layer | None = None, eps: float = 1e-5) -> Tensor:
     """A convolution, batch normalisation called ``norm``, and the activation where there is one."""
     y: Tensor = BatchNorm(eps=eps, name=norm)(conv(x))
     return y if activation is None else activation(y)

@@ -1,5 +1,5 @@
-"""Residual networks for ImageNet (He et al. 2016, "Deep residual learning for image recognition", table 1), and wide ones
-(Zagoruyko and Komodakis 2016, "Wide residual networks", section 3.6).
+"""Residual networks for ImageNet (He et al. 2016, "Deep residual learning for image recognition", table 1), and a wide
+one (Zagoruyko and Komodakis 2016, "Wide residual networks").
 
 As in torchvision, bottlenecks have their stride in the 3×3 convolution ("v1.5"), and shortcuts that change the shape
 are projections (option B).

@@ -20,9 +20,9 @@ def unet(
 ) -> Model:
     """Logits (h, w, classes), a class for each pixel: 31,036,546 parameters for one channel and two classes.
 
-    ``depth`` is how often the image is halved, ``width`` the filters at full size, doubled with each halving. Unlike the
-    paper's, convolutions keep the size ("same" padding), and have batch normalisation and no bias. Height and width must
-    be multiples of 2^depth.
+    ``depth`` is how often the image is halved, ``width`` the filters at full size, doubled with each halving. Unlike
+    the paper's, convolutions keep the size ("same" padding), and have batch normalisation and no bias. Height and
+    width must be multiples of 2^depth.
     """
     whole(depth, "depth"), whole(width, "width")
     h, w, _ = image_shape(tuple(input_shape))
