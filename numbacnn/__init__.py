@@ -2,10 +2,12 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, losses, models, schedules
+from numbacnn import data, functional, layers, losses, models, schedules
 from numbacnn.device import get_num_threads, set_num_threads
-from numbacnn.errors import ArgumentError, DataError, GeometryError, ModelFileError, NumbacnnError
+from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
+from numbacnn.gradient_check import check_gradients
 from numbacnn.graph import Input
+from numbacnn.kernels.own import kernel
 from numbacnn.layers import (
     ELU,
     GELU,
@@ -26,14 +28,17 @@ from numbacnn.layers import (
     GroupNorm,
     Hardsigmoid,
     Hardswish,
+    Layer,
     LeakyReLU,
     LocalResponseNorm,
     MaxPool2D,
     Multiply,
+    Parameter,
     PReLU,
     ReLU,
     ReLU6,
     Reshape,
+    Scratch,
     Sigmoid,
     SiLU,
     Softmax,
@@ -41,6 +46,7 @@ from numbacnn.layers import (
     Tanh,
     UpSample2D,
     ZeroPad2D,
+    activation,
 )
 from numbacnn.model import Model, Sequential, load
 from numbacnn.optimizers import LAMB, SGD, Adagrad, Adam, AdamW, Group, Muon, RMSprop
@@ -78,12 +84,14 @@ __all__ = [
     "GeometryError",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "GradientError",
     "Group",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "History",
     "Input",
+    "Layer",
     "LeakyReLU",
     "LocalResponseNorm",
     "MaxPool2D",
@@ -93,10 +101,12 @@ __all__ = [
     "Muon",
     "NumbacnnError",
     "PReLU",
+    "Parameter",
     "RMSprop",
     "ReLU",
     "ReLU6",
     "Reshape",
+    "Scratch",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -106,9 +116,13 @@ __all__ = [
     "Tanh",
     "UpSample2D",
     "ZeroPad2D",
+    "activation",
+    "check_gradients",
     "data",
     "functional",
     "get_num_threads",
+    "kernel",
+    "layers",
     "load",
     "losses",
     "models",

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from numbacnn.data.files import replacing
 from numbacnn.errors import ModelFileError
 from numbacnn.graph import Graph
+from numbacnn.layers import Layer
 from numbacnn.normalization import Normalization
 from numbacnn.parameters import Parameters
 
@@ -59,12 +60,12 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
     _write(Path(path), FORMAT, head, model.store.arrays())
 
 
-def read_model(path: str | PathLike[str]) -> ModelFile:
-    """Reads and checks a model file. Raises ModelFileError with what is wrong with it."""
+def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) -> ModelFile:
+    """Reads and checks a model file, with a user's own ``layers``. Raises ModelFileError with what is wrong with it."""
     file = Path(path)
     head, arrays = _read(file, FORMAT)
     try:
-        graph = Graph.from_dict(head["graph"])
+        graph = Graph.from_dict(head["graph"], layers)
         _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])

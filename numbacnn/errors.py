@@ -13,6 +13,10 @@ class GeometryError(ArgumentError):
     """Shapes that cannot work together: a window larger than its input, channels that differ."""
 
 
+class GradientError(NumbacnnError):
+    """A layer's backward does not compute the gradient of its forward."""
+
+
 class DataError(NumbacnnError):
     """A data set or an image file that cannot be used as it is."""
 

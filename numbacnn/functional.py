@@ -251,6 +251,11 @@ def add(xs: Sequence[ArrayLike]) -> Float32:
     return _apply(layers.Add(), xs)
 
 
+def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
+    c = np.shape(x)[-1:]
+    return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
+
+
 def concat(xs: Sequence[ArrayLike]) -> Float32:
     """The channels of two or more arrays side by side."""
     return _apply(layers.Concat(), xs)
@@ -259,11 +264,6 @@ def concat(xs: Sequence[ArrayLike]) -> Float32:
 def multiply(xs: Sequence[ArrayLike]) -> Float32:
     """The product of two arrays of one shape, or of images (n, h, w, c) and a gate (n, 1, 1, c) or (n, c)."""
     return _apply(layers.Multiply(), xs)
-
-
-def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
-    c = np.shape(x)[-1:]
-    return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
 
 
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:

@@ -3,11 +3,12 @@
 Calling a layer on a symbolic tensor records a node. A graph is all that its outputs depend on.
 """
 
+import importlib
 import inspect
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
 from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import AUTO
-from numbacnn.layers import REGISTRY, Layer
+from numbacnn.layers import REGISTRY, Layer, is_own
 
 FORMAT_VERSION = 1
 _recorded = itertools.count()
@@ -197,7 +198,7 @@ class Graph:
                 if size is None:
                     raise ArgumentError(f'the last layer with weights, "{item["name"]}", is no Dense or Conv2D')
                 item["attributes"][size] = whole(outputs, "classes")
-        return Graph.from_dict(form)
+        return Graph.from_dict(form, [type(node.layer) for node in self.nodes])
 
     def head(self, value: int) -> str:
         """Name of the node with parameters that an output comes from, by way of first inputs."""
@@ -246,6 +247,7 @@ class Graph:
                 {
                     "name": node.name,
                     "op": node.layer.op,
+                    **({"module": type(node.layer).__module__} if is_own(type(node.layer)) else {}),
                     "inputs": [names[value] for value in node.inputs],
                     "attributes": node.layer.attributes(),
                 }
@@ -256,8 +258,12 @@ class Graph:
         }
 
     @classmethod
-    def from_dict(cls, form: Any) -> "Graph":
-        """The graph of ``to_dict``'s form. Raises ModelFileError where the form is damaged or of a newer version."""
+    def from_dict(cls, form: Any, layers: Sequence[type[Layer]] = ()) -> "Graph":
+        """The graph of ``to_dict``'s form; ``layers`` are classes of a user's own besides those that are known.
+
+        Raises ModelFileError where the form is damaged or of a newer version, or a layer's class cannot be found.
+        """
+        known = {layer.op: layer for layer in layers}
         version = form.get("version") if isinstance(form, dict) else None
         if not isinstance(version, int):
             raise ModelFileError("the graph has no version: the file is damaged")
@@ -266,16 +272,17 @@ class Graph:
                 f"the graph has version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
             )
         try:
-            return cls._rebuild(form)
+            return cls._rebuild(form, known)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ModelFileError(f"the graph cannot be rebuilt: {error}") from None
 
     @classmethod
-    def _rebuild(cls, form: dict[str, Any]) -> "Graph":
+    def _rebuild(cls, form: dict[str, Any], known: Mapping[str, type[Layer]]) -> "Graph":
         tensors = {item["name"]: Input(item["shape"], item["name"]) for item in form["inputs"]}
         inputs = list(tensors.values())
         for item in form["nodes"]:
-            layer = make_layer(item["op"], item["attributes"], item["name"])
+            kind = known.get(item["op"]) or _find_class(item["op"], item["name"], item.get("module"))
+            layer = make_layer(kind, item["attributes"], item["name"])
             read = [tensors[name] for name in item["inputs"]]
             if not read:
                 raise ModelFileError(f'node "{item["name"]}" has no inputs')
@@ -286,17 +293,31 @@ class Graph:
         return cls(inputs, outputs, auxiliary)
 
 
-def make_layer(op: str, attributes: dict[str, Any], name: str) -> Layer:
-    """A layer from its form in a model file."""
+def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
+    """The class of a node: a known one, or a user's own that importing its module makes known."""
+    if op not in REGISTRY and module is not None:
+        own, remedy = f'node "{name}" is a layer {op!r} of your own', "pass it: nc.load(file, layers=[TheClass])"
+        if "__main__" in str(module).split("."):
+            raise ModelFileError(f"{own}, from the script that made the model; {remedy}")
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever a module of the user's raises
+            raise ModelFileError(f"{own}, from {module}, which cannot be imported ({error}); {remedy}") from None
+        if op not in REGISTRY:
+            raise ModelFileError(f"{own}, which {module} does not define any more; {remedy}")
     if op not in REGISTRY:
         near = get_close_matches(op, REGISTRY, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
-    layer = REGISTRY[op]
+    return REGISTRY[op]
+
+
+def make_layer(layer: type[Layer], attributes: dict[str, Any], name: str) -> Layer:
+    """A layer from its form in a model file."""
     known = set(inspect.signature(layer).parameters) - {"name"}
     unknown = sorted(set(attributes) - known)
     if unknown:
-        raise ModelFileError(f'node "{name}" ({op}) has an unknown attribute {unknown[0]!r}')
+        raise ModelFileError(f'node "{name}" ({layer.op}) has an unknown attribute {unknown[0]!r}')
     frozen = {key: _tuples(value) for key, value in attributes.items()}
     return layer(**frozen, name=name)
 

@@ -36,7 +36,7 @@ class Loss:
         """
         array = np.asarray(target)
         if np.issubdtype(array.dtype, np.integer) and array.size != math.prod(shape):
-            array = np.eye(shape[-1], dtype=np.float32)[_labels(array, shape)]
+            return np.eye(shape[-1], dtype=np.float32)[_labels(array, shape)].reshape(shape)
         return _same_size(array, shape)
 
     def weight(self, target: Target) -> float:
@@ -427,15 +427,22 @@ def differentiate(
 
 
 def _same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
-    if array.size != math.prod(shape):
+    if not _is_alike(array.shape, shape):
         raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}")
     return np.require(array, np.float32, ["C", "W"]).reshape(shape)
+
+
+def _is_alike(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether two shapes are the same but for axes of length 1."""
+    return [n for n in found if n != 1] == [n for n in shape if n != 1]
 
 
 def _labels(array: NDArray[Any], shape: tuple[int, ...], ignore_index: int | None = None) -> NDArray[np.int64]:
     """Classes as int64, one for each pixel; all but ``ignore_index`` in range."""
     if array.size != math.prod(shape[:-1]):
         raise ArgumentError(f"{array.size} labels for {math.prod(shape[:-1])} predictions")
+    if not _is_alike(array.shape, shape[:-1]):
+        raise ArgumentError(f"labels of shape {array.shape} for predictions of shape {shape[:-1]}")
     labels = np.require(array, np.int64, ["C", "W"]).reshape(-1)
     counted = labels if ignore_index is None else labels[labels != ignore_index]
     if counted.size and not 0 <= counted.min() <= counted.max() < shape[-1]:

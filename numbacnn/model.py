@@ -509,9 +509,16 @@ class Sequential(Model):
         super().__init__(start, x, seed=seed, device=device, precision=precision)
 
 
-def load(path: str | PathLike[str], *, device: str = "cpu") -> Model:
-    """The model that ``save`` wrote. Raises ModelFileError where the file is not one, is damaged, or is newer."""
-    return Model._from_file(files.read_model(path), device)
+def load(path: str | PathLike[str], *, layers: Sequence[type[Layer]] = (), device: str = "cpu") -> Model:
+    """The model that ``save`` wrote.
+
+    ``layers``: classes of your own in the model, where they are neither defined nor in a module that can be imported.
+    Raises ModelFileError where the file is not a model, is damaged or newer, or a class cannot be found.
+    """
+    for layer in layers:
+        if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
+            raise ArgumentError(f"layers: give classes of layers, not {layer!r}")
+    return Model._from_file(files.read_model(path, layers), device)
 
 
 def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:

@@ -21,7 +21,8 @@ CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 NUMBERS = ("F32", "F16", "F64")
 COUNTERS = "*num_batches_tracked"  # PyTorch's batch normalisation counts batches, and we have no use for it
 LISTED = 5  # names in an error message
-BLOCK_FLOATS = 1 << 21  # that are read at once
+BLOCK_FLOATS = 1 << 21  # that are read at once,
+LEAST_ROWS = 16  # unless so many rows are more: they become neighbours, and fill cache lines
 
 
 class LoadedWeights(NamedTuple):
@@ -50,8 +51,10 @@ def load_weights(
         layouts = _layouts(graph, ours=_format(file, path) == FORMAT)
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         report, wrong = _compare(layouts, found, patterns)
-        if (strict and wrong) or not report.loaded:
-            raise ModelFileError(f"{path}: {'; '.join(wrong) or 'it holds no tensors'}")
+        if not strict and not report.loaded:
+            raise ModelFileError(f"{path}: none of its tensors has the name of a parameter, and its shape")
+        if strict and wrong:
+            raise ModelFileError(f"{path}: {'; '.join(wrong)}")
         if len(report.loaded) == len(layouts):
             store.skip_initialization()
         for name in report.loaded:
@@ -133,11 +136,11 @@ def _copy(store: Parameters, name: str, tensor: Any, layout: Layout) -> None:
     """Writes some rows of the file's tensor at a time: whole, it would be as large again as our array."""
     rows, *rest = layout.unfolded
     target = store.array(name).reshape([layout.unfolded[axis] for axis in layout.order])
-    place = layout.order.index(0)
-    step = max(16, BLOCK_FLOATS // prod(rest))
+    place, height = layout.order.index(0), layout.shape[0] // rows
+    step = max(LEAST_ROWS, BLOCK_FLOATS // prod(rest))
     for start in range(0, rows, step):
         stop = min(rows, start + step)
-        block = tensor[start:stop].reshape(stop - start, *rest)
+        block = tensor[start * height : stop * height].reshape(stop - start, *rest)
         where = (slice(None),) * place + (slice(start, stop),)
         store.device.write(target[where], block.transpose(layout.order))
 

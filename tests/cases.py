@@ -317,45 +317,8 @@ def _draw_add(draw):
     return Case("add", nl.Add, (_draw_shape(draw),) * draw.randint(2, 4), draw.choice(BATCHES))
 
 
-def _draw_constant(layer):
-    """An activation with a number of its own."""
-
-    def draw_one(draw):
-        number = draw.choice((0.01, 0.2, 0.5, 1.0, 1.5))
-        return Case(f"{layer.op} {number}", lambda: layer(number), (_draw_shape(draw),), draw.choice(BATCHES))
-
-    return draw_one
-
-
-def _draw_gelu(draw):
-    form = draw.choice(("none", "tanh"))
-    return Case(f"gelu {form}", lambda: nl.GELU(form), (_draw_shape(draw),), draw.choice(BATCHES))
-
-
-def _draw_concat(draw):
-    shape, parts = _draw_shape(draw), draw.randint(2, 4)
-    shapes = tuple((*shape[:-1], draw.choice((*CHANNELS, 32, 64))) for _ in range(parts))
-    return Case("concat", nl.Concat, shapes, draw.choice(BATCHES))
-
-
-def _draw_multiply(draw):
-    shape = _draw_shape(draw)
-    other = draw.choice((shape, shape[-1:], (1, 1, shape[-1]))) if len(shape) == 3 else shape
-    shapes = draw.choice(((shape, other), (other, shape)))
-    return Case("multiply", nl.Multiply, shapes, draw.choice(BATCHES))
-
-
 def _draw_image(draw):
     return draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)
-
-
-def _draw_adaptive(layer):
-    def draw_one(draw):
-        size = draw.randint(1, 9), draw.randint(1, 9)
-        return Case(f"{layer.op} to {size[0]}x{size[1]}", lambda: layer(size), (_draw_image(draw),),
-                    draw.choice(BATCHES))  # fmt: skip
-
-    return draw_one
 
 
 def _draw_batch_norm(draw):
@@ -387,6 +350,43 @@ def _draw_dropout(layer, draw_shape):
     def draw_one(draw):
         rate = draw.choice((0.1, 0.25, 0.5, 0.8))
         return Case(f"{layer.op} {rate}", lambda: layer(rate), (draw_shape(draw),), draw.choice(BATCHES))
+
+    return draw_one
+
+
+def _draw_constant(layer):
+    """An activation with a number of its own."""
+
+    def draw_one(draw):
+        number = draw.choice((0.01, 0.2, 0.5, 1.0, 1.5))
+        return Case(f"{layer.op} {number}", lambda: layer(number), (_draw_shape(draw),), draw.choice(BATCHES))
+
+    return draw_one
+
+
+def _draw_gelu(draw):
+    form = draw.choice(("none", "tanh"))
+    return Case(f"gelu {form}", lambda: nl.GELU(form), (_draw_shape(draw),), draw.choice(BATCHES))
+
+
+def _draw_concat(draw):
+    shape, parts = _draw_shape(draw), draw.randint(2, 4)
+    shapes = tuple((*shape[:-1], draw.choice((*CHANNELS, 32, 64))) for _ in range(parts))
+    return Case("concat", nl.Concat, shapes, draw.choice(BATCHES))
+
+
+def _draw_multiply(draw):
+    shape = _draw_shape(draw)
+    other = draw.choice((shape, shape[-1:], (1, 1, shape[-1]))) if len(shape) == 3 else shape
+    shapes = draw.choice(((shape, other), (other, shape)))
+    return Case("multiply", nl.Multiply, shapes, draw.choice(BATCHES))
+
+
+def _draw_adaptive(layer):
+    def draw_one(draw):
+        size = draw.randint(1, 9), draw.randint(1, 9)
+        return Case(f"{layer.op} to {size[0]}x{size[1]}", lambda: layer(size), (_draw_image(draw),),
+                    draw.choice(BATCHES))  # fmt: skip
 
     return draw_one
 

@@ -83,13 +83,14 @@ def one_layer(case):
 
 
 def listed_names(model):
-    """Names of inputs, nodes and outputs."""
+    """Names of inputs and nodes, of outputs, and of auxiliary ones."""
     form = model.graph.to_dict()
-    return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"]
+    return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"], form["auxiliary"]
 
 
 def output_shapes(model):
-    return [model.graph.shapes[value] for value in model.graph.outputs]
+    """Of the outputs in training: auxiliary ones too."""
+    return [model.graph.shapes[value] for value in model.graph.training_outputs]
 
 
 def case_arrays(case, model, batch=None):
@@ -149,4 +150,4 @@ def oracle(model, xs, dys):
     arrays = model.store.arrays()
     values = oracles.graph_forward(model.graph, xs, arrays, KEY)
     dxs, gradients = oracles.graph_gradients(model.graph, values, dys, arrays, KEY)
-    return Result([values[value] for value in model.graph.outputs], dxs, gradients)
+    return Result([values[value] for value in model.graph.training_outputs], dxs, gradients)

@@ -8,6 +8,7 @@ import json
 import sys
 
 import cases
+import loss_cases
 import numpy as np
 from engine import case_arrays, one_layer, run
 
@@ -31,6 +32,28 @@ def picked_cases():
         model = one_layer(case)
         found[str(case)] = digest(run(model, *case_arrays(case, model)).named().values())
     return found
+
+
+def picked_losses():
+    """Every fifth case of the table of losses."""
+    found = {}
+    for case in loss_cases.CASES[::5]:
+        loss, dy = case.ours()
+        found[str(case)] = digest([np.array(loss), dy])
+    return found
+
+
+def penalised(steps=10):
+    """Weights after some steps with an auxiliary head and penalties, of which one sums over several blocks."""
+    x = nc.Input((9, 9, 3))
+    h = nc.ReLU()(nc.Conv2D(24, 3, l1=0.001)(x))
+    flat = nc.Flatten()(h)
+    model = nc.Model(x, nc.Dense(10, l1=0.001, l2=0.01)(flat), auxiliary=[nc.Dense(10, l2=0.01)(flat)], seed=3)
+    draw, optimizer = np.random.default_rng(4), nc.SGD(0.01)
+    losses = [
+        model.train_step(draw.standard_normal((8, 9, 9, 3)), draw.integers(0, 10, 8), optimizer) for _ in range(steps)
+    ]
+    return {"penalties and an auxiliary head": digest([np.array(losses), *model.parameters.values()])}
 
 
 def normalising():
@@ -61,7 +84,7 @@ def training(name, batch, steps, optimizer):
 
 
 def fingerprints():
-    found = picked_cases()
+    found = picked_cases() | picked_losses() | penalised()
     found |= training("lenet5", 64, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
     found |= training("normalising", 33, STEPS, nc.SGD(0.05, momentum=0.9))

@@ -63,6 +63,16 @@ def views():
     return nc.Model([x], [flat, nc.Conv2D(2, 3, padding="same")(h), nc.Dense(4)(nc.Flatten()(x)), nc.Dense(2)(flat)])
 
 
+def auxiliary_heads():
+    """Heads in training only: on a value that the main path reads too, behind a fused activation, and on an input."""
+    x = nc.Input((7, 8, 2))
+    h = nc.ReLU()(nc.Conv2D(4, 3, padding="same")(x))
+    side = nc.Dense(3)(nc.Flatten()(nc.ReLU()(nc.Conv2D(2, 5)(h))))
+    deep = nc.Conv2D(5, 3)(h)
+    main = nc.Dense(3)(nc.GlobalAveragePool2D()(nc.ReLU()(deep)))
+    return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
+
+
 def normalised():
     """Normalisations with ReLU in their store and without, behind forks and halos, and both dropouts."""
     x = nc.Input((7, 6, 3))
@@ -72,6 +82,21 @@ def normalised():
     h = nc.ReLU()(nc.GroupNorm(4)(nc.LocalResponseNorm(3, alpha=0.5)(nc.Conv2D(4, 2)(h))))
     h = nc.Dropout(0.4)(nc.Tanh()(nc.Dense(9)(nc.Flatten()(h))))
     return nc.Model([x], [nc.Dense(5)(h), nc.BatchNorm(eps=0.1)(block)])
+
+
+def squeezed():
+    """Branches of different paths side by side, gated by squeeze-and-excitation, between values with halos."""
+    x = nc.Input((6, 5, 3))
+    h = nc.Conv2D(4, 3, padding="same")(x)
+    up = nc.UpSample2D(2)(nc.MaxPool2D((2, 1))(nc.ZeroPad2D(((0, 0), (0, 1)))(h)))
+    branches = [
+        nc.SiLU()(nc.Conv2D(3, 3, padding="same")(h)),
+        nc.PReLU()(nc.AveragePool2D(3, stride=1, padding="same")(h)),
+        nc.Conv2D(5, (1, 8))(nc.LeakyReLU()(nc.Conv2D(2, 3, padding="same")(up))),
+    ]
+    h = nc.layers.squeeze_excite(nc.Concat()(branches), reduction=4)
+    rows = nc.Conv2D(2, 3, padding="same")(nc.Reshape((5, 6, -1))(nc.Conv2D(2, 3, padding="same")(h)))
+    return nc.Model([x], [nc.Dense(3)(nc.Flatten()(nc.AdaptiveMaxPool2D(2)(nc.ReLU6()(rows))))])
 
 
 def lenet5():
@@ -88,7 +113,7 @@ def listed(model):
     return model
 
 
-SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, normalised]
+SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, auxiliary_heads, normalised, squeezed]
 NAMED = [*SMALL, lenet5, simple_cnn]
 
 
@@ -107,6 +132,15 @@ IMAGE_LAYERS = [
     lambda: nc.MaxPool2D(2, ceil_mode=True),
     lambda: nc.MaxPool2D(3, stride=2, padding="same"),
     lambda: nc.AveragePool2D(2, stride=1),
+    nc.LeakyReLU,
+    nc.PReLU,
+    nc.GELU,
+    nc.Hardswish,
+    lambda: nc.AdaptiveAveragePool2D((3, 2)),
+    lambda: nc.AdaptiveMaxPool2D(2),
+    lambda: nc.UpSample2D((1, 2), "bilinear"),
+    lambda: nc.ZeroPad2D(((1, 0), (0, 2))),
+    lambda: nc.Reshape((-1, 2, 3)),
     nc.Flatten,
     nc.GlobalMaxPool2D,
     lambda: nc.GlobalAveragePool2D(keep_dimensions=True),
@@ -123,8 +157,10 @@ IMAGE_LAYERS_OF_MODES = [*FEATURE_LAYERS_OF_MODES, lambda: nc.SpatialDropout(0.3
 
 @st.composite
 def models(draw, modes=True):
-    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too. With
-    ``modes`` some layers do in training what they do not in inference."""
+    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too.
+
+    All outputs but the first may be auxiliary. With ``modes`` some layers do in training what they do not in inference.
+    """
     image_layers = IMAGE_LAYERS + IMAGE_LAYERS_OF_MODES * modes
     feature_layers = FEATURE_LAYERS + FEATURE_LAYERS_OF_MODES * modes
     inputs = [nc.Input((draw(st.integers(2, 7)), draw(st.integers(2, 7)), 3)) for _ in range(draw(st.integers(1, 2)))]
@@ -134,7 +170,10 @@ def models(draw, modes=True):
         alike = [tensor for tensor in tensors if tensor.shape == x.shape]
         if len(alike) > 1 and draw(st.booleans()):
             read = draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3))
-            y = nc.Add()(read)
+            y = draw(st.sampled_from([nc.Add, nc.Concat]))()(read)
+            if draw(st.booleans()):
+                read = read[:2]
+                y = nc.Multiply()(read)
         else:
             read, layer = [x], draw(st.sampled_from(image_layers if len(x.shape) == 3 else feature_layers))()
             try:
@@ -149,7 +188,8 @@ def models(draw, modes=True):
     elif draw(st.booleans()):
         more = draw(st.sampled_from(tensors[len(inputs) :]))
         outputs += [more] * (more not in outputs)
-    model = nc.Model(inputs, outputs)
+    main = draw(st.integers(1, len(outputs)))
+    model = nc.Model(inputs, outputs[:main], auxiliary=outputs[main:])
     note(f"outputs {model.graph.outputs} of\n{model.summary(show=False)}")
     return model
 

@@ -105,8 +105,6 @@ ONE_INPUT = {
     "up_sample2d": (ref.up_sample2d, ref.up_sample2d_gradient, ("factor", "mode")),
     "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
 }
-
-
 DROPOUTS = {"dropout": ref.dropout, "spatial_dropout": ref.spatial_dropout}  # y of (x, rate, key)
 
 
@@ -140,8 +138,6 @@ def forward(layer, xs, arrays, key=None):
         return y[:, 0, 0] if layer.op.startswith("global") and not layer.keep_dimensions else y
     if layer.op in WEIGHTED:
         return WEIGHTED[layer.op][0](layer, x, arrays["weight"], arrays.get("bias"))
-    if layer.op == "prelu":
-        return ref.prelu(x, arrays["weight"])
     if layer.op == "batch_norm" and key is None:
         running = arrays["running_mean"], arrays["running_var"]
         return ref.batch_norm_inference(x, arrays["weight"], arrays["bias"], *running, layer.eps)
@@ -153,6 +149,8 @@ def forward(layer, xs, arrays, key=None):
         return ref.local_response_norm(x, *_local(layer))
     if layer.op in DROPOUTS:
         return x if key is None else DROPOUTS[layer.op](x, layer.rate, key)
+    if layer.op == "prelu":
+        return ref.prelu(x, arrays["weight"])
     if layer.op == "flatten":
         return x.reshape(len(x), -1)
     if layer.op == "reshape":
@@ -178,9 +176,6 @@ def gradients(dy, layer, xs, arrays, key):
     if layer.op in WEIGHTED:
         dx, dw, db = WEIGHTED[layer.op][1](dy, layer, x, arrays["weight"])
         return [dx], {"weight": dw, "bias": db} if "bias" in arrays else {"weight": dw}
-    if layer.op == "prelu":
-        dx, dw = ref.prelu_gradients(dy, x, arrays["weight"])
-        return [dx], {"weight": dw}
     if layer.op == "batch_norm":
         dx, dw, db = ref.batch_norm_gradients(dy, x, arrays["weight"], layer.eps)
         return [dx], {"weight": dw, "bias": db}
@@ -191,6 +186,9 @@ def gradients(dy, layer, xs, arrays, key):
         return [ref.local_response_norm_gradient(dy, x, *_local(layer))], {}
     if layer.op in DROPOUTS:
         return [DROPOUTS[layer.op](dy, layer.rate, key)], {}  # linear: the mask is its own gradient
+    if layer.op == "prelu":
+        dx, dw = ref.prelu_gradients(dy, x, arrays["weight"])
+        return [dx], {"weight": dw}
     if layer.op in ("flatten", "reshape"):
         return [dy.reshape(x.shape)], {}
     if layer.op == "concat":
@@ -216,7 +214,7 @@ def graph_forward(graph, xs, arrays, key=None):
 def graph_gradients(graph, values, dys, arrays, key):
     """([gradient of each input], {name: gradient}); a value's gradient is the sum over all that read it."""
     totals = [np.zeros(value.shape) for value in values]
-    for value, dy in zip(graph.outputs, dys, strict=True):
+    for value, dy in zip(graph.training_outputs, dys, strict=True):
         totals[value] += dy
     by_name = {}
     for i, node in reversed(list(enumerate(graph.nodes))):

@@ -297,7 +297,7 @@ def leaky_relu(x, slope):
 
 
 def leaky_relu_gradient(dy, x, slope):
-    return np.where(x < 0, slope * dy, dy)
+    return np.where(x > 0, dy, slope * dy)
 
 
 def prelu(x, w):
@@ -305,7 +305,7 @@ def prelu(x, w):
 
 
 def prelu_gradients(dy, x, w):
-    return np.where(x < 0, w * dy, dy), np.where(x < 0, dy * x, 0).sum(tuple(range(x.ndim - 1)))
+    return np.where(x > 0, dy, w * dy), np.where(x > 0, 0, dy * x).sum(tuple(range(x.ndim - 1)))
 
 
 def elu(x, alpha):
@@ -479,17 +479,78 @@ def one_hot(labels, classes):
     return np.eye(classes)[labels]
 
 
-def cross_entropy(logits, probabilities):
-    """−Σ_c p·log softmax(logits), and its gradient softmax(logits)·Σp − p: means over all rows."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_softmax = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    rows = logits[..., 0].size
-    gradient = np.exp(log_softmax) * probabilities.sum(-1, keepdims=True) - probabilities
-    return -(probabilities * log_softmax).sum() / rows, gradient / rows
+def cross_entropy(logits, target, label_smoothing=0.0, class_weights=None, ignore_index=None):
+    """−Σ_c w_c·q_c·log softmax(logits)_c with q = (1 − ε)·p + ε/C, over the sum of the labels' weights, or the rows."""
+    weights = np.ones(logits.shape[-1]) if class_weights is None else np.asarray(class_weights)
+    p, counted, total = _distribution(logits, target, weights, ignore_index)
+    q = weights * ((1 - label_smoothing) * p + label_smoothing / logits.shape[-1]) * counted
+    gradient = softmax(logits) * q.sum(-1, keepdims=True) - q
+    return -(q * log_softmax(logits)).sum() / total, gradient / total
+
+
+def focal(logits, labels, gamma=2.0, class_weights=None, ignore_index=None):
+    """−w_y·(1 − p_y)^γ·log p_y, over the sum of w_y; its derivative by p_y passed on through the softmax."""
+    weights = np.ones(logits.shape[-1]) if class_weights is None else np.asarray(class_weights)
+    onehot, counted, total = _distribution(logits, labels, weights, ignore_index)
+    weight = (onehot * weights * counted).sum(-1, keepdims=True)
+    log_p = (log_softmax(logits) * onehot).sum(-1, keepdims=True)
+    p = np.exp(log_p)
+    slope = gamma * (1 - p) ** (gamma - 1) * log_p - (1 - p) ** gamma / p
+    gradient = weight * slope * softmax_gradient(onehot, logits)
+    return -(weight * (1 - p) ** gamma * log_p).sum() / total, gradient / total
+
+
+def _distribution(logits, target, weights, ignore_index):
+    """The target's probabilities, 1 or 0 for rows that count or not, and what their sum is divided by."""
+    if np.issubdtype(target.dtype, np.floating):
+        return target, np.ones((*logits.shape[:-1], 1)), logits[..., 0].size
+    counted = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
+    labels = np.where(counted, target, 0)
+    return one_hot(labels, logits.shape[-1]), counted[..., None].astype(float), (weights[labels] * counted).sum()
+
+
+def log_softmax(x):
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def binary_cross_entropy(x, target, pos_weight=1.0):
+    weight = np.asarray(pos_weight) * target
+    losses = weight * np.logaddexp(0, -x) + (1 - target) * np.logaddexp(0, x)
+    return losses.mean(), ((1 - target) * sigmoid(x) - weight * sigmoid(-x)) / x.size
+
+
+def sigmoid_focal(x, target, gamma=2.0, alpha=0.25):
+    """Of p_t = sigmoid(±x): −α_t·(1 − p_t)^γ·log p_t."""
+    sign, weight = 2 * target - 1, np.where(target == 1, alpha, 1 - alpha)
+    p, q = sigmoid(sign * x), sigmoid(-sign * x)
+    by_p = gamma * q ** (gamma - 1) * np.log(p) - q**gamma / p
+    return (-weight * q**gamma * np.log(p)).mean(), sign * weight * by_p * p * q / x.size
 
 
 def mse(outputs, targets):
     return ((outputs - targets) ** 2).mean(), 2 * (outputs - targets) / outputs.size
+
+
+def l1(outputs, targets):
+    return np.abs(outputs - targets).mean(), np.sign(outputs - targets) / outputs.size
+
+
+def huber(outputs, targets, delta=1.0):
+    d = outputs - targets
+    losses = np.where(np.abs(d) <= delta, d**2 / 2, delta * (np.abs(d) - delta / 2))
+    return losses.mean(), np.clip(d, -delta, delta) / d.size
+
+
+def dice(x, target, activation="softmax", smooth=1.0):
+    """1 − (2·Σpt + s) / (Σp² + Σt² + s) over each image's pixels, mean over classes and images."""
+    pixels = tuple(range(1, x.ndim - 1))
+    p = softmax(x) if activation == "softmax" else sigmoid(x)
+    above = 2 * (p * target).sum(pixels, keepdims=True) + smooth
+    below = (p**2 + target**2).sum(pixels, keepdims=True) + smooth
+    by_p = -(2 * target / below - above * 2 * p / below**2) / above.size
+    gradient = softmax_gradient(by_p, x) if activation == "softmax" else by_p * p * (1 - p)
+    return (1 - above / below).mean(), gradient
 
 
 # -- optimisers: each returns the new weights and its state -----------------------------------------------------------

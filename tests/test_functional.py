@@ -20,6 +20,11 @@ ARGUMENTS = {
     "average_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
     "global_max_pool2d": ("keep_dimensions",),
     "global_average_pool2d": ("keep_dimensions",),
+    "batch_norm": ("eps",),
+    "group_norm": ("groups", "eps"),
+    "local_response_norm": ("size", "alpha", "beta", "k"),
+    "dropout": ("rate",),
+    "spatial_dropout": ("rate",),
     "adaptive_max_pool2d": ("output_size",),
     "adaptive_average_pool2d": ("output_size",),
     "up_sample2d": ("factor", "mode"),
@@ -28,11 +33,6 @@ ARGUMENTS = {
     "leaky_relu": ("slope",),
     "elu": ("alpha",),
     "gelu": ("approximate",),
-    "batch_norm": ("eps",),
-    "group_norm": ("groups", "eps"),
-    "local_response_norm": ("size", "alpha", "beta", "k"),
-    "dropout": ("rate",),
-    "spatial_dropout": ("rate",),
 }
 SHORT = {"weight": "w", "bias": "b", "running_mean": "mean", "running_var": "variance"}
 SOME = [*PICKED, *CASES[len(PICKED) :: 25]]

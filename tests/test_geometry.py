@@ -5,7 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Halo, conv_geometry, freeze_padding, pair, pool_geometry
+from numbacnn.geometry import Halo, conv_geometry, freeze_padding, pair, pool_geometry, transposed_geometry
+from numbacnn.layers import Conv2DTranspose
 
 axes = st.fixed_dictionaries(
     {
@@ -195,3 +196,40 @@ def test_groups_must_divide_channels_and_filters():
 def test_features_are_no_image():
     with pytest.raises(GeometryError, match=r"must be an image .*\(7,\)"):
         conv_geometry((7,), 6, (3, 3))
+
+
+@given(axes, axes, st.integers(0, 6), st.integers(0, 6))
+def test_transposed_convolution_leads_back_to_the_size_of_the_input(rows, columns, below, right):
+    """A convolution of what the transposed one gives has the sizes that it started from."""
+    stride, dilation = ((rows[name], columns[name]) for name in ("stride", "dilation"))
+    window, padding = ((rows[name], columns[name]) for name in ("window", "padding"))
+    extra = min(below, stride[0] - 1), min(right, stride[1] - 1)
+    shape = rows["size"], columns["size"], 4
+    try:
+        g = transposed_geometry(shape, 6, window, stride, padding, extra, dilation, groups=2)
+    except GeometryError as error:
+        assert "use less padding" in str(error)  # noqa: PT017 (whether it is raised depends on the sizes)
+        return
+    assert g == conv_geometry((g.h, g.w, 6), 4, window, stride, padding, dilation, groups=2)
+    assert g.h == sum((rows["size"] - 1) * [stride[0]]) + reach(rows) - sum(padding[0]) + extra[0]
+
+
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
+def test_same_padding_of_a_transposed_convolution_multiplies_sizes(size, window, stride, dilation):
+    g = transposed_geometry((size, 1, 1), 1, (window, 1), (stride, 1), "same", dilation=(dilation, 1))
+    assert (g.h, g.w) == (size * stride, 1)
+    assert g == conv_geometry((g.h, 1, 1), 1, (window, 1), (stride, 1), "same", (dilation, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_padding": 2, "stride": 2}, r"output_padding=\(2, 2\): must be less than the stride \(2, 2\)"),
+        ({"output_padding": 1, "stride": 2, "padding": "same"}, 'padding="same" gives the output its size'),
+        ({"output_padding": -1}, "output_padding=-1: give one integer"),
+        ({"groups": 0}, "groups=0"),
+    ],
+)
+def test_arguments_of_a_transposed_convolution_are_checked(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        Conv2DTranspose(4, 3, **options)

@@ -55,7 +55,8 @@ def test_gradients_match_a_central_difference_of_the_whole_model(make):
     directions = normals(draw, [x.shape[1:] for x in xs], len(xs[0]))
 
     def value(t):
-        ys = model.forward([x + np.float32(t) * u for x, u in zip(xs, directions, strict=True)])
+        moved = [x + np.float32(t) * u for x, u in zip(xs, directions, strict=True)]
+        ys = run(model, moved, dys).ys
         return sum(np.vdot(y.astype(np.float64), dy) for y, dy in zip(ys, dys, strict=True))
 
     slope = (value(step) - value(-step)) / (2 * step)
@@ -124,6 +125,19 @@ IMAGE, FEATURES = nc.Input((3, 4, 2)), nc.Input((7,))
         (lambda: nc.AveragePool2D(2, padding=2)(IMAGE), "AveragePool2D: padding .* windows of 2×2 wholly outside"),
         (lambda: nc.Dense(3, name="head")(IMAGE), r'Dense "head": .*not \(3, 4, 2\); put a Flatten before it'),
         (lambda: nc.Conv2D(3, 1)(FEATURES), r"Conv2D: input must be an image .* not \(7,\)"),
+        (lambda: nc.AdaptiveMaxPool2D(2)(FEATURES), r"AdaptiveMaxPool2D: input must be an image .* not \(7,\)"),
+        (lambda: nc.UpSample2D(2)(FEATURES), r"UpSample2D: input must be an image"),
+        (lambda: nc.ZeroPad2D(2)(FEATURES), r"ZeroPad2D: input must be an image"),
+        (lambda: nc.Reshape((5, -1, 1))(IMAGE), r"input \(3, 4, 2\) has 24 elements, which do not fill \(5, -1, 1\)"),
+        (lambda: nc.Reshape((23,))(IMAGE), r"input \(3, 4, 2\) has 24 elements, which do not fill \(23,\)"),
+        (lambda: nc.Reshape((5, -1, 9))(IMAGE), r"has 24 elements, which do not fill \(5, -1, 9\)"),
+        (
+            lambda: nc.Concat(name="join")([IMAGE, FEATURES]),
+            r'Concat "join": inputs differ in more than their channels',
+        ),
+        (lambda: nc.Multiply()([IMAGE, FEATURES]), r"inputs of shapes \(3, 4, 2\), \(7,\): give two of one shape, or"),
+        (lambda: nc.Multiply()([IMAGE, nc.Input((1, 4, 2))]), r"inputs of shapes \(3, 4, 2\), \(1, 4, 2\): give two"),
+        (lambda: nc.layers.squeeze_excite(FEATURES), r"input must be an image"),
         (lambda: nc.Add(name="sum")([IMAGE, FEATURES]), r'Add "sum": inputs differ in shape: \(3, 4, 2\), \(7,\)'),
     ],
 )
@@ -137,6 +151,21 @@ def test_impossible_geometry_names_the_layer_and_the_numbers(record, message):
     [
         (lambda: nc.Add()([IMAGE]), "Add wants two or more inputs, not 1"),
         (lambda: nc.ReLU(name="r")([IMAGE, IMAGE]), 'ReLU "r" wants 1 input, not 2'),
+        (lambda: nc.Multiply()([IMAGE, IMAGE, IMAGE]), "Multiply wants 2 inputs, not 3"),
+        (lambda: nc.Concat()([IMAGE]), "Concat wants two or more inputs, not 1"),
+        (lambda: nc.LeakyReLU(-1), "slope=-1: give a number of at least 0"),
+        (lambda: nc.LeakyReLU("steep"), "slope='steep': give a number"),
+        (lambda: nc.ELU(float("nan")), "alpha=nan: give a number of at least 0"),
+        (lambda: nc.GELU("erf"), 'approximate=\'erf\': choose "none" or "tanh"'),
+        (lambda: nc.AdaptiveAveragePool2D((0, 1)), r"output_size=\(0, 1\): give one integer, or two"),
+        (lambda: nc.UpSample2D(0.5), "factor=0.5: give one integer, or two"),
+        (lambda: nc.UpSample2D(2, "bicubic"), 'mode=\'bicubic\': choose "nearest" or "bilinear"'),
+        (lambda: nc.ZeroPad2D("same"), "padding='same': give an integer, .height, width. or"),
+        (lambda: nc.ZeroPad2D(-1), "padding=-1: .*none negative"),
+        (lambda: nc.Reshape((2, 3)), r"shape=\(2, 3\): give \(height, width, channels\) or \(features,\)"),
+        (lambda: nc.Reshape((-1, 2, -1)), "with at most one -1"),
+        (lambda: nc.Reshape((0,)), r"a size of shape \(0,\)=0: give a whole number"),
+        (lambda: nc.layers.squeeze_excite(IMAGE, 0), "reduction=0: give a whole number"),
         (lambda: nc.ReLU()(np.zeros((3, 4, 2))), "ReLU wants symbolic tensors"),
         (lambda: nc.ReLU()([]), "ReLU wants symbolic tensors"),
         (lambda: nc.Input((3, 4)), r"input shape \(3, 4\)"),

@@ -18,7 +18,7 @@ PACKAGE = Path(numbacnn.__file__).parent
 ROWS = [
     {"cli"},
     {"numbacnn", "runs"},  # the public names
-    {"models"},
+    {"models", "gradient_check"},
     {"model"},
     {"training", "summary", "functional"},
     {"pretrained"},

@@ -142,7 +142,7 @@ def test_any_graph_matches_the_oracle_fused_or_not_and_a_second_time(model):
 def test_inference_gives_what_training_does(model):
     xs, dys = arrays(model)
     trained = run(model, xs, dys).ys
-    for y, expected in zip(model.forward(xs), trained, strict=True):
+    for y, expected in zip(model.forward(xs), trained[: len(model.graph.outputs)], strict=True):
         np.testing.assert_array_equal(y, expected)
 
 
@@ -165,7 +165,7 @@ def test_inference_needs_less_memory_than_training(make):
 @pytest.mark.parametrize("make", [make for make in NAMED if make not in SMALL])
 @pytest.mark.parametrize("training", [True, False])
 def test_buffers_that_never_live_together_share_memory(make, training):
-    plan = plan_of(make(), 16, training)
+    plan = plan_of(make(), 16, training, fuse=False)
     assert plan.bytes < 0.8 * sum(buffer.bytes for buffer in plan.buffers)
 
 

@@ -1,6 +1,7 @@
 """Ties, NaN, infinities and huge numbers: what no random input has."""
 
 import numpy as np
+import oracles
 import pytest
 from cases import CASES
 from engine import Result, assert_same_bits, case_arrays, one_layer, oracle, run
@@ -105,6 +106,65 @@ def test_cross_entropy_of_huge_logits(as_probabilities):
     loss, dy = nc.losses.cross_entropy(logits, np.eye(2)[labels] if as_probabilities else labels)
     assert loss == pytest.approx(1e4)  # the mean of 20,000 and 0
     np.testing.assert_array_equal(dy, np.array([[0.5, -0.5], [0, 0]], np.float32))
+
+
+ACTIVATIONS = [
+    nc.ReLU, nc.ReLU6, nc.LeakyReLU, nc.PReLU, nc.ELU, nc.GELU, lambda: nc.GELU("tanh"), nc.SiLU, nc.Hardswish,
+    nc.Hardsigmoid, nc.Tanh, nc.Sigmoid,
+]  # fmt: skip
+LIMITS = {  # at −∞ and ∞: y, and its slope
+    "relu": (0, INF, 0, 1), "relu6": (0, 6, 0, 0), "leaky_relu": (-INF, INF, 0.01, 1), "prelu": (-INF, INF, 0.25, 1),
+    "elu": (-1, INF, 0, 1), "gelu": (0, INF, 0, 1), "silu": (0, INF, 0, 1), "hardswish": (0, INF, 0, 1),
+    "hardsigmoid": (0, 1, 0, 0), "tanh": (-1, 1, 0, 0), "sigmoid": (0, 1, 0, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_far_from_zero_match_the_oracle(activation):
+    """Elementwise, not by a norm that the large ones fill: every bend lies between −8 and 8."""
+    layer = activation()
+    x = np.linspace(-8, 8, 4098, dtype=np.float32)[None]  # no multiple of 8, and no bend hit
+    model = nc.Sequential([layer], x.shape[1:])
+    parameters = {"weight": np.full(x.shape[1], 0.25)} if layer.op == "prelu" else {}
+    expected = oracles.forward(layer, [x.astype(np.float64)], parameters)
+    np.testing.assert_allclose(model.forward(x), expected, rtol=3e-6, atol=3e-7)
+    (slope,), _ = oracles.gradients(np.ones(x.shape), layer, [x.astype(np.float64)], parameters)
+    np.testing.assert_allclose(gradient(layer, x, np.ones_like(x)), slope, rtol=1e-5, atol=3e-7)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_reach_their_limits_and_hand_on_nan(activation):
+    layer = activation()
+    x = np.array([[-INF, INF, NAN, 1, -3e38, 3e38]], np.float32)
+    y = nc.Sequential([activation()], (6,)).forward(x)
+    low, high, low_slope, high_slope = LIMITS[layer.op]
+    np.testing.assert_array_equal(y[0, :2], [low, high])
+    np.testing.assert_array_equal(np.isnan(y[0]), np.isnan(x[0]))
+    slopes = gradient(layer, x, np.ones_like(x))[0]
+    np.testing.assert_allclose(slopes[[0, 1, 4, 5]], [low_slope, high_slope] * 2, rtol=1e-6)
+
+
+def test_relu6_has_no_gradient_at_its_bends():
+    x = np.array([[0, 6, 3]], np.float32)
+    np.testing.assert_array_equal(gradient(nc.ReLU6(), x, np.ones_like(x)), [[0, 0, 1]])
+
+
+def test_adaptive_max_pool_hands_on_nan_to_all_bins_that_hold_it_and_the_first_of_equals_gets_the_gradient():
+    x = np.zeros((1, 3, 3, 9), np.float32)
+    x[0, 1, 1, 4] = NAN
+    expected = np.zeros((1, 2, 2, 9), bool)
+    expected[..., 4] = True  # the middle is in each of the four bins
+    np.testing.assert_array_equal(np.isnan(F.adaptive_max_pool2d(x, 2)), expected)
+    dx = gradient(nc.AdaptiveMaxPool2D(2), np.zeros((1, 3, 3, 1), np.float32), image([[1, 2], [3, 4]]))
+    np.testing.assert_array_equal(dx, image([[1, 2, 0], [3, 4, 0], [0, 0, 0]]))
+
+
+def test_concat_and_zero_pad_keep_what_is_not_finite_in_its_place():
+    x = np.full((1, 2, 2, 3), NAN, np.float32)
+    zeros = np.zeros((1, 2, 2, 2), np.float32)
+    np.testing.assert_array_equal(F.concat([zeros, x, zeros]), np.concatenate([zeros, x, zeros], -1))
+    assert np.nansum(np.isnan(F.zero_pad2d(x, ((1, 0), (0, 2))))) == x.size
+    assert not np.isnan(F.zero_pad2d(x, 1)[0, 0]).any()
 
 
 @pytest.mark.parametrize("function", [F.sigmoid, F.tanh])

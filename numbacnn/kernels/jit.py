@@ -1,7 +1,8 @@
 """The one decorator for CPU kernels: flags, fast-math subset, a disk cache of our own, and word of what compiles.
 
 Numba's own cache watches one file and fails on read-only installs. This one lives in the user's cache folder, keyed by
-the source of every kernel, the versions and the vector width, and steps aside where nothing is writable.
+the source of every kernel, the versions and the vector width, and steps aside where nothing is writable. Kernels of a
+user's own (``own.py``) have keys besides, made from their code.
 """
 
 import functools
@@ -74,11 +75,21 @@ def record(work: Callable[[], None]) -> list[Launch]:
 
 
 class CpuKernel:
-    """A function compiled for one fixed signature, at its first call; loaded from the cache where it is there."""
+    """A function compiled for one fixed signature, at its first call; loaded from the cache where it is there.
 
-    def __init__(self, function: Callable[..., None], signature: Callable[[], tuple[Any, ...]], parallel: bool) -> None:
+    ``signature`` gives the types, from the arguments of the first call. ``key`` tells functions apart that have the
+    same name and place in a file; where it gives None, nothing is cached.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        signature: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+        parallel: bool,
+        key: Callable[[], str | None],
+    ) -> None:
         functools.update_wrapper(self, function)
-        self._signature = signature
+        self._signature, self._key = signature, key
         self._lock = threading.Lock()
         self._compiled: Any = None
         self._dispatcher = numba.njit(
@@ -91,11 +102,11 @@ class CpuKernel:
         if _tape is not None and _tape.thread == threading.get_ident():
             _tape.launches.append((self._entry_point(arguments), arguments))
         else:
-            (self._compiled or self._compile())(*arguments)
+            (self._compiled or self._compile(arguments))(*arguments)
 
     def _entry_point(self, arguments: tuple[Any, ...]) -> Callable[..., None]:
         """The compiled code behind the dispatcher, which no longer looks at the types of what it is given."""
-        compiled = self._compiled or self._compile()
+        compiled = self._compiled or self._compile(arguments)
         (signature,) = compiled.signatures
         for argument, kind in zip(arguments, signature, strict=True):
             if compiled.typingctx.can_convert(numba.typeof(argument), kind) is None:
@@ -103,14 +114,16 @@ class CpuKernel:
         entry_point: Callable[..., None] = compiled.overloads[signature].entry_point
         return entry_point
 
-    def _compile(self) -> Any:
+    def _compile(self, arguments: tuple[Any, ...]) -> Any:
         with self._lock:
             if self._compiled is None:
-                folder = cache_folder()
-                if folder is not None:
-                    self._dispatcher._cache = _Cache(self._dispatcher.py_func)
-                signature = self._signature()
-                cached = folder is not None and self._load(signature)
+                key, function = self._key(), self._dispatcher.py_func
+                caches = key is not None and cache_folder() is not None
+                if caches:
+                    function.cache_key = key
+                    self._dispatcher._cache = _Cache(function)
+                signature = self._signature(arguments)
+                cached = caches and self._load(signature)
                 if not cached:
                     self._announce(done=False)
                     self._dispatcher.compile(signature)
@@ -130,21 +143,35 @@ class CpuKernel:
             listener(self.__name__, done)  # type: ignore[attr-defined]
 
 
-def cpu_kernel(*signature: Any, parallel: bool = True) -> Callable[[Callable[..., None]], CpuKernel]:
-    """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers)."""
+def cpu_kernel(
+    *signature: Any, parallel: bool = True, key: Callable[[], str | None] | None = None
+) -> Callable[[Callable[..., None]], CpuKernel]:
+    """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers).
+
+    ``key`` as in CpuKernel; by default the line where the function stands.
+    """
 
     def decorate(function: Callable[..., None]) -> CpuKernel:
-        return CpuKernel(function, lambda: tuple(map(_numba_type, signature)), parallel)
+        line = str(function.__code__.co_firstlineno)
+        return CpuKernel(function, lambda arguments: tuple(map(numba_type, signature)), parallel, key or (lambda: line))
 
     return decorate
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function: serial code that kernels call, compiled into them."""
+    function = getattr(function, "py_func", function)  # what somebody compiled already
     return numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None)(function)
 
 
-def _numba_type(kind: Any) -> Any:
+def in_order(function: Callable[..., Any]) -> Any:
+    """As ``inlined``, but without fast-math: what is written first is rounded first, also where it is compiled into."""
+    # False must be said: what is not said is inherited from the caller.
+    return numba.njit(nogil=True, error_model="numpy", fastmath=False, boundscheck=None)(function)
+
+
+def numba_type(kind: Any) -> Any:
+    """Numba's type for a NamedTuple class of ints, floats and bools; other types as they are."""
     if isinstance(kind, type) and issubclass(kind, tuple):
         scalars = {bool: types.boolean, float: types.float64}
         fields = [scalars.get(hint, types.int64) for hint in kind.__annotations__.values()]
@@ -240,7 +267,7 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return source_key()
 
     def get_disambiguator(self) -> str:
-        return str(self._py_func.__code__.co_firstlineno)
+        return str(self._py_func.cache_key)
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> "_Locator":

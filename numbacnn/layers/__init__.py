@@ -13,12 +13,13 @@ from numbacnn.layers.activations import (
     SiLU,
     Softmax,
     Tanh,
+    activation,
 )
-from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch
+from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch, is_own
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
-from numbacnn.layers.merging import Add, Concat, Multiply
+from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite
 from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
     AdaptiveAveragePool2D,
@@ -70,4 +71,7 @@ __all__ = [
     "Tanh",
     "UpSample2D",
     "ZeroPad2D",
+    "activation",
+    "is_own",
+    "squeeze_excite",
 ]

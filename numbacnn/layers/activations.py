@@ -1,7 +1,7 @@
 """Activations, element by element, and softmax."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import SimpleNamespace
@@ -199,6 +199,51 @@ class GELU(_Activation):
     def kernel(self) -> str:
         """That of the form chosen."""
         return "gelu_tanh" if self.approximate == "tanh" else "gelu"
+
+
+@dataclass(eq=False)
+class _OwnActivation(_Activation):
+    """An activation from a user's scalar functions."""
+
+    reads_x: ClassVar[bool] = True
+    function: ClassVar[Callable[[Any], Any]]
+    gradient: ClassVar[Callable[[Any, Any], Any]]
+
+    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+        """y = f(x)."""
+        self._kernels(kernels)[0](t.y, t.x)
+
+    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+        """dx = the user's gradient of (dy, x), in dy's memory."""
+        self._kernels(kernels)[1](t.dy, t.x)
+
+    def _kernels(self, kernels: Any) -> Any:
+        return kernels.activation_kernels(self.op, type(self).function, type(self).gradient)
+
+
+def activation(
+    name: str, forward: Callable[[Any], Any], gradient: Callable[[Any, Any], Any], *, rectifies: bool = False
+) -> type[Layer]:
+    """An activation layer of your own, from two Python functions of float32 numbers, which Numba compiles.
+
+    ``forward(x)`` gives y, ``gradient(dy, x)`` gives dx. ``name`` is the layer's kind in model files. ``rectifies``:
+    it is ReLU-like, and weights before it are drawn as He et al. say. Returns the class: ``Swish = activation(…)``,
+    then ``Swish()`` in a model. Raises ArgumentError where a layer of numbacnn's has that name.
+    """
+    for function, what in ((forward, "forward"), (gradient, "gradient")):
+        if not callable(function):
+            raise ArgumentError(f"{what}={function!r}: give a function of float32 numbers")
+    title = "".join(part.title() for part in str(name).split("_"))
+    members = {
+        "__module__": forward.__module__,
+        "__doc__": forward.__doc__ or f"The activation {name}.",
+        "op": name,
+        "rectifies": rectifies,
+        "only_launches": True,
+        "function": staticmethod(forward),
+        "gradient": staticmethod(gradient),
+    }
+    return type(title, (_OwnActivation,), members)
 
 
 @dataclass(eq=False)

@@ -36,6 +36,21 @@ class Symbol(Protocol):
 REGISTRY: dict[str, type["Layer"]] = {}
 
 
+def is_own(layer: type["Layer"]) -> bool:
+    """Whether the class is a user's own, not numbacnn's."""
+    return layer.__module__.partition(".")[0] != "numbacnn"
+
+
+def _register(layer: type["Layer"]) -> None:
+    """Makes the op known. A user's own class may take the place of an earlier one: a notebook's cell is run again."""
+    if not isinstance(layer.op, str) or not layer.op.isidentifier():
+        raise ArgumentError(f'{layer.__name__}.op is {layer.op!r}; give letters, digits and _, such as "my_layer"')
+    known = REGISTRY.get(layer.op)
+    if known is not None and is_own(layer) and not is_own(known):
+        raise ArgumentError(f'"{layer.op}" is numbacnn\'s own {known.__name__}; choose another name for your layer')
+    REGISTRY[layer.op] = layer
+
+
 @dataclass(kw_only=True, eq=False)
 class Layer:
     """A layer's specification. Its arrays belong to the model, so that one specification may serve several models.
@@ -72,7 +87,7 @@ class Layer:
         if "only_launches" not in cls.__dict__:  # layers of this package do; others, derived from them too, say so
             cls.only_launches = cls.__module__.startswith(f"{__package__}.")
         if "op" in cls.__dict__:
-            REGISTRY[cls.op] = cls
+            _register(cls)
 
     def __call__(self, x: Any) -> Any:
         """Records this layer on a symbolic tensor, or on a list of them."""
@@ -115,6 +130,14 @@ class Layer:
     def gradient_halo(self, geometry: Any) -> Halo:
         """Zeros that the input gradient expects around dy."""
         return Halo()
+
+    def fuses_pool(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
+        """Whether forward can take the maxima of a pool of its own output, behind the activation that it applies.
+
+        Then ``t.y`` is the pool's output, ``t.argmax`` the places of its maxima (without images where no gradient will
+        be asked for), and ``t.pool`` its geometry, else None.
+        """
+        return False
 
     def takes_maxima(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
         """Whether backward can take the gradient of a max-pool behind this layer, instead of its own output's.

@@ -53,6 +53,10 @@ class _Convolution(WeightLayer):
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
         }
 
+    def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+        """Where a register tile holds whole windows."""
+        return bool(sizes.pool_fuses(geometry, pool))
+
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
         return bool(sizes.maxima_apply(geometry, pool))
@@ -86,7 +90,11 @@ class _Convolution(WeightLayer):
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
-        kernels.conv2d_forward(t.y, t.x, t.weight, t.bias if self.bias else None, t.packed, g, t.fused == "relu")
+        bias, relu = t.bias if self.bias else None, t.fused == "relu"
+        if t.pool is None:
+            kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
+        else:
+            kernels.conv2d_pool_forward(t.y, t.argmax, t.x, t.weight, bias, t.packed, g, t.pool, relu)
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""
@@ -117,8 +125,8 @@ class Conv2D(_Convolution):
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
     takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out
-    of range, GeometryError where the input cannot be convolved so.
+    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
+    out of range, GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"

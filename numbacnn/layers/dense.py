@@ -15,7 +15,8 @@ from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 class Dense(WeightLayer):
     """y = x · weight + bias. Input (features,), output (units,); ``weight`` features×units, ``bias`` units, float32.
 
-    ``initializer``, ``l1`` and ``l2`` as in Conv2D. Raises GeometryError where the input is an image: put a Flatten before it.
+    ``initializer``, ``l1`` and ``l2`` as in Conv2D. Raises GeometryError where the input is an image: put a
+    Flatten before it.
     """
 
     op: ClassVar[str] = "dense"

@@ -8,8 +8,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import GeometryError
-from numbacnn.geometry import Shape
+from numbacnn.geometry import Shape, image_shape, whole
+from numbacnn.layers.activations import ReLU, Sigmoid
 from numbacnn.layers.base import Layer
+from numbacnn.layers.dense import Dense
+from numbacnn.layers.pooling import GlobalAveragePool2D
 
 
 @dataclass(eq=False)
@@ -121,6 +124,17 @@ class Multiply(Layer):
             if dx is not None:
                 kernel = kernels.multiply if g is None else kernels.channel_dots if g == i else kernels.scale_channels
                 kernel(dx, t.dy, t.xs[1 - i])
+
+
+def squeeze_excite(x: Any, reduction: int = 16) -> Any:
+    """Records a squeeze-and-excitation block on the symbolic image ``x`` (h, w, c); returns one of the same shape.
+
+    Every channel is scaled by a factor in (0, 1) that two dense layers, of c/``reduction`` units and c, make from the
+    means of all channels (Hu et al. 2018, section 3, equations 2 to 4).
+    """
+    c = image_shape(x.shape)[2]
+    hidden = ReLU()(Dense(max(1, c // whole(reduction, "reduction")))(GlobalAveragePool2D()(x)))
+    return Multiply()([x, Sigmoid()(Dense(c)(hidden))])
 
 
 def _listed(shapes: Sequence[Shape]) -> str:

@@ -10,6 +10,7 @@ from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradie
 from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
+from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
@@ -18,6 +19,7 @@ from numbacnn.kernels.cpu.dropout import (
     spatial_dropout_gradient_in_place,
 )
 from numbacnn.kernels.cpu.elementwise import (
+    activation_kernels,
     add_in_place,
     clear_halo,
     copy,
@@ -94,6 +96,7 @@ from numbacnn.kernels.cpu.update import (
 )
 
 LAUNCHERS = (
+    activation_kernels,
     adagrad_update,
     adam_update,
     adaptive_average_pool_forward,
@@ -118,6 +121,7 @@ LAUNCHERS = (
     clip_in_place,
     conv2d_forward,
     conv2d_input_gradient,
+    conv2d_pool_forward,
     conv2d_weight_gradient,
     copy,
     copy_channels,

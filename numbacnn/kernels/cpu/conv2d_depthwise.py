@@ -33,12 +33,12 @@ def depthwise_forward(y, x, w, b, g, relu):
         n, p = np.intp(item) // g.p, np.intp(item) % g.p
         outputs = p_y + n * y_image + p * y_row
         window = p_x + n * x_image + (p * g.stride_h - g.pad_top) * x_row - g.pad_left * x_pixel
-        for c in range(0, g.c, LANES):
-            bias = load(p_b + 4 * c, g.c - c) if len(b) else splat(ZERO)
-            for q in range(g.q):
-                total = bias + _window_product(
-                    window + q * g.stride_w * x_pixel + 4 * c, x_row, x_pixel, p_w + 4 * c, g.c - c, g
-                )
+        for q in range(g.q):
+            pixels = window + q * g.stride_w * x_pixel
+            for c in range(0, g.c, LANES):
+                total = _window_product(pixels + 4 * c, x_row, x_pixel, p_w + 4 * c, g.c - c, g)
+                if len(b):
+                    total += load(p_b + 4 * c, g.c - c)
                 if relu:
                     total = where_greater(total, splat(ZERO), total, splat(ZERO))
                 store(outputs + q * y_pixel + 4 * c, total, g.c - c)

@@ -4,6 +4,8 @@ Each works row by row, since the rows of a view are contiguous and its images, i
 otherwise arguments are N×H×W×C of equal shape, and each thread owns a range of rows (n, h).
 """
 
+from functools import cache, partial
+
 import numpy as np
 from numba import prange, types
 
@@ -11,6 +13,7 @@ from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.own import code_key
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 
@@ -22,11 +25,13 @@ def row(x, item):
     return floats(address(x) + n * x.strides[0] + h * x.strides[1], x.shape[2] * x.shape[3])
 
 
+@cache
 def activation_kernels(name, function, gradient):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
 
-    Where g wants x instead of y, so does the second kernel.
+    Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
     """
+    key = partial(code_key, function, gradient)
     function, gradient = inlined(function), inlined(gradient)
 
     @inlined
@@ -47,7 +52,7 @@ def activation_kernels(name, function, gradient):
         for item in prange(y.shape[0] * y.shape[1]):
             gradient_row(row(dy, item), row(y, item))
 
-    return _named(name, forward, gradient_in_place, (float32_4d, float32_4d))
+    return _named(name, forward, gradient_in_place, key, (float32_4d, float32_4d))
 
 
 def activation_kernels_with_constant(name, function, gradient):
@@ -72,16 +77,16 @@ def activation_kernels_with_constant(name, function, gradient):
         for item in prange(y.shape[0] * y.shape[1]):
             gradient_row(row(dy, item), row(y, item), a)
 
-    return _named(name, forward, gradient_in_place, (float32_4d, float32_4d, types.float32))
+    return _named(name, forward, gradient_in_place, None, (float32_4d, float32_4d, types.float32))
 
 
-def _named(name, forward, gradient_in_place, signature):
+def _named(name, forward, gradient_in_place, key, signature):
     """Both as kernels with names and docstrings of their own."""
     forward.__doc__ = f"y = {name}(x)."
     gradient_in_place.__doc__ = f"dy becomes dx = dy · {name}'(x)."
     for kernel, suffix in ((forward, "forward"), (gradient_in_place, "gradient_in_place")):
         kernel.__name__ = kernel.__qualname__ = f"{name}_{suffix}"
-    compiled = cpu_kernel(*signature)
+    compiled = cpu_kernel(*signature, key=key)
     return compiled(forward), compiled(gradient_in_place)
 
 

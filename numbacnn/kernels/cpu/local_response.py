@@ -17,20 +17,22 @@ THREE_QUARTERS = np.float32(0.75)
 
 @cpu_kernel(float32_4d, float32_4d, int64, float32, float32, float32)
 def local_response_norm_forward(y, x, size, alpha, beta, k):
-    """y = x · s^−β. Each thread owns a range of pixels (n, h, w)."""
-    for item in prange(x.shape[0] * x.shape[1] * x.shape[2]):
-        _forward_pixel(pixel(y, item), pixel(x, item), size, alpha, beta, k)
+    """y = x · s^−β. Each thread owns a range of rows (n, h)."""
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            _forward_pixel(pixel(y, row, w), pixel(x, row, w), size, alpha, beta, k)
 
 
 @cpu_kernel(*[float32_4d] * 5, int64, float32, float32, float32)
 def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
     """dx[c] = dy[c]·s[c]^−β − 2αβ/size · x[c] · Σ dy·y/s over the channels whose windows hold c.
 
-    scales: scratch N×H×W×C. Each thread owns a range of pixels (n, h, w).
+    scales: scratch N×H×W×C. Each thread owns a range of rows (n, h).
     """
-    for item in prange(x.shape[0] * x.shape[1] * x.shape[2]):
-        pixels = pixel(dx, item), pixel(dy, item), pixel(x, item), pixel(y, item), pixel(scales, item)
-        _gradient_pixel(*pixels, size, alpha, beta, k)
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            outputs = pixel(y, row, w), pixel(scales, row, w)
+            _gradient_pixel(pixel(dx, row, w), pixel(dy, row, w), pixel(x, row, w), *outputs, size, alpha, beta, k)
 
 
 @inlined

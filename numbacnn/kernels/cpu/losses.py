@@ -2,7 +2,7 @@
 
 Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum: what
 the sum is divided by, and what weight the loss has among others, is in ``scale``. x, dx, target: N×H×W×C. Unless
-said otherwise each thread owns a range of pixels.
+said otherwise each thread owns a range of rows (n, h).
 """
 
 import math
@@ -12,17 +12,24 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.elementwise import sigmoid_forward
 from numbacnn.kernels.cpu.softmax import pixel, softmax_forward, softmax_row
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64, int64_1d
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
 
 float32 = types.float32
 float64_4d = types.Array(types.float64, 4, "C")
-ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+A3, A5, A7, A9, A11, A13, A15 = (np.float32(1 / n) for n in range(3, 17, 2))  # of artanh(s) = Σ sⁿ / n, n odd
 
 
 @inlined
 def _times(weight, loss):
     """weight · loss, where 0 · ∞ counts as 0."""
     return weight * loss if weight != ZERO else ZERO
+
+
+@in_order
+def _below(x, largest):
+    """largest − x, before anything is added: log Σ exp(x − largest) would vanish beside a huge ``largest``."""
+    return largest - x
 
 
 @inlined
@@ -41,22 +48,24 @@ def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     labels: class of each pixel; where it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C where labels
     are smoothed, a share of each then going to all classes.
     """
-    for item in prange(losses.size):
-        if labels[item] == ignored:
-            losses[item] = ZERO
-            _clear(pixel(dx, item))
-        else:
-            losses[item] = _label_row(pixel(dx, item), pixel(x, item), labels[item], weights, scale)
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            i = np.intp(row) * x.shape[2] + w
+            if labels[i] == ignored:
+                losses[i] = ZERO
+                _clear(pixel(dx, row, w))
+            else:
+                losses[i] = _label_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, scale)
 
 
 @inlined
 def _label_row(dx, x, label, weights, scale):
     largest, log_total = softmax_row(dx, x)
     own, others, weight, spread = dx[label], _others(dx, label), weights[0, label], ZERO
-    loss = _times(weight, log_total - (x[label] - largest))
+    loss = _times(weight, log_total + _below(x[label], largest))
     if len(weights) == 2:
         for c in range(len(x)):
-            loss += _times(weights[1, c], log_total - (x[c] - largest))
+            loss += _times(weights[1, c], log_total + _below(x[c], largest))
             spread += weights[1, c]
     for c in range(len(x)):
         dx[c] *= scale * (weight + spread)
@@ -81,8 +90,10 @@ def _others(p, label):
 @cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32)
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
     """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
-    for item in prange(losses.size):
-        losses[item] = _probability_row(pixel(dx, item), pixel(x, item), pixel(target, item), weights, scale)
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            loss = _probability_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), weights, scale)
+            losses[np.intp(row) * x.shape[2] + w] = loss
 
 
 @inlined
@@ -91,7 +102,7 @@ def _probability_row(dx, x, target, weights, scale):
     loss, weight = ZERO, ZERO
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
-        loss += _times(q, log_total - (x[c] - largest))
+        loss += _times(q, log_total + _below(x[c], largest))
         weight += q
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
@@ -105,12 +116,14 @@ def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
 
     labels and ``ignored`` as in ``cross_entropy_labels``; weights: C. (Lin et al. 2017, equation 5, for softmax.)
     """
-    for item in prange(losses.size):
-        if labels[item] == ignored:
-            losses[item] = ZERO
-            _clear(pixel(dx, item))
-        else:
-            losses[item] = _focal_row(pixel(dx, item), pixel(x, item), labels[item], weights, gamma, scale)
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            i = np.intp(row) * x.shape[2] + w
+            if labels[i] == ignored:
+                losses[i] = ZERO
+                _clear(pixel(dx, row, w))
+            else:
+                losses[i] = _focal_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, gamma, scale)
 
 
 @inlined
@@ -118,7 +131,7 @@ def _focal_row(dx, x, label, weights, gamma, scale):
     """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
     largest, log_total = softmax_row(dx, x)
     p, q = dx[label], _others(dx, label)
-    surprise = -math.log1p(-q) if q < HALF else log_total - (x[label] - largest)  # −log p, precise at both ends
+    surprise = -math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
     damping = weights[label] * q**gamma
     slope = damping
     if p > ZERO:
@@ -150,8 +163,10 @@ def elementwise_loss(name, formula, function):
         return total / np.float32(len(x))
 
     def kernel(losses, dx, x, target, options, scale):
-        for item in prange(losses.size):
-            losses[item] = loss_row(pixel(dx, item), pixel(x, item), pixel(target, item), options, scale)
+        for row in prange(x.shape[0] * x.shape[1]):
+            for w in range(x.shape[2]):
+                loss = loss_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), options, scale)
+                losses[np.intp(row) * x.shape[2] + w] = loss
 
     kernel.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
     kernel.__name__ = kernel.__qualname__ = name
@@ -176,9 +191,16 @@ def _huber(x, target, options, c):
 
 
 @inlined
-def _log_sigmoid(x, e):
-    """−log sigmoid(x), from e = exp(−|x|): softplus(−x)."""
-    return max(-x, ZERO) + math.log1p(e)
+def _softplus(x, e):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|).
+
+    log(1 + e) is 2·artanh(s) at s = e / (2 + e) ≤ 1/3: its series, to where the rest is less than a rounding. Unlike a
+    call of log1p, which is as exact, this runs in vectors.
+    """
+    s = e / (e + TWO)
+    t = s * s
+    series = ONE + t * (A3 + t * (A5 + t * (A7 + t * (A9 + t * (A11 + t * (A13 + t * A15))))))
+    return max(x, ZERO) + TWO * s * series
 
 
 def _binary_cross_entropy(x, target, options, c):
@@ -186,18 +208,19 @@ def _binary_cross_entropy(x, target, options, c):
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # sigmoid(x), sigmoid(−x)
     for_yes, for_no = options[c] * target, ONE - target
-    loss = _times(for_yes, _log_sigmoid(x, e)) + _times(for_no, _log_sigmoid(-x, e))
+    loss = _times(for_yes, _softplus(-x, e)) + _times(for_no, _softplus(x, e))
     return loss, for_no * yes - for_yes * no
 
 
 def _sigmoid_focal(x, target, options, c):
+    """With z = ±x, p = sigmoid(z) and q = 1 − p, q^γ is exp(γ·log q), and log q = −softplus(z)."""
     gamma, alpha = options[0], options[1]
     sign, weight = (ONE, alpha) if target > HALF else (-ONE, ONE - alpha)
     z = sign * x
     e = math.exp(-abs(z))
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
-    surprise, damping = _log_sigmoid(z, e), weight * q**gamma
+    surprise, damping = _softplus(-z, e), weight * math.exp(-_times(gamma, _softplus(z, e)))
     return _times(damping, surprise), -sign * damping * (q + gamma * _times(p, surprise))
 
 
@@ -237,12 +260,13 @@ def dice(losses, dx, x, target, sums, smooth, softmax, scale):
 @cpu_kernel(float64_4d, float32_4d, float32_4d)
 def _dice_sums(sums, p, target):
     """sums[n,g] = Σ p·t, Σ p², Σ t² over the group's rows. Each thread owns a range of (n, g)."""
-    images, groups, h, w = len(sums), sums.shape[1], p.shape[1], p.shape[2]
+    images, groups, height = len(sums), sums.shape[1], p.shape[1]
     for item in prange(images * groups):
         n, g = np.intp(item) // groups, np.intp(item) % groups
         sums[n, g] = 0.0
-        for i in range(h * g // groups * w, h * (g + 1) // groups * w):
-            _add_products(sums[n, g], pixel(p, n * h * w + i), pixel(target, n * h * w + i))
+        for row in range(n * height + height * g // groups, n * height + height * (g + 1) // groups):
+            for w in range(p.shape[2]):
+                _add_products(sums[n, g], pixel(p, row, w), pixel(target, row, w))
 
 
 @inlined
@@ -275,11 +299,12 @@ def _dice_ratios(losses, sums, smooth):
 
 @cpu_kernel(float32_4d, float32_4d, float64_4d, types.boolean, float32)
 def _dice_gradient_in_place(dx, target, sums, softmax, scale):
-    """dx becomes the gradient, from p. By p it is 2·(D·p − t) / divisor / C for each pixel, as losses has H·W shares."""
-    pixels = dx.shape[1] * dx.shape[2]
-    share = 2 * scale * np.float32(pixels) / np.float32(dx.shape[3])
-    for item in prange(dx.shape[0] * pixels):
-        _dice_row(pixel(dx, item), pixel(target, item), sums[np.intp(item) // pixels, 0], softmax, share)
+    """dx becomes the gradient, from p. By p that of an image's loss is 2·(D·p − t) / divisor / C; losses has H·W."""
+    height, width = dx.shape[1], dx.shape[2]
+    share = 2 * scale * np.float32(height * width) / np.float32(dx.shape[3])
+    for row in prange(dx.shape[0] * height):
+        for w in range(width):
+            _dice_row(pixel(dx, row, w), pixel(target, row, w), sums[np.intp(row) // height, 0], softmax, share)
 
 
 @inlined

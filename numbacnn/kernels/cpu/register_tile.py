@@ -27,7 +27,7 @@ from numbacnn.kernels.target import Target, host_target
 
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
-ACCUMULATE = 1  # mode bit: start from C instead of from the bias or zero
+ACCUMULATE = 1  # mode bit: add to C instead of to the bias or zero
 RELU = 2  # mode bit: store max(C, 0); NaN stays NaN
 
 
@@ -89,29 +89,30 @@ class _Emitter:
         a_pointers = self._row_pointers(a, a_rows)
         b = builder.inttoptr(b, FLOAT_POINTER)
         sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
-        self._start(sums, c_pointers, bias, mode)
+        for place in (place for row in sums for place in row):
+            builder.store(self.zero, place)
         self._accumulate(sums, a_pointers, b, nest)
+        self._add_what_was(sums, c_pointers, bias, mode)
         self._finish(sums, c_pointers, mode)
 
-    def _start(self, sums, c_pointers, bias, mode):
+    def _add_what_was(self, sums, c_pointers, bias, mode):
+        """C, or the bias: last, since small terms added one by one to a large number lose their last bits."""
         builder = self.builder
         accumulate = builder.icmp_unsigned("!=", builder.and_(mode, INT64(ACCUMULATE)), INT64(0))
         with builder.if_else(accumulate) as (from_c, from_bias):
             with from_c:
                 for row, pointer in zip(sums, c_pointers, strict=True):
                     for j, place in enumerate(row):
-                        builder.store(self._load(pointer, j), place)
-            with from_bias:
-                start = [cgutils.alloca_once_value(builder, self.zero) for _ in range(self.vectors)]
-                for place in start:
-                    builder.store(self.zero, place)
-                with builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
-                    pointer = builder.inttoptr(bias, FLOAT_POINTER)
-                    for j, place in enumerate(start):
-                        builder.store(self._load(pointer, j), place)
-                for row in sums:
-                    for place, first in zip(row, start, strict=True):
-                        builder.store(builder.load(first), place)
+                        self._add(place, self._load(pointer, j))
+            with from_bias, builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
+                pointer = builder.inttoptr(bias, FLOAT_POINTER)
+                for j in range(self.vectors):
+                    part = self._load(pointer, j)
+                    for row in sums:
+                        self._add(row[j], part)
+
+    def _add(self, place, value):
+        self.builder.store(self.builder.fadd(self.builder.load(place), value), place)
 
     def _accumulate(self, sums, a_pointers, b, nest):
         builder = self.builder

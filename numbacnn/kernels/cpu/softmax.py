@@ -10,19 +10,18 @@ from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 
 @inlined
-def pixel(x, item):
-    """The channels of pixel ``item`` of a view N×H×W×C."""
-    w = np.intp(item) % x.shape[2]
-    h = np.intp(item) // x.shape[2] % x.shape[1]
-    n = np.intp(item) // (x.shape[1] * x.shape[2])
+def pixel(x, row, w):
+    """The channels of pixel ``w`` of row ``row`` of the rows (n, h) of a view N×H×W×C."""
+    n, h = np.intp(row) // x.shape[1], np.intp(row) % x.shape[1]
     return floats(address(x) + n * x.strides[0] + h * x.strides[1] + w * x.strides[2], x.shape[3])
 
 
 @cpu_kernel(float32_4d, float32_4d)
 def softmax_forward(y, x):
-    """y[…,c] = exp(x[…,c]) / Σ_c exp(x[…,c]). Each thread owns a range of pixels (n, h, w)."""
-    for item in prange(x.shape[0] * x.shape[1] * x.shape[2]):
-        softmax_row(pixel(y, item), pixel(x, item))
+    """y[…,c] = exp(x[…,c]) / Σ_c exp(x[…,c]). Each thread owns a range of rows (n, h)."""
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            softmax_row(pixel(y, row, w), pixel(x, row, w))
 
 
 @inlined
@@ -42,9 +41,10 @@ def softmax_row(y, x):
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
 def softmax_gradient(dx, dy, y):
-    """dx[…,c] = y[…,c] · (dy[…,c] − Σ_d dy[…,d]·y[…,d]). Each thread owns a range of pixels (n, h, w)."""
-    for item in prange(y.shape[0] * y.shape[1] * y.shape[2]):
-        _softmax_gradient_row(pixel(dx, item), pixel(dy, item), pixel(y, item))
+    """dx[…,c] = y[…,c] · (dy[…,c] − Σ_d dy[…,d]·y[…,d]). Each thread owns a range of rows (n, h)."""
+    for row in prange(y.shape[0] * y.shape[1]):
+        for w in range(y.shape[2]):
+            _softmax_gradient_row(pixel(dx, row, w), pixel(dy, row, w), pixel(y, row, w))
 
 
 @inlined

@@ -1,0 +1,25 @@
+"""Seconds and peak memory of loading a state dict: ``python benchmarks/load_weights.py FILE [MODEL]`` (vgg16).
+
+In a process of its own; the peak is the whole process's, pages of the mapped file included.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numbacnn as nc
+
+
+def main(path, name="vgg16"):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    start = time.perf_counter()
+    model = nc.models.make(name, weights=path)
+    seconds = time.perf_counter() - start
+    peak, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, Path(path).stat().st_size
+    print(f"{name}: {model.store.count:,} parameters, {size / 1e6:.0f} MB in {seconds:.2f} s")
+    print(f"peak {peak / 1e6:.0f} MB, {peak / size:.2f} times the file ({before / 1e6:.0f} MB before)")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

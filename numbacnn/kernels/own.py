@@ -1,0 +1,115 @@
+"""Kernels of a user's own: the decorator, and the key under which the disk cache keeps what they compile to.
+
+Numba's functions are compiled for the values that their globals and closures have, so the key must hold them too: two
+functions of one name, or one function before and after a constant changed, must not be mixed up.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.jit import CpuKernel, float32_4d, numba_type
+
+# Their versions, or their source, are part of the cache folder's own key.
+KNOWN = frozenset({"builtins", "math", "cmath", "operator", "numpy", "numba", "numbacnn"})
+NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic)
+
+
+def kernel(function: Callable[..., None]) -> CpuKernel:
+    """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
+
+    It compiles at its first call, for the types of its arguments then, in the engine's flags and disk cache:
+    activations N×H×W×C are float32 arrays of any strides, Python floats float32, ints int64. Give each thread
+    outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
+    on the number of threads. Indices are not checked, and nothing may be raised inside.
+    """
+    return CpuKernel(function, lambda arguments: tuple(map(_type_of, arguments)), True, lambda: code_key(function))
+
+
+def _type_of(argument: Any) -> Any:
+    """The type that a kernel is compiled for when it is first called with ``argument``."""
+    if isinstance(argument, np.ndarray) and argument.ndim == 4 and argument.dtype == np.float32:
+        return float32_4d
+    if isinstance(argument, float | np.floating):
+        return types.float32
+    if isinstance(argument, tuple) and hasattr(argument, "_fields"):
+        return numba_type(type(argument))
+    return numba.typeof(argument)
+
+
+def code_key(*functions: Callable[..., Any]) -> str | None:
+    """A hash of all that decides what the functions compile to; None where they use what has no such hash."""
+    digest = hashlib.sha256()
+    seen: set[int] = set()
+    try:
+        for function in functions:
+            for part in _parts(function, seen):
+                digest.update(part.encode() + b"\0")
+    except _NoKey:
+        return None
+    return digest.hexdigest()[:16]
+
+
+class _NoKey(Exception):  # noqa: N818 (no error: kernels are compiled anew instead)
+    """A value in whose place another may stand in the next process."""
+
+
+def _parts(value: Any, seen: set[int]) -> Iterator[str]:
+    """Texts that are the same, in every process, for values that compile to the same."""
+    if isinstance(value, NUMBERS):
+        yield f"{type(value).__name__} {value!r}"
+    elif isinstance(value, tuple):
+        yield f"tuple of {len(value)}"
+        for item in value:
+            yield from _parts(item, seen)
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+    elif _root(value) in KNOWN:
+        yield f"{getattr(value, '__module__', '')} {getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+    elif hasattr(value, "py_func"):  # compiled by numba.njit
+        yield str(sorted((name, _sorted(option)) for name, option in value.targetoptions.items()))
+        yield from _parts(value.py_func, seen)
+    elif isinstance(value, FunctionType):
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield from _function_parts(value, seen)
+    else:
+        raise _NoKey
+
+
+def _root(value: Any) -> str:
+    """The package that a module, function or class comes from."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return name.partition(".")[0] if isinstance(name, str) else ""
+
+
+def _sorted(option: Any) -> str:
+    return str(sorted(option) if isinstance(option, set) else option)
+
+
+def _function_parts(function: FunctionType, seen: set[int]) -> Iterator[str]:
+    yield from _parts(function.__defaults__, seen)
+    for cell in function.__closure__ or ():
+        yield from _parts(cell.cell_contents, seen)
+    for code in _nested(function.__code__):
+        yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_argcount}"
+        for constant in code.co_consts:
+            if not isinstance(constant, CodeType | frozenset):
+                yield from _parts(constant, seen)
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield name
+                yield from _parts(function.__globals__[name], seen)
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    """The code and that of the functions defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)

@@ -1,0 +1,300 @@
+"""Layers of a user's own: activations from scalar functions, whole layers, model files, and the disk cache."""
+
+import copy
+import importlib
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import cases
+import numpy as np
+import pytest
+from numba import prange
+from processes import run_python
+
+import numbacnn as nc
+from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.kernels.own import code_key
+from numbacnn.layers import REGISTRY
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "own_layer.py"
+MODULE = """
+import math
+
+import numpy as np
+
+import numbacnn as nc
+
+ONE = np.float32(1)
+
+
+def swish(x):
+    return x / (ONE + math.exp(-x))
+
+
+def swish_gradient(dy, x):
+    s = ONE / (ONE + math.exp(-x))
+    return dy * s * (ONE + x * (ONE - s))
+
+
+Swish = nc.activation("swish", swish, swish_gradient)
+"""
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """What a test registers is forgotten behind it."""
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@pytest.fixture
+def swish(tmp_path, monkeypatch):
+    """The class Swish of a module of the user's, which can be imported."""
+    (tmp_path / "users_layers.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    yield importlib.import_module("users_layers").Swish
+    sys.modules.pop("users_layers", None)
+
+
+def square(x):
+    return x * x
+
+
+def square_gradient(dy, x):
+    return np.float32(2) * x * dy
+
+
+def model_of(layer):
+    return nc.Sequential([nc.Conv2D(3, 3, padding="same"), layer, nc.Flatten(), nc.Dense(2)], (5, 6, 1), seed=1)
+
+
+def test_an_own_activation_is_that_of_the_engine(swish, rng):
+    """The same layer from the engine's own kernels, in a graph that gives its input a halo."""
+    x, dy = rng.standard_normal((3, 5, 6, 1)), rng.standard_normal((3, 2))
+    own, built_in = model_of(swish()), model_of(nc.SiLU())
+    own.set_parameters({"conv2d_1.bias": np.array([0.1, 0.2, 0.3])})
+    built_in.set_parameters(own.parameters)
+    np.testing.assert_allclose(own.forward(x, training=True), built_in.forward(x, training=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(own.backward(dy), built_in.backward(dy), rtol=1e-4, atol=1e-5)
+
+
+def test_its_name_its_summary_and_its_initial_weights():
+    layer = nc.activation("my_square", square, square_gradient, rectifies=True)
+    assert (layer.__name__, layer.op, layer.__module__) == ("MySquare", "my_square", __name__)
+    model = model_of(layer())
+    assert [row.name for row in model.summary(show=False).rows][1] == "my_square_1"
+    plain = model_of(nc.activation("plain_square", square, square_gradient)())
+    assert model.parameters["conv2d_1.weight"].std() > plain.parameters["conv2d_1.weight"].std()
+
+
+def test_saved_and_loaded_copied_and_pickled(swish, tmp_path, rng):
+    model, x = model_of(swish()), rng.standard_normal((2, 5, 6, 1))
+    model.save(tmp_path / "m.safetensors")
+    for again in (nc.load(tmp_path / "m.safetensors"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(again.forward(x), model.forward(x))
+
+
+def test_loading_imports_the_module_that_defines_it(swish, tmp_path):
+    model_of(swish()).save(tmp_path / "m.safetensors")
+    script = f"import numbacnn as nc; print(nc.load({str(tmp_path / 'm.safetensors')!r}).graph.nodes[1].layer.op)"
+    assert run_python("-c", script, PYTHONPATH=str(tmp_path)).strip() == "swish"
+
+
+def forget(op, module=None):
+    del REGISTRY[op]
+    sys.modules.pop(module, None)
+
+
+def test_loading_takes_a_class_that_is_passed(swish, tmp_path, monkeypatch):
+    model_of(swish()).save(tmp_path / "m.safetensors")
+    forget("swish", "users_layers")
+    (tmp_path / "users_layers.py").unlink()
+    importlib.invalidate_caches()
+    assert type(nc.load(tmp_path / "m.safetensors", layers=[swish]).graph.nodes[1].layer) is swish
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "from users_layers, which cannot be imported (No module named 'users_layers'); pass it: nc.load(file,"),
+        ("1 / 0", "from users_layers, which cannot be imported (division by zero); pass it: nc.load(file,"),
+        ("", "which users_layers does not define any more; pass it: nc.load(file, layers=[TheClass])"),
+    ],
+)
+def test_a_class_that_cannot_be_found_is_named(swish, tmp_path, content, message):
+    model_of(swish()).save(tmp_path / "m.safetensors")
+    forget("swish", "users_layers")
+    (tmp_path / "users_layers.py").unlink()
+    if content is not None:
+        (tmp_path / "users_layers.py").write_text(content)
+    importlib.invalidate_caches()
+    with pytest.raises(ModelFileError) as error:
+        nc.load(tmp_path / "m.safetensors")
+    assert message in str(error.value)
+    assert "node \"swish_1\" is a layer 'swish' of your own, " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_of_a_script_must_be_passed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"{MODULE}\nnc.Sequential([Swish()], (3,)).save({str(tmp_path / 'm.safetensors')!r})\n")
+    run_python(script)
+    with pytest.raises(ModelFileError, match=r"from the script that made the model; pass it: nc\.load\(file, layers="):
+        nc.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [nc.ReLU(), int, "relu", nc.Layer])
+def test_what_is_no_class_of_a_layer_is_refused(tmp_path, wrong):
+    nc.Sequential([nc.ReLU()], (3,)).save(tmp_path / "m.safetensors")
+    with pytest.raises(ArgumentError, match="layers: give classes of layers, not"):
+        nc.load(tmp_path / "m.safetensors", layers=[wrong])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("relu", '"relu" is numbacnn\'s own ReLU; choose another name'), ("a b", "give letters, digits and _"), (3, "3")],
+)
+def test_names_that_are_taken_or_none_are_refused(name, message):
+    with pytest.raises(ArgumentError, match=message):
+        nc.activation(name, square, square_gradient)
+    assert REGISTRY["relu"] is nc.ReLU
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(ArgumentError, match="gradient=3: give a function"):
+        nc.activation("square", square, 3)
+
+
+def test_a_cell_that_is_run_again_redefines_its_layer(rng):
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    first = nc.activation("redefined", square, square_gradient)
+    second = nc.activation("redefined", lambda x: x + np.float32(1), lambda dy, x: dy)
+    assert REGISTRY["redefined"] is second
+    np.testing.assert_allclose(nc.Sequential([first()], (3,)).forward(x), x * x, rtol=1e-6)
+    np.testing.assert_allclose(nc.Sequential([second()], (3,)).forward(x), x + 1, rtol=1e-6)
+
+
+def test_a_whole_layer_in_plain_numpy(rng):
+    """Bindings get views of the engine's memory: NumPy will do where speed does not matter."""
+
+    @dataclass(eq=False)
+    class Power(nc.Layer):
+        op: ClassVar[str] = "power"
+        reads_x: ClassVar[bool] = True
+        exponent: int = 2
+
+        def forward(self, kernels, t, g):
+            t.y[...] = t.x**self.exponent
+
+        def backward(self, kernels, t, g):
+            t.dx[...] = t.dy * self.exponent * t.x ** (self.exponent - 1)
+
+    assert nc.check_gradients(Power(3), (4, 5, 2))["x"] < 1e-4
+    model, x = model_of(Power(3)), rng.standard_normal((2, 5, 6, 1))
+    again = pickle.loads(pickle.dumps(model))
+    assert again.graph.nodes[1].layer.exponent == 3
+    np.testing.assert_array_equal(again.forward(x), model.forward(x))
+
+
+def test_the_example_runs():
+    assert "accuracy 0." in run_python(EXAMPLE, "--fast")
+
+
+# -- the disk cache ---------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import numpy as np
+import numbacnn as nc
+
+FACTOR = np.float32({factor})
+
+
+def helper(x):
+    return {body}
+
+
+from numba import njit
+helper = njit(helper)
+
+
+def own(x):
+    return FACTOR * helper(x)
+
+
+def own_gradient(dy, x):
+    return dy
+
+
+compiled = []
+from numbacnn.kernels.jit import add_compile_listener
+add_compile_listener(lambda name, done: compiled.append(name))
+y = nc.Sequential([nc.activation("own", own, own_gradient)()], (1,)).forward(np.full((1, 1), 3, np.float32))
+print(y.item(), len([name for name in compiled if name.startswith("own")]))
+"""
+
+
+def run_script(tmp_path, **parts):
+    (tmp_path / "script.py").write_text(SCRIPT.format(**{"factor": 2, "body": "x"} | parts))
+    value, compiled = run_python(tmp_path / "script.py", NUMBACNN_CACHE_DIR=str(tmp_path / "cache")).split()
+    return float(value), int(compiled)
+
+
+def test_the_cache_tells_functions_of_one_name_apart(tmp_path):
+    """By what they, their globals and what they call compile to; in the script that runs, too."""
+    assert run_script(tmp_path) == (6, 2)
+    assert run_script(tmp_path) == (6, 0)
+    assert run_script(tmp_path, factor=5) == (15, 2)
+    assert run_script(tmp_path, body="x * x") == (18, 2)
+    assert run_script(tmp_path, body="x + x") == (12, 2)
+    assert run_script(tmp_path) == (6, 0)
+
+
+def adding(number):
+    return lambda x: x + number
+
+
+def using(value):
+    def function(x):
+        return x + value[0]
+
+    return function
+
+
+def test_keys_hold_closures_and_defaults_and_give_up_on_the_unknown():
+    assert code_key(adding(1)) == code_key(adding(1)) != code_key(adding(2))
+    assert code_key(adding(1)) != code_key(adding(1.0))
+    assert code_key(adding(np.arange(3))) != code_key(adding(np.arange(1, 4)))
+    assert code_key(adding((1, 2))) != code_key(adding((1, 3)))
+    assert code_key(lambda x, y=1: x) != code_key(lambda x, y=2: x)
+    assert code_key(adding(object())) is None
+    assert code_key(using([1])) is None
+
+
+def test_kernels_are_compiled_for_the_types_of_their_first_call():
+    @nc.kernel
+    def fill(y, x, a):
+        for n in prange(len(y)):
+            for h in range(y.shape[1]):
+                y[n, h] = x[n, h] + a
+
+    whole = np.zeros((2, 5, 5, 3), np.float32)
+    for y in (whole[:, 1:4, 1:4], np.zeros((2, 3, 3, 3), np.float32)):  # with a halo, and without
+        fill(y, np.ones((2, 3, 3, 3), np.float32), 0.5)
+        assert (y == 1.5).all()
+    assert whole.sum() == 1.5 * 2 * 3 * 3 * 3
+    with pytest.raises(TypeError, match="No matching definition"):
+        fill(np.zeros(3), np.zeros(3), 0.5)
+
+
+def test_what_has_no_key_is_compiled_and_not_kept():
+    """A module's attribute is one of all that may be in it: the key cannot hold it."""
+    layer = nc.activation("own", lambda x: x + np.float32(cases.DRAWN), lambda dy, x: dy)
+    assert code_key(layer.function) is None
+    y = nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
+    assert y.item() == cases.DRAWN
