@@ -145,6 +145,12 @@ def test_gradients_of_small_mistakes_keep_their_digits():
     np.testing.assert_allclose(dy, [[-2 * wrong**2, 2 * wrong**2]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("x", np.linspace(-25, 25, 101).astype(np.float32))
+def test_logarithms_of_sigmoids_are_exact_to_a_few_roundings(x):
+    expected = np.logaddexp(0, -np.float64(x))
+    assert L.binary_cross_entropy([[x]], [[1.0]])[0] == pytest.approx(expected, rel=4e-7)
+
+
 def test_impossible_classes_cost_nothing_where_nothing_asks_for_them():
     x = np.array([[0, -INF]], np.float32)
     assert L.cross_entropy(x, [0])[0] == 0.0

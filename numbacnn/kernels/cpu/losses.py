@@ -17,7 +17,7 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d,
 float32 = types.float32
 float64_4d = types.Array(types.float64, 4, "C")
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
-A3, A5, A7, A9, A11, A13, A15 = (np.float32(1 / n) for n in range(3, 17, 2))  # of artanh(s) = Σ sⁿ / n, n odd
+A3, A5, A7, A9, A11, A13 = (np.float32(1 / n) for n in range(3, 15, 2))  # of artanh(s) = Σ sⁿ / n, n odd
 
 
 @inlined
@@ -199,7 +199,7 @@ def _softplus(x, e):
     """
     s = e / (e + TWO)
     t = s * s
-    series = ONE + t * (A3 + t * (A5 + t * (A7 + t * (A9 + t * (A11 + t * (A13 + t * A15))))))
+    series = ONE + t * (A3 + t * (A5 + t * (A7 + t * (A9 + t * (A11 + t * A13)))))
     return max(x, ZERO) + TWO * s * series
 
 
