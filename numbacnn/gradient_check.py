@@ -64,15 +64,17 @@ class _Check:
         self.executor = self.model._executor(batch, training=True, input_gradient=True)
         self.binding = self.executor.bind(batch)
         self.draw = np.random.default_rng(seed)
-        xs = {f"x[{i}]" if several else "x": self._normal(view.shape) for i, view in enumerate(self.binding.inputs)}
-        node = self.model.graph.nodes[0].name
-        self.parameters = {name.removeprefix(f"{node}."): name for name in self.model.parameters}
+        shapes = self.model.graph.input_shapes
+        xs = {f"x[{i}]" if several else "x": self._normal((batch, *shape)) for i, shape in enumerate(shapes)}
+        (node,) = self.model.graph.nodes
+        self.output_shape = (batch, *node.shape)
+        self.parameters = {name.removeprefix(f"{node.name}."): name for name in self.model.parameters}
         values = {
             short: array + self._normal(array.shape) / 10  # none at its initial zero or one
             for short, array in zip(self.parameters, self.model.parameters.values(), strict=True)
         }
         self.inputs, self.arrays = list(xs), xs | values
-        self.dy = self._normal(self.binding.outputs[0].shape)
+        self.dy = self._normal(self.output_shape)
         self.gradients: dict[str, Array] = {}
 
     def _normal(self, shape: Sequence[int]) -> Array:
@@ -84,9 +86,9 @@ class _Check:
         for view in [*self.binding.outputs, *self.binding.inputs]:
             view.fill(np.nan)
         for view, name in zip(self.binding.inputs, self.inputs, strict=True):
-            np.copyto(view, self.arrays[name])
+            np.copyto(view, self.arrays[name].reshape(view.shape))
         self.executor.forward(self.batch)
-        return self.binding.outputs[0].astype(np.float64)
+        return self.binding.outputs[0].astype(np.float64).reshape(self.output_shape)
 
     def backward(self) -> None:
         """Fills ``gradients``. What backward should write, and what it should not read, is NaN before."""
@@ -100,16 +102,17 @@ class _Check:
             if gradient is not None:
                 gradient.fill(np.nan)
         self.model.store.gradients.fill(np.nan)
-        np.copyto(self.binding.output_gradients[0], self.dy)
+        dy = self.binding.output_gradients[0]
+        np.copyto(dy, self.dy.reshape(dy.shape))
         self.executor.backward(self.batch)
         undeclared = [
             f"t.{flag[-1]} without {flag}" for flag in ("reads_x", "reads_y") if not getattr(self.layer, flag)
         ]
         remedy = "backward must write all of it" + (", and not read " + " or ".join(undeclared)) * bool(undeclared)
         found = [*self.binding.input_gradients, *self.model.gradients.values()]
-        for name, gradient in zip(self.arrays, found, strict=True):
-            self._refuse(gradient, f"the gradient of {name} is {{value}} at {{place}}; {remedy}")
-            self.gradients[name] = np.array(gradient)
+        for (name, array), gradient in zip(self.arrays.items(), found, strict=True):
+            self.gradients[name] = np.array(gradient).reshape(array.shape)
+            self._refuse(self.gradients[name], f"the gradient of {name} is {{value}} at {{place}}; {remedy}")
 
     def difference(self, name: str, samples: int) -> _Difference:
         """Derivatives of Σ dy·y by some elements of an array, from the values at −2, −1, 0, 1 and 2 steps."""
@@ -150,7 +153,7 @@ class _Check:
             )
         return error
 
-    def _refuse(self, array: Any, told: str) -> None:
+    def _refuse(self, array: NDArray[Any], told: str) -> None:
         """GradientError where the array is not finite."""
         wrong = np.argwhere(~np.isfinite(array))
         if len(wrong):

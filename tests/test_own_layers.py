@@ -12,7 +12,7 @@ import cases
 import numpy as np
 import pytest
 from command_line import numbacnn
-from numba import prange
+from numba import njit, prange
 from processes import run_python
 
 import numbacnn as nc
@@ -92,6 +92,11 @@ def test_its_name_its_summary_and_its_initial_weights():
     assert [row.name for row in model.summary(show=False).rows][1] == "my_square_1"
     plain = model_of(nc.activation("plain_square", square, square_gradient)())
     assert model.parameters["conv2d_1.weight"].std() > plain.parameters["conv2d_1.weight"].std()
+
+
+def test_functions_that_numba_compiled_already_will_do():
+    Square = nc.activation("jitted_square", njit(square), njit(square_gradient))
+    assert nc.check_gradients(Square(), (4, 5, 2))["x"] < 1e-5
 
 
 def test_saved_and_loaded_copied_and_pickled(swish, tmp_path, rng):
