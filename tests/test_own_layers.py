@@ -231,6 +231,15 @@ def test_layers_that_only_launch_are_recorded_and_the_others_called_in_every_ste
     assert calls == ["doubled", *["called"] * 3]
 
 
+def test_what_numba_cannot_compile_is_told_in_a_line():
+    layer = nc.activation("own", lambda x: x + Path, lambda dy, x: dy)
+    with pytest.raises(
+        nc.NumbacnnError, match=r"^own_forward cannot be compiled: Untyped global name 'Path'.*$"
+    ) as error:
+        nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
+    assert "\n" not in str(error.value)
+
+
 def test_the_command_line_names_what_it_cannot_find(swish, tmp_path):
     model_of(swish()).save(tmp_path / "m.safetensors")
     forget("swish", "users_layers")
