@@ -3,11 +3,10 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from numbacnn import data, functional, layers, losses, models, schedules
-from numbacnn.device import get_num_threads, set_num_threads
+from numbacnn.device import get_num_threads, kernel, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
 from numbacnn.gradient_check import check_gradients
 from numbacnn.graph import Input
-from numbacnn.kernels.own import kernel
 from numbacnn.layers import (
     ELU,
     GELU,

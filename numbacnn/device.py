@@ -13,7 +13,7 @@ from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import Launch
+    from numbacnn.kernels.jit import CpuKernel, Launch
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -72,6 +72,19 @@ def get_device(name: str) -> Device:
     if name == "cuda":
         raise NumbacnnError('device "cuda" cannot run yet: its kernels are not written; use device="cpu"')
     raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+
+
+def kernel(function: Callable[..., None]) -> "CpuKernel":
+    """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
+
+    It compiles at its first call, for the types of its arguments then, in the engine's flags and disk cache:
+    activations N×H×W×C are float32 arrays of any strides, Python floats float32, ints int64. Give each thread
+    outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
+    on the number of threads. Indices are not checked, and nothing may be raised inside.
+    """
+    from numbacnn.kernels.own import own_kernel
+
+    return own_kernel(function)
 
 
 def set_num_threads(count: int) -> None:

@@ -170,7 +170,7 @@ class _Planner:
         for i, node in enumerate(self.graph.nodes):
             last = self.fused.get(i, i)
             pool = self._only_consumer(self.graph.value(last))
-            if pool is None or not self.graph.nodes[pool].layer.takes_maximum:
+            if pool is None or not self._takes_windows(pool):
                 continue
             wants_output = self.training and last != i and last not in self.delayed
             if not wants_output and node.layer.fuses_pool(self.sizes, node.geometry, self.graph.nodes[pool].geometry):
@@ -185,9 +185,7 @@ class _Planner:
         before = {activation: self.graph.nodes[activation].inputs[0] for activation in self.delayed}
         pooled = {}
         for i, node in enumerate(self.graph.nodes):
-            if not node.layer.takes_maximum or not isinstance(
-                node.geometry, PoolGeometry
-            ):  # adaptive: bins may overlap
+            if not self._takes_windows(i):
                 continue
             source = node.inputs[0]
             producer = self._node(before.get(self._node(source), source))
@@ -196,6 +194,10 @@ class _Planner:
                 if layer.takes_maxima(self.sizes, geometry, node.geometry):
                     pooled[producer] = i
         return pooled
+
+    def _takes_windows(self, i: int) -> bool:
+        """Whether node i is a max-pool of windows at even steps, as the bins of an adaptive one are not."""
+        return self.graph.nodes[i].layer.takes_maximum and isinstance(self.graph.nodes[i].geometry, PoolGeometry)
 
     def _node(self, value: int) -> int:
         """The node that computes ``value``; negative for an input of the model."""

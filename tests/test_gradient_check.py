@@ -94,6 +94,31 @@ def test_wrong_gradients_are_named(wrong, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_forward_that_leaves_its_domain_is_told():
+    calls = []
+
+    @dataclass(eq=False)
+    class Domain(nc.Layer):
+        op: ClassVar[str] = "domain"
+
+        def forward(self, kernels, t, g):
+            calls.append(self.op)
+            t.y[...] = t.x if len(calls) <= 2 else np.nan
+
+        def backward(self, kernels, t, g):
+            t.dx[...] = t.dy
+
+    with pytest.raises(GradientError, match=r"^Domain: forward is not finite where x moves by 0\.0625$"):
+        nc.check_gradients(Domain(), (3,))
+
+
+def test_places_are_those_of_the_shapes_given():
+    with pytest.raises(
+        GradientError, match=r"gradient of x is off by 1 of its norm; most at \(\d, \d\), where backward"
+    ):
+        nc.check_gradients(nc.activation("stopped", lambda x: x * x, lambda dy, x: np.float32(0))(), (5,))
+
+
 def test_a_tolerance_of_ones_own():
     layer = scaled(weight=1.02, x=1)
     assert nc.check_gradients(layer, (4, 5, 3), tolerance=0.05)["weight"] == pytest.approx(0.0196, rel=0.01)

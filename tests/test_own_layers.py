@@ -11,7 +11,8 @@ from typing import ClassVar
 import cases
 import numpy as np
 import pytest
-from numba import prange
+from command_line import numbacnn
+from numba import njit, prange
 from processes import run_python
 
 import numbacnn as nc
@@ -91,6 +92,11 @@ def test_its_name_its_summary_and_its_initial_weights():
     assert [row.name for row in model.summary(show=False).rows][1] == "my_square_1"
     plain = model_of(nc.activation("plain_square", square, square_gradient)())
     assert model.parameters["conv2d_1.weight"].std() > plain.parameters["conv2d_1.weight"].std()
+
+
+def test_functions_that_numba_compiled_already_will_do():
+    Square = nc.activation("jitted_square", njit(square), njit(square_gradient))
+    assert nc.check_gradients(Square(), (4, 5, 2))["x"] < 1e-5
 
 
 def test_saved_and_loaded_copied_and_pickled(swish, tmp_path, rng):
@@ -200,6 +206,49 @@ def test_a_whole_layer_in_plain_numpy(rng):
     again = pickle.loads(pickle.dumps(model))
     assert again.graph.nodes[1].layer.exponent == 3
     np.testing.assert_array_equal(again.forward(x), model.forward(x))
+
+
+def test_layers_that_only_launch_are_recorded_and_the_others_called_in_every_step(rng):
+    calls = []
+
+    class Doubled(nc.Layer):
+        op: ClassVar[str] = "doubled"
+        only_launches: ClassVar[bool] = True
+
+        def forward(self, kernels, t, g):
+            calls.append(self.op)
+            kernels.copy(t.y, t.x)
+            kernels.add_in_place(t.y, t.x)
+
+    class Called(Doubled):
+        op: ClassVar[str] = "called"
+
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    for layer in (Doubled(), Called()):
+        model = nc.Sequential([layer], (3,))
+        for _ in range(3):
+            np.testing.assert_array_equal(model.forward(x), 2 * x)
+    assert calls == ["doubled", *["called"] * 3]
+
+
+def test_what_numba_cannot_compile_is_told_in_a_line():
+    layer = nc.activation("own", lambda x: x + Path, lambda dy, x: dy)
+    with pytest.raises(
+        nc.NumbacnnError, match=r"^own_forward cannot be compiled: Untyped global name 'Path'.*$"
+    ) as error:
+        nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_line_names_what_it_cannot_find(swish, tmp_path):
+    model_of(swish()).save(tmp_path / "m.safetensors")
+    forget("swish", "users_layers")
+    (tmp_path / "users_layers.py").unlink()
+    importlib.invalidate_caches()
+    outcome = numbacnn("summary", tmp_path / "m.safetensors")
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert "node \"swish_1\" is a layer 'swish' of your own, from users_layers, which cannot be imported" in outcome.err
 
 
 def test_the_example_runs():

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import numba
 from numba import types
 from numba.core import caching
+from numba.core.errors import NumbaError
 
+from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.target import host_target
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
@@ -126,7 +128,11 @@ class CpuKernel:
                 cached = caches and self._load(signature)
                 if not cached:
                     self._announce(done=False)
-                    self._dispatcher.compile(signature)
+                    try:
+                        self._dispatcher.compile(signature)
+                    except NumbaError as error:  # a user's own function; Numba's many lines are its cause
+                        name = self.__name__  # type: ignore[attr-defined]
+                        raise NumbacnnError(f"{name} cannot be compiled: {_reason(error)}") from error
                     self._announce(done=True)
                 self._dispatcher.disable_compile()
                 self._compiled = self._dispatcher
@@ -141,6 +147,12 @@ class CpuKernel:
     def _announce(self, done: bool) -> None:
         for listener in list(_listeners):
             listener(self.__name__, done)  # type: ignore[attr-defined]
+
+
+def _reason(error: Exception) -> str:
+    """The line of Numba's message that says what is wrong, behind those that say where it was noticed."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Failed in")), type(error).__name__)
 
 
 def cpu_kernel(

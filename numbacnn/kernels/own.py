@@ -1,4 +1,4 @@
-"""Kernels of a user's own: the decorator, and the key under which the disk cache keeps what they compile to.
+"""Kernels of a user's own, and the key under which the disk cache keeps what they compile to.
 
 Numba's functions are compiled for the values that their globals and closures have, so the key must hold them too: two
 functions of one name, or one function before and after a constant changed, must not be mixed up.
@@ -20,14 +20,8 @@ KNOWN = frozenset({"builtins", "math", "cmath", "operator", "numpy", "numba", "n
 NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic)
 
 
-def kernel(function: Callable[..., None]) -> CpuKernel:
-    """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
-
-    It compiles at its first call, for the types of its arguments then, in the engine's flags and disk cache:
-    activations N×H×W×C are float32 arrays of any strides, Python floats float32, ints int64. Give each thread
-    outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
-    on the number of threads. Indices are not checked, and nothing may be raised inside.
-    """
+def own_kernel(function: Callable[..., None]) -> CpuKernel:
+    """The kernel that ``device.kernel`` promises."""
     return CpuKernel(function, lambda arguments: tuple(map(_type_of, arguments)), True, lambda: code_key(function))
 
 

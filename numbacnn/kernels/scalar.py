@@ -35,7 +35,6 @@ def tanh_gradient(dy, y):
     return dy * (ONE - y * y)
 
 
-@register_jitable
 def sigmoid(x):
     """1 / (1 + e⁻ˣ), from the side where the exponential cannot overflow."""
     e = math.exp(-abs(x))
@@ -130,13 +129,13 @@ def near(x):
 def silu(x):
     """x · σ(x) = x / (1 + e⁻ˣ)."""
     x = above_far(x)
-    return x * sigmoid(x)
+    return x / (ONE + math.exp(-x))
 
 
 def silu_gradient(dy, x):
     """dy · σ(x) · (1 + x · (1 − σ(x)))."""
     x = near(x)
-    s = sigmoid(x)
+    s = ONE / (ONE + math.exp(-x))
     return dy * s * (ONE + x * (ONE - s))
 
 
@@ -155,11 +154,11 @@ def gelu_gradient(dy, x):
 def gelu_tanh(x):
     """½x · (1 + tanh(√(2/π) · (x + 0.044715x³))) (ibid., section 2), as ½(1 + tanh u) = σ(2u)."""
     x = above_far(x)
-    return x * sigmoid(GELU_SCALE * (x + GELU_CUBE * x * x * x))
+    return x / (ONE + math.exp(-GELU_SCALE * (x + GELU_CUBE * x * x * x)))
 
 
 def gelu_tanh_gradient(dy, x):
     """dy · (σ + x · σ · (1 − σ) · u'), with u' = 2√(2/π) · (1 + 3 · 0.044715x²)."""
     x = near(x)
-    s = sigmoid(GELU_SCALE * (x + GELU_CUBE * x * x * x))
+    s = ONE / (ONE + math.exp(-GELU_SCALE * (x + GELU_CUBE * x * x * x)))
     return dy * (s + x * s * (ONE - s) * GELU_SCALE * (ONE + THREE * GELU_CUBE * x * x))
