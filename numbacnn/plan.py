@@ -68,7 +68,7 @@ class Step:
     dy: View | None = None
     scratch: dict[str, Buffer | None] = field(default_factory=dict)
     fused: str | None = None
-    pool: PoolGeometry | None = None  # of the max-pool behind, whose gradient ``dy`` then is; scratch has its argmax
+    pool: PoolGeometry | None = None  # of the max-pool behind, whose output y and gradient dy are; with its argmax
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
 
@@ -107,6 +107,7 @@ class _Planner:
         self.buffers: list[Buffer] = []
         self.fused = self._find_fused() if fuse else {}
         self.delayed = self._find_delayed() if fuse and training else {}
+        self.fused_pools = self._find_fused_pools() if fuse else {}
         self.pooled = self._find_pooled() if fuse and training else {}
         self.skipped = set(self.pooled.values())
         self.wants_gradient = self._find_wanted()
@@ -141,6 +142,19 @@ class _Planner:
             if alone and consumer is not None and self.graph.nodes[consumer].layer.takes_maximum:
                 delayed[i] = consumer
         return delayed
+
+    def _find_fused_pools(self) -> dict[int, int]:
+        """layer → the max-pool whose maxima it takes of its own output, behind the activation that it applies."""
+        fused = {}
+        for i, node in enumerate(self.graph.nodes):
+            last = self.fused.get(i, i)
+            pool = self._only_consumer(self.graph.value(last))
+            if pool is None or not self.graph.nodes[pool].layer.takes_maximum:
+                continue
+            wants_output = self.training and last != i and last not in self.delayed
+            if not wants_output and node.layer.fuses_pool(self.sizes, node.geometry, self.graph.nodes[pool].geometry):
+                fused[i] = pool
+        return fused
 
     def _find_pooled(self) -> dict[int, int]:
         """layer → the max-pool behind it, whose gradient it takes as it is, never spread over the windows.
@@ -190,16 +204,17 @@ class _Planner:
         return halo
 
     def _place_values(self) -> list[View | None]:
-        """A view for every value; None for one that only lives in registers, before its fused activation."""
+        """A view for every value; None for one that never leaves the layer that computes it."""
         views: list[View | None] = [
             View(self._new_buffer(name, shape, self._value_halo(i)), shape)
             for i, (name, shape) in enumerate(zip(self.graph.input_names, self.graph.input_shapes, strict=True))
         ]
+        inner = self._inner_values()
         for i, node in enumerate(self.graph.nodes):
             value = self.graph.value(i)
             halo = self._value_halo(value)
             source = views[node.inputs[0]]
-            if i in self.fused:
+            if value in inner:
                 views.append(None)
             elif self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
                 views.append(View(source.buffer, node.shape))
@@ -208,12 +223,15 @@ class _Planner:
         return views
 
     def _view(self, value: int) -> View:
-        """The view of a value; of one that lives in registers, that of its fused activation."""
+        """The view of a value; of one that never leaves its layer, that of what the layer does write."""
         view = self.values[value]
-        if view is None:
-            view = self.values[self.graph.value(self.fused[self._node(value)])]
-        assert view is not None
-        return view
+        return self._view(self._inner_values()[value]) if view is None else view
+
+    def _inner_values(self) -> dict[int, int]:
+        """value → what its layer computes from it on its way: an activation, maxima."""
+        value = self.graph.value
+        inner = {value(i): value(activation) for i, activation in self.fused.items()}
+        return inner | {value(self.fused.get(i, i)): value(pool) for i, pool in self.fused_pools.items()}
 
     def _is_copied(self, i: int) -> bool:
         """Whether node i's forward has something to do."""
@@ -261,15 +279,21 @@ class _Planner:
 
     def _forward_steps(self) -> list[Step]:
         steps = []
-        absorbed = set(self.fused.values())
+        absorbed = {*self.fused.values(), *self.fused_pools.values()}
         self.saved: dict[int, dict[str, Buffer | None]] = {}
         for i, node in enumerate(self.graph.nodes):
             if i in absorbed or not self._is_copied(i):
                 continue
             xs, y = [self._view(x) for x in node.inputs], self._view(self.graph.value(i))
             scratch = self._scratch(node, i, "forward")
-            fused = self.graph.nodes[self.fused[i]].layer.op if i in self.fused else None
-            steps.append(Step(node, node.layer, xs, y, scratch=scratch, fused=fused))
+            step = Step(node, node.layer, xs, y, scratch=scratch)
+            if i in self.fused:
+                step.fused = self.graph.nodes[self.fused[i]].layer.op
+            if i in self.fused_pools:
+                pool = self.fused_pools[i]
+                step.pool = self.graph.nodes[pool].geometry
+                scratch |= self._scratch(self.graph.nodes[pool], pool, "forward")
+            steps.append(step)
             self._live([*xs, y], scratch)
             self.time += 1
         return steps

@@ -111,6 +111,14 @@ class Layer:
         """Zeros that the input gradient expects around dy."""
         return Halo()
 
+    def fuses_pool(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
+        """Whether forward can take the maxima of a pool of its own output, behind the activation that it applies.
+
+        Then ``t.y`` is the pool's output, ``t.argmax`` the places of its maxima (without images where no gradient will
+        be asked for), and ``t.pool`` its geometry, else None.
+        """
+        return False
+
     def takes_maxima(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
         """Whether backward can take the gradient of a max-pool behind this layer, instead of its own output's.
 

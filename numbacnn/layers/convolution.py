@@ -85,6 +85,10 @@ class Conv2D(Layer):
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
         }
 
+    def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+        """Where a register tile holds whole windows."""
+        return bool(sizes.pool_fuses(geometry, pool))
+
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
         return bool(sizes.maxima_apply(geometry, pool))
@@ -118,7 +122,11 @@ class Conv2D(Layer):
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
-        kernels.conv2d_forward(t.y, t.x, t.weight, t.bias if self.bias else None, t.packed, g, t.fused == "relu")
+        bias, relu = t.bias if self.bias else None, t.fused == "relu"
+        if t.pool is None:
+            kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
+        else:
+            kernels.conv2d_pool_forward(t.y, t.argmax, t.x, t.weight, bias, t.packed, g, t.pool, relu)
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""

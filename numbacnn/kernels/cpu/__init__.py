@@ -3,6 +3,7 @@
 from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
+from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
@@ -53,6 +54,7 @@ LAUNCHERS = (
     clear_halo,
     conv2d_forward,
     conv2d_input_gradient,
+    conv2d_pool_forward,
     conv2d_weight_gradient,
     copy,
     cross_entropy_labels,

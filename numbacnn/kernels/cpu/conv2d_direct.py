@@ -45,7 +45,7 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
 
 
 def _forward(y, x, w, bias, packed, g, relu):
-    plan = _forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
+    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
     if packed.size:
         pack_panels(packed, w, plan.pack)
     tile_products(y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, plan.product)
@@ -54,7 +54,7 @@ def _forward(y, x, w, bias, packed, g, relu):
 def _forward_pairs(y, x, w, bias, scratch, g, relu):
     wide, bias = conv2d_pairs.weights_of_pairs(scratch, w, bias, g)
     strides = conv2d_pairs.pair_strides(y.strides)
-    plan = _forward_plan(conv2d_pairs.pair_geometry(g), len(x), strides, x.strides, wide.strides, False, relu)
+    plan = forward_plan(conv2d_pairs.pair_geometry(g), len(x), strides, x.strides, wide.strides, False, relu)
     tile_products(y, plan.c_rows, x, plan.a_rows, wide, bias, plan.product)
 
 
@@ -66,7 +66,8 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu):
+def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu):
+    """The product of a forward pass over ``images`` images with these strides, and how its weights are packed."""
     y_image, y_row, y_pixel = _elements(y_strides)
     x_image, x_row, x_pixel = _elements(x_strides)
     w_row, w_column, w_channel = _elements(w_strides)

@@ -1,6 +1,7 @@
 """Memory by address: how kernels reach rows of a view without slicing it, which would cost the no-alias marking."""
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
@@ -33,6 +34,34 @@ def _int32_pointer(typing, address):
 def integers(address, count):
     """The ``count`` int32 at ``address`` as an array."""
     return carray(_int32_pointer(address), (count,))
+
+
+@intrinsic
+def offset(typing, table, i):
+    """Entry i of a table of int64 at ``table``."""
+
+    def emit(context, builder, signature, arguments):
+        table, i = arguments
+        pointer = builder.inttoptr(table, ir.IntType(64).as_pointer())
+        return builder.load(builder.gep(pointer, [i]))
+
+    return types.intp(types.intp, types.intp), emit
+
+
+def stack_floats(count: int):
+    """A function for Numba code: the address of ``count`` float32 on its caller's stack, aligned to a cache line."""
+
+    @intrinsic
+    def reserve(typing):
+        def emit(context, builder, signature, arguments):
+            with builder.goto_entry_block():
+                memory = builder.alloca(ir.ArrayType(ir.FloatType(), count))
+            memory.align = 64
+            return builder.ptrtoint(memory, ir.IntType(64))
+
+        return types.intp(), emit
+
+    return reserve
 
 
 @inlined

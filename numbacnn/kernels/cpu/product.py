@@ -79,7 +79,7 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
         for t_1 in range(0, max(g.count_1, 1), g.chunk_1):
             last = t_0 + g.chunk_0 >= count_0 and t_1 + g.chunk_1 >= g.count_1
             terms = min(g.chunk_0, count_0 - t_0), min(g.chunk_1, g.count_1 - t_1), g.count_2
-            _rows(
+            product_rows(
                 first_row,
                 min(first_row + g.row_block, rows),
                 c,
@@ -87,7 +87,7 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
                 a + 4 * (t_0 * g.a_0 + t_1 * g.a_1),
                 a_rows,
                 b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
-                _shift(bias, panel * PANEL),
+                shift(bias, panel * PANEL),
                 min(PANEL, g.columns - panel * PANEL),
                 (ACCUMULATE if t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
                 Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
@@ -95,7 +95,7 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
 
 
 @inlined
-def _rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
+def product_rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
     """Rows [first, last) of one panel of C."""
     for i in range(first, last, ROWS):
         rows_c, rows_a = c_rows + 8 * i, a_rows + 8 * i
@@ -104,15 +104,16 @@ def _rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
             wide_tile(c, rows_c, a, rows_a, b, bias, columns, mode, nest)
             done = columns
         while columns - done > HALF:
-            narrow_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, _shift(bias, done), columns - done, mode, nest)
+            narrow_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, shift(bias, done), columns - done, mode, nest)
             done += LANES
         if columns > done:
-            half_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, _shift(bias, done), columns - done, mode, nest)
+            half_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, shift(bias, done), columns - done, mode, nest)
 
 
 @inlined
-def _shift(bias, columns):
-    return bias + 4 * columns if bias != NO_ADDRESS else NO_ADDRESS
+def shift(address, count):
+    """The address ``count`` floats on; of nothing, nothing."""
+    return address + 4 * count if address != NO_ADDRESS else NO_ADDRESS
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from numbacnn.kernels.cpu.conv2d_maxima import (
     maxima_partial_shape,
     maxima_places_shape,
 )
+from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
 from numbacnn.kernels.cpu.groupnorm import (
     group_norm_gradient_shape,
@@ -47,4 +48,5 @@ __all__ = [
     "packed_weights_shape",
     "partial_bias_shape",
     "partial_weights_shape",
+    "pool_fuses",
 ]

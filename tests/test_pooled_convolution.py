@@ -1,4 +1,4 @@
-"""Convolutions behind which a max-pool follows: gradients from the places of the maxima, against the oracle."""
+"""Convolutions behind which a max-pool follows: maxima taken in the tile, and gradients from their places."""
 
 import random
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from graphs import listed
 import numbacnn as nc
 from numbacnn.geometry import conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import sizes
+from numbacnn.kernels.cpu.product import ROWS
 from numbacnn.plan import make_plan
 
 
@@ -124,3 +125,31 @@ def test_a_value_that_others_read_too_keeps_its_own_gradient():
         a = nc.ReLU()(h)
         model = nc.Model([x], [nc.MaxPool2D(2)(a), nc.Tanh()(h if more_of == "convolution" else a)])
         assert not takes_maxima(model)
+
+
+def takes_its_maxima(model):
+    return any(step.pool is not None for step in make_plan(model.graph, sizes, 2, training=False).forward)
+
+
+FUSING = [case for case in [*PICKED, *drawn(200)] if takes_its_maxima(case.make())]
+
+
+@pytest.mark.parametrize("case", FUSING, ids=lambda case: case.reason)
+def test_maxima_taken_in_the_tile_have_the_bits_of_the_pool_s_own(case):
+    """In inference and in training, with NaN and infinities among the inputs."""
+    model, draw = case.make(), np.random.default_rng(0)
+    randomize(model, draw)
+    (x,), dys = normals(draw, model.graph.input_shapes, case.batch), normals(draw, output_shapes(model), case.batch)
+    for special in (0.0, np.nan, np.inf):
+        x.flat[draw.integers(0, x.size)] += special
+        expected = run_planned(model, [x], dys, fuse=False).ys
+        for ys in (model.forward([x]), model.forward([x], training=True)):
+            np.testing.assert_array_equal(ys, expected)
+
+
+def test_lenet_and_the_two_convolution_network_take_their_maxima_in_the_tile():
+    """On vectors of 8 rows a tile; elsewhere 2×2 windows do not fill tiles, and the pool runs by itself."""
+    for model in (nc.models.lenet5(), nc.models.simple_cnn()):
+        steps = make_plan(model.graph, sizes, 2, training=True).forward
+        assert sum(step.pool is not None for step in steps) == (2 if ROWS % 4 == 0 else 0)
+        assert ("max_pool2d" in [step.node.layer.op for step in steps]) == (ROWS % 4 != 0)
