@@ -175,8 +175,16 @@ class Graph:
             if parameter.l1 or parameter.l2
         }
 
+    def state(self) -> dict[str, tuple[Shape, str]]:
+        """Shape and initializer of every array that is kept but not trained, by its name "node.array"."""
+        return {
+            f"{node.name}.{name}": (array.shape, array.initializer)
+            for node in self.nodes
+            for name, array in node.layer.state(node.input_shapes).items()
+        }
+
     def _is_rectified(self, node: int) -> bool:
-        """Whether an activation after ``node``, with no other weights or activation between, is ReLU-like."""
+        """Whether an activation after ``node``, with no other weights (but a normalisation's) between, is ReLU-like."""
         seen, pending = {node}, [node]
         while pending:
             for i in set(self.consumers[self.value(pending.pop())]) - seen:
@@ -184,7 +192,8 @@ class Graph:
                 if layer.rectifies:
                     return True
                 seen.add(i)
-                if not layer.monotone and not layer.parameters(self.nodes[i].input_shapes):
+                weighs = bool(layer.parameters(self.nodes[i].input_shapes)) and not layer.normalizes
+                if not layer.monotone and not weighs:
                     pending.append(i)
         return False
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ class Model:
     def _build(self, graph: Graph, device: str) -> None:
         self.graph = graph
         self.device = get_device(device)
-        self.store = Parameters(graph.parameters(), self.device)
+        self.store = Parameters(graph.parameters(), graph.state(), self.device)
         self._penalties = Penalties(graph.penalties(), self.store)
         self.classes: tuple[str, ...] | None = None
         self.normalization: Normalization | None = None
@@ -93,11 +92,12 @@ class Model:
 
     @property
     def state(self) -> Mapping[str, Float32]:
-        """Running statistics by name, read-only."""
-        return MappingProxyType({})
+        """What is kept but not trained, as running statistics, by name, read-only; write with ``set_parameters``."""
+        return self.store.state_view()
 
     def set_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Writes parameters by name. Raises ArgumentError, and writes nothing, where a name or a shape does not fit."""
+        """Writes parameters and state by name. Raises ArgumentError, and writes nothing, where a name or a shape does
+        not fit."""
         with ENGINE:
             self.store.set(arrays)
 
@@ -397,13 +397,14 @@ class Model:
         model._build(content.graph, device)
         model.classes, model.normalization = content.classes, content.normalization
         model.auxiliary_weight = content.auxiliary_weight
-        model.store.set(content.parameters)
+        model.store.set(content.arrays)
         return model
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "graph": self.graph.to_dict(),
-            "parameters": {name: np.array(value) for name, value in self.parameters.items()},
+            "arrays": {name: np.array(value) for name, value in self.store.arrays().items()},
+            "random": self.store.random.tolist(),
             "device": self.device.name,
             "auxiliary_weight": self.auxiliary_weight,
             "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization),
@@ -413,7 +414,8 @@ class Model:
         self._build(Graph.from_dict(state["graph"]), state["device"])
         self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
-        self.store.set(state["parameters"])
+        self.store.set(state["arrays"])
+        self.store.set_random(*state["random"])
 
 
 class Sequential(Model):

@@ -218,7 +218,7 @@ class _Planner:
             source = views[node.inputs[0]]
             if value in inner:
                 views.append(None)
-            elif node.layer.is_view and source is not None and not any(source.buffer.halo) and not any(halo):
+            elif self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
                 views.append(View(source.buffer, node.shape))
             else:
                 views.append(View(self._new_buffer(node.name, node.shape, halo), node.shape))
@@ -238,7 +238,11 @@ class _Planner:
     def _is_copied(self, i: int) -> bool:
         """Whether node i's forward has something to do."""
         node = self.graph.nodes[i]
-        return not (node.layer.is_view and self._view(self.graph.value(i)).buffer is self._view(node.inputs[0]).buffer)
+        return not (self._is_view(node) and self._view(self.graph.value(i)).buffer is self._view(node.inputs[0]).buffer)
+
+    def _is_view(self, node: Node) -> bool:
+        """Whether node's output may be its input's memory."""
+        return node.layer.is_view or (node.layer.idle_in_inference and not self.training)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 

@@ -252,6 +252,7 @@ class Trainer:
         with ENGINE:
             buffers = self.model.training_batch(n, self.objective)
             self.model.load_images(buffers.inputs[0], batch.images)
+            self.model.store.set_random(self.loader.seed, self._total_steps())
             value = buffers.gradients(batch.labels)
             right = hits(buffers.output, batch.labels)
             if not math.isfinite(value):

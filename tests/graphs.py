@@ -73,6 +73,17 @@ def auxiliary_heads():
     return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
 
 
+def normalised():
+    """Normalisations with ReLU in their store and without, behind forks and halos, and both dropouts."""
+    x = nc.Input((7, 6, 3))
+    h = nc.ReLU()(nc.BatchNorm()(nc.Conv2D(8, 3, padding="same", bias=False)(x)))
+    block = nc.SpatialDropout(0.3)(nc.GroupNorm(2)(nc.Conv2D(8, 3, padding="same")(h)))
+    h = nc.MaxPool2D(2, stride=1)(nc.ReLU()(nc.Add()([h, block])))
+    h = nc.ReLU()(nc.GroupNorm(4)(nc.LocalResponseNorm(3, alpha=0.5)(nc.Conv2D(4, 2)(h))))
+    h = nc.Dropout(0.4)(nc.Tanh()(nc.Dense(9)(nc.Flatten()(h))))
+    return nc.Model([x], [nc.Dense(5)(h), nc.BatchNorm(eps=0.1)(block)])
+
+
 def lenet5():
     return listed(nc.models.lenet5())
 
@@ -87,7 +98,7 @@ def listed(model):
     return model
 
 
-SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, auxiliary_heads]
+SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, auxiliary_heads, normalised]
 NAMED = [*SMALL, lenet5, simple_cnn]
 
 
@@ -109,16 +120,26 @@ IMAGE_LAYERS = [
     nc.Flatten,
     nc.GlobalMaxPool2D,
     lambda: nc.GlobalAveragePool2D(keep_dimensions=True),
+    lambda: nc.GroupNorm(1, eps=0.5),  # eps: so that few values that happen to be close are no ill-posed case
+    lambda: nc.LocalResponseNorm(3, alpha=0.5),
 ]
 FEATURE_LAYERS = [lambda: nc.Dense(4), lambda: nc.Dense(7, bias=False), nc.ReLU, nc.Tanh, nc.Softmax]
+FEATURE_LAYERS_OF_MODES = [
+    lambda: lambda x: nc.BatchNorm(eps=0.5)(nc.Tanh()(x)),  # a bias right before it has no gradient but rounding errors
+    lambda: nc.Dropout(0.3),
+]
+IMAGE_LAYERS_OF_MODES = [*FEATURE_LAYERS_OF_MODES, lambda: nc.SpatialDropout(0.3)]
 
 
 @st.composite
-def models(draw):
+def models(draw, modes=True):
     """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too.
 
-    All outputs but the first may be auxiliary.
+    With ``modes`` some layers do in training what they do not in inference. All outputs but the first may be
+    auxiliary.
     """
+    image_layers = IMAGE_LAYERS + IMAGE_LAYERS_OF_MODES * modes
+    feature_layers = FEATURE_LAYERS + FEATURE_LAYERS_OF_MODES * modes
     inputs = [nc.Input((draw(st.integers(2, 7)), draw(st.integers(2, 7)), 3)) for _ in range(draw(st.integers(1, 2)))]
     tensors, unread = list(inputs), set()
     for _ in range(draw(st.integers(1, 10))):
@@ -128,7 +149,7 @@ def models(draw):
             read = draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3))
             y = nc.Add()(read)
         else:
-            read, layer = [x], draw(st.sampled_from(IMAGE_LAYERS if len(x.shape) == 3 else FEATURE_LAYERS))()
+            read, layer = [x], draw(st.sampled_from(image_layers if len(x.shape) == 3 else feature_layers))()
             try:
                 y = layer(x)
             except nc.GeometryError:  # the image is too small by now, or its channels do not divide

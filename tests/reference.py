@@ -197,6 +197,110 @@ def softmax_gradient(dy, x):
     return y * (dy - (dy * y).sum(-1, keepdims=True))
 
 
+# -- normalisation ----------------------------------------------------------------------------------------------------
+
+
+def normalized(x, axes, eps):
+    """(x − mean) / √(variance + eps) over ``axes``, and that deviation."""
+    deviation = np.sqrt(x.var(axes, keepdims=True) + eps)
+    return (x - x.mean(axes, keepdims=True)) / deviation, deviation
+
+
+def normalized_gradient(dy, x, axes, eps):
+    """dy less what of it moves mean and deviation, which the normalisation undoes."""
+    y, deviation = normalized(x, axes, eps)
+    return (dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)) / deviation
+
+
+def batch_norm(x, weight, bias, eps):
+    return normalized(x, _but_last(x), eps)[0] * weight + bias
+
+
+def batch_norm_gradients(dy, x, weight, eps):
+    """dx, dw, db."""
+    axes = _but_last(x)
+    return normalized_gradient(dy * weight, x, axes, eps), (dy * normalized(x, axes, eps)[0]).sum(axes), dy.sum(axes)
+
+
+def batch_norm_inference(x, weight, bias, mean, variance, eps):
+    return (x - mean) / np.sqrt(variance + eps) * weight + bias
+
+
+def group_norm(x, weight, bias, groups, eps):
+    return normalized(_grouped(x, groups), (1, 3), eps)[0].reshape(x.shape) * weight + bias
+
+
+def group_norm_gradients(dy, x, weight, groups, eps):
+    """dx, dw, db."""
+    grouped, axes = _grouped(x, groups), _but_last(x)
+    dx = normalized_gradient(_grouped(dy * weight, groups), grouped, (1, 3), eps).reshape(x.shape)
+    return dx, (dy * normalized(grouped, (1, 3), eps)[0].reshape(x.shape)).sum(axes), dy.sum(axes)
+
+
+def _but_last(x):
+    return tuple(range(x.ndim - 1))
+
+
+def _grouped(x, groups):
+    """images × pixels × groups × channels of a group."""
+    return x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    return x * _neighbours(x, size, alpha, k) ** -beta
+
+
+def local_response_norm_gradient(dy, x, size, alpha, beta, k):
+    """Channel by channel: each output's own share, and what its window's channels have in its scale."""
+    scale, dx = _neighbours(x, size, alpha, k), np.zeros(x.shape)
+    for c in range(x.shape[-1]):
+        dx[..., c] += dy[..., c] * scale[..., c] ** -beta
+        window = slice(max(0, c - size // 2), c + (size - 1) // 2 + 1)
+        pull = dy[..., c] * x[..., c] * beta * scale[..., c] ** (-beta - 1)
+        dx[..., window] -= pull[..., None] * 2 * alpha / size * x[..., window]
+    return dx
+
+
+def _neighbours(x, size, alpha, k):
+    """k + alpha/size · Σ x² over the channels c − size//2 … c + (size − 1)//2."""
+    squares = np.pad(x**2, [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)])
+    return k + alpha / size * sum(squares[..., d : d + x.shape[-1]] for d in range(size))
+
+
+# -- dropout: key = (seed, step, stream) ------------------------------------------------------------------------------
+
+
+def philox(counter, key):
+    """Philox 4×32-10 of Salmon et al. 2011: words 4×… of counters 4×… and a key of two words, all below 2³²."""
+    c, k = [np.asarray(word, np.uint64) for word in counter], [np.uint64(word) for word in key]
+    low, half = np.uint64(2**32 - 1), np.uint64(32)
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [b >> half ^ c[1] ^ k[0], b & low, a >> half ^ c[3] ^ k[1], a & low]
+        k = [k[0] + np.uint64(0x9E3779B9) & low, k[1] + np.uint64(0xBB67AE85) & low]
+    return np.stack(c)
+
+
+def dropout_factors(shape, rate, key):
+    """0 or 1 / (1 − rate) for each element of images N×H×W×C: each row (n, h) takes words of whole blocks of four."""
+    (seed, step, stream), (n, h, w, c) = key, shape
+    blocks = -(-w * c // 4)
+    block, image = np.meshgrid(np.arange(h * blocks), np.arange(n))
+    counter = (block, image, np.full(block.shape, step), np.full(block.shape, stream))
+    words = np.moveaxis(philox(counter, (seed % 2**32, seed >> 32)), 0, -1)
+    rows = words.reshape(n, h, 4 * blocks)[:, :, : w * c]
+    return np.where(rows < round(rate * 2**32), 0, 1 / (1 - rate)).reshape(shape)
+
+
+def dropout(x, rate, key):
+    image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
+    return x * dropout_factors(image.shape, rate, key).reshape(x.shape)
+
+
+def spatial_dropout(x, rate, key):
+    return x * dropout_factors((len(x), 1, 1, x.shape[3]), rate, key)
+
+
 # -- losses: value and gradient by the output -------------------------------------------------------------------------
 
 

@@ -1,9 +1,16 @@
 """The CPU's kernels: parallel ``@njit`` functions, and the launchers that call several of them."""
 
+from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.dropout import (
+    dropout_forward,
+    dropout_gradient_in_place,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
+)
 from numbacnn.kernels.cpu.elementwise import (
     add_in_place,
     clear_halo,
@@ -17,6 +24,8 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cpu.groupnorm import group_norm_forward, group_norm_gradient
+from numbacnn.kernels.cpu.local_response import local_response_norm_forward, local_response_norm_gradient
 from numbacnn.kernels.cpu.losses import (
     binary_cross_entropy,
     cross_entropy_labels,
@@ -45,6 +54,9 @@ LAUNCHERS = (
     add_penalty_in_place,
     average_pool_forward,
     average_pool_gradient,
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
     bias_gradient,
     binary_cross_entropy,
     clear_halo,
@@ -61,6 +73,12 @@ LAUNCHERS = (
     dice,
     focal_labels,
     huber,
+    dropout_forward,
+    dropout_gradient_in_place,
+    group_norm_forward,
+    group_norm_gradient,
+    local_response_norm_forward,
+    local_response_norm_gradient,
     max_pool_forward,
     max_pool_gradient,
     maxima_input_gradient,
@@ -77,6 +95,8 @@ LAUNCHERS = (
     sigmoid_gradient_in_place,
     softmax_forward,
     softmax_gradient,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
     tanh_forward,
     tanh_gradient_in_place,
 )
