@@ -80,8 +80,6 @@ class Executor:
 
     def _bind(self, n: int) -> Binding:
         plan = self.plan
-        if plan.training:
-            _check_training(plan, n)
         return Binding(
             [self._array(view, n) for view in plan.inputs],
             [self._array(view, n) for view in plan.outputs],
@@ -94,6 +92,8 @@ class Executor:
     def _bind_step(self, step: Step, n: int) -> BoundStep:
         """Layers that only launch kernels do so once, for the record; others are called in every step."""
         layer, tensors, geometry = step.layer, self._tensors(step, n), step.node.geometry
+        if tensors.training and step.dy is None:
+            _check_training(step.node, n)
         clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
         adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
 
@@ -146,15 +146,12 @@ class Executor:
         return None if view is None else self._array(view, n)
 
 
-def _check_training(plan: Plan, n: int) -> None:
-    """ArgumentError that names the first layer which cannot be trained on ``n`` images."""
-    for step in plan.forward:
-        if not step.training:  # frozen
-            continue
-        try:
-            step.node.layer.check_training(step.node.geometry, n)
-        except ArgumentError as error:
-            raise ArgumentError(f'{type(step.node.layer).__name__} "{step.node.name}": {error}') from None
+def _check_training(node: Node, n: int) -> None:
+    """ArgumentError that names the layer where it cannot be trained on ``n`` images."""
+    try:
+        node.layer.check_training(node.geometry, n)
+    except ArgumentError as error:
+        raise ArgumentError(f'{type(node.layer).__name__} "{node.name}": {error}') from None
 
 
 NOTHING = np.empty((0, 1, 1, 1), np.float32)  # in place of scratch that inference need not keep
