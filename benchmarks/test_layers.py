@@ -17,6 +17,10 @@ CASES = {
     "max pool 28² 64 overlapping": (8, (28, 28, 64), lambda: nc.MaxPool2D(3, 2, padding=1)),
     "average pool 28² 32": (64, (28, 28, 32), lambda: nc.AveragePool2D(2)),
     "relu 28² 32": (64, (28, 28, 32), lambda: nc.ReLU()),
+    "batch norm 28² 32": (64, (28, 28, 32), lambda: nc.BatchNorm()),
+    "group norm 28² 32": (64, (28, 28, 32), lambda: nc.GroupNorm(8)),
+    "local response norm 28² 32": (64, (28, 28, 32), lambda: nc.LocalResponseNorm()),
+    "dropout 3136": (64, (3136,), lambda: nc.Dropout(0.5)),
 }
 
 

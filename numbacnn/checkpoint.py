@@ -31,19 +31,21 @@ class Saveable(Protocol):
     store: Parameters
     classes: tuple[str, ...] | None
     normalization: Normalization | None
+    auxiliary_weight: float
     _several_inputs: bool
     _several_outputs: bool
 
 
 class ModelFile(NamedTuple):
-    """The content of a model file, checked: every parameter of the graph is there, in its shape."""
+    """The content of a model file, checked: every parameter and state of the graph is there, in its shape."""
 
     graph: Graph
-    parameters: Mapping[str, NDArray[np.float32]]
+    arrays: Mapping[str, NDArray[np.float32]]
     classes: tuple[str, ...] | None
     normalization: Normalization | None
     several_inputs: bool
     several_outputs: bool
+    auxiliary_weight: float
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
@@ -53,8 +55,9 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
         "classes": model.classes,
         "normalization": model.normalization and model.normalization._asdict(),
         "lists": [model._several_inputs, model._several_outputs],
+        "auxiliary_weight": model.auxiliary_weight,
     }
-    _write(Path(path), FORMAT, head, dict(model.store.view(model.store.values)))
+    _write(Path(path), FORMAT, head, model.store.arrays())
 
 
 def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) -> ModelFile:
@@ -63,22 +66,26 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
     head, arrays = _read(file, FORMAT)
     try:
         graph = Graph.from_dict(head["graph"], layers)
-        _check_arrays(arrays, {name: shape for name, (shape, _) in graph.parameters().items()})
+        _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])
         normalization = _normalization(head["normalization"], graph)
+        auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
+        if not 0 <= auxiliary_weight < math.inf:
+            raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
         if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
             raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
     except ModelFileError as error:
         raise ModelFileError(f"{file}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{file}: its metadata is damaged: {error!r}") from None
-    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs)
+    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight)
 
 
 def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]], state: Any) -> None:
-    """Writes the parameters, the optimiser's arenas and a JSON state."""
+    """Writes the parameters, the layers' state, the optimiser's arenas and a JSON state."""
     arrays = {f"parameter/{name}": value for name, value in store.view(store.values).items()}
+    arrays |= {f"state/{name}": value for name, value in store.state_view().items()}
     for slot, arena in slots.items():
         arrays |= {f"{slot}/{name}": value for name, value in store.view(arena).items()}
     _write(path, CHECKPOINT_FORMAT, state, arrays)
@@ -90,6 +97,7 @@ def read_checkpoint(
     """The state and the arrays that ``save_checkpoint`` wrote; ModelFileError where they do not fit these arenas."""
     state, arrays = _read(path, CHECKPOINT_FORMAT)
     wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
+    wanted |= {f"state/{name}": slot.shape for name, slot in store.state_slots.items()}
     try:
         _check_arrays(arrays, wanted)
     except ModelFileError as error:
@@ -102,6 +110,7 @@ def restore(
 ) -> None:
     """Writes the arrays of a checkpoint into the arenas."""
     store.set({name: arrays[f"parameter/{name}"] for name in store.slots})
+    store.set({name: arrays[f"state/{name}"] for name in store.state_slots})
     for part, arena in slots.items():
         for name, slot in store.slots.items():
             store.device.write(slot.of(arena), arrays[f"{part}/{name}"])

@@ -1,5 +1,6 @@
 """Owns a plan's memory and runs its steps: forward and backward are two short loops."""
 
+import zlib
 from collections import OrderedDict
 from math import prod
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.device import Device
+from numbacnn.errors import ArgumentError
 from numbacnn.graph import Node
 from numbacnn.parameters import Parameters
 from numbacnn.plan import Buffer, Plan, Step, View
@@ -49,8 +51,10 @@ class Executor:
         self._bindings: OrderedDict[int, Binding] = OrderedDict()
 
     def forward(self, n: int) -> Binding:
-        """Runs the ``n`` images that were written to the binding's inputs."""
+        """Runs the ``n`` images that were written to the binding's inputs; in training with new random numbers."""
         binding = self.bind(n)
+        if self.plan.training:
+            self.parameters.random[1] += np.uint64(1)
         for step in binding.forward:
             for launch, arguments in step.launches:
                 launch(*arguments)
@@ -88,6 +92,8 @@ class Executor:
     def _bind_step(self, step: Step, n: int) -> BoundStep:
         """Layers that only launch kernels do so once, for the record; others are called in every step."""
         layer, tensors, geometry = step.layer, self._tensors(step, n), step.node.geometry
+        if tensors.training and step.dy is None:
+            _check_training(step.node, n)
         clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
         adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
 
@@ -104,7 +110,8 @@ class Executor:
 
     def _tensors(self, step: Step, n: int) -> SimpleNamespace:
         """The arrays of a step, as ``Layer`` describes them."""
-        tensors = SimpleNamespace(fused=step.fused, pool=step.pool)
+        tensors = SimpleNamespace(fused=step.fused, pool=step.pool, training=self.plan.training)
+        tensors.random, tensors.stream = self.parameters.random, np.uint64(zlib.crc32(step.node.name.encode()))
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
         tensors.dxs = [self._optional(view, n) for view in step.dxs]
@@ -116,6 +123,8 @@ class Executor:
             setattr(tensors, name, slot.of(self.parameters.values))
             if self.plan.training:
                 setattr(tensors, f"d_{name}", slot.of(self.parameters.gradients))
+        for name in step.node.layer.state(step.node.input_shapes):
+            setattr(tensors, name, self.parameters.state_slots[f"{step.node.name}.{name}"].of(self.parameters.state))
         for name, buffer in step.scratch.items():
             setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
         return tensors
@@ -134,6 +143,14 @@ class Executor:
 
     def _optional(self, view: View | None, n: int) -> Float32 | None:
         return None if view is None else self._array(view, n)
+
+
+def _check_training(node: Node, n: int) -> None:
+    """ArgumentError that names the layer where it cannot be trained on ``n`` images."""
+    try:
+        node.layer.check_training(node.geometry, n)
+    except ArgumentError as error:
+        raise ArgumentError(f'{type(node.layer).__name__} "{node.name}": {error}') from None
 
 
 NOTHING = np.empty((0, 1, 1, 1), np.float32)  # in place of scratch that inference need not keep

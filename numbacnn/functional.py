@@ -49,6 +49,43 @@ def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Float32:
     return _apply(layers.Dense(weight.shape[1], bias=b is not None), [x], _given(weight=w, bias=b))
 
 
+def batch_norm(
+    x: ArrayLike,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    w: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Float32:
+    """(x − mean) / √(variance + eps) · w + b, channel by channel, as batch normalisation infers; each (c,)."""
+    running = _given(running_mean=mean, running_var=variance)
+    return _apply(layers.BatchNorm(eps=eps), [x], _affine(x, w, b) | running)
+
+
+def group_norm(
+    x: ArrayLike, groups: int, w: ArrayLike | None = None, b: ArrayLike | None = None, eps: float = 1e-5
+) -> Float32:
+    """(x − mean) / √(variance + eps) · w + b, over each image's pixels and the channels of a group; w, b (c,)."""
+    return _apply(layers.GroupNorm(groups, eps), [x], _affine(x, w, b))
+
+
+def local_response_norm(
+    x: ArrayLike, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Float32:
+    """x[c] / (k + alpha/size · Σ x²)^beta, the sum over ``size`` neighbouring channels."""
+    return _apply(layers.LocalResponseNorm(size, alpha, beta, k), [x])
+
+
+def dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
+    """Each element 0 with probability ``rate``, else divided by 1 − rate."""
+    return _apply(layers.Dropout(rate), [x], seed=seed)
+
+
+def spatial_dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
+    """Each channel of each image 0 with probability ``rate``, else divided by 1 − rate."""
+    return _apply(layers.SpatialDropout(rate), [x], seed=seed)
+
+
 def max_pool2d(
     x: ArrayLike, pool_size: Pair = 2, stride: Pair | None = None, padding: Padding = "valid", ceil_mode: bool = False
 ) -> Float32:
@@ -183,12 +220,22 @@ def multiply(xs: Sequence[ArrayLike]) -> Float32:
     return _apply(layers.Multiply(), xs)
 
 
+def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
+    c = np.shape(x)[-1:]
+    return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
+
+
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:
     return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
 
 
-def _apply(layer: layers.Layer, xs: Sequence[ArrayLike], parameters: dict[str, NDArray[Any]] | None = None) -> Float32:
-    """One layer on arrays of one batch."""
+def _apply(
+    layer: layers.Layer,
+    xs: Sequence[ArrayLike],
+    parameters: dict[str, NDArray[Any]] | None = None,
+    seed: int | None = None,
+) -> Float32:
+    """One layer on arrays of one batch; with a seed as in training, where some layers draw random numbers."""
     layer.name = "op"
     arrays = [np.asarray(x, np.float32) for x in xs]
     if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
@@ -199,10 +246,11 @@ def _apply(layer: layers.Layer, xs: Sequence[ArrayLike], parameters: dict[str, N
     inputs = [Input(array.shape[1:]) for array in arrays]
     graph = Graph(inputs, [layer(inputs)])
     device = get_device("cpu")
-    store = Parameters(graph.parameters(), device)
+    store = Parameters(graph.parameters(), graph.state(), device)
+    store.set_random(seed or 0, 0)
     with ENGINE:
         store.set({f"op.{name}": array for name, array in (parameters or {}).items()})
-        executor = Executor(make_plan(graph, device.sizes, n, training=False), store, device)
+        executor = Executor(make_plan(graph, device.sizes, n, training=seed is not None), store, device)
         binding = executor.bind(n)
         for view, array in zip(binding.inputs, arrays, strict=True):
             device.upload(view, array.reshape(view.shape))

@@ -5,8 +5,10 @@ Output size: ``floor((I + P_lo + P_hi - D·(K-1) - 1) / S) + 1`` (Dumoulin and V
 arithmetic for deep learning", relationship 15).
 """
 
+import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 from numbacnn.errors import ArgumentError, GeometryError
@@ -122,6 +124,15 @@ def whole(value: object, what: str, minimum: int = 1) -> int:
     if number < minimum:
         raise ArgumentError(f"{what}={value!r}: give a whole number of at least {minimum}")
     return number
+
+
+def number(value: object, what: str, least: float, most: float = math.inf, below: bool = False) -> float:
+    """``value`` as a float; ArgumentError where it is no finite number in [least, most], or in [least, most)."""
+    known = isinstance(value, Real) and math.isfinite(value)
+    if known and least <= value <= most and not (below and value == most):  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    bound = "" if most == math.inf else f" and {'below' if below else 'at most'} {most:g}"
+    raise ArgumentError(f"{what}={value!r}: give a number of at least {least:g}{bound}")
 
 
 def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
@@ -73,14 +73,17 @@ class Node:
 class Graph:
     """Nodes in order of recording, which is an order in which they can run.
 
-    Value i is input i for i < len(inputs), else the output of node i − len(inputs).
+    Value i is input i for i < len(inputs), else the output of node i − len(inputs). ``auxiliary`` are outputs in
+    training only.
     """
 
-    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        for what, listed in (("inputs", inputs), ("outputs", outputs)):
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], auxiliary: Sequence[Tensor] = ()) -> None:
+        for what, listed in (("inputs", inputs), ("outputs", [*outputs, *auxiliary])):
             if len(set(map(id, listed))) < len(listed):
                 raise ArgumentError(f"a tensor stands twice among the {what}; list each once")
-        tensors = _reachable(inputs, outputs)
+        if not outputs:
+            raise ArgumentError("the model has no outputs")
+        tensors = _reachable(inputs, [*outputs, *auxiliary])
         layers = [tensor.layer for tensor in tensors if tensor.layer is not None]
         if not layers:
             raise ArgumentError("the model has no layers between its inputs and its outputs")
@@ -100,9 +103,15 @@ class Graph:
             for name, layer, tensor in zip(names, layers, tensors, strict=True)
         ]
         self.outputs = tuple(index[id(tensor)] for tensor in outputs)
+        self.auxiliary = tuple(index[id(tensor)] for tensor in auxiliary)
         taken = set(self.input_names) & set(names)
         if taken:
             raise ArgumentError(f'an input and a layer share the name "{min(taken)}"')
+
+    @property
+    def names(self) -> list[str]:
+        """Name of every value: its input's or its node's."""
+        return [*self.input_names, *(node.name for node in self.nodes)]
 
     @property
     def shapes(self) -> list[Shape]:
@@ -112,6 +121,31 @@ class Graph:
     def value(self, node: int) -> int:
         """The value that node number ``node`` computes."""
         return len(self.input_shapes) + node
+
+    @property
+    def training_outputs(self) -> tuple[int, ...]:
+        """The outputs, and behind them the auxiliary ones."""
+        return self.outputs + self.auxiliary
+
+    @cached_property
+    def inference(self) -> "Graph":
+        """The graph without the auxiliary outputs and the nodes that only they need."""
+        if not self.auxiliary:
+            return self
+        inputs = len(self.input_shapes)
+        needed = set(self.outputs)
+        for i in reversed(range(len(self.nodes))):
+            if self.value(i) in needed:
+                needed.update(self.nodes[i].inputs)
+        kept = [i for i in range(len(self.nodes)) if self.value(i) in needed]
+        index = {i: i for i in range(inputs)} | {self.value(i): inputs + new for new, i in enumerate(kept)}
+        graph = Graph.__new__(Graph)
+        graph.input_names, graph.input_shapes = self.input_names, self.input_shapes
+        graph.nodes = [
+            replace(self.nodes[i], inputs=tuple(index[value] for value in self.nodes[i].inputs)) for i in kept
+        ]
+        graph.outputs, graph.auxiliary = tuple(index[value] for value in self.outputs), ()
+        return graph
 
     @cached_property
     def consumers(self) -> list[list[int]]:
@@ -133,8 +167,25 @@ class Graph:
                 specifications[f"{node.name}.{name}"] = (parameter.shape, initializer)
         return specifications
 
+    def penalties(self) -> dict[str, tuple[float, float]]:
+        """(l1, l2) of every parameter that a training step penalises, by its name."""
+        return {
+            f"{node.name}.{name}": (parameter.l1, parameter.l2)
+            for node in self.nodes
+            for name, parameter in node.layer.parameters(node.input_shapes).items()
+            if parameter.l1 or parameter.l2
+        }
+
+    def state(self) -> dict[str, tuple[Shape, str]]:
+        """Shape and initializer of every array that is kept but not trained, by its name "node.array"."""
+        return {
+            f"{node.name}.{name}": (array.shape, array.initializer)
+            for node in self.nodes
+            for name, array in node.layer.state(node.input_shapes).items()
+        }
+
     def _is_rectified(self, node: int) -> bool:
-        """Whether an activation after ``node``, with no other weights or activation between, is ReLU-like."""
+        """Whether an activation after ``node``, with no other weights (but a normalisation's) between, is ReLU-like."""
         seen, pending = {node}, [node]
         while pending:
             for i in set(self.consumers[self.value(pending.pop())]) - seen:
@@ -142,7 +193,8 @@ class Graph:
                 if layer.rectifies:
                     return True
                 seen.add(i)
-                if not layer.monotone and not layer.parameters(self.nodes[i].input_shapes):
+                weighs = bool(layer.parameters(self.nodes[i].input_shapes)) and not layer.normalizes
+                if not layer.monotone and not weighs:
                     pending.append(i)
         return False
 
@@ -150,7 +202,7 @@ class Graph:
 
     def to_dict(self) -> dict[str, Any]:
         """The versioned form, documented in docs/model-file.md, of JSON's own types."""
-        names = [*self.input_names, *(node.name for node in self.nodes)]
+        names = self.names
         return {
             "version": FORMAT_VERSION,
             "inputs": [
@@ -168,6 +220,7 @@ class Graph:
                 for node in self.nodes
             ],
             "outputs": [names[value] for value in self.outputs],
+            "auxiliary": [names[value] for value in self.auxiliary],
         }
 
     @classmethod
@@ -200,7 +253,10 @@ class Graph:
             if not read:
                 raise ModelFileError(f'node "{item["name"]}" has no inputs')
             tensors[item["name"]] = read[0].record(layer, read)
-        return cls(inputs, [tensors[name] for name in form["outputs"]])
+        outputs, auxiliary = (
+            [tensors[name] for name in names] for names in (form["outputs"], form.get("auxiliary", []))
+        )
+        return cls(inputs, outputs, auxiliary)
 
 
 def _find_class(op: str, name: str, module: str | None) -> type[Layer]:

@@ -1,6 +1,14 @@
-"""Losses and their gradients. Each is the mean over the batch (and over pixels, where outputs are images)."""
+"""Losses and their gradients. Each is a mean over the batch (and over pixels, where outputs are images).
 
-from typing import Any, ClassVar, Protocol
+A loss object says how it is computed, ``CrossEntropy(label_smoothing=0.1)``; the functions apply one to two arrays; and
+an ``Objective`` holds a loss and a weight for each output of a model.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,86 +18,386 @@ from numbacnn.errors import ArgumentError
 from numbacnn.names import choose
 
 Float32 = NDArray[np.float32]
+Target = NDArray[Any]
+NOT_A_LABEL = -1
+ROW_GROUPS = 8  # of Dice's sums over an image
+NONE = np.empty(0, np.float32)
 
 
-class Loss(Protocol):
-    """A loss of an output and its target, with its gradient."""
+class Loss:
+    """A loss of an output and its target, with its gradient. One of your own gives ``name``, ``target``, ``launch``."""
 
     name: ClassVar[str]
 
-    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """``target`` as kernels take it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit."""
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
+        """``target`` as ``launch`` takes it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit.
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any]) -> None:
-        """Writes each pixel's loss, and the gradient of their mean. x, dx: N×H×W×C; losses: N·H·W."""
+        Here: numbers in the output's own shape, or integer labels, one for each image or pixel, as one-hot numbers.
+        """
+        array = np.asarray(target)
+        if np.issubdtype(array.dtype, np.integer) and array.size != math.prod(shape):
+            return np.eye(shape[-1], dtype=np.float32)[_labels(array, shape)].reshape(shape)
+        return _same_size(array, shape)
+
+    def weight(self, target: Target) -> float:
+        """What the sum of the pixels' losses is divided by to give their mean. Here: the number of pixels."""
+        return target.size if target.ndim == 1 else target.size // target.shape[-1]
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """Writes each pixel's loss, and ``scale`` times the gradient of their sum. x, dx: N×H×W×C; losses: N·H·W."""
+        raise NotImplementedError
 
 
-class CrossEntropy:
-    """−log softmax(logits)[label], or −Σ p·log softmax(logits) for probabilities p."""
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, −log softmax(logits)[label], or −Σ p·log softmax(logits) for probabilities p.
+
+    With ``label_smoothing`` ε a target p counts as (1 − ε)·p + ε/C (Szegedy et al. 2016, section 7). ``class_weights``,
+    one for each class, weigh each class's term. Pixels or images labelled ``ignore_index`` count nothing. Of labels
+    the mean is weighted by their class weights, of probabilities it is the plain one, both as in PyTorch; where all
+    is ignored the loss is 0.
+    """
 
     name: ClassVar[str] = "cross_entropy"
 
-    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    label_smoothing: float = 0.0
+    class_weights: Sequence[float] | None = None
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        _number("label_smoothing", self.label_smoothing, 0, 1)
+        object.__setattr__(self, "class_weights", _weights("class_weights", self.class_weights))
+        _check_index(self.ignore_index)
+
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Integer labels, one for each image or pixel; or probabilities in the output's own shape."""
+        _check_count("class_weights", self.class_weights, shape)
+        array = np.asarray(target)
+        if np.issubdtype(array.dtype, np.integer):
+            return _labels(array, shape, self.ignore_index)
+        if self.ignore_index is not None:
+            raise ArgumentError("ignore_index is for integer labels; give probabilities of 0 to ignore a pixel")
+        return _same_size(array, shape)
+
+    def weight(self, target: Target) -> float:
+        """The sum of the labels' class weights, the ignored ones apart."""
+        if target.ndim > 1:
+            return super().weight(target)
+        return _label_weight(target, self.class_weights, self.ignore_index)
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``."""
+        terms = _class_terms(self.class_weights, self.label_smoothing, x.shape[-1])
+        if target.ndim == 1:
+            kernels.cross_entropy_labels(losses, dx, x, target, terms, _ignored(self.ignore_index), scale)
+        else:
+            kernels.cross_entropy_probabilities(losses, dx, x, target, terms, scale)
+
+
+@dataclass(frozen=True)
+class Focal(Loss):
+    """Focal loss of softmax probabilities, −w·(1 − p)^gamma · log p, with p that of the label and w its class weight.
+
+    Lin et al. 2017, "Focal loss for dense object detection", equation 5, with softmax in the place of the sigmoid; its
+    α are ``class_weights``. Labels, ``ignore_index`` and the weighted mean as in ``CrossEntropy``, which it is at
+    gamma=0.
+    """
+
+    name: ClassVar[str] = "focal"
+
+    gamma: float = 2.0
+    class_weights: Sequence[float] | None = None
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        _number("gamma", self.gamma, 0)
+        object.__setattr__(self, "class_weights", _weights("class_weights", self.class_weights))
+        _check_index(self.ignore_index)
+
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
+        """Integer labels, one for each image or pixel."""
+        _check_count("class_weights", self.class_weights, shape)
         array = np.asarray(target)
         if not np.issubdtype(array.dtype, np.integer):
-            return _same_size(array, shape)
-        if array.size != np.prod(shape[:-1]):
-            raise ArgumentError(f"{array.size} labels for {np.prod(shape[:-1])} predictions")
-        labels = np.require(array, np.int64, ["C", "W"]).reshape(-1)
-        if labels.size and not 0 <= labels.min() <= labels.max() < shape[-1]:
-            raise ArgumentError(f"labels run from {labels.min()} to {labels.max()}; the model has {shape[-1]} classes")
-        return labels
+            raise ArgumentError(f"labels are {array.dtype}; the focal loss wants integer classes")
+        return _labels(array, shape, self.ignore_index)
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any]) -> None:
+    def weight(self, target: Target) -> float:
+        """The sum of the labels' class weights, the ignored ones apart."""
+        return _label_weight(target, self.class_weights, self.ignore_index)
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
-        if target.ndim == 1:
-            kernels.cross_entropy_labels(losses, dx, x, target)
+        weights = _class_terms(self.class_weights, 0.0, x.shape[-1])[0]
+        kernels.focal_labels(losses, dx, x, target, weights, _ignored(self.ignore_index), self.gamma, scale)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Binary cross-entropy with logits: −w·t·log sigmoid(x) − (1 − t)·log sigmoid(−x), mean over channels too.
+
+    Targets t from 0 to 1 in the output's own shape; or integer labels, which count as one-hot. ``pos_weight`` w: one
+    number, or one for each channel.
+    """
+
+    name: ClassVar[str] = "binary_cross_entropy"
+
+    pos_weight: float | Sequence[float] = 1.0
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.pos_weight):
+            object.__setattr__(self, "pos_weight", _weights("pos_weight", self.pos_weight))
         else:
-            kernels.cross_entropy_probabilities(losses, dx, x, target)
+            _number("pos_weight", self.pos_weight, 0)
+
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
+        """See the class."""
+        if isinstance(self.pos_weight, Sequence):
+            _check_count("pos_weight", self.pos_weight, shape)
+        array = super().target(target, shape)
+        if not 0 <= array.min() <= array.max() <= 1:
+            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; give numbers from 0 to 1")
+        return array
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``."""
+        weights = self.pos_weight if isinstance(self.pos_weight, Sequence) else (self.pos_weight,) * x.shape[-1]
+        kernels.binary_cross_entropy(losses, dx, x, target, np.array(weights, np.float32), scale)
 
 
-class MeanSquaredError:
+@dataclass(frozen=True)
+class SigmoidFocal(Loss):
+    """Focal loss of sigmoid probabilities, −a·(1 − p)^gamma · log p, mean over channels too.
+
+    Lin et al. 2017, "Focal loss for dense object detection", equation 5: p = sigmoid(x) and a = alpha where the target
+    is 1, p = sigmoid(−x) and a = 1 − alpha where it is 0. Targets 0 or 1 in the output's own shape; or integer labels,
+    which count as one-hot.
+    """
+
+    name: ClassVar[str] = "sigmoid_focal"
+
+    gamma: float = 2.0
+    alpha: float = 0.25
+
+    def __post_init__(self) -> None:
+        _number("gamma", self.gamma, 0)
+        _number("alpha", self.alpha, 0, 1)
+
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
+        """See the class."""
+        array = super().target(target, shape)
+        if not np.isin(array, (0, 1)).all():
+            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; give 0 or 1 for each")
+        return array
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``."""
+        kernels.sigmoid_focal(losses, dx, x, target, np.array([self.gamma, self.alpha], np.float32), scale)
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
     """The mean of (output − target)² over channels, images and pixels. Integer labels count as one-hot targets."""
 
     name: ClassVar[str] = "mse"
 
-    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Numbers in the output's own shape, or integer labels, one for each image or pixel."""
-        array = np.asarray(target)
-        if np.issubdtype(array.dtype, np.integer) and array.size != np.prod(shape):
-            labels = CrossEntropy().target(array, shape)
-            array = np.eye(shape[-1], dtype=np.float32)[labels]
-        return _same_size(array, shape)
-
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any]) -> None:
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
-        kernels.mean_squared_error(losses, dx, x, target)
+        kernels.mean_squared_error(losses, dx, x, target, NONE, scale)
 
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), MeanSquaredError())}
+@dataclass(frozen=True)
+class MeanAbsoluteError(Loss):
+    """The mean of |output − target| over channels, images and pixels; at 0 its gradient is 0.
+
+    Integer labels count as one-hot targets.
+    """
+
+    name: ClassVar[str] = "l1"
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``."""
+        kernels.mean_absolute_error(losses, dx, x, target, NONE, scale)
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """d²/2 where |d| ≤ delta, else delta·(|d| − delta/2), with d = output − target; mean over channels too.
+
+    Huber 1964, "Robust estimation of a location parameter". Integer labels count as one-hot targets.
+    """
+
+    name: ClassVar[str] = "huber"
+
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _number("delta", self.delta, 0)
+        if self.delta == 0:
+            raise ArgumentError("delta=0: give a number above 0")
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``."""
+        kernels.huber(losses, dx, x, target, np.array([self.delta], np.float32), scale)
+
+
+@dataclass(frozen=True)
+class Dice(Loss):
+    """1 − D, with D = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth), the mean over classes and images.
+
+    Milletari, Navab and Ahmadi 2016, "V-Net", section 3, for each class of each image: the sums run over the image's
+    pixels, p is the ``activation``, "softmax" or "sigmoid", of the logits, and t the target. Targets in the output's
+    own shape; or integer labels, one for each pixel, which count as one-hot. ``smooth`` makes a class that is neither
+    there nor predicted count as overlapping wholly.
+    """
+
+    name: ClassVar[str] = "dice"
+
+    activation: str = "softmax"
+    smooth: float = 1.0
+
+    def __post_init__(self) -> None:
+        choose("activation", self.activation, {"softmax": None, "sigmoid": None})
+        _number("smooth", self.smooth, 0)
+        if self.smooth == 0:
+            raise ArgumentError("smooth=0: give a number above 0, which keeps classes of no pixel finite")
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """See ``Loss``; each pixel's loss is its image's."""
+        sums = np.empty((len(x), ROW_GROUPS, 3, x.shape[-1]), np.float64)
+        kernels.dice(losses, dx, x, target, sums, self.smooth, self.activation == "softmax", scale)
 
 
 def get_loss(loss: str | Loss) -> Loss:
     """A loss by name, or as it is. Raises ArgumentError with the nearest name."""
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)
-    if not hasattr(loss, "launch"):
-        raise ArgumentError(f"loss={loss!r}: give a name, {' or '.join(LOSSES)}, or an object with launch and target")
+    if not isinstance(loss, Loss):
+        raise ArgumentError(f"loss={loss!r}: give a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
     return loss
 
 
-def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> tuple[float, Float32]:
-    """Softmax cross-entropy of logits (…, classes) and its gradient of the same shape.
+# -- a model's outputs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training step minimises: the sum over outputs of weight · loss. Auxiliary outputs stand behind the main.
+
+    main: how many outputs are not auxiliary.
+    """
+
+    losses: tuple[Loss, ...]
+    weights: tuple[float, ...]
+    main: int
+
+    def targets(self, labels: Any, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
+        """The target of each output of ``shapes``, N×H×W×C.
+
+        labels: one array for all outputs; where there are several, a list or tuple of one array for each. Where it
+        leaves out the auxiliary ones, they take the first.
+        """
+        parts = [labels] * len(self.losses)
+        if len(self.losses) > 1 and isinstance(labels, list | tuple) and all(np.ndim(part) > 0 for part in labels):
+            parts = _for_outputs("label arrays", labels, self.main, len(self.losses))
+        return [loss.target(part, shape) for loss, part, shape in zip(self.losses, parts, shapes, strict=True)]
+
+
+def make_objective(
+    loss: str | Loss | Sequence[str | Loss],
+    weights: Sequence[float] | None,
+    main: int,
+    auxiliary: int = 0,
+    auxiliary_weight: float = 0.0,
+) -> Objective:
+    """An Objective for ``main`` outputs and ``auxiliary`` ones.
+
+    loss: one for all outputs, or one for each; weights: one for each, by default 1 and for auxiliary outputs
+    ``auxiliary_weight``. Where either leaves out the auxiliary outputs, they take the first loss and their default
+    weight. Raises ArgumentError where numbers do not fit.
+    """
+    outputs = main + auxiliary
+    given = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs
+    losses = tuple(map(get_loss, _for_outputs("losses", given, main, outputs)))
+    defaults = [1.0] * main + [auxiliary_weight] * auxiliary
+    if weights is not None:
+        listed = _weights("loss_weights", weights) or ()
+        defaults[: len(listed)] = _for_outputs("loss_weights", listed, main, outputs)[: len(listed)]
+    return Objective(losses, tuple(defaults), main)
+
+
+def _for_outputs(what: str, given: Sequence[Any], main: int, outputs: int) -> list[Any]:
+    """One item for each output from those given for all, or for all but the auxiliary ones, which take the first."""
+    if len(given) not in (main, outputs):
+        wanted = f"{main}" if main == outputs else f"{main}, or {outputs} with the auxiliary ones"
+        raise ArgumentError(f"{len(given)} {what} for a model of {wanted} outputs")
+    return [*given, *[given[0]] * (outputs - len(given))]
+
+
+# -- on arrays --------------------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Sequence[float] | None = None,
+    ignore_index: int | None = None,
+) -> tuple[float, Float32]:
+    """Softmax cross-entropy of logits (…, classes) and its gradient of the same shape; see ``CrossEntropy``.
 
     labels: integers, one for each row of logits, or probabilities in the logits' shape.
     """
-    return evaluate(LOSSES["cross_entropy"], logits, labels, get_device("cpu"))
+    return evaluate(CrossEntropy(label_smoothing, class_weights, ignore_index), logits, labels, get_device("cpu"))
+
+
+def focal(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    class_weights: Sequence[float] | None = None,
+    ignore_index: int | None = None,
+) -> tuple[float, Float32]:
+    """Softmax focal loss of logits (…, classes) and integer labels, and its gradient by the logits; see ``Focal``."""
+    return evaluate(Focal(gamma, class_weights, ignore_index), logits, labels, get_device("cpu"))
+
+
+def binary_cross_entropy(
+    logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Sequence[float] = 1.0
+) -> tuple[float, Float32]:
+    """Binary cross-entropy with logits, and its gradient by them; see ``BinaryCrossEntropy``."""
+    return evaluate(BinaryCrossEntropy(pos_weight), logits, targets, get_device("cpu"))
+
+
+def sigmoid_focal(
+    logits: ArrayLike, targets: ArrayLike, *, gamma: float = 2.0, alpha: float = 0.25
+) -> tuple[float, Float32]:
+    """Sigmoid focal loss of logits, and its gradient by them; see ``SigmoidFocal``."""
+    return evaluate(SigmoidFocal(gamma, alpha), logits, targets, get_device("cpu"))
 
 
 def mse(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, Float32]:
     """Mean squared error of two arrays of one shape, and its gradient by the outputs."""
-    return evaluate(LOSSES["mse"], outputs, targets, get_device("cpu"))
+    return evaluate(MeanSquaredError(), outputs, targets, get_device("cpu"))
+
+
+def l1(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, Float32]:
+    """Mean absolute error of two arrays of one shape, and its gradient by the outputs."""
+    return evaluate(MeanAbsoluteError(), outputs, targets, get_device("cpu"))
+
+
+def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: float = 1.0) -> tuple[float, Float32]:
+    """Huber's loss of two arrays of one shape, and its gradient by the outputs; see ``Huber``."""
+    return evaluate(Huber(delta), outputs, targets, get_device("cpu"))
+
+
+def dice(
+    logits: ArrayLike, targets: ArrayLike, *, activation: str = "softmax", smooth: float = 1.0
+) -> tuple[float, Float32]:
+    """Soft Dice loss of logits (images, height, width, classes), and its gradient by them; see ``Dice``."""
+    return evaluate(Dice(activation, smooth), logits, targets, get_device("cpu"))
 
 
 def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike, device: Device) -> tuple[float, Float32]:
@@ -101,16 +409,105 @@ def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike, device: Device) 
     prepared = loss.target(target, image.shape)
     losses, dx = np.empty(image[..., 0].size, np.float32), np.empty_like(image)
     with ENGINE:
-        loss.launch(device.kernels, losses, dx, image, prepared)
-    return mean(losses), dx.reshape(x.shape)
+        value = differentiate(loss, 1.0, device.kernels, losses, dx, image, prepared)
+    return value, dx.reshape(x.shape)
 
 
-def mean(losses: Float32) -> float:
-    """The mean in float64, in NumPy's fixed pairwise order."""
-    return float(losses.mean(dtype=np.float64))
+def differentiate(
+    loss: Loss, weight: float, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target
+) -> float:
+    """Returns ``weight`` times the mean loss and writes its gradient to dx; ``losses``: scratch, N·H·W."""
+    total = loss.weight(target)
+    share = weight / total if total else 0.0  # nothing counts: neither loss nor gradient
+    loss.launch(kernels, losses, dx, x, target, share)
+    return share * float(losses.sum(dtype=np.float64))  # in NumPy's fixed pairwise order
+
+
+# -- targets and options, checked -------------------------------------------------------------------------------------
 
 
 def _same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
-    if array.size != np.prod(shape):
+    if not _is_alike(array.shape, shape):
         raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}")
     return np.require(array, np.float32, ["C", "W"]).reshape(shape)
+
+
+def _is_alike(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether two shapes are the same but for axes of length 1."""
+    return [n for n in found if n != 1] == [n for n in shape if n != 1]
+
+
+def _labels(array: NDArray[Any], shape: tuple[int, ...], ignore_index: int | None = None) -> NDArray[np.int64]:
+    """Classes as int64, one for each pixel; all but ``ignore_index`` in range."""
+    if array.size != math.prod(shape[:-1]):
+        raise ArgumentError(f"{array.size} labels for {math.prod(shape[:-1])} predictions")
+    if not _is_alike(array.shape, shape[:-1]):
+        raise ArgumentError(f"labels of shape {array.shape} for predictions of shape {shape[:-1]}")
+    labels = np.require(array, np.int64, ["C", "W"]).reshape(-1)
+    counted = labels if ignore_index is None else labels[labels != ignore_index]
+    if counted.size and not 0 <= counted.min() <= counted.max() < shape[-1]:
+        raise ArgumentError(f"labels run from {counted.min()} to {counted.max()}; the model has {shape[-1]} classes")
+    return labels
+
+
+def _label_weight(labels: Target, class_weights: Sequence[float] | None, ignore_index: int | None) -> float:
+    if class_weights is None and ignore_index is None:
+        return labels.size
+    counted = labels if ignore_index is None else labels[labels != ignore_index]
+    return counted.size if class_weights is None else float(np.asarray(class_weights)[counted].sum())
+
+
+@cache
+def _class_terms(class_weights: tuple[float, ...] | None, smoothing: float, classes: int) -> Float32:
+    """The terms of a label's target that its own class and all classes get: 1×C, or 2×C with smoothing."""
+    weights = np.ones(classes) if class_weights is None else np.asarray(class_weights)
+    terms = [(1 - smoothing) * weights, smoothing / classes * weights]
+    return np.array(terms[: 2 if smoothing else 1], np.float32)
+
+
+def _ignored(ignore_index: int | None) -> int:
+    return NOT_A_LABEL if ignore_index is None else ignore_index
+
+
+def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
+    if not isinstance(value, int | float | np.number) or not low <= value <= high or not math.isfinite(value):
+        bound = f" and at most {high:g}" if math.isfinite(high) else ""
+        raise ArgumentError(f"{name}={value!r}: give a number of at least {low:g}{bound}")
+
+
+def _check_index(ignore_index: object) -> None:
+    if ignore_index is not None and not isinstance(ignore_index, int | np.integer):
+        raise ArgumentError(f"ignore_index={ignore_index!r}: give an integer label, or None")
+
+
+def _weights(name: str, weights: Any) -> tuple[float, ...] | None:
+    """Weights as a tuple; ArgumentError unless they are finite numbers, none negative, and one at least is not 0."""
+    if weights is None:
+        return None
+    try:
+        found = tuple(map(float, weights))
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name}={weights!r}: give a row of numbers") from None
+    if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
+        raise ArgumentError(f"{name}={found}: give numbers of at least 0, one of them above 0")
+    return found
+
+
+def _check_count(name: str, weights: Sequence[float] | None, shape: tuple[int, ...]) -> None:
+    if weights is not None and len(weights) != shape[-1]:
+        raise ArgumentError(f"{len(weights)} {name} for {shape[-1]} classes")
+
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        CrossEntropy(),
+        MeanSquaredError(),
+        BinaryCrossEntropy(),
+        MeanAbsoluteError(),
+        Huber(),
+        Focal(),
+        SigmoidFocal(),
+        Dice(),
+    )
+}

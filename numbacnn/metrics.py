@@ -14,25 +14,26 @@ class Metrics:
 
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
-        self.total, self.hits, self.count = 0.0, 0, 0
+        self.total, self.weight, self.hits, self.count = 0.0, 0.0, 0, 0
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
         losses = np.empty(output[..., 0].size, np.float32)
         target = self._loss.target(labels, output.shape)
-        self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target)
+        self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)
         self.total += float(losses.sum(dtype=np.float64))
+        self.weight += self._loss.weight(target)
         self.hits += hits(output, labels)
         self.count += len(losses)
 
     @property
     def loss(self) -> float:
-        """Mean loss so far."""
-        return self.total / self.count
+        """Mean loss so far; 0 where nothing counted."""
+        return self.total / self.weight if self.weight else 0.0
 
     @property
     def accuracy(self) -> float:
-        """Share of predictions whose largest output is the label's."""
+        """Share of all predictions whose largest output is the label's."""
         return self.hits / self.count
 
 

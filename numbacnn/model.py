@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,17 @@ from numbacnn.executor import Executor
 from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Input, Tensor
 from numbacnn.layers import Layer
-from numbacnn.losses import Loss, get_loss
+from numbacnn.losses import Objective, make_objective
 from numbacnn.metrics import Metrics
 from numbacnn.names import choose
 from numbacnn.normalization import Normalization, raw_images
 from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
+from numbacnn.penalties import Penalties
 from numbacnn.plan import make_plan
 from numbacnn.schedules import SCHEDULES, Schedule
 from numbacnn.summary import Summary, summarize
+from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
 EVALUATION_BATCH = 256
@@ -38,6 +39,9 @@ class Model:
     ``seed`` draws the initial parameters, each from the seed and its own name. ``device`` is "cpu" or "cuda";
     ``precision`` is "fp32". ``classes`` are names of the classes, ``normalization`` what raw images go through: both
     are set by ``fit`` and kept in the model's file.
+
+    ``auxiliary`` are outputs in training only, behind the others, whose losses count ``auxiliary_weight`` unless
+    ``loss_weights`` says otherwise (Szegedy et al. 2015, section 5); inference leaves out what only they need.
     """
 
     def __init__(
@@ -45,22 +49,28 @@ class Model:
         inputs: Tensor | Sequence[Tensor],
         outputs: Tensor | Sequence[Tensor],
         *,
+        auxiliary: Sequence[Tensor] = (),
+        auxiliary_weight: float = 0.3,
         seed: int = 0,
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
+        if not isinstance(auxiliary_weight, int | float) or not 0 <= auxiliary_weight < float("inf"):
+            raise ArgumentError(f"auxiliary_weight={auxiliary_weight!r}: give a number of at least 0")
         if precision != "fp32":
             raise ArgumentError(f'unknown precision {precision!r}; choose "fp32"')
         self._several_inputs = not isinstance(inputs, Tensor)
         self._several_outputs = not isinstance(outputs, Tensor)
-        graph = Graph(_list(inputs), _list(outputs))
+        graph = Graph(_list(inputs), _list(outputs), _list(auxiliary))
+        self.auxiliary_weight = float(auxiliary_weight)
         self._build(graph, device)
         self.store.initialize(seed)
 
     def _build(self, graph: Graph, device: str) -> None:
         self.graph = graph
         self.device = get_device(device)
-        self.store = Parameters(graph.parameters(), self.device)
+        self.store = Parameters(graph.parameters(), graph.state(), self.device)
+        self._penalties = Penalties(graph.penalties(), self.store)
         self.classes: tuple[str, ...] | None = None
         self.normalization: Normalization | None = None
         self._executors: dict[tuple[bool, bool], Executor] = {}
@@ -82,11 +92,12 @@ class Model:
 
     @property
     def state(self) -> Mapping[str, Float32]:
-        """Running statistics by name, read-only."""
-        return MappingProxyType({})
+        """What is kept but not trained, as running statistics, by name, read-only; write with ``set_parameters``."""
+        return self.store.state_view()
 
     def set_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Writes parameters by name. Raises ArgumentError, and writes nothing, where a name or a shape does not fit."""
+        """Writes parameters and state by name. Raises ArgumentError, and writes nothing, where a name or a shape does
+        not fit."""
         with ENGINE:
             self.store.set(arrays)
 
@@ -105,7 +116,7 @@ class Model:
     def forward(self, x: Any, training: bool = False) -> Any:
         """The output for normalised float32 input (N, …), a fresh array; lists for several inputs or outputs.
 
-        With ``training`` what ``backward`` reads is kept.
+        With ``training`` what ``backward`` reads is kept, and auxiliary outputs stand behind the others in the list.
         """
         arrays = self._checked(x, self._several_inputs, self.graph.input_shapes, "input")
         n = len(arrays[0])
@@ -116,17 +127,30 @@ class Model:
                 self.device.upload(view, array.reshape(view.shape))
             executor.forward(n)
             self._pending = (executor, n) if training else self._pending
-            return self._fetch(binding.outputs, n, [self.graph.shapes[v] for v in self.graph.outputs])
+            outputs = [
+                self.device.download(view, (n, *shape))
+                for view, shape in zip(binding.outputs, self._output_shapes(training), strict=True)
+            ]
+        return outputs if self._gives_list(training) else outputs[0]
+
+    def _output_shapes(self, training: bool) -> list[tuple[int, ...]]:
+        """Shapes of the outputs for one image; in training, of the auxiliary ones too."""
+        shapes = self.graph.shapes
+        return [shapes[value] for value in (self.graph.training_outputs if training else self.graph.outputs)]
+
+    def _gives_list(self, training: bool) -> bool:
+        """Whether ``forward`` gives a list of outputs, and ``backward`` takes one of gradients."""
+        return self._several_outputs or (training and bool(self.graph.auxiliary))
 
     def backward(self, dy: Any) -> Any:
         """After ``forward(training=True)``: fills ``gradients`` from dy, the gradient of the output(s); returns that
-        of the input(s). Raises NumbacnnError where there was no such forward.
+        of the input(s). The layers' l1 and l2 are not in it: see ``add_penalties``. Raises NumbacnnError where there
+        was no such forward.
         """
         if self._pending is None:
             raise NumbacnnError("backward needs a forward(x, training=True) before it")
         executor, n = self._pending
-        shapes = [self.graph.shapes[value] for value in self.graph.outputs]
-        arrays = self._checked(dy, self._several_outputs, shapes, "gradient", n)
+        arrays = self._checked(dy, self._gives_list(True), self._output_shapes(True), "gradient", n)
         with ENGINE:
             binding = executor.bind(n)
             for view, array in zip(binding.output_gradients, arrays, strict=True):
@@ -139,24 +163,49 @@ class Model:
             ]
         return gradients if self._several_inputs else gradients[0]
 
-    def train_step(
-        self, images: ArrayLike, labels: ArrayLike, optimizer: Optimizer, loss: str | Loss = "cross_entropy"
-    ) -> float:
-        """Forward, loss, backward and update on normalised float32 images (N, …); returns the loss."""
-        self._need_single("train it with forward and backward")
-        (array,) = self._checked(images, False, self.graph.input_shapes, "input")
+    def add_penalties(self) -> float:
+        """Adds the gradients of the layers' l1 and l2 to ``gradients``; returns Σ l1·|w| + l2·w².
+
+        For a loop of one's own, between ``backward`` and the update; ``train_step`` and ``fit`` do it themselves.
+        """
         with ENGINE:
-            batch = self.training_batch(len(array), get_loss(loss))
-            self.device.upload(batch.input, array.reshape(batch.input.shape))
+            return self._penalties.add()
+
+    def train_step(
+        self,
+        images: Any,
+        labels: Any,
+        optimizer: Optimizer,
+        loss: LossOfOutputs = "cross_entropy",
+        loss_weights: Sequence[float] | None = None,
+    ) -> float:
+        """Forward, loss, backward and update on normalised float32 images (N, …); returns the loss.
+
+        Of several outputs the loss is the sum of each one's, times its weight: ``loss`` and ``labels`` are one for all
+        of them, or a list of one for each, ``loss_weights`` a number for each, by default 1, and for auxiliary outputs
+        the model's ``auxiliary_weight``. These stand behind the others; lists may leave them out, and then they take
+        the first loss, the first labels and their default weight. Penalties of the layers are part of the loss.
+        """
+        arrays = self._checked(images, self._several_inputs, self.graph.input_shapes, "input")
+        objective = self.objective(loss, loss_weights)
+        with ENGINE:
+            batch = self.training_batch(len(arrays[0]), objective)
+            for view, array in zip(batch.inputs, arrays, strict=True):
+                self.device.upload(view, array.reshape(view.shape))
             value = batch.gradients(labels)
             optimizer.step(self)
         return value
 
-    def training_batch(self, n: int, loss: Loss) -> training.TrainingBatch:
+    def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None = None) -> Objective:
+        """The loss and the weight of each output, as ``train_step`` takes them."""
+        outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
+        return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
+
+    def training_batch(self, n: int, objective: Objective) -> training.TrainingBatch:
         """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
-        self._need_single("train it with forward and backward")
         self._pending = None
-        return training.TrainingBatch(self._executor(n, True, input_gradient=False), n, loss)
+        executor = self._executor(n, True, input_gradient=False)
+        return training.TrainingBatch(executor, n, objective, self._penalties)
 
     def _executor(self, n: int, training: bool, input_gradient: bool) -> Executor:
         """An executor for at least ``n`` images: the one there is, or a new plan where that one is too small."""
@@ -180,10 +229,6 @@ class Model:
                 raise ArgumentError(f"{what} of shape {array.shape}; the model wants {(n or 'N', *shape)}")
         return [array.astype(np.float32, copy=False) for array in arrays]
 
-    def _fetch(self, views: Sequence[Float32], n: int, shapes: Sequence[tuple[int, ...]]) -> Any:
-        arrays = [self.device.download(view, (n, *shape)) for view, shape in zip(views, shapes, strict=True)]
-        return arrays if self._several_outputs else arrays[0]
-
     # -- raw images ---------------------------------------------------------------------------------------------------
 
     def load_images(self, target: Float32, images: NDArray[Any]) -> None:
@@ -203,10 +248,10 @@ class Model:
         kernel(target, np.require(rows, requirements=["C", "W"]), *self._rows)  # kernels refuse read-only memory
 
     def each_output(
-        self, images: NDArray[Any], receive: Callable[[int, Float32], None], batch_size: int = EVALUATION_BATCH
+        self, images: NDArray[Any], receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
     ) -> None:
-        """Calls ``receive(start, output)`` for each batch of raw images with the view (n, 1, 1, C) or (n, H, W, C) of
-        its output, which the next batch overwrites."""
+        """Calls ``receive(start, outputs)`` for each batch of raw images with the views (n, 1, 1, C) or (n, H, W, C) of
+        its outputs, which the next batch overwrites."""
         with ENGINE:
             executor = self._executor(min(batch_size, len(images)), False, False)
             for start in range(0, len(images), batch_size):
@@ -214,20 +259,23 @@ class Model:
                 binding = executor.bind(len(part))
                 self.load_images(binding.inputs[0], part)
                 executor.forward(len(part))
-                receive(start, binding.outputs[0])
+                receive(start, binding.outputs)
 
     def predict(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> Float32:
         """Class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float, normalised as in training.
 
         Softmax is applied to the last axis unless the model ends in a softmax or sigmoid itself.
         """
-        self._need_single()
+        self._need_one_input()
+        if len(self.graph.outputs) != 1:
+            raise ArgumentError("this model has several outputs: use forward")
         raw = raw_images(images, self.input_shape)
         whole(batch_size, "batch_size")
         result = np.empty((len(raw), *self.output_shape), np.float32)
         finish = self.device.kernels.copy if self._gives_probabilities() else self.device.kernels.softmax_forward
 
-        def receive(start: int, output: Float32) -> None:
+        def receive(start: int, outputs: list[Float32]) -> None:
+            (output,) = outputs
             finish(result[start : start + len(output)].reshape(output.shape), output)
 
         self.each_output(raw, receive, batch_size)
@@ -238,19 +286,38 @@ class Model:
         return self.graph.nodes[last].layer.op in PROBABILITY_OPS
 
     def evaluate(
-        self, test: Dataset | tuple[ArrayLike, ArrayLike], loss: str | Loss = "cross_entropy"
+        self,
+        test: Dataset | tuple[ArrayLike, ArrayLike],
+        loss: LossOfOutputs = "cross_entropy",
+        loss_weights: Sequence[float] | None = None,
     ) -> dict[str, float]:
-        """Mean loss and accuracy on a Dataset, or (raw images, labels)."""
-        self._need_single()
+        """Mean loss and accuracy on a Dataset, or (raw images, labels); ``loss`` and its weights as in ``train_step``.
+
+        Without penalties and auxiliary outputs. Of several outputs, each takes the labels; ``accuracy`` is the first
+        one's, and there are ``loss.NAME`` and ``accuracy.NAME`` of each besides.
+        """
+        self._need_one_input()
         dataset = as_dataset(test, self.classes)
         raw = raw_images(dataset.images, self.input_shape)
-        metrics = Metrics(get_loss(loss), self.device)
-        self.each_output(raw, lambda start, output: metrics.add(output, dataset.labels[start : start + len(output)]))
-        return {"loss": metrics.loss, "accuracy": metrics.accuracy}
+        objective, main = self.objective(loss, loss_weights), len(self.graph.outputs)
+        metrics = [Metrics(part, self.device) for part in objective.losses[:main]]
 
-    def _need_single(self, remedy: str = "use forward") -> None:
-        if len(self.graph.input_shapes) != 1 or len(self.graph.outputs) != 1:
-            raise ArgumentError(f"this model has several inputs or outputs: {remedy}")
+        def receive(start: int, outputs: list[Float32]) -> None:
+            for metric, output in zip(metrics, outputs, strict=True):
+                metric.add(output, dataset.labels[start : start + len(output)])
+
+        self.each_output(raw, receive)
+        total = sum(weight * metric.loss for weight, metric in zip(objective.weights, metrics, strict=False))
+        found = {"loss": total, "accuracy": metrics[0].accuracy}
+        if main > 1:
+            for value, metric in zip(self.graph.outputs, metrics, strict=True):
+                name = self.graph.names[value]
+                found |= {f"loss.{name}": metric.loss, f"accuracy.{name}": metric.accuracy}
+        return found
+
+    def _need_one_input(self) -> None:
+        if len(self.graph.input_shapes) != 1:
+            raise ArgumentError("this model has several inputs: use forward and train_step")
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -260,7 +327,8 @@ class Model:
         *,
         validation: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
         optimizer: Optimizer | None = None,
-        loss: str | Loss = "cross_entropy",
+        loss: LossOfOutputs = "cross_entropy",
+        loss_weights: Sequence[float] | None = None,
         epochs: int = 3,
         batch_size: int = 64,
         seed: int = 0,
@@ -277,8 +345,10 @@ class Model:
         name of ``numbacnn.schedules``, or the factor of the learning rate at (step, steps). callbacks: called with
         every event; one that returns True ends the training. checkpoint: a file that holds the whole state after every
         epoch, and every ``checkpoint_every`` steps; ``resume`` goes on from it where it exists. The model keeps the
-        training set's normalisation and class names, unless it has its own.
+        training set's normalisation and class names, unless it has its own. loss, loss_weights: as in ``train_step``;
+        of several outputs each takes the labels, and the accuracy is the first one's.
         """
+        self._need_one_input()
         if augment is not None:
             raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
         names = self.classes
@@ -286,7 +356,8 @@ class Model:
             self,
             as_dataset(train, names),
             optimizer=optimizer,
-            loss=get_loss(loss),
+            loss=loss,
+            loss_weights=loss_weights,
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
@@ -325,21 +396,26 @@ class Model:
         model._several_outputs = content.several_outputs
         model._build(content.graph, device)
         model.classes, model.normalization = content.classes, content.normalization
-        model.store.set(content.parameters)
+        model.auxiliary_weight = content.auxiliary_weight
+        model.store.set(content.arrays)
         return model
 
     def __getstate__(self) -> dict[str, Any]:
         return {
             "graph": self.graph.to_dict(),
-            "parameters": {name: np.array(value) for name, value in self.parameters.items()},
+            "arrays": {name: np.array(value) for name, value in self.store.arrays().items()},
+            "random": self.store.random.tolist(),
             "device": self.device.name,
+            "auxiliary_weight": self.auxiliary_weight,
             "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._build(Graph.from_dict(state["graph"]), state["device"])
+        self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
-        self.store.set(state["parameters"])
+        self.store.set(state["arrays"])
+        self.store.set_random(*state["random"])
 
 
 class Sequential(Model):

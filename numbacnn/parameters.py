@@ -1,4 +1,4 @@
-"""The trained arrays of a model: values and gradients in one flat arena each, so that an update is one kernel."""
+"""The arrays of a model: trained values, their gradients and kept state in one flat arena each."""
 
 from collections.abc import Mapping
 from math import prod
@@ -28,19 +28,23 @@ class Slot(NamedTuple):
         return arena[self.start : self.start + prod(self.shape)].reshape(self.shape)
 
 
-class Parameters:
-    """Named float32 arrays in a flat arena ``values``, with their gradients in ``gradients`` (made when first used)."""
+Specifications = Mapping[str, tuple[Shape, str]]  # shape and initializer by name
 
-    def __init__(self, specifications: Mapping[str, tuple[Shape, str]], device: Device) -> None:
-        self.specifications = dict(specifications)
+
+class Parameters:
+    """Named float32 arrays: trained ones in the flat arena ``values``, so that an update is one kernel, with their
+    gradients in ``gradients`` (made when first used); and those that are kept but not trained in ``state``.
+
+    ``random`` is the key (seed, step) of the numbers that layers draw in training; every training forward is a step.
+    """
+
+    def __init__(self, specifications: Specifications, state: Specifications, device: Device) -> None:
+        self.specifications, self.state_specifications = dict(specifications), dict(state)
         self.device = device
-        self.slots: dict[str, Slot] = {}
-        start = 0
-        for name, (shape, _) in self.specifications.items():
-            self.slots[name] = Slot(start, shape)
-            start += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
-        self.size = start
-        self.values = device.zeros(start)
+        self.slots, self.size = _lay_out(specifications)
+        self.state_slots, state_size = _lay_out(state)
+        self.values, self.state = device.zeros(self.size), device.zeros(state_size)
+        self.random = np.zeros(2, np.uint64)
         self._gradients: Float32 | None = None
 
     @property
@@ -57,26 +61,58 @@ class Parameters:
 
     def initialize(self, seed: int) -> None:
         """Draws every array from the seed and its own name."""
-        for name, (shape, initializer) in self.specifications.items():
-            self.device.write(self.slots[name].of(self.values), initial_values(initializer, shape, seed, name))
+        self.set_random(seed, 0)
+        for name, (shape, initializer) in {**self.specifications, **self.state_specifications}.items():
+            self.device.write(self._array(name), initial_values(initializer, shape, seed, name))
+
+    def set_random(self, seed: int, step: int) -> None:
+        """The next training forward is step ``step + 1`` under ``seed``."""
+        self.random[:] = int(seed) % 2**64, step
 
     def view(self, arena: Float32) -> Mapping[str, Float32]:
         """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
-        views = {}
-        for name, slot in self.slots.items():
-            views[name] = slot.of(arena)
-            views[name].flags.writeable = False
-        return MappingProxyType(views)
+        return _views(self.slots, arena)
+
+    def state_view(self) -> Mapping[str, Float32]:
+        """Read-only views by name into ``state``."""
+        return _views(self.state_slots, self.state)
+
+    def arrays(self) -> Mapping[str, Float32]:
+        """All that a model file holds: read-only views of values and state."""
+        return {**self.view(self.values), **self.state_view()}
+
+    def _array(self, name: str) -> Float32:
+        return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
 
     def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Writes some of the arrays. Raises ArgumentError, and writes none, where a name or a shape does not fit."""
+        """Writes some of the arrays, values or state. Raises ArgumentError, and writes none, where a name or a shape
+        does not fit."""
+        slots = {**self.slots, **self.state_slots}
         for name, array in arrays.items():
-            if name not in self.slots:
-                raise ArgumentError(f'no parameter is called "{name}"; there are {", ".join(self.slots)}')
-            if np.shape(array) != self.slots[name].shape:
-                raise ArgumentError(f'"{name}" has shape {self.slots[name].shape}, not {np.shape(array)}')
+            if name not in slots:
+                raise ArgumentError(f'no parameter is called "{name}"; there are {", ".join(slots)}')
+            if np.shape(array) != slots[name].shape:
+                raise ArgumentError(f'"{name}" has shape {slots[name].shape}, not {np.shape(array)}')
             if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
                 raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
         copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
         for name, array in copies.items():
-            self.device.write(self.slots[name].of(self.values), array)
+            self.device.write(self._array(name), array)
+
+
+def _lay_out(specifications: Specifications) -> tuple[dict[str, Slot], int]:
+    """Where each array lies in an arena of its own, and the arena's size."""
+    slots: dict[str, Slot] = {}
+    start = 0
+    for name, (shape, _) in specifications.items():
+        slots[name] = Slot(start, shape)
+        start += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+    return slots, start
+
+
+def _views(slots: Mapping[str, Slot], arena: Float32) -> Mapping[str, Float32]:
+    views = {}
+    for name, slot in slots.items():
+        views[name] = slot.of(arena)
+        views[name].flags.writeable = False
+    return MappingProxyType(views)

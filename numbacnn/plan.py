@@ -95,14 +95,16 @@ def make_plan(
     """Plans ``graph`` for up to ``batch`` images.
 
     ``sizes``: the device's functions from geometry to scratch shapes. ``training`` keeps what backward reads and plans
-    the gradients; ``input_gradient`` asks for the gradients of the model's inputs too.
+    the gradients, and has the auxiliary outputs behind the others; without it, nodes that only those need are left out.
+    ``input_gradient`` asks for the gradients of the model's inputs too.
     """
     return _Planner(graph, sizes, batch, training, input_gradient, fuse).plan()
 
 
 class _Planner:
     def __init__(self, graph: Graph, sizes: Any, batch: int, training: bool, input_gradient: bool, fuse: bool) -> None:
-        self.graph, self.sizes, self.batch = graph, sizes, batch
+        self.graph, self.sizes, self.batch = graph if training else graph.inference, sizes, batch
+        self.outputs = graph.training_outputs if training else self.graph.outputs
         self.training, self.input_gradient = training, input_gradient
         self.buffers: list[Buffer] = []
         self.fused = self._find_fused() if fuse else {}
@@ -119,7 +121,7 @@ class _Planner:
     def _only_consumer(self, value: int) -> int | None:
         """The one node that reads ``value``, unless it is an output of the model too."""
         consumers = self.graph.consumers[value]
-        return consumers[0] if len(consumers) == 1 and value not in self.graph.outputs else None
+        return consumers[0] if len(consumers) == 1 and value not in self.outputs else None
 
     def _find_fused(self) -> dict[int, int]:
         """node → the activation that it applies in its store."""
@@ -220,7 +222,7 @@ class _Planner:
             source = views[node.inputs[0]]
             if value in inner:
                 views.append(None)
-            elif node.layer.is_view and source is not None and not any(source.buffer.halo) and not any(halo):
+            elif self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
                 views.append(View(source.buffer, node.shape))
             else:
                 views.append(View(self._new_buffer(node.name, node.shape, halo), node.shape))
@@ -240,7 +242,11 @@ class _Planner:
     def _is_copied(self, i: int) -> bool:
         """Whether node i's forward has something to do."""
         node = self.graph.nodes[i]
-        return not (node.layer.is_view and self._view(self.graph.value(i)).buffer is self._view(node.inputs[0]).buffer)
+        return not (self._is_view(node) and self._view(self.graph.value(i)).buffer is self._view(node.inputs[0]).buffer)
+
+    def _is_view(self, node: Node) -> bool:
+        """Whether node's output may be its input's memory."""
+        return node.layer.is_view or (node.layer.idle_in_inference and not self.training)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class _Planner:
         for view in inputs:
             view.buffer.permanent = True
         forward = self._forward_steps()
-        outputs = [self._view(value) for value in self.graph.outputs]
+        outputs = [self._view(value) for value in self.outputs]
         for view in outputs:
             view.buffer.use(self.time)
         gradients: dict[int, View] = {}
@@ -335,10 +341,10 @@ class _Planner:
 
     def _output_gradients(self, gradients: dict[int, View]) -> list[View]:
         """Where the loss writes; every consumer of an output value then adds to it."""
-        for value in self.graph.outputs:
+        for value in self.outputs:
             gradients[value] = self._new_gradient(value)
             gradients[value].buffer.permanent = True
-        return [gradients[value] for value in self.graph.outputs]
+        return [gradients[value] for value in self.outputs]
 
     def _gradient_halo(self, value: int) -> Halo:
         """The zeros expected around a value's gradient by the layer that computed it, through in-place activations."""

@@ -21,11 +21,15 @@ class Row:
     output_shape: Shape
     parameters: int
     flops: int
+    training_only: bool = False  # only auxiliary outputs need it
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows of a model and their totals; ``memory`` is in bytes, for a batch of 64."""
+    """The rows of a model and their totals; ``memory`` is in bytes, for a batch of 64.
+
+    Rows that run in training only count in ``parameters``, not in ``flops``.
+    """
 
     rows: tuple[Row, ...]
     input_shapes: tuple[Shape, ...]
@@ -36,7 +40,13 @@ class Summary:
     def __str__(self) -> str:
         lines = [("layer", "kind", "output", "parameters", "MFLOP")]
         lines += [
-            (row.name, row.op, _times(row.output_shape), f"{row.parameters:,}", f"{row.flops / 1e6:.3f}")
+            (
+                f"{row.name} *" if row.training_only else row.name,
+                row.op,
+                _times(row.output_shape),
+                f"{row.parameters:,}",
+                f"{row.flops / 1e6:.3f}",
+            )
             for row in self.rows
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -49,13 +59,14 @@ class Summary:
                 *table,
                 f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
                 f"memory at batch {BATCH}: {memory}",
+                *["* in training only"] * any(row.training_only for row in self.rows),
             ]
         )
 
 
 def summarize(graph: Graph, sizes: Any) -> Summary:
     """Describes a graph; ``sizes`` as in ``make_plan``."""
-    names = [*graph.input_names, *(node.name for node in graph.nodes)]
+    names, inference = graph.names, set(graph.inference.names)
     rows = tuple(
         Row(
             node.name,
@@ -64,6 +75,7 @@ def summarize(graph: Graph, sizes: Any) -> Summary:
             node.shape,
             sum(prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()),
             node.layer.flops(node.geometry, node.shape),
+            node.name not in inference,
         )
         for node in graph.nodes
     )
@@ -73,7 +85,8 @@ def summarize(graph: Graph, sizes: Any) -> Summary:
         "inference": make_plan(graph, sizes, BATCH, training=False).bytes,
         "training": make_plan(graph, sizes, BATCH, training=True).bytes,
     }
-    return Summary(rows, tuple(graph.input_shapes), parameters, sum(row.flops for row in rows), memory)
+    flops = sum(row.flops for row in rows if not row.training_only)
+    return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
 
 
 def _times(shape: Shape) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -18,34 +18,39 @@ from numbacnn.device import ENGINE, Device
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.executor import Executor
 from numbacnn.geometry import whole
-from numbacnn.losses import Loss, mean
+from numbacnn.losses import Loss, Objective, differentiate
 from numbacnn.metrics import hits
 from numbacnn.normalization import Normalization
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.parameters import Parameters
+from numbacnn.penalties import Penalties
 from numbacnn.schedules import Schedule, constant
 
 Float32 = NDArray[np.float32]
+LossOfOutputs = str | Loss | Sequence[str | Loss]
 
 
 class TrainingBatch:
     """The buffers of one training step, between the input's arrival and the optimiser's update."""
 
-    def __init__(self, executor: Executor, n: int, loss: Loss) -> None:
-        self._executor, self._n, self._loss = executor, n, loss
+    def __init__(self, executor: Executor, n: int, objective: Objective, penalties: Penalties) -> None:
+        self._executor, self._n, self._objective, self._penalties = executor, n, objective, penalties
         self._binding = executor.bind(n)
-        self.input = self._binding.inputs[0]
+        self.inputs = self._binding.inputs
         self.output = self._binding.outputs[0]
-        self._losses = executor.pixel_losses[: math.prod(self.output.shape[:-1])]
 
-    def gradients(self, labels: ArrayLike) -> float:
-        """Runs forward, loss and backward on what lies in ``input``; returns the loss."""
-        target = self._loss.target(labels, self.output.shape)
+    def gradients(self, labels: ArrayLike | Sequence[ArrayLike]) -> float:
+        """Runs forward, losses and backward on what lies in ``inputs``; returns the loss, penalties included."""
+        outputs, objective = self._binding.outputs, self._objective
+        targets = objective.targets(labels, [output.shape for output in outputs])
         self._executor.forward(self._n)
-        gradient = self._binding.output_gradients[0]
-        self._loss.launch(self._executor.kernels, self._losses, gradient, self.output, target)
+        value = 0.0
+        for i, (dy, y) in enumerate(zip(self._binding.output_gradients, outputs, strict=True)):
+            losses = self._executor.pixel_losses[: math.prod(y.shape[:-1])]
+            loss, weight = objective.losses[i], objective.weights[i]
+            value += differentiate(loss, weight, self._executor.kernels, losses, dy, y, targets[i])
         self._executor.backward(self._n)
-        return mean(self._losses)
+        return value + self._penalties.add()
 
 
 class Learner(Protocol):
@@ -64,13 +69,16 @@ class Learner(Protocol):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output for one image."""
 
-    def training_batch(self, n: int, loss: Loss) -> TrainingBatch:
+    def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None) -> Objective:
+        """The loss and the weight of each output."""
+
+    def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """The buffers of a step on ``n`` images."""
 
     def load_images(self, target: Float32, images: NDArray[Any]) -> None:
         """Writes raw images, normalised, to an input."""
 
-    def evaluate(self, test: Dataset, loss: Loss) -> dict[str, float]:
+    def evaluate(self, test: Dataset, loss: LossOfOutputs, loss_weights: Sequence[float] | None) -> dict[str, float]:
         """Loss and accuracy."""
 
 
@@ -175,7 +183,8 @@ class Trainer:
         dataset: Dataset,
         *,
         optimizer: Optimizer | None,
-        loss: Loss,
+        loss: LossOfOutputs,
+        loss_weights: Sequence[float] | None = None,
         epochs: int,
         batch_size: int,
         seed: int,
@@ -197,7 +206,8 @@ class Trainer:
                 raise ArgumentError(f"{len(part.classes)} classes for a model of {model.output_shape[-1]} outputs")
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
-        self.loss, self.epochs, self.schedule = loss, epochs, schedule or constant
+        self.loss, self.loss_weights, self.objective = loss, loss_weights, model.objective(loss, loss_weights)
+        self.epochs, self.schedule = epochs, schedule or constant
         self.loader = Loader(dataset, batch_size, seed=seed)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.checkpoint_every = checkpoint_every
@@ -240,8 +250,9 @@ class Trainer:
         start = time.perf_counter()
         n = len(batch.images)
         with ENGINE:
-            buffers = self.model.training_batch(n, self.loss)
-            self.model.load_images(buffers.input, batch.images)
+            buffers = self.model.training_batch(n, self.objective)
+            self.model.load_images(buffers.inputs[0], batch.images)
+            self.model.store.set_random(self.loader.seed, self._total_steps())
             value = buffers.gradients(batch.labels)
             right = hits(buffers.output, batch.labels)
             if not math.isfinite(value):
@@ -266,7 +277,9 @@ class Trainer:
         return self.position.epoch * len(self.loader) + self.position.step
 
     def _end_epoch(self) -> EpochEnd:
-        validation = {} if self.validation is None else self.model.evaluate(self.validation, self.loss)
+        validation = {}
+        if self.validation is not None:
+            validation = self.model.evaluate(self.validation, self.loss, self.loss_weights)
         p = self.position
         record = EpochRecord(
             p.epoch + 1,

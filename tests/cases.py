@@ -6,6 +6,7 @@ Rows picked by hand come first, each with its reason; drawn ones follow, the sam
 import random
 import zlib
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +135,34 @@ OTHERS = [
     Case("add three inputs", nl.Add, ((4, 5, 3),) * 3, 2),
     Case("add features", nl.Add, ((9,),) * 2, 1),
 ]
+NORMALISATIONS = [
+    Case("batch_norm one channel", nl.BatchNorm, ((5, 6, 1),), 3),
+    Case("batch_norm one image", nl.BatchNorm, ((4, 5, 3),), 1),
+    Case("batch_norm features", nl.BatchNorm, ((37,),), 9),
+    Case("batch_norm more features than fill a pattern", nl.BatchNorm, ((130,),), 40),
+    Case("batch_norm rows longer than a pattern", nl.BatchNorm, ((3, 70, 6),), 2),
+    Case("batch_norm channels that fill no register", nl.BatchNorm, ((3, 4, 67),), 5),
+    Case("batch_norm more rows than groups of a sum", nl.BatchNorm, ((9, 2, 5),), 37),
+    Case("batch_norm a large eps", lambda: nl.BatchNorm(eps=0.5), ((4, 4, 2),), 2),
+    Case("group_norm all of an image", lambda: nl.GroupNorm(1), ((5, 6, 7),), 2),
+    Case("group_norm each channel", lambda: nl.GroupNorm(5), ((6, 5, 5),), 2),
+    Case("group_norm pairs of channels", lambda: nl.GroupNorm(33), ((3, 3, 66),), 2),
+    Case("group_norm features", lambda: nl.GroupNorm(4), ((36,),), 3),
+    Case("group_norm more rows than groups of a sum", lambda: nl.GroupNorm(2), ((70, 3, 4),), 2),
+    Case("group_norm rows longer than a pattern", lambda: nl.GroupNorm(3), ((2, 70, 6),), 1),
+    Case("local_response_norm AlexNet's", lambda: nl.LocalResponseNorm(5, 1e-4, 0.75, 2.0), ((4, 3, 20),), 2),
+    Case("local_response_norm strong", lambda: nl.LocalResponseNorm(5, 2.0), ((4, 3, 11),), 2),
+    Case("local_response_norm even window", lambda: nl.LocalResponseNorm(4, 1.0, 0.6), ((2, 3, 9),), 2),
+    Case("local_response_norm window beyond the channels", lambda: nl.LocalResponseNorm(9, 1.0), ((3, 2, 3),), 1),
+    Case("local_response_norm one channel", lambda: nl.LocalResponseNorm(5, 1.0, 0.5), ((3, 4, 1),), 2),
+]
+DROPOUTS = [
+    Case("dropout nothing", lambda: nl.Dropout(0), ((4, 5, 3),), 2),
+    Case("dropout nearly everything", lambda: nl.Dropout(0.9), ((6, 7, 5),), 3),
+    Case("dropout one element", lambda: nl.Dropout(0.1), ((1,),), 40),
+    Case("spatial_dropout channels that fill no block", lambda: nl.SpatialDropout(0.3), ((3, 4, 7),), 5),
+    Case("spatial_dropout one channel", lambda: nl.SpatialDropout(0.5), ((2, 2, 1),), 17),
+]
 
 # -- drawn ------------------------------------------------------------------------------------------------------------
 
@@ -201,7 +230,7 @@ def _told(window, options):
 def _draw_shape(draw):
     if draw.random() < 0.3:
         return (draw.randint(1, 70),)
-    return draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)
+    return _draw_image(draw)
 
 
 def _draw_dense(draw):
@@ -215,8 +244,7 @@ def _draw_elementwise(layer):
 
 
 def _draw_global(layer):
-    return lambda draw: Case(layer.op, layer, ((draw.randint(1, 9), draw.randint(1, 9), draw.choice(CHANNELS)),),
-                             draw.choice(BATCHES))  # fmt: skip
+    return lambda draw: Case(layer.op, layer, (_draw_image(draw),), draw.choice(BATCHES))
 
 
 def _draw_add(draw):
@@ -264,6 +292,39 @@ def _draw_adaptive(layer):
     return draw_one
 
 
+def _draw_batch_norm(draw):
+    """At least eight values a channel: the gradient of fewer is what rounding leaves of large terms that cancel."""
+    shape, batch, eps = _draw_shape(draw), draw.choice(BATCHES), draw.choice((1e-5, 1e-3))
+    pixels = shape[0] * shape[1] if len(shape) == 3 else 1
+    return Case(f"batch_norm eps {eps}", lambda: nl.BatchNorm(eps=eps), (shape,), max(batch, -(-8 // pixels)))
+
+
+def _draw_group_norm(draw):
+    """At least eight values a group, as for batch_norm."""
+    shape = _draw_shape(draw)
+    divisors = [d for d in range(1, shape[-1] + 1) if shape[-1] % d == 0 and prod(shape) >= 8 * d]
+    if not divisors:
+        return _draw_group_norm(draw)
+    groups = draw.choice(divisors)
+    return Case(f"group_norm {groups} groups", lambda: nl.GroupNorm(groups), (shape,), draw.choice(BATCHES))
+
+
+def _draw_local_response_norm(draw):
+    options = {"size": draw.randint(1, 7), "alpha": draw.choice((1e-4, 0.5, 3.0)),
+               "beta": draw.choice((0.75, 0.75, 0.5, 1.0)), "k": draw.choice((1.0, 2.0))}  # fmt: skip
+    told = " ".join(f"{name} {value}" for name, value in options.items())
+    return Case(f"local_response_norm {told}", lambda: nl.LocalResponseNorm(**options), (_draw_image(draw),),
+                draw.choice(BATCHES))  # fmt: skip
+
+
+def _draw_dropout(layer, draw_shape):
+    def draw_one(draw):
+        rate = draw.choice((0.1, 0.25, 0.5, 0.8))
+        return Case(f"{layer.op} {rate}", lambda: layer(rate), (draw_shape(draw),), draw.choice(BATCHES))
+
+    return draw_one
+
+
 def _draw_up_sampling(draw):
     factor, mode = (draw.randint(1, 5), draw.randint(1, 5)), draw.choice(("nearest", "bilinear"))
     return Case(f"up_sample2d {mode} {factor[0]}x{factor[1]}", lambda: nl.UpSample2D(factor, mode),
@@ -301,11 +362,16 @@ def _draw(name, draw_one):
 ELEMENTWISE = (
     nl.ReLU, nl.ReLU6, nl.PReLU, nl.SiLU, nl.Hardswish, nl.Hardsigmoid, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten,
 )  # fmt: skip
-PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS]
+PICKED: list[Case] = [*CONVOLUTIONS, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
 DRAWS = {
     "conv2d": _draw_convolution,
     "dense": _draw_dense,
     "add": _draw_add,
+    "batch_norm": _draw_batch_norm,
+    "group_norm": _draw_group_norm,
+    "local_response_norm": _draw_local_response_norm,
+    "dropout": _draw_dropout(nl.Dropout, _draw_shape),
+    "spatial_dropout": _draw_dropout(nl.SpatialDropout, _draw_image),
     **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AveragePool2D)},
     **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAveragePool2D)},
     **{layer.op: _draw_elementwise(layer) for layer in ELEMENTWISE},

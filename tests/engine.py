@@ -10,6 +10,7 @@ import numbacnn as nc
 from numbacnn.executor import Executor
 from numbacnn.plan import make_plan
 
+KEY = (2**40 + 5, 7)  # (seed, step) of every run: what layers draw repeats itself
 TOLERANCE = 1e-5  # relative norm, forward and gradients; the promise is 1e-4
 
 
@@ -64,13 +65,13 @@ def normals(generator, shapes, batch):
 
 
 def randomize(model, generator):
-    """Sets every parameter, biases too, none zero; scaled so that values keep their size from layer to layer."""
-    model.set_parameters(
-        {
-            name: generator.standard_normal(array.shape) / np.sqrt(max(1, array[..., 0].size))
-            for name, array in model.parameters.items()
-        }
-    )
+    """Sets every parameter, biases too, none zero; scaled so that values keep their size from layer to layer. State
+    is positive, as variances are."""
+    arrays = {
+        name: generator.standard_normal(array.shape) / np.sqrt(max(1, array[..., 0].size))
+        for name, array in model.parameters.items()
+    }
+    model.set_parameters(arrays | {name: generator.uniform(0.5, 2, a.shape) for name, a in model.state.items()})
 
 
 def one_layer(case):
@@ -82,13 +83,14 @@ def one_layer(case):
 
 
 def listed_names(model):
-    """Names of inputs, nodes and outputs."""
+    """Names of inputs and nodes, of outputs, and of auxiliary ones."""
     form = model.graph.to_dict()
-    return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"]
+    return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"], form["auxiliary"]
 
 
 def output_shapes(model):
-    return [model.graph.shapes[value] for value in model.graph.outputs]
+    """Of the outputs in training: auxiliary ones too."""
+    return [model.graph.shapes[value] for value in model.graph.training_outputs]
 
 
 def case_arrays(case, model, batch=None):
@@ -97,21 +99,39 @@ def case_arrays(case, model, batch=None):
     return case.inputs(batch), normals(generator_of(f"dy of {case}"), output_shapes(model), batch)
 
 
+def draw_again(model):
+    """Has the next training forward run under ``KEY``."""
+    seed, step = KEY
+    model.store.set_random(seed, step - 1)
+
+
 def run(model, xs, dys):
     """Forward and backward through the public methods of a model that takes lists."""
+    draw_again(model)
     ys = model.forward(xs, training=True)
     dxs = model.backward(dys)
     return Result(ys, dxs, {name: np.array(gradient) for name, gradient in model.gradients.items()})
 
 
-def run_planned(model, xs, dys, **options):
-    """The same by a plan with other options: ``fuse``, or ``batch`` where it is larger than the inputs."""
+class Fixed(Executor):
+    """Runs a plan of training whose layers do not run as training."""
+
+    def _tensors(self, step, n):
+        tensors = super()._tensors(step, n)
+        tensors.training = False
+        return tensors
+
+
+def run_planned(model, xs, dys, executor=Executor, **options):
+    """The same by a plan with other options, ``fuse``, or ``batch`` where it is larger than the inputs; or by another
+    executor."""
     n = len(xs[0])
     options = {"batch": n, "training": True, "input_gradient": True} | options
-    executor = Executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
+    executor = executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
     binding = executor.bind(n)
     for view, x in zip(binding.inputs, xs, strict=True):
         np.copyto(view, x.reshape(view.shape))
+    draw_again(model)
     executor.forward(n)
     shapes = output_shapes(model)
     ys = [np.array(view).reshape(n, *shape) for view, shape in zip(binding.outputs, shapes, strict=True)]
@@ -127,6 +147,7 @@ def run_planned(model, xs, dys, **options):
 
 def oracle(model, xs, dys):
     """What ``run`` ought to return, in float64."""
-    values = oracles.graph_forward(model.graph, xs, model.parameters)
-    dxs, gradients = oracles.graph_gradients(model.graph, values, dys, model.parameters)
-    return Result([values[value] for value in model.graph.outputs], dxs, gradients)
+    arrays = model.store.arrays()
+    values = oracles.graph_forward(model.graph, xs, arrays, KEY)
+    dxs, gradients = oracles.graph_gradients(model.graph, values, dys, arrays, KEY)
+    return Result([values[value] for value in model.graph.training_outputs], dxs, gradients)

@@ -8,6 +8,7 @@ import json
 import sys
 
 import cases
+import loss_cases
 import numpy as np
 from engine import case_arrays, one_layer, run
 
@@ -33,9 +34,42 @@ def picked_cases():
     return found
 
 
+def picked_losses():
+    """Every fifth case of the table of losses."""
+    found = {}
+    for case in loss_cases.CASES[::5]:
+        loss, dy = case.ours()
+        found[str(case)] = digest([np.array(loss), dy])
+    return found
+
+
+def penalised(steps=10):
+    """Weights after some steps with an auxiliary head and penalties, of which one sums over several blocks."""
+    x = nc.Input((9, 9, 3))
+    h = nc.ReLU()(nc.Conv2D(24, 3, l1=0.001)(x))
+    flat = nc.Flatten()(h)
+    model = nc.Model(x, nc.Dense(10, l1=0.001, l2=0.01)(flat), auxiliary=[nc.Dense(10, l2=0.01)(flat)], seed=3)
+    draw, optimizer = np.random.default_rng(4), nc.SGD(0.01)
+    losses = [
+        model.train_step(draw.standard_normal((8, 9, 9, 3)), draw.integers(0, 10, 8), optimizer) for _ in range(steps)
+    ]
+    return {"penalties and an auxiliary head": digest([np.array(losses), *model.parameters.values()])}
+
+
+def normalising():
+    """Every layer that normalises or draws random numbers."""
+    layers = [
+        nc.Conv2D(12, 3, stride=2), nc.BatchNorm(), nc.ReLU(), nc.SpatialDropout(0.2),
+        nc.Conv2D(20, 3), nc.GroupNorm(5), nc.ReLU(), nc.LocalResponseNorm(alpha=0.1), nc.MaxPool2D(2),
+        nc.Flatten(), nc.Dense(50), nc.BatchNorm(), nc.ReLU(), nc.Dropout(0.5), nc.Dense(10),
+    ]  # fmt: skip
+    return nc.Sequential(layers, (28, 28, 1), seed=1)
+
+
 def training(name, batch, steps, optimizer):
-    """A forward, its gradients, and the weights after some training steps on batches of noise."""
-    model, draw = nc.models.make(name, seed=1), np.random.default_rng(2)
+    """A forward, its gradients, and weights and state after some training steps on batches of noise."""
+    model = normalising() if name == "normalising" else nc.models.make(name, seed=1)
+    draw = np.random.default_rng(2)
     x = draw.standard_normal((batch, 28, 28, 1)).astype(np.float32)
     y = model.forward(x, training=True)
     dx = model.backward(draw.standard_normal(y.shape))
@@ -46,13 +80,14 @@ def training(name, batch, steps, optimizer):
         losses.append(model.train_step(x, draw.integers(0, 10, batch), optimizer))
     key = f"{name}, batch {batch}"
     assert np.isfinite(losses).all(), f"{key}: losses {losses}"
-    return {key: first, f"{key}, {steps} steps": digest([np.array(losses), *model.parameters.values()])}
+    return {key: first, f"{key}, {steps} steps": digest([np.array(losses), *model.store.arrays().values()])}
 
 
 def fingerprints():
-    found = picked_cases()
+    found = picked_cases() | picked_losses() | penalised()
     found |= training("lenet5", 64, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
+    found |= training("normalising", 33, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01))
     return found
 

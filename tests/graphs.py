@@ -78,6 +78,27 @@ def squeezed():
     return nc.Model([x], [nc.Dense(3)(nc.Flatten()(nc.AdaptiveMaxPool2D(2)(nc.ReLU6()(rows))))])
 
 
+def auxiliary_heads():
+    """Heads in training only: on a value that the main path reads too, behind a fused activation, and on an input."""
+    x = nc.Input((7, 8, 2))
+    h = nc.ReLU()(nc.Conv2D(4, 3, padding="same")(x))
+    side = nc.Dense(3)(nc.Flatten()(nc.ReLU()(nc.Conv2D(2, 5)(h))))
+    deep = nc.Conv2D(5, 3)(h)
+    main = nc.Dense(3)(nc.GlobalAveragePool2D()(nc.ReLU()(deep)))
+    return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
+
+
+def normalised():
+    """Normalisations with ReLU in their store and without, behind forks and halos, and both dropouts."""
+    x = nc.Input((7, 6, 3))
+    h = nc.ReLU()(nc.BatchNorm()(nc.Conv2D(8, 3, padding="same", bias=False)(x)))
+    block = nc.SpatialDropout(0.3)(nc.GroupNorm(2)(nc.Conv2D(8, 3, padding="same")(h)))
+    h = nc.MaxPool2D(2, stride=1)(nc.ReLU()(nc.Add()([h, block])))
+    h = nc.ReLU()(nc.GroupNorm(4)(nc.LocalResponseNorm(3, alpha=0.5)(nc.Conv2D(4, 2)(h))))
+    h = nc.Dropout(0.4)(nc.Tanh()(nc.Dense(9)(nc.Flatten()(h))))
+    return nc.Model([x], [nc.Dense(5)(h), nc.BatchNorm(eps=0.1)(block)])
+
+
 def lenet5():
     return listed(nc.models.lenet5())
 
@@ -92,7 +113,9 @@ def listed(model):
     return model
 
 
-SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, squeezed]
+SMALL = [
+    residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, squeezed, auxiliary_heads, normalised
+]  # fmt: skip
 NAMED = [*SMALL, lenet5, simple_cnn]
 
 
@@ -123,13 +146,26 @@ IMAGE_LAYERS = [
     nc.Flatten,
     nc.GlobalMaxPool2D,
     lambda: nc.GlobalAveragePool2D(keep_dimensions=True),
+    lambda: nc.GroupNorm(1, eps=0.5),  # eps: so that few values that happen to be close are no ill-posed case
+    lambda: nc.LocalResponseNorm(3, alpha=0.5),
 ]
 FEATURE_LAYERS = [lambda: nc.Dense(4), lambda: nc.Dense(7, bias=False), nc.ReLU, nc.Tanh, nc.Softmax]
+FEATURE_LAYERS_OF_MODES = [
+    lambda: lambda x: nc.BatchNorm(eps=0.5)(nc.Tanh()(x)),  # a bias right before it has no gradient but rounding errors
+    lambda: nc.Dropout(0.3),
+]
+IMAGE_LAYERS_OF_MODES = [*FEATURE_LAYERS_OF_MODES, lambda: nc.SpatialDropout(0.3)]
 
 
 @st.composite
-def models(draw):
-    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too."""
+def models(draw, modes=True):
+    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too.
+
+    With ``modes`` some layers do in training what they do not in inference. All outputs but the first may be
+    auxiliary.
+    """
+    image_layers = IMAGE_LAYERS + IMAGE_LAYERS_OF_MODES * modes
+    feature_layers = FEATURE_LAYERS + FEATURE_LAYERS_OF_MODES * modes
     inputs = [nc.Input((draw(st.integers(2, 7)), draw(st.integers(2, 7)), 3)) for _ in range(draw(st.integers(1, 2)))]
     tensors, unread = list(inputs), set()
     for _ in range(draw(st.integers(1, 10))):
@@ -142,7 +178,7 @@ def models(draw):
                 read = read[:2]
                 y = nc.Multiply()(read)
         else:
-            read, layer = [x], draw(st.sampled_from(IMAGE_LAYERS if len(x.shape) == 3 else FEATURE_LAYERS))()
+            read, layer = [x], draw(st.sampled_from(image_layers if len(x.shape) == 3 else feature_layers))()
             try:
                 y = layer(x)
             except nc.GeometryError:  # the image is too small by now, or its channels do not divide
@@ -155,7 +191,8 @@ def models(draw):
     elif draw(st.booleans()):
         more = draw(st.sampled_from(tensors[len(inputs) :]))
         outputs += [more] * (more not in outputs)
-    model = nc.Model(inputs, outputs)
+    main = draw(st.integers(1, len(outputs)))
+    model = nc.Model(inputs, outputs[:main], auxiliary=outputs[main:])
     note(f"outputs {model.graph.outputs} of\n{model.summary(show=False)}")
     return model
 

@@ -1,4 +1,10 @@
-"""The oracle of each layer by its op, from the layer's public fields, and of a whole graph. Everything in float64."""
+"""The oracle of each layer by its op, from the layer's public fields, and of a whole graph. Everything in float64.
+
+``arrays`` are a layer's parameters and state by their short names; ``key`` is (seed, step, stream), from which training
+draws random numbers, or None for inference.
+"""
+
+import zlib
 
 import numpy as np
 import reference as ref
@@ -53,6 +59,7 @@ ONE_INPUT = {
     "up_sample2d": (ref.up_sample2d, ref.up_sample2d_gradient, ("factor", "mode")),
     "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
 }
+DROPOUTS = {"dropout": ref.dropout, "spatial_dropout": ref.spatial_dropout}  # y of (x, rate, key)
 
 
 def _fields(layer):
@@ -70,8 +77,12 @@ def _as_images(xs):
     return [x[:, None, None] if x.ndim == 2 and max(other.ndim for other in xs) == 4 else x for x in xs]
 
 
-def forward(layer, xs, parameters):
-    """y of a layer on inputs ``xs``; ``parameters`` by their short names."""
+def _local(layer):
+    return layer.size, layer.alpha, layer.beta, layer.k
+
+
+def forward(layer, xs, arrays, key=None):
+    """y of a layer on inputs ``xs``."""
     x = xs[0]
     if layer.op in ONE_INPUT:
         return ONE_INPUT[layer.op][0](x, *_fields(layer))
@@ -80,11 +91,22 @@ def forward(layer, xs, parameters):
         y = function(x, *arguments(layer, x))
         return y[:, 0, 0] if layer.op.startswith("global") and not layer.keep_dimensions else y
     if layer.op == "conv2d":
-        return _conv2d(layer, x, parameters["weight"], parameters.get("bias"))
+        return _conv2d(layer, x, arrays["weight"], arrays.get("bias"))
     if layer.op == "dense":
-        return ref.dense(x, parameters["weight"], parameters.get("bias"))
+        return ref.dense(x, arrays["weight"], arrays.get("bias"))
     if layer.op == "prelu":
-        return ref.prelu(x, parameters["weight"])
+        return ref.prelu(x, arrays["weight"])
+    if layer.op == "batch_norm" and key is None:
+        running = arrays["running_mean"], arrays["running_var"]
+        return ref.batch_norm_inference(x, arrays["weight"], arrays["bias"], *running, layer.eps)
+    if layer.op == "batch_norm":
+        return ref.batch_norm(x, arrays["weight"], arrays["bias"], layer.eps)
+    if layer.op == "group_norm":
+        return ref.group_norm(x, arrays["weight"], arrays["bias"], layer.groups, layer.eps)
+    if layer.op == "local_response_norm":
+        return ref.local_response_norm(x, *_local(layer))
+    if layer.op in DROPOUTS:
+        return x if key is None else DROPOUTS[layer.op](x, layer.rate, key)
     if layer.op == "flatten":
         return x.reshape(len(x), -1)
     if layer.op == "reshape":
@@ -98,8 +120,8 @@ def forward(layer, xs, parameters):
     return sum(xs)
 
 
-def gradients(dy, layer, xs, parameters):
-    """([dx of each input], {name: gradient}) of a layer."""
+def gradients(dy, layer, xs, arrays, key):
+    """([dx of each input], {name: gradient}) of a layer in training."""
     x = xs[0]
     if layer.op in ONE_INPUT:
         return [ONE_INPUT[layer.op][1](dy, x, *_fields(layer))], {}
@@ -108,12 +130,22 @@ def gradients(dy, layer, xs, parameters):
         image = dy[:, None, None] if dy.ndim == 2 else dy
         return [function(image, x, *arguments(layer, x))], {}
     if layer.op in ("conv2d", "dense"):
-        w = parameters["weight"]
+        w = arrays["weight"]
         dx, dw, db = _conv2d_gradients(dy, layer, x, w) if layer.op == "conv2d" else ref.dense_gradients(dy, x, w)
-        return [dx], {"weight": dw, "bias": db} if "bias" in parameters else {"weight": dw}
+        return [dx], {"weight": dw, "bias": db} if "bias" in arrays else {"weight": dw}
     if layer.op == "prelu":
-        dx, dw = ref.prelu_gradients(dy, x, parameters["weight"])
+        dx, dw = ref.prelu_gradients(dy, x, arrays["weight"])
         return [dx], {"weight": dw}
+    if layer.op == "batch_norm":
+        dx, dw, db = ref.batch_norm_gradients(dy, x, arrays["weight"], layer.eps)
+        return [dx], {"weight": dw, "bias": db}
+    if layer.op == "group_norm":
+        dx, dw, db = ref.group_norm_gradients(dy, x, arrays["weight"], layer.groups, layer.eps)
+        return [dx], {"weight": dw, "bias": db}
+    if layer.op == "local_response_norm":
+        return [ref.local_response_norm_gradient(dy, x, *_local(layer))], {}
+    if layer.op in DROPOUTS:
+        return [DROPOUTS[layer.op](dy, layer.rate, key)], {}  # linear: the mask is its own gradient
     if layer.op in ("flatten", "reshape"):
         return [dy.reshape(x.shape)], {}
     if layer.op == "concat":
@@ -127,29 +159,37 @@ def gradients(dy, layer, xs, parameters):
 # -- whole graphs -----------------------------------------------------------------------------------------------------
 
 
-def graph_forward(graph, xs, parameters):
-    """Every value of a graph, inputs first; ``parameters`` as ``model.parameters``."""
+def graph_forward(graph, xs, arrays, key=None):
+    """Every value of a graph, inputs first; ``arrays``: parameters and state by full names; key: (seed, step)."""
     values = [np.asarray(x, np.float64) for x in xs]
     for node in graph.nodes:
-        values.append(forward(node.layer, [values[i] for i in node.inputs], _own(node, parameters)))
+        xs = [values[i] for i in node.inputs]
+        values.append(forward(node.layer, xs, own_arrays(node, arrays), key and node_key(node, key)))
     return values
 
 
-def graph_gradients(graph, values, dys, parameters):
+def graph_gradients(graph, values, dys, arrays, key):
     """([gradient of each input], {name: gradient}); a value's gradient is the sum over all that read it."""
     totals = [np.zeros(value.shape) for value in values]
-    for value, dy in zip(graph.outputs, dys, strict=True):
+    for value, dy in zip(graph.training_outputs, dys, strict=True):
         totals[value] += dy
     by_name = {}
     for i, node in reversed(list(enumerate(graph.nodes))):
         xs = [values[x] for x in node.inputs]
-        dxs, own = gradients(totals[graph.value(i)], node.layer, xs, _own(node, parameters))
+        dy, own = totals[graph.value(i)], own_arrays(node, arrays)
+        dxs, own = gradients(dy, node.layer, xs, own, node_key(node, key))
         for x, dx in zip(node.inputs, dxs, strict=True):
             totals[x] += dx
         by_name |= {f"{node.name}.{name}": gradient for name, gradient in own.items()}
     return totals[: len(graph.input_shapes)], by_name
 
 
-def _own(node, parameters):
-    names = node.layer.parameters(node.input_shapes)
-    return {name: np.asarray(parameters[f"{node.name}.{name}"], np.float64) for name in names}
+def own_arrays(node, arrays):
+    """A node's parameters and state by their short names, in float64."""
+    names = [*node.layer.parameters(node.input_shapes), *node.layer.state(node.input_shapes)]
+    return {name: np.asarray(arrays[f"{node.name}.{name}"], np.float64) for name in names}
+
+
+def node_key(node, key):
+    """(seed, step) with the stream of the node's own."""
+    return *key, zlib.crc32(node.name.encode())

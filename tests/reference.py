@@ -344,6 +344,110 @@ def softmax_gradient(dy, x):
     return y * (dy - (dy * y).sum(-1, keepdims=True))
 
 
+# -- normalisation ----------------------------------------------------------------------------------------------------
+
+
+def normalized(x, axes, eps):
+    """(x − mean) / √(variance + eps) over ``axes``, and that deviation."""
+    deviation = np.sqrt(x.var(axes, keepdims=True) + eps)
+    return (x - x.mean(axes, keepdims=True)) / deviation, deviation
+
+
+def normalized_gradient(dy, x, axes, eps):
+    """dy less what of it moves mean and deviation, which the normalisation undoes."""
+    y, deviation = normalized(x, axes, eps)
+    return (dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)) / deviation
+
+
+def batch_norm(x, weight, bias, eps):
+    return normalized(x, _but_last(x), eps)[0] * weight + bias
+
+
+def batch_norm_gradients(dy, x, weight, eps):
+    """dx, dw, db."""
+    axes = _but_last(x)
+    return normalized_gradient(dy * weight, x, axes, eps), (dy * normalized(x, axes, eps)[0]).sum(axes), dy.sum(axes)
+
+
+def batch_norm_inference(x, weight, bias, mean, variance, eps):
+    return (x - mean) / np.sqrt(variance + eps) * weight + bias
+
+
+def group_norm(x, weight, bias, groups, eps):
+    return normalized(_grouped(x, groups), (1, 3), eps)[0].reshape(x.shape) * weight + bias
+
+
+def group_norm_gradients(dy, x, weight, groups, eps):
+    """dx, dw, db."""
+    grouped, axes = _grouped(x, groups), _but_last(x)
+    dx = normalized_gradient(_grouped(dy * weight, groups), grouped, (1, 3), eps).reshape(x.shape)
+    return dx, (dy * normalized(grouped, (1, 3), eps)[0].reshape(x.shape)).sum(axes), dy.sum(axes)
+
+
+def _but_last(x):
+    return tuple(range(x.ndim - 1))
+
+
+def _grouped(x, groups):
+    """images × pixels × groups × channels of a group."""
+    return x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+
+
+def local_response_norm(x, size, alpha, beta, k):
+    return x * _neighbours(x, size, alpha, k) ** -beta
+
+
+def local_response_norm_gradient(dy, x, size, alpha, beta, k):
+    """Channel by channel: each output's own share, and what its window's channels have in its scale."""
+    scale, dx = _neighbours(x, size, alpha, k), np.zeros(x.shape)
+    for c in range(x.shape[-1]):
+        dx[..., c] += dy[..., c] * scale[..., c] ** -beta
+        window = slice(max(0, c - size // 2), c + (size - 1) // 2 + 1)
+        pull = dy[..., c] * x[..., c] * beta * scale[..., c] ** (-beta - 1)
+        dx[..., window] -= pull[..., None] * 2 * alpha / size * x[..., window]
+    return dx
+
+
+def _neighbours(x, size, alpha, k):
+    """k + alpha/size · Σ x² over the channels c − size//2 … c + (size − 1)//2."""
+    squares = np.pad(x**2, [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)])
+    return k + alpha / size * sum(squares[..., d : d + x.shape[-1]] for d in range(size))
+
+
+# -- dropout: key = (seed, step, stream) ------------------------------------------------------------------------------
+
+
+def philox(counter, key):
+    """Philox 4×32-10 of Salmon et al. 2011: words 4×… of counters 4×… and a key of two words, all below 2³²."""
+    c, k = [np.asarray(word, np.uint64) for word in counter], [np.uint64(word) for word in key]
+    low, half = np.uint64(2**32 - 1), np.uint64(32)
+    for _ in range(10):
+        a, b = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [b >> half ^ c[1] ^ k[0], b & low, a >> half ^ c[3] ^ k[1], a & low]
+        k = [k[0] + np.uint64(0x9E3779B9) & low, k[1] + np.uint64(0xBB67AE85) & low]
+    return np.stack(c)
+
+
+def dropout_factors(shape, rate, key):
+    """0 or 1 / (1 − rate) for each element of images N×H×W×C: each row (n, h) takes words of whole blocks of four."""
+    (seed, step, stream), (n, h, w, c) = key, shape
+    blocks = -(-w * c // 4)
+    block, image = np.meshgrid(np.arange(h * blocks), np.arange(n))
+    counter = (block, image, np.full(block.shape, step), np.full(block.shape, stream))
+    words = np.moveaxis(philox(counter, (seed % 2**32, seed >> 32)), 0, -1)
+    rows = words.reshape(n, h, 4 * blocks)[:, :, : w * c]
+    return np.where(rows < round(rate * 2**32), 0, 1 / (1 - rate)).reshape(shape)
+
+
+def dropout(x, rate, key):
+    image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
+    return x * dropout_factors(image.shape, rate, key).reshape(x.shape)
+
+
+def spatial_dropout(x, rate, key):
+    return x * dropout_factors((len(x), 1, 1, x.shape[3]), rate, key)
+
+
 # -- losses: value and gradient by the output -------------------------------------------------------------------------
 
 
@@ -351,17 +455,78 @@ def one_hot(labels, classes):
     return np.eye(classes)[labels]
 
 
-def cross_entropy(logits, probabilities):
-    """−Σ_c p·log softmax(logits), and its gradient softmax(logits)·Σp − p: means over all rows."""
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_softmax = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    rows = logits[..., 0].size
-    gradient = np.exp(log_softmax) * probabilities.sum(-1, keepdims=True) - probabilities
-    return -(probabilities * log_softmax).sum() / rows, gradient / rows
+def cross_entropy(logits, target, label_smoothing=0.0, class_weights=None, ignore_index=None):
+    """−Σ_c w_c·q_c·log softmax(logits)_c with q = (1 − ε)·p + ε/C, over the sum of the labels' weights, or the rows."""
+    weights = np.ones(logits.shape[-1]) if class_weights is None else np.asarray(class_weights)
+    p, counted, total = _distribution(logits, target, weights, ignore_index)
+    q = weights * ((1 - label_smoothing) * p + label_smoothing / logits.shape[-1]) * counted
+    gradient = softmax(logits) * q.sum(-1, keepdims=True) - q
+    return -(q * log_softmax(logits)).sum() / total, gradient / total
+
+
+def focal(logits, labels, gamma=2.0, class_weights=None, ignore_index=None):
+    """−w_y·(1 − p_y)^γ·log p_y, over the sum of w_y; its derivative by p_y passed on through the softmax."""
+    weights = np.ones(logits.shape[-1]) if class_weights is None else np.asarray(class_weights)
+    onehot, counted, total = _distribution(logits, labels, weights, ignore_index)
+    weight = (onehot * weights * counted).sum(-1, keepdims=True)
+    log_p = (log_softmax(logits) * onehot).sum(-1, keepdims=True)
+    p = np.exp(log_p)
+    slope = gamma * (1 - p) ** (gamma - 1) * log_p - (1 - p) ** gamma / p
+    gradient = weight * slope * softmax_gradient(onehot, logits)
+    return -(weight * (1 - p) ** gamma * log_p).sum() / total, gradient / total
+
+
+def _distribution(logits, target, weights, ignore_index):
+    """The target's probabilities, 1 or 0 for rows that count or not, and what their sum is divided by."""
+    if np.issubdtype(target.dtype, np.floating):
+        return target, np.ones((*logits.shape[:-1], 1)), logits[..., 0].size
+    counted = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
+    labels = np.where(counted, target, 0)
+    return one_hot(labels, logits.shape[-1]), counted[..., None].astype(float), (weights[labels] * counted).sum()
+
+
+def log_softmax(x):
+    shifted = x - x.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def binary_cross_entropy(x, target, pos_weight=1.0):
+    weight = np.asarray(pos_weight) * target
+    losses = weight * np.logaddexp(0, -x) + (1 - target) * np.logaddexp(0, x)
+    return losses.mean(), ((1 - target) * sigmoid(x) - weight * sigmoid(-x)) / x.size
+
+
+def sigmoid_focal(x, target, gamma=2.0, alpha=0.25):
+    """Of p_t = sigmoid(±x): −α_t·(1 − p_t)^γ·log p_t."""
+    sign, weight = 2 * target - 1, np.where(target == 1, alpha, 1 - alpha)
+    p, q = sigmoid(sign * x), sigmoid(-sign * x)
+    by_p = gamma * q ** (gamma - 1) * np.log(p) - q**gamma / p
+    return (-weight * q**gamma * np.log(p)).mean(), sign * weight * by_p * p * q / x.size
 
 
 def mse(outputs, targets):
     return ((outputs - targets) ** 2).mean(), 2 * (outputs - targets) / outputs.size
+
+
+def l1(outputs, targets):
+    return np.abs(outputs - targets).mean(), np.sign(outputs - targets) / outputs.size
+
+
+def huber(outputs, targets, delta=1.0):
+    d = outputs - targets
+    losses = np.where(np.abs(d) <= delta, d**2 / 2, delta * (np.abs(d) - delta / 2))
+    return losses.mean(), np.clip(d, -delta, delta) / d.size
+
+
+def dice(x, target, activation="softmax", smooth=1.0):
+    """1 − (2·Σpt + s) / (Σp² + Σt² + s) over each image's pixels, mean over classes and images."""
+    pixels = tuple(range(1, x.ndim - 1))
+    p = softmax(x) if activation == "softmax" else sigmoid(x)
+    above = 2 * (p * target).sum(pixels, keepdims=True) + smooth
+    below = (p**2 + target**2).sum(pixels, keepdims=True) + smooth
+    by_p = -(2 * target / below - above * 2 * p / below**2) / above.size
+    gradient = softmax_gradient(by_p, x) if activation == "softmax" else by_p * p * (1 - p)
+    return (1 - above / below).mean(), gradient
 
 
 # -- optimisers: each returns the new weights and its state -----------------------------------------------------------

@@ -22,7 +22,7 @@ ROWS = [
     {"model"},
     {"training", "summary", "functional"},
     {"checkpoint", "metrics"},
-    {"losses", "optimizers", "schedules", "data"},
+    {"losses", "optimizers", "schedules", "data", "penalties"},
     {"executor"},
     {"parameters", "plan"},
     {"graph"},

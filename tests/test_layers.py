@@ -5,6 +5,8 @@ import oracles
 import pytest
 from cases import CASES
 from engine import (
+    KEY,
+    assert_close,
     assert_results_close,
     assert_same_bits,
     case_arrays,
@@ -26,16 +28,17 @@ def test_oracle_gradients_match_a_central_difference(case):
     (node,) = model.graph.nodes
     xs, (dy,) = case_arrays(case, model)
     xs = [x.astype(np.float64) for x in xs]
-    parameters = {name.split(".")[-1]: array.astype(np.float64) for name, array in model.parameters.items()}
+    arrays, key = oracles.own_arrays(node, model.store.arrays()), oracles.node_key(node, KEY)
+    parameters = {name: arrays[name] for name in node.layer.parameters(node.input_shapes)}
     x_directions = [draw.standard_normal(x.shape) for x in xs]
     directions = {name: draw.standard_normal(array.shape) for name, array in parameters.items()}
 
     def value(t):
         moved = [x + t * u for x, u in zip(xs, x_directions, strict=True)]
         weights = {name: array + t * directions[name] for name, array in parameters.items()}
-        return (dy * oracles.forward(node.layer, moved, weights)).sum()
+        return (dy * oracles.forward(node.layer, moved, arrays | weights, key)).sum()
 
-    dxs, gradients = oracles.gradients(dy.astype(np.float64), node.layer, xs, parameters)
+    dxs, gradients = oracles.gradients(dy.astype(np.float64), node.layer, xs, arrays, key)
     parts = [dx * u for dx, u in zip(dxs, x_directions, strict=True)]
     parts += [gradients[name] * direction for name, direction in directions.items()]
     slope, expected = (value(STEP) - value(-STEP)) / (2 * STEP), sum(part.sum() for part in parts)
@@ -58,7 +61,8 @@ def test_engine_matches_the_oracle_whatever_its_buffers_held(case, spare):
 
 @every_case
 def test_runs_repeat_their_bits_in_arrays_of_their_own(case):
-    """Training's forward is inference's, a second run is the first, and neither writes into the first one's arrays."""
+    """Training's forward is inference's, unless the layer depends on the mode; a second run is the first, and neither
+    writes into the first one's arrays."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     inference = model.forward(xs)
@@ -67,7 +71,18 @@ def test_runs_repeat_their_bits_in_arrays_of_their_own(case):
     for array in [*inference, *first.ys, *first.dxs]:
         assert array.flags.writeable
         assert not np.shares_memory(array, model._executors[True, True].arena)
-    assert_same_bits(first._replace(ys=inference), first, f"{case}: inference")
+    if not case.layer().depends_on_mode:
+        assert_same_bits(first._replace(ys=inference), first, f"{case}: inference")
     run(model, [-x for x in xs], [2 * dy for dy in dys])
     assert_same_bits(first, kept, f"{case}: after another run")
     assert_same_bits(run(model, xs, dys), first, f"{case}: again")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.layer().depends_on_mode], ids=str)
+def test_inference_matches_the_oracle_before_and_after_training(case):
+    model = one_layer(case)
+    xs, dys = case_arrays(case, model)
+    for when in ("before", "after"):
+        (expected,) = oracles.graph_forward(model.graph, xs, model.store.arrays())[-1:]
+        assert_close(model.forward(xs)[0], expected, f"{case}, {when} training")
+        run(model, xs, dys)

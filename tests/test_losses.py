@@ -1,103 +1,229 @@
-"""Losses: values and gradients on drawn shapes, and what they refuse."""
+"""Losses: values and gradients over the table, extremes, objects and names, and what they refuse."""
 
 import numpy as np
 import pytest
 import reference as ref
 from engine import assert_close, generator_of
+from loss_cases import CASES, DRAWS
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import LOSSES, get_loss
+from numbacnn.losses import LOSSES, get_loss, make_objective
 
-TARGETS = ("labels", "probabilities", "numbers")
-
-
-def drawn(number):
-    """(shape, target kind) of loss case ``number``: features and images, of any number."""
-    draw = generator_of(f"loss {number}")
-    sizes = [int(n) for n in draw.integers(1, (9, 6, 6, 40))]
-    return (sizes if number % 3 == 0 else [sizes[0], sizes[3]]), TARGETS[number % len(TARGETS)]
+L = nc.losses
+NAN, INF = np.nan, np.inf
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-CASES = [drawn(number) for number in range(60)] + [
-    ([1, 1], "labels"),
-    ([64, 10], "labels"),
-    ([300, 3], "probabilities"),
-]
-
-
-def arrays(shape, kind):
-    """Outputs, what is passed as target, and what that means: an array of the outputs' shape."""
-    draw = generator_of(f"{shape} {kind}")
-    outputs = (3 * draw.standard_normal(shape)).astype(np.float32)
-    if kind == "labels":
-        labels = draw.integers(0, shape[-1], shape[:-1])
-        return outputs, labels, ref.one_hot(labels, shape[-1])
-    numbers = draw.standard_normal(shape)
-    target = (ref.softmax(numbers) if kind == "probabilities" else numbers).astype(np.float32)
-    return outputs, target, target.astype(np.float64)
-
-
-def losses_of(shape, kind):
-    """Numbers are no probabilities; integers of the size of the outputs are no labels to mse."""
-    fitting = {"cross_entropy": kind != "numbers", "mse": kind != "labels" or shape[-1] > 1}
-    return [name for name, fits in fitting.items() if fits]
-
-
-CASES = [(name, shape, kind) for shape, kind in CASES for name in losses_of(shape, kind)]
-every_case = pytest.mark.parametrize(("name", "shape", "kind"), CASES, ids=lambda value: str(value))
+def test_every_loss_has_a_function_and_cases():
+    assert set(DRAWS) == set(LOSSES)
+    assert all(callable(getattr(L, name)) for name in LOSSES)
 
 
 @every_case
-def test_oracle_gradients_match_a_central_difference(name, shape, kind):
-    outputs, _, meaning = arrays(shape, kind)
-    outputs, oracle = outputs.astype(np.float64), getattr(ref, name)
-    direction = generator_of(f"direction {shape}").standard_normal(shape)
-    step = 1e-5
-    slope = (oracle(outputs + step * direction, meaning)[0] - oracle(outputs - step * direction, meaning)[0]) / (
-        2 * step
-    )
-    parts = oracle(outputs, meaning)[1] * direction
+def test_oracle_gradients_match_a_central_difference(case):
+    outputs, _, target = case.arrays()
+    outputs, oracle = outputs.astype(np.float64), getattr(ref, case.name)
+    direction, step = generator_of(f"direction {case}").standard_normal(case.shape), 1e-5
+    values = [oracle(outputs + t * direction, target, **case.options)[0] for t in (step, -step)]
+    slope = (values[0] - values[1]) / (2 * step)
+    parts = oracle(outputs, target, **case.options)[1] * direction
     assert abs(slope - parts.sum()) <= 1e-6 * np.abs(parts).sum() + 1e-10, f"{parts.sum()!r}, by difference {slope!r}"
 
 
 @every_case
-def test_losses_match_the_oracle(name, shape, kind):
-    outputs, target, meaning = arrays(shape, kind)
-    loss, dy = getattr(nc.losses, name)(outputs, target)
-    expected, gradient = getattr(ref, name)(outputs.astype(np.float64), meaning)
+def test_losses_match_the_oracle(case):
+    outputs, _, target = case.arrays()
+    loss, dy = case.ours()
+    expected, gradient = getattr(ref, case.name)(outputs.astype(np.float64), target, **case.options)
     assert isinstance(loss, float)
     assert loss == pytest.approx(expected, rel=1e-5, abs=1e-7)
-    if name == "cross_entropy" and shape[-1] == 1:  # one class is certain: no gradient but rounding
-        assert np.abs(dy).max() < 1e-6
-    else:
-        assert_close(dy, gradient, f"{name} of {kind}, {shape}")
+    assert_close(dy, gradient, str(case))
+
+
+# -- targets ----------------------------------------------------------------------------------------------------------
 
 
 def test_labels_may_be_of_any_integer_type_and_nested_lists():
     outputs = np.eye(3, dtype=np.float32)
-    expected = nc.losses.cross_entropy(outputs, np.array([0, 2, 1]))[0]
+    expected = L.cross_entropy(outputs, np.array([0, 2, 1]))[0]
     for labels in ([0, 2, 1], np.array([0, 2, 1], np.uint8), np.array([[0], [2], [1]], np.int16)):
-        assert nc.losses.cross_entropy(outputs, labels)[0] == expected
+        assert L.cross_entropy(outputs, labels)[0] == expected
 
 
 def test_mse_takes_integers_of_its_own_shape_as_numbers():
-    assert nc.losses.mse(np.zeros((2, 3), np.float32), np.full((2, 3), 2))[0] == 4.0
+    assert L.mse(np.zeros((2, 3), np.float32), np.full((2, 3), 2))[0] == 4.0
 
 
-def test_probability_zero_of_an_impossible_class_costs_nothing():
-    loss, _ = nc.losses.cross_entropy(np.array([[0, -np.inf]], np.float32), np.array([[1.0, 0.0]]))
+def test_binary_cross_entropy_takes_bits_of_a_single_logit():
+    loss, dy = L.binary_cross_entropy(np.zeros((2, 1)), [0, 1])
+    assert loss == pytest.approx(np.log(2), rel=1e-6)
+    np.testing.assert_array_equal(dy, [[0.25], [-0.25]])
+
+
+def test_ignored_pixels_count_nothing_whatever_they_hold(rng):
+    x, labels = rng.standard_normal((2, 3, 4, 5)).astype(np.float32), rng.integers(0, 5, (2, 3, 4))
+    labels[0, 1] = labels[1, 2, 3] = 255
+    x[labels == 255] = NAN
+    kept = labels != 255
+    for function in (L.cross_entropy, L.focal):
+        loss, dy = function(x, labels, ignore_index=255)
+        expected, gradient = function(x[kept], labels[kept])
+        assert loss == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(dy[kept], gradient, rtol=1e-6)
+        np.testing.assert_array_equal(dy[~kept], 0)
+
+
+def test_where_all_is_ignored_loss_and_gradient_are_zero():
+    loss, dy = L.cross_entropy(np.ones((3, 4)), np.full(3, -1), ignore_index=-1)
     assert loss == 0.0
+    np.testing.assert_array_equal(dy, np.zeros((3, 4), np.float32))
 
 
-@pytest.mark.parametrize("loss", [nc.losses.cross_entropy, nc.losses.mse])
+def test_the_focal_loss_without_focus_is_cross_entropy(rng):
+    x, labels, weights = rng.standard_normal((9, 5)), rng.integers(0, 5, 9), [1, 0, 2, 3, 0.5]
+    loss, dy = L.focal(x, labels, gamma=0, class_weights=weights)
+    expected, gradient = L.cross_entropy(x, labels, class_weights=weights)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(dy, gradient, rtol=1e-5, atol=1e-9)
+
+
+def test_dice_of_a_sure_and_right_prediction_is_zero_and_counts_absent_classes_as_right():
+    labels = np.array([[[0, 0], [1, 1]]])  # of three classes
+    loss, dy = L.dice(60 * ref.one_hot(labels, 3), labels)
+    assert loss == pytest.approx(0, abs=1e-6)
+    assert np.abs(dy).max() < 1e-6
+    wrong, _ = L.dice(60 * ref.one_hot(1 - labels, 3), labels)
+    assert wrong == pytest.approx(2 / 3 * (1 - 1 / 5), rel=1e-6)  # (2·0 + 1) / (2 + 2 + 1) of two classes
+
+
+# -- extremes ---------------------------------------------------------------------------------------------------------
+
+HUGE = np.array([[1e30, -1e30, 0], [-1e30, 1e30, 1e30], [-1e30, -1e30, -1e30], [3e38, 0, -3e38]], np.float32)
+LABELS = {
+    "cross_entropy": np.array([0, 1, 2, 0]),
+    "focal": np.array([0, 1, 2, 0]),
+    "dice": np.array([0, 1, 2, 0]),
+    "binary_cross_entropy": np.array([0, 1, 2, 0]),
+    "sigmoid_focal": np.array([0, 1, 2, 0]),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_huge_logits_neither_overflow_nor_give_nan(name):
+    _, dy = getattr(L, name)(HUGE, LABELS[name])
+    assert np.isfinite(dy).all()
+    loss, dy = getattr(L, name)(HUGE[:3], LABELS[name][:3])
+    assert np.isfinite(loss)
+    if name in ("cross_entropy", "focal"):
+        expected, gradient = getattr(ref, name)(HUGE[:3].astype(np.float64), LABELS[name][:3])
+        assert loss == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(dy, gradient, rtol=1e-5, atol=1e-9)
+
+
+def test_sure_mistakes_cost_what_the_logits_say():
+    x = np.array([[1e30, -1e30]], np.float32)
+    assert L.cross_entropy(x, [1])[0] == pytest.approx(2e30)
+    assert L.focal(x, [1])[0] == pytest.approx(2e30)
+    assert L.binary_cross_entropy(x, [[0, 1]])[0] == pytest.approx(1e30)
+    assert L.sigmoid_focal(x, [[0, 1]], alpha=0.5)[0] == pytest.approx(0.5e30)
+    np.testing.assert_array_equal(L.cross_entropy(x, [1])[1], [[1, -1]])
+    np.testing.assert_array_equal(L.focal(x, [1])[1], [[1, -1]])
+    np.testing.assert_array_equal(L.binary_cross_entropy(x, [[0, 1]])[1], [[0.5, -0.5]])
+
+
+def test_gradients_of_small_mistakes_keep_their_digits():
+    """1 − p is not a difference: at logits 20 apart it is 2e-9, below the rounding of 1."""
+    x, wrong = np.array([[20, 0]], np.float32), 1 / (1 + np.exp(20.0))
+    np.testing.assert_allclose(L.cross_entropy(x, [0])[1], [[-wrong, wrong]], rtol=1e-6)
+    expected, gradient = ref.binary_cross_entropy(x.astype(np.float64), np.array([[1, 0]]))
+    loss, dy = L.binary_cross_entropy(x, [[1, 0]])
+    assert loss == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(dy, gradient, rtol=1e-6)
+    loss, dy = L.focal(x, [0], gamma=1)
+    assert loss == pytest.approx(wrong**2, rel=1e-5)
+    np.testing.assert_allclose(dy, [[-2 * wrong**2, 2 * wrong**2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("x", np.linspace(-25, 25, 101).astype(np.float32))
+def test_logarithms_of_sigmoids_are_exact_to_a_few_roundings(x):
+    expected = np.logaddexp(0, -np.float64(x))
+    assert L.binary_cross_entropy([[x]], [[1.0]])[0] == pytest.approx(expected, rel=4e-7)
+
+
+def test_impossible_classes_cost_nothing_where_nothing_asks_for_them():
+    x = np.array([[0, -INF]], np.float32)
+    assert L.cross_entropy(x, [0])[0] == 0.0
+    assert L.cross_entropy(x, np.array([[1.0, 0.0]]))[0] == 0.0
+    assert L.cross_entropy(x, [0], label_smoothing=0.1, class_weights=[1, 0])[0] == 0.0
+    assert L.focal(x, [0])[0] == 0.0
+    for function in (L.binary_cross_entropy, L.sigmoid_focal):
+        loss, dy = function(np.array([[INF, -INF]], np.float32), [[1, 0]])
+        assert loss == 0.0
+        np.testing.assert_array_equal(dy, [[0, 0]])
+    for function in (L.cross_entropy, L.focal):
+        loss, dy = function(x, [1])
+        assert loss == INF
+        np.testing.assert_array_equal(dy, [[1, -1]])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nan_stays_nan_in_its_own_row(name):
+    x = np.zeros((2, 3), np.float32)
+    x[0, 1] = NAN
+    loss, dy = getattr(L, name)(x, np.array([1, 2]))
+    assert np.isnan(loss)
+    assert np.isnan(dy[0, 1])
+    assert np.isfinite(dy[1]).all()
+
+
+# -- objects and names ------------------------------------------------------------------------------------------------
+
+
+def test_losses_go_by_name():
+    assert get_loss("mse") is LOSSES["mse"]
+    assert get_loss(L.Huber(2.0)) == L.Huber(delta=2.0)
+    with pytest.raises(ArgumentError, match="did you mean 'cross_entropy'"):
+        get_loss("crossentropy")
+    for wrong in (L.CrossEntropy, 3, None):
+        with pytest.raises(ArgumentError, match=r"give a name, cross_entropy.*losses.CrossEntropy\(\)"):
+            get_loss(wrong)
+
+
+def test_objects_tell_what_they_are():
+    assert repr(L.CrossEntropy(0.1, np.array([1, 2]))) == (
+        "CrossEntropy(label_smoothing=0.1, class_weights=(1.0, 2.0), ignore_index=None)"
+    )
+    assert repr(L.BinaryCrossEntropy([1, 2])) == "BinaryCrossEntropy(pos_weight=(1.0, 2.0))"
+
+
+class Halved(L.Loss):
+    """A loss of one's own in NumPy: half the squared error."""
+
+    name = "halved"
+
+    def launch(self, kernels, losses, dx, x, target, scale):
+        losses[:] = 0.5 * ((x - target) ** 2).sum(-1).reshape(-1)
+        dx[...] = scale * (x - target)
+
+
+def test_a_loss_of_ones_own_is_trained_and_evaluated():
+    model = nc.Sequential([nc.Dense(2)], (3,))
+    x, labels = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
+    y = model.forward(x)
+    loss = model.train_step(x, labels, nc.SGD(0.1), loss=Halved())
+    assert loss == pytest.approx(0.5 * ((y - np.eye(2)[labels]) ** 2).sum() / 3, rel=1e-6)
+    assert model.train_step(x, labels, nc.SGD(0.0), loss=Halved()) < loss
+
+
+@pytest.mark.parametrize("loss", [L.cross_entropy, L.mse, L.focal])
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
         ([0, 5, 1], "labels run from 0 to 5; the model has 4 classes"),
         ([0, -1, 1], "labels run from -1 to 1; the model has 4 classes"),
         ([0, 1], "2 labels for 3 predictions"),
-        ([0.5, 0.5], r"targets of shape \(2,\) for an output of shape \(3, 1, 1, 4\)"),
+        ([0.5, 0.5], r"targets of shape \(2,\) for an output of shape \(3, 1, 1, 4\)|labels are float64"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, message):
@@ -105,14 +231,72 @@ def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, me
         loss(np.zeros((3, 4), np.float32), np.array(labels))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y: L.mse(x, x.T), r"targets of shape \(4, 3\) for an output of shape \(3, 1, 1, 4\)"),
+        (lambda x, y: L.mse(x, x.reshape(-1)), r"targets of shape \(12,\) for an output of shape \(3, 1, 1, 4\)"),
+        (
+            lambda x, y: L.cross_entropy(x.reshape(1, 2, 3, 2), np.zeros((1, 3, 2), int)),
+            r"labels of shape \(1, 3, 2\) for predictions of shape \(1, 2, 3\)",
+        ),
+        (lambda x, y: L.cross_entropy(x, y + 5, ignore_index=5), "labels run from 6 to 7; the model has 4 classes"),
+        (lambda x, y: L.cross_entropy(x, x, ignore_index=0), "ignore_index is for integer labels"),
+        (lambda x, y: L.cross_entropy(x, y, ignore_index=0.5), "ignore_index=0.5: give an integer label"),
+        (lambda x, y: L.cross_entropy(x, y, label_smoothing=1.5), "label_smoothing=1.5: .* at least 0 and at most 1"),
+        (lambda x, y: L.cross_entropy(x, y, label_smoothing="a"), "label_smoothing='a': give a number"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=[1, 2]), "2 class_weights for 4 classes"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=[1, -1, 1, 1]), r"class_weights=\(1.0, -1.0.*at least 0"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=[0] * 4), "one of them above 0"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=3), "class_weights=3: give a row of numbers"),
+        (lambda x, y: L.focal(x, y, gamma=-1), "gamma=-1: give a number of at least 0"),
+        (lambda x, y: L.focal(x, y, gamma=NAN), "gamma=nan: give a number of at least 0"),
+        (lambda x, y: L.focal(x, y, class_weights=[1]), "1 class_weights for 4 classes"),
+        (lambda x, y: L.sigmoid_focal(x, x + 0.5), r"targets run from 0.5 to 0.5; give 0 or 1"),
+        (lambda x, y: L.sigmoid_focal(x, y, alpha=2), "alpha=2: .* at least 0 and at most 1"),
+        (lambda x, y: L.binary_cross_entropy(x, x - 1), "targets run from -1 to -1; give numbers from 0 to 1"),
+        (lambda x, y: L.binary_cross_entropy(x, y, pos_weight=-1), "pos_weight=-1: give a number of at least 0"),
+        (lambda x, y: L.binary_cross_entropy(x, y, pos_weight=[1, 2]), "2 pos_weight for 4 classes"),
+        (lambda x, y: L.huber(x, x, delta=0), "delta=0: give a number above 0"),
+        (lambda x, y: L.dice(x, y, smooth=0), "smooth=0: give a number above 0"),
+        (lambda x, y: L.dice(x, y, activation="sigmoids"), "unknown activation 'sigmoids'; did you mean 'sigmoid'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_with_the_remedy(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call(np.zeros((3, 4), np.float32), np.array([0, 1, 2]))
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (0, 4)])
 def test_outputs_of_other_shapes_are_refused(shape):
     with pytest.raises(ArgumentError, match="outputs have shape"):
-        nc.losses.cross_entropy(np.zeros(shape, np.float32), np.zeros(3, int))
+        L.cross_entropy(np.zeros(shape, np.float32), np.zeros(3, int))
 
 
-def test_losses_go_by_name():
-    assert get_loss("mse") is LOSSES["mse"]
-    assert get_loss(LOSSES["mse"]) is LOSSES["mse"]
-    with pytest.raises(ArgumentError, match="did you mean 'cross_entropy'"):
-        get_loss("crossentropy")
+# -- objectives of several outputs ------------------------------------------------------------------------------------
+
+
+def test_an_objective_has_a_loss_and_a_weight_for_each_output():
+    assert make_objective("mse", None, 1) == make_objective(["mse"], [1], 1)
+    found = make_objective("mse", None, 2, 1, 0.3)
+    assert found.losses == (L.MeanSquaredError(),) * 3
+    assert found.weights == (1.0, 1.0, 0.3)
+    found = make_objective(["l1", "mse"], [2, 3], 2, 1, 0.3)
+    assert found.losses == (L.MeanAbsoluteError(), L.MeanSquaredError(), L.MeanAbsoluteError())
+    assert found.weights == (2.0, 3.0, 0.3)
+    assert make_objective("mse", [1, 0, 5], 1, 2, 0.3).weights == (1.0, 0.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_objective(["mse"] * 3, None, 2), "3 losses for a model of 2 outputs"),
+        (lambda: make_objective("mse", [1], 2), "1 loss_weights for a model of 2 outputs"),
+        (lambda: make_objective("mse", [1, 1], 1, 2), "2 loss_weights for a model of 1, or 3 with the auxiliary ones"),
+        (lambda: make_objective("mse", [1, -1], 2), r"loss_weights=\(1.0, -1.0\): give numbers of at least 0"),
+        (lambda: make_objective(["mse", "hinge"], None, 2), "unknown loss 'hinge'"),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()

@@ -12,9 +12,13 @@ def data(rng):
     return rng.integers(0, 256, (50, 8, 8, 1)).astype(np.uint8), np.arange(50) % 3
 
 
-def model():
-    layers = [nc.Conv2D(8, 3), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(3)]
-    return nc.Sequential(layers, (8, 8, 1), seed=1)
+def model(seed=1):
+    """With running statistics and random masks: both are part of the whole state."""
+    layers = [
+        nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2), nc.SpatialDropout(0.2),
+        nc.Flatten(), nc.Dropout(0.3), nc.Dense(3),
+    ]  # fmt: skip
+    return nc.Sequential(layers, (8, 8, 1), seed=seed)
 
 
 def fit(net, data, path, stop_after=None, **options):
@@ -32,8 +36,8 @@ def test_resumed_at_any_step_is_the_training_in_one_go(data, tmp_path, stop_afte
     fit(parts, data, tmp_path / "parts", stop_after)
     resumed = model()
     history = fit(resumed, data, tmp_path / "parts", resume=True)
-    for name, value in whole.parameters.items():
-        np.testing.assert_array_equal(resumed.parameters[name], value, err_msg=name)
+    for name, value in whole.store.arrays().items():
+        np.testing.assert_array_equal(resumed.store.arrays()[name], value, err_msg=name)
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in expected.epochs]
 
 
@@ -43,15 +47,15 @@ def test_another_training_is_refused_and_nothing_changed(data, tmp_path, change)
     other = model()
     with pytest.raises(nc.ArgumentError, match=next(iter(change))):
         fit(other, data, tmp_path / "run", resume=True, **change)
-    for name, value in model().parameters.items():
-        np.testing.assert_array_equal(other.parameters[name], value)
+    for name, value in model().store.arrays().items():
+        np.testing.assert_array_equal(other.store.arrays()[name], value)
 
 
 def test_a_damaged_state_is_refused_and_nothing_changed(data, tmp_path):
     net, optimizer = model(), nc.Adam(0.01)
     optimizer.attach(net)
     checkpoint.save_checkpoint(tmp_path / "run", net.store, optimizer.slots, {"position": 3})
-    other = nc.Sequential([nc.Conv2D(8, 3), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(3)], (8, 8, 1), seed=2)
+    other = model(seed=2)
     before = {name: value.copy() for name, value in other.parameters.items()}
     with pytest.raises(nc.ModelFileError, match="its state is damaged"):
         fit(other, data, tmp_path / "run", resume=True)

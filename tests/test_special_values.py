@@ -128,7 +128,7 @@ def test_activations_far_from_zero_match_the_oracle(activation):
     parameters = {"weight": np.full(x.shape[1], 0.25)} if layer.op == "prelu" else {}
     expected = oracles.forward(layer, [x.astype(np.float64)], parameters)
     np.testing.assert_allclose(model.forward(x), expected, rtol=3e-6, atol=3e-7)
-    (slope,), _ = oracles.gradients(np.ones(x.shape), layer, [x.astype(np.float64)], parameters)
+    (slope,), _ = oracles.gradients(np.ones(x.shape), layer, [x.astype(np.float64)], parameters, None)
     np.testing.assert_allclose(gradient(layer, x, np.ones_like(x)), slope, rtol=1e-5, atol=3e-7)
 
 

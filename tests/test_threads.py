@@ -37,7 +37,8 @@ def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
 def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
     """Kernels compile anew for the width, and run all the table's cases against the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
-    files = [TESTS / name for name in ("test_layers.py", "test_kernels.py", "test_special_values.py", "test_plan.py")]
+    parts = ("layers", "kernels", "special_values", "normalization", "dropout", "plan")
+    files = [TESTS / f"test_{part}.py" for part in parts]
     told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not difference", *files, **width)
     assert " passed" in told
     found = json.loads(run_python(TESTS / "fingerprints.py", "1,2,4", **CALM, **width))

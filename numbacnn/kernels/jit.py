@@ -176,6 +176,12 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None)(function)
 
 
+def in_order(function: Callable[..., Any]) -> Any:
+    """As ``inlined``, but without fast-math: what is written first is rounded first, also where it is compiled into."""
+    # False must be said: what is not said is inherited from the caller.
+    return numba.njit(nogil=True, error_model="numpy", fastmath=False, boundscheck=None)(function)
+
+
 def numba_type(kind: Any) -> Any:
     """Numba's type for a NamedTuple class of ints and bools; other types as they are."""
     if isinstance(kind, type) and issubclass(kind, tuple):

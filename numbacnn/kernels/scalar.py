@@ -145,3 +145,20 @@ def gelu_tanh_gradient(dy, x):
     x = near(x)
     s = ONE / (ONE + math.exp(-GELU_SCALE * (x + GELU_CUBE * x * x * x)))
     return dy * (s + x * s * (ONE - s) * GELU_SCALE * (ONE + THREE * GELU_CUBE * x * x))
+
+
+LOW = np.uint64(0xFFFFFFFF)
+SHIFT = np.uint64(32)
+FACTOR_0, FACTOR_2 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+WEYL_0, WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+
+
+def philox(c_0, c_1, c_2, c_3, k_0, k_1):
+    """Four random words of 32 bits that depend on the counter c and the key k alone: Philox 4×32-10 (Salmon et al.
+    2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3). All are uint64 that hold 32 bits.
+    """
+    for _ in range(10):
+        a, b = FACTOR_0 * c_0, FACTOR_2 * c_2
+        c_0, c_1, c_2, c_3 = (b >> SHIFT) ^ c_1 ^ k_0, b & LOW, (a >> SHIFT) ^ c_3 ^ k_1, a & LOW
+        k_0, k_1 = (k_0 + WEYL_0) & LOW, (k_1 + WEYL_1) & LOW
+    return c_0, c_1, c_2, c_3

@@ -18,7 +18,9 @@ from numbacnn.layers.activations import (
 from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch, is_own
 from numbacnn.layers.convolution import Conv2D
 from numbacnn.layers.dense import Dense
+from numbacnn.layers.dropout import Dropout, SpatialDropout
 from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite
+from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
     AdaptiveAveragePool2D,
     AdaptiveMaxPool2D,
@@ -37,16 +39,20 @@ __all__ = [
     "AdaptiveMaxPool2D",
     "Add",
     "AveragePool2D",
+    "BatchNorm",
     "Concat",
     "Conv2D",
     "Dense",
+    "Dropout",
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Layer",
     "LeakyReLU",
+    "LocalResponseNorm",
     "MaxPool2D",
     "Multiply",
     "PReLU",
@@ -58,6 +64,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "SpatialDropout",
     "Tanh",
     "UpSample2D",
     "ZeroPad2D",

@@ -1,5 +1,6 @@
 """What a layer is: a specification without arrays, and its bindings to kernels."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from numbacnn.geometry import Halo, PoolGeometry, Shape
 
 
 class Parameter(NamedTuple):
-    """A trained array: its shape, and the name of its initializer."""
+    """A trained array, or one of state: its shape, its initializer's name, and how a training step penalises it."""
 
     shape: Shape
     initializer: str
+    l1: float = 0.0  # the loss gains l1 · Σ|w|
+    l2: float = 0.0  # + l2 · Σw²
 
 
 class Scratch(NamedTuple):
@@ -55,7 +58,9 @@ class Layer:
     Subclasses are dataclasses: their fields are the attributes that a model file holds. In the bindings, ``t`` holds
     the arrays of one step: ``t.x t.y`` and in backward ``t.dx t.dy`` (``t.xs``, ``t.dxs`` for all of several inputs;
     an entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
-    ``t.d_weight``); each scratch buffer; and ``t.fused``, the name of an activation that forward applies on its way.
+    ``t.d_weight``); each array of state; each scratch buffer; ``t.fused``, the name of an activation that forward
+    applies on its way; ``t.training``, whether this runs as training; and for layers that draw random numbers
+    ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's own.
     """
 
     op: ClassVar[str]  # the stable name in model files
@@ -68,6 +73,9 @@ class Layer:
     takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
     rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
     only_launches: ClassVar[bool]  # forward and backward do nothing but launch kernels, the same in every step
+    normalizes: ClassVar[bool] = False  # weights before it are drawn for the activation behind it
+    depends_on_mode: ClassVar[bool] = False  # forward in training is not that of inference,
+    idle_in_inference: ClassVar[bool] = False  # which hands on its input as it is
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)
@@ -101,6 +109,13 @@ class Layer:
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
         """The trained arrays, by name."""
         return {}
+
+    def state(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+        """The arrays that are kept with the parameters but not trained, by name."""
+        return {}
+
+    def check_training(self, geometry: Any, batch: int) -> None:
+        """ArgumentError where the layer cannot be trained on ``batch`` images."""
 
     def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, Scratch]:
         """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes."""
@@ -145,3 +160,21 @@ class Layer:
     def backward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
         """Writes t.dx and the parameters' gradients from t.dy."""
         raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False)
+class WeightLayer(Layer):
+    """A layer with weights that training may penalise: ``l1`` and ``l2`` add l1·Σ|w| + l2·Σw² to the training loss."""
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ArgumentError(f"{name}={value!r}: give a number of at least 0")
+
+    def weight_parameter(self, shape: Shape, initializer: str) -> Parameter:
+        """The weights, of this shape, with this layer's penalties."""
+        return Parameter(shape, initializer, self.l1, self.l2)

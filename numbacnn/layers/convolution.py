@@ -18,19 +18,19 @@ from numbacnn.geometry import (
     whole,
 )
 from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
 @dataclass(eq=False)
-class Conv2D(Layer):
+class Conv2D(WeightLayer):
     """Cross-correlation with ``filters`` windows: Y[p,q,k] = b[k] + Σ X[p·stride + r·dilation, …, c] · W[r,s,c,k].
 
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
     takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. Raises ArgumentError for arguments out of
-    range, GeometryError where the input cannot be convolved so.
+    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
+    out of range, GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"
@@ -48,6 +48,7 @@ class Conv2D(Layer):
     algorithm: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         if self.algorithm not in ("auto", "direct"):
             raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
@@ -71,7 +72,7 @@ class Conv2D(Layer):
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         g = self.geometry(shapes)
-        weight = Parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
+        weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:

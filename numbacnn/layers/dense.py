@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 
 @dataclass(eq=False)
-class Dense(Layer):
+class Dense(WeightLayer):
     """y = x · weight + bias. Input (features,), output (units,); ``weight`` features×units, ``bias`` units, float32.
 
-    ``initializer`` as in Conv2D. Raises GeometryError where the input is an image: put a Flatten before it.
+    ``initializer``, ``l1`` and ``l2`` as in Conv2D. Raises GeometryError where the input is an image: put a
+    Flatten before it.
     """
 
     op: ClassVar[str] = "dense"
@@ -27,6 +28,7 @@ class Dense(Layer):
     initializer: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.units = whole(self.units, "units")
         check_initializer(self.initializer)
 
@@ -42,7 +44,7 @@ class Dense(Layer):
 
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
-        weight = Parameter(self.geometry(shapes), self.initializer)
+        weight = self.weight_parameter(self.geometry(shapes), self.initializer)
         return {"weight": weight, "bias": Parameter((self.units,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:

@@ -1,11 +1,24 @@
-"""Against PyTorch: every case of the table, losses, optimisers, and fifty training steps of LeNet-5."""
+"""Against PyTorch: every case of the table, optimisers, and fifty training steps of LeNet-5."""
 
 import os
+import zlib
 
 import numpy as np
+import oracles
 import pytest
 from cases import CASES
-from engine import Result, assert_close, assert_results_close, case_arrays, one_layer, run
+from engine import (
+    KEY,
+    Fixed,
+    Result,
+    assert_close,
+    assert_results_close,
+    case_arrays,
+    one_layer,
+    randomize,
+    run,
+    run_planned,
+)
 
 import numbacnn as nc
 
@@ -101,7 +114,32 @@ def multiply(layer, g, *xs):
     return images[0] * images[1]
 
 
+def batch_norm(layer, g, x, weight, bias):
+    """In training. Features or images: PyTorch wants channels second."""
+    y = F.batch_norm(x.movedim(-1, 1), None, None, weight, bias, training=True, eps=layer.eps)
+    return y.movedim(1, -1)
+
+
+def group_norm(layer, g, x, weight, bias):
+    return F.group_norm(x.movedim(-1, 1), layer.groups, weight, bias, layer.eps).movedim(1, -1)
+
+
+def local_response_norm(layer, g, x):
+    return channels_last(F.local_response_norm(channels_first(x), layer.size, layer.alpha, layer.beta, layer.k))
+
+
+def dropout(layer, g, x):
+    """PyTorch draws other numbers: the mask is the oracle's."""
+    key = *KEY, zlib.crc32(f"{layer.op}_1".encode())
+    return x * torch.tensor(oracles.forward(layer, [np.ones(x.shape)], {}, key))
+
+
 PEERS = {
+    "batch_norm": batch_norm,
+    "group_norm": group_norm,
+    "local_response_norm": local_response_norm,
+    "dropout": dropout,
+    "spatial_dropout": dropout,
     "conv2d": conv2d,
     "dense": lambda layer, g, x, weight, bias=None: F.linear(x, weight.T, bias),
     "max_pool2d": max_pool2d,
@@ -148,25 +186,35 @@ def test_layers_match_pytorch_in_float64(case):
     assert_results_close(run(model, arrays, [dy]), expected, str(case), TOLERANCE)
 
 
-# -- losses -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("momentum", [0.1, 0.4, 1.0])
+@pytest.mark.parametrize("shape", [(6, 5, 3), (9,)], ids=str)
+def test_running_statistics_follow_pytorch_step_by_step_and_so_does_inference(shape, momentum, rng):
+    model = nc.Sequential([nc.BatchNorm(momentum, eps=1e-3)], shape)
+    peer = torch.nn.BatchNorm1d(shape[-1], eps=1e-3, momentum=momentum, dtype=torch.float64)
+    for step in range(10):
+        x = (rng.standard_normal((8 + step, *shape)) * (1 + step) + 10 * step).astype(np.float32)
+        model.forward(x, training=True)
+        peer(tensor(x).reshape(-1, shape[-1]))
+        for name, array in model.state.items():
+            assert_close(array, getattr(peer, name.split(".")[1]).numpy(), f"step {step + 1}: {name}", 1e-6)
+    expected = peer.eval()(tensor(x).reshape(-1, shape[-1])).detach().numpy().reshape(x.shape)
+    assert_close(model.forward(x), expected, "inference", 1e-6)
 
 
-@pytest.mark.parametrize("shape", [(7, 10), (1, 2), (3, 4, 5, 6)], ids=str)
-@pytest.mark.parametrize("kind", ["labels", "probabilities", "mse"])
-def test_losses_match_pytorch(shape, kind, rng):
-    x = rng.standard_normal(shape).astype(np.float32)
-    logits = tensor(x)
-    rows = logits.reshape(-1, shape[-1])
-    if kind == "labels":
-        target = rng.integers(0, shape[-1], shape[:-1])
-        expected = F.cross_entropy(rows, torch.tensor(target.reshape(-1)))
-    else:
-        target = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
-        expected = (F.mse_loss if kind == "mse" else F.cross_entropy)(rows, tensor(target).reshape(rows.shape))
-    expected.backward()
-    loss, dy = (nc.losses.mse if kind == "mse" else nc.losses.cross_entropy)(x, target)
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert_close(dy, logits.grad.numpy(), kind, TOLERANCE)
+@pytest.mark.parametrize("shape", [(6, 5, 3), (9,)], ids=str)
+def test_gradients_with_fixed_statistics_match_pytorch_s_evaluation(shape, rng):
+    start = nc.Input(shape)
+    model = nc.Model([start], [nc.BatchNorm()(start)])
+    randomize(model, rng)
+    arrays = {name.split(".")[1]: tensor(array) for name, array in model.store.arrays().items()}
+    x, dy = rng.standard_normal((2, 7, *shape)).astype(np.float32)
+    peer, (weight, bias) = tensor(x), (arrays["weight"], arrays["bias"])
+    running = arrays["running_mean"].detach(), arrays["running_var"].detach()
+    y = F.batch_norm(peer.movedim(-1, 1), *running, weight, bias).movedim(1, -1)
+    y.backward(tensor(dy))
+    gradients = {"batch_norm_1.weight": weight.grad.numpy(), "batch_norm_1.bias": bias.grad.numpy()}
+    expected = Result([y.detach().numpy()], [peer.grad.numpy()], gradients)
+    assert_results_close(run_planned(model, [x], [dy], Fixed), expected, str(shape), 1e-6)
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,17 @@ from numbacnn.kernels.cpu.adaptive_pool2d import (
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
 )
+from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.dropout import (
+    dropout_forward,
+    dropout_gradient_in_place,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
+)
 from numbacnn.kernels.cpu.elementwise import (
     activation_kernels,
     add_in_place,
@@ -41,7 +48,21 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cpu.groupnorm import group_norm_forward, group_norm_gradient
+from numbacnn.kernels.cpu.local_response import local_response_norm_forward, local_response_norm_gradient
+from numbacnn.kernels.cpu.losses import (
+    binary_cross_entropy,
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    dice,
+    focal_labels,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    sigmoid_focal,
+)
 from numbacnn.kernels.cpu.merging import channel_dots, copy_channels, multiply, scale_channels
+from numbacnn.kernels.cpu.penalties import add_penalty_in_place
 from numbacnn.kernels.cpu.pool2d import (
     average_pool_forward,
     average_pool_gradient,
@@ -50,9 +71,6 @@ from numbacnn.kernels.cpu.pool2d import (
 )
 from numbacnn.kernels.cpu.prelu import prelu_forward, prelu_gradient_in_place
 from numbacnn.kernels.cpu.softmax import (
-    cross_entropy_labels,
-    cross_entropy_probabilities,
-    mean_squared_error,
     softmax_forward,
     softmax_gradient,
 )
@@ -73,10 +91,15 @@ LAUNCHERS = (
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
     add_in_place,
+    add_penalty_in_place,
     average_pool_forward,
     average_pool_gradient,
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
     bias_gradient,
     channel_dots,
+    binary_cross_entropy,
     clear_halo,
     conv2d_forward,
     conv2d_input_gradient,
@@ -102,10 +125,20 @@ LAUNCHERS = (
     hardswish_gradient_in_place,
     leaky_relu_forward,
     leaky_relu_gradient_in_place,
+    dice,
+    focal_labels,
+    huber,
+    dropout_forward,
+    dropout_gradient_in_place,
+    group_norm_forward,
+    group_norm_gradient,
+    local_response_norm_forward,
+    local_response_norm_gradient,
     max_pool_forward,
     max_pool_gradient,
     maxima_input_gradient,
     maxima_weight_gradient,
+    mean_absolute_error,
     mean_squared_error,
     multiply,
     normalize_bytes,
@@ -118,12 +151,15 @@ LAUNCHERS = (
     relu_gradient_in_place,
     scale_channels,
     sgd_update,
+    sigmoid_focal,
     sigmoid_forward,
     sigmoid_gradient_in_place,
     silu_forward,
     silu_gradient_in_place,
     softmax_forward,
     softmax_gradient,
+    spatial_dropout_forward,
+    spatial_dropout_gradient_in_place,
     tanh_forward,
     tanh_gradient_in_place,
     up_sample_bilinear_forward,

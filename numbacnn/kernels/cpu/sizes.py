@@ -1,5 +1,11 @@
 """Scratch that the CPU's kernels need, as functions from geometry to shapes: what a plan asks before arrays exist."""
 
+from numbacnn.kernels.cpu.batchnorm import (
+    batch_norm_gradient_shape,
+    batch_norm_partial_gradient_shape,
+    batch_norm_partial_shape,
+    batch_norm_pattern_shape,
+)
 from numbacnn.kernels.cpu.conv2d_columns import columns_shape
 from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
 from numbacnn.kernels.cpu.conv2d_maxima import (
@@ -12,12 +18,27 @@ from numbacnn.kernels.cpu.conv2d_maxima import (
 )
 from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
+from numbacnn.kernels.cpu.groupnorm import (
+    group_norm_gradient_shape,
+    group_norm_partial_gradient_shape,
+    group_norm_partial_shape,
+    group_norm_pattern_shape,
+)
+from numbacnn.kernels.cpu.penalties import penalty_sums_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
 __all__ = [
+    "batch_norm_gradient_shape",
+    "batch_norm_partial_gradient_shape",
+    "batch_norm_partial_shape",
+    "batch_norm_pattern_shape",
     "columns_shape",
     "dense_packed_gradient_shape",
     "dense_packed_weights_shape",
+    "group_norm_gradient_shape",
+    "group_norm_partial_gradient_shape",
+    "group_norm_partial_shape",
+    "group_norm_pattern_shape",
     "maxima_apply",
     "maxima_image_shape",
     "maxima_lists_shape",
@@ -28,5 +49,6 @@ __all__ = [
     "packed_weights_shape",
     "partial_bias_shape",
     "partial_weights_shape",
+    "penalty_sums_shape",
     "pool_fuses",
 ]

@@ -37,9 +37,9 @@ def bias_gradient(db, dy, partial):
     total = db.reshape(1, 1, 1, -1)
     if dy.size > SMALL:  # by the batch at hand, not the one planned for: the same bits in any plan
         _sum_rows(partial, dy)
-        _sum_pixels(total, partial)
+        sum_pixels(total, partial)
     else:
-        _sum_pixels(total, dy)
+        sum_pixels(total, dy)
 
 
 def partial_bias_shape(images, p, q, k):
@@ -68,7 +68,7 @@ def _sum_rows(partial, dy):
 
 
 @cpu_kernel(float32_4d, float32_4d, parallel=False)
-def _sum_pixels(total, x):
+def sum_pixels(total, x):
     """total[k] = Σ x[n,h,w,k], in order. Serial: x is small, and a parallel region would cost more."""
     p_total, p_x = address(total), address(x)
     images, height, width, channels = x.shape

@@ -1,0 +1,113 @@
+"""Dropout (Srivastava et al. 2014), scaled in training as usual today: each number survives with probability 1 − rate,
+and is divided by it. Masks are not kept but drawn again for the gradient: element i of row h of image n gets word
+i mod 4 of Philox at the counter (block of four elements in the image, n, step, stream), keyed by the seed.
+
+``random`` is (seed, step), ``stream`` a number of the layer's own. NaN stays NaN, dropped or not.
+"""
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels import scalar
+from numbacnn.kernels.cpu.elementwise import row
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.scalar import LOW, SHIFT, ZERO
+
+uint64 = types.uint64
+uint64_1d = types.Array(uint64, 1, "C")
+philox = inlined(scalar.philox)
+
+
+def dropout_forward(y, x, rate, random, stream):
+    """y = x · mask / (1 − rate)."""
+    _drop(y, x, random, stream, *_threshold_and_scale(rate))
+
+
+def dropout_gradient_in_place(dy, rate, random, stream):
+    """dy becomes dx = dy · mask / (1 − rate)."""
+    _drop_in_place(dy, random, stream, *_threshold_and_scale(rate))
+
+
+def spatial_dropout_forward(y, x, factors, rate, random, stream):
+    """y = x · mask / (1 − rate), with one mask for all pixels of a channel. factors: scratch N×1×1×C."""
+    _draw_factors(factors[: len(x)], random, stream, *_threshold_and_scale(rate))
+    _scale_channels(y, x, factors)
+
+
+def spatial_dropout_gradient_in_place(dy, factors, rate, random, stream):
+    """dy becomes dx = dy · mask / (1 − rate), as ``spatial_dropout_forward`` has them."""
+    _draw_factors(factors[: len(dy)], random, stream, *_threshold_and_scale(rate))
+    _scale_channels_in_place(dy, factors)
+
+
+def _threshold_and_scale(rate):
+    """Words below the threshold drop their element; the others' are scaled."""
+    return np.uint64(round(rate * 2**32)), np.float32(1 / (1 - rate))
+
+
+@cpu_kernel(float32_4d, float32_4d, uint64_1d, uint64, uint64, types.float32)
+def _drop(y, x, random, stream, threshold, scale):
+    """Each thread owns a range of rows (n, h)."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _drop_row(row(y, item), row(x, item), np.intp(item), x.shape[1], random, stream, threshold, scale)
+
+
+@cpu_kernel(float32_4d, uint64_1d, uint64, uint64, types.float32)
+def _drop_in_place(dy, random, stream, threshold, scale):
+    """Each thread owns a range of rows (n, h)."""
+    for item in prange(dy.shape[0] * dy.shape[1]):
+        _drop_row(row(dy, item), row(dy, item), np.intp(item), dy.shape[1], random, stream, threshold, scale)
+
+
+@cpu_kernel(float32_4d, uint64_1d, uint64, uint64, types.float32)
+def _draw_factors(factors, random, stream, threshold, scale):
+    """factors[n,0,0,c] = 0 or scale. Each thread owns a range of images."""
+    for n in prange(len(factors)):
+        factor = row(factors, n)
+        for c in range(len(factor)):
+            factor[c] = 1
+        _drop_row(factor, factor, np.intp(n), 1, random, stream, threshold, scale)
+
+
+@inlined
+def _drop_row(y, x, item, height, random, stream, threshold, scale):
+    """Row ``item`` of the rows (n, h)."""
+    n, h = np.uint64(item // height), item % height
+    first = h * -(-len(x) // 4)
+    for block in range(-(-len(x) // 4)):
+        words = _words(first + block, n, random, stream)
+        i = 4 * block
+        y[i] = x[i] * (scale if words[0] >= threshold else ZERO)
+        if i + 1 < len(x):
+            y[i + 1] = x[i + 1] * (scale if words[1] >= threshold else ZERO)
+        if i + 2 < len(x):
+            y[i + 2] = x[i + 2] * (scale if words[2] >= threshold else ZERO)
+        if i + 3 < len(x):
+            y[i + 3] = x[i + 3] * (scale if words[3] >= threshold else ZERO)
+
+
+@inlined
+def _words(block, n, random, stream):
+    seed, step = random[0], random[1]
+    return philox(np.uint64(block), n, step & LOW, stream & LOW, seed & LOW, seed >> SHIFT)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d)
+def _scale_channels(y, x, factors):
+    """y[n,h,w,c] = x[n,h,w,c] · factors[n,0,0,c]. Each thread owns a range of rows (n, h)."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _scale_row(row(y, item), row(x, item), row(factors, np.intp(item) // x.shape[1]))
+
+
+@cpu_kernel(float32_4d, float32_4d)
+def _scale_channels_in_place(dy, factors):
+    """dy[n,h,w,c] becomes dy[n,h,w,c] · factors[n,0,0,c]. Each thread owns a range of rows (n, h)."""
+    for item in prange(dy.shape[0] * dy.shape[1]):
+        _scale_row(row(dy, item), row(dy, item), row(factors, np.intp(item) // dy.shape[1]))
+
+
+@inlined
+def _scale_row(y, x, factors):
+    for start in range(0, len(x), len(factors)):
+        for c in range(len(factors)):
+            y[start + c] = x[start + c] * factors[c]

@@ -1,0 +1,318 @@
+"""Losses with their gradients: row by row, one row of channels for each pixel or image.
+
+Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum: what
+the sum is divided by, and what weight the loss has among others, is in ``scale``. x, dx, target: N×H×W×C. Unless
+said otherwise each thread owns a range of rows (n, h).
+"""
+
+import math
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels.cpu.elementwise import sigmoid_forward
+from numbacnn.kernels.cpu.softmax import pixel, softmax_forward, softmax_row
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
+
+float32 = types.float32
+float64_4d = types.Array(types.float64, 4, "C")
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+A3, A5, A7, A9, A11, A13 = (np.float32(1 / n) for n in range(3, 15, 2))  # of artanh(s) = Σ sⁿ / n, n odd
+
+
+@inlined
+def _times(weight, loss):
+    """weight · loss, where 0 · ∞ counts as 0."""
+    return weight * loss if weight != ZERO else ZERO
+
+
+@in_order
+def _below(x, largest):
+    """largest − x, before anything is added: log Σ exp(x − largest) would vanish beside a huge ``largest``."""
+    return largest - x
+
+
+@inlined
+def _clear(x):
+    for c in range(len(x)):
+        x[c] = ZERO
+
+
+# -- softmax and labels -----------------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_1d, float32_4d, float32_4d, int64_1d, float32_2d, int64, float32)
+def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
+    """losses[i] = Σ_c q[c] · (log Σ_d exp(x[i,d]) − x[i,c]), with q[c] = weights[0,c]·[c = labels[i]] + weights[1,c].
+
+    labels: class of each pixel; where it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C where labels
+    are smoothed, a share of each then going to all classes.
+    """
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            i = np.intp(row) * x.shape[2] + w
+            if labels[i] == ignored:
+                losses[i] = ZERO
+                _clear(pixel(dx, row, w))
+            else:
+                losses[i] = _label_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, scale)
+
+
+@inlined
+def _label_row(dx, x, label, weights, scale):
+    largest, log_total = softmax_row(dx, x)
+    own, others, weight, spread = dx[label], _others(dx, label), weights[0, label], ZERO
+    loss = _times(weight, log_total + _below(x[label], largest))
+    if len(weights) == 2:
+        for c in range(len(x)):
+            loss += _times(weights[1, c], log_total + _below(x[c], largest))
+            spread += weights[1, c]
+    for c in range(len(x)):
+        dx[c] *= scale * (weight + spread)
+    dx[label] = scale * (spread * own - weight * others)
+    if len(weights) == 2:
+        for c in range(len(x)):
+            dx[c] -= scale * weights[1, c]
+    return loss
+
+
+@inlined
+def _others(p, label):
+    """1 − p[label], without the rounding errors of that difference."""
+    total, own = ZERO, p[label]
+    p[label] = ZERO
+    for c in range(len(p)):
+        total += p[c]
+    p[label] = own
+    return total
+
+
+@cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32)
+def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
+    """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            loss = _probability_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), weights, scale)
+            losses[np.intp(row) * x.shape[2] + w] = loss
+
+
+@inlined
+def _probability_row(dx, x, target, weights, scale):
+    largest, log_total = softmax_row(dx, x)
+    loss, weight = ZERO, ZERO
+    for c in range(len(x)):
+        q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
+        loss += _times(q, log_total + _below(x[c], largest))
+        weight += q
+    for c in range(len(x)):
+        q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
+        dx[c] = (dx[c] * weight - q) * scale
+    return loss
+
+
+@cpu_kernel(float32_1d, float32_4d, float32_4d, int64_1d, float32_1d, int64, float32, float32)
+def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
+    """losses[i] = −weights[y] · (1 − p)^gamma · log p, with p = softmax(x[i])[y] of the class y = labels[i].
+
+    labels and ``ignored`` as in ``cross_entropy_labels``; weights: C. (Lin et al. 2017, equation 5, for softmax.)
+    """
+    for row in prange(x.shape[0] * x.shape[1]):
+        for w in range(x.shape[2]):
+            i = np.intp(row) * x.shape[2] + w
+            if labels[i] == ignored:
+                losses[i] = ZERO
+                _clear(pixel(dx, row, w))
+            else:
+                losses[i] = _focal_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, gamma, scale)
+
+
+@inlined
+def _focal_row(dx, x, label, weights, gamma, scale):
+    """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
+    largest, log_total = softmax_row(dx, x)
+    p, q = dx[label], _others(dx, label)
+    surprise = -math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
+    damping = weights[label] * q**gamma
+    slope = damping
+    if p > ZERO:
+        slope *= ONE + gamma * p * (surprise / q if q > ZERO else ONE)
+    for c in range(len(x)):
+        dx[c] *= scale * slope
+    dx[label] = -scale * slope * q
+    return _times(damping, surprise)
+
+
+# -- element by element -----------------------------------------------------------------------------------------------
+
+
+def elementwise_loss(name, formula, function):
+    """The kernel ``name(losses, dx, x, target, options, scale)``: losses[i] is the mean over channels of function's.
+
+    ``function(x, target, options, c)`` gives the loss of an element of channel c and its derivative by x; ``options``
+    are the loss's own constants.
+    """
+    function = inlined(function)
+
+    @inlined
+    def loss_row(dx, x, target, options, scale):
+        total, share = ZERO, scale / np.float32(len(x))
+        for c in range(len(x)):
+            loss, slope = function(x[c], target[c], options, c)
+            total += loss
+            dx[c] = share * slope
+        return total / np.float32(len(x))
+
+    def kernel(losses, dx, x, target, options, scale):
+        for row in prange(x.shape[0] * x.shape[1]):
+            for w in range(x.shape[2]):
+                loss = loss_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), options, scale)
+                losses[np.intp(row) * x.shape[2] + w] = loss
+
+    kernel.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
+    kernel.__name__ = kernel.__qualname__ = name
+    return cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel)
+
+
+def _squared(x, target, options, c):
+    d = x - target
+    return d * d, d + d
+
+
+def _absolute(x, target, options, c):
+    d = x - target
+    return abs(d), ONE if d > ZERO else (-ONE if d < ZERO else d)  # NaN stays NaN
+
+
+def _huber(x, target, options, c):
+    d, delta = x - target, options[0]
+    slope = delta if d > delta else (-delta if d < -delta else d)
+    size = abs(slope)
+    return size * (abs(d) - HALF * size), slope  # d² / 2, or delta · (|d| − delta / 2)
+
+
+@inlined
+def _softplus(x, e):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|).
+
+    log(1 + e) is 2·artanh(s) at s = e / (2 + e) ≤ 1/3: its series, to where the rest is less than a rounding. Unlike a
+    call of log1p, which is as exact, this runs in vectors.
+    """
+    s = e / (e + TWO)
+    t = s * s
+    series = ONE + t * (A3 + t * (A5 + t * (A7 + t * (A9 + t * (A11 + t * A13)))))
+    return max(x, ZERO) + TWO * s * series
+
+
+def _binary_cross_entropy(x, target, options, c):
+    e = math.exp(-abs(x))
+    larger, smaller = ONE / (ONE + e), e / (ONE + e)
+    yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # sigmoid(x), sigmoid(−x)
+    for_yes, for_no = options[c] * target, ONE - target
+    loss = _times(for_yes, _softplus(-x, e)) + _times(for_no, _softplus(x, e))
+    return loss, for_no * yes - for_yes * no
+
+
+def _sigmoid_focal(x, target, options, c):
+    """With z = ±x, p = sigmoid(z) and q = 1 − p, q^γ is exp(γ·log q), and log q = −softplus(z)."""
+    gamma, alpha = options[0], options[1]
+    sign, weight = (ONE, alpha) if target > HALF else (-ONE, ONE - alpha)
+    z = sign * x
+    e = math.exp(-abs(z))
+    larger, smaller = ONE / (ONE + e), e / (ONE + e)
+    p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
+    surprise, damping = _softplus(-z, e), weight * math.exp(-_times(gamma, _softplus(z, e)))
+    return _times(damping, surprise), -sign * damping * (q + gamma * _times(p, surprise))
+
+
+mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", _squared)
+mean_absolute_error = elementwise_loss("mean_absolute_error", "|x − target|", _absolute)
+huber = elementwise_loss(
+    "huber", "d²/2 where |d| ≤ options[0], else options[0]·(|d| − options[0]/2), with d = x − target", _huber
+)
+binary_cross_entropy = elementwise_loss(
+    "binary_cross_entropy",
+    "−options[c]·target·log sigmoid(x) − (1 − target)·log sigmoid(−x)",
+    _binary_cross_entropy,
+)
+sigmoid_focal = elementwise_loss(
+    "sigmoid_focal",
+    "−a·(1 − p)^options[0]·log p, with p = sigmoid(x) and a = options[1] where target is 1, "
+    "p = sigmoid(−x) and a = 1 − options[1] where it is 0 (Lin et al. 2017, equation 5)",
+    _sigmoid_focal,
+)
+
+
+# -- overlap ----------------------------------------------------------------------------------------------------------
+
+
+def dice(losses, dx, x, target, sums, smooth, softmax, scale):
+    """losses[i] = mean_c 1 − D[c] of i's image, D[c] = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth) over its pixels.
+
+    p are the softmax, or else the sigmoid, of x; t = target. sums: scratch, N × groups of rows × 3 × C float64.
+    (Milletari et al. 2016, section 3, for each class.)
+    """
+    (softmax_forward if softmax else sigmoid_forward)(dx, x)
+    _dice_sums(sums, dx, target)
+    _dice_ratios(losses, sums, smooth)
+    _dice_gradient_in_place(dx, target, sums, softmax, scale)
+
+
+@cpu_kernel(float64_4d, float32_4d, float32_4d)
+def _dice_sums(sums, p, target):
+    """sums[n,g] = Σ p·t, Σ p², Σ t² over the group's rows. Each thread owns a range of (n, g)."""
+    images, groups, height = len(sums), sums.shape[1], p.shape[1]
+    for item in prange(images * groups):
+        n, g = np.intp(item) // groups, np.intp(item) % groups
+        sums[n, g] = 0.0
+        for row in range(n * height + height * g // groups, n * height + height * (g + 1) // groups):
+            for w in range(p.shape[2]):
+                _add_products(sums[n, g], pixel(p, row, w), pixel(target, row, w))
+
+
+@inlined
+def _add_products(sums, p, t):
+    for c in range(len(p)):
+        sums[0, c] += np.float64(p[c]) * t[c]
+        sums[1, c] += np.float64(p[c]) * p[c]
+        sums[2, c] += np.float64(t[c]) * t[c]
+
+
+@cpu_kernel(float32_1d, float64_4d, float32)
+def _dice_ratios(losses, sums, smooth):
+    """sums[n,0] becomes D, and 1 / its divisor; losses. Each thread owns a range of images."""
+    images, groups, classes = len(sums), sums.shape[1], sums.shape[3]
+    pixels = losses.size // images
+    for item in prange(images):
+        n, total = np.intp(item), 0.0
+        for g in range(1, groups):
+            for kind in range(3):
+                for c in range(classes):
+                    sums[n, 0, kind, c] += sums[n, g, kind, c]
+        for c in range(classes):
+            divisor = sums[n, 0, 1, c] + sums[n, 0, 2, c] + smooth
+            sums[n, 0, 0, c] = (2 * sums[n, 0, 0, c] + smooth) / divisor
+            sums[n, 0, 1, c] = 1 / divisor
+            total += (1 - sums[n, 0, 0, c]) / classes
+        for i in range(n * pixels, (n + 1) * pixels):
+            losses[i] = total
+
+
+@cpu_kernel(float32_4d, float32_4d, float64_4d, types.boolean, float32)
+def _dice_gradient_in_place(dx, target, sums, softmax, scale):
+    """dx becomes the gradient, from p. By p that of an image's loss is 2·(D·p − t) / divisor / C; losses has H·W."""
+    height, width = dx.shape[1], dx.shape[2]
+    share = 2 * scale * np.float32(height * width) / np.float32(dx.shape[3])
+    for row in prange(dx.shape[0] * height):
+        for w in range(width):
+            _dice_row(pixel(dx, row, w), pixel(target, row, w), sums[np.intp(row) // height, 0], softmax, share)
+
+
+@inlined
+def _dice_row(p, t, ratios, softmax, share):
+    mean = 0.0
+    if softmax:
+        for c in range(len(p)):
+            mean += (ratios[0, c] * p[c] - t[c]) * ratios[1, c] * p[c]
+    for c in range(len(p)):
+        slope = (ratios[0, c] * p[c] - t[c]) * ratios[1, c]
+        p[c] *= share * (slope - mean if softmax else slope * (ONE - p[c]))

@@ -1,0 +1,132 @@
+"""The table of losses: options, shapes and targets, drawn the same on every machine; shared with tests/peers."""
+
+import random
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import reference as ref
+
+import numbacnn as nc
+
+DRAWN = 50  # of each loss
+
+
+class LossCase(NamedTuple):
+    """A loss by name, its options, the shape of its output, and what its targets are."""
+
+    name: str
+    options: dict
+    shape: tuple[int, ...]
+    kind: str  # "labels", "probabilities", "bits" or "numbers"
+
+    def __str__(self):
+        told = " ".join(f"{key}={_short(value)}" for key, value in self.options.items())
+        return f"{self.name} {told} of {'x'.join(map(str, self.shape))} {self.kind}"
+
+    def arrays(self):
+        """Outputs, what is passed as target, and what the oracle takes for it."""
+        draw = np.random.default_rng(zlib.crc32(str(self).encode()))
+        outputs = (3 * draw.standard_normal(self.shape)).astype(np.float32)
+        if self.kind == "labels":
+            labels = draw.integers(0, self.shape[-1], self.shape[:-1])
+            if self.options.get("ignore_index") is not None:
+                labels[draw.random(labels.shape) < 0.3] = self.options["ignore_index"]
+                labels.flat[0] = 0
+            dense = self.name not in ("cross_entropy", "focal")
+            return outputs, labels, ref.one_hot(labels, self.shape[-1]) if dense else labels
+        if self.kind == "probabilities":
+            target = ref.softmax(draw.standard_normal(self.shape)).astype(np.float32)
+        elif self.kind == "bits":
+            target = draw.integers(0, 2, self.shape)
+        else:  # none nearer than 0.01, so that |d| has no kink where its slope is taken
+            apart = 2 * draw.standard_normal(self.shape)
+            target = (outputs + apart + np.copysign(0.01, apart)).astype(np.float32)
+        return outputs, target, target.astype(np.float64)
+
+    def ours(self):
+        """(loss, gradient) of the public function."""
+        outputs, target, _ = self.arrays()
+        return getattr(nc.losses, self.name)(outputs, target, **self.options)
+
+
+def _short(value):
+    return f"[{len(value)}]" if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else value
+
+
+def _weights(draw, classes):
+    return [round(draw.uniform(0, 2), 3) for _ in range(classes - 1)] + [1.5]
+
+
+def _label_options(draw, classes):
+    options = {}
+    if draw.random() < 0.5:
+        options["class_weights"] = _weights(draw, classes)
+    if draw.random() < 0.5:
+        options["ignore_index"] = draw.choice([-100, 255, -1, classes - 1])
+    return options
+
+
+def _draw_cross_entropy(draw, classes):
+    kind = draw.choice(["labels", "probabilities"])
+    options = _label_options(draw, classes)
+    if kind == "probabilities":
+        options.pop("ignore_index", None)
+    if draw.random() < 0.5:
+        options["label_smoothing"] = draw.choice([0.1, 0.3, 1.0])
+    return options, kind
+
+
+def _draw_focal(draw, classes):
+    return _label_options(draw, classes) | {"gamma": draw.choice([0.0, 0.5, 1.0, 2.0, 5.0])}, "labels"
+
+
+def _draw_binary_cross_entropy(draw, classes):
+    weight = draw.choice([None, round(draw.uniform(0, 3), 3), _weights(draw, classes)])
+    return {} if weight is None else {"pos_weight": weight}, draw.choice(["labels", "probabilities", "bits"])
+
+
+def _draw_sigmoid_focal(draw, classes):
+    options = {"gamma": draw.choice([0.0, 0.5, 1.0, 2.0, 5.0]), "alpha": draw.choice([0.0, 0.25, 0.5, 1.0])}
+    return options, draw.choice(["labels", "bits"])
+
+
+def _draw_dice(draw, classes):
+    options = {"activation": draw.choice(["softmax", "sigmoid"]), "smooth": draw.choice([1e-3, 1.0, 10.0])}
+    return options, draw.choice(["labels", "probabilities", "bits"])
+
+
+DRAWS = {
+    "cross_entropy": _draw_cross_entropy,
+    "mse": lambda draw, classes: ({}, draw.choice(["labels", "probabilities", "numbers"])),
+    "binary_cross_entropy": _draw_binary_cross_entropy,
+    "l1": lambda draw, classes: ({}, "numbers"),
+    "huber": lambda draw, classes: ({"delta": draw.choice([0.1, 1.0, 2.5])}, draw.choice(["labels", "numbers"])),
+    "focal": _draw_focal,
+    "sigmoid_focal": _draw_sigmoid_focal,
+    "dice": _draw_dice,
+}
+SIZES = (1, 2, 3, 5, 7, 9, 17)
+
+
+def _draw(name):
+    """``DRAWN`` different cases; labels want two classes, since of one they are numbers or certain."""
+    draw, found = random.Random(zlib.crc32(name.encode())), {}
+    while len(found) < DRAWN:
+        classes = draw.choice([1, 2, 3, 5, 8, 19, 33])
+        shape = (draw.choice(SIZES), *(draw.choice(SIZES) for _ in range(2 * draw.randint(0, 1))), classes)
+        options, kind = DRAWS[name](draw, classes)
+        case = LossCase(name, options, shape, kind)
+        if kind != "labels" or classes > 1:
+            found[str(case)] = case
+    return list(found.values())
+
+
+CASES = [
+    LossCase("cross_entropy", {}, (1, 1), "labels"),
+    LossCase("cross_entropy", {}, (64, 10), "labels"),
+    LossCase("cross_entropy", {}, (300, 3), "probabilities"),
+    LossCase("cross_entropy", {}, (2, 9, 11, 4), "labels"),
+    LossCase("mse", {}, (3, 4), "numbers"),
+    *[case for name in DRAWS for case in _draw(name)],
+]
