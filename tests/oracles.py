@@ -164,7 +164,7 @@ def forward(layer, xs, arrays, key=None):
     return sum(xs)
 
 
-def gradients(dy, layer, xs, arrays, key):
+def gradients(dy, layer, xs, arrays, key=None):
     """([dx of each input], {name: gradient}) of a layer in training."""
     x = xs[0]
     if layer.op in ONE_INPUT:

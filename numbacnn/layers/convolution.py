@@ -54,12 +54,12 @@ class _Convolution(WeightLayer):
         }
 
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Where a register tile holds whole windows."""
-        return bool(sizes.pool_fuses(geometry, pool))
+        """Where a register tile holds whole windows, all of one size."""
+        return isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
-        return bool(sizes.maxima_apply(geometry, pool))
+        return isinstance(pool, PoolGeometry) and bool(sizes.maxima_apply(geometry, pool))
 
     def maxima_scratch(
         self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry, batch: int
