@@ -17,11 +17,11 @@ from numbacnn.kernels.cpu.conv2d_direct import NO_BIAS, forward_plan
 from numbacnn.kernels.cpu.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.packing import pack_panels
 from numbacnn.kernels.cpu.product import NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
-from numbacnn.kernels.cpu.register_tile import RELU, Sum
+from numbacnn.kernels.cpu.register_tile import RELU, WHOLE, Sum
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 
-MINUS_INFINITY, ZERO = np.float32(-np.inf), np.float32(0)
+ZERO = np.float32(0)
 tile_memory = stack_floats(ROWS * PANEL)
 
 
@@ -109,12 +109,12 @@ def _pooled_products(height, width):
             y_pixel = y + 4 * offset(y_rows, first + i)
             argmax_pixel = shift(argmax, (first + i) * filters)
             for c in range(0, columns, LANES):
-                best, place = splat(MINUS_INFINITY), splat(ZERO)
-                for r in range(height):
-                    for s in range(width):
-                        value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), LANES)
-                        place = where_greater(value, best, splat(np.float32(r * width + s)), place)
-                        best = where_greater(value, best, value, best)
+                best, place = load(window + 4 * c, LANES), splat(ZERO)
+                for at in range(1, height * width):
+                    r, s = at // width, at % width
+                    value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), LANES)
+                    place = where_greater(value, best, splat(np.float32(at)), place)
+                    best = where_greater(value, best, value, best)
                 store(y_pixel + 4 * c, best, columns - c)
                 if argmax != NO_ADDRESS:
                     store(argmax_pixel + 4 * c, place, columns - c)
@@ -125,7 +125,7 @@ def _pooled_products(height, width):
         tile = tile_memory()
         nest = Sum(g.count_0, g.count_1, g.count_2, g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2)
         for i in range(first, last, ROWS):
-            mode = RELU if g.relu else 0
+            mode = WHOLE | (RELU if g.relu else 0)
             product_rows(i, i + ROWS, tile, tile_rows - 8 * i, x, a_rows, w, bias, columns, mode, nest)
             window = i // windows.rows
             count = min(ROWS // windows.rows, windows.count - window)

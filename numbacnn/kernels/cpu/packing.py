@@ -7,6 +7,7 @@ from numba import prange
 
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.cpu.product import PANEL
+from numbacnn.kernels.cpu.vector import LANES, transpose
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 
@@ -49,7 +50,14 @@ def _pack_item(item, packed, w, g):
             for j in range(columns):
                 target[t_2 * PANEL + j] = row[j]
     else:
-        for j in range(columns):
-            column = floats(w + 4 * (source + j * g.column_step), g.count_2)  # terms are contiguous: step_2 is 1
-            for t_2 in range(g.count_2):
-                target[t_2 * PANEL + j] = column[t_2]
+        p_target = packed + 4 * item * g.count_2 * PANEL
+        for j in range(0, columns, LANES):  # terms are contiguous: step_2 is 1
+            for t_2 in range(0, g.count_2, LANES):
+                transpose(
+                    p_target + 4 * (t_2 * PANEL + j),
+                    4 * PANEL,
+                    w + 4 * (source + j * g.column_step + t_2),
+                    4 * g.column_step,
+                    columns - j,
+                    g.count_2 - t_2,
+                )

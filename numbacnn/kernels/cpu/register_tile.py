@@ -29,6 +29,7 @@ FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
 ACCUMULATE = 1  # mode bit: add to C instead of to the bias or zero
 RELU = 2  # mode bit: store max(C, 0); NaN stays NaN
+WHOLE = 4  # mode bit: C has room for whole vectors, so that masked tiles may store all lanes, which can be read at once
 
 
 class Sum(NamedTuple):
@@ -85,13 +86,13 @@ class _Emitter:
         if self.masked:
             ends = [builder.sub(columns, INT64(j * self.lanes)) for j in range(self.vectors)]
             self.masks = [simd_ir.mask(builder, end, self.lanes) for end in ends]
-        c_pointers = self._row_pointers(c, c_rows)
         a_pointers = self._row_pointers(a, a_rows)
         b = builder.inttoptr(b, FLOAT_POINTER)
         sums = [[cgutils.alloca_once(builder, self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
         for place in (place for row in sums for place in row):
             builder.store(self.zero, place)
         self._accumulate(sums, a_pointers, b, nest)
+        c_pointers = self._row_pointers(c, c_rows)
         self._add_what_was(sums, c_pointers, bias, mode)
         self._finish(sums, c_pointers, mode)
 
@@ -119,13 +120,24 @@ class _Emitter:
         counts, a_steps, b_steps = nest[:3], nest[3:6], nest[6:]
 
         def level(depth, a_offset, b_offset):
+            if depth == 2:
+                contiguous = builder.icmp_signed("==", a_steps[2], INT64(1))
+                with builder.if_else(contiguous) as (one, any_step):
+                    with one:
+                        innermost(a_offset, b_offset, INT64(1))
+                    with any_step:
+                        innermost(a_offset, b_offset, a_steps[2])
+                return
             with cgutils.for_range(builder, counts[depth], intp=INT64) as loop:
                 a_here = builder.add(a_offset, builder.mul(loop.index, a_steps[depth]))
                 b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[depth]))
-                if depth < 2:
-                    level(depth + 1, a_here, b_here)
-                else:
-                    self._multiply(sums, [builder.gep(p, [a_here]) for p in a_pointers], builder.gep(b, [b_here]))
+                level(depth + 1, a_here, b_here)
+
+        def innermost(a_offset, b_offset, a_step):
+            with cgutils.for_range(builder, counts[2], intp=INT64) as loop:
+                a_here = builder.add(a_offset, builder.mul(loop.index, a_step))
+                b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[2]))
+                self._multiply(sums, [builder.gep(p, [a_here]) for p in a_pointers], builder.gep(b, [b_here]))
 
         level(0, INT64(0), INT64(0))
 
@@ -143,9 +155,15 @@ class _Emitter:
             for place in (place for row in sums for place in row):
                 value = builder.load(place)
                 builder.store(builder.select(builder.fcmp_ordered("<", value, self.zero), self.zero, value), place)
-        for row, pointer in zip(sums, c_pointers, strict=True):
-            for j, place in enumerate(row):
-                self._store(builder.load(place), pointer, j)
+        if not self.masked:
+            self._store(sums, c_pointers)
+            return
+        whole = builder.icmp_unsigned("!=", builder.and_(mode, INT64(WHOLE)), INT64(0))
+        with builder.if_else(whole) as (all_lanes, some):
+            with all_lanes:
+                self._store(sums, c_pointers)
+            with some:
+                self._store(sums, c_pointers, self.masks)
 
     def _row_pointers(self, base, table):
         builder = self.builder
@@ -159,9 +177,11 @@ class _Emitter:
             return simd_ir.load_masked(self.builder, pointer, self.masks[j], self.vector)
         return simd_ir.load(self.builder, pointer, self.vector)
 
-    def _store(self, value, pointer, j):
-        pointer = self.builder.gep(pointer, [INT64(j * self.lanes)])
-        if self.masked:
-            simd_ir.store_masked(self.builder, value, pointer, self.masks[j])
-        else:
-            simd_ir.store(self.builder, value, pointer)
+    def _store(self, sums, c_pointers, masks=None):
+        for row, pointer in zip(sums, c_pointers, strict=True):
+            for j, place in enumerate(row):
+                value, target = self.builder.load(place), self.builder.gep(pointer, [INT64(j * self.lanes)])
+                if masks is None:
+                    simd_ir.store(self.builder, value, target)
+                else:
+                    simd_ir.store_masked(self.builder, value, target, masks[j])

@@ -24,6 +24,21 @@ def mask(builder, count, lanes):
     return builder.icmp_signed("<", ir.Constant(index, list(range(lanes))), splat(builder, count, index))
 
 
+def transposed(builder, lines):
+    """The columns of a square of lanes whose rows are the vectors ``lines``: blocks are swapped, ever larger ones."""
+    lanes, lines, block = len(lines), list(lines), 1
+    while block < lanes:
+        low = [lane if not lane & block else lanes + lane - block for lane in range(lanes)]
+        high = [lane + block if not lane & block else lanes + lane for lane in range(lanes)]
+        for i in (i for i in range(lanes) if not i & block):
+            a, b = lines[i], lines[i + block]
+            lines[i], lines[i + block] = (
+                builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, lanes), picked)) for picked in (low, high)
+            )
+        block *= 2
+    return lines
+
+
 def load(builder, pointer, vector):
     """A vector from a float pointer of any alignment."""
     return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)

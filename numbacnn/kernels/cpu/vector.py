@@ -113,6 +113,31 @@ def where_equal(typing, a, b, yes, no):
     return vector(vector, vector, vector, vector), emit
 
 
+@intrinsic
+def transpose(typing, y, y_step, x, x_step, rows, columns):
+    """y[j·y_step + i] = x[i·x_step + j] for i < rows, j < columns, each ``LANES`` at most; steps in bytes."""
+
+    def emit(context, builder, signature, arguments):
+        y, y_step, x, x_step, rows, columns = arguments
+
+        def pointer(base, step, i):
+            return builder.inttoptr(builder.add(base, builder.mul(step, INT64(i))), FLOAT.as_pointer())
+
+        def mask_of_row(i, rows, columns):
+            count = builder.select(builder.icmp_signed(">", rows, INT64(i)), columns, INT64(0))
+            return simd_ir.mask(builder, count, LANES)
+
+        lines = [
+            simd_ir.load_masked(builder, pointer(x, x_step, i), mask_of_row(i, rows, columns), REGISTER)
+            for i in range(LANES)
+        ]
+        for i, line in enumerate(simd_ir.transposed(builder, lines)):
+            simd_ir.store_masked(builder, line, pointer(y, y_step, i), mask_of_row(i, columns, rows))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), emit
+
+
 def _arithmetic(emit, *functions):
     for function in functions:
 
