@@ -32,6 +32,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # NaN and Inf must survive, since they are reported; sums may be reordered at compile time, the same way every run.
+# A loop that both sums and writes an array is compiled twice, in vectors and one by one, and which one runs depends on
+# how far apart its arrays lie: such a sum would have other bits elsewhere. Sum in a loop of its own, or in order.
 FAST_MATH = {"contract", "reassoc", "nsz"}
 
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo

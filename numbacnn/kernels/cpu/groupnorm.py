@@ -20,7 +20,7 @@ from numbacnn.kernels.cpu.channels import (
     total_of,
     write_statistics,
 )
-from numbacnn.kernels.cpu.sums import sum_pixels
+from numbacnn.kernels.cpu.sums import plus, sum_pixels
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
 
 
@@ -102,8 +102,8 @@ def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
                 gradient = total_of(partial, n, 0, channel, w, c)
                 moment = (total_of(partial, n, 1, channel, w, c) - remainder * gradient) * inverse
                 sums[n, 0, 0, channel], sums[n, 0, 1, channel] = gradient, moment
-                total += weight[channel] * gradient
-                product += weight[channel] * moment
+                total = plus(total, weight[channel] * gradient)
+                product = plus(product, weight[channel] * moment)
             b = -inverse * inverse * product / count
             d = -inverse * total / count - b * remainder
             for channel in range(first, first + size):

@@ -12,6 +12,7 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.elementwise import sigmoid_forward
 from numbacnn.kernels.cpu.softmax import pixel, softmax_forward, softmax_row
+from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
 
 float32 = types.float32
@@ -158,7 +159,7 @@ def elementwise_loss(name, formula, function):
         total, share = ZERO, scale / np.float32(len(x))
         for c in range(len(x)):
             loss, slope = function(x[c], target[c], options, c)
-            total += loss
+            total = plus(total, loss)
             dx[c] = share * slope
         return total / np.float32(len(x))
 

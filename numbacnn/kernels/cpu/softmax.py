@@ -30,9 +30,10 @@ def softmax_row(y, x):
     largest = x[0]
     for c in range(1, len(x)):
         largest = max(largest, x[c])
-    total = np.float32(0)
     for c in range(len(x)):
         y[c] = math.exp(x[c] - largest)
+    total = np.float32(0)
+    for c in range(len(x)):  # a loop of its own: see ``jit.FAST_MATH``
         total += y[c]
     for c in range(len(x)):
         y[c] /= total

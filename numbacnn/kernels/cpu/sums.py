@@ -5,11 +5,17 @@ from numba import prange
 
 from numbacnn.kernels.cpu.memory import address
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined
 
 SMALL = 1 << 15  # elements; smaller sums are not worth a second pass
 GROUPS = 16
 ZERO = np.float32(0)
+
+
+@in_order
+def plus(total, term):
+    """total + term, rounded term by term, for sums in loops that write too: see ``jit.FAST_MATH``."""
+    return total + term
 
 
 @cpu_kernel(float32_4d, float32_4d)
