@@ -1,4 +1,5 @@
-"""The command line: ``numbacnn`` and its commands, a file each. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+"""The command line: ``numbacnn`` and its commands, a file each. Exit codes: 0 done, 1 failed, 2 usage, 130 and
+143 ended by SIGINT and SIGTERM.
 
 Imports here are relative: in the source tree this folder is called ``cli``, installed it is ``numbacnn.cli``.
 """

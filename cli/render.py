@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from numbacnn.data.remote import Progress
@@ -54,8 +55,9 @@ def warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def stopping() -> None:
-    """Answers a first Ctrl-C; called by a signal handler, so past the streams' buffers."""
-    os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
+    """Answers a first Ctrl-C or SIGTERM; called by a signal handler, so past the streams' buffers."""
+    with suppress(OSError):  # the terminal may be closed
+        os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
 
 def interrupted(folder: str, epochs: int, steps: int) -> None:
@@ -188,6 +190,8 @@ class TrainingProgress:
         if r.validation_accuracy is not None:
             best = " (best)" if event.best else ""
             parts.append(f"validation accuracy {percent(r.validation_accuracy)}{best}")
+        if r.skipped:
+            parts.append(f"{r.skipped} batches left out for NaN or infinity")
         parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
         line = f"epoch {r.epoch}/{event.epochs}: {', '.join(parts)}"
         if self._bar is None:

@@ -14,6 +14,7 @@ from numbacnn.data import NAMES
 from numbacnn.errors import ArgumentError
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
+from numbacnn.recovery import parse_interval
 from numbacnn.runs import (
     CHANGEABLE,
     DATA_DEFAULTS,
@@ -25,6 +26,7 @@ from numbacnn.runs import (
     read_config,
 )
 from numbacnn.schedules import SCHEDULES
+from numbacnn.training import ON_NAN, ON_SAVE_ERROR
 
 from . import render
 from .options import debug_option, device_option, engine, json_option, threads_option
@@ -71,6 +73,20 @@ def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
     return click.option(flag, default=None, help=text + suffix, **kind)
 
 
+class Interval(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
+    """Steps, 500, or a time: 90s, 5m, 1h."""
+
+    name = "interval"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number of steps, or the time as it was given."""
+        try:
+            parse_interval(value)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+        return int(value) if str(value).isdecimal() else value
+
+
 def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Shell completion from names that are not the only possible values."""
     return lambda _, __, start: [name for name in known if name.startswith(start)]
@@ -99,7 +115,9 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
 @_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
-@_setting("--checkpoint-every", "Also checkpoint every N batches.", type=click.IntRange(1), metavar="N")
+@_setting("--checkpoint-every", "Also checkpoint every N batches, or so often: 90s, 5m.", type=Interval(), metavar="N")
+@_setting("--on-save-error", "Where a file cannot be written: go on, or end.", type=click.Choice(list(ON_SAVE_ERROR)))
+@_setting("--on-nan", "Of a batch with NaN or infinity in loss or gradients.", type=click.Choice(list(ON_NAN)))
 @threads_option
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
@@ -127,8 +145,9 @@ def command(
     with engine(settings.threads, quiet):
         run = Run(settings, folder, resume=resume, progress=render.download_progress(quiet))
         render.notes(run.notes)
-        if not _train(run, quiet):
-            ctx.exit(130)
+        stopped_by = _train(run, quiet)
+        if stopped_by is not None:
+            ctx.exit(128 + stopped_by)
         results = run.results()
     if as_json:
         render.as_json(results)
@@ -147,38 +166,42 @@ def _need_same_run(ctx: click.Context, settings: Settings, folder: RunFolder) ->
             raise ArgumentError(f"{folder.path} was started {started}, not {value}; choose another --out")
 
 
-def _train(run: Run, quiet: bool) -> bool:
-    """Trains to the end, or to the first Ctrl-C (False)."""
+def _train(run: Run, quiet: bool) -> int | None:
+    """Trains to the end (None), or to a signal: then its number, when the state is saved."""
     trainer = run.trainer
     images = len(trainer.dataset)
     done = trainer.position.epoch * images + trainer.position.images
     with render.TrainingProgress(images, done, quiet) as progress, Interruption() as interruption:
         for event in run.events():
             progress(event)
-            if interruption.asked:
+            if interruption.came is not None:
                 trainer.save()
                 break
-    finished = trainer.position.epoch == trainer.epochs
-    if not finished and interruption.asked:
+    if interruption.came is not None:
         render.interrupted(str(run.folder.path), trainer.position.epoch, trainer.position.step)
-    return finished or not interruption.asked
+    return interruption.came
 
 
 class Interruption:
-    """While it lasts, a first Ctrl-C only asks for an end, so that training stops where its state is consistent."""
+    """While it lasts, a first SIGINT (Ctrl-C) or SIGTERM only asks for an end, so that training stops where its state
+    is consistent; a second one ends the process at once, in a compiler or in the midst of a save too."""
 
-    asked = False
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    came: int | None = None  # the number of the first
 
     def __enter__(self) -> "Interruption":
+        self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
-            self._before = signal.signal(signal.SIGINT, self._ask)
+            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if hasattr(self, "_before"):
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _ask(self, _: int, __: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.came = number
         render.stopping()

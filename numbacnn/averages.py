@@ -22,11 +22,15 @@ class GradientMean:
         self.images += images
 
     def finish(self, images: int) -> None:
-        """Turns the gradients of the last batch into the mean over all of them, and begins anew."""
-        if self.images:
+        """Turns the gradients of the last batch into the mean over all of them, and begins anew; of 0 images: that of
+        those before, whatever the gradients are, NaN too."""
+        kernels, gradients = self._store.device.kernels, self._store.gradients
+        if self.images and not images:
+            kernels.blend(gradients, self.arena, self.arena, 1 / self.images, 0.0)
+        elif self.images:
             total = self.images + images
-            self._store.device.kernels.blend_in_place(self._store.gradients, self.arena, images / total, 1 / total)
-            self.images = 0
+            kernels.blend_in_place(gradients, self.arena, images / total, 1 / total)
+        self.images = 0
 
 
 class WeightAverage:

@@ -1,8 +1,9 @@
 """Model files and checkpoints: safetensors, whose metadata holds the graph and all else as JSON. No pickle."""
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -92,32 +93,36 @@ def read_normalization(path: Path) -> Normalization | None:
     return form and Normalization(tuple(form["mean"]), tuple(form["std"]))
 
 
-def save_checkpoint(path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]], state: Any) -> None:
-    """Writes the parameters, the layers' state, the optimiser's arenas and a JSON state."""
+def save_checkpoint(
+    path: Path,
+    store: Parameters,
+    slots: Mapping[str, NDArray[np.float32]],
+    state: Any,
+    keep_as: Path | None = None,
+) -> None:
+    """Writes the parameters, the layers' state, the optimiser's arenas and a JSON state; ``keep_as``: ``replacing``."""
     arrays = {f"parameter/{name}": value for name, value in store.view(store.values).items()}
     arrays |= {f"state/{name}": value for name, value in store.state_view().items()}
     for slot, arena in slots.items():
         arrays |= {f"{slot}/{name}": value for name, value in store.view(arena).items()}
-    _write(path, CHECKPOINT_FORMAT, state, arrays)
+    _write(path, CHECKPOINT_FORMAT, state, arrays, keep_as)
 
 
-def read_state(path: Path) -> Any:
-    """The state alone, for checks that come before those of the arrays."""
-    return _read(path, CHECKPOINT_FORMAT, arrays=False)[0]
+def read_checkpoint(path: Path) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
+    """The state and the arrays that ``save_checkpoint`` wrote, bit for bit; else ModelFileError."""
+    return _read(path, CHECKPOINT_FORMAT)
 
 
-def read_checkpoint(
-    path: Path, store: Parameters, slots: Mapping[str, NDArray[np.float32]]
-) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
-    """The state and the arrays that ``save_checkpoint`` wrote; ModelFileError where they do not fit these arenas."""
-    state, arrays = _read(path, CHECKPOINT_FORMAT)
+def check_fit(
+    path: Path, arrays: Mapping[str, NDArray[Any]], store: Parameters, slots: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """ModelFileError where a checkpoint's arrays do not fit these arenas."""
     wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
     wanted |= {f"state/{name}": slot.shape for name, slot in store.state_slots.items()}
     try:
         _check_arrays(arrays, wanted)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
-    return state, arrays
 
 
 def restore(
@@ -131,16 +136,36 @@ def restore(
             store.device.write(slot.of(arena), arrays[f"{part}/{name}"])
 
 
-def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """SHA-256 of a file's metadata, but for the digest itself, and of every array in the order of their names."""
+    whole = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
+    for name, array in arrays:
+        whole.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
+
+
+def check_digest(path: Path, file: Any) -> None:
+    """ModelFileError where an opened safetensors file is not what was written; files of before 0.2 have no digest."""
+    metadata = file.metadata() or {}
+    if "digest" in metadata:
+        found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
+        if found != metadata["digest"]:
+            raise ModelFileError(f"{path}: damaged: its content is not what was written (its digest differs)")
+
+
+def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]], keep_as: Path | None = None) -> None:
     from safetensors.numpy import save
 
     metadata = {"format": kind, "version": str(VERSION), "head": json.dumps(head)}
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
-    with replacing(path) as file:
+    saved = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata["digest"] = digest(metadata, sorted(saved.items()))
+    content = save(saved, metadata)
+    with replacing(path, keep_as) as file:
         file.write(content)
 
 
-def _read(path: Path, kind: str, arrays: bool = True) -> tuple[Any, Arrays]:
+def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -149,8 +174,9 @@ def _read(path: Path, kind: str, arrays: bool = True) -> tuple[Any, Arrays]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_version(path, metadata, kind)
+            check_digest(path, file)
             head = json.loads(metadata["head"])
-            return head, {name: file.get_tensor(name) for name in (file.keys() if arrays else ())}
+            return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {reason}") from None
@@ -169,7 +195,7 @@ def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
         )
 
 
-def _check_arrays(arrays: Arrays, wanted: Mapping[str, tuple[int, ...]]) -> None:
+def _check_arrays(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Names, shapes and types, before anything of the size that the graph claims is allocated."""
     for name in wanted.keys() ^ arrays.keys():
         raise ModelFileError(f'"{name}" is {"missing" if name in wanted else "of no layer"}')

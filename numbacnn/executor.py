@@ -2,6 +2,7 @@
 
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from math import prod
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,6 +68,27 @@ class Executor:
             for launch, arguments in step.launches:
                 launch(*arguments)
         return binding
+
+    def watch_forward(self, n: int) -> Iterator[tuple[Node, list[Float32]]]:
+        """``forward``, layer by layer: each with its output, whose memory may serve another when this goes on."""
+        binding = self.bind(n)
+        self.parameters.random[1] += np.uint64(1)
+        for step, bound in zip(self.plan.forward, binding.forward, strict=True):
+            for launch, arguments in bound.launches:
+                launch(*arguments)
+            yield step.node, [self._array(step.y, n)]
+
+    def watch_backward(self, n: int) -> Iterator[tuple[Node, list[Float32]]]:
+        """``backward``, layer by layer: each with the gradients that it wrote."""
+        for step, bound in zip(self.plan.backward, self.bind(n).backward, strict=True):
+            for launch, arguments in bound.launches:
+                launch(*arguments)
+            views = [*step.dxs, *(total for total, _ in step.adds)]
+            slots = [
+                self.parameters.slots[full] for full, name in step.node.parameters.items() if name not in step.frozen
+            ]
+            wrote = [] if step.layer is None else [slot.of(self.parameters.gradients) for slot in slots]
+            yield step.node, [self._array(view, n) for view in views if view is not None] + wrote
 
     def bind(self, n: int) -> Binding:
         """The plan's arrays for batches of ``n`` images."""

@@ -399,17 +399,22 @@ class Model:
         augment: Any = None,
         callbacks: Sequence[Callable[[training.Event], bool | None]] = (),
         checkpoint: str | PathLike[str] | None = None,
-        checkpoint_every: int | None = None,
+        checkpoint_every: int | str | None = None,
         resume: bool = False,
         accumulate: int = 1,
         ema: float | None = None,
+        on_save_error: str = "warn",
+        on_nan: str = "stop",
     ) -> training.History:
         """Trains on raw images; returns the history, one record for each epoch.
 
         train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: a
         name of ``numbacnn.schedules``, or the factor of the learning rate at (step, steps). callbacks: called with
         every event; one that returns True ends the training. checkpoint: a file that holds the whole state after every
-        epoch, and every ``checkpoint_every`` batches; ``resume`` goes on from it where it exists. accumulate: batches
+        epoch, and every ``checkpoint_every`` batches, or so often where that is "90s", "5m" or "1h"; ``resume`` goes
+        on from it where it exists. on_save_error: "warn" trains on where it cannot be written, "stop" raises.
+        on_nan: "stop" raises NumbacnnError that names the layer where NaN or infinity appears, "skip" leaves out the
+        batches whose loss or gradients are not finite, and counts them in the history. accumulate: batches
         whose mean gradient makes one update, fewer at the end of an epoch. ema: decay, such as 0.999, of an average of
         the weights over the updates; the model then holds the averages at the end of every epoch, where it is
         validated and saved, and when fit returns. The model keeps the training set's normalisation and class names,
@@ -435,6 +440,8 @@ class Model:
             checkpoint_every=checkpoint_every,
             accumulate=accumulate,
             ema=ema,
+            on_save_error=on_save_error,
+            on_nan=on_nan,
         )
         if resume:
             trainer.resume()

@@ -15,7 +15,7 @@ from numbacnn import data as data_sets
 from numbacnn import models
 from numbacnn.checkpoint import read_normalization
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.files import replacing
+from numbacnn.data.files import remove_leftovers, replacing
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.losses import get_loss
@@ -37,6 +37,8 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "device": "cpu",
     "validation": 0.1,
+    "on_save_error": "warn",
+    "on_nan": "stop",
 }
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # 1,437 images make few steps in an epoch
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -47,7 +49,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
-CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
+CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
 
@@ -66,6 +68,8 @@ class Settings:
     seed: int
     device: str
     validation: float
+    on_save_error: str
+    on_nan: str
     momentum: float | None = None
     nesterov: bool | None = None
     clip_norm: float | None = None
@@ -76,7 +80,7 @@ class Settings:
     freeze: str | None = None
     classes: int | None = None
     patience: int | None = None
-    checkpoint_every: int | None = None
+    checkpoint_every: int | str | None = None
     threads: int | None = None
 
     @classmethod
@@ -152,6 +156,7 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.model = path / "model.safetensors"
         self.best = path / "best.safetensors"
+        self.written = (self.config, self.metrics, self.model, self.best)  # beside the checkpoint
 
     @classmethod
     def fresh(cls, settings: Settings) -> "RunFolder":
@@ -268,8 +273,11 @@ class Run:
             checkpoint_every=settings.checkpoint_every,
             accumulate=settings.accumulate or 1,
             ema=settings.ema,
+            on_save_error=settings.on_save_error,
+            on_nan=settings.on_nan,
         )
         self._resumed = resume
+        self._best_is_kept = True
         if resume:
             self.trainer.resume()
 
@@ -286,6 +294,8 @@ class Run:
         """Trains; the folder is up to date at every event. Ends early when patience does."""
         if not self._resumed:
             self.folder.claim()
+        for file in self.folder.written:
+            remove_leftovers(file)
         self.folder.write_config(self.settings)
         self._keep()  # what a killed run had no time to write
         if self._out_of_patience():
@@ -301,11 +311,20 @@ class Run:
         history = self.trainer.history
         if not history.epochs:
             return
-        self.folder.write_metrics(history)
+        with self.trainer.saving(self.folder.metrics):
+            self.folder.write_metrics(history)
         if self.trainer.position.step == 0:  # the weights are those at the end of an epoch
-            self.model.save(self.folder.model)
+            self._keep_model(self.folder.model)
             if history.since_best == 0:
-                self.model.save(self.folder.best)
+                self._best_is_kept = self._keep_model(self.folder.best)
+
+    def _keep_model(self, file: Path) -> bool:
+        """Whether it could be written; if not, what was there before still is."""
+        written = False
+        with self.trainer.saving(file):
+            self.model.save(file)
+            written = True
+        return written
 
     def _out_of_patience(self) -> bool:
         patience, waited = self.settings.patience, self.trainer.history.since_best
@@ -314,6 +333,7 @@ class Run:
     def results(self) -> dict[str, Any]:
         """What came of it, of JSON's own types: the test part under the last weights, and under the best ones."""
         history = self.trainer.history
+        best = history.best if self._best_is_kept else None
         return {
             "run": str(self.folder.path),
             "model": self.settings.model,
@@ -321,10 +341,10 @@ class Run:
             "parameters": self.model.store.count,
             "epochs": [asdict(record) for record in history.epochs],
             "test": self._tested(self.model),
-            "best": history.best
+            "best": best
             and {
-                "epoch": history.best.epoch,
-                "validation_accuracy": history.best.validation_accuracy,
+                "epoch": best.epoch,
+                "validation_accuracy": best.validation_accuracy,
                 "test": self._tested(load(self.folder.best, device=self.settings.device)),
             },
         }

@@ -1,9 +1,14 @@
 """The training loop: a generator of events. It never prints; progress, logs and early stopping are callbacks on it."""
 
+import json
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import warnings
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,16 +24,22 @@ from numbacnn.device import ENGINE, Device
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.executor import Executor
 from numbacnn.geometry import whole
+from numbacnn.graph import Graph, Node
+from numbacnn.kernels.steps import SUM_GROUPS
 from numbacnn.losses import Loss, Objective, differentiate
 from numbacnn.metrics import hits
+from numbacnn.names import choose
 from numbacnn.normalization import Normalization
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.parameters import Parameters
 from numbacnn.penalties import Penalties
+from numbacnn.recovery import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, after, constant, watches
 
 Float32 = NDArray[np.float32]
 LossOfOutputs = str | Loss | Sequence[str | Loss]
+ON_SAVE_ERROR = {"warn": False, "stop": True}  # whether training ends
+ON_NAN = {"stop": False, "skip": True}  # whether it goes on
 
 
 class TrainingBatch:
@@ -42,21 +53,48 @@ class TrainingBatch:
 
     def gradients(self, labels: ArrayLike | Sequence[ArrayLike]) -> float:
         """Runs forward, losses and backward on what lies in ``inputs``; returns the loss, penalties included."""
+        self._executor.forward(self._n)
+        value = self._losses(labels)
+        self._executor.backward(self._n)
+        return value + self._penalties.add()
+
+    def _losses(self, labels: ArrayLike | Sequence[ArrayLike]) -> float:
+        """The losses of the outputs, and their gradients."""
         outputs, objective = self._binding.outputs, self._objective
         targets = objective.targets(labels, [output.shape for output in outputs])
-        self._executor.forward(self._n)
         value = 0.0
         for i, (dy, y) in enumerate(zip(self._binding.output_gradients, outputs, strict=True)):
             losses = self._executor.pixel_losses[: math.prod(y.shape[:-1])]
             loss, weight = objective.losses[i], objective.weights[i]
             value += differentiate(loss, weight, self._executor.kernels, losses, dy, y, targets[i])
-        self._executor.backward(self._n)
-        return value + self._penalties.add()
+        return value
+
+    def find_bad_number(self, labels: ArrayLike | Sequence[ArrayLike]) -> str:
+        """Runs the step again, layer by layer, to the first number that is NaN or infinite; says where that is."""
+        if not _finite(self._binding.inputs):
+            return "the input"
+        if layer := _first_bad(self._executor.watch_forward(self._n)):
+            return f"the output of {layer}"
+        if not math.isfinite(self._losses(labels)) or not _finite(self._binding.output_gradients):
+            return "the loss, or its gradient, of finite outputs"
+        if layer := _first_bad(self._executor.watch_backward(self._n)):
+            return f"the gradients of {layer}"
+        return "the penalties on the weights"
+
+
+def _first_bad(layers: Iterable[tuple[Node, list[Float32]]]) -> str | None:
+    found = next((node for node, arrays in layers if not _finite(arrays)), None)
+    return None if found is None else f'{type(found.layer).__name__} "{found.name}"'
+
+
+def _finite(arrays: Iterable[Float32]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays)
 
 
 class Learner(Protocol):
     """What the loop trains: a Model."""
 
+    graph: Graph
     store: Parameters
     device: Device
     classes: tuple[str, ...] | None
@@ -85,8 +123,8 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran;
-    ``learning_rate`` is that of its last update."""
+    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran, without
+    the ``skipped`` ones; ``learning_rate`` is that of its last update."""
 
     epoch: int
     loss: float
@@ -96,6 +134,7 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     images_per_second: float
+    skipped: int = 0
 
 
 @dataclass
@@ -148,7 +187,8 @@ Event = StepEnd | EpochEnd
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come: whole epochs, steps of the next one, and its sums so far."""
+    """How far a training has come: whole epochs, steps of the next one, and its sums so far. Batches that were
+    ``skipped`` are steps, but no part of the sums; ``seconds`` are for the record, nothing is derived from them."""
 
     epoch: int = 0
     step: int = 0
@@ -156,6 +196,17 @@ class Position:
     hits: int = 0
     images: int = 0
     seconds: float = 0.0
+    skipped: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean over the images so far; NaN before the first."""
+        return self.loss_sum / self.images if self.images else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions; NaN before the first image."""
+        return self.hits / self.images if self.images else math.nan
 
 
 class EarlyStopping:
@@ -192,16 +243,17 @@ class Trainer:
         schedule: Schedule | None = None,
         validation: Dataset | None = None,
         checkpoint: str | PathLike[str] | None = None,
-        checkpoint_every: int | None = None,
+        checkpoint_every: int | str | None = None,
         accumulate: int = 1,
         ema: float | None = None,
+        on_save_error: str = "warn",
+        on_nan: str = "stop",
     ) -> None:
-        numbers = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
-        for name, value in (
-            numbers | ({} if checkpoint_every is None else {"checkpoint_every": checkpoint_every})
-        ).items():
+        for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
             whole(value, name)
         whole(seed, "seed", 0)
+        if checkpoint_every is not None and checkpoint is None:
+            raise ArgumentError("checkpoint_every needs checkpoint=FILE")
         if not isinstance(optimizer, Optimizer | None):
             raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
         for part in (dataset, validation):
@@ -216,8 +268,12 @@ class Trainer:
         self.loss, self.loss_weights, self.objective = loss, loss_weights, model.objective(loss, loss_weights)
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = Loader(dataset, batch_size, seed=seed)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.checkpoint_every = checkpoint_every
+        self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
+        self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
+        self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
+        self._skips_bad = choose("on_nan", on_nan, ON_NAN)
+        self._state_before: Float32 | None = None  # the running statistics before a batch that may be skipped
+        self._partial = np.zeros(SUM_GROUPS)
         self.history = History()
         self.position = Position()
         self._learning_rate = self.optimizer.learning_rate
@@ -236,6 +292,7 @@ class Trainer:
         With ``ema`` the model holds the averaged weights at the end of every epoch, for validation and whoever gets the
         event, and when the training has ended; in between it holds those that are trained.
         """
+        self._last_save = time.monotonic()
         try:
             while self.position.epoch < self.epochs:
                 self._show_average(False)
@@ -253,7 +310,7 @@ class Trainer:
         try:
             for batch in batches:
                 self._step(batch)
-                if self.checkpoint_every and self._total_steps() % self.checkpoint_every == 0:
+                if self._is_save_due():
                     self.save()
                 p = self.position
                 yield StepEnd(
@@ -262,8 +319,8 @@ class Trainer:
                     p.step,
                     len(self.loader),
                     len(batch.images),
-                    p.loss_sum / p.images,
-                    p.hits / p.images,
+                    p.loss,
+                    p.accuracy,
                 )
         finally:
             batches.close()  # type: ignore[attr-defined]  # stops the loader's thread
@@ -271,38 +328,87 @@ class Trainer:
 
     def _step(self, batch: Batch) -> None:
         start = time.perf_counter()
-        n = len(batch.images)
+        n, p = len(batch.images), self.position
         with ENGINE:
             buffers = self.model.training_batch(n, self.objective)
-            self.model.load_images(buffers.inputs[0], batch.images)
-            self.model.store.set_random(self.loader.seed, self._total_steps())
+            if self._skips_bad:
+                self._keep_state()
+            self._load(buffers, batch)
             value = buffers.gradients(batch.labels)
-            right = hits(buffers.output, batch.labels)
-            if not math.isfinite(value):
-                p = self.position
-                raise NumbacnnError(
-                    f"the loss is {value} at epoch {p.epoch + 1}, step {p.step + 1}; lower the learning rate"
-                )
-            self._update(n)
+            good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
+            right = hits(buffers.output, batch.labels) if good else 0
+            if not good:
+                self._refuse(buffers, batch, value)
+            self._update(n if good else 0)
+        self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
+        if good:
+            p = self.position
+            self.position = replace(p, loss_sum=p.loss_sum + value * n, hits=p.hits + right, images=p.images + n)
+        else:
+            self.position = replace(self.position, skipped=p.skipped + 1)
+
+    def _load(self, buffers: TrainingBatch, batch: Batch) -> None:
+        """Writes the input and the key of the random numbers: all that a step starts from but the weights."""
+        self.model.load_images(buffers.inputs[0], batch.images)
+        self.model.store.set_random(self.loader.seed, self._total_steps())
+
+    # -- numbers gone bad ---------------------------------------------------------------------------------------------
+
+    def _is_finite(self, arena: Float32) -> bool:
+        """Whether no number of a flat arena is NaN or infinite: squares of float32 do not overflow in float64."""
+        self.model.device.kernels.sum_squares(self._partial, arena)
+        return math.isfinite(self._partial.sum())
+
+    def _refuse(self, buffers: TrainingBatch, batch: Batch, loss: float) -> None:
+        """Leaves the model as it was before a batch whose loss or gradients are not finite, where such batches are
+        skipped; else NumbacnnError that names the layer."""
         p = self.position
-        self.position = Position(
-            p.epoch,
-            p.step + 1,
-            p.loss_sum + value * n,
-            p.hits + right,
-            p.images + n,
-            p.seconds + time.perf_counter() - start,
+        place = f"at epoch {p.epoch + 1}, step {p.step + 1}"
+        self._check_weights(place)
+        if self._skips_bad:
+            self._restore_state()
+            return
+        self._load(buffers, batch)
+        where = buffers.find_bad_number(batch.labels)
+        images = batch.indices[~np.isfinite(buffers.inputs[0]).all(axis=(1, 2, 3))]
+        if where == "the input" and len(images):
+            raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {place}; repair or drop it")
+        what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        raise NumbacnnError(
+            f"{what} {place}: NaN or infinity comes first in {where}; "
+            'lower the learning rate, or leave such batches out with on_nan="skip"'
         )
 
+    def _check_weights(self, place: str) -> None:
+        """NumbacnnError where a weight is not finite: no batch can be trained on any more."""
+        store = self.model.store
+        if not self._is_finite(store.values):
+            name = next(name for name, value in store.view(store.values).items() if not np.isfinite(value).all())
+            raise NumbacnnError(f'NaN or infinity in the weights "{name}" {place}; lower the learning rate')
+
+    def _keep_state(self) -> None:
+        device, state = self.model.device, self.model.store.state
+        if self._state_before is None:
+            self._state_before = device.zeros(state.size)
+        device.write(self._state_before, state)
+
+    def _restore_state(self) -> None:
+        assert self._state_before is not None
+        self.model.device.write(self.model.store.state, self._state_before)
+
     def _update(self, n: int) -> None:
-        """Updates from the gradients of a batch of ``n``; or adds them up, until there are ``accumulate`` batches, or
-        the epoch ends."""
+        """Updates from the gradients of a batch of ``n``, 0 where it is skipped; or adds them up, until there are
+        ``accumulate`` batches, or the epoch ends."""
         p = self.position
+        before = 0 if self._mean is None else self._mean.images
         if self._mean is not None:
             if (p.step + 1) % self.accumulate and p.step + 1 < len(self.loader):
-                self._mean.add(n)
+                if n:
+                    self._mean.add(n)
                 return
             self._mean.finish(n)
+        if not before + n:
+            return
         in_epoch = -(-len(self.loader) // self.accumulate)
         update = p.epoch * in_epoch + p.step // self.accumulate
         scale = self._scale(update, self.epochs * in_epoch)
@@ -315,45 +421,78 @@ class Trainer:
         return self.position.epoch * len(self.loader) + self.position.step
 
     def _end_epoch(self) -> EpochEnd:
+        p = self.position
+        with ENGINE:
+            self._check_weights(f"at the end of epoch {p.epoch + 1}")
+        if not p.images:
+            raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was left out; see why with on_nan="stop"')
         self._show_average(True)
         validation = {}
         if self.validation is not None:
             validation = self.model.evaluate(self.validation, self.loss, self.loss_weights)
-        p = self.position
         record = EpochRecord(
             p.epoch + 1,
-            p.loss_sum / p.images,
-            p.hits / p.images,
+            p.loss,
+            p.accuracy,
             validation.get("loss"),
             validation.get("accuracy"),
             self._learning_rate,
             p.seconds,
             p.images / p.seconds,
+            p.skipped,
         )
         self.history.epochs.append(record)
         self.position = Position(p.epoch + 1)
-        if self.checkpoint is not None:
+        if self.checkpoints is not None:
             self.save()
         return EpochEnd(record, self.epochs, self.history.since_best)
 
     # -- the whole state in a file ------------------------------------------------------------------------------------
 
+    def _is_save_due(self) -> bool:
+        every = self.checkpoint_every
+        if every is None:
+            return False
+        if every.steps is not None:
+            return self._total_steps() % every.steps == 0
+        return every.seconds is not None and time.monotonic() - self._last_save >= every.seconds
+
     def save(self) -> None:
-        """Writes weights, optimiser, position and history to the checkpoint file, whole or not at all."""
-        assert self.checkpoint is not None
-        position = asdict(self.position)
-        records = [asdict(record) for record in self.history.epochs]
+        """Writes weights, optimiser, position and history to the checkpoint file, whole or not at all.
+
+        Where it cannot be written, ``on_save_error`` decides; numbers that are not finite are never written, but
+        NumbacnnError raised. Returns when the file is on the disk: one save ends before the next begins.
+        """
+        assert self.checkpoints is not None
+        with ENGINE:
+            p = self.position
+            self._check_weights(f"after epoch {p.epoch}, step {p.step}")
         state = {
-            "run": self._identity(),
-            "position": position,
-            "history": records,
+            "run": self._identity,
+            "position": asdict(self.position),
+            "history": [asdict(record) for record in self.history.epochs],
             "normalization": self.model.normalization and self.model.normalization._asdict(),
             "optimizer_steps": self.optimizer.steps,
             "accumulated_images": self._mean.images if self._mean else 0,
         }
         shown = self._show_average(False)
-        files.save_checkpoint(self.checkpoint, self.model.store, self._arenas(), state)
-        self._show_average(shown)
+        try:
+            with self.saving(self.checkpoints.newest):
+                self.checkpoints.save(self.model.store, self._arenas(), state)
+        finally:
+            self._show_average(shown)
+            self._last_save = time.monotonic()
+
+    @contextmanager
+    def saving(self, path: Path) -> Iterator[None]:
+        """Writing ``path`` in this block may fail: that becomes a warning, or NumbacnnError where it is to stop."""
+        try:
+            yield
+        except OSError as error:
+            problem = f"{path}: cannot be written ({error.strerror or error})"
+            if self._stops_without_save:
+                raise NumbacnnError(f"{problem}; what was saved before is whole") from None
+            warnings.warn(f"{problem}; training goes on, and what was saved before is whole", stacklevel=2)
 
     def _arenas(self) -> dict[str, Float32]:
         """What a checkpoint holds beside the parameters, each of their layout."""
@@ -365,23 +504,25 @@ class Trainer:
         return arenas
 
     def resume(self) -> None:
-        """Takes the state from the checkpoint file, where there is one."""
-        if self.checkpoint is None:
+        """Takes the state from the checkpoint file, where there is one; from the one before, with a warning, where the
+        newest is damaged."""
+        if self.checkpoints is None:
             raise ArgumentError("resume=True needs checkpoint=FILE")
-        if not self.checkpoint.exists():
+        found = self.checkpoints.read()
+        if found is None:
             return
-        state = files.read_state(self.checkpoint)
+        file, state, arrays = found
         try:
             run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
             position = replace(Position(), **state["position"])
             history = History([EpochRecord(**record) for record in state["history"]])
             normalization = state["normalization"] and Normalization(*map(tuple, state["normalization"].values()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{self.checkpoint}: its state is damaged: {error!r}") from None
-        for name, value in self._identity().items():
+            raise ModelFileError(f"{file}: its state is damaged: {error!r}") from None
+        for name, value in self._identity.items():
             if run.get(name) != value:
-                raise ArgumentError(f"{self.checkpoint} is of a training with {name} {run.get(name)}, not {value}")
-        _, arrays = files.read_checkpoint(self.checkpoint, self.model.store, self._arenas())
+                raise ArgumentError(f"{file} is of a training with {name} {run.get(name)}, not {value}")
+        files.check_fit(file, arrays, self.model.store, self._arenas())
         files.restore(arrays, self.model.store, self._arenas())
         self.position, self.history, self.optimizer.steps = position, history, steps
         self.model.normalization = normalization
@@ -389,14 +530,28 @@ class Trainer:
             self._mean.images = images
         self._show_average(position.step == 0 and position.epoch > 0)
 
+    @cached_property
     def _identity(self) -> dict[str, int | float | str | None]:
         """What must be the same for the training to go on as it would have."""
+        options = {part.name: getattr(self.optimizer, part.name) for part in fields(self.optimizer) if part.init}
         return {
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,
             "images": len(self.dataset),
+            "data checksum": _checksum(self.dataset),
+            "validation checksum": None if self.validation is None else _checksum(self.validation),
+            "model checksum": zlib.crc32(json.dumps(self.model.graph.to_dict(), sort_keys=True).encode()),
+            "loss": describe(self.objective.losses),
+            "loss weights": describe(self.objective.weights),
             "optimizer": self.optimizer.name,
+            **{f"optimizer's {name}": describe(value) for name, value in options.items()},
+            "schedule": describe(self.schedule),
             "accumulate": self.accumulate,
             "ema": None if self._average is None else self._average.decay,
             "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }
+
+
+def _checksum(data: Dataset) -> int:
+    """CRC-32 of images and labels."""
+    return zlib.crc32(np.ascontiguousarray(data.images).data, zlib.crc32(np.ascontiguousarray(data.labels).data))

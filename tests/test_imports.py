@@ -21,7 +21,7 @@ ROWS = [
     {"models", "gradient_check"},
     {"model"},
     {"training", "summary", "functional"},
-    {"pretrained"},
+    {"pretrained", "recovery"},
     {"checkpoint", "metrics"},
     {"averages", "losses", "optimizers", "penalties", "schedules", "data"},
     {"executor"},
