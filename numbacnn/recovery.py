@@ -48,6 +48,8 @@ class Checkpoints:
         if not self.newest.exists() and not self.previous.exists():
             return None
         self._foreign = False
+        if not self.newest.exists():  # a save was stopped between its two renames
+            return self.previous, *files.read_checkpoint(self.previous)
         try:
             content = files.read_checkpoint(self.newest)
         except ModelFileError as error:

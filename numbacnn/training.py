@@ -473,6 +473,7 @@ class Trainer:
             "history": [asdict(record) for record in self.history.epochs],
             "normalization": self.model.normalization and self.model.normalization._asdict(),
             "optimizer_steps": self.optimizer.steps,
+            "learning_rate": self._learning_rate,
             "accumulated_images": self._mean.images if self._mean else 0,
         }
         shown = self._show_average(False)
@@ -514,6 +515,7 @@ class Trainer:
         file, state, arrays = found
         try:
             run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
+            learning_rate = float(state["learning_rate"])
             position = replace(Position(), **state["position"])
             history = History([EpochRecord(**record) for record in state["history"]])
             normalization = state["normalization"] and Normalization(*map(tuple, state["normalization"].values()))
@@ -525,6 +527,7 @@ class Trainer:
         files.check_fit(file, arrays, self.model.store, self._arenas())
         files.restore(arrays, self.model.store, self._arenas())
         self.position, self.history, self.optimizer.steps = position, history, steps
+        self._learning_rate = learning_rate
         self.model.normalization = normalization
         if self._mean is not None:
             self._mean.images = images

@@ -1,63 +1,122 @@
 """Checkpoints: a training goes on bit for bit, and only as the training that it was."""
 
+import math
+import shutil
+
 import numpy as np
 import pytest
+from trainings import TIMES, data, model, options, saved
 
 import numbacnn as nc
 from numbacnn import checkpoint
 
-
-@pytest.fixture
-def data(rng):
-    return rng.integers(0, 256, (50, 8, 8, 1)).astype(np.uint8), np.arange(50) % 3
+STEPS = 50
 
 
-def model(seed=1):
-    """With running statistics and random masks: both are part of the whole state."""
-    layers = [
-        nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2), nc.SpatialDropout(0.2),
-        nc.Flatten(), nc.Dropout(0.3), nc.Dense(3),
-    ]  # fmt: skip
-    return nc.Sequential(layers, (8, 8, 1), seed=seed)
+def fit(net, path, resume=False, keep=lambda event: None, every=1, epochs=5, **changes):
+    """Trains five epochs of ten steps, with all that keeps state."""
+    given = options() | changes
+    return net.fit(
+        given.pop("train"),
+        checkpoint=path,
+        checkpoint_every=every,
+        resume=resume,
+        callbacks=[keep],
+        epochs=epochs,
+        **given,
+    )
 
 
-def fit(net, data, path, stop_after=None, **options):
-    """Trains two epochs of seven steps, or so many steps of them; then the training is cut off."""
-    steps = iter(range(1, 1000))
-    last = [lambda event: isinstance(event, nc.StepEnd) and next(steps) == stop_after]
-    options = {"batch_size": 8, "epochs": 2, "seed": 3, "optimizer": nc.Adam(0.01)} | options
-    return net.fit(data, checkpoint=path, checkpoint_every=1, callbacks=last, **options)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a training in one go, and a copy of its checkpoint after every step."""
+    folder, step = tmp_path_factory.mktemp("whole"), iter(range(1, STEPS + 1))
+
+    def keep(event):
+        if isinstance(event, nc.StepEnd):
+            shutil.copy(folder / "end", folder / str(next(step)))
+
+    net = model()
+    history = fit(net, folder / "end", keep=keep)
+    return folder, net, history
 
 
-@pytest.mark.parametrize("stop_after", range(1, 15))
-def test_resumed_at_any_step_is_the_training_in_one_go(data, tmp_path, stop_after):
-    whole, parts = model(), model()
-    expected = fit(whole, data, tmp_path / "whole")
-    fit(parts, data, tmp_path / "parts", stop_after)
-    resumed = model()
-    history = fit(resumed, data, tmp_path / "parts", resume=True)
-    for name, value in whole.store.arrays().items():
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_resumed_at_any_step_is_the_training_in_one_go(whole, tmp_path, step):
+    """Weights, averages, moments, statistics, masks, order, schedule, and every number of the history but the times."""
+    folder, expected, history = whole
+    shutil.copy(folder / str(step), tmp_path / "run")
+    resumed = model(seed=2)
+    found = fit(resumed, tmp_path / "run", resume=True)
+    assert saved(tmp_path / "run") == saved(folder / "end")
+    for name, value in expected.store.arrays().items():
         np.testing.assert_array_equal(resumed.store.arrays()[name], value, err_msg=name)
-    assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in expected.epochs]
+    for one, other in zip(found.epochs, history.epochs, strict=True):
+        assert {**vars(one), **dict.fromkeys(TIMES)} == {**vars(other), **dict.fromkeys(TIMES)}
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"batch_size": 16}])
-def test_another_training_is_refused_and_nothing_changed(data, tmp_path, change):
-    fit(model(), data, tmp_path / "run", 3)
+def test_the_schedule_of_that_training_does_something(whole):
+    _, _, history = whole
+    assert len({epoch.learning_rate for epoch in history.epochs}) > 2
+
+
+@pytest.mark.parametrize("every", ["1s", "2m", 7])
+def test_when_it_is_saved_changes_nothing(whole, tmp_path, every):
+    fit(model(), tmp_path / "run", every=every)
+    assert saved(tmp_path / "run") == saved(whole[0] / "end")
+
+
+class Halving(nc.schedules.Plateau):
+    """A schedule of one's own."""
+
+
+CHANGES = {
+    "seed": {"seed": 4},
+    "batch_size": {"batch_size": 16},
+    "accumulate": {"accumulate": 2},
+    "ema": {"ema": 0.5},
+    "images": {"train": data(70)},
+    "data checksum": {"train": data(77, seed=5)},
+    "validation checksum": {"validation": data(20, seed=5)},
+    r"loss \[CrossEntropy\(label_smoothing=0.1.*, not \[CrossEntropy\(label_smoothing=0.0": {"loss": "cross_entropy"},
+    "loss weights": {"loss_weights": [2.0]},
+    "optimizer adam, not sgd": {"optimizer": nc.SGD(0.01)},
+    "optimizer's learning_rate 0.01, not 0.02": {"optimizer": nc.Adam(0.02, clip_norm=1.0)},
+    "optimizer's groups": {"optimizer": nc.Adam(0.01, clip_norm=1.0, groups=[nc.Group("*.bias", weight_decay=0.5)])},
+    "schedule Warmup.*, not cosine": {"schedule": "cosine"},
+    r"schedule .*, not Halving\(factor=0.5": {"schedule": Halving(0.5)},
+}
+
+
+@pytest.mark.parametrize(("message", "change"), CHANGES.items(), ids=CHANGES)
+def test_another_training_is_refused_and_nothing_changed(whole, tmp_path, message, change):
+    shutil.copy(whole[0] / "3", tmp_path / "run")
     other = model()
-    with pytest.raises(nc.ArgumentError, match=next(iter(change))):
-        fit(other, data, tmp_path / "run", resume=True, **change)
+    with pytest.raises(nc.ArgumentError, match=message):
+        fit(other, tmp_path / "run", resume=True, **change)
     for name, value in model().store.arrays().items():
         np.testing.assert_array_equal(other.store.arrays()[name], value)
 
 
-def test_a_damaged_state_is_refused_and_nothing_changed(data, tmp_path):
+def test_another_model_is_refused(whole, tmp_path):
+    shutil.copy(whole[0] / "3", tmp_path / "run")
+    with pytest.raises(nc.ArgumentError, match="model checksum"):
+        fit(model(rate=0.4), tmp_path / "run", resume=True)
+
+
+def test_a_state_that_lacks_a_part_is_refused_and_nothing_changed(tmp_path):
     net, optimizer = model(), nc.Adam(0.01)
     optimizer.attach(net)
     checkpoint.save_checkpoint(tmp_path / "run", net.store, optimizer.slots, {"position": 3})
     other = model(seed=2)
     before = {name: value.copy() for name, value in other.parameters.items()}
     with pytest.raises(nc.ModelFileError, match="its state is damaged"):
-        fit(other, data, tmp_path / "run", resume=True)
+        fit(other, tmp_path / "run", resume=True)
     for name, value in before.items():
         np.testing.assert_array_equal(other.parameters[name], value)
+
+
+def test_a_training_of_no_epochs_more_gives_the_history_that_there_is(whole, tmp_path):
+    shutil.copy(whole[0] / "end", tmp_path / "run")
+    assert len(fit(model(), tmp_path / "run", resume=True).epochs) == 5
+    assert not math.isnan(fit(model(), tmp_path / "run", resume=True).epochs[-1].loss)

@@ -140,7 +140,9 @@ def test_wrong_arguments_are_refused(call, message):
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_the_step_and_the_remedy():
     images, labels = bright_quadrants()
-    with pytest.raises(NumbacnnError, match=r"(loss is|infinity in the weights).* at epoch \d+, step \d+.*lower the learning rate"):
+    with pytest.raises(
+        NumbacnnError, match=r"(loss is|infinity in the weights).* at epoch \d+, step \d+.*lower the learning rate"
+    ):
         small().fit((images, labels), optimizer=nc.SGD(1e20), epochs=3)
 
 

@@ -1,0 +1,267 @@
+"""What stops a training costs no completed save: kills, full disks, damaged files, signals."""
+
+import errno
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import Faults
+from processes import run_python
+from trainings import data, model, options, saved
+
+import numbacnn as nc
+from numbacnn import recovery
+from numbacnn.data import files
+from numbacnn.recovery import Checkpoints, Interval, describe, parse_interval
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals")
+CALLS_OF_A_SAVE = ["open", "write", "fsync", "close", "replace", "replace", "open", "fsync", "close", "unlink"]
+ERRORS = [errno.ENOSPC, errno.EIO]
+
+
+def fit(path, resume=False, epochs=1, callbacks=(), net=None, **changes):
+    """One epoch of ten steps, saved after each, and at its end."""
+    given = {"checkpoint_every": 1} | options() | {"ema": None, "accumulate": 1} | changes
+    net = net or model()
+    history = net.fit(given.pop("train"), checkpoint=path, resume=resume, epochs=epochs, callbacks=callbacks, **given)
+    return net, history
+
+
+def steps(path):
+    """Steps in each of the two files that is there, the newest first; each must be whole."""
+    both = path, path.with_name(f"{path.name}-previous")
+    positions = [saved(file)[0]["position"] for file in both if file.exists()]
+    return [10 * position["epoch"] + position["step"] for position in positions]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing stopped."""
+    path = tmp_path_factory.mktemp("whole") / "c"
+    fit(path)
+    return saved(path)
+
+
+@pytest.fixture
+def inject(monkeypatch):
+    def faults(*arguments, **named):
+        found = Faults(*arguments, **named)
+        monkeypatch.setattr(files, "os", found)
+        return found
+
+    return faults
+
+
+# -- the two newest ---------------------------------------------------------------------------------------------------
+
+
+def test_the_two_newest_are_kept(tmp_path):
+    seen = []
+    fit(tmp_path / "c", callbacks=[lambda event: seen.append(steps(tmp_path / "c")) and None])
+    assert seen == [[1], *([n, n - 1] for n in range(2, 11)), [10, 10]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "c-previous"]
+
+
+def stop_after(count):
+    return lambda event: isinstance(event, nc.StepEnd) and event.step == count
+
+
+DAMAGE = {
+    "a flipped bit": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "cut": lambda content: content[: len(content) // 2],
+    "zeros": lambda content: bytes(len(content)),
+    "empty": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_where_the_newest_is_damaged_training_says_so_and_goes_on_from_the_one_before(tmp_path, damage, whole):
+    path = tmp_path / "c"
+    fit(path, callbacks=[stop_after(5)])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=r"c: .*damaged.*; going on from the one before, c-previous") as caught:
+        fit(path, resume=True, callbacks=[stop_after(5)])
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    assert steps(path) == [5, 4], "the damaged one did not take the place of the sound one"
+    fit(path, resume=True)
+    assert saved(path) == whole
+
+
+def test_where_a_save_was_stopped_between_its_renames_the_one_before_is_the_newest(tmp_path, whole):
+    path = tmp_path / "c"
+    fit(path, callbacks=[stop_after(5)])
+    path.unlink()
+    fit(path, resume=True)
+    assert saved(path) == whole
+
+
+def test_where_both_are_damaged_nothing_is_trained(tmp_path):
+    fit(tmp_path / "c", callbacks=[stop_after(5)])
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(nc.ModelFileError, match="damaged"):
+        fit(tmp_path / "c", resume=True)
+
+
+def test_a_fresh_training_leaves_no_checkpoint_of_another(tmp_path):
+    fit(tmp_path / "c")
+    fit(tmp_path / "c", seed=9, callbacks=[stop_after(1)])
+    assert steps(tmp_path / "c") == [1]
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    leftover, other = tmp_path / ".c.0123abcd.part", tmp_path / ".cc.0123abcd.part"
+    leftover.write_bytes(b"half")
+    other.write_bytes(b"of another file")
+    fit(tmp_path / "c")
+    assert not leftover.exists()
+    assert other.exists()
+
+
+# -- when to save -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "interval"),
+    [(500, Interval(500)), ("500", Interval(500)), ("90s", Interval(seconds=90)), ("5m", Interval(seconds=300)),
+     ("2h", Interval(seconds=7200))],
+)  # fmt: skip
+def test_intervals(given, interval):
+    assert parse_interval(given) == interval
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, True, "", "0s", "5 m", "m", "5d", "1.5s", "9" * 40])
+def test_intervals_that_are_none(given):
+    with pytest.raises(nc.ArgumentError, match=r"checkpoint_every=.*: give a whole number of steps, or a time"):
+        parse_interval(given)
+
+
+def test_an_interval_needs_a_file():
+    with pytest.raises(nc.ArgumentError, match="checkpoint_every needs checkpoint=FILE"):
+        model().fit(data(), checkpoint_every=3)
+
+
+def test_intervals_of_time_count_from_the_end_of_the_last_save(tmp_path, monkeypatch):
+    now, saves = [0.0], []
+    monkeypatch.setattr("numbacnn.training.time.monotonic", lambda: now[0])
+    save = Checkpoints.save
+
+    def slow(self, *arguments):
+        saves.append(now[0])
+        now[0] += 100
+        save(self, *arguments)
+
+    def tick(event):
+        now[0] += 10
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    fit(tmp_path / "c", checkpoint_every="30s", callbacks=[tick])
+    assert saves == [30, 160, 290, 300 + 100]  # every third step, and at the end of the epoch
+
+
+# -- system calls that fail -------------------------------------------------------------------------------------------
+
+
+def test_the_system_calls_of_a_save(tmp_path, inject):
+    fit(tmp_path / "c", callbacks=[stop_after(1)])
+    faults = inject()
+    fit(tmp_path / "c", resume=True, callbacks=[stop_after(2)])
+    assert faults.calls == CALLS_OF_A_SAVE
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", range(1, 10))
+@pytest.mark.parametrize("lasting", [False, True])
+def test_training_goes_on_with_a_warning_and_one_checkpoint_stays_whole(tmp_path, inject, whole, call, error, lasting):
+    """Each call of the fourth save fails, or with ``lasting`` all like it from then on."""
+    path, seen = tmp_path / "c", []
+    faults = inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error, lasting)  # the first save keeps nothing: a call less
+    with pytest.warns(UserWarning, match=rf"c: cannot be written \({os.strerror(error)}\); training goes on"):
+        fit(path, callbacks=[lambda event: seen.append(max(steps(path))) and None])
+    assert seen[:3] == [1, 2, 3]
+    assert all(step >= (3 if lasting else min(number, 10) - 1) for number, step in enumerate(seen[3:], 4))
+    assert faults.failed >= 1
+    if not lasting:
+        assert saved(path) == whole
+    inject()
+    fit(path, resume=True)
+    assert saved(path) == whole
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", range(1, 10))
+def test_training_stops_where_it_is_asked_to_and_one_checkpoint_stays_whole(tmp_path, inject, call, error):
+    path = tmp_path / "c"
+    inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error)
+    with pytest.raises(nc.NumbacnnError, match=r"c: cannot be written .*; what was saved before is whole"):
+        fit(path, on_save_error="stop")
+    assert max(steps(path)) >= 3
+    assert len(list(tmp_path.iterdir())) <= 2
+
+
+def test_short_writes_are_gone_on_with(tmp_path, inject, whole):
+    faults = inject(shortest=50)
+    fit(tmp_path / "c")
+    assert faults.calls.count("write") > 1000
+    assert saved(tmp_path / "c") == whole
+
+
+@posix
+@pytest.mark.parametrize("call", range(1, 11))
+def test_a_kill_at_any_system_call_of_a_save_leaves_the_save_before(tmp_path, call):
+    """A forked child saves state after state, and is killed at one call of its third save; it runs no kernel."""
+    net, path = model(), tmp_path / "c"
+    store, checkpoints = net.store, Checkpoints(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
+        child = os.fork()
+    if not child:
+        try:
+            files.os = Faults(2 * len(CALLS_OF_A_SAVE) - 1 + call, "kill")
+            for number in range(1, 6):
+                store.values[:] = number
+                checkpoints.save(store, {}, number)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    _, number, arrays = Checkpoints(path).read()
+    assert number == (3 if call > 6 else 2)
+    assert all((array == number).all() for name, array in arrays.items() if name.startswith("parameter/"))
+    fresh = Checkpoints(path)
+    fresh.read()
+    fresh.save(store, {}, 9)
+    assert Checkpoints(path).read()[1] == 9
+    assert len(list(tmp_path.iterdir())) == 2, "what the killed process left is gone"
+
+
+@posix
+def test_kills_and_signals_at_random_instants(tmp_path):
+    """The short form; the file of ``tests/long`` runs more of them by itself."""
+    script = Path(__file__).with_name("long") / "recovery.py"
+    counts = json.loads(run_python(script, "--kills", 10, "--signals", 3, "--resumes", 3).splitlines()[-1])
+    assert (counts["kills"], counts["SIGINT"], counts["SIGTERM"]) == (10, 3, 3)
+
+
+# -- what a checkpoint says that it is of -----------------------------------------------------------------------------
+
+
+def test_descriptions_are_the_same_in_every_process():
+    assert describe(nc.schedules.Warmup(nc.schedules.cosine, 0.1)) == "Warmup(schedule=cosine, length=0.1, start=0.01)"
+    assert describe(nc.Group("*.bias", weight_decay=np.float64(0.5))) == (
+        "Group(pattern='*.bias', options={weight_decay: 0.5})"
+    )
+    assert describe((1, None, "a", nc.losses.Huber)) == "[1, None, 'a', Huber]"
+
+
+def test_no_address_is_in_a_description():
+    class Own:
+        def __init__(self):
+            self.function = recovery.describe
+
+    assert describe(Own()).endswith("Own(function=describe)")

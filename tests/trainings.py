@@ -1,0 +1,45 @@
+"""A small training with everything that a checkpoint must hold, and what two of them must have in common."""
+
+import numpy as np
+
+import numbacnn as nc
+from numbacnn import checkpoint
+
+TIMES = {"seconds", "images_per_second"}
+
+
+def model(seed=1, rate=0.3):
+    """With running statistics and random masks: both are part of the whole state."""
+    layers = [
+        nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2), nc.SpatialDropout(0.2),
+        nc.Flatten(), nc.Dropout(rate), nc.Dense(3),
+    ]  # fmt: skip
+    return nc.Sequential(layers, (8, 8, 1), seed=seed)
+
+
+def data(count=50, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1)).astype(np.uint8), np.arange(count) % 3
+
+
+def options():
+    """Of ``fit``: all that keeps state. The 77 images make epochs of ten steps, four updates each."""
+    return {
+        "train": data(77),
+        "validation": data(20, seed=1),
+        "optimizer": nc.Adam(0.01, clip_norm=1.0),
+        "loss": nc.losses.CrossEntropy(label_smoothing=0.1),
+        "schedule": nc.schedules.Warmup(nc.schedules.Plateau(factor=0.5, patience=0, threshold=0.5, least=0.05), 6),
+        "batch_size": 8,
+        "seed": 3,
+        "accumulate": 3,
+        "ema": 0.9,
+    }
+
+
+def saved(path):
+    """All that a checkpoint holds, but for times: its state, and the bytes of every array."""
+    state, arrays = checkpoint.read_checkpoint(path)
+    for record in [state["position"], *state["history"]]:
+        for name in TIMES:
+            record.pop(name, None)
+    return state, {name: array.tobytes() for name, array in arrays.items()}
