@@ -1,18 +1,23 @@
 """``numbacnn train``: the run folder, resuming, interruption, early stopping and what is printed."""
 
 import csv
+import errno
 import json
 import re
 import signal
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import finished, numbacnn, process, refused
+from command_line import contents, finished, numbacnn, process, refused
+from faults import Faults
 
 import numbacnn as nc
+from numbacnn.data import files
+from numbacnn.runs import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,7 @@ def test_without_options_it_learns_digits():
         "config.toml",
         "metrics.csv",
         "checkpoint.safetensors",
+        "checkpoint-previous.safetensors",
         "model.safetensors",
         "best.safetensors",
     }
@@ -96,19 +102,87 @@ def test_resumed_run_is_the_run_in_one_go():
     assert config("parts") == config("whole")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
-def test_interrupted_run_goes_on_where_it_was():
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals for one process")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_goes_on_where_it_was(sign):
     child = process("train", "--epochs", 300, "--out", "run", "--batch-size", 16, *CONSTANT)
     while not child.stderr.readline().startswith("epoch 1/"):
         assert child.poll() is None
-    child.send_signal(signal.SIGINT)
+    child.send_signal(sign)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == 130
+    assert child.returncode == 128 + sign
     assert out == ""
     assert "go on: numbacnn train --out run --resume" in err
     epochs = int(re.search(r"interrupted after (\d+) epochs", err).group(1))
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", epochs + 1, "-q").code == 0
     assert numbacnn("train", "--out", "whole", "--epochs", epochs + 1, "-q", "--batch-size", 16, *CONSTANT).code == 0
+    assert_same_weights("whole/model.safetensors", "run/model.safetensors")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals for one process")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_at_once(sign):
+    """A step that would take a minute is under way."""
+    slow = """
+import sys, time
+import numbacnn as nc
+from numbacnn.cli import main
+gradients = nc.training.TrainingBatch.gradients
+def gradients_of_a_minute(self, labels):
+    print("step", flush=True)
+    time.sleep(60)
+nc.training.TrainingBatch.gradients = gradients_of_a_minute
+sys.exit(main(["train", "--out", "run", "--quiet"]))
+"""
+    child = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "step\n"
+    child.send_signal(sign)
+    lines = [child.stderr.readline() for _ in range(2)]
+    assert lines == ["\n", "stopping after this step; Ctrl-C again stops at once\n"]
+    assert child.poll() is None
+    child.send_signal(sign)
+    child.communicate(timeout=20)
+    assert child.returncode == -sign  # which shells report as 128 more than the signal's number
+
+
+@pytest.mark.parametrize("interval", [7, "1s", "5m"])
+def test_checkpoints_every_so_many_steps_or_so_often(interval):
+    assert numbacnn("train", "--epochs", 1, "--checkpoint-every", interval, "--out", "run", "-q").code == 0
+    assert config("run")["checkpoint-every"] == interval
+    assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
+    refused("give a whole number of steps, or a time such as", "train", "--checkpoint-every", "5 days", code=2)
+
+
+def full_disk(monkeypatch):
+    """Every write fails from now on."""
+    faults = Faults(1, errno.ENOSPC, lasting=True)
+    faults.calls.append("write")
+    monkeypatch.setattr(files, "os", faults)
+    return faults
+
+
+@pytest.mark.parametrize("policy", ["warn", "stop"])
+def test_a_full_disk_warns_or_ends_the_run_and_leaves_what_was_there(monkeypatch, policy):
+    assert numbacnn("train", "--epochs", 1, "--out", "run", "-q", *CONSTANT).code == 0
+    before = contents("run")
+    write_config = RunFolder.write_config
+    monkeypatch.setattr(RunFolder, "write_config", lambda *a: write_config(*a) or full_disk(monkeypatch))
+    outcome = numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q", "--on-save-error", policy)
+    assert "cannot be written (No space left on device)" in outcome.err
+    if policy == "warn":
+        assert outcome.code == 0, outcome
+        assert re.fullmatch(r"(warning: .*; training goes on, and what was saved before is whole\n)+", outcome.err)
+    else:
+        assert outcome.code == 1
+        assert outcome.err.count("\n") == 1
+    after = contents("run")
+    assert after.keys() == before.keys()
+    for path, content in before.items():
+        assert path.name == "config.toml" or after[path] == content
+    monkeypatch.undo()
+    monkeypatch.chdir(Path("run").absolute().parent)
+    assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
+    assert numbacnn("train", "--out", "whole", "--epochs", 2, "-q", *CONSTANT).code == 0
     assert_same_weights("whole/model.safetensors", "run/model.safetensors")
 
 

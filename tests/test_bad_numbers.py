@@ -1,0 +1,204 @@
+"""NaN and infinity in input, loss, gradients or weights: training stops and names the place, or skips the batch."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from command_line import numbacnn
+from trainings import saved
+
+import numbacnn as nc
+from numbacnn.data import Dataset
+
+
+class Spike(nc.Layer):
+    """Hands on its input; from forward or backward number ``at`` on it puts ``value`` in the place of one number."""
+
+    op = "spike_of_tests"
+
+    def __init__(self, where, value, at=1, last=1 << 30, name=None):
+        self.where, self.value, self.at, self.last, self.name = where, value, at, last, name
+        self.calls = {"forward": 0, "backward": 0}
+
+    def attributes(self):
+        return {}
+
+    def _hand_on(self, target, source, direction):
+        target[...] = source
+        self.calls[direction] += 1
+        if direction == self.where and self.at <= self.calls[direction] <= self.last:
+            target[0, ..., 0] = self.value
+
+    def forward(self, kernels, t, g):
+        self._hand_on(t.y, t.x, "forward")
+
+    def backward(self, kernels, t, g):
+        self._hand_on(t.dx, t.dy, "backward")
+
+
+def net(*middle):
+    layers = [nc.Conv2D(4, 3), nc.BatchNorm(), *middle, nc.ReLU(), nc.Flatten(), nc.Dense(3, name="head")]
+    return nc.Sequential(layers, (6, 6, 1), seed=1)
+
+
+def data(count=40):
+    return np.random.default_rng(0).integers(0, 256, (count, 6, 6, 1)).astype(np.uint8), np.arange(count) % 3
+
+
+def fit(model, given=None, **options):
+    return model.fit(given or data(), **{"batch_size": 8, "epochs": 2, "optimizer": nc.SGD(0.01)} | options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_output_that_is_not_finite_is_named_with_its_step(value):
+    with pytest.raises(
+        nc.NumbacnnError,
+        match=r'the loss is (nan|inf) at epoch 2, step 3: .* first in the output of Spike "spike_of_tests_1"; ',
+    ) as caught:
+        fit(net(Spike("forward", value, at=8)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_named_with_its_step(value):
+    place = r"gradients are not finite at epoch 1, step 4: .* first in the gradients of Spike"
+    with pytest.raises(nc.NumbacnnError, match=place):
+        fit(net(Spike("backward", value, at=4)))
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    class Broken(nc.losses.CrossEntropy):
+        def launch(self, kernels, losses, dx, x, target, scale):
+            super().launch(kernels, losses, dx, x, target, scale)
+            losses[0] = math.nan
+
+    with pytest.raises(nc.NumbacnnError, match=r"at epoch 1, step 1: .* first in the loss, or its gradient, of finite"):
+        fit(net(), loss=Broken())
+
+
+def test_an_input_that_has_become_bad_is_named_by_image():
+    images, labels = data()
+    given = Dataset.from_arrays(images.astype(np.float32), labels)
+    fit(model := net(), given, epochs=1)
+    given.images[17, 2, 2] = math.nan
+    with pytest.raises(nc.NumbacnnError, match=r"NaN or infinity in image 17 of the input at epoch 1, step \d"):
+        fit(model, given)
+
+
+def overflow_in_the_second_update(step, _):
+    return 1e45 if step else 1.0
+
+
+def test_weights_that_overflow_are_named_and_no_checkpoint_holds_them(tmp_path):
+    """The update of the second step is what overflows: the checkpoint is that of the first."""
+    model, steps = net(), []
+    with pytest.raises(nc.NumbacnnError, match=r'infinity in the weights "[\w.]+" after epoch 0, step 2; lower'):
+        fit(
+            model,
+            schedule=overflow_in_the_second_update,
+            checkpoint=tmp_path / "c",
+            checkpoint_every=1,
+            callbacks=[steps.append],
+        )
+    assert [event.step for event in steps] == [1]
+    state, arrays = saved(tmp_path / "c")
+    assert state["position"]["step"] == 1
+    assert all(np.isfinite(np.frombuffer(content, np.float32)).all() for content in arrays.values())
+
+
+def test_penalties_that_overflow_are_named():
+    layers = [nc.Flatten(), nc.Dense(3, l2=1e38, initializer="ones")]
+    with pytest.raises(nc.NumbacnnError, match=r"first in the penalties on the weights|infinity in the weights"):
+        fit(nc.Sequential(layers, (6, 6, 1)))
+
+
+# -- skipped ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"accumulate": 5, "ema": 0.9}], ids=str)
+def test_skipped_batches_are_counted_and_leave_all_numbers_finite(where, options):
+    """Of five batches an epoch, the second, third and fifth of the first epoch."""
+    spikes = [Spike(where, math.nan, 2, 3), Spike(where, math.inf, 5, 5)]
+    model = net(*spikes)
+    history = fit(model, on_nan="skip", epochs=3, **options)
+    assert [epoch.skipped for epoch in history.epochs] == [3, 0, 0]
+    assert all(math.isfinite(epoch.loss) for epoch in history.epochs)
+    assert all(np.isfinite(array).all() for array in model.store.arrays().values())
+    assert not np.array_equal(model.parameters["head.weight"], net().parameters["head.weight"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 5])
+def test_a_skipped_batch_is_one_that_was_never_there(accumulate):
+    """The last batch of the one epoch: running statistics, weights and sums are those without its images."""
+    model, without = net(Spike("forward", math.nan, at=5)), net(Spike("forward", math.nan, at=1 << 20))
+    found = fit(model, on_nan="skip", epochs=1, accumulate=accumulate)
+    expected = []
+
+    def stop(event):
+        expected.append(event)
+        return event.step == 4
+
+    fit(without, epochs=1, accumulate=accumulate, callbacks=[stop])
+    assert found.epochs[0].loss == expected[-1].loss
+    for name, value in without.state.items():
+        np.testing.assert_array_equal(model.state[name], value, err_msg=name)
+    if accumulate == 1:
+        for name, value in without.parameters.items():
+            np.testing.assert_array_equal(model.parameters[name], value, err_msg=name)
+
+
+def test_an_epoch_of_skipped_batches_alone_ends_the_training():
+    with pytest.raises(nc.NumbacnnError, match="every batch of epoch 1 was left out"):
+        fit(net(Spike("forward", math.nan)), on_nan="skip")
+
+
+def test_weights_that_are_bad_cannot_be_skipped():
+    with pytest.raises(nc.NumbacnnError, match="in the weights"):
+        fit(net(), schedule=overflow_in_the_second_update, on_nan="skip")
+
+
+def test_skips_come_out_the_same_when_resumed(tmp_path):
+    images, labels = data()
+    given = Dataset.from_arrays(images.astype(np.float32), labels)
+    fit(first := net(), given, epochs=1)
+    given.images[[3, 20], 2, 2] = math.nan
+
+    def train(path, stop=None, resume=False):
+        model = net()
+        model.normalization = first.normalization
+        steps = iter(range(1, 100))
+        end = [lambda event: isinstance(event, nc.StepEnd) and next(steps) == stop]
+        fit(model, given, on_nan="skip", checkpoint=path, checkpoint_every=1, resume=resume, callbacks=end)
+
+    train(tmp_path / "whole")
+    assert saved(tmp_path / "whole")[0]["history"][0]["skipped"] >= 1
+    for stop in range(1, 11):
+        train(tmp_path / f"{stop}", stop)
+        train(tmp_path / f"{stop}", resume=True)
+        assert saved(tmp_path / f"{stop}") == saved(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("option", "known"), [("on_nan", "stop, skip"), ("on_save_error", "warn, stop")])
+def test_other_policies_are_refused(option, known):
+    with pytest.raises(nc.ArgumentError, match=f"unknown {option} 'skipp'.*{known}"):
+        fit(net(), **{option: "skipp"})
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_reports_what_it_left_out(tmp_path, monkeypatch):
+    gradients, calls = nc.training.TrainingBatch.gradients, iter(range(1 << 20))
+    monkeypatch.setattr(
+        nc.training.TrainingBatch,
+        "gradients",
+        lambda self, labels: math.nan if next(calls) in (5, 7) else gradients(self, labels),
+    )
+    outcome = numbacnn("train", "--epochs", 2, "--on-nan", "skip", "--out", tmp_path / "run", "--json")
+    assert outcome.code == 0, outcome.err
+    assert [epoch["skipped"] for epoch in json.loads(outcome.out)["epochs"]] == [2, 0]
+    assert re.search(r"epoch 1/2: .*, 2 batches left out for NaN or infinity", outcome.err)
+    assert outcome.err.count("left out") == 1
