@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -161,6 +162,7 @@ def full_disk(monkeypatch):
     return faults
 
 
+@pytest.mark.filterwarnings("default:.*cannot be written")
 @pytest.mark.parametrize("policy", ["warn", "stop"])
 def test_a_full_disk_warns_or_ends_the_run_and_leaves_what_was_there(monkeypatch, policy):
     assert numbacnn("train", "--epochs", 1, "--out", "run", "-q", *CONSTANT).code == 0
@@ -179,8 +181,8 @@ def test_a_full_disk_warns_or_ends_the_run_and_leaves_what_was_there(monkeypatch
     assert after.keys() == before.keys()
     for path, content in before.items():
         assert path.name == "config.toml" or after[path] == content
-    monkeypatch.undo()
-    monkeypatch.chdir(Path("run").absolute().parent)
+    monkeypatch.setattr(RunFolder, "write_config", write_config)
+    monkeypatch.setattr(files, "os", os)
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
     assert numbacnn("train", "--out", "whole", "--epochs", 2, "-q", *CONSTANT).code == 0
     assert_same_weights("whole/model.safetensors", "run/model.safetensors")
