@@ -9,7 +9,7 @@ m = 2, p = 1; for m = 4, p = 1/√2 and q = √2, with half the error of 1 and 2
 """
 
 from functools import cache, lru_cache
-from math import sqrt
+from math import isqrt, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
 
 NO_BIAS = np.empty(0, np.float32)
+CHANNELS, SIZE = 32, 6  # at least, for tiles of 4×4 to gain
 ROUND_BYTES = 1 << 23  # of transformed tiles and their products: images beyond go in rounds of their own
 
 F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
@@ -42,32 +43,35 @@ class Tiling(NamedTuple):
     pad_left: int
 
 
-def winograd_applies(g: ConvGeometry) -> bool:
-    """Whether the algorithm is defined: 3×3 windows of all channels, at stride 1."""
-    return (g.r, g.s, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups) == (3, 3, 1, 1, 1, 1, 1)
+def winograd_tile(g: ConvGeometry, algorithm: str) -> int:
+    """m of the tiles for this convolution: 2 or 4, or 0 where it runs directly."""
+    if algorithm.startswith("winograd"):
+        return int(algorithm.removeprefix("winograd"))
+    gains = g.winograd_applies and min(g.c, g.k) >= CHANNELS and min(g.p, g.q, g.h, g.w) >= SIZE
+    return 4 if algorithm == "auto" and gains else 0
 
 
 # -- the two directions -----------------------------------------------------------------------------------------------
 
 
-def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, m, relu=False):
-    """y as of ``conv2d_forward``. packed, weights, tiles, products: scratch of ``winograd_scratch``."""
+def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False):
+    """y as of ``conv2d_forward``. packed, weights, tiles, products: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     pack_panels(packed, w, Pack(g.k, 1, 0, 3, 3, g.c, w_row, w_column, w_channel))
-    _convolve(y, x, packed, bias, weights, tiles, products, m, (g.pad_top, g.pad_left), relu)
+    _convolve(y, x, packed, bias, weights, tiles, products, (g.pad_top, g.pad_left), relu)
 
 
-def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g, m):
+def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g):
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = 2 * w_row + 2 * w_column
     pack_panels(packed, w, Pack(g.c, w_channel, last, 3, 3, g.k, -w_row, -w_column, 1))
-    _convolve(dx, dy, packed, NO_BIAS, weights, tiles, products, m, (2 - g.pad_top, 2 - g.pad_left), False)
+    _convolve(dx, dy, packed, NO_BIAS, weights, tiles, products, (2 - g.pad_top, 2 - g.pad_left), False)
 
 
-def winograd_scratch(images, height, width, channels, filters, m):
-    """Shapes of packed, weights, tiles and products, for ``filters`` outputs of height × width from ``channels``."""
+def winograd_shapes(images, height, width, channels, filters, m):
+    """Scratch: windows in panels, weights, tiles and products, for outputs height × width × filters of ``channels``."""
     panels, places = -(-filters // PANEL), (m + 2) ** 2
     count = _images_of_round(images, height, width, channels, filters, m) * _tiles(height, m) * _tiles(width, m)
     return (
@@ -87,8 +91,9 @@ def _images_of_round(images, height, width, channels, filters, m):
     return max(1, min(images, ROUND_BYTES // image))
 
 
-def _convolve(y, x, packed, bias, weights, tiles, products, m, pads, relu):
+def _convolve(y, x, packed, bias, weights, tiles, products, pads, relu):
     """y = x * window (+ bias), a round of images at a time."""
+    m = isqrt(len(weights)) - 2
     _transform_weights(weights, packed, weight_transform(m))
     images, height, width, filters = y.shape
     step = _images_of_round(images, height, width, x.shape[3], filters, m)
@@ -399,7 +404,7 @@ def _output_kernel(m):
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
 def _transform_weights(weights, packed, transform):
     """weights[place, panel, c] = (G · window · Gᵀ)[place] of the packed windows. Each thread owns (panel, c)."""
-    places, panels, channels, _ = weights.shape
+    _, panels, channels, _ = weights.shape
     n = len(transform)
     p_weights, p_packed, p_transform = address(weights), address(packed), address(transform)
     for item in prange(panels * channels):
@@ -407,9 +412,7 @@ def _transform_weights(weights, packed, transform):
         for j in range(0, PANEL, LANES):
             source = p_packed + 4 * ((panel * 9 * channels + c) * PANEL + j)
             target = p_weights + 4 * ((panel * channels + c) * PANEL + j)
-            _transform_window(
-                target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n
-            )
+            _transform_window(target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n)
 
 
 @inlined
