@@ -21,7 +21,6 @@ float32 = types.float32
 float64_1d = types.Array(types.float64, 1, "C")
 float64_2d = types.Array(types.float64, 2, "C")
 ZERO = np.float32(0)
-LARGEST = np.finfo(np.float32).max
 
 
 @inlined
@@ -279,21 +278,6 @@ def _clip_block(x, bound):
     for i in range(len(x)):
         value = bound if x[i] > bound else x[i]
         x[i] = -bound if value < -bound else value
-
-
-@cpu_kernel(float64_1d, float32_1d)
-def count_not_finite(partial, x):
-    """partial[g] = how many numbers are NaN or infinite in group g of SUM_GROUPS ranges of x, which a thread owns."""
-    for item in prange(SUM_GROUPS):
-        partial[item] = _not_finite(part(x, item))
-
-
-@inlined
-def _not_finite(x):
-    count = 0
-    for i in range(len(x)):
-        count += not abs(x[i]) <= LARGEST  # so that NaN counts
-    return count
 
 
 @cpu_kernel(float64_1d, float32_1d)
