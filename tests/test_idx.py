@@ -151,10 +151,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a"
     write_idx(path, PIXELS)
 
-    def refuse(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr(files, "os", Faults(5, errno.ENOSPC))  # the rename
     with pytest.raises(DataError, match=r"cannot be written \(No space left"):
         write_idx(path, PIXELS + 1)
     np.testing.assert_array_equal(read_idx(path), PIXELS)
