@@ -14,6 +14,7 @@ from numba import prange, types
 
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.elementwise import row, uint8_2d
+from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
@@ -60,19 +61,22 @@ def draw_uniforms(u, indices, random):
 def draw_field(field, scratch, indices, random, purpose, strengths, weights, width):
     """field[2n] and field[2n + 1]: displacements along x and y of image n's pixels, planes of H·W numbers.
 
-    Uniform numbers in [−1, 1), smoothed by ``weights`` along both axes with zeros outside, times strengths[n] (Simard
-    et al. 2003, section 2). scratch: as large. Each thread owns a range of planes.
+    Uniform numbers in [−1, 1), drawn column by column, smoothed by ``weights`` along both axes with zeros outside,
+    times strengths[n] (Simard et al. 2003, section 2). scratch: as large. Each thread owns a range of planes.
     """
     for item in prange(len(field)):
         plane = np.intp(item)
         n, axis = plane // 2, plane % 2
+        y, z = field[plane], scratch[plane]
+        height = len(y) // width
         if strengths[n] == ZERO:
-            _fill(field[plane])
+            _clear(y)
         else:
-            _draw_plane(field[plane], indices[n], random, purpose, axis)
-            _smooth_columns(scratch[plane], field[plane], weights, width)
-            _smooth_rows(field[plane], scratch[plane], weights, width)
-            _scale(field[plane], strengths[n])
+            _draw_plane(y, indices[n], random, purpose, axis)
+            _smooth(z, y, weights, height)
+            _transpose(y, z, width, height)
+            _smooth(z, y, weights, width)
+            _scale(y, z, strengths[n])
 
 
 @in_order
@@ -85,37 +89,41 @@ def _draw_plane(y, index, random, purpose, axis):
 
 
 @in_order
-def _smooth_columns(y, x, weights, width):
-    """Each weight takes the whole plane, some rows further down or up."""
-    radius, size = len(weights) // 2, len(x)
-    _fill(y)
-    for k in range(-radius, radius + 1):
-        shift, weight = k * width, weights[k + radius]
-        for i in range(max(0, -shift), min(size, size - shift)):
-            y[i] += weight * x[i + shift]
-
-
-@in_order
-def _smooth_rows(y, x, weights, width):
+def _smooth(y, x, weights, stride):
+    """Along the slow axis, in steps of ``stride``: each weight takes the whole plane, which fills the vectors."""
     radius = len(weights) // 2
-    _fill(y)
-    for start in range(0, len(x), width):
-        for k in range(-radius, radius + 1):
-            weight = weights[k + radius]
-            for i in range(start + max(0, -k), start + min(width, width - k)):
-                y[i] += weight * x[i + k]
+    _clear(y)
+    for k in range(-radius, radius + 1):
+        count = len(x) - abs(k) * stride
+        if count > 0:
+            to, start = max(0, -k) * stride, max(0, k) * stride
+            _add_scaled(floats(address(y) + 4 * to, count), floats(address(x) + 4 * start, count), weights[k + radius])
 
 
 @in_order
-def _fill(y):
+def _add_scaled(y, x, weight):
+    for i in range(len(y)):
+        y[i] += weight * x[i]
+
+
+@in_order
+def _transpose(y, x, rows, columns):
+    """y, columns × rows, from x, rows × columns."""
+    for j in range(columns):
+        for i in range(rows):
+            y[j * rows + i] = x[i * columns + j]
+
+
+@in_order
+def _clear(y):
     for i in range(len(y)):
         y[i] = 0
 
 
 @in_order
-def _scale(y, factor):
+def _scale(y, x, factor):
     for i in range(len(y)):
-        y[i] *= factor
+        y[i] = factor * x[i]
 
 
 # -- resampling -------------------------------------------------------------------------------------------------------
@@ -125,14 +133,15 @@ def _scale(y, factor):
 def warp_bilinear(y, x, matrices, field, fill):
     """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
 
-    matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first; or 0×0 for none. Each
-    thread owns a range of rows (n, h) of y.
+    matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first; or 0×0 for none. x has no
+    halo. Each thread owns a range of rows (n, h) of y.
     """
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        line, image, matrix = row(y, item), _image(x, n), _matrix(matrices, n)
         for w in range(y.shape[2]):
-            i, j = _source(n, h, w, y.shape[2], matrices, field)
-            _interpolate(y, x, n, h, w, i, j, fill)
+            i, j = _source(n, h, w, y.shape[2], matrix, field)
+            _interpolate(line, w * y.shape[3], image, i, j, x.shape[1], x.shape[2], y.shape[3], fill)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
@@ -140,49 +149,62 @@ def warp_nearest(y, x, matrices, field, fill):
     """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        matrix = _matrix(matrices, n)
         for w in range(y.shape[2]):
-            i, j = _source(n, h, w, y.shape[2], matrices, field)
+            i, j = _source(n, h, w, y.shape[2], matrix, field)
             i, j = math.floor(i + HALF_WAY), math.floor(j + HALF_WAY)
             inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
             for c in range(y.shape[3]):
                 y[n, h, w, c] = x[n, np.intp(i), np.intp(j), c] if inside else fill
 
 
+@inlined
+def _image(x, n):
+    return floats(address(x) + n * x.strides[0], x.shape[1] * x.shape[2] * x.shape[3])
+
+
+@inlined
+def _matrix(matrices, n):
+    """Numbers of their own, which need not be read again behind each pixel that is written."""
+    return matrices[n, 0], matrices[n, 1], matrices[n, 2], matrices[n, 3], matrices[n, 4], matrices[n, 5]
+
+
 @in_order
-def _source(n, h, w, width, matrices, field):
+def _source(n, h, w, width, matrix, field):
     """Row and column of x from which pixel (h, w) of y comes."""
     across, down = np.float32(w), np.float32(h)
     if len(field) > 0:
         pixel = h * width + w
         across, down = across + field[2 * n, pixel], down + field[2 * n + 1, pixel]
-    i = matrices[n, 3] * across + matrices[n, 4] * down + matrices[n, 5]
-    j = matrices[n, 0] * across + matrices[n, 1] * down + matrices[n, 2]
-    return i, j
+    a, b, t, c, d, u = matrix
+    return c * across + d * down + u, a * across + b * down + t
 
 
 @in_order
-def _interpolate(y, x, n, h, w, i, j, fill):
-    if not (-ONE < i < x.shape[1] and -ONE < j < x.shape[2]):
-        for c in range(y.shape[3]):
-            y[n, h, w, c] = fill
+def _interpolate(y, to, x, i, j, height, width, channels, fill):
+    """Writes the pixel at ``to``. Between whole numbers it lies as far as its parts say, so constants stay exact."""
+    if not (-ONE < i < np.float32(height) and -ONE < j < np.float32(width)):
+        for c in range(channels):
+            y[to + c] = fill
         return
-    top, left = np.intp(math.floor(i)), np.intp(math.floor(j))
+    # Truncation of what is positive, where floor would be a call.
+    top, left = np.intp(i + ONE) - 1, np.intp(j + ONE) - 1
     down, across = i - np.float32(top), j - np.float32(left)
-    inside = top >= 0 and left >= 0 and top + 1 < x.shape[1] and left + 1 < x.shape[2]
-    for c in range(y.shape[3]):
+    start, line = (top * width + left) * channels, width * channels
+    north, south, west, east = top >= 0, top + 1 < height, left >= 0, left + 1 < width
+    inside = north and south and west and east
+    for c in range(channels):
+        at = start + c
         if inside:
-            a, b = x[n, top, left, c], x[n, top, left + 1, c]
-            d, e = x[n, top + 1, left, c], x[n, top + 1, left + 1, c]
+            a, b = x[np.uintp(at)], x[np.uintp(at + channels)]
+            d, e = x[np.uintp(at + line)], x[np.uintp(at + line + channels)]
         else:
-            a, b = _pixel(x, n, top, left, c, fill), _pixel(x, n, top, left + 1, c, fill)
-            d, e = _pixel(x, n, top + 1, left, c, fill), _pixel(x, n, top + 1, left + 1, c, fill)
+            a = x[np.uintp(at)] if north and west else fill
+            b = x[np.uintp(at + channels)] if north and east else fill
+            d = x[np.uintp(at + line)] if south and west else fill
+            e = x[np.uintp(at + line + channels)] if south and east else fill
         above, below = a + across * (b - a), d + across * (e - d)
-        y[n, h, w, c] = above + down * (below - above)
-
-
-@in_order
-def _pixel(x, n, i, j, c, fill):
-    return x[n, i, j, c] if 0 <= i < x.shape[1] and 0 <= j < x.shape[2] else fill
+        y[np.uintp(to + c)] = above + down * (below - above)
 
 
 # -- changes of pixels ------------------------------------------------------------------------------------------------
