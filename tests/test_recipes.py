@@ -57,9 +57,7 @@ def test_the_recipes_that_are_promised():
 
 def test_flag_over_variable_over_file_over_recipe(monkeypatch):
     data = small_set((28, 28))
-    Path("c.toml").write_text(
-        f'data = "{data}"\nepochs = 1\nvalidation = 0.25\nlr = 0.125\nbatch-size = 10\nseed = 5\n'
-    )
+    Path("c.toml").write_text(f'data = "{data}"\nepochs = 1\nvalidation = 0.2\nlr = 0.125\nbatch-size = 9\nseed = 5\n')
     monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "6")
     monkeypatch.setenv("NUMBACNN_TRAIN_BATCH_SIZE", "12")
     options = ("--config", "c.toml", "--batch-size", 14)

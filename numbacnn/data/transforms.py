@@ -19,7 +19,7 @@ Float64: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 
 NUMBERS = 8  # uniform random numbers of each transform and image; the last decides whether it happens
-QUANTILES = 1025  # of mixup's and CutMix's beta distributions
+QUANTILES = 1024  # of mixup's and CutMix's beta distributions
 MOST_PIXELS = 4096.0  # bound of sizes and distances, so that nothing overflows
 
 
@@ -367,7 +367,9 @@ class Mixing(Transform):
         raise NotImplementedError
 
     def _shares(self, u: Float64) -> Float64:
-        return np.where(self._happens(u), np.interp(u[:, 1], np.linspace(0, 1, QUANTILES), self._quantiles), 0)
+        return np.where(
+            self._happens(u), np.interp(u[:, 1], (np.arange(QUANTILES) + 0.5) / QUANTILES, self._quantiles), 0
+        )
 
     @cached_property
     def _quantiles(self) -> Float64:
@@ -377,8 +379,8 @@ class Mixing(Transform):
         x = v ** (1 / power)
         density = x ** (self.alpha - power) * (1 - x) ** (self.alpha - 1)
         below = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
-        half = np.interp(np.linspace(0, 1, QUANTILES // 2 + 1), below / below[-1], v) ** (1 / power)
-        return np.concatenate([half, 1 - half[-2::-1]])
+        half = np.interp((np.arange(QUANTILES // 2) + 0.5) * (2 / QUANTILES), below / below[-1], v) ** (1 / power)
+        return np.concatenate([half, 1 - half[::-1]])
 
 
 @dataclass(frozen=True)
