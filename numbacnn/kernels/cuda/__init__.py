@@ -107,5 +107,7 @@ NOT_YET = frozenset(
         "up_sample_nearest_gradient",
         "warp_bilinear",
         "warp_nearest",
+        "winograd_forward",
+        "winograd_input_gradient",
     }
 )
