@@ -227,9 +227,9 @@ class Augmenter:
         self._to_floats(x, images)
         unit, fill, u = 255.0 if images.dtype == np.uint8 else 1.0, self.chain.fill, self._uniforms(indices, random)
         warps = []
-        for number_, stage in enumerate(stages):
+        for turn, stage in enumerate(stages):
             if isinstance(stage, Geometry):
-                warps.append(self._warp(stage, u, indices, random, x.shape, f"{who}field{number_}"))
+                warps.append(self._warp(stage, u, indices, random, x.shape, f"{who}field{turn}"))
                 self.kernels.warp_bilinear(y, x, *warps[-1], fill)
                 x, y = y, x
                 continue
@@ -237,16 +237,25 @@ class Augmenter:
             if isinstance(transform, PixelTransform):
                 transform.change(self.kernels, x, Draws(u[:, place], indices, random, place + 1), unit, fill)
             else:
-                assert self.source is not None
-                partners = transform.partners(u[:, place], len(self.source))
-                raw = self._buffer(f"{who}raw", images.shape, images.dtype)
-                np.take(self.source.images, partners, axis=0, out=raw, mode="clip")
-                theirs = np.eye(self.classes, dtype=np.float32)[self.source.labels[partners]]
-                other, theirs = self._run(raw, theirs, partners, random, stages[:number_], f"{who}other")
+                partners = transform.partners(u[:, place], len(self._source))
+                raw, theirs = self._gather(partners, f"{who}raw")
+                other, theirs = self._run(raw, theirs, partners, random, stages[:turn], f"{who}other")
                 shares = transform.mix(self.kernels, x, other, u[:, place])[:, None]
                 labels = ((1 - shares) * labels + shares * theirs).astype(np.float32)
         self.warps = warps
         return x, labels
+
+    @property
+    def _source(self) -> Dataset:
+        assert self.source is not None, "a chain that mixes takes images from the set"
+        return self.source
+
+    def _gather(self, partners: Integers, buffer: str) -> tuple[Images, Float32]:
+        """Images of the set, and their labels as probabilities."""
+        images, labels = self._source.images, self._source.labels[partners]
+        raw = self._buffer(buffer, (len(partners), *images.shape[1:]), images.dtype)
+        np.take(images, partners, axis=0, out=raw, mode="clip")
+        return raw, np.eye(self.classes, dtype=np.float32)[labels]
 
     def _uniforms(self, indices: Integers, random: NDArray[np.uint64]) -> Float64:
         """N × places × 8 numbers in [0, 1)."""
