@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from numbacnn import data, functional, layers, losses, models, schedules
+from numbacnn.data import augment
 from numbacnn.device import get_num_threads, kernel, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
 from numbacnn.gradient_check import check_gradients
@@ -116,6 +117,7 @@ __all__ = [
     "UpSample2D",
     "ZeroPad2D",
     "activation",
+    "augment",
     "check_gradients",
     "data",
     "functional",

@@ -38,5 +38,7 @@ class Metrics:
 
 
 def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
-    """How many of the predictions (…, C) have their largest value at the label."""
+    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities."""
+    if np.issubdtype(labels.dtype, np.floating) and labels.size == output.size:
+        labels = np.reshape(labels, output.shape).argmax(axis=-1)
     return int(np.count_nonzero(output.argmax(axis=-1).reshape(-1) == np.reshape(labels, -1)))

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
 from numbacnn import training
+from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -396,7 +397,7 @@ class Model:
         batch_size: int = 64,
         seed: int = 0,
         schedule: Schedule | str | None = None,
-        augment: Any = None,
+        augment: Augmentation | None = None,
         callbacks: Sequence[Callable[[training.Event], bool | None]] = (),
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int | str | None = None,
@@ -417,13 +418,12 @@ class Model:
         batches whose loss or gradients are not finite, and counts them in the history. accumulate: batches
         whose mean gradient makes one update, fewer at the end of an epoch. ema: decay, such as 0.999, of an average of
         the weights over the updates; the model then holds the averages at the end of every epoch, where it is
-        validated and saved, and when fit returns. The model keeps the training set's normalisation and class names,
-        unless it has its own. loss, loss_weights: as in ``train_step``; of several outputs each takes the labels, and
-        the accuracy is the first one's.
+        validated and saved, and when fit returns. augment: changes of the training images, such as "rotate=10, mixup"
+        or ``[nc.augment.Rotate(10), nc.augment.Mixup()]``, see ``nc.augment``. The model keeps the training set's
+        normalisation and class names, unless it has its own. loss, loss_weights: as in ``train_step``; of several
+        outputs each takes the labels, and the accuracy is the first one's.
         """
         self._need_one_input()
-        if augment is not None:
-            raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
         names = self.classes
         trainer = training.Trainer(
             self,
@@ -442,6 +442,7 @@ class Model:
             ema=ema,
             on_save_error=on_save_error,
             on_nan=on_nan,
+            augment=augment,
         )
         if resume:
             trainer.resume()

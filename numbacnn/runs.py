@@ -14,6 +14,7 @@ from typing import Any
 from numbacnn import data as data_sets
 from numbacnn import models
 from numbacnn.checkpoint import read_normalization
+from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import remove_leftovers, replacing
 from numbacnn.data.remote import Progress
@@ -49,6 +50,8 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
+RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+"""Configuration files that come with numbacnn, by name."""
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
@@ -79,6 +82,7 @@ class Settings:
     weights: str | None = None
     freeze: str | None = None
     classes: int | None = None
+    augment: str | None = None
     patience: int | None = None
     checkpoint_every: int | str | None = None
     threads: int | None = None
@@ -97,6 +101,7 @@ class Settings:
         for name in ("momentum", "nesterov"):
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        get_augmentation(settings.augment)
         for name, watches in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
             if watches and not settings.validation:
                 raise ArgumentError(f"{name} needs a validation share above 0 to watch")
@@ -275,6 +280,7 @@ class Run:
             ema=settings.ema,
             on_save_error=settings.on_save_error,
             on_nan=settings.on_nan,
+            augment=settings.augment,
         )
         self._resumed = resume
         self._best_is_kept = True

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
 from numbacnn.averages import GradientMean, WeightAverage
+from numbacnn.data.augment import Augmentation, Augmenter, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.device import ENGINE, Device
@@ -248,6 +249,7 @@ class Trainer:
         ema: float | None = None,
         on_save_error: str = "warn",
         on_nan: str = "stop",
+        augment: Augmentation | None = None,
     ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
             whole(value, name)
@@ -279,6 +281,9 @@ class Trainer:
         self._learning_rate = self.optimizer.learning_rate
         self.optimizer.attach(model)
         self.accumulate = accumulate
+        self.augment = get_augmentation(augment)
+        classes = model.output_shape[-1]
+        self._augmenter = Augmenter(self.augment, dataset, classes, model.device) if self.augment else None
         self._mean = GradientMean(model.store) if accumulate > 1 else None
         self._average = None if ema is None else WeightAverage(model.store, ema)
         if model.normalization is None:
@@ -330,15 +335,16 @@ class Trainer:
         start = time.perf_counter()
         n, p = len(batch.images), self.position
         with ENGINE:
+            images, labels = self._augmented(batch)
             buffers = self.model.training_batch(n, self.objective)
             if self._skips_bad:
                 self._keep_state()
-            self._load(buffers, batch)
-            value = buffers.gradients(batch.labels)
+            self._load(buffers, images)
+            value = buffers.gradients(labels)
             good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
-            right = hits(buffers.output, batch.labels) if good else 0
+            right = hits(buffers.output, labels) if good else 0
             if not good:
-                self._refuse(buffers, batch, value)
+                self._refuse(buffers, batch._replace(images=images, labels=labels), value)
             self._update(n if good else 0)
         self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
         if good:
@@ -347,9 +353,9 @@ class Trainer:
         else:
             self.position = replace(self.position, skipped=p.skipped + 1)
 
-    def _load(self, buffers: TrainingBatch, batch: Batch) -> None:
+    def _load(self, buffers: TrainingBatch, images: NDArray[Any]) -> None:
         """Writes the input and the key of the random numbers: all that a step starts from but the weights."""
-        self.model.load_images(buffers.inputs[0], batch.images)
+        self.model.load_images(buffers.inputs[0], images)
         self.model.store.set_random(self.loader.seed, self._total_steps())
 
     # -- numbers gone bad ---------------------------------------------------------------------------------------------
@@ -368,7 +374,7 @@ class Trainer:
         if self._skips_bad:
             self._restore_state()
             return
-        self._load(buffers, batch)
+        self._load(buffers, batch.images)
         where = buffers.find_bad_number(batch.labels)
         images = batch.indices[~np.isfinite(buffers.inputs[0]).all(axis=(1, 2, 3))]
         if where == "the input" and len(images):
@@ -395,6 +401,13 @@ class Trainer:
     def _restore_state(self) -> None:
         assert self._state_before is not None
         self.model.device.write(self.model.store.state, self._state_before)
+
+    def _augmented(self, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The batch's images and labels as the model sees them."""
+        if self._augmenter is None:
+            return batch.images, batch.labels
+        seed, epoch = self.loader.seed, self.position.epoch
+        return self._augmenter(batch.images, batch.labels, batch.indices, seed=seed, epoch=epoch)
 
     def _update(self, n: int) -> None:
         """Updates from the gradients of a batch of ``n``, 0 where it is skipped; or adds them up, until there are
@@ -551,6 +564,7 @@ class Trainer:
             "schedule": describe(self.schedule),
             "accumulate": self.accumulate,
             "ema": None if self._average is None else self._average.decay,
+            "augment": None if self.augment is None else str(self.augment),
             "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }
 

@@ -1,5 +1,6 @@
 """IDX files: what is written is read back, and whatever else a file may hold is refused in one line."""
 
+import errno
 import gzip
 import struct
 import tracemalloc
@@ -7,11 +8,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from faults import Faults
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from numbacnn.data import read_idx, write_idx
+from numbacnn.data import files, read_idx, write_idx
 from numbacnn.errors import ArgumentError, DataError
 
 BOUNDED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -75,6 +75,7 @@ CHANGES = {
     "batch_size": {"batch_size": 16},
     "accumulate": {"accumulate": 2},
     "ema": {"ema": 0.5},
+    "augment": {"augment": "hflip"},
     "images": {"train": data(70)},
     "data checksum": {"train": data(77, seed=5)},
     "validation checksum": {"validation": data(20, seed=5)},

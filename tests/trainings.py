@@ -33,6 +33,7 @@ def options():
         "seed": 3,
         "accumulate": 3,
         "ema": 0.9,
+        "augment": "rotate=20, elastic=10:2, noise=0.1, mixup",
     }
 
 
