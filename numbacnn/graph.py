@@ -142,7 +142,7 @@ class Graph:
 
         Behind ``inputs`` stand the graph's own inputs that it needs besides.
         """
-        needed, kept = set(outputs), []
+        needed, kept = set(outputs), list[int]()
         for i in reversed(range(len(self.nodes))):
             if self.value(i) in needed and self.value(i) not in inputs:
                 needed.update(self.nodes[i].inputs)

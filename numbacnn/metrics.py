@@ -148,8 +148,11 @@ class Report:
         wrong = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-wrong, axis=None, kind="stable")[:count]
         places = [divmod(int(i), len(self.classes)) for i in order]
-        return [(self.classes[row], self.classes[column], int(wrong[row, column])) for row, column in places
-                if wrong[row, column]]
+        return [
+            (self.classes[row], self.classes[column], int(wrong[row, column]))
+            for row, column in places
+            if wrong[row, column]
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, of JSON's own types."""

@@ -1,5 +1,7 @@
-"""Looking into a model: what its layers compute, and how much a class depends on it. Pure graph operations: a part of the
-model's graph is planned with other inputs or outputs, and runs on the model's own parameters."""
+"""Looking into a model: what its layers compute, and how much a class depends on it.
+
+A part of the model's graph, with other inputs or outputs, is planned by itself and runs on the model's own parameters.
+"""
 
 from collections.abc import Sequence
 

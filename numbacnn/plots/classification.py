@@ -15,6 +15,7 @@ from numbacnn.plots.values import confident_mistakes
 
 MOST_NUMBERED = 20  # classes whose cells have room for a number
 MOST_NAMED = 120  # classes that all have a label
+LONGEST_NAME = 24  # letters of a class's name
 
 
 def confusion_matrix(report: Report, title: str = "Confusion matrix") -> Any:
@@ -22,7 +23,7 @@ def confusion_matrix(report: Report, title: str = "Confusion matrix") -> Any:
 
     Up to 20 classes the cells hold the number of images too. A class without images has an empty row.
     """
-    counts, classes = report.confusion, [plain(name) for name in report.classes]
+    counts, classes = report.confusion, [plain(name, LONGEST_NAME) for name in report.classes]
     n = len(classes)
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
@@ -63,11 +64,13 @@ def mistakes(model: Model, dataset: Dataset, count: int = 25) -> Any:
     found = confident_mistakes(model, dataset, whole(count, "count"))
     if not len(found.indices):
         raise ArgumentError(f"the model makes no mistake on the {len(dataset):,} images: there is nothing to show")
-    names = [plain(name) for name in model.class_names]
+    names = [plain(name, LONGEST_NAME) for name in model.class_names]
+    side = max(1.6, 0.07 * (len("predicted ") + max(map(len, names))))  # inches that a caption needs
     told = f"The most confident mistakes: {len(found.indices)}, of {len(dataset):,} images"
-    drawing, axes = grid(len(found.indices), 5, 1.6, told, caption=0.6)
+    drawing, axes = grid(len(found.indices), 5, side, told, caption=0.6)
     for ax, index, predicted, probability in zip(axes, *found, strict=True):
         show_image(ax, dataset.images[index])
         true = names[dataset.labels[index]]
-        ax.set_title(f"image {index}: {true}\nsaid {names[predicted]}, {100 * probability:.1f} %", fontsize=8)
+        told = f"image {index}, {100 * probability:.1f} %\ntrue {true}\npredicted {names[predicted]}"
+        ax.set_title(told, fontsize=8)
     return drawing

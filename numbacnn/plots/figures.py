@@ -60,9 +60,10 @@ def checked_path(path: str | PathLike[str]) -> Path:
     return file
 
 
-def plain(text: str) -> str:
-    """Text as it is: a dollar sign starts no formula."""
-    return text.replace("$", r"\$")
+def plain(text: str, longest: int = 200) -> str:
+    """Text as it is, or its first part where it is longer: a dollar sign starts no formula."""
+    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return shown.replace("$", r"\$")
 
 
 def show_image(ax: Any, image: NDArray[Any]) -> None:

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
-from numbacnn.normalization import raw_images
 from numbacnn.names import choose
+from numbacnn.normalization import raw_images
 from numbacnn.plots.figures import DIVERGING, evenly, figure, grid, plain, show_image
 from numbacnn.plots.values import class_activation_map, last_maps
 
@@ -95,7 +95,7 @@ def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = 
 
 
 def grad_cam(model: Model, image: ArrayLike, of_class: int | None = None, layer: str | None = None) -> Any:
-    """Where in a raw image the evidence for a class lies, by default for the predicted one: the image, and the map on it.
+    """Where in a raw image the evidence for a class lies, by default the predicted one: the image, and the map on it.
 
     ``class_activation_map`` has the method and the errors.
     """
@@ -109,9 +109,10 @@ def grad_cam(model: Model, image: ArrayLike, of_class: int | None = None, layer:
     names = model.class_names
     drawing = figure(8.4, 4.2)
     left, right = drawing.subplots(1, 2)
-    for ax in (left, right):
-        show_image(ax, raw[0])
-        ax.set_axis_off()
+    show_image(left, raw[0])
+    show_image(right, raw[0].mean(axis=2, keepdims=True))  # grey, so that all colours are the map's
+    left.set_axis_off()
+    right.set_axis_off()
     shown = _overlay(right, heat, raw.shape[1:3])
     drawing.colorbar(shown, ax=right, shrink=0.8, label="evidence, relative to the most")
     best = plain(names[probabilities.argmax()])
@@ -126,4 +127,6 @@ def _overlay(ax: Any, heat: NDArray[np.float32], size: tuple[int, int]) -> Any:
     """The map, stretched over an image of this height and width, the more opaque the larger."""
     relative = heat / (heat.max() or 1.0)
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
-    return ax.imshow(relative, cmap="viridis", vmin=0, vmax=1, alpha=0.6, extent=extent, interpolation="bilinear")
+    return ax.imshow(
+        relative, cmap="viridis", vmin=0, vmax=1, alpha=0.8 * relative, extent=extent, interpolation="bilinear"
+    )

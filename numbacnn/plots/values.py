@@ -53,7 +53,8 @@ def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, la
         raise ArgumentError(f'layer "{name}" gives {shape}: no maps; choose one before, such as "{last_maps(model)}"')
     maps, gradients = model.class_gradients(images, name, classes)
     weights = gradients.mean(axis=(1, 2), dtype=np.float64)
-    return np.maximum(np.einsum("nhwk,nk->nhw", maps, weights), 0).astype(np.float32)
+    evidence: NDArray[np.float64] = np.einsum("nhwk,nk->nhw", maps, weights)
+    return np.maximum(evidence, 0).astype(np.float32)
 
 
 def last_maps(model: Model) -> str:
