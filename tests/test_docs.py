@@ -34,6 +34,6 @@ def test_the_code_about_looking_inside_runs(tmp_path):
     """On an untrained model whose layers have the names of the page."""
     (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "plots.md").read_text("utf-8"), re.DOTALL)
     before = "import numbacnn as nc\n_, test = nc.data.load('digits')\nmodel = nc.models.lenet5()\n"
-    after = "print(*maps, maps['relu_2'].shape, heat.shape, len(norms), len(wrong.indices), *report.top_k)"
+    after = "print(*outputs, maps.shape, heat.shape, len(norms), len(wrong.indices), *report.top_k)"
     (tmp_path / "page.py").write_text(before + block + after)
     assert run_python(tmp_path / "page.py") == "conv2d_1 relu_2 (8, 10, 10, 16) (8, 10, 10) 5 10 1 5\n"
