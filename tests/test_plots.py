@@ -83,6 +83,7 @@ def test_training_curves(epochs):
     assert list(loss.lines[0].get_xdata()) == list(range(1, epochs + 1))
     assert [ax.get_ylabel() for ax in drawing.axes] == ["loss", "accuracy (%)", "learning rate at the epoch's end"]
     assert {ax.get_xlabel() for ax in drawing.axes} == {"epoch"}
+    assert all(tick == round(tick) for tick in loss.get_xticks())
     assert_laid_out(drawing)
 
 

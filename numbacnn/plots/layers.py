@@ -37,12 +37,12 @@ def filters(model: Model, layer: str | None = None) -> Any:
     if c in (1, 3):
         few = evenly(k, MOST_FILTERS)
         tiles = [(f"{i}", w[..., i]) for i in few]
-        columns, told = 8, _part(len(few), k, "filters")
+        columns, told = 8, _part(len(few), k, "filter")
     else:
         few, deep = evenly(k, 8), evenly(c, 8)
         tiles = [(f"{i}, channel {j}", w[:, :, j : j + 1, i]) for i in few for j in deep]
         columns = len(deep)
-        told = f"{_part(len(few), k, 'filters')} (rows), {_part(len(deep), c, 'channels')} (columns)"
+        told = f"{_part(len(few), k, 'filter')} (rows), {_part(len(deep), c, 'channel')} (columns)"
     title = f"{plain(name)}: {told}, {r}×{s}"
     drawing, axes = grid(len(tiles), columns, 1.1, title, caption=0.2)
     for ax, (label, tile) in zip(axes, tiles, strict=True):
@@ -59,7 +59,8 @@ def filters(model: Model, layer: str | None = None) -> Any:
 
 
 def _part(some: int, whole: int, what: str) -> str:
-    return f"{whole} {what}" if some == whole else f"{some} of {whole} {what}"
+    counted = f"{whole} {what}{'s' * (whole > 1)}"
+    return counted if some == whole else f"{some} of {counted}"
 
 
 def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = None, channels: int = 8) -> Any:
@@ -89,8 +90,7 @@ def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = 
         row[1].text(-0.15, 0.5, label, transform=row[1].transAxes, ha="right", va="center", fontsize=8)
         for i in range(min(width, c)):
             row[i + 1].imshow(values[0, ..., i], cmap="viridis", interpolation="nearest")
-    few = _part(len(found), len(maps), "layers with maps")
-    drawing.suptitle(f"Feature maps of {few}, first channels")
+    drawing.suptitle(f"Feature maps of {_part(len(found), len(maps), 'layer')}, first channels")
     return drawing
 
 

@@ -32,7 +32,8 @@ def training_curves(history: History, title: str = "Training") -> Any:
     rate.set_ylabel("learning rate at the epoch's end")
     for ax in (loss, accuracy, rate):
         ax.set_xlabel("epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.grid(alpha=0.3)
     drawing.suptitle(plain(title))
     return drawing
