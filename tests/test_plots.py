@@ -2,12 +2,14 @@
 
 import builtins
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import numbacnn, refused
 from engine import generator_of, randomize
 from PIL import Image
+from processes import run_python
 
 import numbacnn as nc
 from numbacnn.metrics import Report, confusion_matrix
@@ -371,6 +373,13 @@ def test_every_kind_from_the_command_line(run, tmp_path, kind, options):
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
     assert 5_000 < (tmp_path / "p.png").stat().st_size < 500_000
     assert min(size(tmp_path / "p.png")) > 200
+
+
+def test_the_example_draws_every_kind(tmp_path):
+    told = run_python(Path(__file__).parents[1] / "examples" / "look_inside.py", tmp_path / "new", "--fast")
+    kinds = ("curves", "confusion", "mistakes", "filters", "features", "gradcam", "gradients")
+    assert told.split() == [str(tmp_path / "new" / f"{kind}.png") for kind in kinds]
+    assert all(min(size(path)) > 200 for path in told.split())
 
 
 def test_an_image_of_ones_own(run, tmp_path):
