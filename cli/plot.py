@@ -105,7 +105,7 @@ KINDS = {
 
 @click.command("plot")
 @model_argument
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .png or .svg file.")
 @click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
 @click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="The image, instead of one of the data.")
