@@ -210,6 +210,30 @@ class RunFolder:
         rows.writerows(astuple(record) for record in history.epochs)
         _write(self.metrics, text.getvalue())
 
+    def read_metrics(self) -> History:
+        """The rows that ``write_metrics`` wrote.
+
+        Raises:
+            ModelFileError: the folder holds no run, or one without an epoch, or the file is damaged.
+        """
+        if not self.config.is_file():
+            raise ModelFileError(f"{self.path} is not the folder of a run: it has no {self.config.name}")
+        if not self.metrics.is_file():
+            raise ModelFileError(
+                f"{self.path} has no metrics yet: its training has not come to the end of an epoch; "
+                f"go on: numbacnn train --out {self.path} --resume"
+            )
+        try:
+            rows = list(csv.DictReader(io.StringIO(self.metrics.read_text("utf-8"))))
+            return History([_record(row) for row in rows])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.metrics}: damaged ({error!r})") from None
+
+
+def _record(row: Mapping[str, str]) -> EpochRecord:
+    numbers = {field.name: float(row[field.name]) if row[field.name] else None for field in fields(EpochRecord)}
+    return EpochRecord(**numbers | {"epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None where it was None
+
 
 def model_file(path: Path) -> Path:
     """The model file that a path means: itself, or the last epoch's weights of a run's folder.

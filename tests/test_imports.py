@@ -18,9 +18,10 @@ PACKAGE = Path(numbacnn.__file__).parent
 ROWS = [
     {"cli"},
     {"numbacnn", "runs"},  # the public names
+    {"plots"},
     {"models", "gradient_check"},
     {"model"},
-    {"training", "summary", "functional"},
+    {"training", "summary", "functional", "probing"},
     {"pretrained", "recovery"},
     {"checkpoint", "metrics"},
     {"averages", "losses", "optimizers", "penalties", "schedules", "data"},
