@@ -20,7 +20,7 @@ from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
-from numbacnn.names import choose
+from numbacnn.names import brief, choose
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
@@ -47,6 +47,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
+MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
@@ -125,12 +126,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ArgumentError: the file is missing or not TOML, or a key is not known (with the nearest name).
     """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ArgumentError(f"{path}: not a TOML file ({error})") from None
+    table = _read_toml(path)
     known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
     try:
         options = {choose("key", key, known): value for key, value in table.items()}
@@ -140,6 +136,21 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(value, str | int | float):
             raise ArgumentError(f"{path}: {name.replace('_', '-')} is a {type(value).__name__}; give one value")
     return options
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_CONFIG_BYTES + 1)
+        if len(content) > MOST_CONFIG_BYTES:
+            raise ArgumentError(f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes; no configuration")
+        return tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"{path}: not a TOML file ({brief(error)})") from None
 
 
 class RunFolder:
