@@ -147,7 +147,7 @@ def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]
 
 
 def check_digest(path: Path, file: Any) -> None:
-    """ModelFileError where an opened safetensors file is not what was written; files of before 0.2 have no digest."""
+    """ModelFileError where an opened safetensors file is not what was written; older files have no digest."""
     metadata = file.metadata() or {}
     if "digest" in metadata:
         found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
