@@ -93,7 +93,9 @@ def read_normalization(path: Path) -> Normalization | None:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
     try:
-        return _normalization(json.loads(metadata["head"])["normalization"]) if metadata.get("format") == FORMAT else None
+        return (
+            _normalization(json.loads(metadata["head"])["normalization"]) if metadata.get("format") == FORMAT else None
+        )
     except DAMAGE as error:
         raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
 

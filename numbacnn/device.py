@@ -132,7 +132,6 @@ class _Engine:
     def __exit__(self, *exception: object) -> None:
         ENGINE_LOCK.release()
 
-
     def after_fork(self) -> None:
         """In a forked child. TBB and Numba's own workqueue start their threads anew; GNU OpenMP would kill or hang."""
         ENGINE_LOCK.release()

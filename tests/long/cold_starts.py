@@ -1,6 +1,6 @@
 """Two trainings started together on one empty kernel cache, again and again: none may fail, and both learn the same.
 
-    python tests/long/cold_starts.py [--count 20]
+python tests/long/cold_starts.py [--count 20]
 """
 
 import argparse

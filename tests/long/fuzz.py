@@ -67,7 +67,9 @@ VALUES = st.one_of(
     st.booleans(),
     st.sampled_from([0, 1, -1, 2, 3, 2**31, 2**63, 2**64, -(2**63), 10**400]),
     st.floats(allow_nan=True),
-    st.sampled_from([1e308, -0.0, "", "same", "valid", "relu", "numpy", "__main__", "os", "../../etc/passwd", "\x00\n"]),
+    st.sampled_from(
+        [1e308, -0.0, "", "same", "valid", "relu", "numpy", "__main__", "os", "../../etc/passwd", "\x00\n"]
+    ),
     st.lists(st.integers(-2, 2**40), max_size=4),
     st.just({}),
 )
@@ -269,7 +271,7 @@ def fuzz(name, count, first_seed):
 
 
 def _outcome(form, path):
-    """"read" or "refused"; anything else that reading raises passes through, and so does a message of two lines."""
+    """ "read" or "refused"; anything else that reading raises passes through, and so does a message of two lines."""
     try:
         form.read(path)
         return "read"
@@ -285,11 +287,11 @@ def _peak_bytes():
 
 def main():
     parser = argparse.ArgumentParser(description="Reads damaged files of every format.")
-    parser.add_argument("formats", nargs="*", choices=[[], *FORMATS], default=list(FORMATS), metavar="FORMAT")
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"{', '.join(FORMATS)}; by default all")
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     given_arguments = parser.parse_args()
-    for name in given_arguments.formats:
+    for name in given_arguments.formats or FORMATS:
         start = time.monotonic()
         found = fuzz(name, given_arguments.count, given_arguments.seed)
         print(
