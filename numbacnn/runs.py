@@ -22,6 +22,7 @@ from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
 from numbacnn.names import brief, choose
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.records import conditions, file_digests, write_record
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
 
@@ -126,7 +127,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ArgumentError: the file is missing or not TOML, or a key is not known (with the nearest name).
     """
-    table = _read_toml(path)
+    table = read_toml(path)
     known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
     try:
         options = {choose("key", key, known): value for key, value in table.items()}
@@ -138,7 +139,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return options
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content. Raises ArgumentError where it is missing, too large or no TOML."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_CONFIG_BYTES + 1)
@@ -163,6 +165,8 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.model = path / "model.safetensors"
         self.best = path / "best.safetensors"
+        self.record = path / "record.toml"
+        self.written = (self.config, self.metrics, self.model, self.best)  # beside the checkpoint
 
     @classmethod
     def fresh(cls, settings: Settings) -> "RunFolder":
@@ -245,10 +249,17 @@ class Run:
     """
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, *, resume: bool = False, progress: Progress | None = None
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        *,
+        resume: bool = False,
+        progress: Progress | None = None,
+        command: str = "",
     ) -> None:
         self.settings, self.folder = settings, folder
         train, self.test = data_sets.load(settings.data, progress=progress)
+        self._conditions = conditions(command, settings.table(), train, self.test)
         self.notes = [*train.notes, *self.test.notes]
         validation: Dataset | None = None
         if settings.validation:
@@ -298,6 +309,7 @@ class Run:
         if not self._resumed:
             self.folder.claim()
         self.folder.write_config(self.settings)
+        write_record(self.folder.record, self._conditions)
         self._keep()  # what a killed run had no time to write
         if self._out_of_patience():
             return
@@ -323,9 +335,12 @@ class Run:
         return patience is not None and waited is not None and waited >= patience
 
     def results(self) -> dict[str, Any]:
-        """What came of it, of JSON's own types: the test part under the last weights, and under the best ones."""
+        """What came of it, of JSON's own types: the test part under the last weights, and under the best ones.
+
+        The run's record then has it too, with the checksums of its files.
+        """
         history = self.trainer.history
-        return {
+        found: dict[str, Any] = {
             "run": str(self.folder.path),
             "model": self.settings.model,
             "data": self.settings.data,
@@ -339,6 +354,10 @@ class Run:
                 "test": self._tested(load(self.folder.best, device=self.settings.device)),
             },
         }
+        measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
+        files = file_digests(self.folder.written)
+        write_record(self.folder.record, self._conditions | {"files": files, "results": measured})
+        return found
 
     def _tested(self, model: Model) -> dict[str, Any]:
         return {"images": len(self.test), **model.evaluate(self.test)}

@@ -1,4 +1,4 @@
-"""Many Python threads, forked and spawned processes, several processes on one cache: right answers or one clear line."""
+"""Many Python threads, forked processes, several processes on one cache: right answers or one clear line."""
 
 import os
 import sys
