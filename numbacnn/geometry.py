@@ -69,6 +69,12 @@ class ConvGeometry(NamedTuple):
         return Halo(max(0, top), max(0, bottom), max(0, left), max(0, right))
 
     @property
+    def winograd_applies(self) -> bool:
+        """Whether Winograd's algorithm is defined: 3×3 windows of all channels, at stride 1."""
+        steps = self.stride_h, self.stride_w, self.dilation_h, self.dilation_w, self.groups
+        return (self.r, self.s) == (3, 3) and set(steps) == {1}
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of the direct forward pass for one image, a multiply-add counted as two."""
         return 2 * self.p * self.q * self.k * self.r * self.s * (self.c // self.groups)

@@ -89,6 +89,18 @@ CONVOLUTIONS = [
     _conv("more images than groups of a sum", (3, 3, 2), 37, 3, 3, padding=1),
     _conv("wide rows, 3 channels", (6, 40, 3), 1, 17, 3, padding="same"),
 ]
+WINOGRAD = [
+    _conv(f"{algorithm} {reason}", shape, batch, filters, 3, algorithm=algorithm, **options)
+    for algorithm in ("winograd2", "winograd4")
+    for reason, shape, batch, filters, options in (
+        ("whole tiles", (8, 8, 16), 2, 16, {"padding": 1}),
+        ("tiles cut off at the end", (7, 9, 5), 3, 35, {"padding": "same"}),
+        ("one tile, one channel, one output", (3, 3, 1), 1, 1, {}),
+        ("one row of outputs", (3, 11, 2), 2, 3, {"bias": False}),
+        ("padding larger than the window", (4, 5, 3), 1, 9, {"padding": ((4, 3), (0, 5))}),
+        ("deep: long sums", (5, 4, 130), 1, 70, {"padding": 1}),
+    )
+]
 TRANSPOSED = [
     _transposed("U-Net's: doubles the size", (4, 5, 6), 2, 3, 2, stride=2),
     _transposed("one pixel, one channel, one image", (1, 1, 1), 1, 1, 1),
@@ -238,6 +250,17 @@ def _draw_convolution(draw):
     }
     shape, name = (h, w, channels * groups), f"conv2d {filters} of {_told((r, s), options)}"
     return Case(name, lambda: nl.Conv2D(filters, (r, s), **options), (shape,), draw.choice(BATCHES))
+
+
+def _draw_winograd(algorithm):
+    def draw_one(draw):
+        shape, filters = (draw.randint(3, 13), draw.randint(3, 13), draw.choice(CHANNELS[:8])), draw.choice(CHANNELS)
+        options = {"padding": _draw_padding(draw, 3), "bias": draw.random() < 0.8}
+        name = f"conv2d {algorithm} {filters} of {_told((3, 3), options)}"
+        layer = lambda: nl.Conv2D(filters, 3, algorithm=algorithm, **options)  # noqa: E731
+        return Case(name, layer, (shape,), draw.choice(BATCHES))
+
+    return draw_one
 
 
 def _draw_transposed(draw):
@@ -428,9 +451,10 @@ def _draw(name, draw_one):
 ELEMENTWISE = (
     nl.ReLU, nl.ReLU6, nl.PReLU, nl.SiLU, nl.Hardswish, nl.Hardsigmoid, nl.Tanh, nl.Sigmoid, nl.Softmax, nl.Flatten,
 )  # fmt: skip
-PICKED: list[Case] = [*CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
+PICKED: list[Case] = [*CONVOLUTIONS, *WINOGRAD, *TRANSPOSED, *DEPTHWISE, *POOLINGS, *OTHERS, *NORMALISATIONS, *DROPOUTS]
 DRAWS = {
     "conv2d": _draw_convolution,
+    **{f"conv2d {algorithm}": _draw_winograd(algorithm) for algorithm in ("winograd2", "winograd4")},
     "conv2d_transpose": _draw_transposed,
     "depthwise_conv2d": _draw_depthwise,
     "dense": _draw_dense,

@@ -32,14 +32,18 @@ def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
     assert not any(wrong.values()), f"threads: results with other bits than on one thread: {wrong}"
 
 
+# Not the oracle against itself, nor what depends on no kernel.
+KERNELS_ALONE = "not difference and not repeat and not larger"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("lanes", ["4", "8"])
 def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
     """Kernels compile anew for the width, and run all the table's cases against the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
-    parts = ("layers", "kernels", "special_values", "normalization", "dropout", "plan")
+    parts = ("layers", "kernels", "pooled_convolution", "special_values", "normalization", "dropout", "plan")
     files = [TESTS / f"test_{part}.py" for part in parts]
-    told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not difference", *files, **width)
+    told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", KERNELS_ALONE, *files, **width)
     assert " passed" in told
     found = json.loads(run_python(TESTS / "fingerprints.py", "1,2,4", **CALM, **width))
     assert not differing(found["2"], found["1"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.errors import ArgumentError
+from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import (
     ConvGeometry,
     Halo,
@@ -21,6 +21,9 @@ from numbacnn.geometry import (
 from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
+ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
+WINOGRAD = ("packed", "weights", "tiles", "products")  # scratch of the algorithm, by its names in the bindings
+
 
 class _Convolution(WeightLayer):
     """What convolutions share, whose subclasses give the geometry."""
@@ -30,6 +33,7 @@ class _Convolution(WeightLayer):
 
     bias: bool
     initializer: str
+    algorithm: str = "auto"
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """(p, q, filters)."""
@@ -44,18 +48,26 @@ class _Convolution(WeightLayer):
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
         """Packed weights, columns of the input gradient, partial sums of the others."""
-        g = geometry
-        return {
-            "packed": Scratch(sizes.packed_weights_shape(g), "forward"),
-            "packed_gradient": Scratch(sizes.packed_gradient_shape(g), "backward"),
-            "columns": Scratch(sizes.columns_shape(g, batch), "backward"),
+        g, m = geometry, sizes.winograd_tile(geometry, self.algorithm)
+        scratch = {
             "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
         }
+        if m:
+            shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, m)
+            scratch |= {name: Scratch(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
+            shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, m)
+            scratch |= {f"{name}_gradient": Scratch(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)}
+        else:
+            scratch["packed"] = Scratch(sizes.packed_weights_shape(g), "forward")
+            scratch["packed_gradient"] = Scratch(sizes.packed_gradient_shape(g), "backward")
+            scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
+        return scratch
 
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where a register tile holds whole windows, all of one size."""
-        return isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
+        direct = isinstance(pool, PoolGeometry) and not sizes.winograd_tile(geometry, self.algorithm)
+        return direct and bool(sizes.pool_fuses(geometry, pool))
 
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
@@ -91,7 +103,9 @@ class _Convolution(WeightLayer):
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
         bias, relu = t.bias if self.bias else None, t.fused == "relu"
-        if t.pool is None:
+        if hasattr(t, "tiles"):
+            kernels.winograd_forward(t.y, t.x, t.weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
+        elif t.pool is None:
             kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
         else:
             kernels.conv2d_pool_forward(t.y, t.argmax, t.x, t.weight, bias, t.packed, g, t.pool, relu)
@@ -105,7 +119,12 @@ class _Convolution(WeightLayer):
             return
         if "weight" not in t.frozen:
             kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
-        if t.dx is not None:
+        if t.dx is None:
+            return
+        if hasattr(t, "tiles_gradient"):
+            scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient, t.products_gradient
+            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g)
+        else:
             kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)
 
     def _backward_from_maxima(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
@@ -124,9 +143,10 @@ class Conv2D(_Convolution):
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
-    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` is "auto" or "direct", today
-    the same. ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments
-    out of range, GeometryError where the input cannot be convolved so.
+    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" takes
+    the fastest; "direct", or Winograd's with tiles of 2×2 or 4×4 outputs, "winograd2" and "winograd4", force one.
+    ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out of range,
+    GeometryError where the input cannot be convolved so.
     """
 
     op: ClassVar[str] = "conv2d"
@@ -144,8 +164,8 @@ class Conv2D(_Convolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
-        if self.algorithm not in ("auto", "direct"):
-            raise ArgumentError(f'algorithm={self.algorithm!r}: choose "auto" or "direct"')
+        if self.algorithm not in ALGORITHMS:
+            raise ArgumentError(f"algorithm={self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
         self.kernel_size = pair(self.kernel_size, "kernel_size")
         self.stride = pair(self.stride, "stride")
         self.dilation = pair(self.dilation, "dilation")
@@ -156,7 +176,13 @@ class Conv2D(_Convolution):
         """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
         window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
         dilation = pair(self.dilation, "dilation")
-        return conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+        g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+        if self.algorithm.startswith("winograd") and not g.winograd_applies:
+            raise GeometryError(
+                f'algorithm="{self.algorithm}" is for 3×3 windows with stride, dilation and groups of 1, '
+                f"not {g.r}×{g.s} with {stride}, {dilation} and {g.groups}"
+            )
+        return g
 
 
 @dataclass(eq=False)

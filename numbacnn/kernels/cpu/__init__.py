@@ -11,6 +11,7 @@ from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
+from numbacnn.kernels.cpu.conv2d_winograd import winograd_forward, winograd_input_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
@@ -190,4 +191,6 @@ LAUNCHERS = (
     up_sample_bilinear_gradient,
     up_sample_nearest_forward,
     up_sample_nearest_gradient,
+    winograd_forward,
+    winograd_input_gradient,
 )

@@ -17,6 +17,7 @@ from numbacnn.kernels.cpu.conv2d_maxima import (
     maxima_places_shape,
 )
 from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
+from numbacnn.kernels.cpu.conv2d_winograd import winograd_shapes, winograd_tile
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
 from numbacnn.kernels.cpu.groupnorm import (
     group_norm_gradient_shape,
@@ -51,4 +52,6 @@ __all__ = [
     "partial_weights_shape",
     "penalty_sums_shape",
     "pool_fuses",
+    "winograd_shapes",
+    "winograd_tile",
 ]

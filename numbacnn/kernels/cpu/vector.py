@@ -138,6 +138,18 @@ def transpose(typing, y, y_step, x, x_step, rows, columns):
     return types.void(*[types.intp] * 6), emit
 
 
+@intrinsic
+def rectified(typing, a):
+    """Lane by lane: 0 where a < 0, else a; NaN stays NaN."""
+
+    def emit(context, builder, signature, arguments):
+        (a,) = arguments
+        zeros = simd_ir.zeros(REGISTER)
+        return builder.select(builder.fcmp_ordered("<", a, zeros), zeros, a)
+
+    return vector(vector), emit
+
+
 def _arithmetic(emit, *functions):
     for function in functions:
 
