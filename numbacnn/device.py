@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -133,13 +134,11 @@ class _Engine:
         ENGINE_LOCK.release()
 
     def after_fork(self) -> None:
-        """In a forked child. TBB and Numba's own workqueue start their threads anew; GNU OpenMP would kill or hang."""
+        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP would kill it, or hang."""
         ENGINE_LOCK.release()
         parallel = sys.modules.get("numba.np.ufunc.parallel")
-        try:
+        with suppress(ValueError):  # no threads were started yet
             self._lost = self._lost or (parallel is not None and parallel.threading_layer() == "omp")
-        except ValueError:  # no threads were started yet
-            pass
 
 
 ENGINE = _Engine()

@@ -312,7 +312,7 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
 
 
 def import_own_layers(form: Mapping[str, Any]) -> None:
-    """Imports the modules of a user's own layers, as unpickling imports what a pickle names; never for a file's form."""
+    """Imports the modules of a user's own layers, as unpickling does with what a pickle names; never for a file."""
     for item in form["nodes"]:
         if item["op"] not in REGISTRY and "module" in item:
             importlib.import_module(item["module"])

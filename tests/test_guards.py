@@ -1,4 +1,4 @@
-"""No kernel writes beside its outputs, nor leaves one unwritten: every case and every graph, between zones of poison."""
+"""No kernel writes beside its outputs, nor leaves one unwritten: every case and graph, between zones of poison."""
 
 import ctypes
 import os

@@ -98,7 +98,7 @@ def _decoding(path: Path) -> Iterator["Image"]:
 
 
 def _bound(image: "Image") -> None:
-    """DataError where the image would decode to more than memory should give it; large JPEGs decode to a half or less."""
+    """DataError where an image would decode to more memory than it should get; large JPEGs decode to a half or less."""
     width, height = image.size
     halvings = next((k for k in range(4) if (width >> k) * (height >> k) <= _MOST_PIXELS), 0)
     if halvings:

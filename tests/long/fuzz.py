@@ -276,9 +276,10 @@ def _outcome(form, path):
         form.read(path)
         return "read"
     except form.error as error:
-        assert "\n" not in str(error), f"two lines: {error}"
-        assert len(str(error)) < 2000, f"a long message: {error}"
-        return "refused"
+        message = str(error)
+    assert "\n" not in message, f"two lines: {message}"
+    assert len(message) < 2000, f"a long message: {message}"
+    return "refused"
 
 
 def _peak_bytes():
