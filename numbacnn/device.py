@@ -134,7 +134,7 @@ class _Engine:
         ENGINE_LOCK.release()
 
     def after_fork(self) -> None:
-        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP would kill it, or hang."""
+        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP kills it, or hangs."""
         ENGINE_LOCK.release()
         parallel = sys.modules.get("numba.np.ufunc.parallel")
         with suppress(ValueError):  # no threads were started yet
