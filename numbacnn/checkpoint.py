@@ -73,7 +73,7 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
         several_inputs, several_outputs = map(bool, head["lists"])
         normalization = _normalization(head["normalization"])
         if normalization is not None and len(normalization.mean) != graph.input_shapes[0][-1]:
-            raise ModelFileError(f"its normalisation is of {len(normalization.mean)} channels, its input is not")
+            raise ModelFileError(f"its normalisation is damaged: {len(normalization.mean)} channels, unlike its input")
         auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
         if not 0 <= auxiliary_weight < math.inf:
             raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")

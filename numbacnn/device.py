@@ -123,7 +123,7 @@ class _Engine:
 
         if self._lost:
             raise NumbacnnError(
-                "this process was forked from one that had run the engine, and OpenMP cannot run in it: start processes "
+                "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
                 'with multiprocessing.get_context("spawn"), or before the first use of the engine'
             )
         ENGINE_LOCK.acquire()
