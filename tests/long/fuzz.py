@@ -141,8 +141,8 @@ class Gzip(Idx):
 
 
 def _bomb(content):
-    """The content, and 16 MiB of zeros in 16 KiB."""
-    return gzip.compress(content + bytes(16 << 20), 1, mtime=0)
+    """The content, and a mebibyte of zeros in a kibibyte."""
+    return gzip.compress(content + bytes(1 << 20), 1, mtime=0)
 
 
 class ModelFile:
