@@ -113,7 +113,8 @@ print(*codes)
 def layer_variables(layer):
     """Variables that choose a threading layer, where it is there; else the test is skipped."""
     if layer == "tbb":
-        pytest.importorskip("tbb", reason="TBB is not installed (pip install tbb)")
+        reason = "TBB is not installed (pip install tbb), or not found"
+        pytest.importorskip("numba.np.ufunc.tbbpool", reason=reason, exc_type=ImportError)
     return {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -145,8 +146,8 @@ def test_a_server_that_forks_before_the_engine_runs_has_right_children(layer):
 @needs_fork
 @every_layer
 def test_a_fork_while_another_thread_computes_does_not_hang(layer):
-    told = run_python("-c", PRELUDE + BUSY_FORK, **layer_variables(layer))
-    assert told.split() == ["3" if layer == "omp" else "0"]
+    told = run_python("-c", PRELUDE + BUSY_FORK, **layer_variables(layer)).splitlines()
+    assert told[-1] == ("3" if layer == "omp" else "0")  # before it, TBB may print that its threads were busy
 
 
 @pytest.mark.long
