@@ -12,7 +12,7 @@ import click
 
 import numbacnn
 
-from . import data, info, predict, render, summary, train, verify
+from . import data, info, plot, predict, render, summary, train, verify
 from . import eval as evaluate
 from .options import State, debug_option
 
@@ -32,7 +32,7 @@ def commands() -> None:
     """Train and run convolutional networks, compiled with Numba. Start with: numbacnn train."""
 
 
-for _command in (train, evaluate, predict, summary, verify, data, info):
+for _command in (train, evaluate, predict, plot, summary, verify, data, info):
     commands.add_command(_command.command)
 
 

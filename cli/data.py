@@ -1,18 +1,22 @@
 """``numbacnn data``."""
 
+from pathlib import Path
+
 import click
 
 from numbacnn import data as data_sets
+from numbacnn.data.augment import get_augmentation
 from numbacnn.errors import DataError
+from numbacnn.runs import DEFAULTS
 
 from . import render
-from .options import debug_option
+from .options import debug_option, engine
 
 
 @click.group("data", no_args_is_help=False)
 @debug_option
 def command() -> None:
-    """List, download or verify data sets."""
+    """List, download, verify or look at data sets."""
 
 
 @command.command("list")
@@ -27,6 +31,29 @@ def _state(name: str) -> str:
     if states == {"ok"}:
         return "here"
     return "damaged" if "damaged" in states else "not downloaded"
+
+
+@command.command("preview")
+@click.option("--data", default=DEFAULTS["data"], metavar="NAME|DIR", help="Its training part is shown.")
+@click.option("--augment", metavar="SPEC", help="Changes of the images, as train --augment takes them.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Draws the changes.")
+@click.option("--columns", type=click.IntRange(1, 100), default=10, metavar="N", help="How many images.")
+@click.option("--rows", type=click.IntRange(1, 100), default=6, metavar="N", help="How many epochs of each.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("preview.png"), metavar="FILE", help="PNG or JPEG file."
+)
+@debug_option
+def preview_command(data: str, augment: str | None, seed: int, columns: int, rows: int, out: Path) -> None:
+    """Make a picture of the training images.
+
+    The first row shows them as they are; with --augment, each row below shows them as an epoch of a training would.
+    """
+    chain = get_augmentation(augment)
+    train, _ = data_sets.load(data, progress=render.download_progress())
+    with engine(None):
+        picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)
+    data_sets.write_image(out, picture)
+    render.text(str(out))
 
 
 @command.command("download")

@@ -23,36 +23,57 @@ from .options import debug_option, device_option, engine, import_option, json_op
 @model_argument
 @click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
 @import_option
+@click.option("--report", is_flag=True, help="Also precision, recall and F1 of each class, and the confusion matrix.")
+@click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also how often the class is among the K likeliest.")
 @threads_option
 @device_option
 @json_option
 @debug_option
-def command(model: Path, data: str | None, threads: int | None, device: str | None, as_json: bool) -> None:
+def command(
+    model: Path,
+    data: str | None,
+    report: bool,
+    top_k: int | None,
+    threads: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Measure loss and accuracy.
 
     MODEL is a model file or a run's folder; it is measured on the test part of a data set.
     """
-    name = data or _data_of_run(model)
+    name = data or data_of_run(model)
     with engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
-        _, loaded = data_sets.load(name, progress=render.download_progress())
-        test = with_classes_of(network, loaded)
-        render.notes(loaded.notes)
+        test = test_part(network, name)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles
         start = time.perf_counter()
         measured = network.evaluate(test)
         seconds = time.perf_counter() - start
+        found = network.report(test, [top_k] if top_k else []) if report or top_k else None
     if not math.isfinite(measured["loss"]):
         raise NumbacnnError(f"{model}: its loss is {measured['loss']}; its weights are damaged, or training diverged")
     rate = len(test) / seconds
     result = {"model": str(model), "data": name, "images": len(test), **measured, "images_per_second": rate}
     if as_json:
-        render.as_json(result)
-    else:
-        render.text(f"accuracy {render.measured(result)}, {rate:,.0f} images/s: {model} on the test part of {name}")
+        shown = found.to_dict() if found else {}
+        render.as_json(result | (shown if report else {name: shown[name] for name in ("top_k",) if top_k}))
+        return
+    render.text(f"accuracy {render.measured(result)}, {rate:,.0f} images/s: {model} on the test part of {name}")
+    if found:
+        render.report(found, whole=report)
 
 
-def _data_of_run(model: Path) -> str:
+def test_part(model: numbacnn.Model, name: str) -> Dataset:
+    """The test part of a data set, its labels counted as the model counts its classes; says what its reader changed."""
+    _, loaded = data_sets.load(name, progress=render.download_progress())
+    test = with_classes_of(model, loaded)
+    render.notes(loaded.notes)
+    return test
+
+
+def data_of_run(model: Path) -> str:
+    """The data set of the run that a model belongs to. Raises ModelFileError or UsageError where there is none."""
     if not model.exists():
         raise ModelFileError(f"{model}: there is no such file or folder")
     run = run_of(model)

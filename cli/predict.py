@@ -1,5 +1,6 @@
 """``numbacnn predict``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,32 @@ def command(
     """
     with engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
-        if len(network.input_shape) != 3 or network.input_shape[2] not in (1, 3):
-            raise ArgumentError(f"{model}: its input is {network.input_shape}, which no image file can be")
-        notes: list[str] = []
-        invert = polarity == "auto" and _on_dark(network)
-        pixels = np.stack([_read(path, network.input_shape, invert, notes) for path in images])
-        render.notes(notes)
+        pixels = read_images(network, images, polarity)
         probabilities = network.predict(pixels)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
         raise NumbacnnError(f"{model}: gives no class probabilities; it is no classifier, or its weights are damaged")
-    classes = network.classes or tuple(map(str, range(probabilities.shape[1])))
-    best = [_best(row, classes, top) for row in probabilities]
+    best = [_best(row, network.class_names, top) for row in probabilities]
     if as_json:
         predictions = [{"image": str(path), "classes": row} for path, row in zip(images, best, strict=True)]
         render.as_json({"model": str(model), "predictions": predictions})
     else:
         render.predictions([str(path) for path in images], best)
+
+
+def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str = "auto") -> NDArray[np.uint8]:
+    """Image files as the model takes them, (N, H, W, C); says what had to be changed.
+
+    Raises:
+        ArgumentError: the model's input is no image.
+        DataError: a file is missing, or no image.
+    """
+    if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
+        raise ArgumentError(f"the model's input is {model.input_shape}, which no image file can be")
+    notes: list[str] = []
+    invert = polarity == "auto" and _on_dark(model)
+    pixels = np.stack([_read(path, model.input_shape, invert, notes) for path in paths])
+    render.notes(notes)
+    return pixels
 
 
 def _on_dark(model: numbacnn.Model) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numbacnn.data.remote import Progress
+from numbacnn.metrics import Report
 from numbacnn.training import EpochEnd, Event, StepEnd
 
 ERASE_LINE = "\r\x1b[K"
@@ -35,6 +36,14 @@ def table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def numbers(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells: the first column left-aligned, the others right-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        text("  ".join([first.ljust(widths[0]), *cells]))
 
 
 def error(message: str) -> None:
@@ -204,6 +213,36 @@ def trained(results: dict[str, Any], model: str, best_model: str) -> None:
         rows.append(("", f"{measured(best['test'])}: epoch {best['epoch']}, the best by validation", best_model))
     table(rows)
     text(f"next: {command('predict', results['run'], 'IMAGE.png')}")
+
+
+MOST_COLUMNS = 20  # of a confusion matrix that fits a terminal
+
+
+def report(found: Report, whole: bool) -> None:
+    """How often the class is among the k likeliest; and with ``whole``, each class and what it was taken for."""
+    for k, share in found.top_k.items():
+        text(f"among the {k} likeliest: {percent(share)}")
+    if not whole:
+        return
+    rows = [
+        [name, percent(precision), percent(recall), percent(f1), f"{support:,}"]
+        for name, precision, recall, f1, support in zip(found.classes, *found.per_class, strict=True)
+    ]
+    rows.append(["mean of classes", *map(percent, found.mean), f"{found.confusion.sum():,}"])
+    text("")
+    numbers([["class", "precision", "recall", "F1", "images"], *rows])
+    text("")
+    if len(found.classes) <= MOST_COLUMNS:
+        numbers(
+            [
+                ["true \\ predicted", *found.classes],
+                *([name, *map(str, row)] for name, row in zip(found.classes, found.confusion.tolist(), strict=True)),
+            ]
+        )
+        return
+    mistakes = [[true, predicted, f"{count:,}"] for true, predicted, count in found.most_confused(MOST_COLUMNS)]
+    text(f"the most frequent mistakes, up to {MOST_COLUMNS}; the whole matrix is in --json")
+    table([["true", "predicted", "images"], *mistakes])
 
 
 def predictions(images: Sequence[str], best: Sequence[Sequence[dict[str, Any]]]) -> None:

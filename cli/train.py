@@ -13,12 +13,14 @@ from click.core import ParameterSource
 from numbacnn.data import NAMES
 from numbacnn.errors import ArgumentError
 from numbacnn.models import MODELS
+from numbacnn.names import choose
 from numbacnn.optimizers import OPTIMIZERS
 from numbacnn.runs import (
     CHANGEABLE,
     DATA_DEFAULTS,
     DEFAULTS,
     OPTIMIZER_DEFAULTS,
+    RECIPES,
     Run,
     RunFolder,
     Settings,
@@ -33,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TrainCommand(click.Command):
-    """Takes defaults from a file: ``--config``, or the run's own configuration where it is resumed."""
+    """Takes defaults from files: ``--config`` before ``--recipe``, or a resumed run's own configuration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the arguments twice: first for the file, then with its values as defaults."""
@@ -41,23 +43,26 @@ class TrainCommand(click.Command):
         if not ctx.resilient_parsing:
             first = click.Context(self, ctx.parent, ctx.info_name)
             super().parse_args(first, list(args))
-            path = _config_path(first)
             # As text, so that 3.7 epochs are refused as on the command line.
-            ctx.default_map = {name: str(value) for name, value in read_config(path).items()} if path else {}
+            ctx.default_map = {
+                name: str(value) for path in _config_paths(first) for name, value in read_config(path).items()
+            }
         return super().parse_args(ctx, args)
 
 
-def _config_path(ctx: click.Context) -> Path | None:
-    config: Path | None = ctx.params["config"]
+def _config_paths(ctx: click.Context) -> list[Path]:
+    """The files of options; of two that give one, the later counts."""
+    config, recipe = ctx.params["config"], ctx.params["recipe"]
     if not ctx.params["resume"]:
-        return config
+        return [*([choose("recipe", recipe, RECIPES)] if recipe else []), *([config] if config else [])]
     if ctx.params["out"] is None:
         raise click.UsageError("--resume needs --out, the folder of the run.", ctx)
-    if config is not None:
-        raise click.UsageError("--resume takes the run's own configuration; leave out --config.", ctx)
+    for name in ("config", "recipe"):
+        if ctx.params[name] is not None:
+            raise click.UsageError(f"--resume takes the run's own configuration; leave out --{name}.", ctx)
     folder = RunFolder(ctx.params["out"])
     folder.need_run()
-    return folder.config
+    return [folder.config]
 
 
 def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
@@ -97,6 +102,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting(
     "--classes", "Outputs of the model; weights that then do not fit start afresh.", type=click.IntRange(1), metavar="N"
 )
+@_setting("--augment", "Changes of the training images, such as 'rotate=10, translate=2'.", metavar="SPEC")
 @_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
 @_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
@@ -105,13 +111,27 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; needs no other option.")
+@click.option(
+    "--recipe",
+    help=f"Settings known to work together: {', '.join(RECIPES)}; other options go before.",
+    metavar="NAME",
+    shell_complete=_names(RECIPES),
+)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of these options.")
 @json_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @debug_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, out: Path | None, resume: bool, config: Path | None, as_json: bool, quiet: bool, **given: Any
+    ctx: click.Context,
+    /,
+    out: Path | None,
+    resume: bool,
+    recipe: str | None,
+    config: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Train a model.
 

@@ -2,7 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, layers, losses, models, schedules
+from numbacnn import data, functional, layers, losses, metrics, models, plots, schedules
+from numbacnn.data import augment
 from numbacnn.device import get_num_threads, kernel, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
 from numbacnn.gradient_check import check_gradients
@@ -116,6 +117,7 @@ __all__ = [
     "UpSample2D",
     "ZeroPad2D",
     "activation",
+    "augment",
     "check_gradients",
     "data",
     "functional",
@@ -124,7 +126,9 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "metrics",
     "models",
+    "plots",
     "schedules",
     "set_num_threads",
 ]

@@ -139,21 +139,27 @@ class Graph:
     @cached_property
     def inference(self) -> "Graph":
         """The graph without the auxiliary outputs and the nodes that only they need."""
-        if not self.auxiliary:
-            return self
-        inputs = len(self.input_shapes)
-        needed = set(self.outputs)
+        return self.between(range(len(self.input_shapes)), self.outputs) if self.auxiliary else self
+
+    def between(self, inputs: Sequence[int], outputs: Sequence[int]) -> "Graph":
+        """The part that computes the values ``outputs`` from the values ``inputs``, of nodes of the same names.
+
+        Behind ``inputs`` stand the graph's own inputs that it needs besides.
+        """
+        needed, kept = set(outputs), list[int]()
         for i in reversed(range(len(self.nodes))):
-            if self.value(i) in needed:
+            if self.value(i) in needed and self.value(i) not in inputs:
                 needed.update(self.nodes[i].inputs)
-        kept = [i for i in range(len(self.nodes)) if self.value(i) in needed]
-        index = {i: i for i in range(inputs)} | {self.value(i): inputs + new for new, i in enumerate(kept)}
+                kept.insert(0, i)
+        starts = [*inputs, *(value for value in range(len(self.input_shapes)) if value in needed - {*inputs})]
+        index = {value: new for new, value in enumerate([*starts, *map(self.value, kept)])}
+        names, shapes = self.names, self.shapes
         graph = Graph.__new__(Graph)
-        graph.input_names, graph.input_shapes = self.input_names, self.input_shapes
+        graph.input_names, graph.input_shapes = [names[i] for i in starts], [shapes[i] for i in starts]
         graph.nodes = [
             replace(self.nodes[i], inputs=tuple(index[value] for value in self.nodes[i].inputs)) for i in kept
         ]
-        graph.outputs, graph.auxiliary = tuple(index[value] for value in self.outputs), ()
+        graph.outputs, graph.auxiliary = tuple(index[value] for value in outputs), ()
         return graph
 
     @cached_property

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
-from numbacnn import training
+from numbacnn import probing, training
+from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -18,7 +19,7 @@ from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Input, Tensor, import_own_layers
 from numbacnn.layers import Layer
 from numbacnn.losses import Objective, make_objective
-from numbacnn.metrics import Metrics
+from numbacnn.metrics import Metrics, Report
 from numbacnn.names import matching
 from numbacnn.normalization import Normalization, raw_images
 from numbacnn.optimizers import Optimizer
@@ -32,7 +33,6 @@ from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
 EVALUATION_BATCH = 256
-PROBABILITY_OPS = ("softmax", "sigmoid")
 
 
 class Model:
@@ -346,7 +346,7 @@ class Model:
 
     def _gives_probabilities(self) -> bool:
         last = self.graph.outputs[0] - len(self.graph.input_shapes)
-        return self.graph.nodes[last].layer.op in PROBABILITY_OPS
+        return self.graph.nodes[last].layer.op in probing.PROBABILITY_OPS
 
     def evaluate(
         self,
@@ -378,6 +378,68 @@ class Model:
                 found |= {f"loss.{name}": metric.loss, f"accuracy.{name}": metric.accuracy}
         return found
 
+    def report(self, test: Dataset | tuple[ArrayLike, ArrayLike], top_k: Sequence[int] = (1,)) -> Report:
+        """What a classifier did on a Dataset, or (raw images, labels), class by class; of several outputs, the first.
+
+        Confusion matrix, precision, recall and F1; and for each k of ``top_k`` the share of images whose class is among
+        the k highest scores. Raises ArgumentError where the model does not give one row of scores for each image.
+        """
+        self._need_one_input()
+        if len(self.output_shape) != 1:
+            raise ArgumentError(f"a report is of a classifier; this model's output is {self.output_shape}")
+        dataset = as_dataset(test, self.classes)
+        raw = raw_images(dataset.images, self.input_shape)
+        scores = np.empty((len(raw), *self.output_shape), np.float32)
+
+        def receive(start: int, outputs: list[Float32]) -> None:
+            scores[start : start + len(outputs[0])] = outputs[0].reshape(-1, scores.shape[1])
+
+        self.each_output(raw, receive)
+        return Report.of(dataset.labels, scores, self.class_names, top_k)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, or their numbers where they have none."""
+        return self.classes or tuple(map(str, range(self.output_shape[-1])))
+
+    # -- looking inside -----------------------------------------------------------------------------------------------
+
+    def activations(
+        self, images: ArrayLike, names: Sequence[str] | None = None, batch_size: int = EVALUATION_BATCH
+    ) -> dict[str, Float32]:
+        """The outputs (N, …) of layers, by default all, by their names, as inference computes them from raw images.
+
+        Raises ArgumentError, with the nearest name, where there is no such layer.
+        """
+        names = [node.name for node in self.graph.nodes] if names is None else list(dict.fromkeys(names))
+        if not names:
+            return {}
+        x = self._normalized(images)
+        return probing.activations(self.graph, self.store, self.device, x, names, whole(batch_size, "batch_size"))
+
+    def class_gradients(self, images: ArrayLike, name: str, classes: ArrayLike) -> tuple[Float32, Float32]:
+        """The output (N, …) of layer ``name`` for raw images, and by it the gradient of each image's class's score.
+
+        ``classes``: a number for each image. The score is the logit, before a softmax or sigmoid at the end; all
+        layers run as in inference, and nothing in the model changes. Raises ArgumentError where there is no such layer,
+        or the scores do not depend on it.
+        """
+        x = self._normalized(images)
+        return probing.class_gradients(
+            self.graph, self.store, self.device, x, name, np.atleast_1d(np.asarray(classes, np.int64))
+        )
+
+    def _normalized(self, images: ArrayLike) -> Float32:
+        """Raw images as the model's input, (N, H, W, C) or (N, 1, 1, C)."""
+        self._need_one_input()
+        raw = raw_images(images, self.input_shape)
+        if not len(raw):
+            raise ArgumentError("there are no images")
+        x = np.empty((len(raw), *(1, 1, *self.input_shape)[-3:]), np.float32)
+        with ENGINE:
+            self.load_images(x, raw)
+        return x
+
     def _need_one_input(self) -> None:
         if len(self.graph.input_shapes) != 1:
             raise ArgumentError("this model has several inputs: use forward and train_step")
@@ -396,7 +458,7 @@ class Model:
         batch_size: int = 64,
         seed: int = 0,
         schedule: Schedule | str | None = None,
-        augment: Any = None,
+        augment: Augmentation | None = None,
         callbacks: Sequence[Callable[[training.Event], bool | None]] = (),
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
@@ -412,13 +474,12 @@ class Model:
         epoch, and every ``checkpoint_every`` batches; ``resume`` goes on from it where it exists. accumulate: batches
         whose mean gradient makes one update, fewer at the end of an epoch. ema: decay, such as 0.999, of an average of
         the weights over the updates; the model then holds the averages at the end of every epoch, where it is
-        validated and saved, and when fit returns. The model keeps the training set's normalisation and class names,
-        unless it has its own. loss, loss_weights: as in ``train_step``; of several outputs each takes the labels, and
-        the accuracy is the first one's.
+        validated and saved, and when fit returns. augment: changes of the training images, such as "rotate=10, mixup"
+        or ``[nc.augment.Rotate(10), nc.augment.Mixup()]``, see ``nc.augment``. The model keeps the training set's
+        normalisation and class names, unless it has its own. loss, loss_weights: as in ``train_step``; of several
+        outputs each takes the labels, and the accuracy is the first one's.
         """
         self._need_one_input()
-        if augment is not None:
-            raise ArgumentError("augment: augmentation is not there yet; pass augmented images instead")
         names = self.classes
         trainer = training.Trainer(
             self,
@@ -435,6 +496,7 @@ class Model:
             checkpoint_every=checkpoint_every,
             accumulate=accumulate,
             ema=ema,
+            augment=augment,
         )
         if resume:
             trainer.resume()

@@ -14,6 +14,7 @@ from typing import Any
 from numbacnn import data as data_sets
 from numbacnn import models
 from numbacnn.checkpoint import read_normalization
+from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import replacing
 from numbacnn.data.remote import Progress
@@ -49,6 +50,8 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
 MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file
+RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+"""Configuration files that come with numbacnn, by name."""
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "threads", "device")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
@@ -77,6 +80,7 @@ class Settings:
     weights: str | None = None
     freeze: str | None = None
     classes: int | None = None
+    augment: str | None = None
     patience: int | None = None
     checkpoint_every: int | None = None
     threads: int | None = None
@@ -95,6 +99,7 @@ class Settings:
         for name in ("momentum", "nesterov"):
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        get_augmentation(settings.augment)
         for name, watches in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
             if watches and not settings.validation:
                 raise ArgumentError(f"{name} needs a validation share above 0 to watch")
@@ -215,6 +220,30 @@ class RunFolder:
         rows.writerows(astuple(record) for record in history.epochs)
         _write(self.metrics, text.getvalue())
 
+    def read_metrics(self) -> History:
+        """The rows that ``write_metrics`` wrote.
+
+        Raises:
+            ModelFileError: the folder holds no run, or one without an epoch, or the file is damaged.
+        """
+        if not self.config.is_file():
+            raise ModelFileError(f"{self.path} is not the folder of a run: it has no {self.config.name}")
+        if not self.metrics.is_file():
+            raise ModelFileError(
+                f"{self.path} has no metrics yet: its training has not come to the end of an epoch; "
+                f"go on: numbacnn train --out {self.path} --resume"
+            )
+        try:
+            rows = list(csv.DictReader(io.StringIO(self.metrics.read_text("utf-8"))))
+            return History([_record(row) for row in rows])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.metrics}: damaged ({error!r})") from None
+
+
+def _record(row: Mapping[str, str]) -> EpochRecord:
+    numbers = {field.name: float(row[field.name]) if row[field.name] else None for field in fields(EpochRecord)}
+    return EpochRecord(**numbers | {"epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None where it was None
+
 
 def model_file(path: Path) -> Path:
     """The model file that a path means: itself, or the last epoch's weights of a run's folder.
@@ -290,6 +319,7 @@ class Run:
             checkpoint_every=settings.checkpoint_every,
             accumulate=settings.accumulate or 1,
             ema=settings.ema,
+            augment=settings.augment,
         )
         self._resumed = resume
         if resume:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
 from numbacnn.averages import GradientMean, WeightAverage
+from numbacnn.data.augment import Augmentation, Augmenter, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.device import ENGINE, Device
@@ -195,6 +196,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         accumulate: int = 1,
         ema: float | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         numbers = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
         for name, value in (
@@ -223,6 +225,9 @@ class Trainer:
         self._learning_rate = self.optimizer.learning_rate
         self.optimizer.attach(model)
         self.accumulate = accumulate
+        self.augment = get_augmentation(augment)
+        classes = model.output_shape[-1]
+        self._augmenter = Augmenter(self.augment, dataset, classes, model.device) if self.augment else None
         self._mean = GradientMean(model.store) if accumulate > 1 else None
         self._average = None if ema is None else WeightAverage(model.store, ema)
         if model.normalization is None:
@@ -273,11 +278,12 @@ class Trainer:
         start = time.perf_counter()
         n = len(batch.images)
         with ENGINE:
+            images, labels = self._augmented(batch)
             buffers = self.model.training_batch(n, self.objective)
-            self.model.load_images(buffers.inputs[0], batch.images)
+            self.model.load_images(buffers.inputs[0], images)
             self.model.store.set_random(self.loader.seed, self._total_steps())
-            value = buffers.gradients(batch.labels)
-            right = hits(buffers.output, batch.labels)
+            value = buffers.gradients(labels)
+            right = hits(buffers.output, labels)
             if not math.isfinite(value):
                 p = self.position
                 raise NumbacnnError(
@@ -293,6 +299,13 @@ class Trainer:
             p.images + n,
             p.seconds + time.perf_counter() - start,
         )
+
+    def _augmented(self, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The batch's images and labels as the model sees them."""
+        if self._augmenter is None:
+            return batch.images, batch.labels
+        seed, epoch = self.loader.seed, self.position.epoch
+        return self._augmenter(batch.images, batch.labels, batch.indices, seed=seed, epoch=epoch)
 
     def _update(self, n: int) -> None:
         """Updates from the gradients of a batch of ``n``; or adds them up, until there are ``accumulate`` batches, or
@@ -398,5 +411,6 @@ class Trainer:
             "optimizer": self.optimizer.name,
             "accumulate": self.accumulate,
             "ema": None if self._average is None else self._average.decay,
+            "augment": None if self.augment is None else str(self.augment),
             "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }

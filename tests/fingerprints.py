@@ -94,7 +94,22 @@ def fingerprints():
     found |= training("lenet5", 9, 3, nc.RMSprop(0.001, momentum=0.9, centered=True))
     found |= training("lenet5", 9, 3, nc.Adagrad(0.01, clip_value=0.1))
     found |= averaged()
+    found |= augmented()
     return found
+
+
+def augmented():
+    """A batch through every transform, and the weights after a training on such batches."""
+    draw = np.random.default_rng(5)
+    data = nc.data.Dataset.from_arrays(draw.integers(0, 256, (50, 13, 11, 3), np.uint8), draw.integers(0, 4, 50))
+    chain = (
+        "rotate=20, translate=2, scale=0.1, shear=5, elastic=20:3, crop=1, hflip, vflip, noise=0.05, "
+        "color=0.2:0.2:0.2, cutout=3, mixup@0.5, cutmix@0.5"
+    )
+    images, labels, *_ = nc.augment.apply(chain, data.images, data.labels, 7, 1)
+    model = nc.Sequential([nc.Conv2D(8, 3), nc.ReLU(), nc.Flatten(), nc.Dense(4)], (13, 11, 3), seed=2)
+    model.fit(data, epochs=2, batch_size=16, augment=chain)
+    return {"augmented batch": digest([images, labels]), "augmented": digest(model.parameters.values())}
 
 
 def averaged():

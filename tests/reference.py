@@ -472,6 +472,53 @@ def spatial_dropout(x, rate, key):
     return x * dropout_factors((len(x), 1, 1, x.shape[3]), rate, key)
 
 
+# -- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def augment_words(blocks, index, epoch, purpose, seed):
+    """The words of so many blocks, one after the other."""
+    each = np.arange(blocks)
+    counter = (each, *(np.full(blocks, word) for word in (index, epoch, 0xA4630000 + purpose)))
+    return philox(counter, (seed % 2**32, seed >> 32)).T.reshape(-1)
+
+
+def augment_uniforms(index, epoch, seed, places):
+    """Eight numbers in [0, 1) for each place of a chain."""
+    return (augment_words(2 * places, index, epoch, 0, seed) >> np.uint64(8)).reshape(places, 8) / 2**24
+
+
+def warp(x, matrices, field, fill):
+    """Bilinear: x (N, H, W, C), matrices (N, 6), field (N, 2, H, W) or None."""
+    n, height, width, _ = x.shape
+    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    h, w = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    y = np.empty(x.shape)
+    for image in range(n):
+        dx, dy = (0, 0) if field is None else field[image].astype(np.float64)
+        a, b, t, c, d, u = matrices[image].astype(np.float64)
+        # One pixel of fill around is as good as any number of them.
+        j = np.clip(a * (w + dx) + b * (h + dy) + t, -1, width) + 1
+        i = np.clip(c * (w + dx) + d * (h + dy) + u, -1, height) + 1
+        top, left = np.minimum(i.astype(int), height), np.minimum(j.astype(int), width)
+        down, across = (i - top)[..., None], (j - left)[..., None]
+        above = (1 - across) * padded[image, top, left] + across * padded[image, top, left + 1]
+        below = (1 - across) * padded[image, top + 1, left] + across * padded[image, top + 1, left + 1]
+        y[image] = (1 - down) * above + down * below
+    return y
+
+
+def elastic_field(height, width, index, epoch, purpose, seed, alpha, weights):
+    """Displacements (2, H, W) of one image: along x, along y."""
+    blocks = -(-height * width // 4)
+    words = augment_words(2 * blocks, index, epoch, purpose, seed).reshape(2, 4 * blocks)[:, : height * width]
+    planes = (words >> np.uint64(8)).reshape(2, width, height).transpose(0, 2, 1) / 2**23 - 1
+    radius = len(weights) // 2
+    for axis in (1, 2):
+        size = planes.shape[axis]
+        planes = np.apply_along_axis(lambda line: np.convolve(line, weights)[radius : radius + size], axis, planes)  # noqa: B023
+    return alpha * planes
+
+
 # -- losses: value and gradient by the output -------------------------------------------------------------------------
 
 

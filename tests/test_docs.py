@@ -28,3 +28,12 @@ def test_the_code_about_own_layers_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "own-layers.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join([*blocks, "print(nc.check_gradients(Scale(), (5, 6, 3)))"]))
     assert re.fullmatch(r"\{'x': \d\.\d+e-07, 'weight': \d\.\d+e-07\}\n", run_python(tmp_path / "page.py"))
+
+
+def test_the_code_about_looking_inside_runs(tmp_path):
+    """On an untrained model whose layers have the names of the page."""
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "plots.md").read_text("utf-8"), re.DOTALL)
+    before = "import numbacnn as nc\n_, test = nc.data.load('digits')\nmodel = nc.models.lenet5()\n"
+    after = "print(*outputs, maps.shape, heat.shape, len(norms), len(wrong.indices), *report.top_k)"
+    (tmp_path / "page.py").write_text(before + block + after)
+    assert run_python(tmp_path / "page.py") == "conv2d_1 relu_2 (8, 10, 10, 16) (8, 10, 10) 5 10 1 5\n"

@@ -20,9 +20,10 @@ ROWS = [
     {"verification"},
     {"numbacnn", "runs"},  # the public names
     {"records"},
+    {"plots"},
     {"models", "gradient_check"},
     {"model"},
-    {"training", "summary", "functional"},
+    {"training", "summary", "functional", "probing"},
     {"pretrained"},
     {"checkpoint", "metrics"},
     {"averages", "losses", "optimizers", "penalties", "schedules", "data"},

@@ -41,7 +41,18 @@ def test_resumed_at_any_step_is_the_training_in_one_go(data, tmp_path, stop_afte
     assert [epoch.loss for epoch in history.epochs] == [epoch.loss for epoch in expected.epochs]
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"batch_size": 16}])
+@pytest.mark.parametrize("stop_after", [1, 7, 10])
+def test_resumed_with_augmentation_is_the_training_in_one_go(data, tmp_path, stop_after):
+    chain = {"augment": "rotate=20, elastic=10:2, noise=0.1, mixup"}
+    whole, parts, resumed = model(), model(), model()
+    fit(whole, data, tmp_path / "whole", **chain)
+    fit(parts, data, tmp_path / "parts", stop_after, **chain)
+    fit(resumed, data, tmp_path / "parts", resume=True, **chain)
+    for name, value in whole.store.arrays().items():
+        np.testing.assert_array_equal(resumed.store.arrays()[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"batch_size": 16}, {"augment": "hflip"}])
 def test_another_training_is_refused_and_nothing_changed(data, tmp_path, change):
     fit(model(), data, tmp_path / "run", 3)
     other = model()

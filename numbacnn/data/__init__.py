@@ -4,8 +4,9 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.data.datasets import NAMES, download, load, verify
 from numbacnn.data.folder import load_folder
 from numbacnn.data.idx import read_idx, write_idx
-from numbacnn.data.images import match_polarity, read_image
+from numbacnn.data.images import match_polarity, read_image, write_image
 from numbacnn.data.loader import Batch, Loader
+from numbacnn.data.preview import preview
 from numbacnn.data.remote import NamedSet
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "load",
     "load_folder",
     "match_polarity",
+    "preview",
     "read_idx",
     "read_image",
     "verify",
     "write_idx",
+    "write_image",
 ]

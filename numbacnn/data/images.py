@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
 from numbacnn.names import brief
 
@@ -46,6 +47,22 @@ def read_image(
             note = f"{path}: scaled from {image.height}×{image.width} to {height}×{width}"
             image = image.resize((width, height), Resampling.BILINEAR)
         return np.array(image).reshape(height, width, channels), note
+
+
+def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
+    """Write an image (H, W, 3) uint8 to a file, whole or not at all; its suffix says in which format.
+
+    Raises:
+        ArgumentError: the suffix is that of no format.
+    """
+    from PIL import Image
+
+    Image.init()
+    suffix = Path(path).suffix.lower()
+    if Image.EXTENSION.get(suffix) not in Image.SAVE:
+        raise ArgumentError(f"{path}: a picture's name ends in .png, .jpg or the like")
+    with replacing(Path(path)) as file:
+        Image.fromarray(image).save(file, Image.EXTENSION[suffix])
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -1,0 +1,322 @@
+"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C, of any units.
+
+Every random number is a word of Philox at the counter (block, number of the image in its data set, epoch, purpose),
+keyed by the seed, so that an image has its numbers whatever the batch and the thread. ``random`` is (seed, epoch),
+``purpose`` tells the uses apart: 0 for the numbers of each transform, then each transform's place in its chain.
+
+All sums here are in order, without fast-math: the numbers are those of the same formulas in NumPy.
+"""
+
+import math
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels import scalar
+from numbacnn.kernels.cpu.elementwise import row, uint8_2d
+from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
+from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
+
+uint64 = types.uint64
+uint64_1d = types.Array(uint64, 1, "C")
+int64_2d = types.Array(types.int64, 2, "C")
+philox = inlined(scalar.philox)
+
+PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which share seeds with us
+EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
+UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
+WORD, TURN = 2.0**-32, 2 * math.pi
+RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
+
+
+@inlined
+def _words(block, index, random, purpose):
+    seed, epoch = random[0], random[1]
+    counter_2, counter_3 = epoch & LOW, PURPOSE + purpose
+    return philox(np.uint64(block), np.uint64(index) & LOW, counter_2, counter_3, seed & LOW, seed >> SHIFT)
+
+
+@in_order
+def _uniform(word):
+    """A number in [0, 1) of the 24 bits that float32 holds exactly."""
+    return np.float32(word >> EIGHT) * UNIT
+
+
+@cpu_kernel(float32_2d, int64_1d, uint64_1d)
+def draw_uniforms(u, indices, random):
+    """u: N × a multiple of 4, uniform in [0, 1). Each thread owns a range of images."""
+    for item in prange(len(u)):
+        n = np.intp(item)
+        for block in range(u.shape[1] // 4):
+            words = _words(block, indices[n], random, np.uint64(0))
+            for i in range(4):
+                u[n, 4 * block + i] = _uniform(words[i])
+
+
+# -- the field of elastic distortions ---------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_2d, float32_2d, int64_1d, uint64_1d, uint64, float32_1d, float32_1d, types.int64)
+def draw_field(field, scratch, indices, random, purpose, strengths, weights, width):
+    """field[2n] and field[2n + 1]: displacements along x and y of image n's pixels, planes of H·W numbers.
+
+    Uniform numbers in [−1, 1), drawn column by column, smoothed by ``weights`` along both axes with zeros outside,
+    times strengths[n] (Simard et al. 2003, section 2). scratch: as large. Each thread owns a range of planes.
+    """
+    for item in prange(len(field)):
+        plane = np.intp(item)
+        n, axis = plane // 2, plane % 2
+        y, z = field[plane], scratch[plane]
+        height = len(y) // width
+        if strengths[n] == ZERO:
+            _clear(y)
+        else:
+            _draw_plane(y, indices[n], random, purpose, axis)
+            _smooth(z, y, weights, height)
+            _transpose(y, z, width, height)
+            _smooth(z, y, weights, width)
+            _scale(y, z, strengths[n])
+
+
+@in_order
+def _draw_plane(y, index, random, purpose, axis):
+    blocks = -(-len(y) // 4)
+    for block in range(blocks):
+        words = _words(axis * blocks + block, index, random, purpose)
+        for i in range(min(4, len(y) - 4 * block)):
+            y[4 * block + i] = np.float32(words[i] >> EIGHT) * TWO_UNITS - ONE
+
+
+@in_order
+def _smooth(y, x, weights, stride):
+    """Along the slow axis, in steps of ``stride``: each weight takes the whole plane, which fills the vectors."""
+    radius = len(weights) // 2
+    _clear(y)
+    for k in range(-radius, radius + 1):
+        count = len(x) - abs(k) * stride
+        if count > 0:
+            to, start = max(0, -k) * stride, max(0, k) * stride
+            _add_scaled(floats(address(y) + 4 * to, count), floats(address(x) + 4 * start, count), weights[k + radius])
+
+
+@in_order
+def _add_scaled(y, x, weight):
+    for i in range(len(y)):
+        y[i] += weight * x[i]
+
+
+@in_order
+def _transpose(y, x, rows, columns):
+    """y, columns × rows, from x, rows × columns."""
+    for j in range(columns):
+        for i in range(rows):
+            y[j * rows + i] = x[i * columns + j]
+
+
+@in_order
+def _clear(y):
+    for i in range(len(y)):
+        y[i] = 0
+
+
+@in_order
+def _scale(y, x, factor):
+    for i in range(len(y)):
+        y[i] = factor * x[i]
+
+
+# -- resampling -------------------------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
+def warp_bilinear(y, x, matrices, field, fill):
+    """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
+
+    matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first; or 0×0 for none. x has no
+    halo. Each thread owns a range of rows (n, h) of y.
+    """
+    for item in prange(y.shape[0] * y.shape[1]):
+        n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        line, image, matrix = row(y, item), _image(x, n), _matrix(matrices, n)
+        for w in range(y.shape[2]):
+            i, j = _source(n, h, w, y.shape[2], matrix, field)
+            _interpolate(line, w * y.shape[3], image, i, j, x.shape[1], x.shape[2], y.shape[3], fill)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
+def warp_nearest(y, x, matrices, field, fill):
+    """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
+    for item in prange(y.shape[0] * y.shape[1]):
+        n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        matrix = _matrix(matrices, n)
+        for w in range(y.shape[2]):
+            i, j = _source(n, h, w, y.shape[2], matrix, field)
+            i, j = math.floor(i + HALF_WAY), math.floor(j + HALF_WAY)
+            inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
+            for c in range(y.shape[3]):
+                y[n, h, w, c] = x[n, np.intp(i), np.intp(j), c] if inside else fill
+
+
+@inlined
+def _image(x, n):
+    return floats(address(x) + n * x.strides[0], x.shape[1] * x.shape[2] * x.shape[3])
+
+
+@inlined
+def _matrix(matrices, n):
+    """Numbers of their own, which need not be read again behind each pixel that is written."""
+    return matrices[n, 0], matrices[n, 1], matrices[n, 2], matrices[n, 3], matrices[n, 4], matrices[n, 5]
+
+
+@in_order
+def _source(n, h, w, width, matrix, field):
+    """Row and column of x from which pixel (h, w) of y comes."""
+    across, down = np.float32(w), np.float32(h)
+    if len(field) > 0:
+        pixel = h * width + w
+        across, down = across + field[2 * n, pixel], down + field[2 * n + 1, pixel]
+    a, b, t, c, d, u = matrix
+    return c * across + d * down + u, a * across + b * down + t
+
+
+@in_order
+def _interpolate(y, to, x, i, j, height, width, channels, fill):
+    """Writes the pixel at ``to``. Between whole numbers it lies as far as its parts say, so constants stay exact."""
+    if not (-ONE < i < np.float32(height) and -ONE < j < np.float32(width)):
+        for c in range(channels):
+            y[to + c] = fill
+        return
+    # Truncation of what is positive, where floor would be a call.
+    top, left = np.intp(i + ONE) - 1, np.intp(j + ONE) - 1
+    down, across = i - np.float32(top), j - np.float32(left)
+    start, line = (top * width + left) * channels, width * channels
+    north, south, west, east = top >= 0, top + 1 < height, left >= 0, left + 1 < width
+    inside = north and south and west and east
+    for c in range(channels):
+        at = start + c
+        if inside:
+            a, b = x[np.uintp(at)], x[np.uintp(at + channels)]
+            d, e = x[np.uintp(at + line)], x[np.uintp(at + line + channels)]
+        else:
+            a = x[np.uintp(at)] if north and west else fill
+            b = x[np.uintp(at + channels)] if north and east else fill
+            d = x[np.uintp(at + line)] if south and west else fill
+            e = x[np.uintp(at + line + channels)] if south and east else fill
+        above, below = a + across * (b - a), d + across * (e - d)
+        y[np.uintp(to + c)] = above + down * (below - above)
+
+
+# -- changes of pixels ------------------------------------------------------------------------------------------------
+
+
+@cpu_kernel(float32_4d, int64_2d, types.float32)
+def fill_boxes_in_place(x, boxes, fill):
+    """x[n] = fill where top ≤ h < bottom, left ≤ w < right. boxes: N × (top, left, bottom, right), inside the image.
+
+    Each thread owns a range of images.
+    """
+    for n in prange(len(x)):
+        for h in range(boxes[n, 0], boxes[n, 2]):
+            for w in range(boxes[n, 1], boxes[n, 3]):
+                for c in range(x.shape[3]):
+                    x[n, h, w, c] = fill
+
+
+@cpu_kernel(float32_4d, float32_4d, int64_2d)
+def paste_boxes_in_place(y, x, boxes):
+    """y[n] = x[n] in the boxes of ``fill_boxes_in_place`` (CutMix). Each thread owns a range of images."""
+    for n in prange(len(y)):
+        for h in range(boxes[n, 0], boxes[n, 2]):
+            for w in range(boxes[n, 1], boxes[n, 3]):
+                for c in range(y.shape[3]):
+                    y[n, h, w, c] = x[n, h, w, c]
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_1d)
+def mix_in_place(y, x, shares):
+    """y[n] becomes y[n] + shares[n] · (x[n] − y[n]) (mixup). Each thread owns a range of rows (n, h)."""
+    for item in prange(y.shape[0] * y.shape[1]):
+        _mix_row(row(y, item), row(x, item), shares[np.intp(item) // y.shape[1]])
+
+
+@in_order
+def _mix_row(y, x, share):
+    for i in range(len(y)):
+        y[i] += share * (x[i] - y[i])
+
+
+@cpu_kernel(float32_4d, int64_1d, uint64_1d, uint64, float32_1d)
+def add_noise_in_place(x, indices, random, purpose, deviations):
+    """x[n] += deviations[n] · normal numbers, of Box and Muller's formula. Each thread owns a range of rows (n, h)."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        n, h = np.intp(item) // x.shape[1], np.intp(item) % x.shape[1]
+        if deviations[n] != ZERO:
+            _add_noise(row(x, item), h, indices[n], random, purpose, deviations[n])
+
+
+@in_order
+def _add_noise(x, h, index, random, purpose, deviation):
+    """Four words make four numbers: two radii, each with two sides of an angle."""
+    blocks = -(-len(x) // 4)
+    for block in range(blocks):
+        words = _words(h * blocks + block, index, random, purpose)
+        for pair in range(min(2, (len(x) - 4 * block + 1) // 2)):
+            i = 4 * block + 2 * pair
+            radius = math.sqrt(-2 * math.log((np.float64(words[2 * pair]) + 1) * WORD))
+            angle = TURN * WORD * np.float64(words[2 * pair + 1])
+            x[i] += deviation * np.float32(radius * math.cos(angle))
+            if i + 1 < len(x):
+                x[i + 1] += deviation * np.float32(radius * math.sin(angle))
+
+
+@cpu_kernel(float32_4d, float32_2d)
+def jitter_colors_in_place(x, factors):
+    """factors: N × (brightness, contrast, saturation). Each thread owns a range of images.
+
+    In this order: times brightness; contrast times the distance from the image's mean grey; saturation times that
+    from the pixel's own grey.
+    """
+    for item in prange(len(x)):
+        n = np.intp(item)
+        brightness, contrast, saturation = factors[n, 0], factors[n, 1], factors[n, 2]
+        if brightness != ONE or contrast != ONE or saturation != ONE:
+            _jitter(x, n, brightness, contrast, saturation)
+
+
+@in_order
+def _jitter(x, n, brightness, contrast, saturation):
+    total = 0.0
+    for h in range(x.shape[1]):
+        for w in range(x.shape[2]):
+            total += _grey(x, n, h, w)
+    middle = (ONE - contrast) * (brightness * np.float32(total / (x.shape[1] * x.shape[2])))
+    for h in range(x.shape[1]):
+        for w in range(x.shape[2]):
+            for c in range(x.shape[3]):
+                x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + middle
+            grey = (ONE - saturation) * _grey(x, n, h, w)
+            for c in range(x.shape[3]):
+                x[n, h, w, c] = saturation * x[n, h, w, c] + grey
+
+
+@in_order
+def _grey(x, n, h, w):
+    """Luma of three channels, else the first one."""
+    if x.shape[3] == 3:
+        return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
+    return x[n, h, w, 0]
+
+
+@cpu_kernel(uint8_2d, float32_4d)
+def round_to_bytes(y, x):
+    """y = x rounded to the nearest byte; N·H × W·C. Each thread owns a range of rows (n, h)."""
+    for item in prange(x.shape[0] * x.shape[1]):
+        _round_row(y[np.intp(item)], row(x, item))
+
+
+@in_order
+def _round_row(y, x):
+    for i in range(len(x)):
+        value = x[i] + HALF_WAY
+        y[i] = np.uint8(min(max(value, ZERO), BYTE))

@@ -1,0 +1,98 @@
+"""The numbers behind the pictures."""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn.data.dataset import Dataset
+from numbacnn.device import ENGINE
+from numbacnn.errors import ArgumentError
+from numbacnn.model import Model
+from numbacnn.normalization import raw_images
+from numbacnn.probing import layer_value, score_value
+from numbacnn.training import LossOfOutputs
+
+Float32 = NDArray[np.float32]
+WINDOWED = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
+
+
+class Mistakes(NamedTuple):
+    """Images that a model is wrong about: their numbers in the data set, what was predicted, how probable it seemed."""
+
+    indices: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: Float32
+
+
+def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
+    """The ``count`` mistakes of the highest probabilities, these first; fewer where there are fewer.
+
+    Raises ArgumentError where the model is no classifier.
+    """
+    probabilities = model.predict(dataset.images)
+    if probabilities.ndim != 2:
+        raise ArgumentError(f"mistakes are a classifier's; this model's output is {model.output_shape}")
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != dataset.labels)
+    chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:count]]
+    return Mistakes(chosen, predicted[chosen], probabilities[chosen, predicted[chosen]])
+
+
+def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, layer: str | None = None) -> Float32:
+    """Grad-CAM (Selvaraju et al. 2017, section 3): where in raw images a class's evidence lies, (N, h, w) of the layer.
+
+    ReLU(Σ_k α_k·A_k), with A_k the layer's maps and α_k the mean over a map of the gradient of the class's score, that
+    before softmax. ``layer``: by default ``last_maps(model)``. Raises ArgumentError where the layer has no maps, does
+    not exist (with the nearest name), or the scores do not depend on it.
+    """
+    name = last_maps(model) if layer is None else layer
+    shape = model.graph.shapes[layer_value(model.graph, name)]
+    if len(shape) != 3:
+        raise ArgumentError(f'layer "{name}" gives {shape}: no maps; choose one before, such as "{last_maps(model)}"')
+    maps, gradients = model.class_gradients(images, name, classes)
+    weights = gradients.mean(axis=(1, 2), dtype=np.float64)
+    evidence: NDArray[np.float64] = np.einsum("nhwk,nk->nhw", maps, weights)
+    return np.maximum(evidence, 0).astype(np.float32)
+
+
+def last_maps(model: Model) -> str:
+    """The layer that Grad-CAM looks at: the last convolution before the scores, behind its norm and activation.
+
+    Raises ArgumentError where there is no convolution before the scores.
+    """
+    graph, inputs = model.graph, len(model.graph.input_shapes)
+    score = score_value(graph)
+    part = graph.between(range(inputs), [score])
+    ops = {node.name: node.layer.op for node in part.nodes}
+    found = [name for name, op in ops.items() if op in WINDOWED and layer_value(graph, name) != score]
+    if not found:
+        raise ArgumentError("the model has no convolution before its scores: choose a layer that has maps")
+    value = layer_value(graph, found[-1])
+    while len(graph.consumers[value]) == 1:
+        after = graph.nodes[graph.consumers[value][0]]
+        if graph.value(graph.consumers[value][0]) == score or not (after.layer.normalizes or after.layer.rectifies):
+            break
+        value = graph.value(graph.consumers[value][0])
+    return graph.names[value]
+
+
+def layer_gradient_norms(
+    model: Model, images: ArrayLike, labels: ArrayLike, loss: LossOfOutputs = "cross_entropy"
+) -> dict[str, float]:
+    """The norm of the loss's gradient by all the parameters of each layer that has some, on a batch of raw images.
+
+    As a training step computes it, penalties included, but on a copy: the model stays as it is.
+    """
+    probe = copy.deepcopy(model)
+    raw = raw_images(images, model.input_shape)
+    with ENGINE:
+        batch = probe.training_batch(len(raw), probe.objective(loss))
+        probe.load_images(batch.inputs[0], raw)
+        batch.gradients(labels)
+    squares: dict[str, float] = {}
+    for name, gradient in probe.gradients.items():
+        layer = name.rpartition(".")[0]
+        squares[layer] = squares.get(layer, 0.0) + float(np.sum(gradient.astype(np.float64) ** 2))
+    return {layer: float(np.sqrt(total)) for layer, total in squares.items()}

@@ -1,0 +1,442 @@
+"""Pictures: what they show is what they ought to, files come out whole, and what cannot be drawn says so in a line."""
+
+import builtins
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import numbacnn, refused
+from engine import generator_of, randomize
+from PIL import Image
+from processes import run_python
+
+import numbacnn as nc
+from numbacnn.metrics import Report, confusion_matrix
+from numbacnn.training import EpochRecord, History
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+plots = nc.plots
+
+
+def network(channels=1, classes=10, seed=0):
+    """Two branches, normalisation, layers without names; random weights."""
+    x = nc.Input((16, 20, channels))
+    h = nc.ReLU()(nc.Conv2D(6, 3, padding="same", name="stem")(x))
+    h = nc.Concat()([nc.Conv2D(3, 1)(h), nc.Conv2D(4, 3, padding="same")(h)])
+    h = nc.MaxPool2D(2)(nc.ReLU()(nc.BatchNorm()(nc.Conv2D(5, 3)(h))))
+    model = nc.Model(x, nc.Dense(classes)(nc.Flatten()(h)), seed=seed)
+    randomize(model, generator_of(f"{channels} {classes}"))
+    return model
+
+
+def pictures(channels, n=30, classes=10):
+    draw = generator_of(f"pictures {channels}")
+    images = draw.integers(0, 256, (n, 16, 20, channels), dtype=np.uint8)
+    return nc.data.Dataset.from_arrays(images, draw.integers(0, classes, n), [f"kind {i}" for i in range(classes)])
+
+
+def shown(ax):
+    """The arrays of an axes' images, the lowest first."""
+    return [np.asarray(image.get_array()) for image in ax.get_images()]
+
+
+def with_images(drawing):
+    return [ax for ax in drawing.axes if ax.get_images()]
+
+
+def assert_laid_out(drawing):
+    """Nothing visible reaches beyond the figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(drawing)
+    canvas.draw()
+    box, (width, height) = drawing.get_tightbbox(canvas.get_renderer()), drawing.get_size_inches()
+    assert (box.x0 >= -0.01, box.y0 >= -0.01, box.x1 <= width + 0.01, box.y1 <= height + 0.01) == (True,) * 4, box
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+# -- trainings --------------------------------------------------------------------------------------------------------
+
+
+def history(epochs, validation=True):
+    return History(
+        [
+            EpochRecord(i + 1, 2 / (i + 1), 1 - 1 / (i + 2), 3 / (i + 1) if validation else None,
+                        0.5 if validation else None, 0.1 / (i + 1), 1.0, 10.0)
+            for i in range(epochs)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 80])
+def test_training_curves(epochs):
+    drawing = plots.training_curves(history(epochs))
+    loss, accuracy, rate = drawing.axes
+    assert [line.get_label() for line in loss.lines] == ["training", "validation"]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [2 / (i + 1) for i in range(epochs)])
+    np.testing.assert_allclose(loss.lines[1].get_ydata(), [3 / (i + 1) for i in range(epochs)])
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [100 - 100 / (i + 2) for i in range(epochs)])
+    np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1 / (i + 1) for i in range(epochs)])
+    assert list(loss.lines[0].get_xdata()) == list(range(1, epochs + 1))
+    assert [ax.get_ylabel() for ax in drawing.axes] == ["loss", "accuracy (%)", "learning rate at the epoch's end"]
+    assert {ax.get_xlabel() for ax in drawing.axes} == {"epoch"}
+    assert all(tick == round(tick) for tick in loss.get_xticks())
+    assert_laid_out(drawing)
+
+
+def test_training_curves_without_validation():
+    assert [len(ax.lines) for ax in plots.training_curves(history(3, validation=False)).axes] == [1, 1, 1]
+    with pytest.raises(nc.ArgumentError, match="there is no epoch to draw"):
+        plots.training_curves(History())
+
+
+def test_gradient_norms_are_those_of_the_models_gradients():
+    model, data = network(), pictures(1)
+    norms = plots.layer_gradient_norms(model, data.images, data.labels)
+    x = data.images.astype(np.float32) / 255
+    logits = model.forward(x, training=True)
+    model.backward(nc.losses.cross_entropy(logits, data.labels)[1])
+    expected = {}
+    for name, gradient in model.gradients.items():
+        expected.setdefault(name.split(".")[0], []).append(gradient.reshape(-1))
+    assert list(norms) == list(expected)
+    for name, parts in expected.items():
+        assert norms[name] == pytest.approx(np.linalg.norm(np.concatenate(parts)), rel=1e-5), name
+    drawing = plots.gradient_norms(norms)
+    (ax,) = drawing.axes
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), list(norms.values()))
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(norms)
+    assert ax.get_xscale() == "log"
+    assert_laid_out(drawing)
+
+
+def test_gradient_norms_of_frozen_layers():
+    model, data = network(), pictures(1)
+    model.freeze("stem.*")
+    norms = plots.layer_gradient_norms(model, data.images, data.labels)
+    assert norms["stem"] == 0
+    (ax,) = plots.gradient_norms(norms | {"broken": float("nan")}).axes
+    assert len(ax.lines[0].get_xdata()) == len(norms) - 1
+    assert [text.get_text() for text in ax.texts if text.get_color() == "#D55E00"] == [
+        "0: frozen, or no way to the loss",
+        "nan",
+    ]
+    plots.gradient_norms({"a": 0.0})
+    with pytest.raises(nc.ArgumentError, match="no layer of the model has parameters"):
+        plots.gradient_norms({})
+
+
+# -- classification ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100, 130])
+def test_confusion_matrix(rng, classes):
+    labels, predictions = rng.integers(0, classes - 1, 500), rng.integers(0, classes, 500)
+    report = Report(tuple(f"${i} kind" for i in range(classes)), confusion_matrix(labels, predictions, classes), {})
+    drawing = plots.confusion_matrix(report)
+    ax = drawing.axes[0]
+    (image,) = shown(ax)
+    support = np.bincount(labels, minlength=classes)
+    np.testing.assert_allclose(image[support > 0], (report.confusion / np.maximum(support, 1)[:, None])[support > 0])
+    assert not image[classes - 1].any()
+    numbers = [text.get_text() for text in ax.texts]
+    assert numbers == ([str(n) for n in report.confusion.reshape(-1)] if classes <= 20 else [])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+    assert len(ax.get_yticks()) == (classes if classes <= 120 else 65)
+    assert f"accuracy {100 * report.accuracy:.2f} % of 500 images" in drawing.get_suptitle()
+    assert_laid_out(drawing)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mistakes_are_the_surest(channels):
+    model, data = network(channels), pictures(channels)
+    model.classes = data.classes
+    found = plots.confident_mistakes(model, data, 8)
+    probabilities = model.predict(data.images)
+    sure = [(-p.max(), i) for i, p in enumerate(probabilities) if p.argmax() != data.labels[i]]
+    assert found.indices.tolist() == [i for _, i in sorted(sure)[:8]]
+    drawing = plots.mistakes(model, data, 8)
+    axes = with_images(drawing)
+    assert len(axes) == 8
+    for ax, i in zip(axes, found.indices, strict=True):
+        np.testing.assert_array_equal(shown(ax)[0], data.images[i].squeeze())
+        guess = probabilities[i].argmax()
+        assert ax.get_title() == (
+            f"image {i}, {100 * probabilities[i, guess]:.1f} %\ntrue kind {data.labels[i]}\npredicted kind {guess}"
+        )
+    assert_laid_out(drawing)
+
+
+def test_mistakes_where_there_are_few_or_none():
+    model, data = network(), pictures(1)
+    right = model.predict(data.images).argmax(axis=1)
+    perfect = nc.data.Dataset.from_arrays(data.images, right, data.classes)
+    with pytest.raises(nc.ArgumentError, match="no mistake on the 30 images"):
+        plots.mistakes(model, perfect)
+    right[7] = (right[7] + 1) % 10
+    one = nc.data.Dataset.from_arrays(
+        data.images, right, [f"an uncommonly long name of a class, {i}" for i in range(10)]
+    )
+    model.classes = one.classes
+    drawing = plots.mistakes(model, one)
+    assert len(with_images(drawing)) == 1
+    assert_laid_out(drawing)
+
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+def test_filters_of_one_channel():
+    model = network()
+    axes = with_images(plots.filters(model))
+    w = model.parameters["stem.weight"]
+    assert [ax.get_title() for ax in axes] == list("012345")
+    for i, ax in enumerate(axes):
+        np.testing.assert_array_equal(shown(ax)[0], w[:, :, 0, i])
+        assert ax.get_images()[0].get_clim() == pytest.approx((-np.abs(w).max(), np.abs(w).max()))
+
+
+def test_filters_of_three_channels_are_colours():
+    model = network(3)
+    w = model.parameters["stem.weight"]
+    for i, ax in enumerate(with_images(plots.filters(model))):
+        np.testing.assert_allclose(shown(ax)[0], 0.5 + w[..., i] / (2 * np.abs(w).max()), rtol=1e-6)
+
+
+def test_filters_of_many_channels():
+    model = network()
+    drawing = plots.filters(model, "conv2d_4")
+    w = model.parameters["conv2d_4.weight"]
+    assert w.shape == (3, 3, 7, 5)
+    axes = with_images(drawing)
+    assert len(axes) == 35
+    np.testing.assert_array_equal(shown(axes[8])[0], w[:, :, 1, 1])
+    assert axes[8].get_title() == "1, channel 1"
+    assert_laid_out(drawing)
+
+
+def test_filters_are_a_selection_where_they_are_many():
+    model = nc.Sequential([nc.Conv2D(200, 3)], (8, 8, 1))
+    drawing = plots.filters(model)
+    titles = [ax.get_title() for ax in with_images(drawing)]
+    assert len(titles) == 64
+    assert (titles[0], titles[-1]) == ("0", "199")
+    assert "64 of 200 filters" in drawing.get_suptitle()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_feature_maps(channels):
+    model, data = network(channels), pictures(channels)
+    drawing = plots.feature_maps(model, data.images[0], channels=4)
+    values = model.activations(data.images[:1])
+    maps = [name for name, array in values.items() if array.ndim == 4]
+    rows = np.array(drawing.axes).reshape(len(maps), 5)
+    np.testing.assert_array_equal(shown(rows[0, 0])[0], data.images[0].squeeze())
+    for name, row in zip(maps, rows, strict=True):
+        h, w, c = values[name].shape[1:]
+        assert row[1].texts[0].get_text() == f"{name}\n{h}×{w}×{c}"
+        for i in range(4):
+            if i < c:
+                np.testing.assert_array_equal(shown(row[i + 1])[0], values[name][0, ..., i])
+            else:
+                assert not row[i + 1].get_images()
+    assert_laid_out(drawing)
+
+
+def test_feature_maps_of_some_layers():
+    model, data = network(), pictures(1)
+    drawing = plots.feature_maps(model, data.images[0], ["relu_2", "stem"])
+    assert [ax.texts[0].get_text().split("\n")[0] for ax in drawing.axes if ax.texts] == ["relu_2", "stem"]
+    assert "2 of 9 layers" in drawing.get_suptitle()
+
+
+def test_feature_maps_of_a_deep_model_are_a_selection():
+    model = nc.models.resnet20()
+    drawing = plots.feature_maps(model, np.zeros((32, 32, 3), np.float32))
+    assert len([ax for ax in drawing.axes if ax.texts]) == 12
+    assert_laid_out(drawing)
+
+
+def test_class_activation_map_against_numpy():
+    """Conv, ReLU, global average, dense: there α is the class's weight over the pixels (section 3.1)."""
+    model = nc.Sequential(
+        [nc.Conv2D(5, 3, padding="same"), nc.ReLU(), nc.GlobalAveragePool2D(), nc.Dense(4), nc.Softmax()], (6, 7, 3)
+    )
+    randomize(model, generator_of("grad-cam"))
+    images = generator_of("x").standard_normal((3, 6, 7, 3)).astype(np.float32)
+    a = np.maximum(nc.functional.conv2d(images, *list(model.parameters.values())[:2], padding="same"), 0)
+    w = model.parameters["dense_1.weight"].astype(np.float64)
+    classes = [2, 0, 3]
+    expected = np.maximum(np.einsum("nhwk,kn->nhw", a, w[:, classes] / 42), 0)
+    assert (expected > 0).any()
+    found = plots.class_activation_map(model, images, classes)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
+    np.testing.assert_array_equal(found, plots.class_activation_map(model, images, classes, "relu_1"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grad_cam(channels):
+    model, data = network(channels), pictures(channels)
+    model.classes = data.classes
+    image = data.images[4]
+    drawing = plots.grad_cam(model, image)
+    left, right = with_images(drawing)[:2]
+    probabilities = model.predict(image)[0]
+    best = int(probabilities.argmax())
+    assert left.get_title() == f"predicted: kind {best}, {100 * probabilities[best]:.1f} %"
+    assert right.get_title() == f"evidence for kind {best} in relu_2"
+    heat = plots.class_activation_map(model, image, [best], "relu_2")[0]
+    np.testing.assert_array_equal(shown(left)[0], image.squeeze())
+    np.testing.assert_allclose(shown(right)[1], heat / heat.max())
+    assert right.get_images()[1].get_extent() == [-0.5, 19.5, 15.5, -0.5]
+    assert_laid_out(drawing)
+    assert "kind 3" in plots.grad_cam(model, image, 3, "stem").axes[1].get_title()
+
+
+def test_grad_cam_without_evidence():
+    model = nc.Sequential([nc.Conv2D(2, 3), nc.ReLU(), nc.Flatten(), nc.Dense(2)], (5, 5, 1))
+    model.set_parameters({"dense_1.weight": np.zeros((18, 2))})
+    drawing = plots.grad_cam(model, np.ones((5, 5, 1), np.float32))
+    assert drawing.axes[1].get_title().endswith(": none")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "call"),
+    [
+        ("unknown layer 'relu_9'; did you mean", lambda m, x: plots.feature_maps(m, x[0], ["relu_9"])),
+        ('layer "dense_1" has no maps', lambda m, x: plots.feature_maps(m, x[0], ["dense_1"])),
+        ('layer "flatten_1" gives (315,): no maps', lambda m, x: plots.grad_cam(m, x[0], 0, "flatten_1")),
+        ("unknown layer 'stm'; did you mean 'stem'", lambda m, x: plots.grad_cam(m, x[0], 0, "stm")),
+        ("class 10 for 1 images", lambda m, x: plots.grad_cam(m, x[0], 10)),
+        ("drawn of one image, not 2", lambda m, x: plots.grad_cam(m, x[:2])),
+        ("unknown convolution 'stm'; did you mean 'stem'", lambda m, x: plots.filters(m, "stm")),
+        ("count", lambda m, x: plots.mistakes(m, pictures(1), 0)),
+        ("no convolution: there are no filters", lambda m, x: plots.filters(nc.Sequential([nc.Dense(2)], (3,)))),
+        (
+            "no convolution before its scores",
+            lambda m, x: plots.grad_cam(nc.Sequential([nc.Flatten(), nc.Dense(2)], (16, 20, 1)), x[0]),
+        ),
+        (
+            "no layer of the model has maps",
+            lambda m, x: plots.feature_maps(nc.Sequential([nc.Dense(2)], (3,)), [1.0] * 3),
+        ),
+    ],
+)
+def test_bad_input(fragment, call):
+    with pytest.raises(nc.ArgumentError) as caught:
+        call(network(), pictures(1).images)
+    assert fragment in str(caught.value)
+
+
+# -- files and the command line ---------------------------------------------------------------------------------------
+
+
+def test_files_are_the_same_each_time_and_of_their_kind(tmp_path):
+    for name in ("a.png", "b.PNG", "a.svg", "b.svg"):
+        plots.save(plots.training_curves(history(3)), tmp_path / name)
+    a, b, c, d = ((tmp_path / name).read_bytes() for name in ("a.png", "b.PNG", "a.svg", "b.svg"))
+    assert a == b
+    assert c == d
+    assert size(tmp_path / "a.png") == (1800, 570)
+    assert b"<svg" in c
+    with pytest.raises(nc.ArgumentError, match=r"a\.pdf: name a file that ends in \.png or \.svg"):
+        plots.save(plots.training_curves(history(3)), tmp_path / "a.pdf")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "r"
+    assert numbacnn("train", "--epochs", 2, "--out", folder, "-q").code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("curves", ()),
+        ("confusion", ("--data", "digits")),
+        ("mistakes", ("--count", 4)),
+        ("filters", ("--layer", "conv2d_2")),
+        ("features", ("--index", 5, "--layer", "conv2d_1", "--layer", "relu_2")),
+        ("gradcam", ("--class", 7)),
+        ("gradients", ("--count", 16)),
+    ],
+)
+def test_every_kind_from_the_command_line(run, tmp_path, kind, options):
+    outcome = numbacnn("plot", run, kind, "--out", tmp_path / "p.png", *options)
+    assert outcome == (0, f"{tmp_path / 'p.png'}\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+    assert 5_000 < (tmp_path / "p.png").stat().st_size < 500_000
+    assert min(size(tmp_path / "p.png")) > 200
+
+
+def test_the_example_draws_every_kind(tmp_path):
+    told = run_python(Path(__file__).parents[1] / "examples" / "look_inside.py", tmp_path / "new", "--fast")
+    kinds = ("curves", "confusion", "mistakes", "filters", "features", "gradcam", "gradients")
+    assert told.split() == [str(tmp_path / "new" / f"{kind}.png") for kind in kinds]
+    assert all(min(size(path)) > 200 for path in told.split())
+
+
+def test_an_image_of_ones_own(run, tmp_path):
+    _, test = nc.data.load("digits")
+    Image.fromarray(test.images[0, :, :, 0]).save(tmp_path / "d.png")
+    for name, options in (("a", ("--image", tmp_path / "d.png")), ("b", ("--index", 0))):
+        model = run / "model.safetensors"
+        assert numbacnn("plot", model, "gradcam", "--out", tmp_path / f"{name}.svg", *options).code == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_what_a_run_recorded_is_read_back(run):
+    from numbacnn.runs import RunFolder
+
+    folder = RunFolder(run)
+    found, text = folder.read_metrics(), folder.metrics.read_text()
+    folder.write_metrics(found)
+    assert folder.metrics.read_text() == text
+    assert [type(record.epoch) for record in found.epochs] == [int, int]
+
+
+def test_what_cannot_be_drawn_says_so_in_a_line(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "young").mkdir()
+    (tmp_path / "young" / "config.toml").write_text("epochs = 3\n")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.toml").write_text("epochs = 3\n")
+    (tmp_path / "damaged" / "metrics.csv").write_text("epoch,loss\n1,x\n")
+    to = ("--out", "p.png")
+    refused("nowhere: there is no such folder", "plot", "nowhere", "curves", *to)
+    refused("empty is not the folder of a run", "plot", "empty", "curves", *to)
+    refused("young has no metrics yet", "plot", "young", "curves", *to)
+    refused("metrics.csv: damaged", "plot", "damaged", "curves", *to)
+    refused("training curves are of a run", "plot", run / "model.safetensors", "curves", *to)
+    refused("did you mean 'conv2d_2'?", "plot", run, "features", "--layer", "conv2d_3", *to)
+    refused("unknown class 'seven'", "plot", run, "gradcam", "--class", "seven", *to)
+    refused("--index 360: the test part has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
+    refused("give one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
+    refused("ends in .png or .svg", "plot", run, "filters", "--out", "p.jpeg")
+    refused("there is no folder no", "plot", run, "filters", "--out", "no/p.png")
+    refused("curves takes no --index", "plot", run, "curves", "--index", 1, *to, code=2)
+    refused("give --image or --index", "plot", run, "gradcam", "--image", "a.png", "--index", 1, *to, code=2)
+    refused("is not one of", "plot", run, "landscape", *to, code=2)
+    refused("Missing option '--out'", "plot", run, "curves", code=2)
+
+
+def test_without_matplotlib_the_extra_is_named(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    imported = builtins.__import__
+
+    def missing(name, *arguments):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return imported(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    refused("pip install 'numbacnn[plot]'", "plot", run, "curves", "--out", "p.png")
