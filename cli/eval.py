@@ -16,12 +16,13 @@ from numbacnn.model import EVALUATION_BATCH
 from numbacnn.runs import DEFAULTS, model_file, read_config, run_of
 
 from . import render
-from .options import debug_option, device_option, engine, json_option, model_argument, threads_option
+from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
 
 
 @click.command("eval")
 @model_argument
 @click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
+@import_option
 @click.option("--report", is_flag=True, help="Also precision, recall and F1 of each class, and the confusion matrix.")
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also how often the class is among the K likeliest.")
 @threads_option

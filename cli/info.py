@@ -1,13 +1,12 @@
 """``numbacnn info``."""
 
-import platform
 import sys
-from importlib.metadata import version
 from typing import Any
 
 import click
 
 import numbacnn
+from numbacnn.records import processor, versions
 
 from . import render
 from .options import debug_option, json_option
@@ -25,8 +24,8 @@ def command(clear_cache: bool, as_json: bool) -> None:
     if clear_cache:
         jit.clear_cache()
     facts = {
-        "versions": _versions(),
-        "processor": _processor(),
+        "versions": versions(),
+        "processor": processor(),
         "threads": _threads(),
         "cache": {"folder": str(jit.cache_root()), "bytes": jit.cache_size()},
         "cuda": _cuda(),
@@ -37,32 +36,6 @@ def command(clear_cache: bool, as_json: bool) -> None:
         render.as_json(facts)
     else:
         render.facts(facts)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("numba", "llvmlite", "numpy", "safetensors", "pillow")
-    return {
-        "numbacnn": numbacnn.__version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "platform": platform.platform(),
-    }
-
-
-def _processor() -> dict[str, Any]:
-    import llvmlite.binding as llvm
-
-    from numbacnn.kernels.target import host_target
-
-    target = host_target()
-    return {
-        "name": llvm.get_host_cpu_name(),
-        "instruction_set": target.instruction_set,
-        "vector_bits": 32 * target.lanes,
-        "vector_registers": target.registers,
-        "fma": target.fma,
-        "features": sorted(name for name, present in llvm.get_host_cpu_features().items() if present),
-    }
 
 
 def _threads() -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What several commands share: their options, and how they start the engine."""
 
+import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import click
 
 import numbacnn
+from numbacnn.errors import ArgumentError
+from numbacnn.names import brief
 
 from . import render
 
@@ -33,10 +36,27 @@ debug_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 model_argument = click.argument("model", type=click.Path(path_type=Path))
+import_option = click.option(
+    "--import",
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda _, __, names: _import(names),
+    metavar="MODULE",
+    help="A Python module to import first: where layers of your own are. Files import none.",
+)
 device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cpu]")
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="CPU threads.  [default: all cores]"
 )
+
+
+def _import(names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a module of the user's raises
+            raise ArgumentError(f"--import {name}: {brief(error)}") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.runs import model_file
 
 from . import render
-from .options import debug_option, device_option, engine, json_option, model_argument, threads_option
+from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
 
 
 @click.command("predict")
@@ -27,6 +27,7 @@ from .options import debug_option, device_option, engine, json_option, model_arg
     default="auto",
     help="auto: a grey image on a bright ground is inverted for a model that was trained on dark grounds, as MNIST's.",
 )
+@import_option
 @threads_option
 @device_option
 @json_option

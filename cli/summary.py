@@ -10,11 +10,12 @@ from numbacnn import models
 from numbacnn.runs import model_file
 
 from . import render
-from .options import debug_option, json_option
+from .options import debug_option, import_option, json_option
 
 
 @click.command("summary")
 @click.argument("model", metavar="MODEL|NAME")
+@import_option
 @json_option
 @debug_option
 def command(model: str, as_json: bool) -> None:

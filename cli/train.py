@@ -41,6 +41,7 @@ class TrainCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the arguments twice: first for the file, then with its values as defaults."""
+        ctx.meta["command"] = render.command("train", *args)
         if not ctx.resilient_parsing:
             first = click.Context(self, ctx.parent, ctx.info_name)
             super().parse_args(first, list(args))
@@ -153,8 +154,8 @@ def command(
     """Train a model.
 
     Without options: LeNet-5, on the digits that come with numbacnn. Everything goes into the run's folder:
-    config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights) and
-    best.safetensors (those of the best validation accuracy).
+    config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights), best.safetensors
+    (those of the best validation accuracy), and record.toml, which verify checks.
     """
     settings = Settings.resolve(given)
     folder = RunFolder.fresh(settings) if out is None else RunFolder(out)
@@ -163,7 +164,8 @@ def command(
     else:
         folder.need_vacant()
     with engine(settings.threads, quiet):
-        run = Run(settings, folder, resume=resume, progress=render.download_progress(quiet))
+        progress = render.download_progress(quiet)
+        run = Run(settings, folder, resume=resume, progress=progress, command=ctx.meta["command"])
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from numbacnn.data.files import replacing
 from numbacnn.errors import ModelFileError
-from numbacnn.graph import Graph
+from numbacnn.graph import DAMAGE, Graph
 from numbacnn.layers import Layer
+from numbacnn.names import brief
 from numbacnn.normalization import Normalization
 from numbacnn.parameters import Parameters
 
@@ -70,16 +71,18 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
         _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])
-        normalization = _normalization(head["normalization"], graph)
+        normalization = _normalization(head["normalization"])
+        if normalization is not None and len(normalization.mean) != graph.input_shapes[0][-1]:
+            raise ModelFileError(f"its normalisation is damaged: {len(normalization.mean)} channels, unlike its input")
         auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
         if not 0 <= auxiliary_weight < math.inf:
             raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
         if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
             raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
     except ModelFileError as error:
-        raise ModelFileError(f"{file}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{file}: its metadata is damaged: {error!r}") from None
+        raise ModelFileError(f"{file}: {brief(error)}") from None
+    except DAMAGE as error:
+        raise ModelFileError(f"{file}: its metadata is damaged: {brief(repr(error))}") from None
     return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight)
 
 
@@ -89,8 +92,12 @@ def read_normalization(path: Path) -> Normalization | None:
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-    form = json.loads(metadata["head"])["normalization"] if metadata.get("format") == FORMAT else None
-    return form and Normalization(tuple(form["mean"]), tuple(form["std"]))
+    try:
+        return (
+            _normalization(json.loads(metadata["head"])["normalization"]) if metadata.get("format") == FORMAT else None
+        )
+    except DAMAGE as error:
+        raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
 
 
 def save_checkpoint(
@@ -177,18 +184,17 @@ def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
             check_digest(path, file)
             head = json.loads(metadata["head"])
             return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {reason}") from None
+    except (SafetensorError, OSError, *DAMAGE) as error:
+        raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {brief(error)}") from None
 
 
 def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != kind:
         found = metadata.get("format")
-        raise ModelFileError(f"{path}: not a {kind} file" + (f", but {found!r}" if found else ""))
+        raise ModelFileError(f"{path}: not a {kind} file" + (f", but {brief(repr(found))}" if found else ""))
     version = metadata.get("version", "")
-    if not version.isdecimal():
-        raise ModelFileError(f"{path}: its version {version!r} is not a number: the file is damaged")
+    if not version.isdecimal() or len(version) > 9:
+        raise ModelFileError(f"{path}: its version {brief(repr(version))} is not a number: the file is damaged")
     if int(version) > VERSION:
         raise ModelFileError(
             f"{path}: of format version {version}, newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
@@ -204,12 +210,11 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple
             raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {wanted[name]}')
 
 
-def _normalization(form: Any, graph: Graph) -> Normalization | None:
+def _normalization(form: Any) -> Normalization | None:
     if form is None:
         return None
     mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
-    channels = graph.input_shapes[0][-1]
     finite = all(map(math.isfinite, mean + std))
-    if not len(mean) == len(std) == channels or not finite or min(std) <= 0:
+    if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
         raise ModelFileError(f"its normalisation is damaged: mean {mean}, std {std}")
     return Normalization(mean, std)

@@ -1,7 +1,10 @@
 """Devices: which kernels run, where arrays lie, and how they come and go."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -113,9 +116,16 @@ _threads: list[int] = [0]
 class _Engine:
     """``with ENGINE:`` holds the engine lock and applies the number of threads to this Python thread."""
 
+    _lost = False  # in a child forked from a process whose OpenMP threads had started: they are not in the child
+
     def __enter__(self) -> None:
         import numba
 
+        if self._lost:
+            raise NumbacnnError(
+                "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
+                'with multiprocessing.get_context("spawn"), or before the first use of the engine'
+            )
         ENGINE_LOCK.acquire()
         if _threads[0]:
             numba.set_num_threads(_threads[0])
@@ -123,5 +133,16 @@ class _Engine:
     def __exit__(self, *exception: object) -> None:
         ENGINE_LOCK.release()
 
+    def after_fork(self) -> None:
+        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP kills it, or hangs."""
+        ENGINE_LOCK.release()
+        parallel = sys.modules.get("numba.np.ufunc.parallel")
+        with suppress(ValueError):  # no threads were started yet
+            self._lost = self._lost or (parallel is not None and parallel.threading_layer() == "omp")
+
 
 ENGINE = _Engine()
+if hasattr(os, "register_at_fork"):  # the child must not inherit a lock that a thread it lacks will never release
+    os.register_at_fork(
+        before=ENGINE_LOCK.acquire, after_in_parent=ENGINE_LOCK.release, after_in_child=ENGINE.after_fork
+    )

@@ -18,8 +18,12 @@ from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
 from numbacnn.geometry import Shape, whole
 from numbacnn.initializers import AUTO
 from numbacnn.layers import REGISTRY, Layer, is_own
+from numbacnn.names import brief
 
 FORMAT_VERSION = 1
+DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What rebuilding from a damaged form may raise, beside errors of ours."""
+
 _recorded = itertools.count()
 
 
@@ -279,8 +283,8 @@ class Graph:
             )
         try:
             return cls._rebuild(form, known)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ModelFileError(f"the graph cannot be rebuilt: {error}") from None
+        except DAMAGE as error:
+            raise ModelFileError(f"the graph cannot be rebuilt: {brief(error)}") from None
 
     @classmethod
     def _rebuild(cls, form: dict[str, Any], known: Mapping[str, type[Layer]]) -> "Graph":
@@ -300,22 +304,24 @@ class Graph:
 
 
 def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
-    """The class of a node: a known one, or a user's own that importing its module makes known."""
-    if op not in REGISTRY and module is not None:
-        own, remedy = f'node "{name}" is a layer {op!r} of your own', "pass it: nc.load(file, layers=[TheClass])"
-        if "__main__" in str(module).split("."):
-            raise ModelFileError(f"{own}, from the script that made the model; {remedy}")
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # whatever a module of the user's raises
-            raise ModelFileError(f"{own}, from {module}, which cannot be imported ({error}); {remedy}") from None
-        if op not in REGISTRY:
-            raise ModelFileError(f"{own}, which {module} does not define any more; {remedy}")
-    if op not in REGISTRY:
-        near = get_close_matches(op, REGISTRY, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
-    return REGISTRY[op]
+    """The class of a node, among those that are defined: what a file names is never imported, since that runs code."""
+    if op in REGISTRY:
+        return REGISTRY[op]
+    if module is not None:
+        raise ModelFileError(
+            f'node "{name}" is a layer {op!r} of your own, from {module}; reading a file imports nothing: import that '
+            "module before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
+        )
+    near = get_close_matches(op, REGISTRY, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
+
+
+def import_own_layers(form: Mapping[str, Any]) -> None:
+    """Imports the modules of a user's own layers, as unpickling does with what a pickle names; never for a file."""
+    for item in form["nodes"]:
+        if item["op"] not in REGISTRY and "module" in item:
+            importlib.import_module(item["module"])
 
 
 def make_layer(layer: type[Layer], attributes: dict[str, Any], name: str) -> Layer:

@@ -16,7 +16,7 @@ from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.executor import Executor
 from numbacnn.geometry import whole
-from numbacnn.graph import Graph, Input, Tensor
+from numbacnn.graph import Graph, Input, Tensor, import_own_layers
 from numbacnn.layers import Layer
 from numbacnn.losses import Objective, make_objective
 from numbacnn.metrics import Metrics, Report
@@ -552,6 +552,7 @@ class Model:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        import_own_layers(state["graph"])
         self._build(Graph.from_dict(state["graph"]), state["device"])
         self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
@@ -581,8 +582,8 @@ class Sequential(Model):
 def load(path: str | PathLike[str], *, layers: Sequence[type[Layer]] = (), device: str = "cpu") -> Model:
     """The model that ``save`` wrote.
 
-    ``layers``: classes of your own in the model, where they are neither defined nor in a module that can be imported.
-    Raises ModelFileError where the file is not a model, is damaged or newer, or a class cannot be found.
+    ``layers``: classes of your own in the model, where the modules that define them are not imported: reading a file
+    imports none. Raises ModelFileError where the file is not a model, is damaged or newer, or a class is not known.
     """
     for layer in layers:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):

@@ -1,4 +1,4 @@
-"""Choosing by name or by pattern, with the nearest known names in the error."""
+"""Choosing by name or by pattern, with the nearest known names in the error; and words of others in our messages."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -32,3 +32,10 @@ def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
     near = get_close_matches(pattern, listed, n=3, cutoff=0.4) or listed[:3]
     more = "" if len(listed) == len(near) else f" … ({len(listed)} in all)"
     raise ArgumentError(f"{what} {pattern!r} matches no parameter; there are {', '.join(near)}{more}")
+
+
+def brief(message: object, most: int = 300) -> str:
+    """What a damaged file may have put into a message, as the short printable line that an error of ours is."""
+    line = " ".join(str(message).split()) or type(message).__name__
+    shown = "".join(character if character.isprintable() else "?" for character in line)
+    return shown if len(shown) <= most else f"{shown[:most]} …"

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numbacnn.checkpoint import CHECKPOINT_FORMAT, FORMAT
+from numbacnn.checkpoint import CHECKPOINT_FORMAT, FORMAT, check_digest
 from numbacnn.errors import ModelFileError
 from numbacnn.geometry import Shape
 from numbacnn.graph import Graph, Node
@@ -48,7 +48,10 @@ def load_weights(
     """Writes the file's tensors into the arrays of the same names; see ``Model.load_weights``."""
     patterns = (COUNTERS, *ignore)
     with _opened(Path(path)) as file:
-        layouts = _layouts(graph, ours=_format(file, path) == FORMAT)
+        ours = _format(file, path) == FORMAT
+        if ours:
+            check_digest(Path(path), file)
+        layouts = _layouts(graph, ours)
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         report, wrong = _compare(layouts, found, patterns)
         if not strict and not report.loaded:

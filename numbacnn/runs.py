@@ -21,8 +21,9 @@ from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
-from numbacnn.names import choose
+from numbacnn.names import brief, choose
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.records import conditions, file_digests, write_record
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
 
@@ -50,6 +51,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
+MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device")
@@ -134,12 +136,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ArgumentError: the file is missing or not TOML, or a key is not known (with the nearest name).
     """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ArgumentError(f"{path}: not a TOML file ({error})") from None
+    table = read_toml(path)
     known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
     try:
         options = {choose("key", key, known): value for key, value in table.items()}
@@ -149,6 +146,22 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(value, str | int | float):
             raise ArgumentError(f"{path}: {name.replace('_', '-')} is a {type(value).__name__}; give one value")
     return options
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content. Raises ArgumentError where it is missing, too large or no TOML."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_CONFIG_BYTES + 1)
+        if len(content) > MOST_CONFIG_BYTES:
+            raise ArgumentError(f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes; no configuration")
+        return tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"{path}: not a TOML file ({brief(error)})") from None
 
 
 class RunFolder:
@@ -161,6 +174,7 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.safetensors"
         self.model = path / "model.safetensors"
         self.best = path / "best.safetensors"
+        self.record = path / "record.toml"
         self.written = (self.config, self.metrics, self.model, self.best)  # beside the checkpoint
 
     @classmethod
@@ -268,10 +282,17 @@ class Run:
     """
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, *, resume: bool = False, progress: Progress | None = None
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        *,
+        resume: bool = False,
+        progress: Progress | None = None,
+        command: str = "",
     ) -> None:
         self.settings, self.folder = settings, folder
         train, self.test = data_sets.load(settings.data, progress=progress)
+        self._conditions = conditions(command, settings.table(), train, self.test)
         self.notes = [*train.notes, *self.test.notes]
         validation: Dataset | None = None
         if settings.validation:
@@ -327,6 +348,7 @@ class Run:
         for file in self.folder.written:
             remove_leftovers(file)
         self.folder.write_config(self.settings)
+        write_record(self.folder.record, self._conditions)
         self._keep()  # what a killed run had no time to write
         if self._out_of_patience():
             return
@@ -361,10 +383,13 @@ class Run:
         return patience is not None and waited is not None and waited >= patience
 
     def results(self) -> dict[str, Any]:
-        """What came of it, of JSON's own types: the test part under the last weights, and under the best ones."""
+        """What came of it, of JSON's own types: the test part under the last weights, and under the best ones.
+
+        The run's record then has it too, with the checksums of its files.
+        """
         history = self.trainer.history
         best = history.best if self._best_is_kept else None
-        return {
+        found: dict[str, Any] = {
             "run": str(self.folder.path),
             "model": self.settings.model,
             "data": self.settings.data,
@@ -378,6 +403,10 @@ class Run:
                 "test": self._tested(load(self.folder.best, device=self.settings.device)),
             },
         }
+        measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
+        files = file_digests(self.folder.written)
+        write_record(self.folder.record, self._conditions | {"files": files, "results": measured})
+        return found
 
     def _tested(self, model: Model) -> dict[str, Any]:
         return {"images": len(self.test), **model.evaluate(self.test)}

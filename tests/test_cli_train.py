@@ -58,6 +58,7 @@ def test_without_options_it_learns_digits():
         "checkpoint-previous.safetensors",
         "model.safetensors",
         "best.safetensors",
+        "record.toml",
     }
     assert config(run)["optimizer"] == "sgd"
     assert [row["epoch"] for row in rows(run)] == [str(n + 1) for n in range(config(run)["epochs"])]

@@ -1,9 +1,11 @@
 """No array is allocated inside a training step."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import numbacnn as nc
 from numbacnn.kernels import jit
@@ -63,3 +65,10 @@ def test_a_training_step_allocates_no_array_in_passing(lenet):
     tracemalloc.reset_peak()
     step()
     assert tracemalloc.get_traced_memory()[1] - before < 16 * 1024
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_memory_stays_where_it_is():
+    """The short form of tests/long/soak.py."""
+    assert "open files" in run_python(Path(__file__).parent / "long" / "soak.py", "--minutes", 0.4)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import load_folder
 from numbacnn.data.remote import NamedSet, Progress, State, fetch, file_states
-from numbacnn.errors import ArgumentError
+from numbacnn.errors import ArgumentError, DataError
 
 _DIGITS = NamedSet(
     name="digits",
@@ -130,7 +130,10 @@ def _cached(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
     if cache is None:
         from platformdirs import user_cache_path
 
-        cache = user_cache_path("numbacnn") / "data"
+        try:
+            cache = user_cache_path("numbacnn") / "data"
+        except RuntimeError as error:
+            raise DataError(f"{named.name}: there is no cache folder ({error}); pass a folder with its files") from None
     return Path(cache) / named.name
 
 

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
+from numbacnn.names import brief
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _GREY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", "La", *_GREY_16)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # no others: some of Pillow's readers start programs
+_MOST_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -96,22 +99,36 @@ def _decoding(path: Path) -> Iterator["Image"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
+                _bound(image)
                 yield image
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: too large to decode safely; scale it down ({error})") from error
     except Exception as error:  # damaged files make Pillow's decoders raise almost anything
-        raise DataError(f"{path}: not a readable image ({error})") from error
+        raise DataError(f"{path}: not a readable image ({brief(error)})") from error
+
+
+def _bound(image: "Image") -> None:
+    """DataError where an image would decode to more memory than it should get; large JPEGs decode to a half or less."""
+    width, height = image.size
+    halvings = next((k for k in range(4) if (width >> k) * (height >> k) <= _MOST_PIXELS), 0)
+    if halvings:
+        image.draft(None, (width >> halvings, height >> halvings))  # does nothing where the format cannot
+    if image.width * image.height > _MOST_PIXELS:
+        raise DataError(f"{height}×{width} is too large to decode safely, above {_MOST_PIXELS:,} pixels; scale it down")
 
 
 def _upright(image: "Image") -> "Image":
     from PIL import ImageOps
 
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _opaque(image: "Image") -> "Image":

@@ -5,6 +5,7 @@ the source of every kernel, the versions and the vector width, and steps aside w
 user's own (``own.py``) have keys besides, made from their code.
 """
 
+import errno
 import functools
 import hashlib
 import os
@@ -206,6 +207,8 @@ def cache_folder() -> Path | None:
     """
     folder = cache_root() / source_key()
     try:
+        if folder.parts[0] == "~":  # else a folder of that name would be made here
+            raise OSError(errno.ENOENT, "there is no home folder")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -225,7 +228,10 @@ def cache_root() -> Path:
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("NUMBACNN_CACHE_DIR")
-    return (Path(chosen).expanduser() if chosen else user_cache_path("numbacnn", appauthor=False)) / "jit"
+    try:
+        return (Path(chosen).expanduser() if chosen else user_cache_path("numbacnn", appauthor=False)) / "jit"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return Path("~/.cache/numbacnn/jit")
 
 
 def clear_cache() -> None:

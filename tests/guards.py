@@ -1,0 +1,113 @@
+"""An executor that sees a kernel write beside its outputs, or leave some of them unwritten."""
+
+import numpy as np
+from engine import run_planned
+
+from numbacnn.executor import Executor
+
+ZONE = 1 << 12  # bytes between buffers
+POISON = np.uint32(0x7FC0DEAD)  # a NaN that no computation makes
+
+
+class Guarded(Executor):
+    """Runs a plan whose buffers share no memory: between them, and in them where no halo is, lies poison.
+
+    So an element that is left unwritten, or read beside a buffer, comes out as NaN; and a write beside a buffer, into
+    the images behind a smaller batch, or between the gradients of two parameters, is told after every step.
+    """
+
+    def __init__(self, plan, parameters, device):
+        end = ZONE
+        for buffer in plan.buffers:
+            buffer.offset = end
+            end += buffer.bytes + ZONE
+        plan.bytes = end
+        super().__init__(plan, parameters, device)
+        self.bits = self.arena.view(np.uint32)
+        self.owned = {f"buffer {i}, {buffer.name}": self._whole(buffer) for i, buffer in enumerate(plan.buffers)}
+        self.outside = np.ones(self.arena.shape, bool)
+        for buffer, whole in zip(plan.buffers, self.owned.values(), strict=True):
+            start = buffer.offset // 4
+            self.outside[start : start + whole.size] = False
+            whole[_inside(buffer)] = POISON.view(np.float32)
+        self.bits[self.outside] = POISON
+        steps = [*plan.forward, *plan.backward]
+        views = [view for step in steps for view in (*step.xs, step.y, *step.dxs, step.dy) if view is not None]
+        self.by_image = {id(view.buffer): view.buffer for view in views}.values()
+        self.arenas = [_Gaps(parameters.values, parameters.slots), _Gaps(parameters.state, parameters.state_slots)]
+        if plan.training:
+            for slot in parameters.slots.values():
+                slot.of(parameters.gradients)[...] = POISON.view(np.float32)
+            self.arenas.append(_Gaps(parameters.gradients, parameters.slots))
+
+    def forward(self, n):
+        """As ever, with the zones looked at after every step."""
+        return self._watched(super().forward, n, self.bind(n).forward)
+
+    def backward(self, n):
+        return self._watched(super().backward, n, self.bind(n).backward)
+
+    def _watched(self, run, n, steps):
+        try:
+            binding = run(n)
+            self._check(n, f"one of {[step.node.name for step in steps]}")
+        finally:
+            for gaps in self.arenas:
+                gaps.clear()
+        for gaps in self.arenas:
+            gaps.poison()
+        return binding
+
+    def _check(self, n, who):
+        wrong = np.flatnonzero(self.outside & (self.bits != POISON))
+        assert not wrong.size, f"{who} wrote beside a buffer, at {4 * wrong[0]} {self._near(4 * wrong[0])}"
+        for buffer in self.by_image:
+            spare = self._whole(buffer)[_inside(buffer)][n:]
+            assert (spare.view(np.uint32) == POISON).all(), f"{who} wrote into images behind the {n} in {buffer.name}"
+        for gaps in self.arenas:
+            assert gaps.whole(), f"{who} wrote between the arrays of parameters"
+
+    def _near(self, place):
+        ends = {name: 4 * (whole.size) for name, whole in self.owned.items()}
+        starts = {name: buffer.offset for name, buffer in zip(self.owned, self.plan.buffers, strict=True)}
+        name = min(starts, key=lambda name: min(abs(place - starts[name]), abs(place - starts[name] - ends[name])))
+        return f'near "{name}", which is [{starts[name]}, {starts[name] + ends[name]})'
+
+
+class _Gaps:
+    """Poison between the arrays of an arena, which are zeros otherwise."""
+
+    def __init__(self, arena, slots):
+        self.bits = arena.view(np.uint32)
+        self.outside = np.ones(arena.shape, bool)
+        for slot in slots.values():
+            self.outside[slot.start : slot.stop] = False
+        self.poison()
+
+    def poison(self):
+        self.bits[self.outside] = POISON
+
+    def clear(self):
+        self.bits[self.outside] = 0
+
+    def whole(self):
+        return (self.bits[self.outside] == POISON).all()
+
+
+def _inside(buffer):
+    """The places of a buffer that are not its halo."""
+    if not any(buffer.halo):
+        return ...
+    top, bottom, left, right = buffer.halo
+    _, height, width, _ = buffer.shape
+    return slice(None), slice(top, height - bottom), slice(left, width - right)
+
+
+def run_guarded(model, xs, dys, **options):
+    """``engine.run_planned`` under guard."""
+    try:
+        return run_planned(model, xs, dys, executor=Guarded, **options)
+    finally:
+        for arena, slots in ((model.store.values, model.store.slots), (model.store.gradients, model.store.slots)):
+            _Gaps(arena, slots).clear()
+        _Gaps(model.store.state, model.store.state_slots).clear()

@@ -1,0 +1,47 @@
+"""Two trainings started together on one empty kernel cache, again and again: none may fail, and both learn the same.
+
+python tests/long/cold_starts.py [--count 20]
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors import safe_open
+
+
+def together(place):
+    """Trains twice at once; the digests of the two models."""
+    command = [sys.executable, "-m", "numbacnn.cli", "train", "--epochs", "1", "--quiet", "--threads", "1", "--out"]
+    environment = os.environ | {"NUMBACNN_CACHE_DIR": str(place / "cache")}
+    trainings = [
+        subprocess.Popen([*command, str(place / name)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        for name in ("a", "b")
+    ]
+    for training in trainings:
+        _, told = training.communicate(timeout=1200)
+        assert (training.returncode, told) == (0, b""), f"ended with {training.returncode}: {told.decode()}"
+    return [_digest(place / name / "model.safetensors") for name in ("a", "b")]
+
+
+def _digest(path):
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata()["digest"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=20)
+    count = parser.parse_args().count
+    for number in range(count):
+        with tempfile.TemporaryDirectory() as place:
+            first, second = together(Path(place))
+            assert first == second, f"round {number + 1}: two different models"
+    print(f"{count} rounds, no failure")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Training and inference by turns for a long time: memory and open files must stay where they are.
+
+    python tests/long/soak.py [--minutes 30]
+
+The first third warms up. After it, the resident memory's slope (least squares) may come to 4 MiB over the whole time,
+which is what allocators do by themselves; open files may not grow at all. Linux only: it reads /proc.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import numbacnn as nc
+
+GROWTH = 4.0  # MiB
+
+
+def turns(folder):
+    """What a service does, without end: fits, predicts in changing sizes, saves and loads, meets bad files."""
+    train, test = nc.data.load("digits")
+    rng = np.random.default_rng(0)
+    model = nc.models.lenet5()
+    part = train.subset(np.arange(480))
+    (folder / "bad").write_bytes(b"no model")
+    while True:
+        model.fit(part, optimizer=nc.SGD(0.01), epochs=1, batch_size=32, checkpoint=folder / "checkpoint.safetensors")
+        yield
+        for n in rng.integers(1, 200, 4):
+            model.predict(test.images[:n])
+        model.evaluate(test)
+        yield
+        model.save(folder / "m.safetensors")
+        model = nc.load(folder / "m.safetensors")
+        try:
+            nc.load(folder / "bad")
+        except nc.ModelFileError:
+            yield
+
+
+def resident_mib():
+    """Of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30)
+    seconds = 60 * parser.parse_args().minutes
+    measured = []
+    with tempfile.TemporaryDirectory() as place:
+        turn = turns(Path(place))
+        for _ in range(6):
+            next(turn)  # compiles
+        start = time.monotonic()
+        while (passed := time.monotonic() - start) < seconds:
+            next(turn)
+            measured.append((passed, resident_mib(), open_files()))
+    times, memory, files = np.array([row for row in measured if row[0] > seconds / 3]).T
+    growth = np.polyfit(times, memory, 1)[0] * seconds
+    print(
+        f"{len(measured):,} turns in {seconds / 60:.1f} min: {memory.mean():.1f} MiB resident, "
+        f"growing by {growth:+.2f} MiB over that time; {files.min():.0f} to {files.max():.0f} open files"
+    )
+    assert growth < GROWTH, f"memory grows by {growth:.1f} MiB in {seconds / 60:.1f} minutes"
+    assert files.max() == files.min(), "the number of open files changes"
+
+
+if __name__ == "__main__":
+    main()

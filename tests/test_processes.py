@@ -1,0 +1,189 @@
+"""Many Python threads, forked processes, several processes on one cache: right answers or one clear line."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run_python
+
+TESTS = Path(__file__).parent
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+PRELUDE = """
+import os, sys, threading, warnings
+import numpy as np
+import numbacnn as nc
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python: fork in a process with threads
+
+
+def make(seed):
+    layers = [nc.Conv2D(8, 3), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(3)]
+    return nc.Sequential(layers, (9, 9, 2), seed=seed)
+
+
+x = np.random.default_rng(0).standard_normal((7, 9, 9, 2)).astype(np.float32)
+"""
+
+THREADS = """
+models = [make(seed) for seed in range(8)]
+wrong = []
+
+
+def check(model, n, forward, predicted):
+    for _ in range(40):
+        ok = np.array_equal(model.forward(x[:n]), forward) and np.array_equal(model.predict(x[:n]), predicted)
+        if not ok:
+            wrong.append(n)
+
+
+def together(chosen):
+    sizes = [1 + i % len(x) for i in range(8)]
+    expected = [(m, n, m.forward(x[:n]), m.predict(x[:n])) for m, n in zip(chosen, sizes)]
+    threads = [threading.Thread(target=check, args=arguments) for arguments in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+together(models[:1] * 8)
+together(models)
+from numba import threading_layer
+print(threading_layer(), len(wrong))
+"""
+
+FORK = """
+model = make(0)
+expected = model.forward(x) if {before} else None
+
+
+def child():
+    if {thread}:
+        threading.Thread(target=lambda: None).start()
+    try:
+        found = model.forward(x)
+    except nc.NumbacnnError as error:
+        return 3 if "spawn" in str(error) and "\\n" not in str(error) else 4
+    return 0 if expected is None or np.array_equal(found, expected) else 5
+
+
+def forked(work):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(work())
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+children = [forked(child), forked(lambda: forked(child))]
+fine = expected is None or np.array_equal(model.forward(x), expected)
+print(*children, fine)
+"""
+
+BUSY_FORK = """
+model = make(0)
+expected = model.forward(x)
+done = threading.Event()
+
+
+def work():
+    while not done.is_set():
+        model.forward(x)
+
+
+thread = threading.Thread(target=work)
+thread.start()
+codes = set()
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            code = 0 if np.array_equal(model.forward(x), expected) else 5
+        except nc.NumbacnnError:
+            code = 3
+        os._exit(code)
+    codes.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+done.set()
+thread.join()
+print(*codes)
+"""
+
+
+def layer_variables(layer):
+    """Variables that choose a threading layer, where it is there; else the test is skipped."""
+    if layer == "tbb":
+        reason = "TBB is not installed (pip install tbb), or not found"
+        pytest.importorskip("numba.np.ufunc.tbbpool", reason=reason, exc_type=ImportError)
+    return {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+every_layer = pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
+
+
+@every_layer
+def test_eight_python_threads_at_once_on_one_model_and_on_eight(layer):
+    assert run_python("-c", PRELUDE + THREADS, **layer_variables(layer)).split() == [layer, "0"]
+
+
+@needs_fork
+@every_layer
+@pytest.mark.parametrize("thread", [False, True], ids=["", "with a thread in the child"])
+def test_a_child_forked_behind_the_engine_runs_rightly_or_says_spawn(layer, thread):
+    """Child and grandchild; and the parent goes on."""
+    script = PRELUDE + FORK.format(before=True, thread=thread)
+    code = "3" if layer == "omp" else "0"
+    assert run_python("-c", script, **layer_variables(layer)).split() == [code, code, "True"]
+
+
+@needs_fork
+@every_layer
+def test_a_server_that_forks_before_the_engine_runs_has_right_children(layer):
+    script = PRELUDE + FORK.format(before=False, thread=False)
+    assert run_python("-c", script, **layer_variables(layer)).split() == ["0", "0", "True"]
+
+
+@needs_fork
+@every_layer
+def test_a_fork_while_another_thread_computes_does_not_hang(layer):
+    told = run_python("-c", PRELUDE + BUSY_FORK, **layer_variables(layer)).splitlines()
+    assert told[-1] == ("3" if layer == "omp" else "0")  # before it, TBB may print that its threads were busy
+
+
+@pytest.mark.long
+def test_two_trainings_started_together_on_a_cold_cache():
+    """The long form has 20 rounds: python tests/long/cold_starts.py --count 20."""
+    assert run_python(TESTS / "long" / "cold_starts.py", "--count", 2).endswith("2 rounds, no failure\n")
+
+
+UNCACHED = """
+import warnings
+import numpy as np
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    from numbacnn.kernels.cpu import copy, relu_forward
+    for kernel in (copy, relu_forward):
+        y = np.zeros((1, 2, 3, 4), np.float32)
+        kernel(y, np.ones((1, 2, 3, 4), np.float32))
+        assert y.sum() == 24
+print(*(warning.message for warning in told), sep="\\n")
+"""
+NOBODY = """
+import os, pwd
+del os.environ["HOME"]
+def unknown(_):
+    raise KeyError
+pwd.getpwuid = unknown
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another cache folder")
+@pytest.mark.parametrize("nobody", [False, True], ids=["a HOME that is no folder", "no HOME and no user"])
+def test_without_a_home_it_works_uncached_with_one_warning(tmp_path, monkeypatch, nobody):
+    for name in ("NUMBACNN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    told = run_python("-c", NOBODY * nobody + UNCACHED, HOME="/dev/null").splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("compiled kernels are not kept, each start compiles them again: ")
+    assert not list(tmp_path.iterdir())

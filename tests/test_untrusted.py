@@ -1,0 +1,145 @@
+"""Files of strangers: read rightly or refused, with nothing run, nothing followed, and nothing silently different."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from processes import run_python
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import numbacnn as nc
+from numbacnn.data import read_image
+from numbacnn.errors import ArgumentError, DataError, ModelFileError
+from numbacnn.runs import MOST_CONFIG_BYTES, read_config
+
+FUZZ = Path(__file__).parent / "long" / "fuzz.py"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["idx", "gzip", "model", "image", "toml"])
+def test_two_thousand_mutated_files_are_read_rightly_or_refused(form):
+    told = run_python(FUZZ, form, "--count", 2000)
+    assert told.startswith(f"{form}: 2,000 inputs, ")
+    assert " 0 read" not in told
+    assert " 0 refused" not in told
+
+
+# -- model files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    nc.Sequential([nc.Dense(2), nc.ReLU()], (3,), seed=3).save(tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def same_or_refused(path, expected):
+    """ "same" or "refused"; fails where other weights or another graph are read."""
+    try:
+        model = nc.load(path)
+    except ModelFileError:
+        return "refused"
+    assert model.graph.to_dict() == expected.graph.to_dict()
+    assert (model.classes, model.normalization) == (expected.classes, expected.normalization)
+    for name, array in expected.store.arrays().items():
+        np.testing.assert_array_equal(model.store.arrays()[name], array, strict=True)
+    return "same"
+
+
+def test_no_flipped_bit_of_a_model_file_makes_another_model(model_file):
+    expected, content, outcomes = nc.load(model_file), model_file.read_bytes(), []
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        model_file.write_bytes(changed)
+        outcomes.append(same_or_refused(model_file, expected))
+    # What may change: blanks behind the header, and the name of the digest, without which the file is one of before.
+    assert outcomes.count("refused") > 0.9 * len(outcomes)
+    size = sum(array.nbytes for array in expected.store.arrays().values())
+    assert set(outcomes[-8 * size :]) == {"refused"}
+
+
+def test_no_shortened_or_lengthened_model_file_is_read(model_file):
+    expected, content = nc.load(model_file), model_file.read_bytes()
+    for length in range(len(content)):
+        model_file.write_bytes(content[:length])
+        assert same_or_refused(model_file, expected) == "refused"
+    model_file.write_bytes(content + b"\0")
+    assert same_or_refused(model_file, expected) == "refused"
+
+
+def without_digest(path, arrays):
+    with safe_open(path, framework="numpy") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "digest"}
+    save_file(arrays, path, metadata)
+
+
+def test_a_model_file_of_before_the_digest_is_read(model_file):
+    expected = nc.load(model_file)
+    without_digest(model_file, load_file(model_file))
+    assert same_or_refused(model_file, expected) == "same"
+
+
+def test_weights_loaded_by_name_are_checked_too(model_file):
+    content = bytearray(model_file.read_bytes())
+    content[-1] ^= 1
+    model_file.write_bytes(content)
+    model = nc.Sequential([nc.Dense(2), nc.ReLU()], (3,))
+    with pytest.raises(ModelFileError, match=r"m\.safetensors: damaged: its content is not what was written"):
+        model.load_weights(model_file)
+
+
+def test_reading_a_model_file_imports_nothing(model_file, tmp_path):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')\n")
+    with safe_open(model_file, framework="numpy") as file:
+        metadata = file.metadata()
+    head = json.loads(metadata["head"])
+    head["graph"]["nodes"][1] |= {"op": "own", "module": "trap"}
+    save_file(load_file(model_file), model_file, {"format": "numbacnn", "version": "1", "head": json.dumps(head)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(
+            ModelFileError, match="from trap; reading a file imports nothing: import that module before"
+        ):
+            nc.load(model_file)
+    assert "trap" not in sys.modules
+
+
+# -- images and configurations ----------------------------------------------------------------------------------------
+
+
+def test_formats_whose_readers_start_programs_are_not_read(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match="not an image of a known format"):
+        read_image(tmp_path / "a.png", 4, 4, 3)
+
+
+def test_images_that_decode_to_more_than_memory_should_give(tmp_path):
+    """A PNG is refused; a photo, which JPEG decodes to a part of its size, is read."""
+    large = Image.new("L", (4100, 4100), 200)
+    large.save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="4100×4100 is too large to decode safely, above 16,777,216 pixels"):
+        read_image(tmp_path / "a.png", 4, 4, 1)
+    large.save(tmp_path / "a.jpg")
+    image, _ = read_image(tmp_path / "a.jpg", 4, 4, 1)
+    np.testing.assert_array_equal(image, np.full((4, 4, 1), 200))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"#" * (MOST_CONFIG_BYTES + 1), "larger than 16,384 bytes"),
+        (b"epochs = " + b"[" * 9000, "not a TOML file"),
+        (b"epochs = \xff", "not a TOML file"),
+    ],
+)
+def test_configurations_that_nobody_wrote_are_refused(tmp_path, content, message):
+    (tmp_path / "c.toml").write_bytes(content)
+    with pytest.raises(ArgumentError, match=message) as error:
+        read_config(tmp_path / "c.toml")
+    assert "\n" not in str(error.value)
