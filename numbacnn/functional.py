@@ -31,13 +31,14 @@ def conv2d(
     padding: Padding = "valid",
     dilation: Pair = 1,
     groups: int = 1,
+    algorithm: str = "auto",
 ) -> Float32:
     """Cross-correlation of (n, h, w, c) with (r, s, c/groups, k), plus b (k,)."""
     weight = np.asarray(w)
     if weight.ndim != 4:
         raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
     r, s, _, k = weight.shape
-    layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None)
+    layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None, algorithm=algorithm)
     return _apply(layer, [x], _given(weight=w, bias=b))
 
 

@@ -246,7 +246,8 @@ class RunFolder:
 
 def _record(row: Mapping[str, str]) -> EpochRecord:
     numbers = {field.name: float(row[field.name]) if row[field.name] else None for field in fields(EpochRecord)}
-    return EpochRecord(**numbers | {"epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None where it was None
+    counts = {name: int(row[name]) for name in ("epoch", "skipped")}
+    return EpochRecord(**numbers | counts)  # type: ignore[arg-type]  # None where it was None
 
 
 def model_file(path: Path) -> Path:
@@ -348,7 +349,7 @@ class Run:
         for file in self.folder.written:
             remove_leftovers(file)
         self.folder.write_config(self.settings)
-        write_record(self.folder.record, self._conditions)
+        self._record(self._conditions)
         self._keep()  # what a killed run had no time to write
         if self._out_of_patience():
             return
@@ -405,8 +406,12 @@ class Run:
         }
         measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
         files = file_digests(self.folder.written)
-        write_record(self.folder.record, self._conditions | {"files": files, "results": measured})
+        self._record(self._conditions | {"files": files, "results": measured})
         return found
+
+    def _record(self, found: dict[str, Any]) -> None:
+        with self.trainer.saving(self.folder.record):
+            write_record(self.folder.record, found)
 
     def _tested(self, model: Model) -> dict[str, Any]:
         return {"images": len(self.test), **model.evaluate(self.test)}

@@ -13,7 +13,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.layers import REGISTRY
 
 ARGUMENTS = {
-    "conv2d": ("stride", "padding", "dilation", "groups"),
+    "conv2d": ("stride", "padding", "dilation", "groups", "algorithm"),
     "depthwise_conv2d": ("stride", "padding", "dilation"),
     "conv2d_transpose": ("stride", "padding", "output_padding", "dilation", "groups"),
     "max_pool2d": ("pool_size", "stride", "padding", "ceil_mode"),
