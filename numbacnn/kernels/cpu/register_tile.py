@@ -120,7 +120,10 @@ class _Emitter:
         counts, a_steps, b_steps = nest[:3], nest[3:6], nest[6:]
 
         def level(depth, a_offset, b_offset):
-            if depth == 2:
+            if depth == 2 and self.vectors > 1:
+                innermost(a_offset, b_offset, a_steps[2])
+                return
+            if depth == 2:  # one vector leaves time for little but multiplying: addresses that need no registers
                 contiguous = builder.icmp_signed("==", a_steps[2], INT64(1))
                 with builder.if_else(contiguous) as (one, any_step):
                     with one:
