@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 import numbacnn as nc
+from numbacnn.layers import REGISTRY
 
 # The same examples in every run, and no deadline: a kernel's first call compiles it.
 settings.register_profile("numbacnn", derandomize=True, deadline=None, database=None)
@@ -18,6 +19,15 @@ settings.load_profile("numbacnn")
 def _one_thread():
     """The cases are too small for a second thread, and no bit depends on it: ``test_threads.py`` holds that."""
     nc.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _registry():
+    """What a test registers is forgotten behind it."""
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
 
 
 @pytest.fixture

@@ -9,17 +9,6 @@ from cases import PICKED
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError, GradientError
-from numbacnn.layers import REGISTRY
-
-
-@pytest.fixture(autouse=True)
-def registry():
-    """What a test registers is forgotten behind it."""
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
-
 
 RIGHT = [
     (nc.Conv2D(4, 3, padding="same", stride=2), (7, 6, 3), ["x", "weight", "bias"]),

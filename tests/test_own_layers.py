@@ -44,15 +44,6 @@ Swish = nc.activation("swish", swish, swish_gradient)
 """
 
 
-@pytest.fixture(autouse=True)
-def registry():
-    """What a test registers is forgotten behind it."""
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
-
-
 @pytest.fixture
 def swish(tmp_path, monkeypatch):
     """The class Swish of a module of the user's, which can be imported."""

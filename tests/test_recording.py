@@ -17,14 +17,6 @@ class Noisy(nc.ReLU):
         np.multiply(t.x, self.calls, out=t.y)
 
 
-@pytest.fixture(autouse=True)
-def _restore_registry():
-    before = dict(nc.layers.REGISTRY)
-    yield
-    nc.layers.REGISTRY.clear()
-    nc.layers.REGISTRY.update(before)
-
-
 def test_a_layer_of_one_s_own_runs_in_every_step():
     model = nc.Sequential([Noisy()], (2, 2, 1))
     x = np.ones((1, 2, 2, 1), np.float32)
