@@ -22,6 +22,7 @@ from numbacnn.parameters import Parameters
 FORMAT = "numbacnn"
 CHECKPOINT_FORMAT = "numbacnn-checkpoint"
 VERSION = 1
+METADATA = {"format", "version", "head", "digest"}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -155,6 +156,8 @@ def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]
 def check_digest(path: Path, file: Any) -> None:
     """ModelFileError where an opened safetensors file is not what was written; files of before 0.2 have no digest."""
     metadata = file.metadata() or {}
+    for key in metadata.keys() - METADATA:  # else a digest under a damaged name would be none
+        raise ModelFileError(f"{path}: damaged: its metadata holds an unknown {brief(repr(key))}")
     if "digest" in metadata:
         found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
         if found != metadata["digest"]:

@@ -51,7 +51,8 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
-MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file
+MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file,
+MOST_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device")
@@ -155,6 +156,8 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(MOST_CONFIG_BYTES + 1)
         if len(content) > MOST_CONFIG_BYTES:
             raise ArgumentError(f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes; no configuration")
+        if any(line.count(b".") > MOST_DOTS for line in content.splitlines()):
+            raise ArgumentError(f"{path}: more than {MOST_DOTS} dots in a line; no configuration")
         return tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None

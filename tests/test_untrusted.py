@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import numbacnn as nc
 from numbacnn.data import read_image
 from numbacnn.errors import ArgumentError, DataError, ModelFileError
-from numbacnn.runs import MOST_CONFIG_BYTES, read_config
+from numbacnn.runs import MOST_CONFIG_BYTES, MOST_DOTS, read_config
 
 FUZZ = Path(__file__).parent / "long" / "fuzz.py"
 
@@ -134,6 +134,7 @@ def test_images_that_decode_to_more_than_memory_should_give(tmp_path):
     ("content", "message"),
     [
         (b"#" * (MOST_CONFIG_BYTES + 1), "larger than 16,384 bytes"),
+        (b"[a" + b".a" * (MOST_DOTS + 1) + b"]\n" + b"b.c = 1\n" * 999, "more than 200 dots in a line"),
         (b"epochs = " + b"[" * 9000, "not a TOML file"),
         (b"epochs = \xff", "not a TOML file"),
     ],

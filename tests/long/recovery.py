@@ -27,6 +27,7 @@ import trainings
 from numbacnn.cli import main
 
 import numbacnn as nc
+from numbacnn.training import Trainer
 
 STEPS = 10  # of an epoch
 
@@ -108,34 +109,54 @@ def table(run):
         return [{k: v for k, v in row.items() if k not in trainings.TIMES} for row in csv.DictReader(file)]
 
 
-def train(run, *more):
+def train(run, *more, report=None):
+    """A run of the command line; ``report`` is called at the start of every step."""
+    if report is not None:
+        step = Trainer._step
+
+        def reported(self, batch):
+            report()
+            step(self, batch)
+
+        Trainer._step = reported  # in this child alone
     return main(["train", "--out", str(run), "--quiet", "--threads", "1", *map(str, more)])
 
 
 def signals(count, folder, draw):
-    """SIGINT and SIGTERM in turn, at random instants of a run of the command line; every fifth comes twice."""
-    run = folder / "run"
-    start = ("--schedule", "constant", "--batch-size", 32, "--checkpoint-every", 7, "--epochs", 1 << 20)
-    codes = []
+    """SIGINT and SIGTERM in turn, at random instants of a run of the command line; every fifth comes twice.
+
+    One signal costs no step: all that were begun are in the checkpoint. A second costs those since the last save.
+    """
+    run, every, before = folder / "run", 7, 0
+    start = ("--schedule", "constant", "--batch-size", 32, "--checkpoint-every", every, "--epochs", 1 << 20)
     for number in range(2 * count):
-        sign = (signal.SIGINT, signal.SIGTERM)[number % 2]
-        resumed = (run / "checkpoint.safetensors").exists()
-        child = forked(lambda resumed=resumed: train(run, *(("--resume",) if resumed else start)))
-        before = (run / "config.toml").stat().st_mtime_ns if resumed else 0
-        while not (run / "config.toml").exists() or (run / "config.toml").stat().st_mtime_ns == before:
-            time.sleep(0.001)  # until training begins
-        if not resumed:
-            while not (run / "checkpoint.safetensors").exists():
-                time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.8))
+        sign, twice = (signal.SIGINT, signal.SIGTERM)[number % 2], number % 5 == 4
+        reader, writer = os.pipe()
+        options = ("--resume",) if number else start
+        child = forked(
+            lambda writer=writer, options=options: train(run, *options, report=lambda: os.write(writer, b"."))
+        )
+        os.close(writer)
+        begun = draw.choice([1, draw.randrange(1, 60)])  # the first one loads much
+        for _ in range(begun):
+            assert os.read(reader, 1), f"ended with {ended(child)} by itself"
+        time.sleep(draw.uniform(0, 0.3 if begun == 1 else 0.02))
         os.kill(child, sign)
-        if number % 5 == 4:
+        if twice:
             time.sleep(draw.uniform(0, 0.01))
             os.kill(child, sign)
-        codes.append((sign, number % 5 == 4, ended(child)))
-        trainings.saved(run / "checkpoint.safetensors")
-    for sign, twice, code in codes:
-        assert code == 128 + sign or (twice and code == -sign), codes
+        code = ended(child)
+        while more := os.read(reader, 1 << 10):
+            begun += len(more)
+        os.close(reader)
+        after = trainings.saved(run / "checkpoint.safetensors")[0]["optimizer_steps"]
+        if code == 128 + sign:
+            assert after == before + begun, (after, before, begun)
+        else:
+            assert twice, f"{sign!r} ended it with {code}"
+            assert code == -sign, f"two of {sign!r} ended it with {code}"
+            assert before + begun - 1 - every <= after <= before + begun, (after, before, begun)
+        before = after
     epochs = trainings.saved(run / "checkpoint.safetensors")[0]["position"]["epoch"] + 1
     completed(lambda: train(run, "--resume", "--epochs", epochs))
     completed(lambda: train(folder / "whole-run", *start[:-1], epochs))

@@ -1,0 +1,60 @@
+"""The inputs of ``fuzz.py``, chosen by atheris: what reaches new lines of numbacnn is mutated further.
+
+    pip install atheris
+    python tests/long/fuzz_guided.py [--count 20000] [--seed 1] [FORMAT…]
+
+Each format has a process of its own, which libFuzzer ends.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from random import Random
+
+import atheris
+
+# Kernels stay as they are: Numba compiles no instrumented code. Nor is anything of others followed, which is slow.
+with atheris.instrument_imports(include=["numbacnn"], exclude=["numbacnn.kernels", "numbacnn.geometry"]):
+    import fuzz
+
+
+def guided(name, count, seed):
+    """Reads ``count`` inputs of a format under libFuzzer, and ends the process."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for part in ("files", "corpus"):
+            (place / part).mkdir()
+        reader = fuzz.Reader(name, place / "files")
+        for number, content in enumerate(reader.form.seeds):
+            (place / "corpus" / str(number)).write_bytes(content)
+
+        def mutate(content, most, seed):
+            return reader.form.mutate(content, Random(seed))[:most]
+
+        def read(content):
+            reader.read(content)
+            if reader.found.total() == count:
+                print(f"{name}: {reader.told()}, guided by atheris", flush=True)
+
+        options = [f"-runs={count}", f"-seed={seed}", "-max_len=65536", "-timeout=600", "-verbosity=0"]
+        atheris.Setup([sys.argv[0], *options, str(place / "corpus")], read, custom_mutator=mutate)
+        atheris.Fuzz()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"{', '.join(fuzz.FORMATS)}; by default all")
+    parser.add_argument("--count", type=int, default=20_000, help="of inputs of each format, by default 20,000")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    formats = given.formats or list(fuzz.FORMATS)
+    if len(formats) == 1:
+        guided(formats[0], given.count, given.seed)
+    for name in formats:
+        subprocess.run([sys.executable, __file__, name, f"--count={given.count}", f"--seed={given.seed}"], check=True)
+
+
+if __name__ == "__main__":
+    main()
