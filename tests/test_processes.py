@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -112,10 +113,21 @@ print(*codes)
 
 def layer_variables(layer):
     """Variables that choose a threading layer, where it is there; else the test is skipped."""
+    variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     if layer == "tbb":
-        reason = "TBB is not installed (pip install tbb), or not found"
-        pytest.importorskip("numba.np.ufunc.tbbpool", reason=reason, exc_type=ImportError)
-    return {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+        # Its package on PyPI puts the library where the dynamic linker does not look by itself.
+        paths = [f"{sys.prefix}/lib", *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
+        variables["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
+        if not has_tbb(variables["LD_LIBRARY_PATH"]):
+            pytest.skip("TBB is not installed (pip install tbb), or not found")
+    return variables
+
+
+@cache
+def has_tbb(paths):
+    """Whether Numba can load TBB."""
+    script = "try: import numba.np.ufunc.tbbpool\nexcept ImportError: print('no')"
+    return run_python("-c", script, LD_LIBRARY_PATH=paths) == ""
 
 
 every_layer = pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])

@@ -37,6 +37,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # how far apart its arrays lie: such a sum would have other bits elsewhere. Sum in a loop of its own, or in order.
 FAST_MATH = {"contract", "reassoc", "nsz"}
 
+NUMBA_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # environment variables that change the code
+
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
 float32_2d = types.Array(types.float32, 2, "C")
 float32_1d = types.Array(types.float32, 1, "C")
@@ -268,6 +270,7 @@ def _key_parts() -> Iterator[bytes]:
         yield b"source"
     yield numba.__version__.encode()
     yield repr(host_target()).encode()
+    yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
     for path in [*sorted(kernels.rglob("*.py")), kernels.parent / "geometry.py"]:
         yield str(path.relative_to(kernels.parent)).encode()

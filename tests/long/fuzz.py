@@ -22,6 +22,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -82,11 +83,11 @@ def altered(form, random):
         holder, key = random.choice(places)
         kind = random.choice(["replace", "replace", "drop", "double", "nest"])
         if kind == "replace":
-            holder[key] = random.choice(VALUES)
+            holder[key] = deepcopy(random.choice(VALUES))
         elif kind == "drop":
             del holder[key]
         elif kind == "double" and isinstance(holder, list):
-            holder.append(holder[key])
+            holder.append(deepcopy(holder[key]))
         elif kind == "nest":
             holder[key] = [holder[key]]
     return form

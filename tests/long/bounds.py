@@ -1,0 +1,67 @@
+"""Every kernel with Numba's own checks of every index: table of cases, graphs, losses, optimisers, augmentation.
+
+    python tests/long/bounds.py
+
+Compiled without threads, since Numba checks no index in the body of a parallel loop, and in a cache of its own. It ends
+with 1 where an index is out of bounds, or where a kernel did not run.
+"""
+
+import gc
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PARTS = ("guards", "kernels", "losses", "optimizers", "averages", "augment", "pooled_convolution")
+
+
+def compile_with_checks(cache):
+    """From here on, in this process."""
+    os.environ |= {"NUMBA_BOUNDSCHECK": "1", "NUMBACNN_CACHE_DIR": cache}
+    import numba
+
+    njit = numba.njit
+    numba.njit = lambda **options: njit(**options | {"parallel": False})
+
+
+def check_that_checks_work():
+    """One index too far raises."""
+    import numpy as np
+    from numba import prange
+
+    from numbacnn.kernels.jit import cpu_kernel, float32_1d
+
+    @cpu_kernel(float32_1d, key=lambda: None)
+    def beside(y):
+        for i in prange(2):
+            y[i + 1] = 0
+
+    with pytest.raises(IndexError):
+        beside(np.zeros(2, np.float32))
+
+
+def never_run():
+    """Names of the package's kernels that nothing compiled."""
+    from numbacnn.kernels import cpu, jit
+
+    kernels = [thing for thing in gc.get_objects() if isinstance(thing, jit.CpuKernel)]
+    ours = {f"{kernel.__module__}.{kernel.__name__}" for kernel in kernels if kernel._compiled is None}
+    return sorted(name for name in ours if name.startswith(cpu.__name__))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        compile_with_checks(folder)
+        check_that_checks_work()
+        files = [TESTS / f"test_{part}.py" for part in PARTS]
+        code = pytest.main(["-q", "-p", "no:cacheprovider", *map(str, files)])
+        missed = never_run()
+        print(f"kernels that did not run: {', '.join(missed) or 'none'}")
+    sys.exit(code or bool(missed))
+
+
+if __name__ == "__main__":
+    main()
