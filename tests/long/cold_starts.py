@@ -22,7 +22,7 @@ def together(place):
         for name in ("a", "b")
     ]
     for training in trainings:
-        _, told = training.communicate(timeout=1200)
+        _, told = training.communicate(timeout=3600)
         assert (training.returncode, told) == (0, b""), f"ended with {training.returncode}: {told.decode()}"
     return [_digest(place / name / "model.safetensors") for name in ("a", "b")]
 
@@ -40,6 +40,7 @@ def main():
         with tempfile.TemporaryDirectory() as place:
             first, second = together(Path(place))
             assert first == second, f"round {number + 1}: two different models"
+        print(f"round {number + 1}: no failure", file=sys.stderr, flush=True)
     print(f"{count} rounds, no failure")
 
 
