@@ -84,7 +84,6 @@ class _Convolution(WeightLayer):
             "places": sizes.maxima_places_shape(g, pool, batch),
             "packed_gradient": sizes.maxima_packed_shape(g),
             "image": sizes.maxima_image_shape(g, batch),
-            "lists": sizes.maxima_lists_shape(g, batch),
             "partial_bias": sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c),
         }
         return {name: Scratch(shape, "backward") for name, shape in shapes.items()}
@@ -132,8 +131,7 @@ class _Convolution(WeightLayer):
         if "weight" not in t.frozen:
             kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
         if t.dx is not None:
-            scratch = t.packed_gradient, t.image, t.lists
-            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, *scratch, g, t.pool, t.mask)
+            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, g, t.pool, t.mask)
 
 
 @dataclass(eq=False)
