@@ -32,7 +32,7 @@ from numbacnn.metrics import hits
 from numbacnn.names import choose
 from numbacnn.normalization import Normalization
 from numbacnn.optimizers import SGD, Optimizer
-from numbacnn.parameters import Parameters
+from numbacnn.parameters import Arena, Parameters
 from numbacnn.penalties import Penalties
 from numbacnn.recovery import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, after, constant, watches
@@ -492,7 +492,7 @@ class Trainer:
         shown = self._show_average(False)
         try:
             with self.saving(self.checkpoints.newest):
-                self.checkpoints.save(self.model.store, self._arenas(), state)
+                self.checkpoints.save(self._arenas(), state)
         finally:
             self._show_average(shown)
             self._last_save = time.monotonic()
@@ -508,13 +508,15 @@ class Trainer:
                 raise NumbacnnError(f"{problem}; what was saved before is whole") from None
             warnings.warn(f"{problem}; training goes on, and what was saved before is whole", stacklevel=2)
 
-    def _arenas(self) -> dict[str, Float32]:
-        """What a checkpoint holds beside the parameters, each of their layout."""
-        arenas = dict(self.optimizer.slots)
+    def _arenas(self) -> dict[str, Arena]:
+        """The arrays that a checkpoint holds."""
+        store = self.model.store
+        arenas = store.arenas() | {name: Arena(store.slots, arena) for name, arena in self.optimizer.slots.items()}
         if self._mean is not None:
-            arenas["accumulated"] = self._mean.arena
+            arenas["accumulated"] = Arena(store.slots, self._mean.arena)
         if self._average is not None:
-            arenas["average"] = self._average.arena
+            arenas["average"] = Arena(store.slots, self._average.values)
+            arenas["average-state"] = Arena(store.state_slots, self._average.state)
         return arenas
 
     def resume(self) -> None:
@@ -537,8 +539,8 @@ class Trainer:
         for name, value in self._identity.items():
             if run.get(name) != value:
                 raise ArgumentError(f"{file} is of a training with {name} {run.get(name)}, not {value}")
-        files.check_fit(file, arrays, self.model.store, self._arenas())
-        files.restore(arrays, self.model.store, self._arenas())
+        files.check_fit(file, arrays, self._arenas())
+        files.restore(arrays, self._arenas(), self.model.device)
         self.position, self.history, self.optimizer.steps = position, history, steps
         self._learning_rate = learning_rate
         self.model.normalization = normalization
