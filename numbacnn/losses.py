@@ -25,9 +25,13 @@ NONE = np.empty(0, np.float32)
 
 
 class Loss:
-    """A loss of an output and its target, with its gradient. One of your own gives ``name``, ``target``, ``launch``."""
+    """A loss of an output and its target, with its gradient. One of your own gives ``name``, ``target``, ``launch``.
+
+    ``ignore_index``: the label whose images or pixels count nothing, in the accuracy neither.
+    """
 
     name: ClassVar[str]
+    ignore_index: int | None = None
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """``target`` as ``launch`` takes it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit.

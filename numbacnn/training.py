@@ -195,6 +195,7 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     hits: int = 0
+    labels: int = 0  # of which the hits are: of images or pixels, those that count
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
@@ -206,8 +207,8 @@ class Position:
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions; NaN before the first image."""
-        return self.hits / self.images if self.images else math.nan
+        """Share of right predictions; NaN before the first."""
+        return self.hits / self.labels if self.labels else math.nan
 
 
 class EarlyStopping:
@@ -342,16 +343,17 @@ class Trainer:
             self._load(buffers, images)
             value = buffers.gradients(labels)
             good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
-            right = hits(buffers.output, labels) if good else 0
-            if not good:
+            if good:
+                right, counted = hits(buffers.output, labels, self.objective.losses[0].ignore_index)
+            else:
                 self._refuse(buffers, batch._replace(images=images, labels=labels), value)
             self._update(n if good else 0)
-        self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
         if good:
-            p = self.position
-            self.position = replace(p, loss_sum=p.loss_sum + value * n, hits=p.hits + right, images=p.images + n)
+            sums = {"hits": p.hits + right, "labels": p.labels + counted, "images": p.images + n}
+            p = replace(p, loss_sum=p.loss_sum + value * n, **sums)
         else:
-            self.position = replace(self.position, skipped=p.skipped + 1)
+            p = replace(p, skipped=p.skipped + 1)
+        self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
 
     def _load(self, buffers: TrainingBatch, images: NDArray[Any]) -> None:
         """Writes the input and the key of the random numbers: all that a step starts from but the weights."""
