@@ -47,7 +47,7 @@ class _Convolution(WeightLayer):
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
-        """Packed weights, columns of the input gradient, partial sums of the others."""
+        """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
         g, m = geometry, sizes.winograd_tile(geometry, self.algorithm)
         scratch = {
             "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
@@ -64,10 +64,15 @@ class _Convolution(WeightLayer):
             scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
         return scratch
 
+    def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
+        """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
+        m = sizes.winograd_tile(geometry, self.algorithm)
+        return f"winograd{m}" if m else "direct"
+
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where a register tile holds whole windows, all of one size."""
-        direct = isinstance(pool, PoolGeometry) and not sizes.winograd_tile(geometry, self.algorithm)
-        return direct and bool(sizes.pool_fuses(geometry, pool))
+        direct = self.choose_algorithm(sizes, geometry) == "direct"
+        return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
@@ -103,7 +108,7 @@ class _Convolution(WeightLayer):
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
         bias, relu = t.bias if self.bias else None, t.fused == "relu"
-        if hasattr(t, "tiles"):
+        if t.algorithm != "direct":
             kernels.winograd_forward(t.y, t.x, t.weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
         elif t.pool is None:
             kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
@@ -121,7 +126,7 @@ class _Convolution(WeightLayer):
             kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
         if t.dx is None:
             return
-        if hasattr(t, "tiles_gradient"):
+        if t.algorithm != "direct":
             scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient, t.products_gradient
             kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g)
         else:
