@@ -27,10 +27,11 @@ from numbacnn.executor import Executor
 from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Node
 from numbacnn.kernels.steps import SUM_GROUPS
-from numbacnn.losses import Loss, Objective, differentiate
+from numbacnn.losses import Loss, differentiate
 from numbacnn.metrics import hits
 from numbacnn.names import choose
 from numbacnn.normalization import Normalization
+from numbacnn.objective import Objective
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.parameters import Arena, Parameters
 from numbacnn.penalties import Penalties
