@@ -25,14 +25,33 @@ ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 WINOGRAD = ("packed", "weights", "tiles", "products")  # scratch of the algorithm, by its names in the bindings
 
 
-class _Convolution(WeightLayer):
-    """What convolutions share, whose subclasses give the geometry."""
+class WindowLayer(WeightLayer):
+    """What convolutions and their transposes share: the fields of the window, checked and in one form."""
 
     reads_x: ClassVar[bool] = True
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int]
+    padding: Padding
+    dilation: int | tuple[int, int]
     bias: bool
     initializer: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.kernel_size, self.stride, self.dilation = self._pairs()
+        self.padding = freeze_padding(self.padding)
+        check_initializer(self.initializer)
+
+    def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Window, stride and dilation, each (height, width)."""
+        return pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride"), pair(self.dilation, "dilation")
+
+
+class _Convolution(WindowLayer):
+    """What convolutions share, whose subclasses give the geometry."""
+
     algorithm: str = "auto"
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
@@ -171,16 +190,10 @@ class Conv2D(_Convolution):
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         if self.algorithm not in ALGORITHMS:
             raise ArgumentError(f"algorithm={self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
-        check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation = pair(self.dilation, "dilation")
+        window, stride, dilation = self._pairs()
         g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
         if self.algorithm.startswith("winograd") and not g.winograd_applies:
             raise GeometryError(
@@ -212,15 +225,10 @@ class DepthwiseConv2D(_Convolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.multiplier = whole(self.multiplier, "multiplier")
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
-        check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """That of a convolution with a group for each channel."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation, channels = pair(self.dilation, "dilation"), image_shape(shapes[0])[2]
+        window, stride, dilation = self._pairs()
+        channels = image_shape(shapes[0])[2]
         filters = channels * self.multiplier
         return conv_geometry(shapes[0], filters, window, stride, self.padding, dilation, channels)
