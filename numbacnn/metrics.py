@@ -1,5 +1,6 @@
 """How well a model classifies: loss and accuracy batch by batch, and what a report tells of each class."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +29,6 @@ class Metrics:
         self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)
         self.total += float(losses.sum(dtype=np.float64))
         self.weight += self._loss.weight(target)
-        self.hits += hits(output, labels)
-        self.count += len(losses)
 
     @property
     def loss(self) -> float:
@@ -38,8 +37,12 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of all predictions whose largest output is the label's."""
-        return self.hits / self.count
+        """Share of all predictions whose largest output is the label's; NaN where there were none."""
+        return self.hits / self.count if self.count else math.nan
+
+    def results(self) -> dict[str, float]:
+        """Each measure by its name."""
+        return {"loss": self.loss, "accuracy": self.accuracy}
 
 
 def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
@@ -83,6 +86,17 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     if len(truth) != len(found):
         raise ArgumentError(f"{len(truth)} labels, but {len(found)} predictions")
     return np.bincount(truth * count + found, minlength=count**2).reshape(count, count)
+
+
+def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """TP/(TP + FP + FN) of each class of a confusion matrix of pixels, (C,); NaN of one neither there nor predicted."""
+    right, either = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
+    return np.divide(right, either, out=np.full(len(confusion), np.nan), where=either > 0)
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """Mean of ``intersection_over_union``, each class that is there or was predicted counted alike."""
+    return float(np.nanmean(intersection_over_union(confusion)))
 
 
 class ClassScores(NamedTuple):

@@ -25,6 +25,7 @@ from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_wei
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.conv2d_winograd import winograd_forward, winograd_input_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.detection import detection
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
     dropout_gradient_in_place,
@@ -145,6 +146,7 @@ LAUNCHERS = (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+    detection,
     dice,
     draw_field,
     draw_uniforms,

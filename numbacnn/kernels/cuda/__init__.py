@@ -39,6 +39,7 @@ NOT_YET = frozenset(
         "dense_forward",
         "dense_input_gradient",
         "dense_weight_gradient",
+        "detection",
         "dice",
         "draw_field",
         "draw_uniforms",

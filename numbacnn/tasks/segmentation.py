@@ -1,0 +1,56 @@
+"""Segmentation: a class of each pixel."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import MASKS
+from numbacnn.device import Device
+from numbacnn.errors import ArgumentError
+from numbacnn.losses import Loss
+from numbacnn.metrics import Metrics, confusion_matrix, mean_iou
+from numbacnn.tasks.base import Float32
+from numbacnn.tasks.classification import Classification
+
+
+class Segmentation(Classification):
+    """The largest number of each pixel of the output is its class; the loss is the mean over pixels."""
+
+    name, labels, score, score_name = "segment", MASKS, "mean_iou", "mean IoU"
+
+    def metrics(self, loss: Loss, device: Device) -> Metrics:
+        """Loss, pixel accuracy and mean IoU."""
+        return SegmentationMetrics(loss, device)
+
+    def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
+        """See ``Task``; the output has to be as large as the image."""
+        super().check(dataset, output_shape)
+        if output_shape[:-1] != self.input_shape[:-1]:
+            raise ArgumentError(
+                f"to segment, a model gives a class for each pixel; this one's output is {output_shape}, "
+                f"its input {self.input_shape}"
+            )
+
+    def decode(self, output: Float32) -> NDArray[np.uint8 | np.int64]:
+        """The class of each pixel, (n, H, W), of an output (n, H, W, C): uint8 where it can number them."""
+        return output.argmax(axis=-1).astype(np.uint8 if output.shape[-1] <= 256 else np.int64)
+
+
+class SegmentationMetrics(Metrics):
+    """Also how many pixels of each class were taken for which, and the mean IoU that follows."""
+
+    confusion: NDArray[np.int64] | None = None
+
+    def add(self, output: Float32, labels: NDArray[Any]) -> None:
+        """See ``Metrics``."""
+        super().add(output, labels)
+        classes = output.shape[-1]
+        found = confusion_matrix(labels.reshape(-1), output.argmax(axis=-1).reshape(-1), classes)
+        self.confusion = found if self.confusion is None else self.confusion + found
+
+    def results(self) -> dict[str, float]:
+        """Loss, accuracy and mean IoU."""
+        assert self.confusion is not None
+        return super().results() | {"mean_iou": mean_iou(self.confusion)}
