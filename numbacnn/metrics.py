@@ -24,6 +24,12 @@ class Metrics:
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
+        self.add_loss(output, labels)
+        self.hits += hits(output, labels)
+        self.count += output[..., 0].size
+
+    def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
+        """Counts in the loss alone."""
         losses = np.empty(output[..., 0].size, np.float32)
         target = self._loss.target(labels, output.shape)
         self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)

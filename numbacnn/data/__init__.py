@@ -4,10 +4,11 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.data.datasets import NAMES, download, load, verify
 from numbacnn.data.folder import load_folder
 from numbacnn.data.idx import read_idx, write_idx
-from numbacnn.data.images import match_polarity, read_image, write_image
+from numbacnn.data.images import match_polarity, read_image, read_mask, write_image, write_mask
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.data.preview import preview
 from numbacnn.data.remote import NamedSet
+from numbacnn.data.scenes import make_scenes
 
 __all__ = [
     "NAMES",
@@ -18,11 +19,14 @@ __all__ = [
     "download",
     "load",
     "load_folder",
+    "make_scenes",
     "match_polarity",
     "preview",
     "read_idx",
     "read_image",
+    "read_mask",
     "verify",
     "write_idx",
     "write_image",
+    "write_mask",
 ]
