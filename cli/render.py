@@ -98,10 +98,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def measured(result: dict[str, Any]) -> str:
-    """Accuracy and loss of an evaluation."""
+def measured(result: dict[str, Any]) -> tuple[str, str]:
+    """What an evaluation measured: the name of the task's own score, and what it and the others came to."""
+    loss = f"loss {result['loss']:.4f}"
+    if "mean_iou" in result:
+        return "mean IoU", f"{percent(result['mean_iou'])}, pixel accuracy {percent(result['accuracy'])}, {loss}"
+    if "map_50" in result:
+        return "mAP@0.5", f"{percent(result['map_50'])}, mAP@0.5:0.95 {percent(result['map'])}, {loss}"
     right = round(result["accuracy"] * result["images"])
-    return f"{percent(result['accuracy'])} ({right:,} of {result['images']:,}), loss {result['loss']:.4f}"
+    return "accuracy", f"{percent(result['accuracy'])} ({right:,} of {result['images']:,}), {loss}"
 
 
 def _aside(line: str) -> None:
@@ -148,9 +153,9 @@ def download_progress(quiet: bool = False) -> Progress:
 class TrainingProgress:
     """Follows a training's events: a bar on a terminal, and a line for each epoch. Use it as a context manager."""
 
-    def __init__(self, images: int, done: int, quiet: bool) -> None:
-        """``images``: of one epoch; ``done``: seen before this start of the run."""
-        self._images, self._done = images, done
+    def __init__(self, images: int, done: int, quiet: bool, score: str) -> None:
+        """``images``: of one epoch; ``done``: seen before this start of the run; ``score``: what the task's is called."""
+        self._images, self._done, self._score = images, done, score
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._bar: Any = None
 
@@ -197,8 +202,7 @@ class TrainingProgress:
         r = event.record
         parts = [f"loss {r.loss:.4f}", f"accuracy {percent(r.accuracy)}"]
         if r.validation_accuracy is not None:
-            best = " (best)" if event.best else ""
-            parts.append(f"validation accuracy {percent(r.validation_accuracy)}{best}")
+            parts.append(f"validation {self._score} {percent(r.score or 0)}{' (best)' if event.best else ''}")
         if r.skipped:
             parts.append(f"{r.skipped} batches left out for NaN or infinity")
         parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
@@ -210,11 +214,12 @@ class TrainingProgress:
 
 
 def trained(results: dict[str, Any], model: str, best_model: str) -> None:
-    """The end of a training: accuracy on the test part, where the weights lie, and what to try next."""
+    """The end of a training: how well it does on the test part, where the weights lie, and what to try next."""
     best, last = results["best"], len(results["epochs"])
-    rows = [("test accuracy", f"{measured(results['test'])}: epoch {last}, the last", model)]
+    name, came_to = measured(results["test"])
+    rows = [(f"test {name}", f"{came_to}: epoch {last}, the last", model)]
     if best and best["epoch"] != last:
-        rows.append(("", f"{measured(best['test'])}: epoch {best['epoch']}, the best by validation", best_model))
+        rows.append(("", f"{measured(best['test'])[1]}: epoch {best['epoch']}, the best by validation", best_model))
     table(rows)
     text(f"next: {command('predict', results['run'], 'IMAGE.png')}")
 

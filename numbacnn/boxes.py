@@ -1,8 +1,8 @@
 """Boxes around objects: their overlaps, the suppression of those found twice, and how well they were found.
 
-A box is its edges x₀, y₀, x₁, y₁ in pixels, from the image's upper left corner: x₁ and y₁ lie behind the last pixel. The
-boxes of a set of images are an array (N, most, 5), each with its class behind its edges, and ``PADDING`` in the place
-of the class in rows that hold no box.
+A box is its edges x₀, y₀, x₁, y₁ in pixels, from the image's upper left corner: x₁ and y₁ lie behind the last pixel.
+The boxes of a set of images are an array (N, most, 5), each with its class behind its edges, and ``PADDING`` in the
+place of the class in rows that hold no box.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def iou(a: Float32, b: Float32) -> Float32:
     """Intersection over union of each of boxes (k, 4) with each of (l, 4), (k, l); 0 of two empty ones."""
     shared = intersections(a, b)
     union = areas(a)[:, None] + areas(b) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def suppress(boxes: Float32, scores: Float32, overlap: float) -> NDArray[np.int64]:
@@ -80,9 +80,9 @@ def average_precision(
     """Average precision of each class at each threshold of overlap, (classes, thresholds); NaN without an object.
 
     found: of each image; truth: (N, most, 5). Of all images together, the surest first, a detection is right where the
-    object of its class that overlaps it most, of those not yet found, does so by the threshold's intersection over union
-    or more. The area under precision over recall, precision being the largest at that recall or above (Everingham et
-    al. 2010, "The Pascal visual object classes (VOC) challenge", section 4.2, at every recall).
+    object of its class that overlaps it most, of those not yet found, does so by the threshold's intersection over
+    union or more. The area under precision over recall, precision being the largest at that recall or above
+    (Everingham et al. 2010, "The Pascal visual object classes (VOC) challenge", section 4.2, at every recall).
     """
     objects = list(unpack(truth))
     result = np.full((classes, len(thresholds)), np.nan)

@@ -97,7 +97,8 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """TP/(TP + FP + FN) of each class of a confusion matrix of pixels, (C,); NaN of one neither there nor predicted."""
     right, either = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
-    return np.divide(right, either, out=np.full(len(confusion), np.nan), where=either > 0)
+    shares: NDArray[np.float64] = np.divide(right, either, out=np.full(len(confusion), np.nan), where=either > 0)
+    return shares
 
 
 def mean_iou(confusion: NDArray[np.int64]) -> float:

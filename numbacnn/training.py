@@ -131,8 +131,8 @@ class EpochRecord:
     """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran, without
     the ``skipped`` ones; ``learning_rate`` is that of its last update.
 
-    Accuracies are of images, of pixels, or of the cells where a detector's objects are. ``validation_score`` is the mean
-    IoU of a model that segments and the mAP@0.5 of one that detects; a classifier has none beside its accuracy.
+    Accuracies are of images, of pixels, or of the cells where a detector's objects are. ``validation_score`` is the
+    mean IoU of a model that segments and the mAP@0.5 of one that detects; a classifier has none beside its accuracy.
     """
 
     epoch: int
@@ -367,8 +367,8 @@ class Trainer:
         self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
         if good:
             p = self.position
-            sums = {"loss_sum": p.loss_sum + value * n, "hits": p.hits + right, "predictions": p.predictions + count}
-            self.position = replace(p, images=p.images + n, **sums)
+            p = replace(p, hits=p.hits + right, predictions=p.predictions + count)
+            self.position = replace(p, loss_sum=p.loss_sum + value * n, images=p.images + n)
         else:
             self.position = replace(self.position, skipped=p.skipped + 1)
 

@@ -44,11 +44,11 @@ def load_annotated(
 ) -> tuple[Dataset, Dataset | None]:
     """The training part of a folder and its test part, or None if it has none. labels: "masks" or "boxes".
 
-    ``images/NAME.png`` (or jpg) with ``masks/NAME.png``, 8-bit or 16-bit grey or with a palette, the number of its class in
-    each pixel; or with ``boxes.csv``, a line ``image,x0,y0,x1,y1,class`` for each box. All in the folder itself, or in its
-    ``train`` and ``test`` (else ``val``). ``classes.txt`` has the names of the classes, a line each; without it, masks have
-    the numbers up to the largest (255 beside nothing but 0 is class 1), boxes the names that occur. All images are
-    brought to ``size``, height and width, by default that of the first, and masks and boxes with them.
+    ``images/NAME.png`` (or jpg) with ``masks/NAME.png``, 8-bit or 16-bit grey or with a palette, the number of its
+    class in each pixel; or with ``boxes.csv``, a line ``image,x0,y0,x1,y1,class`` for each box. All in the folder
+    itself, or in its ``train`` and ``test`` (else ``val``). ``classes.txt`` has the names of the classes, a line each; without it,
+    masks have the numbers up to the largest (255 beside nothing but 0 is class 1), boxes the names that occur. All
+    images are brought to ``size``, height and width, by default that of the first, and masks and boxes with them.
 
     Raises:
         DataError: the layout is another, a file is damaged, or what lies beside an image does not fit it.
@@ -216,7 +216,8 @@ def _dataset(
         else:
             rows.append(_scaled(part.boxes[i], image_size(file), (height, width), numbers))
     if scaled:
-        notes.append(f"{scaled} of {len(images)} images scaled to {height}×{width}, and their {'masks' if with_masks else 'boxes'}")
+        what = "masks" if with_masks else "boxes"
+        notes.append(f"{scaled} of {len(images)} images scaled to {height}×{width}, and their {what}")
     small = masks.astype(np.uint8) if len(names) <= 256 else masks
     return Dataset.from_arrays(images, small if with_masks else pack(rows), names, notes)
 
@@ -236,7 +237,7 @@ def _nearest(mask: NDArray[np.int64], size: Size) -> NDArray[np.int64]:
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
         for new, old in zip(size, mask.shape, strict=True)
     )
-    return mask[rows[:, None], columns]
+    return np.asarray(mask[rows[:, None], columns])
 
 
 def _scaled(

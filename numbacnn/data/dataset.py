@@ -43,7 +43,7 @@ class Dataset:
 
         Args:
             images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
-            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, one array (k, 5)
+            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, an array (k, 5)
                 for each image, or all in one (N, most, 5) as the attribute has them.
             classes: names of the classes; by default the numbers from 0 to the largest label.
             notes: kept as the data set's ``notes``.

@@ -32,10 +32,11 @@ def load_folder(
 ) -> tuple[Dataset, Dataset | None]:
     """Load the training part of a folder and its test part, or None if it has none.
 
-    For classes of images two layouts are known; for other ``labels`` see ``load_annotated``. IDX files: ``train-images-idx3-ubyte`` (grey) or ``-idx4-`` (1 or 3 channels, last) and
-    ``train-labels-idx1-ubyte``, plain or ``.gz``, and the same with ``t10k-`` or ``test-``. Image files (PNG, JPEG):
-    ``CLASS/*``, or ``train/CLASS/*`` and ``test/CLASS/*`` (else ``val/CLASS/*``), classes in order of their names; all
-    are read as grey if none holds colour, else as RGB, and scaled to ``size`` (height, width), by default that of the first; ``notes`` count the scaled.
+    For classes of images two layouts are known; for other ``labels`` see ``load_annotated``. IDX files:
+    ``train-images-idx3-ubyte`` (grey) or ``-idx4-`` (1 or 3 channels, last) and ``train-labels-idx1-ubyte``, plain or
+    ``.gz``, and the same with ``t10k-`` or ``test-``. Image files (PNG, JPEG): ``CLASS/*``, or ``train/CLASS/*`` and
+    ``test/CLASS/*`` (else ``val/CLASS/*``), classes in order of their names; all are read as grey if none holds colour,
+    else as RGB, and scaled to ``size`` (height, width), by default that of the first; ``notes`` count the scaled.
 
     Args:
         path: the folder.
@@ -56,7 +57,9 @@ def load_folder(
     for train in (path / "train", path):
         if class_folders := _class_folders(train):
             if class_folders.keys() == {"images", "masks"} or (train / "boxes.csv").is_file():
-                raise DataError(f"{train}: has images with masks or boxes, not by class: a task is to segment or detect")
+                raise DataError(
+                    f"{train}: has images with masks or boxes, not by class: a task is to segment or detect"
+                )
             parts = [_class_folders(path / name) for name in ("test", "val") if train != path]
             return _load_images(class_folders, next(filter(None, parts), {}), size)
     raise DataError(f"{path}: no data set in this folder; {_LAYOUTS}")

@@ -13,7 +13,7 @@ CLASSES, MASKS, BOXES = "classes", "masks", "boxes"
 
 
 def kind_of(labels: NDArray[Any]) -> str:
-    """"classes" for (N,), "masks" for integers (N, H, W), "boxes" for floats (N, most, 5)."""
+    """ "classes" for (N,), "masks" for integers (N, H, W), "boxes" for floats (N, most, 5)."""
     if labels.ndim == 3:
         return MASKS if np.issubdtype(labels.dtype, np.integer) else BOXES
     return CLASSES
@@ -22,7 +22,7 @@ def kind_of(labels: NDArray[Any]) -> str:
 def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
     """Labels in one of the three forms, that fit the images N×H×W×C.
 
-    Of classes int64; of masks unsigned 8-bit integers as they are, else int64; of boxes float32, from one array or from a list of an
+    Of classes int64; of masks uint8 as they are, else int64; of boxes float32, from one array or from a list of an
     array (k, 5) for each image. Raises ArgumentError where the form fits none; DataError where a box is damaged.
     """
     count = len(images)
@@ -55,8 +55,8 @@ def class_numbers(labels: NDArray[Any]) -> NDArray[Any]:
 
 def check_range(labels: NDArray[Any], classes: int) -> None:
     """DataError where a class is not from 0 to ``classes`` − 1, that says where."""
-    if not labels.size or (kind_of(labels) != BOXES and 0 <= labels.min() and labels.max() < classes):
-        return
+    if not labels.size or (kind_of(labels) != BOXES and labels.min() >= 0 and labels.max() < classes):
+        return  # most often, and without arrays as large as all masks
     numbers = labels[..., 4] if kind_of(labels) == BOXES else labels
     wrong = (numbers < 0) | (numbers >= classes)
     if kind_of(labels) == BOXES:
@@ -66,7 +66,7 @@ def check_range(labels: NDArray[Any], classes: int) -> None:
     place = np.argwhere(wrong)[0]
     where = f"at index {place[0]}" if labels.ndim == 1 else f"in image {place[0]}"
     raise DataError(
-        f"label {numbers[tuple(place)]:g} {where} is not the number of a class; "
+        f"label {numbers[tuple(place)]:.16g} {where} is not the number of a class; "
         f"with {classes} classes labels go from 0 to {classes - 1}"
     )
 
@@ -74,8 +74,8 @@ def check_range(labels: NDArray[Any], classes: int) -> None:
 def renumbered(labels: NDArray[Any], numbers: Sequence[int]) -> NDArray[Any]:
     """Labels with class i called ``numbers[i]``."""
     if kind_of(labels) != BOXES:
-        return np.asarray(numbers, labels.dtype)[labels]
-    result = labels.copy()
+        return np.asarray(np.asarray(numbers, labels.dtype)[labels])
+    result: NDArray[Any] = labels.copy()
     real = labels[..., 4] != PADDING
     result[real, 4] = np.asarray(numbers)[labels[real, 4].astype(int)]
     return result

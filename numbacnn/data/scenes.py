@@ -66,9 +66,9 @@ def make_scenes(
     """``count`` grey scenes, size × size, of 1 to ``most`` objects each on a background of clutter.
 
     source: 8-bit grey images, each with one object, bright on dark. labels: "masks", the class of each pixel, 0 being
-    the background; or "boxes", around each object's pixels, those that others hide among them. Objects are scaled, turned
-    by up to 20 degrees, and may overlap: a later one hides an earlier, up to a third of its box. Raises ArgumentError
-    where numbers or the source cannot be used.
+    the background; or "boxes", around each object's pixels, those that others hide among them. Objects are scaled,
+    turned by up to 20 degrees, and may overlap: a later one hides an earlier, up to a third of its box. Raises
+    ArgumentError where numbers or the source cannot be used.
     """
     whole(count, "count"), whole(size, "size", LEAST_SIZE), whole(most, "most"), whole(seed, "seed", 0)
     label = choose("labels", labels, {MASKS: _mask, BOXES: _boxes})
@@ -131,7 +131,7 @@ def _ground(draw: np.random.Generator, images: NDArray[np.uint8 | np.float32], s
 
 
 def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
-    """How much of each pixel an object covers, from 0 to 1, turned and scaled about the middle: objects × side × side."""
+    """How much of each pixel an object covers, from 0 to 1, turned and scaled about the middle: k × side × side."""
     height, width = source.images.shape[1:3]
     side = min(size, int(np.ceil(np.hypot(SIDE, SIDE) * SCALES[1] * size / SIZE)))  # of the largest
     matrices = np.empty((len(objects), 6), np.float32)
@@ -163,7 +163,7 @@ def _paint(image: NDArray[np.uint8], scene: _Drawn, shapes: Sequence[Float32]) -
         part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         height, width = inside[part].shape
         corners = (item.places * (size - width + 1, size - height + 1)).astype(np.int64)
-        candidates = np.concatenate([corners, corners + (width, height)], axis=1).astype(np.float32)
+        candidates = np.concatenate([corners, corners + np.array([width, height])], axis=1).astype(np.float32)
         before = np.array([other.box for other in placed], np.float32).reshape(-1, 4)
         most = MOST_COVERED * np.minimum(areas(candidates)[:, None], areas(before))
         free = np.flatnonzero((intersections(candidates, before) <= most).all(axis=1))

@@ -6,7 +6,6 @@ Everything that depends on it (loss, metrics, what an output means) is asked of 
 from collections.abc import Mapping
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.errors import ArgumentError
 from numbacnn.names import choose
 from numbacnn.tasks.base import Task
 from numbacnn.tasks.classification import Classification

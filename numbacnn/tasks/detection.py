@@ -1,8 +1,8 @@
 """Detection in one stage: a grid over the image, each cell of which says whether the middle of an object lies in it.
 
-The output, (h, w, 5 + classes), holds for each cell a logit of that presence, the four numbers of a box, and a logit for
-each class (Redmon et al. 2016, "You only look once", section 2, with one box for each cell). The numbers of a box are how
-far its middle lies from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al. 2015,
+The output, (h, w, 5 + classes), holds for each cell a logit of that presence, the four numbers of a box, and a logit
+for each class (Redmon et al. 2016, "You only look once", section 2, with one box for each cell). The numbers of a box
+are how far its middle lies from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al. 2015,
 "Faster R-CNN", equation 2).
 """
 

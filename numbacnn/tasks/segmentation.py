@@ -35,7 +35,8 @@ class Segmentation(Classification):
 
     def decode(self, output: Float32) -> NDArray[np.uint8 | np.int64]:
         """The class of each pixel, (n, H, W), of an output (n, H, W, C): uint8 where it can number them."""
-        return output.argmax(axis=-1).astype(np.uint8 if output.shape[-1] <= 256 else np.int64)
+        dtype = np.uint8 if output.shape[-1] <= 256 else np.int64
+        return np.asarray(output.argmax(axis=-1), dtype)
 
 
 class SegmentationMetrics(Metrics):

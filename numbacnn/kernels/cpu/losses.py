@@ -61,6 +61,7 @@ def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
 
 @inlined
 def label_row(dx, x, label, weights, scale):
+    """The loss of one row of logits, and its gradient; see ``cross_entropy_labels``."""
     largest, log_total = softmax_row(dx, x)
     own, others, weight, spread = dx[label], _others(dx, label), weights[0, label], ZERO
     loss = _times(weight, log_total + _below(x[label], largest))
