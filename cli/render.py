@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 from numbacnn.data.remote import Progress
@@ -34,9 +35,9 @@ def as_json(value: Any) -> None:
 
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Rows of cells, left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     for row in rows:
-        text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def numbers(rows: Sequence[Sequence[str]]) -> None:
@@ -154,7 +155,7 @@ class TrainingProgress:
     """Follows a training's events: a bar on a terminal, and a line for each epoch. Use it as a context manager."""
 
     def __init__(self, images: int, done: int, quiet: bool, score: str) -> None:
-        """``images``: of one epoch; ``done``: seen before this start of the run; ``score``: what the task's is called."""
+        """``images``: of one epoch; ``done``: seen before this start of the run; ``score``: the task's, by its name."""
         self._images, self._done, self._score = images, done, score
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._bar: Any = None
@@ -254,10 +255,35 @@ def report(found: Report, whole: bool) -> None:
     table([["true", "predicted", "images"], *mistakes])
 
 
-def predictions(images: Sequence[str], best: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """A line for each image: its classes, the most probable first."""
-    rows = [[f"{item['class']} {percent(item['probability'])}" for item in row] for row in best]
-    table([[image, *cells] for image, cells in zip(images, rows, strict=True)])
+def class_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each class, from rows of its name, shares and counts; a share that there is not stays empty."""
+    text("")
+    numbers([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)])
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+def predictions(found: Sequence[dict[str, Any]]) -> None:
+    """A line for each image: its classes, the most probable first; or the classes' shares; or a line for each box."""
+    rows = []
+    for each in found:
+        cells = [f"{item['class']} {percent(item['probability'])}" for item in each.get("classes", ())]
+        cells += [f"{item['class']} {percent(item['share'])}" for item in each.get("shares", ())]
+        lines = [[f"{item['class']} {percent(item['score'])}", _edges(item["box"])] for item in each.get("boxes", ())]
+        nothing = [["nothing found"]] if "boxes" in each else []
+        rows += [[each["image"], *line] for line in (lines or nothing or [cells])]
+    table(rows)
+    for each in found:
+        if "mask" in each:
+            text(each["mask"])
+
+
+def _edges(box: Sequence[float]) -> str:
+    return ", ".join(f"{edge:.1f}" for edge in box)
 
 
 def facts(value: dict[str, dict[str, Any]]) -> None:

@@ -164,8 +164,8 @@ def command(
 ) -> None:
     """Train a model.
 
-    Without options: LeNet-5, on the digits that come with numbacnn. With --task segment or detect, a U-Net or a detector
-    on a grid, on scenes of digits, or on a folder of images with masks or boxes. Everything goes into the run's folder:
+    Without options: LeNet-5, on the digits that come with numbacnn. With --task segment or detect: a U-Net, or a
+    detector on a grid, on scenes of digits or a folder of images with masks or boxes. All goes into the run's folder:
     config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights), best.safetensors
     (those of the best validation), and record.toml, which verify checks.
     """

@@ -50,6 +50,10 @@ class Metrics:
         """Each measure by its name."""
         return {"loss": self.loss, "accuracy": self.accuracy}
 
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """What is known of each class, a row each; of a classifier see ``Report``."""
+        raise NotImplementedError
+
 
 def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
     """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities."""

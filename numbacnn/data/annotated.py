@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from numbacnn.boxes import pack
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.images import image_size, is_grey, read_image, read_mask
+from numbacnn.data.images import image_size, is_grey, read_image, read_mask, resize_nearest
 from numbacnn.data.labels import MASKS
 from numbacnn.errors import ArgumentError, DataError
 from numbacnn.names import brief, choose
@@ -46,9 +46,9 @@ def load_annotated(
 
     ``images/NAME.png`` (or jpg) with ``masks/NAME.png``, 8-bit or 16-bit grey or with a palette, the number of its
     class in each pixel; or with ``boxes.csv``, a line ``image,x0,y0,x1,y1,class`` for each box. All in the folder
-    itself, or in its ``train`` and ``test`` (else ``val``). ``classes.txt`` has the names of the classes, a line each; without it,
-    masks have the numbers up to the largest (255 beside nothing but 0 is class 1), boxes the names that occur. All
-    images are brought to ``size``, height and width, by default that of the first, and masks and boxes with them.
+    itself, or in its ``train`` and ``test`` (else ``val``). ``classes.txt`` has the names of the classes, a line each;
+    without it, masks have the numbers up to the largest (255 beside nothing but 0 is class 1), boxes the names that
+    occur. All images are brought to ``size``, height and width, by default that of the first, masks and boxes too.
 
     Raises:
         DataError: the layout is another, a file is damaged, or what lies beside an image does not fit it.
@@ -212,7 +212,7 @@ def _dataset(
         scaled += note is not None
         if with_masks:
             _check_classes(part, file, part.masks[i], names)
-            masks[i] = _nearest(part.masks[i], (height, width))
+            masks[i] = resize_nearest(part.masks[i], (height, width))
         else:
             rows.append(_scaled(part.boxes[i], image_size(file), (height, width), numbers))
     if scaled:
@@ -230,14 +230,6 @@ def _check_classes(part: _Part, image: Path, mask: NDArray[np.int64], names: Seq
             f"{part.folder / 'masks' / image.stem}.png: class {mask[row, column]} at row {row}, column {column}; "
             f"the {len(names)} classes go from 0 to {len(names) - 1}"
         )
-
-
-def _nearest(mask: NDArray[np.int64], size: Size) -> NDArray[np.int64]:
-    rows, columns = (
-        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
-        for new, old in zip(size, mask.shape, strict=True)
-    )
-    return np.asarray(mask[rows[:, None], columns])
 
 
 def _scaled(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,15 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.int64]:
         if source.mode not in _INDEXED:
             raise DataError(f"a mask is grey or has a palette, a number for each pixel; this file is {source.mode}")
         return np.array(_upright(source)).astype(np.int64)
+
+
+def resize_nearest(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A mask (H, W) at another height and width, each of its pixels being the one under its middle."""
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return np.asarray(mask[rows[:, None], columns])
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[np.uint8 | np.int64], palette: NDArray[np.uint8]) -> None:

@@ -2,10 +2,11 @@
 
 The output, (h, w, 5 + classes), holds for each cell a logit of that presence, the four numbers of a box, and a logit
 for each class (Redmon et al. 2016, "You only look once", section 2, with one box for each cell). The numbers of a box
-are how far its middle lies from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al. 2015,
-"Faster R-CNN", equation 2).
+are how far its middle lies from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al.
+2015, "Faster R-CNN", equation 2).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.boxes import PADDING, Detections, average_precision, mean_average_precision, suppress
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.labels import BOXES
+from numbacnn.data.labels import BOXES, class_numbers
 from numbacnn.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number
@@ -191,6 +192,21 @@ class DetectionMetrics(Metrics):
     def per_class(self) -> NDArray[np.float64]:
         """Average precision of each class at each threshold of ``boxes.THRESHOLDS``."""
         return average_precision(self.found, np.concatenate(self.truth), self.classes)
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Average precision of each class, at 0.5 and on average, None without an object; and its objects."""
+        counts = np.bincount(
+            np.concatenate([class_numbers(part) for part in self.truth]).astype(int), minlength=len(names)
+        )
+        return [
+            {
+                "class": name,
+                "AP@0.5": None if np.isnan(row[0]) else float(row[0]),
+                "AP@0.5:0.95": None if np.isnan(row[0]) else float(row.mean()),
+                "objects": int(count),
+            }
+            for name, row, count in zip(names, self.per_class(), counts, strict=True)
+        ]
 
     def results(self) -> dict[str, float]:
         """Loss, accuracy, mAP@0.5 and mAP@0.5:0.95."""

@@ -1,5 +1,6 @@
 """Segmentation: a class of each pixel."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numbacnn.data.labels import MASKS
 from numbacnn.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.losses import Loss
-from numbacnn.metrics import Metrics, confusion_matrix, mean_iou
+from numbacnn.metrics import Metrics, confusion_matrix, intersection_over_union, mean_iou, per_class
 from numbacnn.tasks.base import Float32
 from numbacnn.tasks.classification import Classification
 
@@ -55,3 +56,19 @@ class SegmentationMetrics(Metrics):
         """Loss, accuracy and mean IoU."""
         assert self.confusion is not None
         return super().results() | {"mean_iou": mean_iou(self.confusion)}
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """IoU, precision and recall of each class, None where there is no pixel to tell, and its pixels."""
+        assert self.confusion is not None
+        scores, overlaps = per_class(self.confusion), intersection_over_union(self.confusion)
+        columns = zip(names, overlaps, scores.precision, scores.recall, scores.support, strict=True)
+        return [
+            {
+                "class": name,
+                "IoU": None if np.isnan(overlap) else float(overlap),
+                "precision": float(precision),
+                "recall": float(recall),
+                "pixels": int(pixels),
+            }
+            for name, overlap, precision, recall, pixels in columns
+        ]
