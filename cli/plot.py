@@ -136,9 +136,10 @@ def command(
     """Draw a picture of a training or a model.
 
     MODEL is a run's folder or a model file. KIND is curves (loss and accuracy over the epochs of a run), confusion
-    (which classes are taken for which), mistakes (those the model is surest of), predictions (of a segmenter or detector, beside the truth), filters (a convolution's weights),
-    features (what layers make of an image), gradcam (where in an image a class is seen) or gradients (how large they
-    are, layer by layer). Needs matplotlib: pip install 'numbacnn[plot]'.
+    (which classes are taken for which), mistakes (those the model is surest of), predictions (of a model that segments
+    or detects, beside the truth), filters (a convolution's weights), features (what layers make of an image), gradcam
+    (where in an image a class is seen) or gradients (how large they are, layer by layer). Needs matplotlib: pip install
+    'numbacnn[plot]'.
     """
     wanted = KINDS[kind]
     for name in options:

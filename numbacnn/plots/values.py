@@ -1,7 +1,7 @@
 """The numbers behind the pictures."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
