@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-# Petroff 2021, "Accessible color sequences for data visualization", the ten: people who are colour-blind, too, can tell
-# them apart, on dark and on bright.
-_TEN = ["3f90da", "ffa90e", "bd1f01", "94a4a2", "832db6", "a96b59", "e76300", "b9ac70", "717581", "92dadd"]
+# Hues that colour-blind readers can tell apart, and none of them grey: the "muted" scheme of Tol 2021, "Introduction to
+# colour schemes", with the blue of his "bright" for its indigo, which is lost on dark images, and the orange of "vibrant".
+_TEN = ("4477AA", "EE7733", "88CCEE", "117733", "DDCC77", "CC6677", "AA4499", "44AA99", "999933", "882255")
 _COLORS = np.array([list(bytes.fromhex(code)) for code in _TEN], np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Pictures of trainings and models, as matplotlib's Figures: save one with ``save``, or show it in a notebook.
 
 They need the extra ``plot`` (``pip install 'numbacnn[plot]'``), which is imported when a picture is made. Colours are
-cividis, viridis, PuOr, some of Okabe and Ito's and, for classes, Petroff's ten, which colour-blind readers can tell
+cividis, viridis, PuOr, some of Okabe and Ito's and, for classes, some of Tol's, which colour-blind readers can tell
 apart.
 """
 

@@ -84,7 +84,8 @@ def layer_gradient_norms(
 ) -> dict[str, float]:
     """The norm of the loss's gradient by all the parameters of each layer that has some, on a batch of raw images.
 
-    ``loss``: by default the task's. As a training step computes it, penalties included, but on a copy: the model stays as it is.
+    ``loss``: by default the task's. As a training step computes it, penalties included, but on a copy: the model stays
+    as it is.
     """
     probe = copy.deepcopy(model)
     raw = raw_images(images, model.input_shape)
