@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-# Hues that colour-blind readers can tell apart, and none of them grey: the "muted" scheme of Tol 2021, "Introduction to
-# colour schemes", with the blue of his "bright" for its indigo, which is lost on dark images, and the orange of "vibrant".
+# Hues that colour-blind readers can tell apart, none of them grey: the "muted" scheme of Tol 2021, "Introduction to
+# colour schemes", with the orange of his "vibrant", and the blue of his "bright" for its indigo, lost on dark images.
 _TEN = ("4477AA", "EE7733", "88CCEE", "117733", "DDCC77", "CC6677", "AA4499", "44AA99", "999933", "882255")
 _COLORS = np.array([list(bytes.fromhex(code)) for code in _TEN], np.uint8)
 

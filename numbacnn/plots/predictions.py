@@ -82,14 +82,27 @@ def _boxes(images: NDArray[Any], truth: NDArray[Any] | None, found: Sequence[Det
             _outline(ax, row[:4], TRUE, linestyle="--", linewidth=2.2)
         for box, label, score in zip(*detections, strict=True):
             _outline(ax, box, FOUND, linewidth=1.3)
-            told = f"{plain(names[label], LONGEST_NAME)} {100 * score:.0f}"
-            x, y = box[0] - 0.5, box[1] - 0.5
-            ax.text(x, y, told, fontsize=7, color="black", va="bottom", bbox={"facecolor": FOUND, "pad": 0.8, "lw": 0})
+            _name(ax, box, f"{plain(names[label], LONGEST_NAME)} {100 * score:.0f}", *images.shape[1:3])
     lines = [Line2D([], [], color=FOUND, label="found: class, score in %")]
     if truth is not None:
         lines.append(Line2D([], [], color=TRUE, linestyle="--", linewidth=2.2, label="true"))
     drawing.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
     return drawing
+
+
+def _name(ax: Any, box: NDArray[np.float32], told: str, height: int, width: int) -> None:
+    """Above the box; inside it where that would reach out of the picture, and to the left from the right half on."""
+    right, inside = box[0] + box[2] > width, box[1] < 0.08 * height
+    ax.text(
+        box[2 if right else 0] - 0.5,
+        box[1] - 0.5,
+        told,
+        fontsize=7,
+        color="black",
+        ha="right" if right else "left",
+        va="top" if inside else "bottom",
+        bbox={"facecolor": FOUND, "pad": 0.8, "lw": 0},
+    )
 
 
 def _outline(ax: Any, box: NDArray[np.float32], color: str, **line: Any) -> None:

@@ -24,7 +24,7 @@ from numbacnn.metrics import Metrics
 from numbacnn.tasks.base import Float32, Task
 
 LOGITS = 5  # channels before those of the classes
-LEAST_SCORE = 0.5  # of what is shown as found
+LEAST_SCORE = 0.4  # of what is shown as found
 LEAST_COUNTED = 0.01  # of what average precision looks at
 OVERLAP = 0.5  # of two boxes that are taken for the same object's
 LARGEST_LOG = 10.0  # of a side in cells, so that no damaged number overflows
