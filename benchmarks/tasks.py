@@ -24,7 +24,7 @@ from numbacnn.tasks import Task, task_of
 from numbacnn.tasks.detection import LOGITS, DetectionLoss, encode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
-from zoo_twins import GridDetector, UNet  # noqa: E402
+from zoo_twins import GridDetector, UNet
 
 
 class Target(NamedTuple):
