@@ -2,7 +2,7 @@
 
     python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--threads 2] [--no-twin]
 
-Trains as ``numbacnn train --task …`` does, and prints each side's scores on the scenes of the test part, and its seconds
+Trains as ``numbacnn train --task …`` does, and prints each side's scores on the scenes of the test part and its seconds
 of training, compilation included. The exit status is 1 where ours misses ``TARGETS``.
 """
 

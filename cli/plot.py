@@ -21,7 +21,7 @@ from numbacnn.runs import RunFolder, model_file
 
 from . import render
 from .eval import data_of_run, test_part
-from .options import debug_option, device_option, engine, model_argument, threads_option
+from .options import debug_option, device_option, engine, import_option, model_argument, threads_option
 from .predict import read_images
 
 
@@ -126,6 +126,7 @@ KINDS = {
     metavar="N",
     help="Mistakes (25), images of predictions (6) or of gradients (64).",
 )
+@import_option
 @threads_option
 @device_option
 @debug_option

@@ -1,6 +1,5 @@
 """How well a model classifies: loss and accuracy batch by batch, and what a report tells of each class."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +19,13 @@ class Metrics:
 
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
-        self.total, self.weight, self.hits, self.count = 0.0, 0.0, 0, 0
+        self.total, self.weight, self.hits, self.labels = 0.0, 0.0, 0, 0
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
         self.add_loss(output, labels)
-        self.hits += hits(output, labels)
-        self.count += output[..., 0].size
+        right, counted = hits(output, labels, self._loss.ignore_index)
+        self.hits, self.labels = self.hits + right, self.labels + counted
 
     def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in the loss alone."""
@@ -43,8 +42,8 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of all predictions whose largest output is the label's; NaN where there were none."""
-        return self.hits / self.count if self.count else math.nan
+        """Share of the labels that count, so far, at which the output is largest; 0 where none does."""
+        return self.hits / self.labels if self.labels else 0.0
 
     def results(self) -> dict[str, float]:
         """Each measure by its name."""
@@ -55,11 +54,17 @@ class Metrics:
         raise NotImplementedError
 
 
-def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
-    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities."""
+def hits(output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None) -> tuple[int, int]:
+    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities;
+    and how many labels count: those that are not ``ignore_index``."""
     if np.issubdtype(labels.dtype, np.floating) and labels.size == output.size:
         labels = np.reshape(labels, output.shape).argmax(axis=-1)
-    return int(np.count_nonzero(output.argmax(axis=-1).reshape(-1) == np.reshape(labels, -1)))
+    truth = np.reshape(labels, -1)
+    right = output.argmax(axis=-1).reshape(-1) == truth
+    if ignore_index is None:
+        return int(np.count_nonzero(right)), truth.size
+    counts = truth != ignore_index
+    return int(np.count_nonzero(right & counts)), int(np.count_nonzero(counts))
 
 
 # -- pure functions of labels and scores ------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ ROWS = [
     {"models", "gradient_check"},
     {"model"},
     {"training", "summary", "functional", "probing"},
-    {"pretrained", "recovery"},
+    {"pretrained", "recovery", "objective"},
     {"checkpoint"},
     {"tasks"},
     {"metrics"},

@@ -48,8 +48,8 @@ class Task:
         """What adds up how well a model does, batch after batch."""
         raise NotImplementedError
 
-    def hits(self, output: Float32, labels: NDArray[Any]) -> tuple[int, int]:
-        """How many of a batch's predictions name the right class, and how many there are. output: N×H×W×C."""
+    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
+        """How many of a batch's predictions name the right class, and how many count. output: N×H×W×C."""
         raise NotImplementedError
 
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:

@@ -24,6 +24,6 @@ class Classification(Task):
         """Loss and accuracy."""
         return Metrics(loss, device)
 
-    def hits(self, output: Float32, labels: NDArray[Any]) -> tuple[int, int]:
+    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """See ``Task``."""
-        return hits(output, labels), output[..., 0].size
+        return hits(output, labels, loss.ignore_index)

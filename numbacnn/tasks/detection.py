@@ -56,7 +56,7 @@ class Detection(Task):
         """Loss, accuracy of the objects' cells, mAP@0.5 and mAP@0.5:0.95."""
         return DetectionMetrics(self, loss, device)
 
-    def hits(self, output: Float32, labels: NDArray[Any]) -> tuple[int, int]:
+    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """At the cells where objects are, their classes."""
         target = encode(labels, output.shape[1:3], self.size)
         present = target[..., 0] > 0
@@ -182,9 +182,8 @@ class DetectionMetrics(Metrics):
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """See ``Metrics``."""
         self.add_loss(output, labels)
-        right, count = self.task.hits(output, labels)
-        self.hits += right
-        self.count += count
+        right, counted = self.task.hits(output, labels, self._loss)
+        self.hits, self.labels = self.hits + right, self.labels + counted
         self.found += self.task.decode(output, LEAST_COUNTED)
         self.truth.append(np.array(labels, np.float32))
         self.classes = self.task.classes(output.shape[-1])

@@ -48,8 +48,9 @@ class SegmentationMetrics(Metrics):
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """See ``Metrics``."""
         super().add(output, labels)
-        classes = output.shape[-1]
-        found = confusion_matrix(labels.reshape(-1), output.argmax(axis=-1).reshape(-1), classes)
+        truth, predicted = labels.reshape(-1), output.argmax(axis=-1).reshape(-1)
+        counted = truth != self._loss.ignore_index  # all, where it is None
+        found = confusion_matrix(truth[counted], predicted[counted], output.shape[-1])
         self.confusion = found if self.confusion is None else self.confusion + found
 
     def results(self) -> dict[str, float]:
