@@ -161,7 +161,7 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
             reader = csv.reader(stream, strict=True)
             head = [cell.strip().lower() for cell in next(reader, [])]
             if sorted(head) != sorted(COLUMNS):
-                raise DataError(f"{file}, line 1: is {brief(','.join(head), 60)!r}; give {','.join(COLUMNS)}")
+                raise DataError(f"{file}, line 1: is {','.join(head)[:60]!r}; give {','.join(COLUMNS)}")
             order = [head.index(column) for column in COLUMNS]
             for row in reader:
                 if not any(map(str.strip, row)):

@@ -57,9 +57,7 @@ def load_folder(
     for train in (path / "train", path):
         if class_folders := _class_folders(train):
             if class_folders.keys() == {"images", "masks"} or (train / "boxes.csv").is_file():
-                raise DataError(
-                    f"{train}: has images with masks or boxes, not by class: a task is to segment or detect"
-                )
+                raise DataError(f"{train}: images with masks or boxes, not by class; is the task to segment or detect?")
             parts = [_class_folders(path / name) for name in ("test", "val") if train != path]
             return _load_images(class_folders, next(filter(None, parts), {}), size)
     raise DataError(f"{path}: no data set in this folder; {_LAYOUTS}")
