@@ -62,10 +62,11 @@ def command(
         network = numbacnn.load(model_file(model), device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a model that segments.")
+        files = _mask_files(images, out)
         pixels = read_images(network, images, polarity)
         tell: dict[str, Callable[[], Rows]] = {
             Classification.name: lambda: _classes(network, model, pixels, top),
-            Segmentation.name: lambda: _shares(network, pixels, images, out),
+            Segmentation.name: lambda: _shares(network, pixels, images, files),
             Detection.name: lambda: _boxes(network, pixels, images, least),
         }
         found = tell[network.task or Classification.name]()
@@ -88,16 +89,22 @@ def _best(row: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Rows:
     return [{"class": classes[i], "probability": float(row[i])} for i in order]
 
 
-def _shares(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], out: Path | None) -> Rows:
-    """The share of each class that is there, the largest first; and the masks' files, of their images' sizes."""
-    names = model.class_names
+def _mask_files(images: Sequence[Path], out: Path | None) -> list[Path | None]:
+    """Where the mask of each image goes. Raises ArgumentError where a file is there already, or of two images."""
     files = [None if out is None else out / f"{image.stem}.png" for image in images]
     for file in files:
         if file is not None and (file.exists() or files.count(file) > 1):
-            raise ArgumentError(
-                f"{file}: {'exists' if file.exists() else 'would be of two images'}; nothing is written"
-            )
-    if out is not None and len(names) > 256:
+            problem = "exists" if file.exists() else "would be of two images"
+            raise ArgumentError(f"{file}: {problem}; nothing is written")
+    return files
+
+
+def _shares(
+    model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], files: Sequence[Path | None]
+) -> Rows:
+    """The share of each class that is there, the largest first; and the masks' files, of their images' sizes."""
+    names = model.class_names
+    if any(files) and len(names) > 256:
         raise ArgumentError(f"a PNG mask numbers 256 classes; the model has {len(names)}")
     rows, colors = [], mask_colors(len(names))
     for image, mask, file in zip(images, model.segment(pixels), files, strict=True):

@@ -177,7 +177,7 @@ def test_what_is_refused():
     refused("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
     refused("scenes are made of a named set", "train", "--scenes", 3, "--out", "run")
     refused("images of one size", "train", "--size", 30, "--out", "run")
-    refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 2, "--out", "run")
+    refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
     refused("masks cannot follow mixup", "data", "preview", "--task", "segment", "--augment", "mixup")
     refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
 
