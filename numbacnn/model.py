@@ -362,9 +362,10 @@ class Model:
 
         Raises ArgumentError where the model does not give a class for each pixel.
         """
-        if self.task not in (None, Segmentation.name) or self.output_shape[:-1] != self.input_shape[:-1]:
-            raise ArgumentError(f"segment: this model's task is to {self.task}; its output is {self.output_shape}")
+        if self.task not in (None, Segmentation.name):
+            raise ArgumentError(f"segment: this model's task is to {self.task}; train one to segment")
         task = Segmentation(self.input_shape)
+        task.check_output(self.output_shape)
         return np.concatenate(self._decoded(task.decode, images, batch_size))
 
     def detect(

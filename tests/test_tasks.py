@@ -316,3 +316,7 @@ def test_a_file_of_an_unknown_task_is_refused(tmp_path):
     with pytest.raises(nc.ModelFileError, match="unknown task 'juggle'"):
         nc.load(tmp_path / "m.safetensors")
     assert isinstance(task_of("segment", (8, 8, 1)), Segmentation)
+    model.task = "detect"
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(nc.ModelFileError, match=r"a grid of 5 \+ classes numbers, not \(16, 16, 3\)"):
+        nc.load(tmp_path / "m.safetensors")

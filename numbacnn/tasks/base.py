@@ -52,8 +52,12 @@ class Task:
         """How many of a batch's predictions name the right class, and how many count. output: N×H×W×C."""
         raise NotImplementedError
 
+    def check_output(self, shape: tuple[int, ...]) -> None:
+        """ArgumentError where a model whose output for one image is of ``shape`` cannot do this."""
+
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
         """ArgumentError where the data set does not fit a model of these shapes."""
+        self.check_output(output_shape)
         if dataset.kind != self.labels:
             raise ArgumentError(f"the model's task is to {self.name}, from {self.labels}; the data has {dataset.kind}")
         if dataset.images.shape[1:] != self.input_shape:

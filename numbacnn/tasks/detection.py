@@ -63,10 +63,13 @@ class Detection(Task):
         found = output[present][:, LOGITS:].argmax(axis=1)
         return int(np.count_nonzero(found == target[present][:, LOGITS])), len(found)
 
+    def check_output(self, shape: tuple[int, ...]) -> None:
+        """See ``Task``; the output has to be a grid."""
+        if len(shape) != 3 or shape[-1] <= LOGITS or len(self.input_shape) != 3:
+            raise ArgumentError(f"to detect, a model gives a grid of {LOGITS} + classes numbers, not {shape}")
+
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
-        """See ``Task``; the output has to be a grid, and one image at least to hold an object."""
-        if len(output_shape) != 3 or output_shape[-1] <= LOGITS:
-            raise ArgumentError(f"to detect, a model gives a grid of {LOGITS} + classes numbers, not {output_shape}")
+        """See ``Task``; one image at least has to hold an object."""
         super().check(dataset, output_shape)
         if dataset.kind == BOXES and not (dataset.labels[..., 4] != PADDING).any():
             raise ArgumentError(f"there is no box in any of the {len(dataset)} images")

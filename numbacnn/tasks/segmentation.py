@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import MASKS
 from numbacnn.device import Device
 from numbacnn.errors import ArgumentError
@@ -25,12 +24,11 @@ class Segmentation(Classification):
         """Loss, pixel accuracy and mean IoU."""
         return SegmentationMetrics(loss, device)
 
-    def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
+    def check_output(self, shape: tuple[int, ...]) -> None:
         """See ``Task``; the output has to be as large as the image."""
-        super().check(dataset, output_shape)
-        if output_shape[:-1] != self.input_shape[:-1]:
+        if len(shape) != 3 or shape[:-1] != self.input_shape[:-1]:
             raise ArgumentError(
-                f"to segment, a model gives a class for each pixel; this one's output is {output_shape}, "
+                f"to segment, a model gives a class for each pixel; this one's output is {shape}, "
                 f"its input {self.input_shape}"
             )
 
