@@ -1,9 +1,9 @@
 """A segmenter or a detector on generated scenes, beside PyTorch's twin: the same scenes, first weights and recipe.
 
-    python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--threads 2] [--no-twin]
+    python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--threads 2] [--no-twin] [--smoke]
 
 Trains as ``numbacnn train --task …`` does, and prints each side's scores on the scenes of the test part and its seconds
-of training, compilation included. The exit status is 1 where ours misses ``TARGETS``.
+of training, compilation included. The exit status is 1 where ours misses ``TARGETS``, but with ``--smoke``.
 """
 
 import argparse
@@ -121,6 +121,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-twin", action="store_true")
+    parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     nc.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
@@ -141,7 +142,7 @@ def main() -> int:
         missed |= found[score] < theirs[score] - target.margin
     print(f"{'MISSED' if missed else 'reached'}: {score} ≥ {target.score}, ≤ {target.seconds:.0f} s", end="")
     print("" if options.no_twin else f", at most {target.margin} below PyTorch's")
-    return int(missed)
+    return int(missed and not options.smoke)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_boxes_follow_the_size_of_their_image(tmp_path):
     [
         (lambda f: mask(f, "a", np.zeros((8, 9))), r"masks/a.png: 8×9, but its image .*a.png is 8×10; give both"),
         (lambda f: (f / "masks" / "b.png").unlink(), r"images/b.png: has no mask; give .*masks/b.png"),
-        (lambda f: (f / "classes.txt").write_text("x\ny\n"), "masks/a.png: class 2 at row 0, column 2; the 2 classes"),
+        (lambda f: (f / "classes.txt").write_text("x\ny\n"), "masks/a.png: holds class 2; the 2 classes go from 0"),
         (lambda f: (f / "classes.txt").write_text("x\nx\n"), "give the name of each class once"),
         (lambda f: (f / "classes.txt").write_bytes(b"\xff\xfe"), "classes.txt: not text in UTF-8"),
         (lambda f: mask(f, "a", np.zeros((8, 10, 3))), "masks/a.png: a mask is grey or has a palette, .* is RGB"),

@@ -145,6 +145,23 @@ def test_resumed_is_the_training_in_one_go(kind, tmp_path):
     assert [vars(a) | times for a in again.epochs] == [vars(b) | times for b in history.epochs]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_bits_on_any_number_of_threads(kind):
+    threads, found = nc.get_num_threads(), []
+    try:
+        for count in {1, threads}:
+            nc.set_num_threads(count)
+            model = small(kind)
+            model.fit(drawn(kind, 24), optimizer=nc.AdamW(0.01), epochs=1, batch_size=8, augment="rotate=10")
+            found.append((model.store.arrays(), model.evaluate(drawn(kind, 8))))
+    finally:
+        nc.set_num_threads(threads)
+    for arrays, measures in found[1:]:
+        assert measures == found[0][1]
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(value, found[0][0][name])
+
+
 def test_augmentation_in_training_is_that_of_apply():
     masks, boxes = drawn("masks", 6), drawn("boxes", 6)
     chain = nc.augment.get_augmentation("rotate=30, translate=5")

@@ -27,6 +27,7 @@ ELSEWHERE = "; or such in train/ and test/; names of the classes in classes.txt,
 MOST_NAMES = 1 << 16  # bytes of classes.txt
 
 Size = tuple[int, int]
+Mask = NDArray[np.uint8 | np.int64]
 
 
 @dataclass
@@ -35,7 +36,7 @@ class _Part:
 
     folder: Path
     files: list[Path]
-    masks: list[NDArray[np.int64]] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
     boxes: list[list[tuple[list[float], str, str]]] = field(default_factory=list)  # edges, class, and where it stands
 
 
@@ -60,7 +61,7 @@ def load_annotated(
     shape = (*(size or image_size(files[0])), 1 if all(map(is_grey, files)) else 3)
     if with_masks:
         for part in parts:
-            part.masks = [_mask(part, file) for file in part.files]
+            part.masks = [_mask(part, file, shape[:2]) for file in part.files]
         names, note = _mask_classes([mask for part in parts for mask in part.masks], names)
     else:
         for part in parts:
@@ -109,18 +110,19 @@ def _class_names(root: Path) -> list[str]:
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
-def _mask(part: _Part, image: Path) -> NDArray[np.int64]:
+def _mask(part: _Part, image: Path, size: Size) -> Mask:
+    """The mask of an image, brought to ``size`` at once: the files may be far larger."""
     file = part.folder / "masks" / f"{image.stem}.png"
     if not file.is_file():
         raise DataError(f"{image}: has no mask; give {file}")
     mask = read_mask(file)
-    size = image_size(image)
-    if mask.shape != size:
-        raise DataError(f"{file}: {_by(mask.shape)}, but its image {image} is {_by(size)}; give both one size")
-    return mask
+    own = image_size(image)
+    if mask.shape != own:
+        raise DataError(f"{file}: {_by(mask.shape)}, but its image {image} is {_by(own)}; give both one size")
+    return resize_nearest(mask, size)
 
 
-def _mask_classes(masks: Sequence[NDArray[np.int64]], names: list[str]) -> tuple[list[str], str | None]:
+def _mask_classes(masks: Sequence[Mask], names: list[str]) -> tuple[list[str], str | None]:
     """Names of the classes; in masks of 0 and 255 alone, 255 becomes 1, and a note says so."""
     two = all(np.isin(mask, (0, 255)).all() for mask in masks)
     if two and any(mask.any() for mask in masks) and len(names) < 256:
@@ -205,31 +207,27 @@ def _dataset(
         images = np.empty((len(part.files), *shape), np.uint8)
     except MemoryError:
         raise DataError(f"{len(part.files)} images of {_by(shape)} do not fit in memory; give a smaller size") from None
-    rows, masks = [], np.zeros((len(part.files), height, width) if with_masks else 0, np.int64)
+    dtype = np.uint8 if len(names) <= 256 else np.int64
+    rows, masks = [], np.zeros((len(part.files), height, width) if with_masks else 0, dtype)
     numbers, scaled = {name: number for number, name in enumerate(names)}, 0
     for i, file in enumerate(part.files):
         images[i], note = read_image(file, *shape)
         scaled += note is not None
         if with_masks:
             _check_classes(part, file, part.masks[i], names)
-            masks[i] = resize_nearest(part.masks[i], (height, width))
+            masks[i] = part.masks[i]
         else:
             rows.append(_scaled(part.boxes[i], image_size(file), (height, width), numbers))
     if scaled:
         what = "masks" if with_masks else "boxes"
         notes.append(f"{scaled} of {len(images)} images scaled to {height}×{width}, and their {what}")
-    small = masks.astype(np.uint8) if len(names) <= 256 else masks
-    return Dataset.from_arrays(images, small if with_masks else pack(rows), names, notes)
+    return Dataset.from_arrays(images, masks if with_masks else pack(rows), names, notes)
 
 
-def _check_classes(part: _Part, image: Path, mask: NDArray[np.int64], names: Sequence[str]) -> None:
-    wrong = np.argwhere(mask >= len(names))
-    if len(wrong):
-        row, column = wrong[0]
-        raise DataError(
-            f"{part.folder / 'masks' / image.stem}.png: class {mask[row, column]} at row {row}, column {column}; "
-            f"the {len(names)} classes go from 0 to {len(names) - 1}"
-        )
+def _check_classes(part: _Part, image: Path, mask: Mask, names: Sequence[str]) -> None:
+    if mask.max() >= len(names):
+        file = part.folder / "masks" / f"{image.stem}.png"
+        raise DataError(f"{file}: holds class {mask.max()}; the {len(names)} classes go from 0 to {len(names) - 1}")
 
 
 def _scaled(

@@ -50,15 +50,16 @@ def read_image(
         return np.array(image).reshape(height, width, channels), note
 
 
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.int64]:
-    """Read an image file's numbers as they are, (height, width) int64: grey levels of 1, 8 or 16 bits, or a palette's.
+def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8 | np.int64]:
+    """Read an image file's numbers as they are, (height, width): grey levels of 1 or 8 bits or a palette's as uint8,
+    of 16 bits as int64.
 
     Raises DataError where the file is missing, damaged, too large, or holds colours.
     """
     with _decoding(Path(path)) as source:
         if source.mode not in _INDEXED:
             raise DataError(f"a mask is grey or has a palette, a number for each pixel; this file is {source.mode}")
-        return np.array(_upright(source)).astype(np.int64)
+        return np.array(_upright(source)).astype(np.int64 if source.mode in _GREY_16 else np.uint8)
 
 
 def resize_nearest(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
