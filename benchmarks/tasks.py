@@ -1,6 +1,6 @@
 """A segmenter or a detector on generated scenes, beside PyTorch's twin: the same scenes, first weights and recipe.
 
-    python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--threads 2] [--no-twin] [--smoke]
+    python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--no-twin] [--smoke]
 
 Trains as ``numbacnn train --task …`` does, and prints each side's scores on the scenes of the test part and its seconds
 of training, compilation included. The exit status is 1 where ours misses ``TARGETS``, but with ``--smoke``.
