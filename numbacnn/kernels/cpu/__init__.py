@@ -18,7 +18,12 @@ from numbacnn.kernels.cpu.augment import (
     warp_bilinear,
     warp_nearest,
 )
-from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
+from numbacnn.kernels.cpu.batchnorm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
 from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
@@ -154,6 +159,7 @@ LAUNCHERS = (
     elu_gradient_in_place,
     fill_boxes_in_place,
     focal_labels,
+    fold_batch_norm,
     gelu_forward,
     gelu_gradient_in_place,
     gelu_tanh_forward,

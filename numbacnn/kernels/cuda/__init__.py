@@ -48,6 +48,7 @@ NOT_YET = frozenset(
         "elu_gradient_in_place",
         "fill_boxes_in_place",
         "focal_labels",
+        "fold_batch_norm",
         "gelu_forward",
         "gelu_gradient_in_place",
         "gelu_tanh_forward",
