@@ -103,16 +103,17 @@ def kernels_command(
     of cache. Shares are of this machine's measured peak, and of a triad's bandwidth.
     """
     chosen = _own_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
-    chosen = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
+    sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
+    wanted = cases.in_directions(sized, directions)
     _check_plot(plot)
     found = _peers(peers)
     with engine(threads):
         target = get_device(device or "cpu")
         found.share_threads()
         roofs, effort = _roofs(quick), _effort(quick, pairs)
-        table = bench_tables.KernelTable(chosen, list(found.modules), roofs, silent=as_json)
+        table = bench_tables.KernelTable(wanted, list(found.modules), roofs, silent=as_json)
         results = []
-        for result in measure.measure_kernels(chosen, directions or cases.DIRECTIONS, target, found, effort):
+        for result in measure.measure_kernels(wanted, target, found, effort):
             table.add(result)
             results.append(result)
         notes = [*found.notes, *(note for result in results for note in result.measurement.notes)]
@@ -150,7 +151,7 @@ def _own_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch: i
     multiple=True,
     default=[64],
     metavar="N",
-    help="Several by repeating.",
+    help="Images of one step; several by repeating.",
 )
 @click.option("--inference", is_flag=True, help="Measure forward passes instead of training steps.")
 @click.option("--layers", is_flag=True, help="Also the time of each layer, and of the kernels that it launches.")
@@ -213,9 +214,7 @@ def _model(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacn
     """A model file, or an architecture with the options of its own. Raises ArgumentError where one does not fit."""
     if means_file(model):
         if given.keys() - {"device"} or options:
-            raise ArgumentError(
-                f"{model} is a file, whose shapes are its own: leave out --input-shape, --classes, --option"
-            )
+            raise ArgumentError(f"{model} is a file, and has its shapes: leave out --input-shape, --classes, --option")
         return open_model(model, **given)
     function = choose("model", model, models.MODELS)
     known = {

@@ -20,10 +20,10 @@ class KernelTable:
 
     WORDS = (0, 2)
 
-    def __init__(self, cases: Sequence[Case], peers: Sequence[str], roofs: Roofs, silent: bool) -> None:
+    def __init__(self, cases: Sequence[tuple[Case, str]], peers: Sequence[str], roofs: Roofs, silent: bool) -> None:
         self._peers, self._roofs, self._silent = peers, roofs, silent
-        self._widths = [max(len(str(case)) for case in cases), 5, 15, *[NUMBER] * len(RATES), *[RATIO] * len(peers)]
-        self._total, self._done = sum(len(case.directions) for case in cases), 0
+        self._widths = [max(len(str(case)) for case, _ in cases), 5, 15, *[NUMBER] * len(RATES), *[RATIO] * len(peers)]
+        self._total, self._done = len(cases), 0
         if not silent:
             render.text(roofs_line(roofs._asdict()))
             _print(["case", "batch", "direction", *RATES, *peers], self._widths, self.WORDS)

@@ -64,13 +64,19 @@ class Case(NamedTuple):
     def layer(self) -> Layer:
         """The layer, without a bias: its gradient would be timed with the weights'. Raises ArgumentError."""
         _, filters, numbers = self._parsed
+        if self.op in ("conv2d", "dense") and not filters:
+            raise ArgumentError(
+                f'"{self.spec}" names no filters; write {self.spec.partition("/")[0]}->64, as in {EXAMPLES}'
+            )
         return OPS[self.op](filters, *numbers)
 
     @property
     def _parsed(self) -> tuple[Shape, int, tuple[int, int, int]]:
         match = FORM.fullmatch(self.spec)
         if match is None:
-            raise ArgumentError(f'"{self.spec}" is no shape; write INPUT->FILTERS/WINDOW/STRIDE/PADDING: {EXAMPLES}')
+            raise ArgumentError(
+                f'"{self.spec}" is no shape; write INPUT->FILTERS/WINDOW/STRIDE/PADDING, as in {EXAMPLES}'
+            )
         shape = tuple(int(number) for number in match[1].split("x"))
         window, stride, padding = (*(int(number) for number in match[3].split("/")[1:]), *[0] * 3)[:3]
         return shape, int(match[2] or 0), (window or 1, stride or 1, padding)
@@ -138,6 +144,16 @@ def select(ops: Sequence[str] = (), patterns: Sequence[str] = ()) -> list[Case]:
     if not found:
         asked = " and ".join([*([f"op {', '.join(ops)}"] if ops else []), *([", ".join(patterns)] if patterns else [])])
         raise ArgumentError(f"no case matches {asked}; the cases are of {', '.join(ALL_OPS)}, such as {CASES[0]}")
+    return found
+
+
+def in_directions(chosen: Iterable[Case], directions: Sequence[str]) -> list[tuple[Case, str]]:
+    """Each case with each of the directions that it has; all of them by default. Raises ArgumentError where none has
+    any."""
+    wanted = directions or DIRECTIONS
+    found = [(case, direction) for case in chosen for direction in case.directions if direction in wanted]
+    if not found:
+        raise ArgumentError(f"none of these cases has a direction {' or '.join(directions)}")
     return found
 
 

@@ -261,11 +261,7 @@ def _kernel(case: Case, direction: str, layout: Any) -> Work:
         return _convolution_gradient(twin, node, x, direction == INPUT_GRADIENT)
     of_input, together = direction == INPUT_GRADIENT, node.layer.normalizes  # as ours has it
     x.requires_grad_(of_input)
-    wanted = (
-        twin.parameters if direction != INPUT_GRADIENT else [x, *(twin.parameters if node.layer.normalizes else [])]
-    )
-    for parameter in twin.parameters:
-        parameter.requires_grad_(any(parameter is one for one in wanted))
+    wanted = [*([x] if of_input else []), *(twin.parameters if together or not of_input else [])]
     (y,) = twin(x)
     dy = torch.randn_like(y)
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)

@@ -36,10 +36,9 @@ def _chains(typing, start, steps):
         start, steps = arguments
         half, one = (ir.Constant(vector, [number] * target.lanes) for number in (0.5, 1.0))
         places = [cgutils.alloca_once(builder, vector) for _ in range(CHAINS)]
-        for i, place in enumerate(places):
-            builder.store(
-                builder.fadd(simd_ir.splat(builder, start, vector), ir.Constant(vector, [i] * vector.count)), place
-            )
+        first = simd_ir.splat(builder, start, vector)
+        for i, place in enumerate(places):  # numbers of its own, or LLVM would keep one chain for all
+            builder.store(builder.fadd(first, ir.Constant(vector, [float(i)] * target.lanes)), place)
         with cgutils.for_range(builder, steps):
             for place in places:
                 builder.store(simd_ir.fma(builder, builder.load(place), half, one, target.fma), place)
@@ -58,9 +57,8 @@ def triad(a, b, c, scale):
     for item in prange(-(-a.size // BLOCK)):
         first = np.intp(item) * BLOCK
         count = min(a.size - first, BLOCK)
-        _triad_block(
-            floats(p_a + 4 * first, count), floats(p_b + 4 * first, count), floats(p_c + 4 * first, count), scale
-        )
+        at = 4 * first
+        _triad_block(floats(p_a + at, count), floats(p_b + at, count), floats(p_c + at, count), scale)
 
 
 @inlined
