@@ -10,6 +10,7 @@ from engine import assert_close, generator_of, randomize
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes, timing
 from numbacnn.bench.peers import find_peers
+from numbacnn.bench.work import graph_of
 from numbacnn.pretrained import state_dict, state_dict_shapes
 
 if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
@@ -39,9 +40,13 @@ def channels_last(y):
     return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in SMALL)) for n in nc.models.MODELS]
-)
+def each(names):
+    """A parameter for each model; those that are not small take longer."""
+    marked = [pytest.param(name, marks=[] if name in SMALL else [pytest.mark.long]) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+@each(nc.models.MODELS)
 def test_peers_infer_what_the_zoo_infers(name):
     model, images = small(name)
     expected = model.forward(images)
@@ -56,7 +61,7 @@ def test_peers_infer_what_the_zoo_infers(name):
     assert_close(channels_last(work()[0]), expected, f"{name}, onnxruntime", TOLERANCE)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] * (n not in SMALL)) for n in TRAINED])
+@each(TRAINED)
 def test_pytorch_trains_as_we_train(name):
     """The losses of three steps, each of which depends on the updates before."""
     dropout = {"dropout": 0.0} if name.startswith(("vgg", "googlenet")) else {}
@@ -91,18 +96,12 @@ def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
                 assert shapes[0] == (3, c, *image)
                 assert len(shapes) == (3 if op == "batch_norm" else 1)
             elif direction == "weight-gradient":
-                assert shapes == list(state_dict_shapes(measure_graph(case)).values())
-
-
-def measure_graph(case):
-    from numbacnn.bench.work import graph_of
-
-    return graph_of(case)
+                assert shapes == list(state_dict_shapes(graph_of(case)).values())
 
 
 def test_gradients_of_convolutions_are_autograds():
     case = cases.own_case("conv2d", "9x8x4->6/3/2/1", 3)
-    graph = measure_graph(case)
+    graph = graph_of(case)
     for layout in torch_peer.FORMATS.values():
         twin = torch_peer.Twin(graph, None, layout, True)
         x = torch.randn(3, 4, 9, 8).contiguous(memory_format=layout)
