@@ -140,6 +140,7 @@ class Executor:
         tensors.dy = self._optional(step.dy, n)
         tensors.x = tensors.xs[0] if tensors.xs else None
         tensors.dx = tensors.dxs[0] if tensors.dxs else None
+        tensors.mask = tensors.x if step.masks else None
         for full_name, name in step.node.parameters.items():
             slot = self.parameters.slots[full_name]
             setattr(tensors, name, slot.of(self.parameters.values))

@@ -72,6 +72,7 @@ class Step:
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
     frozen: frozenset[str] = frozenset()  # the layer's parameters whose gradients nobody reads
+    masks: bool = False  # backward applies the gradient of the ReLU that made x
     training: bool = False  # whether the layer runs as training does: not in inference, nor where it is frozen
 
 
@@ -131,6 +132,7 @@ class _Planner:
         self.fused_pools = self._find_fused_pools() if fuse else {}
         self.pooled = self._find_pooled() if fuse and training else {}
         self.skipped = set(self.pooled.values())
+        self.masking = self._find_masking() if fuse and training else {}
         self.wants_gradient = self._find_wanted()
         self.values = self._place_values()
         self.time = 0
@@ -194,6 +196,18 @@ class _Planner:
                 if layer.takes_maxima(self.sizes, geometry, node.geometry):
                     pooled[producer] = i
         return pooled
+
+    def _find_masking(self) -> dict[int, int]:
+        """ReLU → the layer behind it that applies its gradient: its own input says where that is zero."""
+        masking = {}
+        for i, node in enumerate(self.graph.nodes):
+            if node.layer.op == "relu":
+                reader = self._only_consumer(self.graph.value(self.delayed.get(i, i)))
+                while reader is not None and self.graph.nodes[reader].layer.is_view:
+                    reader = self._only_consumer(self.graph.value(reader))
+                if reader is not None and self.graph.nodes[reader].layer.masks_gradient:
+                    masking[i] = reader
+        return masking
 
     def _takes_windows(self, i: int) -> bool:
         """Whether node i is a max-pool of windows at even steps, as the bins of an adaptive one are not."""
@@ -394,7 +408,7 @@ class _Planner:
             value = self.graph.value(i)
             if value not in gradients or not self.wants_gradient[value]:
                 continue
-            if i in behind:
+            if i in behind and behind[i] not in self.masking:
                 steps.append(self._activation_step(behind[i], self._view(value), gradients[value]))
             step = self._backward_step(i, gradients)
             if step is not None:
@@ -427,6 +441,7 @@ class _Planner:
         done = (
             i in self.delayed
             or i in self.skipped
+            or i in self.masking
             or (layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer)
         )
         if done and not adds:
@@ -437,6 +452,7 @@ class _Planner:
         scratch = self._scratch(node, i, "backward") if pool is None else self._maxima_scratch(node, pool)
         step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds, training=self._trains(node))
         step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
+        step.masks = i in self.masking.values()
         step.pool = None if pool is None else self.graph.nodes[pool].geometry
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
         self._live([*read, dy, *dxs, *(total for total, _ in adds)], scratch)

@@ -60,7 +60,8 @@ class Layer:
     an entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
     ``t.d_weight``); each array of state; each scratch buffer; ``t.fused``, the name of an activation that forward
     applies on its way; ``t.training``, False in inference and where the layer is frozen; ``t.frozen``, the names of
-    parameters whose gradients nobody reads, so that a layer may leave them out; and for layers that draw random numbers
+    parameters whose gradients nobody reads, so that a layer may leave them out; ``t.mask``, None, or x where it is a
+    ReLU's output and dx must be zero wherever it is 0 or less; and for layers that draw random numbers
     ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's own.
     """
 
@@ -78,6 +79,7 @@ class Layer:
     normalizes: ClassVar[bool] = False  # weights before it are drawn for the activation behind it
     depends_on_mode: ClassVar[bool] = False  # forward in training is not that of inference,
     idle_in_inference: ClassVar[bool] = False  # which hands on its input as it is
+    masks_gradient: ClassVar[bool] = False  # backward can apply the gradient of a ReLU before the layer, on its way
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)

@@ -29,6 +29,7 @@ class _Convolution(WeightLayer):
     """What convolutions share, whose subclasses give the geometry."""
 
     reads_x: ClassVar[bool] = True
+    masks_gradient: ClassVar[bool] = True
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
     bias: bool
@@ -123,17 +124,16 @@ class _Convolution(WeightLayer):
             return
         if hasattr(t, "tiles_gradient"):
             scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient, t.products_gradient
-            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g)
+            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
         else:
-            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)
+            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g, t.mask)
 
     def _backward_from_maxima(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         if "weight" not in t.frozen:
             kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
         if t.dx is not None:
-            kernels.maxima_input_gradient(
-                t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, t.lists, g, t.pool
-            )
+            scratch = t.packed_gradient, t.image, t.lists
+            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, *scratch, g, t.pool, t.mask)
 
 
 @dataclass(eq=False)

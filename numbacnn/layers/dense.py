@@ -21,6 +21,7 @@ class Dense(WeightLayer):
 
     op: ClassVar[str] = "dense"
     reads_x: ClassVar[bool] = True
+    masks_gradient: ClassVar[bool] = True
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
     units: int
@@ -70,4 +71,4 @@ class Dense(WeightLayer):
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
-            kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient)
+            kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.mask)

@@ -12,8 +12,9 @@ import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs
+from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
-from numbacnn.kernels.cpu.product import PANEL, ROWS, Product, row_block, row_table, tile_products
+from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
 
 NO_BIAS = np.empty(0, np.float32)
@@ -51,14 +52,16 @@ def _forward(y, x, w, bias, packed, g, relu):
     plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
     if packed.size:
         pack_panels(packed, w, plan.pack)
-    tile_products(y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, plan.product)
+    tile_products(
+        y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, NO_MASK, plan.c_rows, plan.product
+    )
 
 
 def _forward_pairs(y, x, w, bias, scratch, g, relu):
     wide, bias = conv2d_pairs.weights_of_pairs(scratch, w, bias, g)
     strides = conv2d_pairs.pair_strides(y.strides)
     plan = forward_plan(conv2d_pairs.pair_geometry(g), len(x), strides, x.strides, wide.strides, False, relu)
-    tile_products(y, plan.c_rows, x, plan.a_rows, wide, bias, plan.product)
+    tile_products(y, plan.c_rows, x, plan.a_rows, wide, bias, NO_MASK, plan.c_rows, plan.product)
 
 
 class _Plan(NamedTuple):
@@ -66,6 +69,7 @@ class _Plan(NamedTuple):
     c_rows: np.ndarray
     a_rows: np.ndarray
     pack: Pack | None = None
+    mask_rows: np.ndarray | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -139,7 +143,7 @@ def _weight_gradient(dw, x, dy, partial, g, dy_strides):
     groups = _image_groups(g, len(x))
     target = partial if groups > 1 else dw
     plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy_strides)
-    tile_products(target, plan.c_rows, x, plan.a_rows, dy, NO_BIAS, plan.product)
+    tile_products(target, plan.c_rows, x, plan.a_rows, dy, NO_BIAS, NO_MASK, plan.c_rows, plan.product)
     if groups > 1:
         sum_groups(dw, partial[:groups])
 
@@ -205,38 +209,51 @@ def _chunks(p, row_bytes):
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
-def conv2d_input_gradient(dx, dy, w, packed, columns, g):
+def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
     """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
 
     dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed, columns: scratch of
     ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Pixels of dx with the same remainder by the stride see
-    the same taps: each such phase is a convolution of stride 1 with the flipped window.
+    the same taps: each such phase is a convolution of stride 1 with the flipped window. Where ``mask``, N×H×W×C, is
+    given, dx is zero wherever it is 0 or less: the gradient of a ReLU whose output it is.
     """
+    if g.groups == 1 and not conv2d_depthwise.applies(g) and not columns.size:
+        _input_gradient(dx, dy, w, packed, g, mask)
+        return
     if conv2d_depthwise.applies(g):
         conv2d_depthwise.depthwise_input_gradient(dx, dy, w, g)
-        return
-    if columns.size:
+    elif columns.size:
         conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
-        return
-    if g.groups == 1:
-        _input_gradient(dx, dy, w, packed, g)
-        return
-    one = _one_group(g)
-    for dx_part, dy_part, k in _group_slices(dx, dy, g):
-        _input_gradient(dx_part, dy_part, w[..., k], packed, one)
+    else:
+        one = _one_group(g)
+        for dx_part, dy_part, k in _group_slices(dx, dy, g):
+            _input_gradient(dx_part, dy_part, w[..., k], packed, one, None)
+    if mask is not None:
+        relu_gradient_in_place(dx, mask)
 
 
-def _input_gradient(dx, dy, w, packed, g):
-    for phase in _input_gradient_plans(g, len(dx), dx.strides, dy.strides, w.strides):
+def _input_gradient(dx, dy, w, packed, g, mask):
+    mask_strides = None if mask is None else mask.strides
+    for phase in _input_gradient_plans(g, len(dx), dx.strides, dy.strides, w.strides, mask_strides):
         pack_panels(packed, w, phase.pack)
-        tile_products(dx, phase.c_rows, dy, phase.a_rows, packed, NO_BIAS, phase.product)
+        tile_products(
+            dx,
+            phase.c_rows,
+            dy,
+            phase.a_rows,
+            packed,
+            NO_BIAS,
+            NO_MASK if mask is None else mask,
+            phase.mask_rows,
+            phase.product,
+        )
 
 
 @lru_cache(maxsize=1024)
-def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides):
+def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides, mask_strides):
     rows = _axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
     columns = _axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
-    strides = dx_strides, dy_strides, w_strides
+    strides = dx_strides, dy_strides, w_strides, mask_strides or dx_strides
     return [_phase_plan(g, images, row, column, *strides) for row in rows for column in columns]
 
 
@@ -272,10 +289,11 @@ def _axis_taps(size, window, stride, dilation, padding, phase):
     )
 
 
-def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides):
+def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_strides):
     dx_image, dx_row, dx_pixel = _elements(dx_strides)
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     w_row, w_column, w_channel = _elements(w_strides)
+    mask_image, mask_row, mask_pixel = _elements(mask_strides)
     counts, a_steps = _window_loops(
         row.count, column.count, g.k, row.output_step * dy_row, column.output_step * dy_pixel
     )
@@ -303,10 +321,13 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides):
         total_0=counts[0] * images,
         **_loops(counts, a_steps, _packed_steps(counts)),
         row_block=row_block(row.pixels * column.pixels, images * -(-g.c // PANEL)),
+        mask_offset=row.phase * mask_row + column.phase * mask_pixel,
+        mask_group=mask_image,
     )
     c_rows = row_table((row.pixels, g.stride_h * dx_row), (column.pixels, g.stride_w * dx_pixel))
     a_rows = row_table((row.pixels, dy_row), (column.pixels, dy_pixel))
-    return _Plan(product, c_rows, a_rows, pack)
+    mask_rows = row_table((row.pixels, g.stride_h * mask_row), (column.pixels, g.stride_w * mask_pixel))
+    return _Plan(product, c_rows, a_rows, pack, mask_rows)
 
 
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:

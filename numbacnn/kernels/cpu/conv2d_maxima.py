@@ -16,8 +16,8 @@ from numba import prange
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cpu.memory import address, floats, integers
-from numbacnn.kernels.cpu.product import HALF, row_table
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store
+from numbacnn.kernels.cpu.product import HALF, NO_MASK, row_table
+from numbacnn.kernels.cpu.rows import add_row, clear_row, copy_row, gather_row, mask_row, spread_row
 from numbacnn.kernels.cpu.weighted_sum import weighted_sum
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
 from numbacnn.kernels.target import host_target
@@ -87,7 +87,7 @@ def _weight_gradient_kernel(rows):
         for item in prange(groups):
             group = np.intp(item)
             total, place = p_partial + group * size, p_places + group * pool.p * row_size
-            _clear(total, size // 4)
+            clear_row(total, size // 4)
             for n in range(images * group // groups, images * (group + 1) // groups):
                 for first in range(0, pool.p, chunk):
                     last = min(first + chunk, pool.p)
@@ -151,21 +151,22 @@ def _sum_filters(dw, partial):
         k = np.intp(item)
         total = p_partial + 4 * k * terms
         for group in range(1, groups):
-            _add(total, total + 4 * group * filters * terms, terms)
-        _spread(p_dw + 4 * k, step, total, terms)
+            add_row(total, total + 4 * group * filters * terms, terms)
+        spread_row(p_dw + 4 * k, step, total, terms)
 
 
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
-def maxima_input_gradient(dx, dy, argmax, w, packed, image, lists, g, pool):
+def maxima_input_gradient(dx, dy, argmax, w, packed, image, lists, g, pool, mask=None):
     """dx as in ``conv2d_input_gradient``, from the gradient of a max-pool behind the convolution.
 
     dx: N×H×W×C; dy, argmax: N×P×Q×K of the pool, contiguous; w: R×S×C×K; packed, image, lists: scratch of
-    ``maxima_packed_shape``, ``maxima_image_shape`` and ``maxima_lists_shape``.
+    ``maxima_packed_shape``, ``maxima_image_shape`` and ``maxima_lists_shape``; mask as in ``conv2d_input_gradient``.
     """
     _pack_filters(packed, w.reshape(1, g.r, -1, g.k))
-    _input_gradient_kernel(g.r)(dx, dy, argmax, packed, image[: len(dx)], lists, g, pool)
+    mask = NO_MASK if mask is None else mask
+    _input_gradient_kernel(g.r)(dx, dy, argmax, packed, image[: len(dx)], lists, mask, g, pool)
 
 
 def maxima_packed_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
@@ -194,7 +195,9 @@ def _pack_filters(packed, w):
     for item in prange(filters):
         k = np.intp(item)
         for r in range(rows):
-            _gather(p_packed + 4 * (k * rows + r) * step, p_w + 4 * (r * columns * filters + k), 4 * filters, columns)
+            gather_row(
+                p_packed + 4 * (k * rows + r) * step, p_w + 4 * (r * columns * filters + k), 4 * filters, columns
+            )
 
 
 @cache
@@ -222,21 +225,22 @@ def _input_gradient_kernel(rows):
                         g.s * g.c,
                     )
 
-    def input_gradient(dx, dy, argmax, packed, image, lists, g, pool):
+    def input_gradient(dx, dy, argmax, packed, image, lists, mask, g, pool):
         """Each thread owns a range of groups of images, and each group its scratch."""
         groups, images = len(image), len(dx)
         dx_image, dx_row = dx.strides[:2]
         pixel_size, packed_step = 4 * g.k, packed.shape[3]
         row_step, image_size = image.shape[2] * g.c, image.shape[1] * image.shape[2] * g.c
         p_dx, p_dy, p_argmax, p_packed = address(dx), address(dy), address(argmax), address(packed)
-        p_image, p_lists = address(image), address(lists)
+        p_image, p_lists, p_mask = address(image), address(lists), address(mask)
+        mask_image, mask_step = mask.strides[:2]
         for item in prange(groups):
             group = np.intp(item)
             padded, places = p_image + 4 * group * image_size, p_lists + 2 * group * pixel_size
             weights = places + pixel_size
             inner = padded + 4 * (g.pad_top * row_step + g.pad_left * g.c)
             for n in range(images * group // groups, images * (group + 1) // groups):
-                _clear(padded, image_size)
+                clear_row(padded, image_size)
                 for p in range(pool.p):
                     h = p * pool.stride_h - pool.pad_top
                     for q in range(pool.q):
@@ -258,10 +262,14 @@ def _input_gradient_kernel(rows):
                             pool,
                         )
                 for h in range(g.h):
-                    _copy(p_dx + n * dx_image + h * dx_row, inner + 4 * h * row_step, g.w * g.c)
+                    row, source = p_dx + n * dx_image + h * dx_row, inner + 4 * h * row_step
+                    if mask.size:
+                        mask_row(row, source, p_mask + n * mask_image + h * mask_step, g.w * g.c)
+                    else:
+                        copy_row(row, source, g.w * g.c)
 
     input_gradient.__name__ = input_gradient.__qualname__ = f"maxima_input_gradient_{rows}"
-    return cpu_kernel(*[float32_4d] * 6, ConvGeometry, PoolGeometry)(input_gradient)
+    return cpu_kernel(*[float32_4d] * 7, ConvGeometry, PoolGeometry)(input_gradient)
 
 
 @inlined
@@ -278,38 +286,3 @@ def _list_filters(places, weights, dy, argmax, place, size, filters):
         weight[count] = gradient[k]
         count += (chosen[k] == here) & (gradient[k] != ZERO)
     return count
-
-
-# -- rows of memory ---------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _clear(x, count):
-    for i in range(0, count, LANES):
-        store(x + 4 * i, splat(ZERO), count - i)
-
-
-@inlined
-def _copy(y, x, count):
-    for i in range(0, count, LANES):
-        store(y + 4 * i, load(x + 4 * i, count - i), count - i)
-
-
-@inlined
-def _add(y, x, count):
-    for i in range(0, count, LANES):
-        store(y + 4 * i, load(y + 4 * i, count - i) + load(x + 4 * i, count - i), count - i)
-
-
-@inlined
-def _gather(y, x, step, count):
-    """y[i] = x[i], ``step`` bytes apart in x."""
-    for i in range(count):
-        floats(y + 4 * i, 1)[0] = floats(x + i * step, 1)[0]
-
-
-@inlined
-def _spread(y, step, x, count):
-    """y[i] = x[i], ``step`` bytes apart in y."""
-    for i in range(count):
-        floats(y + i * step, 1)[0] = floats(x + 4 * i, 1)[0]

@@ -19,9 +19,10 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
-from numbacnn.kernels.cpu.product import PANEL, Product, row_block, row_table, tile_products
+from numbacnn.kernels.cpu.product import NO_MASK, PANEL, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
 
@@ -65,12 +66,14 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False
     _convolve(y, x, packed, bias, weights, tiles, products, (g.pad_top, g.pad_left), relu)
 
 
-def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g):
+def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g, mask=None):
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = 2 * w_row + 2 * w_column
     pack_panels(packed, w, Pack(g.c, w_channel, last, 3, 3, g.k, -w_row, -w_column, 1))
     _convolve(dx, dy, packed, NO_BIAS, weights, tiles, products, (2 - g.pad_top, 2 - g.pad_left), False)
+    if mask is not None:
+        relu_gradient_in_place(dx, mask)
 
 
 def winograd_shapes(images, height, width, channels, filters, m):
@@ -107,7 +110,9 @@ def _convolve(y, x, packed, bias, weights, tiles, products, pads, relu):
         transformed, product = tiles[:, :, :count], products[:, :, :count]
         _input_kernel(m)(transformed, x[part], tiling)
         plan = _plan(len(weights), count, transformed.strides, product.strides, x.shape[3], filters)
-        tile_products(product, plan.c_rows, transformed, plan.a_rows, weights, NO_BIAS, plan.product)
+        tile_products(
+            product, plan.c_rows, transformed, plan.a_rows, weights, NO_BIAS, NO_MASK, plan.c_rows, plan.product
+        )
         _output_kernel(m)(y[part], product, bias, tiling, relu)
 
 

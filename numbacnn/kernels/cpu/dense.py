@@ -24,10 +24,14 @@ def dense_weight_gradient(dw, x, dy):
     conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_SCRATCH, g)
 
 
-def dense_input_gradient(dx, dy, w, packed):
-    """dx[n,c] = Σ_k dy[n,k] · w[c,k]; packed: scratch of ``dense_packed_gradient_shape``."""
+def dense_input_gradient(dx, dy, w, packed, mask=None):
+    """dx[n,c] = Σ_k dy[n,k] · w[c,k], zero where ``mask`` is given and not positive, as in convolution.
+
+    packed: scratch of ``dense_packed_gradient_shape``.
+    """
     g = _geometry(len(dx), *w.shape)
-    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, NO_SCRATCH, g)
+    mask = None if mask is None else _as_row(mask)
+    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, NO_SCRATCH, g, mask)
 
 
 @lru_cache(maxsize=1024)

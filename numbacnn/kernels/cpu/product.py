@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.memory import address, offset
 from numbacnn.kernels.cpu.register_tile import ACCUMULATE, RELU, Sum, register_tile
+from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.target import host_target
 
@@ -15,6 +16,7 @@ TARGET = host_target()
 LANES, PANEL, ROWS = TARGET.lanes, TARGET.panel, TARGET.tile_rows
 HALF = max(LANES // 2, 4)
 NO_ADDRESS = np.intp(0)
+NO_MASK = np.empty((0, 1, 1, 1), np.float32)
 
 wide_tile = register_tile(ROWS, 2, LANES, masked=False)
 narrow_tile = register_tile(ROWS, 1, LANES, masked=True)
@@ -50,17 +52,24 @@ class Product(NamedTuple):
     chunk_0: int  # steps of the two outer loops summed in one pass over the rows
     chunk_1: int
     relu: int = 0
+    mask_offset: int = 0
+    mask_group: int = 0
 
 
-@cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, Product)
-def tile_products(c, c_rows, a, a_rows, b, bias, g):
-    """All groups' C. Each thread owns a range of (group, block of rows, panel of columns). An empty bias: none."""
+@cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d, int64_1d, Product)
+def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
+    """All groups' C, zero where the mask is not positive. Each thread owns a range of (group, block of rows, panel of
+    columns). An empty bias or mask: none.
+    """
     rows = c_rows.size
     items = g.groups * -(-rows // g.row_block) * -(-g.columns // PANEL)
     p_c, p_c_rows, p_a, p_a_rows, p_b = address(c), address(c_rows), address(a), address(a_rows), address(b)
     p_bias = address(bias) if bias.size else NO_ADDRESS
+    p_mask, p_mask_rows = address(mask), address(mask_rows)
     for item in prange(items):
         product_item(np.intp(item), p_c, p_c_rows, rows, p_a, p_a_rows, p_b, p_bias, g)
+        if mask.size:
+            mask_item(np.intp(item), p_c, p_c_rows, rows, p_mask, p_mask_rows, g)
 
 
 @inlined
@@ -92,6 +101,20 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
                 (ACCUMULATE if t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
                 Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
             )
+
+
+@inlined
+def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
+    """The same part of C, still in the cache: zero where the mask is 0 or less; NaN lets pass."""
+    panels = -(-g.columns // PANEL)
+    blocks = -(-rows // g.row_block)
+    panel, first, group = item % panels, item // panels % blocks * g.row_block, item // (panels * blocks)
+    c += 4 * (g.c_offset + group * g.c_group + panel * PANEL)
+    mask += 4 * (g.mask_offset + group * g.mask_group + panel * PANEL)
+    columns = min(PANEL, g.columns - panel * PANEL)
+    for i in range(first, min(first + g.row_block, rows)):
+        row = c + 4 * offset(c_rows, i)
+        mask_row(row, row, mask + 4 * offset(mask_rows, i), columns)
 
 
 @inlined

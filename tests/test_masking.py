@@ -1,0 +1,67 @@
+"""A ReLU's gradient applied in the store of the layer behind it: the same bits as by the ReLU itself."""
+
+import numpy as np
+import pytest
+from engine import assert_results_close, normals, oracle, output_shapes, randomize, run, run_planned
+from graphs import listed
+
+import numbacnn as nc
+from numbacnn.kernels.cpu import sizes
+from numbacnn.plan import make_plan
+
+BEFORE = {
+    "convolution": lambda: [nc.Conv2D(6, 1), nc.ReLU()],
+    "pool": lambda: [nc.Conv2D(6, 1), nc.ReLU(), nc.MaxPool2D(2)],
+    "normalisation": lambda: [nc.Conv2D(6, 1, bias=False), nc.BatchNorm(), nc.ReLU()],
+}
+BEHIND = {
+    "3×3": lambda: [nc.Conv2D(10, 3, padding="same")],
+    "wide": lambda: [nc.Conv2D(37, 1), nc.ReLU(), nc.Conv2D(5, 3)],
+    "asymmetric padding and phases": lambda: [nc.Conv2D(9, 3, stride=(2, 3), padding=((2, 0), (0, 1)))],
+    "stride over window": lambda: [nc.Conv2D(7, 1, stride=2)],
+    "dilation": lambda: [nc.Conv2D(3, 2, dilation=2)],
+    "groups": lambda: [nc.Conv2D(4, 3, groups=2)],
+    "depthwise": lambda: [nc.DepthwiseConv2D(3)],
+    "columns": lambda: [nc.Conv2D(16, 4)],
+    "winograd2": lambda: [nc.Conv2D(5, 3, algorithm="winograd2")],
+    "winograd4": lambda: [nc.Conv2D(5, 3, padding=1, algorithm="winograd4")],
+    "maxima": lambda: [nc.Conv2D(16, 3), nc.Tanh(), nc.MaxPool2D(2)],
+    "dense": lambda: [nc.Flatten(), nc.Dense(11), nc.ReLU(), nc.Dense(3)],
+}
+
+
+def masks(model):
+    """Names of the layers that apply the gradient of the ReLU before them."""
+    return [step.node.name for step in make_plan(model.graph, sizes, 2, training=True).backward if step.masks]
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("before", BEFORE)
+def test_the_gradient_is_that_of_the_relu_by_itself(before, behind):
+    model = listed(nc.Sequential([*BEFORE[before](), *BEHIND[behind]()], (14, 13, 3)))
+    assert masks(model)
+    assert "relu" not in [step.node.layer.op for step in make_plan(model.graph, sizes, 2, training=True).backward]
+    draw = np.random.default_rng(0)
+    randomize(model, draw)
+    xs, dys = normals(draw, model.graph.input_shapes, 3), normals(draw, output_shapes(model), 3)
+    found = run(model, xs, dys)
+    assert_results_close(found, oracle(model, xs, dys), "oracle")
+    assert_results_close(found, run_planned(model, xs, dys, fuse=False), "unfused", 1e-5)
+
+
+def test_relus_that_others_read_too_or_that_no_such_layer_follows_do_it_themselves():
+    x = nc.Input((6, 6, 3))
+    h = nc.ReLU()(nc.Conv2D(4, 3)(x))
+    assert not masks(nc.Model(x, nc.Add()([nc.Conv2D(4, 1)(h), h])))
+    assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.ReLU(), nc.AveragePool2D(2)], (6, 6, 3)))
+    assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.Sigmoid(), nc.Conv2D(4, 3)], (6, 6, 3)))
+    assert not masks(nc.Model(x, [h, nc.Conv2D(4, 1)(h)]))
+
+
+def test_nan_passes_as_it_does_through_a_relu():
+    model = listed(nc.Sequential([nc.Conv2D(4, 1), nc.ReLU(), nc.Conv2D(5, 1)], (3, 3, 2)))
+    randomize(model, np.random.default_rng(0))
+    x, dy = np.ones((1, 3, 3, 2), np.float32), np.ones((1, 3, 3, 5), np.float32)
+    x[0, 1, 1] = np.nan
+    found, unfused = run(model, [x], [dy]), run_planned(model, [x], [dy], fuse=False)
+    np.testing.assert_array_equal(found.dxs, unfused.dxs)
