@@ -129,7 +129,7 @@ def kernels_command(
     else:
         bench_tables.kernel_summaries(summaries)
     if plot:
-        points = [(f"{r.case} {r.direction}", r.measurement.cost, r.measurement.time.ms) for r in results]
+        points = [plots.Point(f"{r.case} {r.direction}", *r.measurement.cost, r.measurement.time.ms) for r in results]
         _plot(points, roofs, plot, f"Kernels on {numbacnn.get_num_threads()} threads", as_json)
 
 
@@ -206,7 +206,7 @@ def train_command(
     else:
         bench_tables.model_times(report, layers)
     if plot:
-        points = [(f"{row.layer} {row.direction}", row.cost, row.ms) for row in last.layers]
+        points = [plots.Point(f"{row.layer} {row.direction}", *row.cost, row.ms) for row in last.layers]
         _plot(points, roofs, plot, f"{model}, batches of {last.batch}", as_json)
 
 
@@ -305,8 +305,7 @@ def _check_plot(plot: Path | None) -> None:
         figure(1, 1)
 
 
-def _plot(points: Sequence[tuple[str, Any, float]], roofs: Roofs, path: Path, title: str, as_json: bool) -> None:
-    drawn = [(name, cost.flops / cost.bytes, cost.flops / ms / 1e6) for name, cost, ms in points if cost.flops]
-    plots.save(plots.roofline(drawn, roofs.gflops, roofs.bandwidth, title), path)
+def _plot(points: Sequence[plots.Point], roofs: Roofs, path: Path, title: str, as_json: bool) -> None:
+    plots.save(plots.roofline(points, roofs.gflops, roofs.bandwidth, title), path)
     if not as_json:
         render.text(str(path))

@@ -229,14 +229,18 @@ def test_a_picture_is_written(tmp_path):
 
 def test_roofline_shows_every_point_under_both_roofs():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    points = [(f"layer {i} $", 0.1 * 2**i, 1.0 + i) for i in range(40)]
+    points = [nc.plots.Point(f"layer {i} $", 10**6 * i, 10**5, 1.0 + i) for i in range(41)]  # the first does nothing
     (ax,) = nc.plots.roofline(points, 100.0, 10.0, "r").axes
     roofs, dots = ax.get_lines()[:2]
-    assert list(dots.get_ydata()) == [y for *_, y in points]
+    assert sorted(dots.get_ydata()) == pytest.approx([i / (1 + i) for i in range(1, 41)])
+    assert sorted(dots.get_xdata()) == pytest.approx([10 * i for i in range(1, 41)])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names[1] == "1  layer 40 \\$: 41 ms, 0.976 GFLOP/s"  # the longest first
+    assert len(names) == 26
     assert list(roofs.get_ydata())[1:] == [100.0, 100.0]
     assert list(roofs.get_xdata())[1] == 10.0  # where the memory's roof meets the processor's
     with pytest.raises(nc.ArgumentError, match="nothing to draw"):
-        nc.plots.roofline([], 100.0, 10.0)
+        nc.plots.roofline(points[:1], 100.0, 10.0)
 
 
 # -- what only other processes can tell -------------------------------------------------------------------------------

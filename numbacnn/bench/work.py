@@ -70,7 +70,7 @@ def _backward_cost(step: Step, n: int) -> Cost:
     wants_x = any(dx is not None for dx in step.dxs)
     in_place = _bytes([step.dy], n) if not step.dxs else 0  # an activation's gradient behind a pool
     moved = reads * _bytes([step.dy], n) + in_place + _bytes(step.dxs, n) + added
-    if layer.reads_x and (trains or not node.parameters):
+    if step.masks or (layer.reads_x and (trains or not node.parameters)):
         moved += reads * _bytes(step.xs, n)
     if layer.reads_y:
         moved += _bytes([step.y], n)
