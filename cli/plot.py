@@ -21,7 +21,7 @@ from numbacnn.runs import RunFolder, model_file
 
 from . import render
 from .eval import data_of_run, test_part
-from .options import debug_option, device_option, engine, model_argument, threads_option
+from .options import debug_option, device_option, engine, import_option, model_argument, threads_option
 from .predict import read_images
 
 
@@ -113,6 +113,7 @@ KINDS = {
 @click.option("--layer", multiple=True, metavar="NAME", help="A layer, as summary names it; for features, several.")
 @click.option("--class", "class_name", metavar="NAME", help="Of gradcam.  [default: the predicted class]")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Mistakes (25), or images of gradients (64).")
+@import_option
 @threads_option
 @device_option
 @debug_option

@@ -1,7 +1,7 @@
 """Arenas beside a model's own: gradients summed over several batches, and weights averaged over the updates."""
 
 from numbacnn.errors import ArgumentError
-from numbacnn.parameters import Parameters
+from numbacnn.parameters import Float32, Parameters
 
 
 class GradientMean:
@@ -36,29 +36,37 @@ class GradientMean:
 class WeightAverage:
     """The exponential moving average of the weights (Polyak and Juditsky 1992; as an average that forgets).
 
-    average = decay · average + (1 − decay) · weights after every update; after the first one it is the weights.
+    average = decay · average + (1 − decay) · weights after every update; after the first one it is the weights. The
+    layers' state is averaged alike: running statistics are of the activations of the weights they came with, and those
+    of the newest weights would not fit the averaged ones.
     """
 
     def __init__(self, store: Parameters, decay: float) -> None:
         if not isinstance(decay, int | float) or not 0 <= decay < 1:
             raise ArgumentError(f"ema={decay!r}: give a number of at least 0 and below 1, such as 0.999")
         self._store, self.decay = store, float(decay)
-        self.arena = store.device.zeros(store.size)
-        store.device.write(self.arena, store.values)
+        self.values = store.device.zeros(store.size)
+        self.state = store.device.zeros(store.state.size)
         self._shown = False
+        self.update(first=True)
 
     def update(self, first: bool) -> None:
         """After an update of the weights."""
         device = self._store.device
-        if first:
-            device.write(self.arena, self._store.values)
-        else:
-            device.kernels.approach_in_place(self.arena, self._store.values, 1 - self.decay)
+        for average, newest in self._pairs():
+            if first:
+                device.write(average, newest)
+            else:
+                device.kernels.approach_in_place(average, newest, 1 - self.decay)
 
     def show(self, shown: bool) -> bool:
-        """Has the model hold the averages, and the arena its weights; or back. Returns how it was before."""
+        """Has the model hold the averages, and the arenas its weights and state; or back. Returns how it was before."""
         before = self._shown
         if shown != before:
-            self._store.device.kernels.swap(self._store.values, self.arena)
+            for average, newest in self._pairs():
+                self._store.device.kernels.swap(newest, average)
             self._shown = shown
         return before
+
+    def _pairs(self) -> tuple[tuple[Float32, Float32], ...]:
+        return (self.values, self._store.values), (self.state, self._store.state)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.files import replacing
+from numbacnn.device import Device
 from numbacnn.errors import ModelFileError
 from numbacnn.graph import DAMAGE, Graph
 from numbacnn.layers import Layer
 from numbacnn.names import brief
 from numbacnn.normalization import Normalization
-from numbacnn.parameters import Parameters
+from numbacnn.parameters import Arena, Parameters, Slot
 
 FORMAT = "numbacnn"
 CHECKPOINT_FORMAT = "numbacnn-checkpoint"
@@ -100,18 +101,9 @@ def read_normalization(path: Path) -> Normalization | None:
         raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
 
 
-def save_checkpoint(
-    path: Path,
-    store: Parameters,
-    slots: Mapping[str, NDArray[np.float32]],
-    state: Any,
-    keep_as: Path | None = None,
-) -> None:
-    """Writes the parameters, the layers' state, the optimiser's arenas and a JSON state; ``keep_as``: ``replacing``."""
-    arrays = {f"parameter/{name}": value for name, value in store.view(store.values).items()}
-    arrays |= {f"state/{name}": value for name, value in store.state_view().items()}
-    for slot, arena in slots.items():
-        arrays |= {f"{slot}/{name}": value for name, value in store.view(arena).items()}
+def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: Any, keep_as: Path | None = None) -> None:
+    """Writes the arrays of some arenas, as "arena/array", and a JSON state; ``keep_as``: see ``replacing``."""
+    arrays = {f"{part}/{name}": slot.of(arena.array) for part, arena, name, slot in _each_slot(arenas)}
     _write(path, CHECKPOINT_FORMAT, state, arrays, keep_as)
 
 
@@ -120,27 +112,25 @@ def read_checkpoint(path: Path) -> tuple[Any, Mapping[str, NDArray[np.float32]]]
     return _read(path, CHECKPOINT_FORMAT)
 
 
-def check_fit(
-    path: Path, arrays: Mapping[str, NDArray[Any]], store: Parameters, slots: Mapping[str, NDArray[np.float32]]
-) -> None:
+def check_fit(path: Path, arrays: Mapping[str, NDArray[Any]], arenas: Mapping[str, Arena]) -> None:
     """ModelFileError where a checkpoint's arrays do not fit these arenas."""
-    wanted = {f"{part}/{name}": slot.shape for part in ("parameter", *slots) for name, slot in store.slots.items()}
-    wanted |= {f"state/{name}": slot.shape for name, slot in store.state_slots.items()}
+    wanted = {f"{part}/{name}": slot.shape for part, _, name, slot in _each_slot(arenas)}
     try:
         _check_arrays(arrays, wanted)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
 
 
-def restore(
-    arrays: Mapping[str, NDArray[np.float32]], store: Parameters, slots: Mapping[str, NDArray[np.float32]]
-) -> None:
-    """Writes the arrays of a checkpoint into the arenas."""
-    store.set({name: arrays[f"parameter/{name}"] for name in store.slots})
-    store.set({name: arrays[f"state/{name}"] for name in store.state_slots})
-    for part, arena in slots.items():
-        for name, slot in store.slots.items():
-            store.device.write(slot.of(arena), arrays[f"{part}/{name}"])
+def restore(arrays: Mapping[str, NDArray[np.float32]], arenas: Mapping[str, Arena], device: Device) -> None:
+    """Writes the arrays of a checkpoint into the arenas, which they fit."""
+    for part, arena, name, slot in _each_slot(arenas):
+        device.write(slot.of(arena.array), arrays[f"{part}/{name}"])
+
+
+def _each_slot(arenas: Mapping[str, Arena]) -> Iterator[tuple[str, Arena, str, Slot]]:
+    for part, arena in arenas.items():
+        for name, slot in arena.slots.items():
+            yield part, arena, name, slot
 
 
 def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:

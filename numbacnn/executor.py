@@ -133,6 +133,7 @@ class Executor:
     def _tensors(self, step: Step, n: int) -> SimpleNamespace:
         """The arrays of a step, as ``Layer`` describes them."""
         tensors = SimpleNamespace(fused=step.fused, pool=step.pool, training=step.training, frozen=step.frozen)
+        tensors.algorithm = step.algorithm
         tensors.random, tensors.stream = self.parameters.random, np.uint64(zlib.crc32(step.node.name.encode()))
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)

@@ -1,7 +1,6 @@
 """Losses and their gradients. Each is a mean over the batch (and over pixels, where outputs are images).
 
-A loss object says how it is computed, ``CrossEntropy(label_smoothing=0.1)``; the functions apply one to two arrays; and
-an ``Objective`` holds a loss and a weight for each output of a model.
+A loss object says how it is computed, ``CrossEntropy(label_smoothing=0.1)``; the functions apply one to two arrays.
 """
 
 import math
@@ -25,9 +24,13 @@ NONE = np.empty(0, np.float32)
 
 
 class Loss:
-    """A loss of an output and its target, with its gradient. One of your own gives ``name``, ``target``, ``launch``."""
+    """A loss of an output and its target, with its gradient. One of your own gives ``name``, ``target``, ``launch``.
+
+    ``ignore_index``: the label whose images or pixels count nothing, in the accuracy neither.
+    """
 
     name: ClassVar[str]
+    ignore_index: int | None = None
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """``target`` as ``launch`` takes it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit.
@@ -66,7 +69,7 @@ class CrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         _number("label_smoothing", self.label_smoothing, 0, 1)
-        object.__setattr__(self, "class_weights", _weights("class_weights", self.class_weights))
+        object.__setattr__(self, "class_weights", checked_weights("class_weights", self.class_weights))
         _check_index(self.ignore_index)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
@@ -111,7 +114,7 @@ class Focal(Loss):
 
     def __post_init__(self) -> None:
         _number("gamma", self.gamma, 0)
-        object.__setattr__(self, "class_weights", _weights("class_weights", self.class_weights))
+        object.__setattr__(self, "class_weights", checked_weights("class_weights", self.class_weights))
         _check_index(self.ignore_index)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
@@ -146,7 +149,7 @@ class BinaryCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         if np.ndim(self.pos_weight):
-            object.__setattr__(self, "pos_weight", _weights("pos_weight", self.pos_weight))
+            object.__setattr__(self, "pos_weight", checked_weights("pos_weight", self.pos_weight))
         else:
             _number("pos_weight", self.pos_weight, 0)
 
@@ -275,63 +278,6 @@ def get_loss(loss: str | Loss) -> Loss:
     if not isinstance(loss, Loss):
         raise ArgumentError(f"loss={loss!r}: give a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
     return loss
-
-
-# -- a model's outputs ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a training step minimises: the sum over outputs of weight · loss. Auxiliary outputs stand behind the main.
-
-    main: how many outputs are not auxiliary.
-    """
-
-    losses: tuple[Loss, ...]
-    weights: tuple[float, ...]
-    main: int
-
-    def targets(self, labels: Any, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
-        """The target of each output of ``shapes``, N×H×W×C.
-
-        labels: one array for all outputs; where there are several, a list or tuple of one array for each. Where it
-        leaves out the auxiliary ones, they take the first.
-        """
-        parts = [labels] * len(self.losses)
-        if len(self.losses) > 1 and isinstance(labels, list | tuple) and all(np.ndim(part) > 0 for part in labels):
-            parts = _for_outputs("label arrays", labels, self.main, len(self.losses))
-        return [loss.target(part, shape) for loss, part, shape in zip(self.losses, parts, shapes, strict=True)]
-
-
-def make_objective(
-    loss: str | Loss | Sequence[str | Loss],
-    weights: Sequence[float] | None,
-    main: int,
-    auxiliary: int = 0,
-    auxiliary_weight: float = 0.0,
-) -> Objective:
-    """An Objective for ``main`` outputs and ``auxiliary`` ones.
-
-    loss: one for all outputs, or one for each; weights: one for each, by default 1 and for auxiliary outputs
-    ``auxiliary_weight``. Where either leaves out the auxiliary outputs, they take the first loss and their default
-    weight. Raises ArgumentError where numbers do not fit.
-    """
-    outputs = main + auxiliary
-    given = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs
-    losses = tuple(map(get_loss, _for_outputs("losses", given, main, outputs)))
-    defaults = [1.0] * main + [auxiliary_weight] * auxiliary
-    if weights is not None:
-        listed = _weights("loss_weights", weights) or ()
-        defaults[: len(listed)] = _for_outputs("loss_weights", listed, main, outputs)[: len(listed)]
-    return Objective(losses, tuple(defaults), main)
-
-
-def _for_outputs(what: str, given: Sequence[Any], main: int, outputs: int) -> list[Any]:
-    """One item for each output from those given for all, or for all but the auxiliary ones, which take the first."""
-    if len(given) not in (main, outputs):
-        wanted = f"{main}" if main == outputs else f"{main}, or {outputs} with the auxiliary ones"
-        raise ArgumentError(f"{len(given)} {what} for a model of {wanted} outputs")
-    return [*given, *[given[0]] * (outputs - len(given))]
 
 
 # -- on arrays --------------------------------------------------------------------------------------------------------
@@ -480,7 +426,7 @@ def _check_index(ignore_index: object) -> None:
         raise ArgumentError(f"ignore_index={ignore_index!r}: give an integer label, or None")
 
 
-def _weights(name: str, weights: Any) -> tuple[float, ...] | None:
+def checked_weights(name: str, weights: Any) -> tuple[float, ...] | None:
     """Weights as a tuple; ArgumentError unless they are finite numbers, none negative, and one at least is not 0."""
     if weights is None:
         return None

@@ -19,7 +19,7 @@ class Metrics:
 
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
-        self.total, self.weight, self.hits, self.count = 0.0, 0.0, 0, 0
+        self.total, self.weight, self.hits, self.labels = 0.0, 0.0, 0, 0
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
@@ -28,8 +28,8 @@ class Metrics:
         self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)
         self.total += float(losses.sum(dtype=np.float64))
         self.weight += self._loss.weight(target)
-        self.hits += hits(output, labels)
-        self.count += len(losses)
+        right, counted = hits(output, labels, self._loss.ignore_index)
+        self.hits, self.labels = self.hits + right, self.labels + counted
 
     @property
     def loss(self) -> float:
@@ -38,15 +38,21 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of all predictions whose largest output is the label's."""
-        return self.hits / self.count
+        """Share of the labels that count, so far, at which the output is largest; 0 where none does."""
+        return self.hits / self.labels if self.labels else 0.0
 
 
-def hits(output: NDArray[np.float32], labels: NDArray[Any]) -> int:
-    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities."""
+def hits(output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None) -> tuple[int, int]:
+    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities;
+    and how many labels count: those that are not ``ignore_index``."""
     if np.issubdtype(labels.dtype, np.floating) and labels.size == output.size:
         labels = np.reshape(labels, output.shape).argmax(axis=-1)
-    return int(np.count_nonzero(output.argmax(axis=-1).reshape(-1) == np.reshape(labels, -1)))
+    truth = np.reshape(labels, -1)
+    right = output.argmax(axis=-1).reshape(-1) == truth
+    if ignore_index is None:
+        return int(np.count_nonzero(right)), truth.size
+    counts = truth != ignore_index
+    return int(np.count_nonzero(right & counts)), int(np.count_nonzero(counts))
 
 
 # -- pure functions of labels and scores ------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from numbacnn.executor import Executor
 from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Input, Tensor, import_own_layers
 from numbacnn.layers import Layer
-from numbacnn.losses import Objective, make_objective
 from numbacnn.metrics import Metrics, Report
 from numbacnn.names import matching
 from numbacnn.normalization import Normalization, raw_images
+from numbacnn.objective import Objective, make_objective
 from numbacnn.optimizers import Optimizer
 from numbacnn.parameters import Parameters
 from numbacnn.penalties import Penalties

@@ -33,6 +33,13 @@ class Slot(NamedTuple):
         return arena[self.start : self.stop].reshape(self.shape)
 
 
+class Arena(NamedTuple):
+    """Named arrays side by side in a flat one."""
+
+    slots: Mapping[str, Slot]
+    array: Float32
+
+
 Specifications = Mapping[str, tuple[Shape, str]]  # shape and initializer by name
 
 
@@ -133,6 +140,10 @@ class Parameters:
     def arrays(self) -> Mapping[str, Float32]:
         """All that a model file holds: read-only views of values and state."""
         return {**self.view(self.values), **self.state_view()}
+
+    def arenas(self) -> dict[str, Arena]:
+        """What a training changes: values and state."""
+        return {"parameter": Arena(self.slots, self.values), "state": Arena(self.state_slots, self.state)}
 
     def array(self, name: str) -> Float32:
         """One of the arrays, values or state, to write to."""

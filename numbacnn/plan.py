@@ -68,6 +68,7 @@ class Step:
     dy: View | None = None
     scratch: dict[str, Buffer | None] = field(default_factory=dict)
     fused: str | None = None
+    algorithm: str | None = None  # of a layer that has several
     pool: PoolGeometry | None = None  # of the max-pool behind, whose output y and gradient dy are; with its argmax
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (sum, part) after the call: gradients meet at a fork
@@ -326,6 +327,7 @@ class _Planner:
             xs, y = [self._view(x) for x in node.inputs], self._view(self.graph.value(i))
             scratch = self._scratch(node, i, "forward")
             step = Step(node, node.layer, xs, y, scratch=scratch, training=self._trains(node))
+            step.algorithm = node.layer.choose_algorithm(self.sizes, node.geometry)
             if i in self.fused:
                 step.fused = self.graph.nodes[self.fused[i]].layer.op
             if i in self.fused_pools:
@@ -451,6 +453,7 @@ class _Planner:
         pool = self.pooled.get(i)
         scratch = self._scratch(node, i, "backward") if pool is None else self._maxima_scratch(node, pool)
         step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds, training=self._trains(node))
+        step.algorithm = layer.choose_algorithm(self.sizes, node.geometry)
         step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masking.values()
         step.pool = None if pool is None else self.graph.nodes[pool].geometry

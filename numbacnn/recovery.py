@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from numbacnn import checkpoint as files
 from numbacnn.data.files import remove_leftovers
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.parameters import Parameters
+from numbacnn.parameters import Arena
 
 Arrays = Mapping[str, NDArray[np.float32]]
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -31,10 +31,10 @@ class Checkpoints:
         self._keep = False  # what lies at ``newest``, when the next one takes its place
         self._foreign = True  # what lies at ``previous`` is of another training, if there is anything
 
-    def save(self, store: Parameters, arenas: Arrays, state: Any) -> None:
+    def save(self, arenas: Mapping[str, Arena], state: Any) -> None:
         """Writes a checkpoint; raises OSError where it cannot."""
         remove_leftovers(self.newest)
-        files.save_checkpoint(self.newest, store, arenas, state, self.previous if self._keep else None)
+        files.save_checkpoint(self.newest, arenas, state, self.previous if self._keep else None)
         self._keep = True
         if self._foreign:
             self.previous.unlink(missing_ok=True)

@@ -27,12 +27,13 @@ from numbacnn.executor import Executor
 from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Node
 from numbacnn.kernels.steps import SUM_GROUPS
-from numbacnn.losses import Loss, Objective, differentiate
+from numbacnn.losses import Loss, differentiate
 from numbacnn.metrics import hits
 from numbacnn.names import choose
 from numbacnn.normalization import Normalization
+from numbacnn.objective import Objective
 from numbacnn.optimizers import SGD, Optimizer
-from numbacnn.parameters import Parameters
+from numbacnn.parameters import Arena, Parameters
 from numbacnn.penalties import Penalties
 from numbacnn.recovery import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, after, constant, watches
@@ -195,6 +196,7 @@ class Position:
     step: int = 0
     loss_sum: float = 0.0
     hits: int = 0
+    labels: int = 0  # of which the hits are: of images or pixels, those that count
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
@@ -206,8 +208,8 @@ class Position:
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions; NaN before the first image."""
-        return self.hits / self.images if self.images else math.nan
+        """Share of right predictions; NaN before the first."""
+        return self.hits / self.labels if self.labels else math.nan
 
 
 class EarlyStopping:
@@ -342,16 +344,17 @@ class Trainer:
             self._load(buffers, images)
             value = buffers.gradients(labels)
             good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
-            right = hits(buffers.output, labels) if good else 0
-            if not good:
+            if good:
+                right, counted = hits(buffers.output, labels, self.objective.losses[0].ignore_index)
+            else:
                 self._refuse(buffers, batch._replace(images=images, labels=labels), value)
             self._update(n if good else 0)
-        self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
         if good:
-            p = self.position
-            self.position = replace(p, loss_sum=p.loss_sum + value * n, hits=p.hits + right, images=p.images + n)
+            sums = {"hits": p.hits + right, "labels": p.labels + counted, "images": p.images + n}
+            p = replace(p, loss_sum=p.loss_sum + value * n, **sums)
         else:
-            self.position = replace(self.position, skipped=p.skipped + 1)
+            p = replace(p, skipped=p.skipped + 1)
+        self.position = replace(p, step=p.step + 1, seconds=p.seconds + time.perf_counter() - start)
 
     def _load(self, buffers: TrainingBatch, images: NDArray[Any]) -> None:
         """Writes the input and the key of the random numbers: all that a step starts from but the weights."""
@@ -492,7 +495,7 @@ class Trainer:
         shown = self._show_average(False)
         try:
             with self.saving(self.checkpoints.newest):
-                self.checkpoints.save(self.model.store, self._arenas(), state)
+                self.checkpoints.save(self._arenas(), state)
         finally:
             self._show_average(shown)
             self._last_save = time.monotonic()
@@ -508,13 +511,15 @@ class Trainer:
                 raise NumbacnnError(f"{problem}; what was saved before is whole") from None
             warnings.warn(f"{problem}; training goes on, and what was saved before is whole", stacklevel=2)
 
-    def _arenas(self) -> dict[str, Float32]:
-        """What a checkpoint holds beside the parameters, each of their layout."""
-        arenas = dict(self.optimizer.slots)
+    def _arenas(self) -> dict[str, Arena]:
+        """The arrays that a checkpoint holds."""
+        store = self.model.store
+        arenas = store.arenas() | {name: Arena(store.slots, arena) for name, arena in self.optimizer.slots.items()}
         if self._mean is not None:
-            arenas["accumulated"] = self._mean.arena
+            arenas["accumulated"] = Arena(store.slots, self._mean.arena)
         if self._average is not None:
-            arenas["average"] = self._average.arena
+            arenas["average"] = Arena(store.slots, self._average.values)
+            arenas["average-state"] = Arena(store.state_slots, self._average.state)
         return arenas
 
     def resume(self) -> None:
@@ -537,8 +542,8 @@ class Trainer:
         for name, value in self._identity.items():
             if run.get(name) != value:
                 raise ArgumentError(f"{file} is of a training with {name} {run.get(name)}, not {value}")
-        files.check_fit(file, arrays, self.model.store, self._arenas())
-        files.restore(arrays, self.model.store, self._arenas())
+        files.check_fit(file, arrays, self._arenas())
+        files.restore(arrays, self._arenas(), self.model.device)
         self.position, self.history, self.optimizer.steps = position, history, steps
         self._learning_rate = learning_rate
         self.model.normalization = normalization

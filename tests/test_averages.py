@@ -16,6 +16,16 @@ def weights(model):
     return {name: np.array(array, np.float64) for name, array in model.parameters.items()}
 
 
+def with_statistics():
+    layers = [nc.Conv2D(4, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2), nc.Flatten(), nc.Dense(4)]
+    return nc.Sequential(layers, (8, 8, 1))
+
+
+def kept(model):
+    """Weights, and the running statistics that belong to them."""
+    return {name: np.array(array, np.float64) for name, array in model.store.arrays().items()}
+
+
 class Recorder(nc.SGD):
     """SGD that keeps the gradients of every update, and does nothing."""
 
@@ -59,32 +69,33 @@ def test_clipping_is_of_the_mean():
 # -- averages of weights ----------------------------------------------------------------------------------------------
 
 
-def test_averages_follow_the_weights_after_every_update():
-    model, averages, decay = small(), None, 0.8
+def test_averages_follow_weights_and_running_statistics_after_every_update():
+    model, averages, decay = with_statistics(), None, 0.8
 
     def follow(event):
         nonlocal averages
         if isinstance(event, nc.StepEnd):
-            now = weights(model)
+            now = kept(model)
             averages = averages or now
             averages = {name: decay * averages[name] + (1 - decay) * array for name, array in now.items()}
         else:  # the model holds the averages
-            for name, array in model.parameters.items():
+            for name, array in model.store.arrays().items():
                 assert_close(array, averages[name], name)
 
     model.fit(bright_quadrants(), epochs=3, batch_size=16, ema=decay, callbacks=[follow])
-    for name, array in model.parameters.items():
+    assert any("running" in name for name in averages)
+    for name, array in model.store.arrays().items():
         assert_close(array, averages[name], name)
 
 
 def test_training_itself_does_not_depend_on_averages():
     raw, averaged, seen = [], [], []
-    for ema, kept in ((None, raw), (0.9, averaged)):
-        model = small()
+    for ema, steps in ((None, raw), (0.9, averaged)):
+        model = with_statistics()
 
-        def keep(event, model=model, kept=kept):
+        def keep(event, model=model, steps=steps):
             if isinstance(event, nc.StepEnd):
-                kept.append(weights(model))
+                steps.append(kept(model))
 
         seen.append(model.fit(bright_quadrants(), epochs=2, batch_size=16, ema=ema, callbacks=[keep]))
     for one, other in zip(raw, averaged, strict=True):
@@ -142,18 +153,18 @@ def test_resumed_bit_for_bit_with_every_optimizer(make, stop, tmp_path):
     options = {"epochs": 3, "batch_size": 16, "accumulate": 2, "ema": 0.8, "validation": held_out}
     options["schedule"] = nc.schedules.Warmup(nc.schedules.Plateau(patience=0, factor=0.5, threshold=0.5), 2)
     saved = {"checkpoint": file, "checkpoint_every": 1} | options
-    whole, parted, resumed, steps = small(), small(), small(), []
+    whole, parted, resumed, steps = with_statistics(), with_statistics(), with_statistics(), []
     expected = whole.fit(data, optimizer=make(), **options)
     parted.fit(data, optimizer=make(), callbacks=[lambda event: steps.append(event) or len(steps) == stop], **saved)
     history = resumed.fit(data, optimizer=make(), resume=True, **saved)
-    for name, array in whole.parameters.items():
-        np.testing.assert_array_equal(resumed.parameters[name], array, name)
+    for name, array in whole.store.arrays().items():
+        np.testing.assert_array_equal(resumed.store.arrays()[name], array, name)
     told = [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in expected.epochs]
     assert [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in history.epochs] == told
-    again = small()
+    again = with_statistics()
     again.fit(data, optimizer=make(), resume=True, **saved)  # there is nothing left to do: the averages are there
-    for name, array in whole.parameters.items():
-        np.testing.assert_array_equal(again.parameters[name], array, name)
+    for name, array in whole.store.arrays().items():
+        np.testing.assert_array_equal(again.store.arrays()[name], array, name)
 
 
 @pytest.mark.parametrize(

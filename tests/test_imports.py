@@ -25,7 +25,7 @@ ROWS = [
     {"models", "gradient_check"},
     {"model"},
     {"training", "summary", "functional", "probing"},
-    {"pretrained", "recovery"},
+    {"pretrained", "recovery", "objective"},
     {"checkpoint", "metrics"},
     {"averages", "losses", "optimizers", "penalties", "schedules", "data"},
     {"executor"},

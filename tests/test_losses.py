@@ -8,7 +8,8 @@ from loss_cases import CASES, DRAWS
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import LOSSES, get_loss, make_objective
+from numbacnn.losses import LOSSES, get_loss
+from numbacnn.objective import make_objective
 
 L = nc.losses
 NAN, INF = np.nan, np.inf

@@ -113,6 +113,17 @@ def test_loading_imports_nothing_unless_asked(swish, tmp_path):
     assert "swish_1" in outcome.out
 
 
+def test_the_command_lines_pictures_are_of_models_with_layers_of_ones_own_too(swish, tmp_path):
+    pytest.importorskip("matplotlib")
+    model_of(swish()).save(tmp_path / "m.safetensors")
+    forget("swish", "users_layers")
+    options = (tmp_path / "m.safetensors", "filters", "--out", tmp_path / "filters.png")
+    assert "import that module before" in numbacnn("plot", *options).err
+    outcome = numbacnn("plot", *options, "--import", "users_layers")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "filters.png").exists()
+
+
 def test_unpickling_imports_what_it_names(swish, tmp_path, rng):
     """A pickle is code already, and processes that are spawned need it."""
     (tmp_path / "m.pickle").write_bytes(pickle.dumps(model_of(swish())))

@@ -226,7 +226,7 @@ def test_a_kill_at_any_system_call_of_a_save_leaves_the_save_before(tmp_path, ca
             files.os = Faults(2 * len(CALLS_OF_A_SAVE) - 1 + call, "kill")
             for number in range(1, 6):
                 store.values[:] = number
-                checkpoints.save(store, {}, number)
+                checkpoints.save(store.arenas(), number)
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -235,7 +235,7 @@ def test_a_kill_at_any_system_call_of_a_save_leaves_the_save_before(tmp_path, ca
     assert all((array == number).all() for name, array in arrays.items() if name.startswith("parameter/"))
     fresh = Checkpoints(path)
     fresh.read()
-    fresh.save(store, {}, 9)
+    fresh.save(store.arenas(), 9)
     assert Checkpoints(path).read()[1] == 9
     assert len(list(tmp_path.iterdir())) == 2, "what the killed process left is gone"
 

@@ -92,10 +92,10 @@ def test_files_without_it_are_refused(trained, tmp_path):
 
 
 def test_checkpoints_hold_it(trained, tmp_path):
-    checkpoint.save_checkpoint(tmp_path / "c", trained.store, {}, {})
+    checkpoint.save_checkpoint(tmp_path / "c", trained.store.arenas(), {})
     other = net(seed=1)
     _, arrays = checkpoint.read_checkpoint(tmp_path / "c")
-    checkpoint.check_fit(tmp_path / "c", arrays, other.store, {})
-    checkpoint.restore(arrays, other.store, {})
+    checkpoint.check_fit(tmp_path / "c", arrays, other.store.arenas())
+    checkpoint.restore(arrays, other.store.arenas(), other.device)
     for name, array in trained.store.arrays().items():
         np.testing.assert_array_equal(other.store.arrays()[name], array)

@@ -59,6 +59,17 @@ def test_an_epochs_loss_and_accuracy_are_those_of_its_batches():
     assert 0 < record.accuracy < 1
 
 
+def test_ignored_labels_count_in_no_accuracy():
+    """Neither in an epoch's record nor in evaluate: both are as if their images were not there."""
+    model, (images, labels), loss = small(), bright_quadrants(90), nc.losses.CrossEntropy(ignore_index=3)
+    record = model.fit((images, labels), optimizer=nc.SGD(0.0), epochs=1, batch_size=32, loss=loss).epochs[0]
+    kept = labels != 3
+    expected = model.evaluate((images[kept], labels[kept]))["accuracy"]
+    assert 0 < expected != model.evaluate((images, labels))["accuracy"]
+    assert record.accuracy == model.evaluate((images, labels), loss)["accuracy"] == expected
+    assert model.evaluate((images[~kept], labels[~kept]), loss) == {"loss": 0.0, "accuracy": 0.0}
+
+
 def test_fit_repeats_its_bits_and_another_seed_has_another_order():
     weights = []
     for seed in (0, 0, 1):

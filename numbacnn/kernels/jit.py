@@ -97,9 +97,7 @@ class CpuKernel:
         self._signature, self._key = signature, key
         self._lock = threading.Lock()
         self._compiled: Any = None
-        self._dispatcher = numba.njit(
-            parallel=parallel, nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None
-        )(function)
+        self._dispatcher = _njit(FAST_MATH, parallel=parallel)(function)
 
     def __call__(self, *arguments: Any) -> None:
         """Runs the kernel, or records the launch; a TypeError means that the launcher passed another type than it
@@ -176,13 +174,19 @@ def cpu_kernel(
 def inlined(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function: serial code that kernels call, compiled into them."""
     function = getattr(function, "py_func", function)  # what somebody compiled already
-    return numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None)(function)
+    return _njit(FAST_MATH)(function)
 
 
 def in_order(function: Callable[..., Any]) -> Any:
     """As ``inlined``, but without fast-math: what is written first is rounded first, also where it is compiled into."""
     # False must be said: what is not said is inherited from the caller.
-    return numba.njit(nogil=True, error_model="numpy", fastmath=False, boundscheck=None)(function)
+    return _njit(False)(function)
+
+
+def _njit(fast_math: Any, parallel: bool = False) -> Any:
+    """Numba's decorator with the flags of all kernels. Nothing calls them as C functions: no wrapper for that."""
+    flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
+    return numba.njit(fastmath=fast_math, parallel=parallel, **flags)
 
 
 def numba_type(kind: Any) -> Any:

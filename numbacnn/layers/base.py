@@ -56,13 +56,13 @@ class Layer:
     """A layer's specification. Its arrays belong to the model, so that one specification may serve several models.
 
     Subclasses are dataclasses: their fields are the attributes that a model file holds. In the bindings, ``t`` holds
-    the arrays of one step: ``t.x t.y`` and in backward ``t.dx t.dy`` (``t.xs``, ``t.dxs`` for all of several inputs;
-    an entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
+    the arrays of one step: ``t.x t.y`` and in backward ``t.dx t.dy`` (``t.xs``, ``t.dxs`` for all of several inputs; an
+    entry is None where no gradient is asked for), each N×H×W×C; each parameter and its gradient (``t.weight``,
     ``t.d_weight``); each array of state; each scratch buffer; ``t.fused``, the name of an activation that forward
-    applies on its way; ``t.training``, False in inference and where the layer is frozen; ``t.frozen``, the names of
-    parameters whose gradients nobody reads, so that a layer may leave them out; ``t.mask``, None, or x where it is a
-    ReLU's output and dx must be zero wherever it is 0 or less; and for layers that draw random numbers
-    ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's own.
+    applies on its way; ``t.algorithm``, what ``choose_algorithm`` says; ``t.training``, False in inference and where
+    the layer is frozen; ``t.frozen``, the names of parameters whose gradients nobody reads, so that a layer may leave
+    them out; ``t.mask``, None, or x where it is a ReLU's output and dx must be zero wherever it is 0 or less; and for
+    layers that draw random numbers ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's own.
     """
 
     op: ClassVar[str]  # the stable name in model files
@@ -124,6 +124,10 @@ class Layer:
     def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, Scratch]:
         """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes."""
         return {}
+
+    def choose_algorithm(self, sizes: Any, geometry: Any) -> str | None:
+        """The algorithm that forward and backward run, of a layer that has several."""
+        return None
 
     def input_halo(self, geometry: Any) -> Halo:
         """Zeros that forward and backward expect around x."""

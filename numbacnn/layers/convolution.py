@@ -25,15 +25,35 @@ ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 WINOGRAD = ("packed", "weights", "tiles", "products")  # scratch of the algorithm, by its names in the bindings
 
 
-class _Convolution(WeightLayer):
-    """What convolutions share, whose subclasses give the geometry."""
+class WindowLayer(WeightLayer):
+    """What convolutions and their transposes share: the fields of the window, checked and in one form."""
 
     reads_x: ClassVar[bool] = True
-    masks_gradient: ClassVar[bool] = True
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int]
+    padding: Padding
+    dilation: int | tuple[int, int]
     bias: bool
     initializer: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.kernel_size, self.stride, self.dilation = self._pairs()
+        self.padding = freeze_padding(self.padding)
+        check_initializer(self.initializer)
+
+    def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Window, stride and dilation, each (height, width)."""
+        return pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride"), pair(self.dilation, "dilation")
+
+
+class _Convolution(WindowLayer):
+    """What convolutions share, whose subclasses give the geometry."""
+
+    masks_gradient: ClassVar[bool] = True
+
     algorithm: str = "auto"
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
@@ -48,7 +68,7 @@ class _Convolution(WeightLayer):
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
-        """Packed weights, columns of the input gradient, partial sums of the others."""
+        """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
         g, m = geometry, sizes.winograd_tile(geometry, self.algorithm)
         scratch = {
             "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
@@ -65,10 +85,15 @@ class _Convolution(WeightLayer):
             scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
         return scratch
 
+    def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
+        """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
+        m = sizes.winograd_tile(geometry, self.algorithm)
+        return f"winograd{m}" if m else "direct"
+
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where a register tile holds whole windows, all of one size."""
-        direct = isinstance(pool, PoolGeometry) and not sizes.winograd_tile(geometry, self.algorithm)
-        return direct and bool(sizes.pool_fuses(geometry, pool))
+        direct = self.choose_algorithm(sizes, geometry) == "direct"
+        return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
@@ -84,7 +109,6 @@ class _Convolution(WeightLayer):
             "places": sizes.maxima_places_shape(g, pool, batch),
             "packed_gradient": sizes.maxima_packed_shape(g),
             "image": sizes.maxima_image_shape(g, batch),
-            "lists": sizes.maxima_lists_shape(g, batch),
             "partial_bias": sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c),
         }
         return {name: Scratch(shape, "backward") for name, shape in shapes.items()}
@@ -104,7 +128,7 @@ class _Convolution(WeightLayer):
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
         bias, relu = t.bias if self.bias else None, t.fused == "relu"
-        if hasattr(t, "tiles"):
+        if t.algorithm != "direct":
             kernels.winograd_forward(t.y, t.x, t.weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
         elif t.pool is None:
             kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
@@ -122,7 +146,7 @@ class _Convolution(WeightLayer):
             kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
         if t.dx is None:
             return
-        if hasattr(t, "tiles_gradient"):
+        if t.algorithm != "direct":
             scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient, t.products_gradient
             kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
         else:
@@ -132,8 +156,7 @@ class _Convolution(WeightLayer):
         if "weight" not in t.frozen:
             kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
         if t.dx is not None:
-            scratch = t.packed_gradient, t.image, t.lists
-            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, *scratch, g, t.pool, t.mask)
+            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, g, t.pool, t.mask)
 
 
 @dataclass(eq=False)
@@ -166,16 +189,10 @@ class Conv2D(_Convolution):
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
         if self.algorithm not in ALGORITHMS:
             raise ArgumentError(f"algorithm={self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
-        check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation = pair(self.dilation, "dilation")
+        window, stride, dilation = self._pairs()
         g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
         if self.algorithm.startswith("winograd") and not g.winograd_applies:
             raise GeometryError(
@@ -207,15 +224,10 @@ class DepthwiseConv2D(_Convolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.multiplier = whole(self.multiplier, "multiplier")
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
-        check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """That of a convolution with a group for each channel."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation, channels = pair(self.dilation, "dilation"), image_shape(shapes[0])[2]
+        window, stride, dilation = self._pairs()
+        channels = image_shape(shapes[0])[2]
         filters = channels * self.multiplier
         return conv_geometry(shapes[0], filters, window, stride, self.padding, dilation, channels)

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, freeze_padding, pair, transposed_geometry, whole
-from numbacnn.initializers import check_initializer
-from numbacnn.layers.base import Parameter, Scratch, WeightLayer
+from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, pair, transposed_geometry, whole
+from numbacnn.layers.base import Parameter, Scratch
+from numbacnn.layers.convolution import WindowLayer
 
 
 @dataclass(eq=False)
-class Conv2DTranspose(WeightLayer):
+class Conv2DTranspose(WindowLayer):
     """The transpose of a Conv2D, which leads from ``filters`` channels to this layer's input: it enlarges images.
 
     Each input pixel lays its window, weighted, over the output: Y[p·stride + r·dilation − padding, …, k] collects
@@ -25,9 +25,7 @@ class Conv2DTranspose(WeightLayer):
     """
 
     op: ClassVar[str] = "conv2d_transpose"
-    reads_x: ClassVar[bool] = True
     weights_read_gradient_halo: ClassVar[bool] = True
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
     filters: int
     kernel_size: int | tuple[int, int]
@@ -42,12 +40,9 @@ class Conv2DTranspose(WeightLayer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
-        self.kernel_size = pair(self.kernel_size, "kernel_size")
-        self.stride = pair(self.stride, "stride")
-        self.dilation = pair(self.dilation, "dilation")
-        self.padding = freeze_padding(self.padding)
         self.output_padding = pair(self.output_padding, "output_padding", 0)
-        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
+        _, strides, dilations = self._pairs()
+        for extra, stride, dilation in zip(self.output_padding, strides, dilations, strict=True):
             if extra >= max(stride, dilation):
                 raise ArgumentError(
                     f"output_padding={self.output_padding}: must be less than the stride {self.stride} "
@@ -55,12 +50,11 @@ class Conv2DTranspose(WeightLayer):
                 )
         if self.padding == "same" and any(self.output_padding):
             raise ArgumentError('output_padding: padding="same" gives the output its size; leave one of them out')
-        check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """That of the convolution transposed: its input is this layer's output."""
-        window, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        dilation, extra = pair(self.dilation, "dilation"), pair(self.output_padding, "output_padding", 0)
+        window, stride, dilation = self._pairs()
+        extra = pair(self.output_padding, "output_padding", 0)
         return transposed_geometry(shapes[0], self.filters, window, stride, self.padding, extra, dilation, self.groups)
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:

@@ -1,8 +1,9 @@
 """What the architectures share: names in the manner of modules, and from a recorded network to a model."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape
@@ -11,6 +12,8 @@ from numbacnn.layers import BatchNorm, Layer, ReLU
 from numbacnn.model import Model
 
 L = TypeVar("L", bound=Layer)
+S = TypeVar("S")
+P = ParamSpec("P")
 Weights = str | PathLike[str] | None
 Size = Sequence[int]
 Record = Callable[[Tensor], Tensor]
@@ -41,6 +44,24 @@ def build(
     if weights is not None:
         model.load_weights(weights, ignore=ignore)
     return model
+
+
+def variant(name: str, make: Callable[Concatenate[S, P], Model], form: S, about: str) -> Callable[P, Model]:
+    """The function called ``name`` that makes networks of one ``form``: ``make`` behind its first argument.
+
+    Its signature and, in ``about``, its documentation are those of a function written out.
+    """
+
+    def function(*args: P.args, **options: P.kwargs) -> Model:
+        return make(form, *args, **options)
+
+    signature = inspect.signature(make)
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what help() shows
+        parameters=list(signature.parameters.values())[1:]
+    )
+    function.__name__ = function.__qualname__ = name
+    function.__module__, function.__doc__ = make.__module__, about
+    return function
 
 
 def numbered(scope: str, layers: Sequence[Layer]) -> list[Layer]:

@@ -7,13 +7,13 @@ are projections (option B).
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from numbacnn.errors import ArgumentError
 from numbacnn.graph import Tensor
 from numbacnn.layers import Add, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D
 from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, convolution, relu
+from numbacnn.models.build import Size, Weights, build, convolution, relu, variant
 
 IMAGENET: Size = (224, 224, 3)
 
@@ -81,82 +81,53 @@ def _stem(x: Tensor, stem: str) -> Tensor:
     return y
 
 
+class Form(NamedTuple):
+    """The blocks of a network, and how many of them each stage has."""
+
+    block: Block
+    counts: tuple[int, ...]
+
+
 def _resnet(
-    block: Block,
-    counts: Sequence[int],
-    input_shape: Size,
-    classes: int,
-    weights: Weights,
-    seed: int,
-    device: str,
-    stem: str,
+    form: Form,
+    input_shape: Size = IMAGENET,
+    classes: int = 1000,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    stem: str = "imagenet",
 ) -> Model:
     def record(x: Tensor) -> Tensor:
-        return head(stages(_stem(x, stem), block, counts, 64), classes)
+        return head(stages(_stem(x, stem), *form, 64), classes)
 
     return build(record, input_shape, weights, seed, device)
 
 
-def resnet18(
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    """18 layers: 11,689,512 parameters. ``stem="cifar"``, for images of 32×32: a 3×3 convolution, no pool."""
-    return _resnet(basic_block, (2, 2, 2, 2), input_shape, classes, weights, seed, device, stem)
-
-
-def resnet34(
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    """34 layers: 21,797,672 parameters. ``stem`` as in resnet18."""
-    return _resnet(basic_block, (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
-
-
-def resnet50(
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    """50 layers of bottlenecks: 25,557,032 parameters. ``stem`` as in resnet18."""
-    return _resnet(bottleneck, (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
-
-
-def resnet101(
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    """101 layers of bottlenecks: 44,549,160 parameters. ``stem`` as in resnet18."""
-    return _resnet(bottleneck, (3, 4, 23, 3), input_shape, classes, weights, seed, device, stem)
-
-
-def wide_resnet50_2(
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    """Resnet50 with inner convolutions twice as wide: 68,883,240 parameters. ``stem`` as in resnet18."""
-    return _resnet(partial(bottleneck, width=2), (3, 4, 6, 3), input_shape, classes, weights, seed, device, stem)
+resnet18 = variant(
+    "resnet18",
+    _resnet,
+    Form(basic_block, (2, 2, 2, 2)),
+    '18 layers: 11,689,512 parameters. ``stem="cifar"``, for images of 32×32: a 3×3 convolution, no pool.',
+)
+resnet34 = variant(
+    "resnet34", _resnet, Form(basic_block, (3, 4, 6, 3)), "34 layers: 21,797,672 parameters. ``stem`` as in resnet18."
+)
+resnet50 = variant(
+    "resnet50",
+    _resnet,
+    Form(bottleneck, (3, 4, 6, 3)),
+    "50 layers of bottlenecks: 25,557,032 parameters. ``stem`` as in resnet18.",
+)
+resnet101 = variant(
+    "resnet101",
+    _resnet,
+    Form(bottleneck, (3, 4, 23, 3)),
+    "101 layers of bottlenecks: 44,549,160 parameters. ``stem`` as in resnet18.",
+)
+wide_resnet50_2 = variant(
+    "wide_resnet50_2",
+    _resnet,
+    Form(partial(bottleneck, width=2), (3, 4, 6, 3)),
+    "Resnet50 with inner convolutions twice as wide: 68,883,240 parameters. ``stem`` as in resnet18.",
+)

@@ -8,37 +8,25 @@ Wide ones of Zagoruyko and Komodakis 2016, "Wide residual networks", table 1: no
 convolution, and a shortcut that changes the shape is a 1×1 convolution behind the first of them.
 """
 
+from typing import NamedTuple
+
 from numbacnn.graph import Tensor
 from numbacnn.layers import Add, BatchNorm, Conv2D, Dropout
 from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, convolution, relu
+from numbacnn.models.build import Size, Weights, build, convolution, relu, variant
 from numbacnn.models.resnet import basic_block, head, stages
 
 CIFAR: Size = (32, 32, 3)
 
 
-def resnet20(
-    input_shape: Size = CIFAR, classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+def _resnet(
+    depth: int,
+    input_shape: Size = CIFAR,
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Model:
-    """20 layers of 16, 32 and 64 filters: 272,474 parameters."""
-    return _resnet(20, input_shape, classes, weights, seed, device)
-
-
-def resnet32(
-    input_shape: Size = CIFAR, classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
-) -> Model:
-    """32 layers of 16, 32 and 64 filters: 466,906 parameters."""
-    return _resnet(32, input_shape, classes, weights, seed, device)
-
-
-def resnet56(
-    input_shape: Size = CIFAR, classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
-) -> Model:
-    """56 layers of 16, 32 and 64 filters: 855,770 parameters."""
-    return _resnet(56, input_shape, classes, weights, seed, device)
-
-
-def _resnet(depth: int, input_shape: Size, classes: int, weights: Weights, seed: int, device: str) -> Model:
     """Three stages of (depth − 2) / 6 blocks."""
 
     def record(x: Tensor) -> Tensor:
@@ -48,43 +36,25 @@ def _resnet(depth: int, input_shape: Size, classes: int, weights: Weights, seed:
     return build(record, input_shape, weights, seed, device)
 
 
-def wide_resnet16_4(
-    input_shape: Size = CIFAR,
-    classes: int = 10,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    dropout: float = 0.0,
-) -> Model:
-    """WRN-16-4: 2,748,890 parameters. ``dropout`` acts between the convolutions of each block."""
-    return _wide_resnet(16, 4, input_shape, classes, weights, seed, device, dropout)
+class WideForm(NamedTuple):
+    """How many layers a wide network has, and how many times as many filters."""
 
-
-def wide_resnet28_10(
-    input_shape: Size = CIFAR,
-    classes: int = 10,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    *,
-    dropout: float = 0.0,
-) -> Model:
-    """WRN-28-10: 36,479,194 parameters. ``dropout`` acts between the convolutions of each block."""
-    return _wide_resnet(28, 10, input_shape, classes, weights, seed, device, dropout)
+    depth: int
+    width: int
 
 
 def _wide_resnet(
-    depth: int,
-    width: int,
-    input_shape: Size,
-    classes: int,
-    weights: Weights,
-    seed: int,
-    device: str,
-    dropout: float,
+    form: WideForm,
+    input_shape: Size = CIFAR,
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    dropout: float = 0.0,
 ) -> Model:
     """Three stages of (depth − 4) / 6 blocks."""
+    depth, width = form
 
     def block(x: Tensor, name: str, filters: int, stride: int) -> Tensor:
         return _wide_block(x, name, filters, stride, dropout)
@@ -107,3 +77,20 @@ def _wide_block(x: Tensor, name: str, filters: int, stride: int, dropout: float)
         x = Conv2D(filters, 1, stride=stride, bias=False, name=f"{name}.shortcut")(before)
     total: Tensor = Add(name=f"{name}.add")([y, x])
     return total
+
+
+resnet20 = variant("resnet20", _resnet, 20, "20 layers of 16, 32 and 64 filters: 272,474 parameters.")
+resnet32 = variant("resnet32", _resnet, 32, "32 layers of 16, 32 and 64 filters: 466,906 parameters.")
+resnet56 = variant("resnet56", _resnet, 56, "56 layers of 16, 32 and 64 filters: 855,770 parameters.")
+wide_resnet16_4 = variant(
+    "wide_resnet16_4",
+    _wide_resnet,
+    WideForm(16, 4),
+    "WRN-16-4: 2,748,890 parameters. ``dropout`` acts between the convolutions of each block.",
+)
+wide_resnet28_10 = variant(
+    "wide_resnet28_10",
+    _wide_resnet,
+    WideForm(28, 10),
+    "WRN-28-10: 36,479,194 parameters. ``dropout`` acts between the convolutions of each block.",
+)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 TIMES = 3  # PyTorch's own error
 BATCH = 2
-BATCHES = 5  # at most
+BATCHES, BATCHES_OF_LARGE, LARGE = 5, 3, 20e6  # how many, and from how many parameters on a network is large
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
 QUICK = ("lenet5", "simple_cnn", "resnet20")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name) for name in nc.models.MODELS]
@@ -90,11 +90,12 @@ def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
     """Batch normalisation by the batch; the gradients of all parameters as one vector, and running statistics too.
 
     Gradients jump where rounding turns a ReLU or the place of a maximum: by up to 1e-2 for one among a million, in
-    PyTorch as here, where the other may be lucky. So what counts is the best of some batches on either side.
+    PyTorch as here, and for other batches here than there. So the same few batches, fixed before, run on both sides,
+    and what counts is the median of the errors of each.
     """
     peer, exact_peer = pair.theirs, copy.deepcopy(pair.theirs).double()
-    best: dict[str, list[float]] = {}
-    for seed in range(BATCHES):
+    errors: dict[str, list[list[float]]] = {}
+    for seed in range(BATCHES_OF_LARGE if pair.ours.store.count >= LARGE else BATCHES):
         x, labels = training_batch(pair.ours, seed)
         found, single, exact = (
             our_gradients(pair.ours, x, labels),
@@ -105,11 +106,10 @@ def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
         for what, names in kinds(pair.ours, exact).items():
             total = joined(exact, names)
             off = [off_by(joined(each, names), total) for each in (found, single)]
-            best[what] = list(map(min, best.get(what, off), off))
-        if all(ours <= TIMES * theirs for ours, theirs in best.values()):
-            break
-    for what, (ours, theirs) in best.items():
-        print(f"{what}: {ours:.2e}, PyTorch {theirs:.2e}, best of {seed + 1}")
+            errors.setdefault(what, []).append(off)
+    for what, offs in errors.items():
+        ours, theirs = np.median(offs, axis=0)
+        print(f"{what}: {ours:.2e}, PyTorch {theirs:.2e}, medians of {len(offs)} batches")
         assert ours <= TIMES * theirs, what
 
 

@@ -16,13 +16,13 @@ from numbacnn.kernels.cpu import conv2d_pairs
 from numbacnn.kernels.cpu.conv2d_direct import NO_BIAS, forward_plan
 from numbacnn.kernels.cpu.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.packing import pack_panels
-from numbacnn.kernels.cpu.product import NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
+from numbacnn.kernels.cpu.product import BLOCK_ROWS, NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
 from numbacnn.kernels.cpu.register_tile import RELU, WHOLE, Sum
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 
 ZERO = np.float32(0)
-tile_memory = stack_floats(ROWS * PANEL)
+block_memory = stack_floats(BLOCK_ROWS * PANEL)
 
 
 def pool_fuses(g: ConvGeometry, pool: PoolGeometry) -> bool:
@@ -62,7 +62,7 @@ def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
         pack_panels(packed, w, plan.pack)
         w = packed
     kernel = _pooled_products(pool.r, pool.s)
-    kernel(y, argmax, plan.y_rows, x, plan.a_rows, plan.tile_rows, w, bias, plan.product, plan.windows)
+    kernel(y, argmax, plan.y_rows, x, plan.a_rows, plan.block_rows, w, bias, plan.product, plan.windows)
 
 
 class _Plan(NamedTuple):
@@ -70,7 +70,7 @@ class _Plan(NamedTuple):
     windows: Windows
     y_rows: np.ndarray  # of the windows
     a_rows: np.ndarray  # of their pixels, or pairs
-    tile_rows: np.ndarray
+    block_rows: np.ndarray
     pack: object
 
 
@@ -94,7 +94,7 @@ def _plan(g, pool, images, y_strides, x_strides, w_strides, packed, relu):
         pixel_step=g.k if pairs else PANEL,
     )
     y_rows = row_table((pool.p, y_strides[1] // 4), (pool.q, y_strides[2] // 4))
-    return _Plan(direct.product, windows, y_rows, a_rows, row_table((ROWS, PANEL)), direct.pack)
+    return _Plan(direct.product, windows, y_rows, a_rows, row_table((BLOCK_ROWS, PANEL)), direct.pack)
 
 
 @cache
@@ -102,10 +102,10 @@ def _pooled_products(height, width):
     """The kernel for windows of height × width pixels, whose loops are unrolled."""
 
     @inlined
-    def take_maxima(tile, first, count, y, y_rows, argmax, filters, columns, windows):
-        """The maxima of ``count`` windows of a tile, and their places."""
+    def take_maxima(rows, first, count, y, y_rows, argmax, filters, columns, windows):
+        """The maxima of ``count`` windows, and their places."""
         for i in range(count):
-            window = tile + 4 * i * windows.rows * PANEL
+            window = rows + 4 * i * windows.rows * PANEL
             y_pixel = y + 4 * offset(y_rows, first + i)
             argmax_pixel = shift(argmax, (first + i) * filters)
             for c in range(0, columns, LANES):
@@ -120,24 +120,22 @@ def _pooled_products(height, width):
                     store(argmax_pixel + 4 * c, place, columns - c)
 
     @inlined
-    def block(first, last, y, y_rows, argmax, x, a_rows, tile_rows, w, bias, columns, filters, g, windows):
-        """Rows [first, last) of one panel, a tile at a time."""
-        tile = tile_memory()
+    def block(first, last, y, y_rows, argmax, x, a_rows, block_rows, w, bias, columns, filters, g, windows):
+        """Rows [first, last) of one panel."""
+        rows = block_memory()
         nest = Sum(g.count_0, g.count_1, g.count_2, g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2)
-        for i in range(first, last, ROWS):
-            mode = WHOLE | (RELU if g.relu else 0)
-            product_rows(i, i + ROWS, tile, tile_rows - 8 * i, x, a_rows, w, bias, columns, mode, nest)
-            window = i // windows.rows
-            count = min(ROWS // windows.rows, windows.count - window)
-            take_maxima(tile, window, count, y, y_rows, argmax, filters, min(columns, windows.pixel_step), windows)
+        mode = WHOLE | (RELU if g.relu else 0)
+        product_rows(first, last, rows, block_rows - 8 * first, x, a_rows, w, bias, columns, mode, nest)
+        window, count = first // windows.rows, (last - first) // windows.rows
+        take_maxima(rows, window, count, y, y_rows, argmax, filters, min(columns, windows.pixel_step), windows)
 
-    def pooled_products(y, argmax, y_rows, x, a_rows, tile_rows, w, bias, g, windows):
+    def pooled_products(y, argmax, y_rows, x, a_rows, block_rows, w, bias, g, windows):
         """Each thread owns a range of (image, block of windows, panel of filters)."""
         rows, filters = windows.count * windows.rows, y.shape[3]
         panels, blocks = -(-g.columns // PANEL), -(-rows // g.row_block)
         p_y, p_y_rows, p_x, p_a_rows = address(y), address(y_rows), address(x), address(a_rows)
         p_argmax = address(argmax) if len(argmax) else NO_ADDRESS
-        p_tile_rows, p_w, p_bias = address(tile_rows), address(w), address(bias) if bias.size else NO_ADDRESS
+        p_block_rows, p_w, p_bias = address(block_rows), address(w), address(bias) if bias.size else NO_ADDRESS
         for item in prange(g.groups * blocks * panels):
             panel, first = np.intp(item) % panels, np.intp(item) // panels % blocks * g.row_block
             image = np.intp(item) // (panels * blocks)
@@ -149,7 +147,7 @@ def _pooled_products(height, width):
                 shift(p_argmax, image * windows.count * filters + panel * PANEL),
                 p_x + 4 * (g.a_offset + image * g.a_group),
                 p_a_rows,
-                p_tile_rows,
+                p_block_rows,
                 p_w + 4 * panel * g.b_panel,
                 shift(p_bias, panel * PANEL),
                 min(PANEL, g.columns - panel * PANEL),

@@ -15,6 +15,7 @@ from numbacnn.kernels.target import host_target
 TARGET = host_target()
 LANES, PANEL, ROWS = TARGET.lanes, TARGET.panel, TARGET.tile_rows
 HALF = max(LANES // 2, 4)
+BLOCK_ROWS = 8 * ROWS  # of one work item, at most
 NO_ADDRESS = np.intp(0)
 NO_MASK = np.empty((0, 1, 1, 1), np.float32)
 
@@ -120,17 +121,20 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
 @inlined
 def product_rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
     """Rows [first, last) of one panel of C."""
-    for i in range(first, last, ROWS):
-        rows_c, rows_a = c_rows + 8 * i, a_rows + 8 * i
-        done = 0
-        if columns == PANEL:
-            wide_tile(c, rows_c, a, rows_a, b, bias, columns, mode, nest)
-            done = columns
-        while columns - done > HALF:
-            narrow_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, shift(bias, done), columns - done, mode, nest)
-            done += LANES
-        if columns > done:
-            half_tile(c + 4 * done, rows_c, a, rows_a, b + 4 * done, shift(bias, done), columns - done, mode, nest)
+    done = 0
+    if columns == PANEL:
+        for i in range(first, last, ROWS):
+            wide_tile(c, c_rows + 8 * i, a, a_rows + 8 * i, b, bias, columns, mode, nest)
+        done = columns
+    while columns > done:
+        c_strip, b_strip, bias_strip, left = c + 4 * done, b + 4 * done, shift(bias, done), columns - done
+        if left > HALF:
+            for i in range(first, last, ROWS):
+                narrow_tile(c_strip, c_rows + 8 * i, a, a_rows + 8 * i, b_strip, bias_strip, left, mode, nest)
+        else:
+            for i in range(first, last, ROWS):
+                half_tile(c_strip, c_rows + 8 * i, a, a_rows + 8 * i, b_strip, bias_strip, left, mode, nest)
+        done += LANES
 
 
 @inlined
@@ -152,6 +156,6 @@ def row_table(*axes):
 
 
 def row_block(rows, others):
-    """Rows of one work item: up to eight tiles, fewer where that leaves under 64; ``others``: items a row block."""
+    """Rows of one work item: up to BLOCK_ROWS, fewer where that leaves under 64; ``others``: items a row block."""
     tiles = -(-rows // ROWS)
-    return ROWS * max(1, min(8, tiles * others // 64))
+    return ROWS * max(1, min(BLOCK_ROWS // ROWS, tiles * others // 64))

@@ -11,7 +11,6 @@ from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_wei
 from numbacnn.kernels.cpu.conv2d_maxima import (
     maxima_apply,
     maxima_image_shape,
-    maxima_lists_shape,
     maxima_packed_shape,
     maxima_partial_shape,
     maxima_places_shape,
@@ -42,7 +41,6 @@ __all__ = [
     "group_norm_pattern_shape",
     "maxima_apply",
     "maxima_image_shape",
-    "maxima_lists_shape",
     "maxima_packed_shape",
     "maxima_partial_shape",
     "maxima_places_shape",
