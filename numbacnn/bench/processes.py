@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import tempfile
@@ -47,9 +46,13 @@ def peak_memory(model: Model, batch: int, peer: str | None = None, mode: str = "
 
 
 def resident_peak() -> int:
-    """Bytes of this process's memory at their peak. (On Linux, getrusage's may be the parent's from before an exec.)"""
+    """Bytes of this process's memory at their peak. Raises NumbacnnError where the system does not tell."""
     if STATUS.exists():
-        return _status("VmHWM")
+        return _status("VmHWM")  # getrusage's would be the parent's, where that had more before the exec
+    try:
+        import resource
+    except ImportError:  # Windows
+        raise NumbacnnError("this system does not tell a process's peak memory: leave out --memory") from None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
