@@ -20,6 +20,7 @@ from numbacnn.pretrained import state_dict_shapes
 NAME = "onnxruntime"
 VERSION = onnxruntime.__version__
 OPSET = 17
+LIMITS = {"low": np.float32(0), "high": np.float32(6)}  # of ReLU6: Clip takes them as arrays
 Arrays = Mapping[str, NDArray[np.float32]]
 
 _threads = [0]  # of sessions to come; 0: onnxruntime's own choice
@@ -71,6 +72,7 @@ def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> Any:
         op, tensors, attributes = OPS[node.layer.op](node)
         sources = [*(names[value] for value in node.inputs), *(f"{node.name}.{name}" for name in tensors)]
         nodes.append(helper.make_node(op, sources, [node.name], name=node.name, **attributes))
+    limits = {f"{node.name}.{end}": LIMITS[end] for node in graph.nodes if node.layer.op == "relu6" for end in LIMITS}
     used = {source for node in nodes for source in node.input}
     model = helper.make_model(
         helper.make_graph(
@@ -78,7 +80,11 @@ def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> Any:
             "numbacnn",
             [_value(name, shape, batch) for name, shape in zip(graph.input_names, graph.input_shapes, strict=True)],
             [_value(names[value], graph.shapes[value], batch) for value in graph.outputs],
-            [numpy_helper.from_array(np.ascontiguousarray(a), name) for name, a in arrays.items() if name in used],
+            [
+                numpy_helper.from_array(np.asarray(array, order="C"), name)
+                for name, array in {**arrays, **limits}.items()
+                if name in used
+            ],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,
@@ -163,6 +169,7 @@ OPS: dict[str, Callable[[Node], Counterpart]] = {
     "dense": _dense,
     "batch_norm": _batch_norm,
     "relu": _plain("Relu"),
+    "relu6": lambda node: ("Clip", tuple(LIMITS), {}),
     "tanh": _plain("Tanh"),
     "sigmoid": _plain("Sigmoid"),
     "softmax": _plain("Softmax", axis=1),
