@@ -7,10 +7,12 @@ cividis, viridis, PuOr, and two of Okabe and Ito's, which colour-blind readers c
 from numbacnn.plots.classification import confusion_matrix, mistakes
 from numbacnn.plots.figures import save
 from numbacnn.plots.layers import feature_maps, filters, grad_cam
+from numbacnn.plots.roofline import Point, roofline
 from numbacnn.plots.training import gradient_norms, training_curves
 from numbacnn.plots.values import class_activation_map, confident_mistakes, layer_gradient_norms
 
 __all__ = [
+    "Point",
     "class_activation_map",
     "confident_mistakes",
     "confusion_matrix",
@@ -20,6 +22,7 @@ __all__ = [
     "gradient_norms",
     "layer_gradient_norms",
     "mistakes",
+    "roofline",
     "save",
     "training_curves",
 ]

@@ -89,6 +89,7 @@ from numbacnn.kernels.cpu.pool2d import (
     max_pool_gradient,
 )
 from numbacnn.kernels.cpu.prelu import prelu_forward, prelu_gradient_in_place
+from numbacnn.kernels.cpu.roofline import multiply_adds, triad
 from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
 from numbacnn.kernels.cpu.up_sample2d import (
@@ -186,6 +187,7 @@ LAUNCHERS = (
     mean_squared_error,
     mix_in_place,
     multiply,
+    multiply_adds,
     normalize_bytes,
     normalize_floats,
     paste_boxes_in_place,
@@ -213,6 +215,7 @@ LAUNCHERS = (
     swap,
     tanh_forward,
     tanh_gradient_in_place,
+    triad,
     up_sample_bilinear_forward,
     up_sample_bilinear_gradient,
     up_sample_nearest_forward,
