@@ -77,6 +77,13 @@ def interrupted(folder: str, epochs: int, steps: int) -> None:
     )
 
 
+def measuring(what: str | None) -> None:
+    """On a terminal, what is measured now, in a line that the next one, or None, replaces."""
+    if sys.stderr.isatty():
+        sys.stderr.write(ERASE_LINE + ("" if what is None else f"measuring: {what} …"))
+        sys.stderr.flush()
+
+
 def command(*words: str) -> str:
     """A command to copy into a shell."""
     return shlex.join(["numbacnn", *words])

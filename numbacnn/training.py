@@ -421,6 +421,7 @@ class Trainer:
     def _restore_state(self) -> None:
         assert self._state_before is not None
         self.model.device.write(self.model.store.state, self._state_before)
+        self.model.store.changed()
 
     def _augmented(self, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
         """The batch's images and labels as the model sees them."""

@@ -20,6 +20,7 @@ ROWS = [
     {"verification"},
     {"numbacnn", "runs"},  # the public names
     {"records"},
+    {"bench"},
     {"plots"},
     {"models", "gradient_check"},
     {"model"},

@@ -54,29 +54,55 @@ def add_compile_listener(listener: CompileListener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+class Record(NamedTuple):
+    """Launches, (function, arguments) each: calling the functions runs them. First those of ``prepare``."""
+
+    preparations: list[Launch]
+    launches: list[Launch]
+
+
 class _Tape(NamedTuple):
-    """The launches recorded so far, by one thread."""
+    """What was recorded so far, by one thread."""
 
     thread: int
+    preparations: list[Launch]
     launches: list[Launch]
 
 
 _tape: _Tape | None = None
 
 
-def record(work: Callable[[], None]) -> list[Launch]:
-    """The launches of ``work``, (function, arguments) each, which do not run now: calling the functions runs them.
+def record(work: Callable[[], None]) -> Record:
+    """The launches of ``work``, which do not run now.
 
     A launch through Python takes 4 µs, two thirds of them to find out what is always the same: the code for the types
     of the arguments, and the arguments. The caller holds the engine's lock.
     """
     global _tape
-    _tape = _Tape(threading.get_ident(), [])
+    _tape = _Tape(threading.get_ident(), [], [])
     try:
         work()
-        return _tape.launches
+        return Record(_tape.preparations, _tape.launches)
     finally:
         _tape = None
+
+
+def prepare(kernel: "CpuKernel", *arguments: Any) -> None:
+    """Launches a kernel that reads parameters, or what was prepared before, alone. A recording keeps it apart, so that
+    inference may run it after a change of the parameters only; its outputs are ``Scratch`` of "prepared"."""
+    if _is_recording():
+        _tape.preparations.append((kernel._entry_point(arguments), arguments))  # type: ignore[union-attr]
+    else:
+        kernel(*arguments)
+
+
+def launch(kernel: "CpuKernel", *arguments: Any) -> None:
+    """Launches a kernel: ``prepare``'s other, for what has to run every time."""
+    kernel(*arguments)
+
+
+def _is_recording() -> bool:
+    return _tape is not None and _tape.thread == threading.get_ident()
 
 
 class CpuKernel:
@@ -97,15 +123,13 @@ class CpuKernel:
         self._signature, self._key = signature, key
         self._lock = threading.Lock()
         self._compiled: Any = None
-        self._dispatcher = numba.njit(
-            parallel=parallel, nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None
-        )(function)
+        self._dispatcher = _njit(FAST_MATH, parallel=parallel)(function)
 
     def __call__(self, *arguments: Any) -> None:
         """Runs the kernel, or records the launch; a TypeError means that the launcher passed another type than it
         declared."""
-        if _tape is not None and _tape.thread == threading.get_ident():
-            _tape.launches.append((self._entry_point(arguments), arguments))
+        if _is_recording():
+            _tape.launches.append((self._entry_point(arguments), arguments))  # type: ignore[union-attr]
         else:
             (self._compiled or self._compile(arguments))(*arguments)
 
@@ -176,13 +200,19 @@ def cpu_kernel(
 def inlined(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function: serial code that kernels call, compiled into them."""
     function = getattr(function, "py_func", function)  # what somebody compiled already
-    return numba.njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, boundscheck=None)(function)
+    return _njit(FAST_MATH)(function)
 
 
 def in_order(function: Callable[..., Any]) -> Any:
     """As ``inlined``, but without fast-math: what is written first is rounded first, also where it is compiled into."""
     # False must be said: what is not said is inherited from the caller.
-    return numba.njit(nogil=True, error_model="numpy", fastmath=False, boundscheck=None)(function)
+    return _njit(False)(function)
+
+
+def _njit(fast_math: Any, parallel: bool = False) -> Any:
+    """Numba's decorator with the flags of all kernels. Nothing calls them as C functions: no wrapper for that."""
+    flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
+    return numba.njit(fastmath=fast_math, parallel=parallel, **flags)
 
 
 def numba_type(kind: Any) -> Any:

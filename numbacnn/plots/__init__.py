@@ -9,10 +9,12 @@ from numbacnn.plots.classification import confusion_matrix, mistakes
 from numbacnn.plots.figures import save
 from numbacnn.plots.layers import feature_maps, filters, grad_cam
 from numbacnn.plots.predictions import evenly_chosen, predictions
+from numbacnn.plots.roofline import Point, roofline
 from numbacnn.plots.training import gradient_norms, training_curves
 from numbacnn.plots.values import class_activation_map, confident_mistakes, layer_gradient_norms
 
 __all__ = [
+    "Point",
     "class_activation_map",
     "confident_mistakes",
     "confusion_matrix",
@@ -24,6 +26,7 @@ __all__ = [
     "layer_gradient_norms",
     "mistakes",
     "predictions",
+    "roofline",
     "save",
     "training_curves",
 ]
