@@ -23,7 +23,7 @@ def main():
         optimizer=nc.AdamW(0.004),
         schedule=nc.schedules.Warmup(nc.schedules.cosine, 0.1),
         augment="noise=0.02",  # masks follow the transforms that move pixels, such as rotate=10
-        epochs=1 if options.fast else 6,
+        epochs=1 if options.fast else 5,
         batch_size=16,
     )
     test = test.subset(np.arange(20)) if options.fast else test

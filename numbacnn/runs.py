@@ -45,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
 }
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # 1,437 images make few steps in an epoch
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
-    "segment": {"model": "unet_small", "epochs": 6, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
+    "segment": {"model": "unet_small", "epochs": 5, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
     "detect": {"model": "grid_detector", "epochs": 6, "optimizer": "adamw", "lr": 0.003, "warmup": 0.1},
 }
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
