@@ -3,20 +3,20 @@
 In a process of its own; the peak is the whole process's, pages of the mapped file included.
 """
 
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numbacnn as nc
+from numbacnn.bench.processes import resident_peak
 
 
 def main(path, name="vgg16"):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = resident_peak()
     start = time.perf_counter()
     model = nc.models.make(name, weights=path)
     seconds = time.perf_counter() - start
-    peak, size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, Path(path).stat().st_size
+    peak, size = resident_peak(), Path(path).stat().st_size
     print(f"{name}: {model.store.count:,} parameters, {size / 1e6:.0f} MB in {seconds:.2f} s")
     print(f"peak {peak / 1e6:.0f} MB, {peak / size:.2f} times the file ({before / 1e6:.0f} MB before)")
 

@@ -1,18 +1,15 @@
-"""Forward and backward of representative layers, for tracking: python -m pytest benchmarks"""
+"""Kernels of representative shapes, other layers, and training steps, for tracking: python -m pytest benchmarks"""
 
 import numpy as np
 import pytest
 
 import numbacnn as nc
+from numbacnn.bench import cases
+from numbacnn.bench.work import kernel_job
+from numbacnn.device import get_device
 
-CASES = {
-    "conv 28² 1→6 5×5": (64, (28, 28, 1), lambda: nc.Conv2D(6, 5, padding=2)),
-    "conv 14² 6→16 5×5": (64, (14, 14, 6), lambda: nc.Conv2D(16, 5)),
-    "conv 28² 1→32 3×3": (64, (28, 28, 1), lambda: nc.Conv2D(32, 3, padding=1)),
-    "conv 14² 32→64 3×3": (64, (14, 14, 32), lambda: nc.Conv2D(64, 3, padding=1)),
-    "conv 28² 128→128 3×3": (8, (28, 28, 128), lambda: nc.Conv2D(128, 3, padding=1)),
-    "conv 56² 64→256 1×1": (8, (56, 56, 64), lambda: nc.Conv2D(256, 1)),
-    "dense 3136→128": (64, (3136,), lambda: nc.Dense(128)),
+KERNELS = cases.in_directions(cases.select(patterns=["lenet-5", "two convolutions", "resnet", "mobilenet"]), ())
+LAYERS = {
     "max pool 28² 32": (64, (28, 28, 32), lambda: nc.MaxPool2D(2)),
     "max pool 28² 64 overlapping": (8, (28, 28, 64), lambda: nc.MaxPool2D(3, 2, padding=1)),
     "average pool 28² 32": (64, (28, 28, 32), lambda: nc.AveragePool2D(2)),
@@ -24,9 +21,14 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES, ids=CASES.keys())
+@pytest.mark.parametrize(("case", "direction"), KERNELS, ids=[f"{case} {direction}" for case, direction in KERNELS])
+def test_kernel(benchmark, case, direction):
+    benchmark(kernel_job(case, direction, get_device("cpu")).work)
+
+
+@pytest.fixture(params=LAYERS, ids=LAYERS.keys())
 def layer_model(request):
-    batch, shape, layer = CASES[request.param]
+    batch, shape, layer = LAYERS[request.param]
     x = nc.Input(shape)
     images = np.random.default_rng(0).standard_normal((batch, *shape)).astype(np.float32)
     return nc.Model(x, layer()(x)), images

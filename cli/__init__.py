@@ -13,7 +13,7 @@ import click
 
 import numbacnn
 
-from . import data, info, plot, predict, render, summary, train, verify
+from . import bench, data, info, plot, predict, render, summary, train, verify
 from . import eval as evaluate
 from .options import State, debug_option
 
@@ -33,7 +33,7 @@ def commands() -> None:
     """Train and run convolutional networks, compiled with Numba. Start with: numbacnn train."""
 
 
-for _command in (train, evaluate, predict, plot, summary, verify, data, info):
+for _command in (train, evaluate, predict, plot, summary, verify, bench, data, info):
     commands.add_command(_command.command)
 
 

@@ -6,8 +6,10 @@ import click
 
 from numbacnn import data as data_sets
 from numbacnn.data.augment import get_augmentation
+from numbacnn.data.labels import CLASSES
 from numbacnn.errors import DataError
 from numbacnn.runs import DEFAULTS
+from numbacnn.tasks import TASKS
 
 from . import render
 from .options import debug_option, engine
@@ -35,6 +37,12 @@ def _state(name: str) -> str:
 
 @command.command("preview")
 @click.option("--data", default=DEFAULTS["data"], metavar="NAME|DIR", help="Its training part is shown.")
+@click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    default=DEFAULTS["task"],
+    help="To segment and detect, marks are shown too.",
+)
 @click.option("--augment", metavar="SPEC", help="Changes of the images, as train --augment takes them.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Draws the changes.")
 @click.option("--columns", type=click.IntRange(1, 100), default=10, metavar="N", help="How many images.")
@@ -43,14 +51,16 @@ def _state(name: str) -> str:
     "--out", type=click.Path(path_type=Path), default=Path("preview.png"), metavar="FILE", help="PNG or JPEG file."
 )
 @debug_option
-def preview_command(data: str, augment: str | None, seed: int, columns: int, rows: int, out: Path) -> None:
+def preview_command(data: str, task: str, augment: str | None, seed: int, columns: int, rows: int, out: Path) -> None:
     """Make a picture of the training images.
 
     The first row shows them as they are; with --augment, each row below shows them as an epoch of a training would.
+    Masks and boxes follow, a row each.
     """
-    chain = get_augmentation(augment)
-    train, _ = data_sets.load(data, progress=render.download_progress())
+    chain, labels = get_augmentation(augment), TASKS[task].labels
+    scenes = columns if labels != CLASSES and data in data_sets.NAMES else None
     with engine(None):
+        train, _ = data_sets.load(data, labels=labels, scenes=scenes, progress=render.download_progress())
         picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)
     data_sets.write_image(out, picture)
     render.text(str(out))

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
 import numbacnn
+from numbacnn import models
 from numbacnn.errors import ArgumentError
 from numbacnn.names import brief
+from numbacnn.runs import model_file
 
 from . import render
 
@@ -57,6 +60,19 @@ def _import(names: Sequence[str]) -> None:
             importlib.import_module(name)
         except Exception as error:  # whatever a module of the user's raises
             raise ArgumentError(f"--import {name}: {brief(error)}") from error
+
+
+def means_file(model: str) -> bool:
+    """Whether MODEL|NAME is a model file or a run's folder, not the name of an architecture."""
+    path = Path(model)
+    return model not in models.MODELS and (path.exists() or len(path.parts) > 1 or path.suffix == ".safetensors")
+
+
+def open_model(model: str, device: str = "cpu", **options: Any) -> numbacnn.Model:
+    """The model of a file or of a run's folder, or else an architecture, built with the options."""
+    if means_file(model):
+        return numbacnn.load(model_file(Path(model)), device=device)
+    return models.make(model, device=device, **options)
 
 
 @contextmanager

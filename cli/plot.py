@@ -84,6 +84,13 @@ def _gradients(subject: Subject) -> Any:
     return plots.gradient_norms(norms, f"Norm of the gradient, layer by layer, on {len(chosen)} images")
 
 
+def _predictions(subject: Subject) -> Any:
+    if subject.options["image"] is not None:
+        return plots.predictions(subject.model, subject.image)
+    chosen = plots.evenly_chosen(subject.test, subject.options["count"] or 6)
+    return plots.predictions(subject.model, chosen.images, chosen.labels)
+
+
 class Kind(NamedTuple):
     """How a picture is drawn, and the options that it takes."""
 
@@ -96,6 +103,7 @@ KINDS = {
     "curves": Kind(_curves),
     "confusion": Kind(lambda s: plots.confusion_matrix(s.model.report(s.test)), ("data",)),
     "mistakes": Kind(lambda s: plots.mistakes(s.model, s.test, s.options["count"] or 25), ("data", "count")),
+    "predictions": Kind(_predictions, ("data", "image", "count")),
     "filters": Kind(lambda s: plots.filters(s.model, s.layer), ("layer",)),
     "features": Kind(lambda s: plots.feature_maps(s.model, s.image, s.options["layer"] or None), IMAGE),
     "gradcam": Kind(lambda s: plots.grad_cam(s.model, s.image[0], s.class_number, s.layer), (*IMAGE, "class_name")),
@@ -112,7 +120,12 @@ KINDS = {
 @click.option("--index", type=click.IntRange(0), default=0, metavar="N", help="Number of the image in the test part.")
 @click.option("--layer", multiple=True, metavar="NAME", help="A layer, as summary names it; for features, several.")
 @click.option("--class", "class_name", metavar="NAME", help="Of gradcam.  [default: the predicted class]")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="Mistakes (25), or images of gradients (64).")
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Mistakes (25), images of predictions (6) or of gradients (64).",
+)
 @import_option
 @threads_option
 @device_option
@@ -124,9 +137,10 @@ def command(
     """Draw a picture of a training or a model.
 
     MODEL is a run's folder or a model file. KIND is curves (loss and accuracy over the epochs of a run), confusion
-    (which classes are taken for which), mistakes (those the model is surest of), filters (a convolution's weights),
-    features (what layers make of an image), gradcam (where in an image a class is seen) or gradients (how large they
-    are, layer by layer). Needs matplotlib: pip install 'numbacnn[plot]'.
+    (which classes are taken for which), mistakes (those the model is surest of), predictions (of a model that segments
+    or detects, beside the truth), filters (a convolution's weights), features (what layers make of an image), gradcam
+    (where in an image a class is seen) or gradients (how large they are, layer by layer). Needs matplotlib: pip install
+    'numbacnn[plot]'.
     """
     wanted = KINDS[kind]
     for name in options:

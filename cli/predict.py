@@ -1,6 +1,6 @@
 """``numbacnn predict``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 import numbacnn
-from numbacnn.data import match_polarity, read_image
+from numbacnn.data import image_size, match_polarity, read_image, resize_nearest, write_mask
+from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.runs import model_file
+from numbacnn.tasks import Classification, Detection, Segmentation
+from numbacnn.tasks.detection import LEAST_SCORE
 
 from . import render
 from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
+
+Rows = list[dict[str, Any]]
 
 
 @click.command("predict")
 @model_argument
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="How many classes to tell.")
+@click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="How many classes a classifier tells.")
+@click.option(
+    "--least", type=click.FloatRange(0, 1), default=LEAST_SCORE, metavar="F", help="Smallest score a detector tells of."
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="A folder for a segmenter's masks, as PNG.")
 @click.option(
     "--polarity",
     type=click.Choice(["auto", "keep"]),
@@ -36,6 +45,8 @@ def command(
     model: Path,
     images: tuple[Path, ...],
     top: int,
+    least: float,
+    out: Path | None,
     polarity: str,
     threads: int | None,
     device: str | None,
@@ -43,20 +54,81 @@ def command(
 ) -> None:
     """Tell what images show.
 
-    MODEL is a model file or a run's folder, each IMAGE a file such as PNG or JPEG, of any size.
+    MODEL is a model file or a run's folder, each IMAGE a file such as PNG or JPEG, of any size. A classifier tells the
+    likeliest classes, a segmenter the share of each class (and writes masks with --out), a detector boxes x0, y0, x1,
+    y1, in pixels of the IMAGE.
     """
     with engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
+        if out is not None and network.task != Segmentation.name:
+            raise click.UsageError("--out is for the masks of a model that segments.")
+        files = _mask_files(images, out)
         pixels = read_images(network, images, polarity)
-        probabilities = network.predict(pixels)
-    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-        raise NumbacnnError(f"{model}: gives no class probabilities; it is no classifier, or its weights are damaged")
-    best = [_best(row, network.class_names, top) for row in probabilities]
+        tell: dict[str, Callable[[], Rows]] = {
+            Classification.name: lambda: _classes(network, model, pixels, top),
+            Segmentation.name: lambda: _shares(network, pixels, images, files),
+            Detection.name: lambda: _boxes(network, pixels, images, least),
+        }
+        found = tell[network.task or Classification.name]()
+    predictions = [{"image": str(path), **row} for path, row in zip(images, found, strict=True)]
     if as_json:
-        predictions = [{"image": str(path), "classes": row} for path, row in zip(images, best, strict=True)]
         render.as_json({"model": str(model), "predictions": predictions})
     else:
-        render.predictions([str(path) for path in images], best)
+        render.predictions(predictions)
+
+
+def _classes(model: numbacnn.Model, path: Path, pixels: NDArray[np.uint8], top: int) -> Rows:
+    probabilities = model.predict(pixels)
+    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+        raise NumbacnnError(f"{path}: gives no class probabilities; it is no classifier, or its weights are damaged")
+    return [{"classes": _best(row, model.class_names, top)} for row in probabilities]
+
+
+def _best(row: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Rows:
+    order = np.argsort(-row, kind="stable")[:top]
+    return [{"class": classes[i], "probability": float(row[i])} for i in order]
+
+
+def _mask_files(images: Sequence[Path], out: Path | None) -> list[Path | None]:
+    """Where the mask of each image goes. Raises ArgumentError where a file is there already, or of two images."""
+    files = [None if out is None else out / f"{image.stem}.png" for image in images]
+    for file in files:
+        if file is not None and (file.exists() or files.count(file) > 1):
+            problem = "exists" if file.exists() else "would be of two images"
+            raise ArgumentError(f"{file}: {problem}; nothing is written")
+    return files
+
+
+def _shares(
+    model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], files: Sequence[Path | None]
+) -> Rows:
+    """The share of each class that is there, the largest first; and the masks' files, of their images' sizes."""
+    names = model.class_names
+    if any(files) and len(names) > 256:
+        raise ArgumentError(f"a PNG mask numbers 256 classes; the model has {len(names)}")
+    rows, colors = [], mask_colors(len(names))
+    for image, mask, file in zip(images, model.segment(pixels), files, strict=True):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(file, resize_nearest(mask, image_size(image)), colors)
+        shares = np.bincount(mask.reshape(-1), minlength=len(names)) / mask.size
+        order = [i for i in np.argsort(-shares, kind="stable") if shares[i]]
+        row: dict[str, Any] = {"shares": [{"class": names[i], "share": float(shares[i])} for i in order]}
+        rows.append(row if file is None else row | {"mask": str(file)})
+    return rows
+
+
+def _boxes(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], least: float) -> Rows:
+    """Boxes in pixels of the image files, the surest first."""
+    height, width, _ = model.input_shape
+    rows = []
+    for image, found in zip(images, model.detect(pixels, least), strict=True):
+        h, w = image_size(image)
+        edges = (found.boxes * np.array([w / width, h / height] * 2)).tolist()
+        columns = zip(found.classes, found.scores.tolist(), edges, strict=True)
+        boxes = [{"class": model.class_names[i], "score": score, "box": box} for i, score, box in columns]
+        rows.append({"boxes": boxes})
+    return rows
 
 
 def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str = "auto") -> NDArray[np.uint8]:
@@ -90,8 +162,3 @@ def _read(path: Path, shape: tuple[int, ...], invert: bool, notes: list[str]) ->
     if matched is not image:
         notes.append(f"{path}: inverted, since the model was trained on dark grounds (--polarity keep leaves it)")
     return matched
-
-
-def _best(row: NDArray[np.float32], classes: tuple[str, ...], top: int) -> list[dict[str, Any]]:
-    order = np.argsort(-row, kind="stable")[:top]
-    return [{"class": classes[i], "probability": float(row[i])} for i in order]

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 from numbacnn.data.remote import Progress
@@ -34,9 +35,9 @@ def as_json(value: Any) -> None:
 
 def table(rows: Sequence[Sequence[str]]) -> None:
     """Rows of cells, left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     for row in rows:
-        text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def numbers(rows: Sequence[Sequence[str]]) -> None:
@@ -76,6 +77,13 @@ def interrupted(folder: str, epochs: int, steps: int) -> None:
     )
 
 
+def measuring(what: str | None) -> None:
+    """On a terminal, what is measured now, in a line that the next one, or None, replaces."""
+    if sys.stderr.isatty():
+        sys.stderr.write(ERASE_LINE + ("" if what is None else f"measuring: {what} …"))
+        sys.stderr.flush()
+
+
 def command(*words: str) -> str:
     """A command to copy into a shell."""
     return shlex.join(["numbacnn", *words])
@@ -98,10 +106,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def measured(result: dict[str, Any]) -> str:
-    """Accuracy and loss of an evaluation."""
+def measured(result: dict[str, Any]) -> tuple[str, str]:
+    """What an evaluation measured: the name of the task's own score, and what it and the others came to."""
+    loss = f"loss {result['loss']:.4f}"
+    if "mean_iou" in result:
+        return "mean IoU", f"{percent(result['mean_iou'])}, pixel accuracy {percent(result['accuracy'])}, {loss}"
+    if "map_50" in result:
+        return "mAP@0.5", f"{percent(result['map_50'])}, mAP@0.5:0.95 {percent(result['map'])}, {loss}"
     right = round(result["accuracy"] * result["images"])
-    return f"{percent(result['accuracy'])} ({right:,} of {result['images']:,}), loss {result['loss']:.4f}"
+    return "accuracy", f"{percent(result['accuracy'])} ({right:,} of {result['images']:,}), {loss}"
 
 
 def _aside(line: str) -> None:
@@ -148,9 +161,9 @@ def download_progress(quiet: bool = False) -> Progress:
 class TrainingProgress:
     """Follows a training's events: a bar on a terminal, and a line for each epoch. Use it as a context manager."""
 
-    def __init__(self, images: int, done: int, quiet: bool) -> None:
-        """``images``: of one epoch; ``done``: seen before this start of the run."""
-        self._images, self._done = images, done
+    def __init__(self, images: int, done: int, quiet: bool, score: str) -> None:
+        """``images``: of one epoch; ``done``: seen before this start of the run; ``score``: the task's, by its name."""
+        self._images, self._done, self._score = images, done, score
         self._quiet, self._terminal = quiet, sys.stderr.isatty()
         self._bar: Any = None
 
@@ -197,8 +210,7 @@ class TrainingProgress:
         r = event.record
         parts = [f"loss {r.loss:.4f}", f"accuracy {percent(r.accuracy)}"]
         if r.validation_accuracy is not None:
-            best = " (best)" if event.best else ""
-            parts.append(f"validation accuracy {percent(r.validation_accuracy)}{best}")
+            parts.append(f"validation {self._score} {percent(r.score or 0)}{' (best)' if event.best else ''}")
         if r.skipped:
             parts.append(f"{r.skipped} batches left out for NaN or infinity")
         parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
@@ -210,11 +222,12 @@ class TrainingProgress:
 
 
 def trained(results: dict[str, Any], model: str, best_model: str) -> None:
-    """The end of a training: accuracy on the test part, where the weights lie, and what to try next."""
+    """The end of a training: how well it does on the test part, where the weights lie, and what to try next."""
     best, last = results["best"], len(results["epochs"])
-    rows = [("test accuracy", f"{measured(results['test'])}: epoch {last}, the last", model)]
+    name, came_to = measured(results["test"])
+    rows = [(f"test {name}", f"{came_to}: epoch {last}, the last", model)]
     if best and best["epoch"] != last:
-        rows.append(("", f"{measured(best['test'])}: epoch {best['epoch']}, the best by validation", best_model))
+        rows.append(("", f"{measured(best['test'])[1]}: epoch {best['epoch']}, the best by validation", best_model))
     table(rows)
     text(f"next: {command('predict', results['run'], 'IMAGE.png')}")
 
@@ -249,10 +262,35 @@ def report(found: Report, whole: bool) -> None:
     table([["true", "predicted", "images"], *mistakes])
 
 
-def predictions(images: Sequence[str], best: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """A line for each image: its classes, the most probable first."""
-    rows = [[f"{item['class']} {percent(item['probability'])}" for item in row] for row in best]
-    table([[image, *cells] for image, cells in zip(images, rows, strict=True)])
+def class_rows(rows: Sequence[dict[str, Any]]) -> None:
+    """A line for each class, from rows of its name, shares and counts; a share that there is not stays empty."""
+    text("")
+    numbers([list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)])
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+def predictions(found: Sequence[dict[str, Any]]) -> None:
+    """A line for each image: its classes, the most probable first; or the classes' shares; or a line for each box."""
+    rows = []
+    for each in found:
+        cells = [f"{item['class']} {percent(item['probability'])}" for item in each.get("classes", ())]
+        cells += [f"{item['class']} {percent(item['share'])}" for item in each.get("shares", ())]
+        lines = [[f"{item['class']} {percent(item['score'])}", _edges(item["box"])] for item in each.get("boxes", ())]
+        nothing = [["nothing found"]] if "boxes" in each else []
+        rows += [[each["image"], *line] for line in (lines or nothing or [cells])]
+    table(rows)
+    for each in found:
+        if "mask" in each:
+            text(each["mask"])
+
+
+def _edges(box: Sequence[float]) -> str:
+    return ", ".join(f"{edge:.1f}" for edge in box)
 
 
 def facts(value: dict[str, dict[str, Any]]) -> None:

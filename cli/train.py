@@ -22,12 +22,14 @@ from numbacnn.runs import (
     DEFAULTS,
     OPTIMIZER_DEFAULTS,
     RECIPES,
+    TASK_DEFAULTS,
     Run,
     RunFolder,
     Settings,
     read_config,
 )
 from numbacnn.schedules import SCHEDULES
+from numbacnn.tasks import TASKS
 from numbacnn.training import ON_NAN, ON_SAVE_ERROR
 
 from . import render
@@ -70,9 +72,8 @@ def _config_paths(ctx: click.Context) -> list[Path]:
 def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
     """An option whose default ``Settings.resolve`` fills in; the help says which."""
     name = flag.partition("/")[0].strip("-").replace("-", "_")
-    defaults = [
-        f"{table[name]} for {key}" for key, table in (DATA_DEFAULTS | OPTIMIZER_DEFAULTS).items() if name in table
-    ]
+    tables = (TASK_DEFAULTS | DATA_DEFAULTS | OPTIMIZER_DEFAULTS).items()
+    defaults = [f"{table[name]} for {key}" for key, table in tables if name in table]
     if name in DEFAULTS:
         defaults.append(f"else {DEFAULTS[name]}" if defaults else str(DEFAULTS[name]))
     suffix = f"  [default: {', '.join(defaults)}]" if defaults else ""
@@ -99,6 +100,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 
 
 @click.command("train", cls=TrainCommand)
+@_setting("--task", "What the model is for.", type=click.Choice(list(TASKS)))
 @_setting("--data", f"{', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
 @_setting("--model", f"{', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
 @_setting("--epochs", "Times through the training part.", type=click.IntRange(1), metavar="N")
@@ -117,6 +119,15 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--freeze", "Parameters that stay as they are, such as 'features.*'; several with commas.", metavar="PATTERN")
 @_setting(
     "--classes", "Outputs of the model; weights that then do not fit start afresh.", type=click.IntRange(1), metavar="N"
+)
+@_setting(
+    "--size", "Pixels of a side of scenes, else 64, or of a folder's images.", type=click.IntRange(1), metavar="N"
+)
+@_setting(
+    "--scenes",
+    "How many to train on, else 8,000, of a named set to segment or detect.",
+    type=click.IntRange(1),
+    metavar="N",
 )
 @_setting("--augment", "Changes of the training images, such as 'rotate=10, translate=2'.", metavar="SPEC")
 @_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
@@ -153,9 +164,10 @@ def command(
 ) -> None:
     """Train a model.
 
-    Without options: LeNet-5, on the digits that come with numbacnn. Everything goes into the run's folder:
+    Without options: LeNet-5, on the digits that come with numbacnn. With --task segment or detect: a U-Net, or a
+    detector on a grid, on scenes of digits or a folder of images with masks or boxes. All goes into the run's folder:
     config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights), best.safetensors
-    (those of the best validation accuracy), and record.toml, which verify checks.
+    (those of the best validation), and record.toml, which verify checks.
     """
     settings = Settings.resolve(given)
     folder = RunFolder.fresh(settings) if out is None else RunFolder(out)
@@ -193,7 +205,10 @@ def _train(run: Run, quiet: bool) -> int | None:
     trainer = run.trainer
     images = len(trainer.dataset)
     done = trainer.position.epoch * images + trainer.position.images
-    with render.TrainingProgress(images, done, quiet) as progress, Interruption() as interruption:
+    with (
+        render.TrainingProgress(images, done, quiet, trainer.task.score_name) as progress,
+        Interruption() as interruption,
+    ):
         for event in run.events():
             progress(event)
             if interruption.came is not None:

@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, functional, layers, losses, metrics, models, plots, schedules
+from numbacnn import boxes, data, functional, layers, losses, metrics, models, plots, schedules
 from numbacnn.data import augment
 from numbacnn.device import get_num_threads, kernel, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
@@ -118,6 +118,7 @@ __all__ = [
     "ZeroPad2D",
     "activation",
     "augment",
+    "boxes",
     "check_gradients",
     "data",
     "functional",

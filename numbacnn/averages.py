@@ -65,6 +65,7 @@ class WeightAverage:
         if shown != before:
             for average, newest in self._pairs():
                 self._store.device.kernels.swap(newest, average)
+            self._store.changed()
             self._shown = shown
         return before
 

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from numbacnn.data.files import replacing
 from numbacnn.device import Device
-from numbacnn.errors import ModelFileError
+from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.graph import DAMAGE, Graph
 from numbacnn.layers import Layer
 from numbacnn.names import brief
 from numbacnn.normalization import Normalization
 from numbacnn.parameters import Arena, Parameters, Slot
+from numbacnn.tasks import task_of
 
 FORMAT = "numbacnn"
 CHECKPOINT_FORMAT = "numbacnn-checkpoint"
@@ -36,6 +37,7 @@ class Saveable(Protocol):
     classes: tuple[str, ...] | None
     normalization: Normalization | None
     auxiliary_weight: float
+    task: str | None
     _several_inputs: bool
     _several_outputs: bool
 
@@ -50,6 +52,7 @@ class ModelFile(NamedTuple):
     several_inputs: bool
     several_outputs: bool
     auxiliary_weight: float
+    task: str | None
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
@@ -60,6 +63,7 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
         "normalization": model.normalization and model.normalization._asdict(),
         "lists": [model._several_inputs, model._several_outputs],
         "auxiliary_weight": model.auxiliary_weight,
+        "task": model.task,
     }
     _write(Path(path), FORMAT, head, model.store.arrays())
 
@@ -79,13 +83,16 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
         auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
         if not 0 <= auxiliary_weight < math.inf:
             raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
+        task = head.get("task")
+        if task is not None:
+            task_of(task, graph.input_shapes[0]).check_output(graph.shapes[graph.outputs[0]])
         if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
             raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
-    except ModelFileError as error:
+    except (ModelFileError, ArgumentError) as error:
         raise ModelFileError(f"{file}: {brief(error)}") from None
     except DAMAGE as error:
         raise ModelFileError(f"{file}: its metadata is damaged: {brief(repr(error))}") from None
-    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight)
+    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight, task)
 
 
 def read_normalization(path: Path) -> Normalization | None:

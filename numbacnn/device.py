@@ -16,7 +16,7 @@ from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import CpuKernel, Launch
+    from numbacnn.kernels.jit import CpuKernel, Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -57,7 +57,7 @@ class Device:
         """A fresh host array of a device view, in another shape of the same size."""
         return np.array(source, np.float32).reshape(shape)
 
-    def record(self, work: Callable[[], None]) -> "list[Launch]":
+    def record(self, work: Callable[[], None]) -> "Record":
         """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
         from numbacnn.kernels.jit import record
 

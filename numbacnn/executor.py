@@ -37,6 +37,7 @@ class Binding(NamedTuple):
     outputs: list[Float32]
     input_gradients: list[Float32 | None]
     output_gradients: list[Float32]
+    preparations: "list[Launch]"  # of inference, after a change of the parameters; in training they are in the steps
     forward: list[BoundStep]
     backward: list[BoundStep]
 
@@ -50,12 +51,18 @@ class Executor:
         self.arena = device.zeros(plan.bytes // 4)
         self.pixel_losses = np.empty(plan.batch * max(prod(view.shape[:-1]) for view in plan.outputs), np.float32)
         self._bindings: OrderedDict[int, Binding] = OrderedDict()
+        self._prepared = -1  # the version of the parameters that inference's preparations were made from
 
     def forward(self, n: int) -> Binding:
         """Runs the ``n`` images that were written to the binding's inputs; in training with new random numbers."""
         binding = self.bind(n)
         if self.plan.training:
             self.parameters.random[1] += np.uint64(1)
+            self.parameters.changed()  # running statistics
+        elif self._prepared != self.parameters.version:
+            self._prepared = self.parameters.version
+            for launch, arguments in binding.preparations:
+                launch(*arguments)
         for step in binding.forward:
             for launch, arguments in step.launches:
                 launch(*arguments)
@@ -102,17 +109,22 @@ class Executor:
 
     def _bind(self, n: int) -> Binding:
         plan = self.plan
+        preparations: list[Launch] = []
         return Binding(
             [self._array(view, n) for view in plan.inputs],
             [self._array(view, n) for view in plan.outputs],
             [self._optional(view, n) for view in plan.input_gradients],
             [self._array(view, n) for view in plan.output_gradients],
-            [self._bind_step(step, n) for step in plan.forward],
-            [self._bind_step(step, n) for step in plan.backward],
+            preparations,
+            [self._bind_step(step, n, preparations) for step in plan.forward],
+            [self._bind_step(step, n, preparations) for step in plan.backward],
         )
 
-    def _bind_step(self, step: Step, n: int) -> BoundStep:
-        """Layers that only launch kernels do so once, for the record; others are called in every step."""
+    def _bind_step(self, step: Step, n: int, preparations: "list[Launch]") -> BoundStep:
+        """Layers that only launch kernels do so once, for the record; others are called in every step.
+
+        What inference prepares is added to ``preparations``; in training it comes first in the step.
+        """
         layer, tensors, geometry = step.layer, self._tensors(step, n), step.node.geometry
         if tensors.training and step.dy is None:
             _check_training(step.node, n)
@@ -127,13 +139,21 @@ class Executor:
             for total, part in adds:
                 self.kernels.add_in_place(total, part)
 
-        recorded = layer is None or layer.only_launches
-        return BoundStep(step.node, self.device.record(work) if recorded else [(work, ())])
+        if layer is not None and not layer.only_launches:
+            return BoundStep(step.node, [(work, ())])
+        record = self.device.record(work)
+        if self.plan.training:
+            return BoundStep(step.node, record.preparations + record.launches)
+        preparations += record.preparations
+        return BoundStep(step.node, record.launches)
 
     def _tensors(self, step: Step, n: int) -> SimpleNamespace:
         """The arrays of a step, as ``Layer`` describes them."""
         tensors = SimpleNamespace(fused=step.fused, pool=step.pool, training=step.training, frozen=step.frozen)
         tensors.algorithm = step.algorithm
+        tensors.norm = None
+        if step.norm is not None:
+            tensors.norm = SimpleNamespace(**self._own_arrays(step.norm), **step.norm.layer.attributes())
         tensors.random, tensors.stream = self.parameters.random, np.uint64(zlib.crc32(step.node.name.encode()))
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
@@ -142,17 +162,22 @@ class Executor:
         tensors.x = tensors.xs[0] if tensors.xs else None
         tensors.dx = tensors.dxs[0] if tensors.dxs else None
         tensors.mask = tensors.x if step.masks else None
-        for full_name, name in step.node.parameters.items():
-            slot = self.parameters.slots[full_name]
-            setattr(tensors, name, slot.of(self.parameters.values))
-            if self.plan.training:
-                gradients = self.parameters.discarded if name in step.frozen else self.parameters.gradients
-                setattr(tensors, f"d_{name}", slot.of(gradients))
-        for name in step.node.layer.state(step.node.input_shapes):
-            setattr(tensors, name, self.parameters.state_slots[f"{step.node.name}.{name}"].of(self.parameters.state))
+        for name, array in self._own_arrays(step.node).items():
+            setattr(tensors, name, array)
+        for full_name, name in step.node.parameters.items() if self.plan.training else ():
+            gradients = self.parameters.discarded if name in step.frozen else self.parameters.gradients
+            setattr(tensors, f"d_{name}", self.parameters.slots[full_name].of(gradients))
         for name, buffer in step.scratch.items():
             setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
         return tensors
+
+    def _own_arrays(self, node: Node) -> dict[str, Float32]:
+        """A layer's parameters and state, by its own names."""
+        store = self.parameters
+        arrays = {own: store.slots[name].of(store.values) for name, own in node.parameters.items()}
+        for name in node.layer.state(node.input_shapes):
+            arrays[name] = store.state_slots[f"{node.name}.{name}"].of(store.state)
+        return arrays
 
     def _whole(self, buffer: Buffer) -> Float32:
         start = buffer.offset // 4

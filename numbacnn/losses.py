@@ -389,9 +389,11 @@ def _labels(array: NDArray[Any], shape: tuple[int, ...], ignore_index: int | Non
         raise ArgumentError(f"{array.size} labels for {math.prod(shape[:-1])} predictions")
     if not _is_alike(array.shape, shape[:-1]):
         raise ArgumentError(f"labels of shape {array.shape} for predictions of shape {shape[:-1]}")
-    labels = np.require(array, np.int64, ["C", "W"]).reshape(-1)
+    labels = np.ascontiguousarray(array, np.int64).reshape(-1)
+    if not labels.flags.writeable:  # another type to the kernels
+        labels = labels.copy()
     counted = labels if ignore_index is None else labels[labels != ignore_index]
-    if counted.size and not 0 <= counted.min() <= counted.max() < shape[-1]:
+    if counted.size and counted.view(np.uint64).max() >= shape[-1]:  # one pass: negative ones are huge
         raise ArgumentError(f"labels run from {counted.min()} to {counted.max()}; the model has {shape[-1]} classes")
     return labels
 

@@ -23,13 +23,17 @@ class Metrics:
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
+        self.add_loss(output, labels)
+        right, counted = hits(output, labels, self._loss.ignore_index)
+        self.hits, self.labels = self.hits + right, self.labels + counted
+
+    def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
+        """Counts in the loss alone."""
         losses = np.empty(output[..., 0].size, np.float32)
         target = self._loss.target(labels, output.shape)
         self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)
         self.total += float(losses.sum(dtype=np.float64))
         self.weight += self._loss.weight(target)
-        right, counted = hits(output, labels, self._loss.ignore_index)
-        self.hits, self.labels = self.hits + right, self.labels + counted
 
     @property
     def loss(self) -> float:
@@ -40,6 +44,14 @@ class Metrics:
     def accuracy(self) -> float:
         """Share of the labels that count, so far, at which the output is largest; 0 where none does."""
         return self.hits / self.labels if self.labels else 0.0
+
+    def results(self) -> dict[str, float]:
+        """Each measure by its name."""
+        return {"loss": self.loss, "accuracy": self.accuracy}
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """What is known of each class, a row each; of a classifier see ``Report``."""
+        raise NotImplementedError
 
 
 def hits(output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None) -> tuple[int, int]:
@@ -89,6 +101,18 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     if len(truth) != len(found):
         raise ArgumentError(f"{len(truth)} labels, but {len(found)} predictions")
     return np.bincount(truth * count + found, minlength=count**2).reshape(count, count)
+
+
+def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """TP/(TP + FP + FN) of each class of a confusion matrix of pixels, (C,); NaN of one neither there nor predicted."""
+    right, either = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
+    shares: NDArray[np.float64] = np.divide(right, either, out=np.full(len(confusion), np.nan), where=either > 0)
+    return shares
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """Mean of ``intersection_over_union``, each class that is there or was predicted counted alike."""
+    return float(np.nanmean(intersection_over_union(confusion)))
 
 
 class ClassScores(NamedTuple):

@@ -1,21 +1,23 @@
 """Model, Sequential and load: the façade over graph, plan, executor, training and files."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import checkpoint as files
 from numbacnn import probing, training
+from numbacnn.boxes import Detections
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.executor import Executor
-from numbacnn.geometry import whole
+from numbacnn.geometry import number, whole
 from numbacnn.graph import Graph, Input, Tensor, import_own_layers
 from numbacnn.layers import Layer
 from numbacnn.metrics import Metrics, Report
@@ -29,18 +31,23 @@ from numbacnn.plan import make_plan
 from numbacnn.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.summary import Summary, summarize
+from numbacnn.tasks import Detection, Segmentation, task_for, task_of
+from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
 from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
+T = TypeVar("T")
 EVALUATION_BATCH = 256
+MOST_NUMBERS = 1 << 24  # in the output of one layer for an evaluation's batch: 64 MiB
 
 
 class Model:
     """A network: the graph from ``inputs`` to ``outputs``, its parameters, and how raw images become its input.
 
     ``seed`` draws the initial parameters, each from the seed and its own name. ``device`` is "cpu" or "cuda";
-    ``precision`` is "fp32". ``classes`` are names of the classes, ``normalization`` what raw images go through: both
-    are set by ``fit`` and kept in the model's file.
+    ``precision`` is "fp32". ``classes`` are names of the classes, ``normalization`` what raw images go through, and
+    ``task`` is what the output is for, "classify", "segment" or "detect": ``fit`` sets them, from the data, where they
+    are None, and the model's file keeps them.
 
     ``auxiliary`` are outputs in training only, behind the others, whose losses count ``auxiliary_weight`` unless
     ``loss_weights`` says otherwise (Szegedy et al. 2015, section 5); inference leaves out what only they need.
@@ -75,6 +82,7 @@ class Model:
         self._penalties = Penalties(graph.penalties(), self.store)
         self.classes: tuple[str, ...] | None = None
         self.normalization: Normalization | None = None
+        self.task: str | None = None
         self._executors: dict[tuple[bool, bool], Executor] = {}
         self._pending: tuple[Executor, int] | None = None
         self._rows_key: object = None  # of the normalisation rows kept for ``load_images``
@@ -145,12 +153,12 @@ class Model:
         model = type(self).__new__(type(self))
         model._several_inputs, model._several_outputs = self._several_inputs, self._several_outputs
         model.auxiliary_weight = self.auxiliary_weight
-        model._build(self.graph.with_heads(classes), self.device.name)
+        model._build(self.graph.with_heads(task_of(self.task, self.input_shape).outputs(classes)), self.device.name)
         model.store.initialize(seed)
         old, heads = self.store.arrays(), {self.graph.head(value) for value in self.graph.training_outputs}
         model.store.set({name: array for name, array in old.items() if name.rpartition(".")[0] not in heads})
         model._set_frozen(self.store.frozen)
-        model.normalization = self.normalization
+        model.normalization, model.task = self.normalization, self.task
         return model
 
     def _set_frozen(self, names: frozenset[str]) -> None:
@@ -314,9 +322,11 @@ class Model:
         self, images: NDArray[Any], receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
     ) -> None:
         """Calls ``receive(start, outputs)`` for each batch of raw images with the views (n, 1, 1, C) or (n, H, W, C) of
-        its outputs, which the next batch overwrites."""
+        its outputs, which the next batch overwrites. Batches are smaller where the images are large."""
+        largest = max(map(math.prod, self.graph.shapes))
+        batch_size = max(1, min(batch_size, len(images), MOST_NUMBERS // largest))
         with ENGINE:
-            executor = self._executor(min(batch_size, len(images)), False, False)
+            executor = self._executor(batch_size, False, False)
             for start in range(0, len(images), batch_size):
                 part = images[start : start + batch_size]
                 binding = executor.bind(len(part))
@@ -327,11 +337,14 @@ class Model:
     def predict(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> Float32:
         """Class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float, normalised as in training.
 
-        Softmax is applied to the last axis unless the model ends in a softmax or sigmoid itself.
+        Of a model that segments (N, H, W, classes). Softmax is applied to the last axis unless the model ends in a
+        softmax or sigmoid itself. Raises ArgumentError for a model that detects: see ``detect``.
         """
         self._need_one_input()
         if len(self.graph.outputs) != 1:
             raise ArgumentError("this model has several outputs: use forward")
+        if self.task == Detection.name:
+            raise ArgumentError("this model's task is to detect: use detect, which gives boxes")
         raw = raw_images(images, self.input_shape)
         whole(batch_size, "batch_size")
         result = np.empty((len(raw), *self.output_shape), np.float32)
@@ -344,39 +357,86 @@ class Model:
         self.each_output(raw, receive, batch_size)
         return result
 
+    def segment(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> NDArray[np.uint8 | np.int64]:
+        """The class of each pixel, (N, H, W), of raw images as ``predict`` takes them; uint8 up to 256 classes.
+
+        Raises ArgumentError where the model does not give a class for each pixel.
+        """
+        if self.task not in (None, Segmentation.name):
+            raise ArgumentError(f"segment: this model's task is to {self.task}; train one to segment")
+        task = Segmentation(self.input_shape)
+        task.check_output(self.output_shape)
+        return np.concatenate(self._decoded(task.decode, images, batch_size))
+
+    def detect(
+        self,
+        images: ArrayLike,
+        least: float = LEAST_SCORE,
+        overlap: float = OVERLAP,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> list[Detections]:
+        """What is found in each of raw images as ``predict`` takes them: boxes, classes and scores, the surest first.
+
+        least: the smallest score to tell of. overlap: of two boxes with a larger intersection over union the surer one
+        stays. Raises ArgumentError where the model does not detect.
+        """
+        if self.task != Detection.name:
+            raise ArgumentError(f"detect: this model's task is to {self.task or 'do nothing yet'}; train one to detect")
+        least, overlap = number(least, "least", 0, 1), number(overlap, "overlap", 0, 1)
+        task = Detection(self.input_shape)
+        parts = self._decoded(lambda output: task.decode(output, least, overlap), images, batch_size)
+        return [found for part in parts for found in part]
+
+    def _decoded(self, decode: Callable[[Float32], T], images: ArrayLike, batch_size: int) -> list[T]:
+        """What ``decode`` makes of the output for each batch of raw images."""
+        self._need_one_input()
+        raw, parts = raw_images(images, self.input_shape), list[T]()
+        self.each_output(raw, lambda _, outputs: parts.append(decode(outputs[0])), whole(batch_size, "batch_size"))
+        return parts
+
     def _gives_probabilities(self) -> bool:
         last = self.graph.outputs[0] - len(self.graph.input_shapes)
         return self.graph.nodes[last].layer.op in probing.PROBABILITY_OPS
 
     def evaluate(
         self,
-        test: Dataset | tuple[ArrayLike, ArrayLike],
-        loss: LossOfOutputs = "cross_entropy",
+        test: Dataset | tuple[ArrayLike, Any],
+        loss: LossOfOutputs | None = None,
         loss_weights: Sequence[float] | None = None,
     ) -> dict[str, float]:
-        """Mean loss and accuracy on a Dataset, or (raw images, labels); ``loss`` and its weights as in ``train_step``.
+        """Mean loss and accuracy on a Dataset, or (raw images, labels); ``loss`` and its weights as in ``fit``.
 
-        Without penalties and auxiliary outputs. Of several outputs, each takes the labels; ``accuracy`` is the first
-        one's, and there are ``loss.NAME`` and ``accuracy.NAME`` of each besides.
+        With masks also ``mean_iou``, with boxes ``map_50`` and ``map``, mAP@0.5 and mAP@0.5:0.95. Without penalties and
+        auxiliary outputs. Of several outputs, each takes the labels; the measures are the first one's, the loss is that
+        of all, and there are ``loss.NAME``, ``accuracy.NAME`` … of each besides.
         """
-        self._need_one_input()
         dataset = as_dataset(test, self.classes)
+        metrics, objective = self.metrics(dataset, loss, loss_weights)
+        results = [metric.results() for metric in metrics]
+        total = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
+        found = results[0] | {"loss": total}
+        if len(results) > 1:
+            for value, each in zip(self.graph.outputs, results, strict=True):
+                found |= {f"{measure}.{self.graph.names[value]}": figure for measure, figure in each.items()}
+        return found
+
+    def metrics(
+        self, dataset: Dataset, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
+    ) -> tuple[list[Metrics], Objective]:
+        """What the task adds up on a data set, for each output that is not auxiliary; and the losses and weights."""
+        self._need_one_input()
         raw = raw_images(dataset.images, self.input_shape)
-        objective, main = self.objective(loss, loss_weights), len(self.graph.outputs)
-        metrics = [Metrics(part, self.device) for part in objective.losses[:main]]
+        task = task_for(self.task, dataset, self.input_shape)
+        task.check(dataset, self.output_shape)
+        objective, main = self.objective(task.loss() if loss is None else loss, loss_weights), len(self.graph.outputs)
+        metrics = [task.metrics(part, self.device) for part in objective.losses[:main]]
 
         def receive(start: int, outputs: list[Float32]) -> None:
             for metric, output in zip(metrics, outputs, strict=True):
                 metric.add(output, dataset.labels[start : start + len(output)])
 
         self.each_output(raw, receive)
-        total = sum(weight * metric.loss for weight, metric in zip(objective.weights, metrics, strict=False))
-        found = {"loss": total, "accuracy": metrics[0].accuracy}
-        if main > 1:
-            for value, metric in zip(self.graph.outputs, metrics, strict=True):
-                name = self.graph.names[value]
-                found |= {f"loss.{name}": metric.loss, f"accuracy.{name}": metric.accuracy}
-        return found
+        return metrics, objective
 
     def report(self, test: Dataset | tuple[ArrayLike, ArrayLike], top_k: Sequence[int] = (1,)) -> Report:
         """What a classifier did on a Dataset, or (raw images, labels), class by class; of several outputs, the first.
@@ -400,7 +460,8 @@ class Model:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, or their numbers where they have none."""
-        return self.classes or tuple(map(str, range(self.output_shape[-1])))
+        count = task_of(self.task, self.input_shape).classes(self.output_shape[-1])
+        return self.classes or tuple(map(str, range(count)))
 
     # -- looking inside -----------------------------------------------------------------------------------------------
 
@@ -448,11 +509,11 @@ class Model:
 
     def fit(
         self,
-        train: Dataset | tuple[ArrayLike, ArrayLike],
+        train: Dataset | tuple[ArrayLike, Any],
         *,
-        validation: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
+        validation: Dataset | tuple[ArrayLike, Any] | None = None,
         optimizer: Optimizer | None = None,
-        loss: LossOfOutputs = "cross_entropy",
+        loss: LossOfOutputs | None = None,
         loss_weights: Sequence[float] | None = None,
         epochs: int = 3,
         batch_size: int = 64,
@@ -470,7 +531,8 @@ class Model:
     ) -> training.History:
         """Trains on raw images; returns the history, one record for each epoch.
 
-        train, validation: a Dataset, or (images, labels). optimizer: SGD(0.02, momentum=0.9) by default. schedule: a
+        train, validation: a Dataset, or (images, labels), whose labels say what the model's task is: classes of images,
+        masks, or boxes. optimizer: SGD(0.02, momentum=0.9) by default. schedule: a
         name of ``numbacnn.schedules``, or the factor of the learning rate at (step, steps). callbacks: called with
         every event; one that returns True ends the training. checkpoint: a file that holds the whole state after every
         epoch, and every ``checkpoint_every`` batches, or so often where that is "90s", "5m" or "1h"; ``resume`` goes
@@ -481,8 +543,9 @@ class Model:
         the weights over the updates; the model then holds the averages at the end of every epoch, where it is
         validated and saved, and when fit returns. augment: changes of the training images, such as "rotate=10, mixup"
         or ``[nc.augment.Rotate(10), nc.augment.Mixup()]``, see ``nc.augment``. The model keeps the training set's
-        normalisation and class names, unless it has its own. loss, loss_weights: as in ``train_step``; of several
-        outputs each takes the labels, and the accuracy is the first one's.
+        normalisation and class names, unless it has its own. loss, loss_weights: as in ``train_step``, by default the
+        task's, cross-entropy or ``DetectionLoss``; of several outputs each takes the labels, and the accuracy is the
+        first one's.
         """
         self._need_one_input()
         names = self.classes
@@ -535,7 +598,7 @@ class Model:
         model._several_inputs = content.several_inputs
         model._several_outputs = content.several_outputs
         model._build(content.graph, device)
-        model.classes, model.normalization = content.classes, content.normalization
+        model.classes, model.normalization, model.task = content.classes, content.normalization, content.task
         model.auxiliary_weight = content.auxiliary_weight
         model.store.set(content.arrays)
         return model
@@ -548,14 +611,14 @@ class Model:
             "device": self.device.name,
             "frozen": self.store.frozen,
             "auxiliary_weight": self.auxiliary_weight,
-            "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization),
+            "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import_own_layers(state["graph"])
         self._build(Graph.from_dict(state["graph"]), state["device"])
         self.auxiliary_weight = state["auxiliary_weight"]
-        self._several_inputs, self._several_outputs, self.classes, self.normalization = state["kept"]
+        self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task = state["kept"]
         self.store.set(state["arrays"])
         self.store.set_random(*state["random"])
         self._set_frozen(state["frozen"])

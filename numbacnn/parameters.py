@@ -64,6 +64,11 @@ class Parameters:
         self.frozen: frozenset[str] = frozenset()
         self._gradients: Float32 | None = None
         self._discarded: Float32 | None = None
+        self.version = 0  # counts the changes of values and state
+
+    def changed(self) -> None:
+        """To be called by all that writes to values or state: inference then prepares its weights anew."""
+        self.version += 1
 
     @property
     def values(self) -> Float32:
@@ -122,6 +127,7 @@ class Parameters:
         self._seed = None
 
     def _draw(self, seed: int) -> None:
+        self.changed()
         for name, (shape, initializer) in {**self.specifications, **self.state_specifications}.items():
             self.device.write(self.array(name), initial_values(initializer, shape, seed, name))
 
@@ -142,11 +148,13 @@ class Parameters:
         return {**self.view(self.values), **self.state_view()}
 
     def arenas(self) -> dict[str, Arena]:
-        """What a training changes: values and state."""
+        """What a training changes: values and state, to read or to write to."""
+        self.changed()
         return {"parameter": Arena(self.slots, self.values), "state": Arena(self.state_slots, self.state)}
 
     def array(self, name: str) -> Float32:
         """One of the arrays, values or state, to write to."""
+        self.changed()
         return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
 
     def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:

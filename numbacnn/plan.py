@@ -68,6 +68,7 @@ class Step:
     dy: View | None = None
     scratch: dict[str, Buffer | None] = field(default_factory=dict)
     fused: str | None = None
+    norm: Node | None = None  # the batch normalisation behind, which the layer's weights take in
     algorithm: str | None = None  # of a layer that has several
     pool: PoolGeometry | None = None  # of the max-pool behind, whose output y and gradient dy are; with its argmax
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
@@ -128,6 +129,7 @@ class _Planner:
         self.outputs = graph.training_outputs if training else self.graph.outputs
         self.training, self.input_gradient, self.frozen = training, input_gradient, frozen
         self.buffers: list[Buffer] = []
+        self.folded = self._find_folded() if fuse and not training else {}
         self.fused = self._find_fused() if fuse else {}
         self.delayed = self._find_delayed() if fuse and training else {}
         self.fused_pools = self._find_fused_pools() if fuse else {}
@@ -145,11 +147,23 @@ class _Planner:
         consumers = self.graph.consumers[value]
         return consumers[0] if len(consumers) == 1 and value not in self.outputs else None
 
-    def _find_fused(self) -> dict[int, int]:
-        """node → the activation that it applies in its store."""
-        fused = {}
+    def _find_folded(self) -> dict[int, int]:
+        """node → the batch normalisation behind it, which is linear in inference: the weights take it in."""
+        folded = {}
         for i, node in enumerate(self.graph.nodes):
             consumer = self._only_consumer(self.graph.value(i))
+            if consumer is not None and self.graph.nodes[consumer].layer.op in node.layer.folds:
+                folded[i] = consumer
+        return folded
+
+    def _find_fused(self) -> dict[int, int]:
+        """node → the activation that it applies in its store, behind a normalisation that its weights take in."""
+        fused = {}
+        absorbed = set(self.folded.values())
+        for i, node in enumerate(self.graph.nodes):
+            if i in absorbed:
+                continue
+            consumer = self._only_consumer(self.graph.value(self.folded.get(i, i)))
             if consumer is not None and self.graph.nodes[consumer].layer.op in node.layer.fuses:
                 fused[i] = consumer
         return fused
@@ -171,7 +185,7 @@ class _Planner:
         """layer → the max-pool whose maxima it takes of its own output, behind the activation that it applies."""
         fused = {}
         for i, node in enumerate(self.graph.nodes):
-            last = self.fused.get(i, i)
+            last = self.fused.get(i, self.folded.get(i, i))
             pool = self._only_consumer(self.graph.value(last))
             if pool is None or not self._takes_windows(pool):
                 continue
@@ -270,8 +284,10 @@ class _Planner:
     def _inner_values(self) -> dict[int, int]:
         """value → what its layer computes from it on its way: an activation, maxima."""
         value = self.graph.value
-        inner = {value(i): value(activation) for i, activation in self.fused.items()}
-        return inner | {value(self.fused.get(i, i)): value(pool) for i, pool in self.fused_pools.items()}
+        inner = {value(i): value(norm) for i, norm in self.folded.items()}
+        inner |= {value(self.folded.get(i, i)): value(activation) for i, activation in self.fused.items()}
+        last = {i: self.fused.get(i, self.folded.get(i, i)) for i in self.fused_pools}
+        return inner | {value(last[i]): value(pool) for i, pool in self.fused_pools.items()}
 
     def _is_copied(self, i: int) -> bool:
         """Whether node i's forward has something to do."""
@@ -319,7 +335,7 @@ class _Planner:
 
     def _forward_steps(self) -> list[Step]:
         steps = []
-        absorbed = {*self.fused.values(), *self.fused_pools.values()}
+        absorbed = {*self.folded.values(), *self.fused.values(), *self.fused_pools.values()}
         self.saved: dict[int, dict[str, Buffer | None]] = {}
         for i, node in enumerate(self.graph.nodes):
             if i in absorbed or not self._is_copied(i):
@@ -330,6 +346,10 @@ class _Planner:
             step.algorithm = node.layer.choose_algorithm(self.sizes, node.geometry)
             if i in self.fused:
                 step.fused = self.graph.nodes[self.fused[i]].layer.op
+            if i in self.folded:
+                step.norm = self.graph.nodes[self.folded[i]]
+                folded = node.layer.folded_scratch(node.input_shapes)
+                scratch |= {name: self._scratch_buffer(node, name, wanted) for name, wanted in folded.items()}
             if i in self.fused_pools:
                 pool = self.fused_pools[i]
                 step.pool = self.graph.nodes[pool].geometry
@@ -352,7 +372,7 @@ class _Planner:
                 buffers[name] = None
             elif scratch.when == "saved" and when == "backward":
                 buffers[name] = self.saved[i][name]
-            elif scratch.when in ("saved", when):
+            elif scratch.when in ("saved", when) or (scratch.when == "prepared" and when == "forward"):
                 buffers[name] = self._scratch_buffer(node, name, scratch)
         if when == "forward":
             self.saved[i] = buffers
@@ -367,7 +387,8 @@ class _Planner:
         return buffers | {"argmax": self.saved[pool]["argmax"]}
 
     def _scratch_buffer(self, node: Node, name: str, scratch: Scratch) -> Buffer:
-        buffer = Buffer(f"{node.name}.{name}", scratch.shape)
+        kept = scratch.when == "prepared" and not self.training
+        buffer = Buffer(f"{node.name}.{name}", scratch.shape, permanent=kept)
         self.buffers.append(buffer)
         return buffer
 

@@ -11,6 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from numbacnn.checkpoint import CHECKPOINT_FORMAT, FORMAT, check_digest
 from numbacnn.errors import ModelFileError
 from numbacnn.geometry import Shape
@@ -63,6 +66,20 @@ def load_weights(
         for name in report.loaded:
             _copy(store, name, found[name], layouts[name])
     return report
+
+
+def state_dict_shapes(graph: Graph) -> dict[str, Shape]:
+    """Shapes of the tensors of a PyTorch state dict that fits the graph, by name."""
+    return {name: layout.shape for name, layout in _layouts(graph, ours=False).items()}
+
+
+def state_dict(graph: Graph, store: Parameters) -> dict[str, NDArray[np.float32]]:
+    """The arrays of ``graph``, trained or kept, in the layouts of a PyTorch state dict: what ``load_weights`` reads."""
+    arrays = {}
+    for name, layout in _layouts(graph, ours=False).items():
+        ordered = store.array(name).reshape([layout.unfolded[axis] for axis in layout.order])
+        arrays[name] = ordered.transpose(np.argsort(layout.order)).reshape(layout.shape)
+    return arrays
 
 
 @contextmanager

@@ -19,15 +19,16 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import remove_leftovers, replacing
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.losses import get_loss
 from numbacnn.model import Model, load
 from numbacnn.names import brief, choose
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.records import conditions, file_digests, write_record
 from numbacnn.schedules import Schedule, Warmup, get_schedule
+from numbacnn.tasks import TASKS, Classification
 from numbacnn.training import EpochEnd, EpochRecord, Event, History, Trainer
 
 DEFAULTS: dict[str, Any] = {
+    "task": Classification.name,
     "data": "digits",
     "model": "lenet5",
     "epochs": 3,
@@ -43,6 +44,10 @@ DEFAULTS: dict[str, Any] = {
     "on_nan": "stop",
 }
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # 1,437 images make few steps in an epoch
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "segment": {"model": "unet_small", "epochs": 5, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
+    "detect": {"model": "grid_detector", "epochs": 6, "optimizer": "adamw", "lr": 0.003, "warmup": 0.1},
+}
 OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "nesterov": False},
     "adam": {"lr": 0.001},
@@ -63,6 +68,7 @@ CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan
 class Settings:
     """What a run was asked to do, with every default filled in; None where an option does not apply."""
 
+    task: str
     data: str
     model: str
     epochs: int
@@ -85,6 +91,8 @@ class Settings:
     weights: str | None = None
     freeze: str | None = None
     classes: int | None = None
+    size: int | None = None
+    scenes: int | None = None
     augment: str | None = None
     patience: int | None = None
     checkpoint_every: int | str | None = None
@@ -92,14 +100,19 @@ class Settings:
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any]) -> "Settings":
-        """Fills in the defaults, some of which depend on the data set or the optimiser; None is as good as not given.
+        """Fills in the defaults, some of which depend on task, data set or optimiser; None is as good as not given.
 
         Raises:
             ArgumentError: options that do not go together.
         """
         chosen = {name: value for name, value in given.items() if value is not None}
-        data, optimizer = chosen.get("data", DEFAULTS["data"]), chosen.get("optimizer", DEFAULTS["optimizer"])
-        settings = cls(**DEFAULTS | DATA_DEFAULTS.get(data, {}) | OPTIMIZER_DEFAULTS.get(optimizer, {}) | chosen)
+        task, data = chosen.get("task", DEFAULTS["task"]), chosen.get("data", DEFAULTS["data"])
+        by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
+        optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
+        if optimizer != by_task.get("optimizer"):
+            by_task.pop("lr", None)  # which is the other optimiser's
+        settings = cls(**DEFAULTS | OPTIMIZER_DEFAULTS.get(optimizer, {}) | by_task | {"optimizer": optimizer} | chosen)
+        choose("task", task, TASKS)
         known = {field.name for field in fields(choose("optimizer", optimizer, OPTIMIZERS))}
         for name in ("momentum", "nesterov"):
             if getattr(settings, name) is not None and name not in known:
@@ -295,7 +308,7 @@ class Run:
         command: str = "",
     ) -> None:
         self.settings, self.folder = settings, folder
-        train, self.test = data_sets.load(settings.data, progress=progress)
+        train, self.test = load_data(settings, progress)
         self._conditions = conditions(command, settings.table(), train, self.test)
         self.notes = [*train.notes, *self.test.notes]
         validation: Dataset | None = None
@@ -317,7 +330,6 @@ class Run:
             self.model,
             train,
             optimizer=settings.make_optimizer(),
-            loss=get_loss("cross_entropy"),
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             seed=settings.seed,
@@ -395,6 +407,7 @@ class Run:
         best = history.best if self._best_is_kept else None
         found: dict[str, Any] = {
             "run": str(self.folder.path),
+            "task": self.settings.task,
             "model": self.settings.model,
             "data": self.settings.data,
             "parameters": self.model.store.count,
@@ -404,6 +417,7 @@ class Run:
             and {
                 "epoch": best.epoch,
                 "validation_accuracy": best.validation_accuracy,
+                "validation_score": best.score,
                 "test": self._tested(load(self.folder.best, device=self.settings.device)),
             },
         }
@@ -418,6 +432,13 @@ class Run:
 
     def _tested(self, model: Model) -> dict[str, Any]:
         return {"images": len(self.test), **model.evaluate(self.test)}
+
+
+def load_data(settings: Settings, progress: Progress | None = None) -> tuple[Dataset, Dataset]:
+    """The training and the test part of a run's data."""
+    size = None if settings.size is None else (settings.size, settings.size)
+    labels = TASKS[settings.task].labels
+    return data_sets.load(settings.data, labels=labels, size=size, scenes=settings.scenes, progress=progress)
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from numbacnn import checkpoint as files
 from numbacnn.averages import GradientMean, WeightAverage
 from numbacnn.data.augment import Augmentation, Augmenter, get_augmentation
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import CLASSES
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.device import ENGINE, Device
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
@@ -28,7 +29,6 @@ from numbacnn.geometry import whole
 from numbacnn.graph import Graph, Node
 from numbacnn.kernels.steps import SUM_GROUPS
 from numbacnn.losses import Loss, differentiate
-from numbacnn.metrics import hits
 from numbacnn.names import choose
 from numbacnn.normalization import Normalization
 from numbacnn.objective import Objective
@@ -37,6 +37,7 @@ from numbacnn.parameters import Arena, Parameters
 from numbacnn.penalties import Penalties
 from numbacnn.recovery import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, after, constant, watches
+from numbacnn.tasks import task_for
 
 Float32 = NDArray[np.float32]
 LossOfOutputs = str | Loss | Sequence[str | Loss]
@@ -101,6 +102,7 @@ class Learner(Protocol):
     device: Device
     classes: tuple[str, ...] | None
     normalization: Normalization | None
+    task: str | None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -119,14 +121,20 @@ class Learner(Protocol):
     def load_images(self, target: Float32, images: NDArray[Any]) -> None:
         """Writes raw images, normalised, to an input."""
 
-    def evaluate(self, test: Dataset, loss: LossOfOutputs, loss_weights: Sequence[float] | None) -> dict[str, float]:
-        """Loss and accuracy."""
+    def evaluate(
+        self, test: Dataset, loss: LossOfOutputs | None, loss_weights: Sequence[float] | None
+    ) -> dict[str, float]:
+        """Loss, accuracy, and the task's own score."""
 
 
 @dataclass(frozen=True)
 class EpochRecord:
     """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran, without
-    the ``skipped`` ones; ``learning_rate`` is that of its last update."""
+    the ``skipped`` ones; ``learning_rate`` is that of its last update.
+
+    Accuracies are of images, of pixels, or of the cells where a detector's objects are. ``validation_score`` is the
+    mean IoU of a model that segments and the mAP@0.5 of one that detects; a classifier has none beside its accuracy.
+    """
 
     epoch: int
     loss: float
@@ -137,6 +145,12 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     skipped: int = 0
+    validation_score: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """What tells the best epoch: ``validation_score``, or a classifier's validation accuracy."""
+        return self.validation_accuracy if self.validation_score is None else self.validation_score
 
 
 @dataclass
@@ -147,9 +161,9 @@ class History:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest validation accuracy, the first of equals; None without validation."""
-        validated = [record for record in self.epochs if record.validation_accuracy is not None]
-        return max(validated, key=lambda record: record.validation_accuracy or 0.0, default=None)
+        """The epoch with the highest validation score, the first of equals; None without validation."""
+        validated = [record for record in self.epochs if record.score is not None]
+        return max(validated, key=lambda record: record.score or 0.0, default=None)
 
     @property
     def since_best(self) -> int | None:
@@ -180,7 +194,7 @@ class EpochEnd:
 
     @property
     def best(self) -> bool:
-        """Whether no epoch before had this one's validation accuracy."""
+        """Whether no epoch before had this one's validation score."""
         return self.since_best == 0
 
 
@@ -213,7 +227,7 @@ class Position:
 
 
 class EarlyStopping:
-    """A callback that ends training after ``patience`` epochs without a better validation accuracy."""
+    """A callback that ends training after ``patience`` epochs without a better validation score."""
 
     def __init__(self, patience: int) -> None:
         if patience < 1:
@@ -225,7 +239,7 @@ class EarlyStopping:
         if not isinstance(event, EpochEnd):
             return False
         if event.since_best is None:
-            raise ArgumentError("early stopping watches the validation accuracy; pass validation data")
+            raise ArgumentError("early stopping watches the validation score; pass validation data")
         return event.since_best >= self.patience
 
 
@@ -238,7 +252,7 @@ class Trainer:
         dataset: Dataset,
         *,
         optimizer: Optimizer | None,
-        loss: LossOfOutputs,
+        loss: LossOfOutputs | None = None,
         loss_weights: Sequence[float] | None = None,
         epochs: int,
         batch_size: int,
@@ -260,16 +274,16 @@ class Trainer:
             raise ArgumentError("checkpoint_every needs checkpoint=FILE")
         if not isinstance(optimizer, Optimizer | None):
             raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
+        self.task = task_for(model.task, dataset, model.input_shape)
         for part in (dataset, validation):
-            if part is not None and part.images.shape[1:] != model.input_shape:
-                raise ArgumentError(f"images of {part.images.shape[1:]} for a model whose input is {model.input_shape}")
-            if part is not None and len(part.classes) > model.output_shape[-1]:
-                raise ArgumentError(f"{len(part.classes)} classes for a model of {model.output_shape[-1]} outputs")
+            if part is not None:
+                self.task.check(part, model.output_shape)
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
-        self.loss, self.loss_weights, self.objective = loss, loss_weights, model.objective(loss, loss_weights)
+        self.loss, self.loss_weights = self.task.loss() if loss is None else loss, loss_weights
+        self.objective = model.objective(self.loss, loss_weights)
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = Loader(dataset, batch_size, seed=seed)
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
@@ -284,14 +298,17 @@ class Trainer:
         self.optimizer.attach(model)
         self.accumulate = accumulate
         self.augment = get_augmentation(augment)
-        classes = model.output_shape[-1]
+        classes = self.task.classes(model.output_shape[-1])
+        if self.augment and self.augment.mixes and dataset.kind != CLASSES:
+            raise ArgumentError(f"augment: {dataset.kind} cannot follow mixup or cutmix; leave those out")
         self._augmenter = Augmenter(self.augment, dataset, classes, model.device) if self.augment else None
         self._mean = GradientMean(model.store) if accumulate > 1 else None
         self._average = None if ema is None else WeightAverage(model.store, ema)
         if model.normalization is None:
             model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
-        if model.classes is None and len(dataset.classes) == model.output_shape[-1]:
+        if model.classes is None and len(dataset.classes) == classes:
             model.classes = dataset.classes
+        model.task = self.task.name
 
     def run(self) -> Generator[Event, None, None]:
         """Trains from the position on; the state is consistent after every event.
@@ -345,7 +362,7 @@ class Trainer:
             value = buffers.gradients(labels)
             good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
             if good:
-                right, counted = hits(buffers.output, labels, self.objective.losses[0].ignore_index)
+                right, counted = self.task.hits(buffers.output, labels, self.objective.losses[0])
             else:
                 self._refuse(buffers, batch._replace(images=images, labels=labels), value)
             self._update(n if good else 0)
@@ -404,6 +421,7 @@ class Trainer:
     def _restore_state(self) -> None:
         assert self._state_before is not None
         self.model.device.write(self.model.store.state, self._state_before)
+        self.model.store.changed()
 
     def _augmented(self, batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
         """The batch's images and labels as the model sees them."""
@@ -456,6 +474,7 @@ class Trainer:
             p.seconds,
             p.images / p.seconds,
             p.skipped,
+            None if self.task.score == "accuracy" else validation.get(self.task.score),
         )
         self.history.epochs.append(record)
         self.position = Position(p.epoch + 1)
@@ -561,6 +580,7 @@ class Trainer:
             "images": len(self.dataset),
             "data checksum": _checksum(self.dataset),
             "validation checksum": None if self.validation is None else _checksum(self.validation),
+            "task": self.task.name,
             "model checksum": zlib.crc32(json.dumps(self.model.graph.to_dict(), sort_keys=True).encode()),
             "loss": describe(self.objective.losses),
             "loss weights": describe(self.objective.weights),

@@ -1,17 +1,17 @@
-"""Whether a run still is what its record says: its files, its data, and the accuracy of its weights."""
+"""Whether a run still is what its record says: its files, its data, and how well its weights do."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numbacnn import data as data_sets
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError
 from numbacnn.graph import DAMAGE
 from numbacnn.model import load
 from numbacnn.names import brief
 from numbacnn.records import data_digest, file_digests, processor, versions
-from numbacnn.runs import RunFolder, read_toml
+from numbacnn.runs import RunFolder, Settings, load_data, read_toml
+from numbacnn.tasks import TASKS
 
 
 class Check(NamedTuple):
@@ -65,15 +65,17 @@ def _verify(folder: RunFolder, record: dict[str, Any], progress: Progress | None
     for name, recorded in record["files"].items():
         state = "ok" if found.get(name) == recorded else "changed" if name in found else "missing"
         verification.add(name, state)
-    train, test = data_sets.load(record["settings"]["data"], progress=progress)
+    settings = Settings.resolve({name.replace("-", "_"): value for name, value in record["settings"].items()})
+    train, test = load_data(settings, progress)
     for name, dataset in (("train", train), ("test", test)):
         verification.add(f"{name} data", "ok" if data_digest(dataset) == record["data"][name] else "changed")
     if not verification.differences:
         for file, name in ((folder.model, "test"), (folder.best, "best")):
             if name in record["results"]:
-                recorded, measured = record["results"][name]["accuracy"], load(file).evaluate(test)["accuracy"]
+                task = TASKS[settings.task]
+                recorded, measured = record["results"][name][task.score], load(file).evaluate(test)[task.score]
                 state = "ok" if measured == recorded else f"{measured!r}, not the recorded {recorded!r}"
-                verification.add(f"accuracy of {file.name}", state)
+                verification.add(f"{task.score_name} of {file.name}", state)
     for what, then, now in (
         ("versions", record["versions"], versions()),
         ("processor", record["processor"], processor()),

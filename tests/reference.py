@@ -659,3 +659,19 @@ def orthogonalized(x, iterations):
     for _ in range(iterations):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
     return u * s @ v
+
+
+def detection(x, target, box_weight=2.0, beta=0.1):
+    """Σ over cells of BCE(presence) + present·(box_weight·Σ smooth_l1(box) + cross-entropy), over the images."""
+    present = target[..., :1]
+    gradient = np.zeros_like(x)
+    total = (np.logaddexp(0, x[..., :1]) - present * x[..., :1]).sum()
+    gradient[..., :1] = sigmoid(x[..., :1]) - present
+    d = x[..., 1:5] - target[..., 1:5]
+    smooth = np.where(np.abs(d) <= beta, d**2 / (2 * beta), np.abs(d) - beta / 2)
+    total += box_weight * (present * smooth).sum()
+    gradient[..., 1:5] = box_weight * present * np.clip(d / beta, -1, 1)
+    onehot = one_hot(target[..., 5].astype(int), x.shape[-1] - 5)
+    total -= (present * onehot * log_softmax(x[..., 5:])).sum()
+    gradient[..., 5:] = present * (softmax(x[..., 5:]) - onehot)
+    return total / len(x), gradient / len(x)

@@ -288,8 +288,8 @@ def test_a_training_sees_what_apply_gives(data):
 def test_hits_count_the_class_of_the_larger_share():
     labels = np.array([[0.3, 0.7, 0], [0.9, 0, 0.1], [0.4, 0, 0.6]], np.float32)
     output = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32).reshape(3, 1, 1, 3)
-    assert hits(output, labels) == 2
-    assert hits(output, np.array([1, 0, 0])) == 3
+    assert hits(output, labels) == (2, 3)
+    assert hits(output, np.array([1, 0, 0])) == (3, 3)
 
 
 def test_labels_that_are_mixed_can_be_smoothed_and_counted(data):

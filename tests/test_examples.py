@@ -14,6 +14,19 @@ def test_a_training_loop_of_ones_own():
     assert re.fullmatch(r"epoch 1: loss \d\.\d{4}\ntest accuracy \d\d\.\d\d%\n", told), told
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("classify", r"accuracy \d+\.\d\d%, least sure of \d: F1 .*\nimage 0 is a \d, taken for a \d, .* sure\n"),
+        ("segment", r"mean IoU \d+\.\d\d%, pixel accuracy .*\nscene 0 holds background.*; found: .+\n"),
+        ("detect", r"mAP@0.5 \d+\.\d\d%, mAP@0.5:0.95 .*%\n(scene 0: a \d at .*\n)*"),
+    ],
+)
+def test_each_task_has_a_short_example(name, told):
+    found = run_python(EXAMPLES / f"{name}.py", "--fast")
+    assert re.fullmatch(told, found), found
+
+
 def transfer(*arguments):
     """Mean accuracies in per cent, with their deviations."""
     told = run_python(EXAMPLES / "transfer.py", *arguments)

@@ -10,6 +10,7 @@ from command_line import numbacnn
 import numbacnn as nc
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.models import MODELS, make
+from numbacnn.tasks import task_of
 
 COUNTS = {
     "lenet5": 61_706,
@@ -36,6 +37,8 @@ COUNTS = {
     "wide_resnet28_10": 36_479_194,
     "mobilenet_v2": 3_504_872,
     "unet": 31_036_546,
+    "unet_small": 482_466,
+    "grid_detector": 295_647,
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -77,7 +80,7 @@ def test_every_model_takes_another_number_of_channels_and_classes(name):
     """At its smallest sensible input; nodes are called as modules are, so that patterns can name parts of them."""
     size = {"alexnet": 63}.get(name, 32)
     model = make(name, input_shape=(size, size, 1), classes=7, seed=3)
-    assert model.output_shape[-1] == 7
+    assert task_of(model.task, model.input_shape).classes(model.output_shape[-1]) == 7
     assert model.input_shape == (size, size, 1)
 
 

@@ -25,9 +25,10 @@ def test_a_layer_of_one_s_own_runs_in_every_step():
 
 def test_recording_runs_nothing_and_calling_the_record_does():
     x, y = np.full((1, 1, 1, 3), 2.0, np.float32), np.zeros((1, 1, 1, 3), np.float32)
-    launches = jit.record(lambda: cpu.relu_forward(y, x))
+    record = jit.record(lambda: cpu.relu_forward(y, x))
     assert not y.any()
-    for launch, arguments in launches:
+    assert not record.preparations
+    for launch, arguments in record.launches:
         launch(*arguments)
     np.testing.assert_array_equal(y, x)
 

@@ -4,10 +4,19 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.data.datasets import NAMES, download, load, verify
 from numbacnn.data.folder import load_folder
 from numbacnn.data.idx import read_idx, write_idx
-from numbacnn.data.images import match_polarity, read_image, write_image
+from numbacnn.data.images import (
+    image_size,
+    match_polarity,
+    read_image,
+    read_mask,
+    resize_nearest,
+    write_image,
+    write_mask,
+)
 from numbacnn.data.loader import Batch, Loader
 from numbacnn.data.preview import preview
 from numbacnn.data.remote import NamedSet
+from numbacnn.data.scenes import make_scenes
 
 __all__ = [
     "NAMES",
@@ -16,13 +25,18 @@ __all__ = [
     "Loader",
     "NamedSet",
     "download",
+    "image_size",
     "load",
     "load_folder",
+    "make_scenes",
     "match_polarity",
     "preview",
     "read_idx",
     "read_image",
+    "read_mask",
+    "resize_nearest",
     "verify",
     "write_idx",
     "write_image",
+    "write_mask",
 ]

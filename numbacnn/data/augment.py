@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn.boxes import PADDING, areas
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.labels import BOXES, MASKS, kind_of
 from numbacnn.data.transforms import (
     NUMBERS,
     TRANSFORMS,
@@ -68,6 +70,8 @@ __all__ = [
     "apply",
     "get_augmentation",
 ]
+
+LEAST_LEFT = 0.25  # of a box that stays a label
 
 Stage: TypeAlias = Geometry | tuple[int, PixelTransform | Mixing]
 
@@ -196,22 +200,39 @@ class Augmenter:
         self.chain, self.source, self.classes = chain, source, classes
         self.kernels = (device or get_device("cpu")).kernels
         self.warps: list[Warp] = []  # of the last batch, in the order of the chain
+        self.size: tuple[int, ...] = (0, 0)  # of its images
         self._buffers: dict[str, NDArray[Any]] = {}
 
     def __call__(
         self, images: Images, labels: NDArray[Any], indices: Integers, *, seed: int, epoch: int
     ) -> tuple[Images, NDArray[Any]]:
-        """New images and labels of a batch, valid until the next one. indices: the images' numbers in their set."""
+        """New images and labels of a batch, valid until the next one. indices: the images' numbers in their set.
+
+        Masks and boxes follow the geometric transforms; a box of which less than a quarter stays in the image goes.
+        """
         if self.chain.mixes and not np.issubdtype(labels.dtype, np.floating):
             labels = np.eye(self.classes, dtype=np.float32)[labels]
         random = np.array([seed, epoch], np.uint64)
         with ENGINE:
             x, labels = self._run(images, labels, indices, random, self.chain.stages, "")
+            labels = self._followed(labels)
             if images.dtype != np.uint8:
                 return x, labels
             y = self._buffer("bytes", images.shape, np.uint8)
             self.kernels.round_to_bytes(y.reshape(_rows(y)), x)
         return y, labels
+
+    def _followed(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """The labels of the last batch, moved as its images were."""
+        kind = kind_of(labels)
+        if kind == MASKS:
+            return _follow_masks(labels, self)
+        if kind == BOXES:
+            moved = labels.copy()
+            moved[..., :4] = np.stack(_follow_boxes(list(labels[..., :4]), self.warps, self.size, LEAST_LEFT))
+            moved[areas(moved) == 0] = (0, 0, 0, 0, PADDING)
+            return moved
+        return labels
 
     def _run(
         self,
@@ -223,6 +244,7 @@ class Augmenter:
         who: str,
     ) -> tuple[Float32, NDArray[Any]]:
         """The images after some stages, in buffers that begin with ``who``."""
+        self.size = images.shape[1:3]
         x, y = (self._buffer(who + name, images.shape) for name in "xy")
         self._to_floats(x, images)
         unit, fill, u = 255.0 if images.dtype == np.uint8 else 1.0, self.chain.fill, self._uniforms(indices, random)
@@ -349,8 +371,10 @@ def apply(
     augmenter = Augmenter(chain, source, len(batch.classes))
     with ENGINE:
         pixels, found = augmenter(batch.images, batch.labels, numbers, seed=seed, epoch=epoch)
-        moved = None if masks is None else _follow_masks(masks, augmenter, batch.images.shape)
-    around = None if boxes is None else _follow_boxes(boxes, augmenter.warps, batch.images.shape)
+        moved = None if masks is None else _follow_masks(_checked_masks(masks, batch.images.shape), augmenter)
+    around = (
+        None if boxes is None else _follow_boxes(_checked_boxes(boxes, len(batch)), augmenter.warps, augmenter.size)
+    )
     shape = np.shape(images)
     return Augmented(pixels.reshape(shape), None if labels is None else found, moved, around)
 
@@ -362,9 +386,23 @@ def _numbers(indices: ArrayLike | None, n: int) -> Integers:
     return numbers.astype(np.int64)
 
 
-def _follow_masks(masks: NDArray[Any], augmenter: Augmenter, shape: tuple[int, ...]) -> NDArray[Any]:
+def _checked_masks(masks: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if np.shape(masks) != shape[:3] or not np.issubdtype(masks.dtype, np.integer):
         raise ArgumentError(f"augment: masks are {masks.dtype} of shape {np.shape(masks)}; give integers {shape[:3]}")
+    return masks
+
+
+def _checked_boxes(boxes: Sequence[ArrayLike], count: int) -> list[Float32]:
+    found = [np.array(part, np.float32) for part in boxes]
+    if len(found) != count:
+        raise ArgumentError(f"augment: boxes of {len(found)} images for {count} images")
+    for n, part in enumerate(found):
+        if part.ndim != 2 or part.shape[1] != 4:
+            raise ArgumentError(f"augment: boxes of image {n} have shape {part.shape}; give (k, 4)")
+    return found
+
+
+def _follow_masks(masks: NDArray[Any], augmenter: Augmenter) -> NDArray[Any]:
     x = np.ascontiguousarray(masks[..., None], np.float32)
     for warp in augmenter.warps:
         y = np.empty_like(x)
@@ -373,25 +411,26 @@ def _follow_masks(masks: NDArray[Any], augmenter: Augmenter, shape: tuple[int, .
     return x[..., 0].astype(masks.dtype)
 
 
-def _follow_boxes(boxes: Sequence[ArrayLike], warps: Sequence[Warp], shape: tuple[int, ...]) -> list[Float32]:
-    found = [np.array(part, np.float32) for part in boxes]
-    if len(found) != shape[0]:
-        raise ArgumentError(f"augment: boxes of {len(found)} images for {shape[0]} images")
-    for n, part in enumerate(found):
-        if part.ndim != 2 or part.shape[1] != 4:
-            raise ArgumentError(f"augment: boxes of image {n} have shape {part.shape}; give (k, 4)")
+def _follow_boxes(
+    boxes: Sequence[Float32], warps: Sequence[Warp], size: tuple[int, ...], least: float = 0.0
+) -> list[Float32]:
+    """Edges (k, 4) of each image after the warps; those become 0 of which no more than the share ``least`` is left."""
+    found = list(boxes)
     for warp in warps:
-        centres = warp.sources(shape[1], shape[2]) + 0.5
-        found = [_around(part, points) for part, points in zip(found, centres, strict=True)]
+        centres = warp.sources(*size) + 0.5
+        found = [
+            _around(part, points, least * areas(part) / share)
+            for part, points, share in zip(found, centres, warp.shrinkage, strict=True)
+        ]
     return found
 
 
-def _around(boxes: Float32, points: Float32) -> Float32:
-    """The box around the pixels whose sources ``points``, H×W×2, lie in each of the boxes."""
+def _around(boxes: Float32, points: Float32, least: Float32) -> Float32:
+    """The box around the pixels whose sources ``points``, H×W×2, lie in each box, where more than ``least`` do."""
     inside = (points >= boxes[:, None, None, :2]) & (points < boxes[:, None, None, 2:])
     result = np.zeros_like(boxes)
-    for new, marked in zip(result, inside, strict=True):
-        h, w = np.nonzero(marked.all(-1))
-        if len(h):
+    for new, marked, wanted in zip(result, np.all(inside, axis=-1), least, strict=True):
+        h, w = np.nonzero(marked)
+        if len(h) > wanted:
             new[:] = w.min(), h.min(), w.max() + 1, h.max() + 1
     return result

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn.data.labels import CLASSES, check_range, checked_labels, class_numbers, kind_of
 from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
@@ -22,42 +23,51 @@ class Dataset:
 
     Attributes:
         images: (N, H, W, C) uint8 or float32, C-contiguous.
-        labels: (N,) int64, each an index into ``classes``.
+        labels: indices into ``classes``: (N,) int64, one for each image; or masks (N, H, W), one for each pixel, uint8
+            or int64; or boxes (N, most, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, the rows behind an
+            image's last box with class −1.
         classes: names of the classes.
         notes: what a reader of the data did to them and a user should know, a line each.
     """
 
     images: Images
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
-        cls, images: NDArray[Any], labels: ArrayLike, classes: Sequence[str] | None = None, notes: Sequence[str] = ()
+        cls, images: NDArray[Any], labels: Any, classes: Sequence[str] | None = None, notes: Sequence[str] = ()
     ) -> "Dataset":
         """Check arrays and make a data set of them; they are shared, not copied, where their form is right already.
 
         Args:
             images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
-            labels: (N,) integers, each an index into ``classes``.
+            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, an array (k, 5)
+                for each image, or all in one (N, most, 5) as the attribute has them.
             classes: names of the classes; by default the numbers from 0 to the largest label.
             notes: kept as the data set's ``notes``.
 
         Raises:
             ArgumentError: shapes or types are wrong, or images and labels differ in number.
-            DataError: there are no images, a pixel is NaN or infinite, or a label is not the number of a class.
+            DataError: there are no images, a pixel is NaN or infinite, a label is not the number of a class, or a box
+                is empty or reaches outside its image.
         """
         pixels = _checked_images(np.asarray(images))
-        numbers = _checked_labels(np.asarray(labels), len(pixels))
+        checked = checked_labels(labels, pixels)
         if classes is None:
-            count = min(max(int(numbers.max()) + 1, 1), _MAX_UNNAMED_CLASSES)
-            classes = [str(number) for number in range(count)]
-        _check_range(numbers, len(classes))
-        return cls(pixels, numbers.astype(np.int64, copy=False), tuple(classes), tuple(notes))
+            largest = int(class_numbers(checked).max(initial=0))
+            classes = [str(number) for number in range(min(max(largest + 1, 1), _MAX_UNNAMED_CLASSES))]
+        check_range(checked, len(classes))
+        return cls(pixels, checked, tuple(classes), tuple(notes))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def kind(self) -> str:
+        """What the labels are: "classes", "masks" or "boxes"."""
+        return kind_of(self.labels)
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -70,7 +80,9 @@ class Dataset:
         return self._moments[1]
 
     def split(self, fraction: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Split off a share of every class, drawn by ``seed`` alone; returns (rest, held out), both in their old order.
+        """Split off a share, drawn by ``seed`` alone; returns (rest, held out), both in their old order.
+
+        The share is that of every class, where each image has one.
 
         Raises:
             ArgumentError: ``fraction`` is not between 0 and 1 or leaves a part empty, or ``seed`` is negative.
@@ -80,7 +92,8 @@ class Dataset:
                 f"split: fraction {fraction}, seed {seed}; give a fraction between 0 and 1, both excluded, "
                 "and a seed of at least 0"
             )
-        held_out = _stratified(self.labels, len(self.classes), fraction, seed)
+        strata = self.labels if self.kind == CLASSES else np.zeros(len(self), np.int64)
+        held_out = _stratified(strata, len(self.classes), fraction, seed)
         parts = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         if not all(part.size for part in parts):
             raise ArgumentError(f"split: a fraction of {fraction} of {len(self)} images leaves one part empty")
@@ -130,25 +143,6 @@ def _checked_images(images: NDArray[Any]) -> Images:
                 f"the first of them image {broken[0]}; repair or drop them"
             )
     return np.ascontiguousarray(images)
-
-
-def _checked_labels(labels: NDArray[Any], count: int) -> NDArray[np.integer[Any]]:
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ArgumentError(
-            f"labels are {labels.dtype} of shape {labels.shape}; give one integer per image, shape ({count},)"
-        )
-    if len(labels) != count:
-        raise ArgumentError(f"{count} images but {len(labels)} labels; give one label per image")
-    return labels
-
-
-def _check_range(labels: NDArray[np.integer[Any]], classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        raise DataError(
-            f"label {labels[wrong[0]]} at index {wrong[0]} is not the number of a class; "
-            f"with {classes} classes labels go from 0 to {classes - 1}"
-        )
 
 
 def _stratified(labels: NDArray[np.int64], classes: int, fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import load_folder
+from numbacnn.data.labels import CLASSES
 from numbacnn.data.remote import NamedSet, Progress, State, fetch, file_states
+from numbacnn.data.scenes import SIZE, make_scenes
 from numbacnn.errors import ArgumentError, DataError
 
 _DIGITS = NamedSet(
@@ -54,34 +56,57 @@ NAMES = tuple(_SETS)
 """Names that ``load``, ``download`` and ``verify`` know."""
 
 _TEST_FRACTION = 0.2
+TRAINING_SCENES, TEST_SCENES = 8000, 1000
 
 
 def load(
     name_or_path: str | os.PathLike[str] | NamedSet,
     *,
+    labels: str = CLASSES,
+    size: tuple[int, int] | None = None,
+    scenes: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Load the training and the test part of a data set.
 
+    With ``labels`` other than "classes", that is "masks" or "boxes", a named set gives scenes of its images:
+    ``make_scenes`` of the training part's, and a thousand of the test part's.
+
     Args:
         name_or_path: a name from ``NAMES``, or a folder as ``load_folder`` reads it (write ``./mnist`` for a folder
             that is called like a set). A folder without a test part gives a fifth of each class to it; its ``notes``
             say so.
+        labels: "classes", "masks" or "boxes".
+        size: height and width of scenes, 64 and 64 by default, or of image files, by default those of the first.
+        scenes: how many to train on, 8,000 by default.
         cache: folder for downloaded sets, by default the user's cache folder.
         progress: called with file name, bytes received and total (or None) while a file is downloaded.
 
     Raises:
-        ArgumentError: the name is not known.
+        ArgumentError: the name is not known, or there is nothing that ``size`` or ``scenes`` could be of.
         DataError: the folder or its files cannot be used, or a download failed.
     """
     source = _resolve(name_or_path)
+    if scenes is not None and (labels == CLASSES or isinstance(source, Path)):
+        raise ArgumentError("scenes are made of a named set, with labels that are masks or boxes")
     if isinstance(source, Path):
-        return _load_folder_whole(source)
+        return _load_folder_whole(source, labels=labels, size=size)
     folder = download(source, cache=cache, progress=progress)
-    if source is _DIGITS:
-        return _load_digits(folder / "digits.npz")
-    return _load_folder_whole(folder, source.classes)
+    whole = _load_digits(folder / "digits.npz") if source is _DIGITS else _load_folder_whole(folder, source.classes)
+    if labels == CLASSES:
+        if size is not None:
+            raise ArgumentError(f"{source.name} has images of one size; leave the size out")
+        return whole
+    height, width = size or (SIZE, SIZE)
+    if height != width:
+        raise ArgumentError(f"scenes are square, not {height}×{width}")
+    counts = (TRAINING_SCENES if scenes is None else scenes, TEST_SCENES)
+    train, test = (
+        make_scenes(part, count, labels, size=height, seed=seed)
+        for seed, (part, count) in enumerate(zip(whole, counts, strict=True))
+    )
+    return train, test
 
 
 def download(
@@ -137,8 +162,10 @@ def _cached(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
     return Path(cache) / named.name
 
 
-def _load_folder_whole(folder: Path, classes: Sequence[str] | None = None) -> tuple[Dataset, Dataset]:
-    train, test = load_folder(folder, classes)
+def _load_folder_whole(
+    folder: Path, classes: Sequence[str] | None = None, labels: str = CLASSES, size: tuple[int, int] | None = None
+) -> tuple[Dataset, Dataset]:
+    train, test = load_folder(folder, classes, labels, size)
     if test is None:
         notes = train.notes
         train, test = train.split(_TEST_FRACTION)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from numbacnn.data.annotated import SUFFIXES, load_annotated
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.idx import read_idx
 from numbacnn.data.images import image_size, is_grey, read_image
+from numbacnn.data.labels import CLASSES
 from numbacnn.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _IMAGES = ("images-idx3-ubyte", "images-idx4-ubyte", "images.idx3-ubyte", "images.idx4-ubyte")
 _LABELS = ("labels-idx1-ubyte", "labels.idx1-ubyte")
 _TEST_PARTS = ("t10k", "test")
@@ -23,17 +24,25 @@ _LAYOUTS = (
 )
 
 
-def load_folder(path: str | os.PathLike[str], classes: Sequence[str] | None = None) -> tuple[Dataset, Dataset | None]:
+def load_folder(
+    path: str | os.PathLike[str],
+    classes: Sequence[str] | None = None,
+    labels: str = CLASSES,
+    size: tuple[int, int] | None = None,
+) -> tuple[Dataset, Dataset | None]:
     """Load the training part of a folder and its test part, or None if it has none.
 
-    Two layouts are known. IDX files: ``train-images-idx3-ubyte`` (grey) or ``-idx4-`` (1 or 3 channels, last) and
-    ``train-labels-idx1-ubyte``, plain or ``.gz``, and the same with ``t10k-`` or ``test-``. Image files (PNG, JPEG):
-    ``CLASS/*``, or ``train/CLASS/*`` and ``test/CLASS/*`` (else ``val/CLASS/*``), classes in order of their names; all
-    are read as grey if none holds colour, else as RGB, and scaled to the size of the first; ``notes`` count the scaled.
+    For classes of images two layouts are known; for other ``labels`` see ``load_annotated``. IDX files:
+    ``train-images-idx3-ubyte`` (grey) or ``-idx4-`` (1 or 3 channels, last) and ``train-labels-idx1-ubyte``, plain or
+    ``.gz``, and the same with ``t10k-`` or ``test-``. Image files (PNG, JPEG): ``CLASS/*``, or ``train/CLASS/*`` and
+    ``test/CLASS/*`` (else ``val/CLASS/*``), classes in order of their names; all are read as grey if none holds colour,
+    else as RGB, and scaled to ``size`` (height, width), by default that of the first; ``notes`` count the scaled.
 
     Args:
         path: the folder.
         classes: names of the classes for IDX files, by default the numbers from 0; image files have them in the layout.
+        labels: "classes", "masks" or "boxes".
+        size: of image files; IDX files have one.
 
     Raises:
         DataError: there is no such folder, it has neither layout, or its files are damaged or do not fit together.
@@ -41,13 +50,16 @@ def load_folder(path: str | os.PathLike[str], classes: Sequence[str] | None = No
     path = Path(path)
     if not path.is_dir():
         raise DataError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; {_LAYOUTS}")
+    if labels != CLASSES:
+        return load_annotated(path, labels, size)
     if any(_find(path, part, _IMAGES) for part in ("train", *_TEST_PARTS)):
         return _load_idx(path, classes)
-    if class_folders := _class_folders(path / "train"):
-        test_folders = _class_folders(path / "test") or _class_folders(path / "val")
-        return _load_images(class_folders, test_folders)
-    if class_folders := _class_folders(path):
-        return _load_images(class_folders, {})
+    for train in (path / "train", path):
+        if class_folders := _class_folders(train):
+            if class_folders.keys() == {"images", "masks"} or (train / "boxes.csv").is_file():
+                raise DataError(f"{train}: images with masks or boxes, not by class; is the task to segment or detect?")
+            parts = [_class_folders(path / name) for name in ("test", "val") if train != path]
+            return _load_images(class_folders, next(filter(None, parts), {}), size)
     raise DataError(f"{path}: no data set in this folder; {_LAYOUTS}")
 
 
@@ -100,17 +112,19 @@ def _class_folders(folder: Path) -> dict[str, list[Path]]:
 
 def _image_files(folder: Path) -> list[Path]:
     return sorted(
-        child for child in folder.iterdir() if child.suffix.lower() in _SUFFIXES and not child.name.startswith(".")
+        child for child in folder.iterdir() if child.suffix.lower() in SUFFIXES and not child.name.startswith(".")
     )
 
 
-def _load_images(train: dict[str, list[Path]], test: dict[str, list[Path]]) -> tuple[Dataset, Dataset | None]:
+def _load_images(
+    train: dict[str, list[Path]], test: dict[str, list[Path]], size: tuple[int, int] | None
+) -> tuple[Dataset, Dataset | None]:
     classes = tuple(train)
     if unknown := [name for name in test if name not in train]:
         folder = test[unknown[0]][0].parent
         raise DataError(f"{folder}: no class {folder.name!r} among the training images; add it there or drop it here")
     every_file = [file for part in (train, test) for files in part.values() for file in files]
-    shape = (*image_size(every_file[0]), 1 if all(map(is_grey, every_file)) else 3)
+    shape = (*(size or image_size(every_file[0])), 1 if all(map(is_grey, every_file)) else 3)
     return _read_images(train, classes, shape), _read_images(test, classes, shape) if test else None
 
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _GREY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", "La", *_GREY_16)
+_INDEXED = ("1", "L", "P", *_GREY_16)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # no others: some of Pillow's readers start programs
 _MOST_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -47,6 +48,37 @@ def read_image(
             note = f"{path}: scaled from {image.height}×{image.width} to {height}×{width}"
             image = image.resize((width, height), Resampling.BILINEAR)
         return np.array(image).reshape(height, width, channels), note
+
+
+def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8 | np.int64]:
+    """Read an image file's numbers as they are, (height, width): grey levels of 1 or 8 bits or a palette's as uint8,
+    of 16 bits as int64.
+
+    Raises DataError where the file is missing, damaged, too large, or holds colours.
+    """
+    with _decoding(Path(path)) as source:
+        if source.mode not in _INDEXED:
+            raise DataError(f"a mask is grey or has a palette, a number for each pixel; this file is {source.mode}")
+        return np.array(_upright(source)).astype(np.int64 if source.mode in _GREY_16 else np.uint8)
+
+
+def resize_nearest(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A mask (H, W) at another height and width, each of its pixels being the one under its middle."""
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return np.asarray(mask[rows[:, None], columns])
+
+
+def write_mask(path: str | os.PathLike[str], mask: NDArray[np.uint8 | np.int64], palette: NDArray[np.uint8]) -> None:
+    """Write classes (H, W), below 256, to a PNG file with a palette (classes, 3), whole or not at all."""
+    from PIL import Image
+
+    image = Image.fromarray(mask.astype(np.uint8), "L")
+    image.putpalette(palette.reshape(-1).tolist())
+    with replacing(Path(path)) as file:
+        image.save(file, "PNG")
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:

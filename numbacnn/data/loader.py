@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.errors import ArgumentError
 
-_Buffer: TypeAlias = tuple[Images, NDArray[np.int64]]
+_Buffer: TypeAlias = tuple[Images, NDArray[Any]]
 
 
 class Batch(NamedTuple):
-    """Some images, their labels, and their indices in the data set: (n, H, W, C), (n,) int64 and (n,) int64."""
+    """Some images (n, H, W, C), their labels as the data set has them, and their indices in it, (n,) int64."""
 
     images: Images
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     indices: NDArray[np.int64]
 
 
@@ -116,8 +116,8 @@ class Loader:
 
     def _buffer(self) -> _Buffer:
         size = min(self.batch_size, len(self.dataset))
-        images = self.dataset.images
-        return np.empty((size, *images.shape[1:]), images.dtype), np.empty(size, np.int64)
+        images, labels = self.dataset.images, self.dataset.labels
+        return np.empty((size, *images.shape[1:]), images.dtype), np.empty((size, *labels.shape[1:]), labels.dtype)
 
 
 def _gather_ahead(
@@ -136,7 +136,7 @@ def _gather_ahead(
             images, labels = buffer[0][: len(indices)], buffer[1][: len(indices)]
             # mode="clip" lets NumPy write straight into the buffer, where "raise" goes through a copy.
             np.take(dataset.images, indices, axis=0, out=images, mode="clip")
-            np.take(dataset.labels, indices, out=labels, mode="clip")
+            np.take(dataset.labels, indices, axis=0, out=labels, mode="clip")
             ready.put((Batch(images, labels, indices), buffer))
     except BaseException as error:
         ready.put(error)

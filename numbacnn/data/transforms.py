@@ -225,6 +225,12 @@ class Warp(NamedTuple):
     matrices: Float32
     field: Float32
 
+    @property
+    def shrinkage(self) -> Float32:
+        """Pixels of the old image for each pixel of the new one, but for the field, (N,)."""
+        a, b, _, c, d, _ = self.matrices.T
+        return np.asarray(np.abs(a * d - b * c), np.float32)
+
     def sources(self, height: int, width: int) -> Float32:
         """Column and row of the old image for each pixel of the new, N×H×W×2."""
         h, w = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")

@@ -56,29 +56,55 @@ def add_compile_listener(listener: CompileListener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+class Record(NamedTuple):
+    """Launches, (function, arguments) each: calling the functions runs them. First those of ``prepare``."""
+
+    preparations: list[Launch]
+    launches: list[Launch]
+
+
 class _Tape(NamedTuple):
-    """The launches recorded so far, by one thread."""
+    """What was recorded so far, by one thread."""
 
     thread: int
+    preparations: list[Launch]
     launches: list[Launch]
 
 
 _tape: _Tape | None = None
 
 
-def record(work: Callable[[], None]) -> list[Launch]:
-    """The launches of ``work``, (function, arguments) each, which do not run now: calling the functions runs them.
+def record(work: Callable[[], None]) -> Record:
+    """The launches of ``work``, which do not run now.
 
     A launch through Python takes 4 µs, two thirds of them to find out what is always the same: the code for the types
     of the arguments, and the arguments. The caller holds the engine's lock.
     """
     global _tape
-    _tape = _Tape(threading.get_ident(), [])
+    _tape = _Tape(threading.get_ident(), [], [])
     try:
         work()
-        return _tape.launches
+        return Record(_tape.preparations, _tape.launches)
     finally:
         _tape = None
+
+
+def prepare(kernel: "CpuKernel", *arguments: Any) -> None:
+    """Launches a kernel that reads parameters, or what was prepared before, alone. A recording keeps it apart, so that
+    inference may run it after a change of the parameters only; its outputs are ``Scratch`` of "prepared"."""
+    if _is_recording():
+        _tape.preparations.append((kernel._entry_point(arguments), arguments))  # type: ignore[union-attr]
+    else:
+        kernel(*arguments)
+
+
+def launch(kernel: "CpuKernel", *arguments: Any) -> None:
+    """Launches a kernel: ``prepare``'s other, for what has to run every time."""
+    kernel(*arguments)
+
+
+def _is_recording() -> bool:
+    return _tape is not None and _tape.thread == threading.get_ident()
 
 
 class CpuKernel:
@@ -104,8 +130,8 @@ class CpuKernel:
     def __call__(self, *arguments: Any) -> None:
         """Runs the kernel, or records the launch; a TypeError means that the launcher passed another type than it
         declared."""
-        if _tape is not None and _tape.thread == threading.get_ident():
-            _tape.launches.append((self._entry_point(arguments), arguments))
+        if _is_recording():
+            _tape.launches.append((self._entry_point(arguments), arguments))  # type: ignore[union-attr]
         else:
             (self._compiled or self._compile(arguments))(*arguments)
 

@@ -23,7 +23,7 @@ class Scratch(NamedTuple):
     """A buffer that kernels need beside inputs and outputs: its shape, and when it is used."""
 
     shape: Shape
-    when: str  # "forward", "backward", or "saved": written by the one for the other
+    when: str  # "forward"; "backward"; "saved": written by the one for the other; or "prepared": see ``jit.prepare``
 
 
 class Symbol(Protocol):
@@ -61,8 +61,10 @@ class Layer:
     ``t.d_weight``); each array of state; each scratch buffer; ``t.fused``, the name of an activation that forward
     applies on its way; ``t.algorithm``, what ``choose_algorithm`` says; ``t.training``, False in inference and where
     the layer is frozen; ``t.frozen``, the names of parameters whose gradients nobody reads, so that a layer may leave
-    them out; ``t.mask``, None, or x where it is a ReLU's output and dx must be zero wherever it is 0 or less; and for
-    layers that draw random numbers ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's own.
+    them out; ``t.mask``, None, or x where it is a ReLU's output and dx must be zero wherever it is 0 or less;
+    ``t.norm``, None, or the arrays and ``eps`` of the batch normalisation behind, which forward is to apply too; and
+    for layers that draw random numbers ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's
+    own.
     """
 
     op: ClassVar[str]  # the stable name in model files
@@ -80,6 +82,7 @@ class Layer:
     depends_on_mode: ClassVar[bool] = False  # forward in training is not that of inference,
     idle_in_inference: ClassVar[bool] = False  # which hands on its input as it is
     masks_gradient: ClassVar[bool] = False  # backward can apply the gradient of a ReLU before the layer, on its way
+    folds: ClassVar[tuple[str, ...]] = ()  # ops of normalisations that its weights can take in, in inference
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)
@@ -157,6 +160,11 @@ class Layer:
         """Buffers of that backward, in place of those of ``scratch``."""
         return {}
 
+    def folded_scratch(self, shapes: Sequence[Shape]) -> Mapping[str, Scratch]:
+        """Buffers for the weights and the bias that take in a normalisation of ``folds``."""
+        weight = self.parameters(shapes)["weight"].shape
+        return {"folded_weight": Scratch(weight, "prepared"), "folded_bias": Scratch(weight[-1:], "prepared")}
+
     def flops(self, geometry: Any, output_shape: Shape) -> int:
         """Floating-point operations of a forward pass of one image; a multiply-add counts as two."""
         return 0
@@ -182,6 +190,14 @@ class WeightLayer(Layer):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ArgumentError(f"{name}={value!r}: give a number of at least 0")
+
+    def weights(self, kernels: Any, t: SimpleNamespace) -> tuple[Any, Any]:
+        """What forward multiplies by, and its bias or None: the parameters, or those that took in a normalisation."""
+        bias = getattr(t, "bias", None)
+        if t.norm is None:
+            return t.weight, bias
+        kernels.fold_batch_norm(t.folded_weight, t.folded_bias, t.weight, bias, t.norm)
+        return t.folded_weight, t.folded_bias
 
     def weight_parameter(self, shape: Shape, initializer: str) -> Parameter:
         """The weights, of this shape, with this layer's penalties."""

@@ -53,6 +53,7 @@ class _Convolution(WindowLayer):
     """What convolutions share, whose subclasses give the geometry."""
 
     masks_gradient: ClassVar[bool] = True
+    folds: ClassVar[tuple[str, ...]] = ("batch_norm",)
 
     algorithm: str = "auto"
 
@@ -77,10 +78,11 @@ class _Convolution(WindowLayer):
         if m:
             shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, m)
             scratch |= {name: Scratch(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
+            scratch["weights"] = scratch["weights"]._replace(when="prepared")
             shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, m)
             scratch |= {f"{name}_gradient": Scratch(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)}
         else:
-            scratch["packed"] = Scratch(sizes.packed_weights_shape(g), "forward")
+            scratch["packed"] = Scratch(sizes.packed_weights_shape(g), "prepared")
             scratch["packed_gradient"] = Scratch(sizes.packed_gradient_shape(g), "backward")
             scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
         return scratch
@@ -127,13 +129,13 @@ class _Convolution(WindowLayer):
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """y = x * weight + bias."""
-        bias, relu = t.bias if self.bias else None, t.fused == "relu"
+        (weight, bias), relu = self.weights(kernels, t), t.fused == "relu"
         if t.algorithm != "direct":
-            kernels.winograd_forward(t.y, t.x, t.weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
+            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
         elif t.pool is None:
-            kernels.conv2d_forward(t.y, t.x, t.weight, bias, t.packed, g, relu)
+            kernels.conv2d_forward(t.y, t.x, weight, bias, t.packed, g, relu)
         else:
-            kernels.conv2d_pool_forward(t.y, t.argmax, t.x, t.weight, bias, t.packed, g, t.pool, relu)
+            kernels.conv2d_pool_forward(t.y, t.argmax, t.x, weight, bias, t.packed, g, t.pool, relu)
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""

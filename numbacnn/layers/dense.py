@@ -22,6 +22,7 @@ class Dense(WeightLayer):
     op: ClassVar[str] = "dense"
     reads_x: ClassVar[bool] = True
     masks_gradient: ClassVar[bool] = True
+    folds: ClassVar[tuple[str, ...]] = ("batch_norm",)
     fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
     units: int
@@ -51,7 +52,7 @@ class Dense(WeightLayer):
     def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:
         """Packed weights."""
         return {
-            "packed": Scratch(sizes.dense_packed_weights_shape(*geometry), "forward"),
+            "packed": Scratch(sizes.dense_packed_weights_shape(*geometry), "prepared"),
             "packed_gradient": Scratch(sizes.dense_packed_gradient_shape(*geometry), "backward"),
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
         }
@@ -62,7 +63,7 @@ class Dense(WeightLayer):
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
         """y = x · weight + bias."""
-        kernels.dense_forward(t.y, t.x, t.weight, t.bias if self.bias else None, t.packed, t.fused == "relu")
+        kernels.dense_forward(t.y, t.x, *self.weights(kernels, t), t.packed, t.fused == "relu")
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
         """The gradients of weight, bias and x."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from numbacnn.model import Model
 from numbacnn.models.alexnet import alexnet
+from numbacnn.models.detector import grid_detector
 from numbacnn.models.googlenet import googlenet
 from numbacnn.models.lenet import lenet5
 from numbacnn.models.mobilenet import mobilenet_v2
 from numbacnn.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2
 from numbacnn.models.resnet_cifar import resnet20, resnet32, resnet56, wide_resnet16_4, wide_resnet28_10
 from numbacnn.models.simple import simple_cnn
-from numbacnn.models.unet import unet
+from numbacnn.models.unet import unet, unet_small
 from numbacnn.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from numbacnn.names import choose
 
@@ -28,7 +29,8 @@ FUNCTIONS: tuple[Callable[..., Model], ...] = (
     *(resnet18, resnet34, resnet50, resnet101, resnet20, resnet32, resnet56),
     *(wide_resnet50_2, wide_resnet16_4, wide_resnet28_10),
     mobilenet_v2,
-    unet,
+    *(unet, unet_small),
+    grid_detector,
 )
 MODELS: dict[str, Callable[..., Model]] = {function.__name__: function for function in FUNCTIONS}
 

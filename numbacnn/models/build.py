@@ -8,7 +8,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape
 from numbacnn.graph import Input, Tensor
-from numbacnn.layers import BatchNorm, Layer, ReLU
+from numbacnn.layers import BatchNorm, Conv2D, Layer, ReLU
 from numbacnn.model import Model
 
 L = TypeVar("L", bound=Layer)
@@ -27,11 +27,13 @@ def build(
     device: str,
     auxiliary: Sequence[Tensor] = (),
     ignore: Sequence[str] = (),
+    task: str | None = None,
 ) -> Model:
     """The model of what ``record`` makes of an image of ``input_shape``.
 
     ``record`` may fill the list ``auxiliary`` with outputs for training alone. ``weights``: a file for
-    ``Model.load_weights``, which passes over its tensors called like one of the patterns ``ignore``.
+    ``Model.load_weights``, which passes over its tensors called like one of the patterns ``ignore``. ``task``: what the
+    output is for, where it can be for one alone.
     Raises GeometryError where the image is too small.
     """
     x = Input(input_shape)
@@ -41,6 +43,7 @@ def build(
     except GeometryError as error:
         raise GeometryError(f"images of {h}×{w} do not fit this network: {error}") from None
     model = Model(x, y, auxiliary=auxiliary, seed=seed, device=device)
+    model.task = task
     if weights is not None:
         model.load_weights(weights, ignore=ignore)
     return model
@@ -91,3 +94,11 @@ def convolution(x: Tensor, conv: Layer, norm: str, activation: Layer | None = No
 def relu(name: str) -> ReLU:
     """A ReLU called ``name``."""
     return ReLU(name=name)
+
+
+def pair_of_convolutions(x: Tensor, name: str, filters: int) -> Tensor:
+    """Two 3×3 convolutions that keep the size, each with batch normalisation and ReLU."""
+    for i in (1, 2):
+        conv = Conv2D(filters, 3, padding=1, bias=False, name=f"{name}.conv{i}")
+        x = convolution(x, conv, f"{name}.bn{i}", relu(f"{name}.relu{i}"))
+    return x

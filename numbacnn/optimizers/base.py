@@ -95,6 +95,7 @@ class Optimizer:
                 self._cut(model.store)
             self._clip(model.store)
             self.steps += 1
+            model.store.changed()
             rules = self._rules()
             for segment in self._segments:
                 rule = rules[segment.group]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, NumbacnnError
 
-BLUE, VERMILION = "#0072B2", "#D55E00"  # Okabe and Ito's
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 FORMATS = (".png", ".svg")
 

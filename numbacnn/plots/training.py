@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numbacnn.errors import ArgumentError
-from numbacnn.plots.figures import BLUE, VERMILION, figure, plain
+from numbacnn.plots.figures import BLUE, GREEN, VERMILION, figure, plain
 from numbacnn.training import History
 
 
 def training_curves(history: History, title: str = "Training") -> Any:
     """Loss, accuracy and learning rate over the epochs; of the training batches, and of the validation part if any.
+
+    Of a model that segments or detects also its mean IoU, or its mAP@0.5, on the validation part.
 
     Raises ArgumentError where the history has no epoch.
     """
@@ -27,7 +29,11 @@ def training_curves(history: History, title: str = "Training") -> Any:
             values = [math.nan if value is None else scale * value for value in validation]
             _line(ax, epochs, values, VERMILION, "s", "validation")
         ax.set_ylabel(name)
-        ax.legend()
+    scores = [math.nan if r.validation_score is None else 100 * r.validation_score for r in history.epochs]
+    if not all(map(math.isnan, scores)):
+        _line(accuracy, epochs, scores, GREEN, "^", "validation: mean IoU or mAP")
+    loss.legend()
+    accuracy.legend()
     _line(rate, epochs, [r.learning_rate for r in history.epochs], "black", "o", "learning rate")
     rate.set_ylabel("learning rate at the epoch's end")
     for ax in (loss, accuracy, rate):

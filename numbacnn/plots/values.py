@@ -1,7 +1,7 @@
 """The numbers behind the pictures."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn.data.dataset import Dataset
 from numbacnn.device import ENGINE
 from numbacnn.errors import ArgumentError
-from numbacnn.model import Model
+from numbacnn.model import Model, as_dataset
 from numbacnn.normalization import raw_images
 from numbacnn.probing import layer_value, score_value
+from numbacnn.tasks import task_for
 from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
@@ -79,14 +80,17 @@ def last_maps(model: Model) -> str:
 
 
 def layer_gradient_norms(
-    model: Model, images: ArrayLike, labels: ArrayLike, loss: LossOfOutputs = "cross_entropy"
+    model: Model, images: ArrayLike, labels: Any, loss: LossOfOutputs | None = None
 ) -> dict[str, float]:
     """The norm of the loss's gradient by all the parameters of each layer that has some, on a batch of raw images.
 
-    As a training step computes it, penalties included, but on a copy: the model stays as it is.
+    ``loss``: by default the task's. As a training step computes it, penalties included, but on a copy: the model stays
+    as it is.
     """
     probe = copy.deepcopy(model)
     raw = raw_images(images, model.input_shape)
+    if loss is None:
+        loss = task_for(model.task, as_dataset((raw, labels), None), model.input_shape).loss()
     with ENGINE:
         batch = probe.training_batch(len(raw), probe.objective(loss))
         probe.load_images(batch.inputs[0], raw)

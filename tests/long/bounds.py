@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-PARTS = ("guards", "kernels", "losses", "optimizers", "averages", "augment", "pooled_convolution")
+PARTS = ("guards", "kernels", "losses", "optimizers", "averages", "augment", "pooled_convolution", "outputs")
 
 
 def compile_with_checks(cache):

@@ -23,7 +23,7 @@ TIMES = 3  # PyTorch's own error
 BATCH = 2
 BATCHES, BATCHES_OF_LARGE, LARGE = 5, 3, 20e6  # how many, and from how many parameters on a network is large
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
-QUICK = ("lenet5", "simple_cnn", "resnet20")
+QUICK = ("lenet5", "simple_cnn", "resnet20", "unet_small", "grid_detector")
 NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name) for name in nc.models.MODELS]
 
 

@@ -298,22 +298,40 @@ class UNetLevel(nn.Module):
 
 
 class UNet(nn.Module):
-    def __init__(self):
+    def __init__(self, depth=4, width=64, classes=2):
         super().__init__()
-        for level, c, k in ((1, 1, 64), (2, 64, 128), (3, 128, 256), (4, 256, 512)):
+        self.depth, c = depth, 1
+        for level in range(1, depth + 1):
+            k = width << (level - 1)
             setattr(self, f"encoder{level}", UNetLevel(c, k))
             setattr(self, f"decoder{level}", UNetLevel(2 * k, k, up=True))
-        self.bottleneck, self.head = UNetLevel(512, 1024), nn.Conv2d(64, 2, 1)
+            c = k
+        self.bottleneck, self.head = UNetLevel(c, 2 * c), nn.Conv2d(width, classes, 1)
 
     def forward(self, x):
         skips = []
-        for level in range(1, 5):
+        for level in range(1, self.depth + 1):
             skips.append(getattr(self, f"encoder{level}")(x))
             x = F.max_pool2d(skips[-1], 2)
         x = self.bottleneck(x)
-        for level in range(4, 0, -1):
+        for level in range(self.depth, 0, -1):
             x = getattr(self, f"decoder{level}")(x, skips.pop())
         return self.head(x)
+
+
+class GridDetector(nn.Module):
+    def __init__(self, depth=3, width=16, outputs=15):
+        super().__init__()
+        self.depth = depth
+        for level in range(depth + 1):
+            c = width << (level - 1) if level else 1
+            setattr(self, f"stage{level + 1}", UNetLevel(c, width << level))
+        self.head = nn.Conv2d(width << depth, outputs, 1)
+
+    def forward(self, x):
+        for level in range(1, self.depth + 1):
+            x = F.max_pool2d(getattr(self, f"stage{level}")(x), 2)
+        return self.head(getattr(self, f"stage{self.depth + 1}")(x))
 
 
 TWINS = {
@@ -335,4 +353,6 @@ TWINS = {
     "wide_resnet28_10": partial(WideResNet, 4, 10),
     "mobilenet_v2": MobileNetV2,
     "unet": UNet,
+    "unet_small": partial(UNet, 3, 16),
+    "grid_detector": GridDetector,
 }

@@ -18,13 +18,19 @@ from numbacnn.kernels.cpu.augment import (
     warp_bilinear,
     warp_nearest,
 )
-from numbacnn.kernels.cpu.batchnorm import batch_norm_forward, batch_norm_gradient, batch_norm_inference
+from numbacnn.kernels.cpu.batchnorm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
 from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
 from numbacnn.kernels.cpu.conv2d_winograd import winograd_forward, winograd_input_gradient
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
+from numbacnn.kernels.cpu.detection import detection
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
     dropout_gradient_in_place,
@@ -84,6 +90,7 @@ from numbacnn.kernels.cpu.pool2d import (
     max_pool_gradient,
 )
 from numbacnn.kernels.cpu.prelu import prelu_forward, prelu_gradient_in_place
+from numbacnn.kernels.cpu.roofline import multiply_adds, triad
 from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
 from numbacnn.kernels.cpu.up_sample2d import (
@@ -145,6 +152,7 @@ LAUNCHERS = (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+    detection,
     dice,
     draw_field,
     draw_uniforms,
@@ -154,6 +162,7 @@ LAUNCHERS = (
     elu_gradient_in_place,
     fill_boxes_in_place,
     focal_labels,
+    fold_batch_norm,
     gelu_forward,
     gelu_gradient_in_place,
     gelu_tanh_forward,
@@ -180,6 +189,7 @@ LAUNCHERS = (
     mean_squared_error,
     mix_in_place,
     multiply,
+    multiply_adds,
     normalize_bytes,
     normalize_floats,
     paste_boxes_in_place,
@@ -207,6 +217,7 @@ LAUNCHERS = (
     swap,
     tanh_forward,
     tanh_gradient_in_place,
+    triad,
     up_sample_bilinear_forward,
     up_sample_bilinear_gradient,
     up_sample_nearest_forward,

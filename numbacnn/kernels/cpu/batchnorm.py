@@ -21,9 +21,10 @@ from numbacnn.kernels.cpu.channels import (
     total_of,
     write_statistics,
 )
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64, prepare
 
 float64 = types.float64
+NO_BIAS = np.empty(0, np.float32)
 
 
 def batch_norm_forward(
@@ -45,6 +46,31 @@ def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_v
     """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
     _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps)
     normalize(y, x, pattern, relu)
+
+
+def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
+    """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
+
+    folded_weight, w: …×K; folded_bias, b: K, or b None; norm: ``weight bias running_mean running_var``, K, and ``eps``.
+    """
+    k = w.shape[-1]
+    arrays = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    bias = NO_BIAS if b is None else b
+    prepare(_fold, folded_weight.reshape(-1, k), folded_bias, w.reshape(-1, k), bias, *arrays, norm.eps)
+
+
+@cpu_kernel(float32_2d, float32_1d, float32_2d, *[float32_1d] * 5, float64)
+def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
+    """Each thread owns a range of rows of the weights; the row behind the last is the bias."""
+    rows = len(w)
+    for m in prange(rows + 1):
+        for k in range(w.shape[1]):
+            scale = weight[k] / math.sqrt(float64(variance[k]) + eps)
+            if m < rows:
+                folded_weight[m, k] = w[m, k] * scale
+            else:
+                own = float64(b[k]) if b.size else 0.0
+                folded_bias[k] = (own - mean[k]) * scale + bias[k]
 
 
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):

@@ -16,6 +16,7 @@ from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
+from numbacnn.kernels.jit import launch, prepare
 
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
@@ -41,17 +42,17 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
         _forward_pairs(y, x, w, bias, packed, g, relu)
         return
     if g.groups == 1:
-        _forward(y, x, w, bias, packed, g, relu)
+        _forward(y, x, w, bias, packed, g, relu, prepare)
         return
     one = _one_group(g)
-    for x_part, y_part, k in _group_slices(x, y, g):
-        _forward(y_part, x_part, w[..., k], bias[k] if b is not None else NO_BIAS, packed, one, relu)
+    for x_part, y_part, k in _group_slices(x, y, g):  # each packs into the same scratch
+        _forward(y_part, x_part, w[..., k], bias[k] if b is not None else NO_BIAS, packed, one, relu, launch)
 
 
-def _forward(y, x, w, bias, packed, g, relu):
+def _forward(y, x, w, bias, packed, g, relu, pack):
     plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
     if packed.size:
-        pack_panels(packed, w, plan.pack)
+        pack(pack_panels, packed, w, plan.pack)
     tile_products(
         y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, NO_MASK, plan.c_rows, plan.product
     )

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.product import LANES
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64, prepare
 
 
 def applies(g: ConvGeometry) -> bool:
@@ -34,7 +34,7 @@ def weights_of_pairs(scratch, w, b, g):
     """w and b of the wider convolution, in ``scratch`` of 1 × 1 × (terms + 1) × 2K: the last row is the bias."""
     pairs = pair_geometry(g)
     wide, bias = scratch[0, 0, :-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k), scratch[0, 0, -1]
-    _spread(wide, bias, w, b, g.stride_w)
+    prepare(_spread, wide, bias, w, b, g.stride_w)
     return wide, bias if b.size else b
 
 

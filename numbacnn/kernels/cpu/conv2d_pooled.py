@@ -19,7 +19,7 @@ from numbacnn.kernels.cpu.packing import pack_panels
 from numbacnn.kernels.cpu.product import BLOCK_ROWS, NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
 from numbacnn.kernels.cpu.register_tile import RELU, WHOLE, Sum
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d, prepare
 
 ZERO = np.float32(0)
 block_memory = stack_floats(BLOCK_ROWS * PANEL)
@@ -59,7 +59,7 @@ def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
         w, bias = conv2d_pairs.weights_of_pairs(packed, w, bias, g)
     plan = _plan(g, pool, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
     if plan.pack is not None:
-        pack_panels(packed, w, plan.pack)
+        prepare(pack_panels, packed, w, plan.pack)
         w = packed
     kernel = _pooled_products(pool.r, pool.s)
     kernel(y, argmax, plan.y_rows, x, plan.a_rows, plan.block_rows, w, bias, plan.product, plan.windows)

@@ -24,7 +24,7 @@ from numbacnn.kernels.cpu.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, prepare
 
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS, SIZE = 64, 10  # at least, for tiles of 4×4 to gain: in few channels or tiles the transforms cost too much
@@ -62,7 +62,7 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False
     """y as of ``conv2d_forward``. packed, weights, tiles, products: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
-    pack_panels(packed, w, Pack(g.k, 1, 0, 3, 3, g.c, w_row, w_column, w_channel))
+    prepare(pack_panels, packed, w, Pack(g.k, 1, 0, 3, 3, g.c, w_row, w_column, w_channel))
     _convolve(y, x, packed, bias, weights, tiles, products, (g.pad_top, g.pad_left), relu)
 
 
@@ -70,7 +70,7 @@ def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g, mask
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = 2 * w_row + 2 * w_column
-    pack_panels(packed, w, Pack(g.c, w_channel, last, 3, 3, g.k, -w_row, -w_column, 1))
+    prepare(pack_panels, packed, w, Pack(g.c, w_channel, last, 3, 3, g.k, -w_row, -w_column, 1))
     _convolve(dx, dy, packed, NO_BIAS, weights, tiles, products, (2 - g.pad_top, 2 - g.pad_left), False)
     if mask is not None:
         relu_gradient_in_place(dx, mask)
@@ -100,7 +100,7 @@ def _images_of_round(images, height, width, channels, filters, m):
 def _convolve(y, x, packed, bias, weights, tiles, products, pads, relu):
     """y = x * window (+ bias), a round of images at a time."""
     m = isqrt(len(weights)) - 2
-    _transform_weights(weights, packed, weight_transform(m))
+    prepare(_transform_weights, weights, packed, weight_transform(m))
     images, height, width, filters = y.shape
     step = _images_of_round(images, height, width, x.shape[3], filters, m)
     for first in range(0, images, step):

@@ -56,11 +56,12 @@ def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
                 losses[i] = ZERO
                 _clear(pixel(dx, row, w))
             else:
-                losses[i] = _label_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, scale)
+                losses[i] = label_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, scale)
 
 
 @inlined
-def _label_row(dx, x, label, weights, scale):
+def label_row(dx, x, label, weights, scale):
+    """The loss of one row of logits, and its gradient; see ``cross_entropy_labels``."""
     largest, log_total = softmax_row(dx, x)
     own, others, weight, spread = dx[label], _others(dx, label), weights[0, label], ZERO
     loss = _times(weight, log_total + _below(x[label], largest))
@@ -192,7 +193,7 @@ def _huber(x, target, options, c):
 
 
 @inlined
-def _softplus(x, e):
+def softplus(x, e):
     """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|).
 
     log(1 + e) is 2·artanh(s) at s = e / (2 + e) ≤ 1/3: its series, to where the rest is less than a rounding. Unlike a
@@ -209,7 +210,7 @@ def _binary_cross_entropy(x, target, options, c):
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # sigmoid(x), sigmoid(−x)
     for_yes, for_no = options[c] * target, ONE - target
-    loss = _times(for_yes, _softplus(-x, e)) + _times(for_no, _softplus(x, e))
+    loss = _times(for_yes, softplus(-x, e)) + _times(for_no, softplus(x, e))
     return loss, for_no * yes - for_yes * no
 
 
@@ -221,7 +222,7 @@ def _sigmoid_focal(x, target, options, c):
     e = math.exp(-abs(z))
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
-    surprise, damping = _softplus(-z, e), weight * math.exp(-_times(gamma, _softplus(z, e)))
+    surprise, damping = softplus(-z, e), weight * math.exp(-_times(gamma, softplus(z, e)))
     return _times(damping, surprise), -sign * damping * (q + gamma * _times(p, surprise))
 
 

@@ -1,0 +1,184 @@
+"""onnxruntime as a peer in inference: the graph carried over to ONNX, node by node, with its own weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from numbacnn.bench.cases import FORWARD, Case
+from numbacnn.bench.timing import Work
+from numbacnn.bench.work import graph_of
+from numbacnn.errors import NumbacnnError
+from numbacnn.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, Shape
+from numbacnn.graph import Graph, Node
+from numbacnn.pretrained import state_dict_shapes
+
+NAME = "onnxruntime"
+VERSION = onnxruntime.__version__
+OPSET = 17
+LIMITS = {"low": np.float32(0), "high": np.float32(6)}  # of ReLU6: Clip takes them as arrays
+Arrays = Mapping[str, NDArray[np.float32]]
+
+_threads = [0]  # of sessions to come; 0: onnxruntime's own choice
+
+
+def set_num_threads(count: int) -> None:
+    """Of the sessions that are made from now on."""
+    _threads[0] = count
+
+
+def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
+    """Forward passes of a session with all optimisations; ``inputs`` are ours, (N, H, W, C)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads[0]
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = onnxruntime.InferenceSession(
+        to_onnx(graph, arrays, len(inputs[0])).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feeds = {
+        name: np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+        for name, x in zip(graph.input_names, inputs, strict=True)
+    }
+    return {"all optimisations": lambda: session.run(None, feeds)}
+
+
+def kernel(case: Case, direction: str) -> dict[str, Work]:
+    """A layer's forward alone; there are no gradients here, and no batch's statistics."""
+    if direction != FORWARD:
+        return {}
+    graph = graph_of(case)
+    if graph.nodes[0].layer.normalizes:
+        return {}
+    generator = np.random.default_rng(0)
+    arrays = {name: generator.standard_normal(shape, np.float32) for name, shape in state_dict_shapes(graph).items()}
+    return inference(graph, arrays, [generator.standard_normal((case.batch, *case.shape), np.float32)])
+
+
+def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> Any:
+    """The inference graph as an ONNX model for batches of ``batch``; ``arrays`` are those of ``pretrained.state_dict``.
+
+    Raises NumbacnnError where an op has no counterpart here.
+    """
+    graph = graph.inference
+    names = graph.names
+    nodes = []
+    for node in graph.nodes:
+        if node.layer.op not in OPS:
+            raise NumbacnnError(f'no ONNX counterpart of {node.layer.op} "{node.name}"')
+        op, tensors, attributes = OPS[node.layer.op](node)
+        sources = [*(names[value] for value in node.inputs), *(f"{node.name}.{name}" for name in tensors)]
+        nodes.append(helper.make_node(op, sources, [node.name], name=node.name, **attributes))
+    limits = {f"{node.name}.{end}": LIMITS[end] for node in graph.nodes if node.layer.op == "relu6" for end in LIMITS}
+    used = {source for node in nodes for source in node.input}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "numbacnn",
+            [_value(name, shape, batch) for name, shape in zip(graph.input_names, graph.input_shapes, strict=True)],
+            [_value(names[value], graph.shapes[value], batch) for value in graph.outputs],
+            [
+                numpy_helper.from_array(np.asarray(array, order="C"), name)
+                for name, array in {**arrays, **limits}.items()
+                if name in used
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _value(name: str, shape: Shape, batch: int) -> Any:
+    first = (shape[2], *shape[:2]) if len(shape) == 3 else shape
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, (batch, *first))
+
+
+# -- ops: the name, the arrays behind the inputs, and the attributes --------------------------------------------------
+
+Counterpart = tuple[str, Sequence[str], dict[str, Any]]
+
+
+def _plain(op: str, **attributes: Any) -> Callable[[Node], Counterpart]:
+    return lambda node: (op, (), attributes)
+
+
+def _convolution(node: Node) -> Counterpart:
+    g: ConvGeometry = node.geometry
+    top, bottom, left, right = g.input_halo
+    attributes = {
+        "kernel_shape": (g.r, g.s),
+        "strides": (g.stride_h, g.stride_w),
+        "dilations": (g.dilation_h, g.dilation_w),
+        "pads": (top, left, bottom, right),
+        "group": g.groups,
+    }
+    return "Conv", _names(node), attributes
+
+
+def _dense(node: Node) -> Counterpart:
+    return "Gemm", _names(node), {"transB": 1}
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    return tuple(node.layer.parameters(node.input_shapes))
+
+
+def _batch_norm(node: Node) -> Counterpart:
+    layer: Any = node.layer
+    return "BatchNormalization", ("weight", "bias", "running_mean", "running_var"), {"epsilon": layer.eps}
+
+
+def _pool(op: str) -> Callable[[Node], Counterpart]:
+    def counterpart(node: Node) -> Counterpart:
+        g: PoolGeometry = node.geometry
+        attributes: dict[str, Any] = {
+            "kernel_shape": (g.r, g.s),
+            "strides": (g.stride_h, g.stride_w),
+            "pads": (g.pad_top, g.pad_left, g.pad_bottom, g.pad_right),
+            "ceil_mode": int(getattr(node.layer, "ceil_mode", False)),
+        }
+        if op == "AveragePool":
+            attributes["count_include_pad"] = int(g.count_include_pad)
+        return op, (), attributes
+
+    return counterpart
+
+
+def _adaptive_average(node: Node) -> Counterpart:
+    g: AdaptiveGeometry = node.geometry
+    if (g.h, g.w) == (g.p, g.q):
+        return "Identity", (), {}
+    if g.h % g.p or g.w % g.q:
+        raise NumbacnnError(f'no ONNX counterpart of bins of {g.h}×{g.w} into {g.p}×{g.q} in "{node.name}"')
+    window = g.h // g.p, g.w // g.q
+    return "AveragePool", (), {"kernel_shape": window, "strides": window}
+
+
+def _global_average(node: Node) -> Counterpart:
+    return "ReduceMean", (), {"axes": (2, 3), "keepdims": int(len(node.shape) == 3)}
+
+
+OPS: dict[str, Callable[[Node], Counterpart]] = {
+    "conv2d": _convolution,
+    "depthwise_conv2d": _convolution,
+    "dense": _dense,
+    "batch_norm": _batch_norm,
+    "relu": _plain("Relu"),
+    "relu6": lambda node: ("Clip", tuple(LIMITS), {}),
+    "tanh": _plain("Tanh"),
+    "sigmoid": _plain("Sigmoid"),
+    "softmax": _plain("Softmax", axis=1),
+    "max_pool2d": _pool("MaxPool"),
+    "average_pool2d": _pool("AveragePool"),
+    "global_average_pool2d": _global_average,
+    "adaptive_average_pool2d": _adaptive_average,
+    "flatten": _plain("Flatten"),
+    "dropout": _plain("Identity"),
+    "add": _plain("Add"),
+    "concat": _plain("Concat", axis=1),
+}

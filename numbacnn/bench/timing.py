@@ -1,0 +1,120 @@
+"""Timing: one function by itself, and two in turn, A B B A, with the ratio of their times and its interval.
+
+Machines are noisy and drift; a pair shares its moment, so the ratio holds where single times would not. Each turn
+repeats its function for some milliseconds, as training does: caches are its own, and the worker threads of the other
+library, which spin for a while after their last work, have gone to sleep.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOOTSTRAP_SAMPLES = 2000
+CHOOSING_TURNS = 4  # of each mode of a peer, before the better one is paired
+LEAST_PAIRS = 5
+
+Work = Callable[[], object]
+
+
+class Effort(NamedTuple):
+    """``pairs`` of turns of ``turn_seconds`` each; fewer, but five at least, where that takes more than ``limit`` s."""
+
+    pairs: int = 40
+    turn_seconds: float = 0.03
+    limit: float = 120.0
+
+
+QUICK = Effort(2, 0.0)  # to see that a measurement runs; its figures mean nothing
+
+
+class Time(NamedTuple):
+    """Median of a function's times in ms, with its bootstrap 95 % interval."""
+
+    ms: float
+    low: float
+    high: float
+
+
+class Ratio(NamedTuple):
+    """Time of B over time of A: how many times as fast A is. ``low`` and ``high``: bootstrap 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+    a_ms: float  # medians
+    b_ms: float
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f}× [{self.low:.2f}, {self.high:.2f}]  ({self.a_ms:.3f} ms against {self.b_ms:.3f} ms)"
+
+
+def measured(work: Work, effort: Effort = Effort()) -> Time:  # noqa: B008 (a NamedTuple does not change)
+    """The median over as many turns as there are pairs."""
+    repeats = _repeats(work, effort)
+    times = _until(effort, lambda: [seconds(work, repeats)])[:, 0] * 1e3
+    low, high = _interval(times, np.median)
+    return Time(float(np.median(times)), low, high)
+
+
+def paired(a: Work, b: Work, effort: Effort = Effort()) -> Ratio:  # noqa: B008
+    """The geometric mean over the pairs of time(b) / time(a), each timed A B B A."""
+    turns = [(work, _repeats(work, effort)) for work in (a, b)]
+    times = _until(effort, lambda: [seconds(*turns[i]) for i in (0, 1, 1, 0)])
+    time_a, time_b = times[:, 0] + times[:, 3], times[:, 1] + times[:, 2]
+    logs = np.log(time_b / time_a)
+    low, high = _interval(logs, np.mean)
+    a_ms, b_ms = (1e3 * float(np.median(t)) / 2 for t in (time_a, time_b))
+    return Ratio(float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high)), a_ms, b_ms, len(times))
+
+
+def fastest(modes: Mapping[str, Work], effort: Effort) -> str:
+    """The mode whose best turn is the shortest, each timed in turn with the others."""
+    if len(modes) == 1:
+        return next(iter(modes))
+    repeats = {name: _repeats(work, effort) for name, work in modes.items()}
+    best = dict.fromkeys(modes, float("inf"))
+    for _ in range(CHOOSING_TURNS):
+        for name, work in modes.items():
+            best[name] = min(best[name], seconds(work, repeats[name]))
+    return min(best, key=best.__getitem__)
+
+
+def geometric_mean(values: Any) -> float:
+    """The geometric mean of positive numbers."""
+    return float(np.exp(np.mean(np.log(list(values)))))
+
+
+def seconds(work: Work, repeats: int = 1) -> float:
+    """Mean seconds of ``repeats`` calls in a row."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def _repeats(work: Work, effort: Effort) -> int:
+    """Calls that fill a turn, behind calls that warm up; the first of them may compile."""
+    seconds(work)
+    once = seconds(work)
+    if once < effort.turn_seconds / 5:
+        once = seconds(work, 5)
+    return max(1, round(effort.turn_seconds / once))
+
+
+def _until(effort: Effort, turn: Callable[[], list[float]]) -> NDArray[np.float64]:
+    """The times of turns, a row each, up to the number of pairs or the limit."""
+    start, rows = time.perf_counter(), list[list[float]]()
+    while len(rows) < effort.pairs and (len(rows) < LEAST_PAIRS or time.perf_counter() - start < effort.limit):
+        rows.append(turn())
+    return np.array(rows)
+
+
+def _interval(values: NDArray[np.float64], statistic: Callable[..., Any]) -> tuple[float, float]:
+    """Bootstrap 95 % interval of a statistic."""
+    samples = np.random.default_rng(0).choice(values, (BOOTSTRAP_SAMPLES, len(values)))
+    low, high = np.quantile(statistic(samples, axis=1), [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,176 @@
+"""Scenes: objects of a set of images, turned, scaled and strewn over clutter, with the mask or the boxes of each scene.
+
+A scene depends on the seed, its number and the objects alone, so that the first hundred are the same of any count.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.boxes import areas, intersections, pack
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
+from numbacnn.device import ENGINE, get_device
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import whole
+from numbacnn.names import choose
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+BACKGROUND = "background"
+SIZE = 64  # pixels of a side
+LEAST_SIZE = 16
+MOST_OBJECTS = 5
+SIDE = 28  # of an object's image in a scene of 64 pixels, at scale 1
+SCALES = (0.75, 1.3)
+DEGREES = 20.0
+INK, GROUND = (0.65, 1.0), (0.0, 0.3)  # brightness
+NOISE = 0.03  # standard deviation
+PIECES, PIECE = 5, 9  # clutter: cuts of objects, and their sides
+MOST_COVERED = 0.3  # of an object's box by another's
+TRIES = 12  # places that an object is tried at
+CHUNK = 512  # scenes that are drawn together
+
+
+class _Object(NamedTuple):
+    """One object: its number in the source, what turns it, and its places in turn, as shares of the room there is."""
+
+    number: int
+    scale: float
+    angle: float
+    ink: float
+    places: Float64
+
+
+class _Placed(NamedTuple):
+    """An object in a scene: its number in the source, its box, and its pixels there."""
+
+    number: int
+    box: Float32
+    inside: NDArray[np.bool_]
+
+
+class _Drawn(NamedTuple):
+    """A scene before it is painted."""
+
+    ground: Float64
+    objects: list[_Object]
+
+
+def make_scenes(
+    source: Dataset, count: int, labels: str, *, size: int = SIZE, most: int = MOST_OBJECTS, seed: int = 0
+) -> Dataset:
+    """``count`` grey scenes, size × size, of 1 to ``most`` objects each on a background of clutter.
+
+    source: 8-bit grey images, each with one object, bright on dark. labels: "masks", the class of each pixel, 0 being
+    the background; or "boxes", around each object's pixels, those that others hide among them. Objects are scaled,
+    turned by up to 20 degrees, and may overlap: a later one hides an earlier, up to a third of its box. Raises
+    ArgumentError where numbers or the source cannot be used.
+    """
+    whole(count, "count"), whole(size, "size", LEAST_SIZE), whole(most, "most"), whole(seed, "seed", 0)
+    label = choose("labels", labels, {MASKS: _mask, BOXES: _boxes})
+    if source.images.shape[3] != 1 or source.images.dtype != np.uint8 or kind_of(source.labels) != CLASSES:
+        raise ArgumentError("scenes are made of 8-bit grey images, each with its class")
+    images, found = np.empty((count, size, size, 1), np.uint8), []
+    for first in range(0, count, CHUNK):
+        drawn = [_draw(source, seed, number, size, most) for number in range(first, min(first + CHUNK, count))]
+        shapes = iter(_shapes(source, [item for scene in drawn for item in scene.objects], size))
+        for number, scene in enumerate(drawn, first):
+            placed = _paint(images[number, ..., 0], scene, [next(shapes) for _ in scene.objects])
+            found.append(label(placed, source.labels, size))
+    if labels == MASKS:
+        return Dataset.from_arrays(images, np.stack(found), (BACKGROUND, *source.classes))
+    return Dataset.from_arrays(images, pack(found), source.classes)
+
+
+def _mask(placed: Sequence[_Placed], labels: NDArray[np.int64], size: int) -> NDArray[Any]:
+    mask = np.zeros((size, size), np.uint8)
+    for number, box, inside in placed:
+        x0, y0, x1, y1 = box.astype(int)
+        mask[y0:y1, x0:x1][inside] = 1 + labels[number]
+    return mask
+
+
+def _boxes(placed: Sequence[_Placed], labels: NDArray[np.int64], size: int) -> NDArray[Any]:
+    return np.array([(*item.box, labels[item.number]) for item in placed], np.float32).reshape(-1, 5)
+
+
+def _draw(source: Dataset, seed: int, number: int, size: int, most: int) -> _Drawn:
+    """Draws all of a scene but the noise's place among its pixels."""
+    draw = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+    objects = [
+        _Object(
+            int(draw.random() * len(source)),
+            draw.uniform(*SCALES) * size / SIZE * SIDE / max(source.images.shape[1:3]),
+            np.radians(draw.uniform(-DEGREES, DEGREES)),
+            draw.uniform(*INK),
+            draw.random((TRIES, 2)),
+        )
+        for _ in range(1 + int(draw.random() * most))
+    ]
+    return _Drawn(_ground(draw, source.images, size), objects)
+
+
+def _ground(draw: np.random.Generator, images: NDArray[np.uint8 | np.float32], size: int) -> Float64:
+    """Light and shade from a coarse grid, pieces of objects, and noise."""
+    knots = draw.uniform(*GROUND, (5, 5))
+    weights = np.maximum(0, 1 - np.abs(np.linspace(0, 4, size)[:, None] - np.arange(5)))
+    ground: Float64 = weights @ knots @ weights.T
+    height, width = images.shape[1:3]
+    for _ in range(PIECES):
+        u = draw.random(6)
+        top, left = int(u[1] * (height - PIECE + 1)), int(u[2] * (width - PIECE + 1))
+        piece = images[int(u[0] * len(images)), top : top + PIECE, left : left + PIECE, 0] / 255
+        row, column = int(u[3] * (size - PIECE + 1)), int(u[4] * (size - PIECE + 1))
+        part = ground[row : row + PIECE, column : column + PIECE]
+        part += piece * ((0.3 + 0.4 * u[5]) - part)
+    return ground + NOISE * draw.standard_normal((size, size))
+
+
+def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
+    """How much of each pixel an object covers, from 0 to 1, turned and scaled about the middle: k × side × side."""
+    height, width = source.images.shape[1:3]
+    side = min(size, int(np.ceil(np.hypot(SIDE, SIDE) * SCALES[1] * size / SIZE)))  # of the largest
+    matrices = np.empty((len(objects), 6), np.float32)
+    for matrix, item in zip(matrices, objects, strict=True):
+        cos, sin = np.cos(item.angle) / item.scale, np.sin(item.angle) / item.scale
+        middle = (side - 1) / 2
+        matrix[:] = (
+            *(cos, -sin, (width - 1) / 2 - (cos - sin) * middle),
+            *(sin, cos, (height - 1) / 2 - (sin + cos) * middle),
+        )
+    # The kernel's two images are of one size: the objects lie in the upper left of theirs, with nothing around.
+    room = max(side, height, width) + 1
+    x = np.zeros((len(objects), room, room, 1), np.float32)
+    x[:, :height, :width] = source.images[[item.number for item in objects]] / np.float32(255)
+    y = np.empty_like(x)
+    with ENGINE:
+        get_device("cpu").kernels.warp_bilinear(y, x, matrices, np.empty((0, 0), np.float32), 0.0)
+    return y[:, :side, :side, 0]
+
+
+def _paint(image: NDArray[np.uint8], scene: _Drawn, shapes: Sequence[Float32]) -> list[_Placed]:
+    """Writes the image. An object that finds no place where it hides little, or hides little itself, is left out."""
+    canvas, size, placed = scene.ground, len(image), list[_Placed]()
+    for item, shape in zip(scene.objects, shapes, strict=True):
+        inside = shape > 0.5
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            continue
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        height, width = inside[part].shape
+        corners = (item.places * (size - width + 1, size - height + 1)).astype(np.int64)
+        candidates = np.concatenate([corners, corners + np.array([width, height])], axis=1).astype(np.float32)
+        before = np.array([other.box for other in placed], np.float32).reshape(-1, 4)
+        most = MOST_COVERED * np.minimum(areas(candidates)[:, None], areas(before))
+        free = np.flatnonzero((intersections(candidates, before) <= most).all(axis=1))
+        if len(free):
+            box = candidates[free[0]]
+            x0, y0, x1, y1 = box.astype(int)
+            canvas[y0:y1, x0:x1] += shape[part] * (item.ink - canvas[y0:y1, x0:x1])
+            placed.append(_Placed(item.number, box, inside[part]))
+    image[:] = np.rint(255 * canvas.clip(0, 1))
+    return placed

@@ -1,0 +1,144 @@
+"""The peers that ``numbacnn bench`` compares with compute what we compute: else their times would say nothing."""
+
+import inspect
+import os
+
+import numpy as np
+import pytest
+from command_line import numbacnn
+from engine import assert_close, generator_of, randomize
+
+import numbacnn as nc
+from numbacnn.bench import cases, measure, processes, timing
+from numbacnn.bench.peers import find_peers
+from numbacnn.bench.work import graph_of
+from numbacnn.pretrained import state_dict, state_dict_shapes
+
+if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+
+import torch
+
+from numbacnn.bench import onnx_peer, torch_peer
+
+SMALL = {"lenet5": (28, 28, 1), "simple_cnn": (28, 28, 1), "alexnet": (63, 63, 3), "unet": (16, 16, 1)}
+TRAINED = ("lenet5", "resnet20", "vgg11_bn", "googlenet", "unet")
+TOLERANCE = 1e-4
+
+
+def small(name, batch=2, **options):
+    """A model of the zoo on small images, its weights such that values keep their size; and images."""
+    model = nc.models.make(name, input_shape=SMALL.get(name, (32, 32, 3)), classes=5, **options)
+    randomize(model, generator_of(name))
+    images = generator_of(name).standard_normal((batch, *model.input_shape)).astype(np.float32)
+    return model, images
+
+
+def channels_last(y):
+    y = np.asarray(y)
+    return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
+
+
+def each(names):
+    """A parameter for each model; those that are not small take longer."""
+    marked = [pytest.param(name, marks=[] if name in SMALL else [pytest.mark.long]) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+@each(nc.models.MODELS)
+def test_peers_infer_what_the_zoo_infers(name):
+    model, images = small(name)
+    expected = model.forward(images)
+    arrays = state_dict(model.graph, model.store)
+    for mode, work in torch_peer.inference(model.graph, arrays, [images]).items():
+        assert_close(channels_last(work()[0]), expected, f"{name}, PyTorch {mode}", TOLERANCE)
+    if name == "unet" or name.startswith(("vgg", "alexnet")):  # transposed convolution; one pixel into seven bins
+        with pytest.raises(nc.NumbacnnError, match="no ONNX counterpart"):
+            onnx_peer.inference(model.graph, arrays, [images])
+        return
+    (work,) = onnx_peer.inference(model.graph, arrays, [images]).values()
+    assert_close(channels_last(work()[0]), expected, f"{name}, onnxruntime", TOLERANCE)
+
+
+@each(TRAINED)
+def test_pytorch_trains_as_we_train(name):
+    """The losses of three steps, each of which depends on the updates before."""
+    off = {p: 0.0 for p in inspect.signature(nc.models.MODELS[name]).parameters if "dropout" in p}
+    model, images = small(name, 16, **off)  # statistics of two values would turn rounding errors into signs
+    labels, optimizer = measure.random_labels(model, 16), nc.SGD(1e-3, momentum=0.9)
+    arrays = state_dict(model.graph, model.store)
+    steps = torch_peer.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight)
+    ours = [model.train_step(images, labels, optimizer) for _ in range(3)]
+    for mode, step in steps.items():
+        assert [step() for _ in range(3)] == pytest.approx(ours, rel=1e-3), mode
+
+
+@pytest.mark.parametrize(
+    ("op", "spec"),
+    [
+        ("conv2d", "9x8x4->6/3/2/1"),
+        ("depthwise_conv2d", "8x8x6/3/1/1"),
+        ("dense", "20->7"),
+        ("max_pool2d", "8x8x6/2/2"),
+        ("average_pool2d", "8x8x6/3/2/1"),
+        ("batch_norm", "8x8x6"),
+        ("relu", "8x8x6"),
+    ],
+)
+def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
+    case = cases.own_case(op, spec, 3)
+    c, *image = torch_peer._channels_first(case.shape)
+    for direction in case.directions:
+        for work in torch_peer.kernel(case, direction).values():
+            shapes = [tuple(tensor.shape) for tensor in work() if tensor is not None]
+            if direction == "input-gradient":
+                assert shapes[0] == (3, c, *image)
+                assert len(shapes) == (3 if op == "batch_norm" else 1)
+            elif direction == "weight-gradient":
+                assert shapes == list(state_dict_shapes(graph_of(case)).values())
+
+
+def test_gradients_of_convolutions_are_autograds():
+    case = cases.own_case("conv2d", "9x8x4->6/3/2/1", 3)
+    graph = graph_of(case)
+    for layout in torch_peer.FORMATS.values():
+        twin = torch_peer.Twin(graph, None, layout, True)
+        x = torch.randn(3, 4, 9, 8).contiguous(memory_format=layout)
+        torch.manual_seed(0)
+        work = torch_peer._convolution_gradient(twin, graph.nodes[0], x, False)
+        torch.manual_seed(0)
+        (y,) = twin(x)
+        expected = torch.autograd.grad(y, twin.parameters, torch.randn_like(y))
+        assert torch.allclose(work()[1], expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_an_op_without_a_twin_is_a_note_and_no_failure():
+    x = nc.Input((6, 6, 4))
+    model = nc.Model(x, nc.Dense(3)(nc.Flatten()(nc.GroupNorm(2, name="g")(x))))
+    peers = find_peers()
+    result = measure.measure_model(model, 2, True, timing.QUICK, peers)
+    assert result.measurement.peers == {}
+    assert result.measurement.notes == ('PyTorch is left out: no PyTorch twin of group_norm "g"',)
+    result = measure.measure_model(model, 2, False, timing.QUICK, peers)
+    assert [note.split(" is left out")[0] for note in result.measurement.notes] == ["PyTorch", "onnxruntime"]
+
+
+def test_peak_memory_of_pytorch():
+    x = nc.Input((6, 6, 2))
+    model = nc.Model(x, nc.Dense(1000)(nc.Flatten()(nc.Conv2D(64, 3, padding=1)(x))))
+    needed = 3 * 4 * model.store.count
+    assert needed < processes.peak_memory(model, 2, "PyTorch", "contiguous") < needed + 300e6
+
+
+def test_the_table_has_columns_of_peers_and_sums_them_up():
+    out = numbacnn("bench", "kernels", "--op", "conv2d", "--filter", "lenet-5", "--quick", "--threads", 1).out
+    assert " PyTorch " in out.splitlines()[1]
+    assert out.splitlines()[1].endswith("onnxruntime")
+    assert "\ntimes of PyTorch over ours, 6 compared:\n  geometric mean, forward " in out
+    assert "\ntimes of onnxruntime over ours, 2 compared:\n" in out
+    arguments = ("--batch-size", 1, "--quick", "--threads", 1)
+    out = numbacnn("bench", "train", "--inference", *arguments).out
+    assert out.splitlines()[2].split()[-2:] == ["PyTorch", "onnxruntime"]
+    assert out.count("×") >= 2

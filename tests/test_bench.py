@@ -1,0 +1,418 @@
+"""``numbacnn bench`` through the command line, and what its figures are made of. Times themselves are never held."""
+
+import builtins
+import json
+import sys
+
+import numpy as np
+import pytest
+from command_line import numbacnn, refused
+from PIL import Image
+
+import numbacnn as nc
+from numbacnn.bench import cases, measure, processes, timing, work
+from numbacnn.bench.peers import find_peers
+from numbacnn.bench.roofs import Roofs
+from numbacnn.device import get_device
+from numbacnn.errors import NumbacnnError
+from numbacnn.executor import Executor
+from numbacnn.plan import make_plan
+
+QUICK = ("--quick", "--threads", 1, "--no-peers")
+FIGURES = {"ms", "flops", "bytes", "gflops", "share_of_peak", "bandwidth", "share_of_triad", "ms_interval", "peers"}
+
+
+def bench(*arguments):
+    outcome = numbacnn("bench", *arguments, *QUICK)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def report(*arguments):
+    outcome = bench(*arguments, "--json")
+    assert outcome.err == ""
+    return json.loads(outcome.out)
+
+
+def is_table_of(out, first, names):
+    """Whether the lines behind the one that starts with ``first`` start with these names."""
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(first)) + 1
+    return [line.split("  ")[0] for line in lines[start : start + len(names)]] == names
+
+
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def test_kernels_hold_every_chosen_case_in_each_of_its_directions():
+    found = report("kernels", "--filter", "lenet-5", "--filter", "two conv*")
+    chosen = [case for case in cases.CASES if case.origin in ("LeNet-5", "two convolutions")]
+    assert len(chosen) == 6
+    expected = [(case.op, case.spec, direction) for case in chosen for direction in cases.DIRECTIONS[:3]]
+    assert [(row["op"], row["spec"], row["direction"]) for row in found["results"]] == expected
+    for row in found["results"]:
+        assert row.keys() >= FIGURES
+        assert min(row["ms"], row["gflops"], row["share_of_peak"], row["share_of_triad"]) > 0
+        assert row["ms_interval"][0] <= row["ms"] <= row["ms_interval"][1]
+        assert row["gflops"] == pytest.approx(row["flops"] / row["ms"] / 1e6)
+    assert min(found["roofs"].values()) > 0
+    assert (found["threads"], found["summary"], found["notes"]) == (1, {}, [])
+    assert found["versions"]["numbacnn"] == nc.__version__
+
+
+def test_kernels_as_text():
+    out = bench("kernels", "--op", "dense", "--filter", "lenet-5").out
+    assert out.startswith("measured here: ")
+    assert is_table_of(out, "case", ["dense 400->120"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "directions"),
+    [
+        ("conv2d", "9x7x3->5/3/2/1", ["forward", "input-gradient", "weight-gradient"]),
+        ("depthwise_conv2d", "8x8x6/3/1/1", ["forward", "input-gradient", "weight-gradient"]),
+        ("dense", "20->7", ["forward", "input-gradient", "weight-gradient"]),
+        ("max_pool2d", "8x8x6/2/2", ["forward", "input-gradient"]),
+        ("average_pool2d", "8x8x6/3/2/1", ["forward", "input-gradient"]),
+        ("batch_norm", "8x8x6", ["forward", "input-gradient"]),
+        ("relu", "8x8x6", ["forward", "input-gradient"]),
+        ("update", "1000", ["step"]),
+    ],
+)
+def test_a_case_of_ones_own(op, shape, directions):
+    found = report("kernels", "--op", op, "--shape", shape, "--batch", 3)
+    assert [row["direction"] for row in found["results"]] == directions
+    assert {(row["op"], row["spec"], row["batch"]) for row in found["results"]} == {(op, shape, 3)}
+
+
+def test_one_direction_alone():
+    found = report("kernels", "--shape", "8x8x4->4/3", "--direction", "weight-gradient")
+    assert [(row["op"], row["direction"]) for row in found["results"]] == [("conv2d", "weight-gradient")]
+
+
+def test_every_case_can_be_built_and_some_are_known():
+    for case in cases.CASES:
+        if case.op != "update":
+            work.graph_of(case)
+    assert len({(case.op, case.spec, case.batch) for case in cases.CASES}) == len(cases.CASES)
+    wide = [case.spec for case in cases.CASES if case.is_wide_3x3]
+    assert "14x14x512->512/3/1/1" in wide
+    assert "14x14x32->64/3/1/1" not in wide
+    assert "56x56x128->128/3/2/1" not in wide
+    memory_bound = [case for case in cases.CASES if case.origin == "out of cache"]
+    assert {case.op for case in memory_bound} >= {"depthwise_conv2d", "batch_norm", "max_pool2d", "update"}
+    assert min(case.bytes_of_input for case in memory_bound) >= 100e6
+
+
+def cost(layer, shape, batch, direction):
+    """Of a step of a graph of one layer, without the engine."""
+    x = nc.Input(shape)
+    graph = nc.Model(x, layer(x)).graph
+    plan = make_plan(graph, get_device("cpu").sizes, batch, training=True, input_gradient=True)
+    return work.plan_cost(plan.forward if direction == "forward" else plan.backward, batch)
+
+
+def test_costs_of_a_convolution():
+    g = nc.Conv2D(8, 3, padding=1, bias=False)
+    x, y, w, flops = 4 * 5 * 6 * 4, 4 * 5 * 6 * 8, 4 * 9 * 4 * 8, 2 * 30 * 8 * 9 * 4
+    assert cost(g, (5, 6, 4), 2, "forward") == (2 * flops, 2 * (x + y) + w)
+    both = cost(nc.Conv2D(8, 3, padding=1, bias=False), (5, 6, 4), 2, "backward")
+    assert both == (4 * flops, 2 * (y + x + x) + 2 * w)
+
+
+@pytest.mark.parametrize(
+    ("op", "spec", "direction", "expected"),
+    [
+        ("conv2d", "5x6x4->8/3/1/1", "input-gradient", (2 * 17280, 2 * (960 + 480) + 1152)),
+        ("conv2d", "5x6x4->8/3/1/1", "weight-gradient", (2 * 17280, 2 * (960 + 480) + 1152)),
+        ("batch_norm", "4x4x8", "forward", (512, 2 * 3 * 512 + 64)),  # x twice, y once
+        ("batch_norm", "4x4x8", "input-gradient", (512, 2 * 5 * 512 + 128)),  # x and dy twice, dx once
+        ("max_pool2d", "4x4x8/2/2", "input-gradient", (256, 2 * (512 + 128 + 128))),  # dx, dy, argmax
+        ("update", "100", "step", (400, 2000)),
+    ],
+)
+def test_costs_of_one_direction(op, spec, direction, expected):
+    job = work.kernel_job(cases.own_case(op, spec, 2), direction, get_device("cpu"))
+    assert job.cost == expected
+    job.work()
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+def test_training_step_with_its_layers():
+    found = report("train", "--batch-size", 2, "--batch-size", 3, "--layers")
+    assert [result["batch"] for result in found["results"]] == [2, 3]
+    assert (found["model"], found["mode"], found["parameters"]) == ("lenet5", "training", 61_706)
+    result = found["results"][0]
+    assert result.keys() >= FIGURES
+    assert result["images_per_second"] == pytest.approx(2e3 / result["ms"])
+    layers = nc.models.lenet5().summary(show=False).rows
+    rows = [(row["layer"], row["direction"]) for row in result["layers"]]
+    forward = [name for name, direction in rows if direction == "forward"]
+    backward = [name for name, direction in rows if direction == "backward"]
+    weighted = [row.name for row in layers if row.parameters]
+    assert forward == weighted  # ReLU and pools run in their stores
+    assert [name for name in backward if name in weighted] == weighted[::-1]
+    assert rows[-1] == ("update", "update")
+    for row in result["layers"]:
+        assert row["ms"] == pytest.approx(sum(row["kernels"].values()))
+        assert row["bytes"] > 0
+    assert sum(row["flops"] for row in result["layers"][:-1]) == result["flops"]
+
+
+def test_kernels_of_a_layer_are_those_that_ran():
+    """Winograd's, for a convolution that is made to use it."""
+    x = nc.Input((8, 8, 4))
+    model = nc.Model(x, nc.Conv2D(4, 3, padding=1, algorithm="winograd2", name="c")(x))
+    executor = Executor(make_plan(model.graph, model.device.sizes, 2, training=False), model.store, model.device)
+    (row,) = work.time_layers(executor, 2, timing.QUICK)
+    assert (row.layer, row.op, row.direction) == ("c", "conv2d", "forward")
+    assert any("winograd" in name for name, _ in row.kernels)
+    assert [ms for _, ms in row.kernels] == sorted((ms for _, ms in row.kernels), reverse=True)
+
+
+def test_layers_of_ones_own_are_timed_as_a_whole():
+    class Twice(nc.Layer):
+        op = "bench_twice"
+
+        def forward(self, kernels, t, g):
+            np.multiply(t.x, 2, out=t.y)
+
+    x = nc.Input((4, 4, 2))
+    model = nc.Model(x, Twice(name="t")(x))
+    executor = Executor(make_plan(model.graph, model.device.sizes, 2, training=False), model.store, model.device)
+    (row,) = work.time_layers(executor, 2, timing.QUICK)
+    assert [name for name, _ in row.kernels] == ["whole step"]
+
+
+def test_inference_as_text_with_layers():
+    out = bench("train", "--inference", "--batch-size", 2, "--layers").out
+    assert out.startswith("lenet5 inference, input 28×28×1, 61,706 parameters\nmeasured here: ")
+    assert is_table_of(out, "layers, batches of 2", ["conv2d_1", "conv2d_2", "dense_1", "dense_2", "dense_3"])
+    assert "\nrest: loss, Python" in out
+
+
+def test_architectures_take_shapes_and_options_of_their_own():
+    shape = ("--model", "resnet20", "--input-shape", "8x8x3", "--classes", 4, "--inference", "--batch-size", 1)
+    found = report("train", *shape)
+    assert found["input_shape"] == [8, 8, 3]
+    x = nc.models.resnet20(input_shape=(8, 8, 3), classes=4)
+    assert found["parameters"] == x.store.count
+    options = ("--option", "original=true", "--inference", "--batch-size", 1, "--layers")
+    rows = report("train", *options)["results"][0]["layers"]
+    assert "tanh" in {row["op"] for row in rows}
+
+
+def test_a_model_file(tmp_path):
+    x = nc.Input((6, 5, 2))
+    nc.Model(x, nc.Dense(3)(nc.Flatten()(x))).save(tmp_path / "m.safetensors")
+    found = report("train", "--model", tmp_path / "m.safetensors", "--batch-size", 2)
+    assert found["input_shape"] == [6, 5, 2]
+
+
+def test_pixels_of_each_image_have_classes():
+    x = nc.Input((6, 5, 2))
+    model = nc.Model(x, nc.Conv2D(3, 1)(x))
+    assert measure.random_labels(model, 2).shape == (2, 6, 5)
+    measure.measure_model(model, 2, True, timing.QUICK)
+
+
+def test_a_picture_is_written(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    for name, arguments in (("k.png", ("kernels", "--op", "dense", "--filter", "lenet-5")), ("t.png", ("train",))):
+        out = bench(*arguments, "--plot", tmp_path / name).out
+        assert out.endswith(f"{tmp_path / name}\n")
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 500
+
+
+def test_roofline_shows_every_point_under_both_roofs():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    points = [nc.plots.Point(f"layer {i} $", 10**6 * i, 10**5, 1.0 + i) for i in range(41)]  # the first does nothing
+    (ax,) = nc.plots.roofline(points, 100.0, 10.0, "r").axes
+    roofs, dots = ax.get_lines()[:2]
+    assert sorted(dots.get_ydata()) == pytest.approx([i / (1 + i) for i in range(1, 41)])
+    assert sorted(dots.get_xdata()) == pytest.approx([10 * i for i in range(1, 41)])
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names[1] == "1  layer 40 \\$: 41 ms, 0.976 GFLOP/s"  # the longest first
+    assert len(names) == 26
+    assert list(roofs.get_ydata())[1:] == [100.0, 100.0]
+    assert list(roofs.get_xdata())[1] == 10.0  # where the memory's roof meets the processor's
+    with pytest.raises(nc.ArgumentError, match="nothing to draw"):
+        nc.plots.roofline(points[:1], 100.0, 10.0)
+
+
+# -- what only other processes can tell -------------------------------------------------------------------------------
+
+
+def small_model():
+    x = nc.Input((6, 6, 2))
+    return nc.Model(x, nc.Dense(1000)(nc.Flatten()(nc.ReLU()(nc.Conv2D(64, 3, padding=1)(x)))))
+
+
+def test_peak_memory_holds_weights_gradients_and_velocity():
+    model = small_model()
+    needed = 3 * 4 * model.store.count
+    assert needed < processes.peak_memory(model, 2) < needed + 150e6
+
+
+@pytest.mark.long
+def test_cold_compilation():
+    found = processes.cold_compilation(small_model(), 2)
+    assert found.kernels > 3
+    assert 0 < found.seconds < found.first_step
+
+
+def test_a_process_that_fails_says_why():
+    x = nc.Input((1, 1, 2))
+    model = nc.Model(x, nc.Dense(2)(nc.Flatten()(nc.BatchNorm(name="bn")(x))))
+    with pytest.raises(NumbacnnError, match='"bn": 1 image of 1×1 pixels has no variance'):
+        processes.peak_memory(model, 1)
+
+
+def test_cold_and_memory_on_the_command_line(monkeypatch):
+    monkeypatch.setattr(processes, "peak_memory", lambda model, batch, *peer: 1_048_576 * batch)
+    monkeypatch.setattr(processes, "cold_compilation", lambda model, batch: processes.Compilation(7, 2.5, 3.5))
+    out = bench("train", "--batch-size", 2, "--cold", "--memory").out
+    assert "peak memory of a training step, batches of 2: numbacnn 2.0 MiB\n" in out
+    assert "with an empty kernel cache: 7 kernels compile in 2.5 s, the first training step takes 3.5 s\n" in out
+
+
+# -- timing -----------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time that passes as the work says."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+
+    def lasting(self, seconds):
+        def work():
+            self.now += seconds
+
+        return work
+
+
+def test_ratio_of_two_functions(monkeypatch):
+    clock = Clock(monkeypatch)
+    ratio = timing.paired(clock.lasting(0.002), clock.lasting(0.005), timing.Effort(30))
+    assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((2.5, 2.5, 2.5))
+    assert (ratio.a_ms, ratio.b_ms, ratio.pairs) == pytest.approx((2, 5, 30))
+    assert str(ratio) == "2.50× [2.50, 2.50]  (2.000 ms against 5.000 ms)"
+
+
+def test_slow_work_is_measured_fewer_times_but_five(monkeypatch):
+    clock = Clock(monkeypatch)
+    effort = timing.Effort(pairs=40, limit=100.0)
+    assert timing.paired(clock.lasting(2), clock.lasting(2), effort).pairs == 13
+    assert timing.paired(clock.lasting(50), clock.lasting(50), effort).pairs == timing.LEAST_PAIRS
+
+
+def test_the_faster_mode_is_chosen(monkeypatch):
+    clock = Clock(monkeypatch)
+    modes = {"contiguous": clock.lasting(0.003), "channels_last": clock.lasting(0.002)}
+    assert timing.fastest(modes, timing.Effort()) == "channels_last"
+
+
+def test_median_of_one_function(monkeypatch):
+    clock = Clock(monkeypatch)
+    assert timing.measured(clock.lasting(0.004), timing.Effort(9)) == pytest.approx((4, 4, 4))
+
+
+def kernel_result(spec, direction, ratio, low, high):
+    against = measure.Against("contiguous", timing.Ratio(ratio, low, high, 1, 1, 30))
+    measured = measure.Measurement(timing.Time(1, 1, 1), work.Cost(1, 1), {"PyTorch": against})
+    case = next(case for case in cases.CASES if case.spec == spec)
+    return measure.KernelResult(case, direction, measured)
+
+
+def test_summary_of_kernels():
+    results = [
+        kernel_result("14x14x512->512/3/1/1", "forward", 4.0, 3.0, 5.0),
+        kernel_result("28x28x1->6/5/1/2", "forward", 1.0, 0.9, 1.1),
+        kernel_result("28x28x1->6/5/1/2", "weight-gradient", 2.0, 1.9, 2.1),
+        kernel_result("400->120", "forward", 0.5, 0.4, 0.6),  # counts among all, not among the representative shapes
+    ]
+    found = measure.summarize_kernels(results, "PyTorch")
+    assert found["geometric_mean"] == pytest.approx({"forward": 2.0, "weight-gradient": 2.0})
+    assert found["geometric_mean_wide_3x3"] == pytest.approx(4.0)
+    assert found["worst"] == {"case": "dense 400->120", "direction": "forward", "ratio": 0.5}
+    assert (found["won"], found["lost"], found["compared"]) == (2, 1, 4)
+    assert measure.summarize_kernels(results, "onnxruntime") == {}
+
+
+def test_rates_and_their_shares():
+    found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Roofs(200.0, 20.0))
+    assert (found["gflops"], found["share_of_peak"]) == (2.0, 0.01)
+    assert (found["bandwidth"], found["share_of_triad"]) == (0.5, 0.025)
+
+
+# -- what is wrong, in a line -----------------------------------------------------------------------------------------
+
+
+def test_peers_that_are_not_installed_are_noted(monkeypatch):
+    known = builtins.__import__
+
+    def without(name, *rest):
+        if name.split(".")[0] in ("torch", "onnxruntime"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
+        return known(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for name in ("numbacnn.bench.torch_peer", "numbacnn.bench.onnx_peer"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    peers = find_peers()
+    assert peers.modules == {}
+    (note,) = peers.notes
+    assert note.startswith("not compared with PyTorch (torch is not installed) and onnxruntime (onnx")
+    assert note.endswith("pip install 'numbacnn[bench]'")
+    outcome = numbacnn("bench", "train", "--quick", "--threads", 1, "--batch-size", 1)
+    assert outcome.code == 0
+    assert outcome.err == f"note: {note}\n"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "code", "arguments"),
+    [
+        ("unknown op 'conv'; did you mean 'conv2d'?", 1, ("kernels", "--op", "conv")),
+        ("no case matches op dense and resnet", 1, ("kernels", "--op", "dense", "--filter", "resnet")),
+        ('"28x28x3" names no filters', 1, ("kernels", "--shape", "28x28x3")),
+        ("must be an image (height, width, channels), not (28,)", 1, ("kernels", "--shape", "28->3")),
+        ('"a->b" is no shape', 1, ("kernels", "--shape", "a->b")),
+        ("window 9×9 exceeds the padded input 8×8", 1, ("kernels", "--shape", "8x8x1->2/9")),
+        ("give one --op with it", 2, ("kernels", "--shape", "8x8x1->2/3", "--filter", "x")),
+        ("none of these cases has a direction step", 1, ("kernels", "--op", "dense", "--direction", "step")),
+        ("k.jpg: name a file that ends in .png or .svg", 1, ("kernels", "--plot", "k.jpg")),
+        ("unknown model 'lenet'; did you mean 'lenet5'?", 1, ("train", "--model", "lenet")),
+        ("m.safetensors: there is no such file", 1, ("train", "--model", "m.safetensors")),
+        ("'32x' is no shape; write 32x32x3", 2, ("train", "--input-shape", "32x")),
+        ("resnet20 has no options of its own", 1, ("train", "--model", "resnet20", "--option", "stem=cifar")),
+        (
+            "unknown option of resnet18 'stm'; did you mean 'stem'?",
+            1,
+            ("train", "--model", "resnet18", "--option", "stm=a"),
+        ),
+        ("stem='x': choose \"imagenet\"", 1, ("train", "--model", "resnet18", "--option", "stem=x")),
+        ("--option original=maybe: give true or false", 1, ("train", "--option", "original=maybe")),
+        ('device "cuda" cannot run yet', 1, ("kernels", "--op", "dense", "--device", "cuda")),
+        ('device "cuda" cannot run yet', 1, ("train", "--device", "cuda")),
+    ],
+)
+def test_one_line_for_what_is_wrong(fragment, code, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(fragment, "bench", *arguments, *QUICK, code=code)
+
+
+def test_models_that_cannot_be_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = nc.Input((4,))
+    nc.Model(x, nc.Softmax()(nc.Dense(3)(x))).save("soft.safetensors")
+    refused("wants logits", "bench", "train", "--model", "soft.safetensors", *QUICK)
+    assert numbacnn("bench", "train", "--model", "soft.safetensors", "--inference", *QUICK).code == 0
+    refused("leave out --input-shape", "bench", "train", "--model", "soft.safetensors", "--classes", 3, *QUICK)
+    y = nc.Dense(3)(x)
+    nc.Model([x], [y, nc.ReLU()(y)]).save("two.safetensors")
+    refused("several inputs or outputs", "bench", "train", "--model", "two.safetensors", *QUICK)

@@ -1,0 +1,125 @@
+"""Overlaps, suppression and average precision, against hand-made cases and a naive oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numbacnn import boxes as b
+from numbacnn.boxes import Detections
+
+
+def row(*rows):
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+def found(*rows):
+    """Detections from (x0, y0, x1, y1, class, score)."""
+    array = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(array[:, :4], array[:, 4].astype(np.int64), array[:, 5])
+
+
+def truth(*images):
+    return b.pack([np.array(rows, np.float32).reshape(-1, 5) for rows in images])
+
+
+def test_iou_of_known_boxes():
+    square = row((0, 0, 2, 2))
+    others = row((0, 0, 2, 2), (1, 0, 3, 2), (2, 0, 4, 2), (5, 5, 6, 6), (1, 1, 1, 1), (0.5, 0.5, 1.5, 1.5))
+    np.testing.assert_allclose(b.iou(square, others), [[1, 1 / 3, 0, 0, 0, 1 / 4]], rtol=1e-6)
+    assert b.iou(row((1, 1, 1, 1)), row((1, 1, 1, 1)))[0, 0] == 0
+    assert b.iou(row(), square).shape == (0, 1)
+
+
+def test_packing_and_unpacking():
+    rows = [np.ones((2, 5), np.float32), np.zeros((0, 5), np.float32)]
+    packed = b.pack(rows)
+    assert packed.shape == (2, 2, 5)
+    for one, other in zip(rows, b.unpack(packed), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert b.pack([rows[1]]).shape == (1, 1, 5)
+
+
+def test_suppression_keeps_the_surest_and_what_overlaps_little():
+    boxes = row((0, 0, 4, 4), (0, 0, 4, 3), (0, 2, 4, 6), (9, 9, 10, 10))
+    scores = np.array([0.5, 0.9, 0.8, 0.1], np.float32)
+    assert b.suppress(boxes, scores, 0.5).tolist() == [1, 2, 3]
+    assert b.suppress(boxes, scores, 0.8).tolist() == [1, 2, 0, 3]
+    assert b.suppress(boxes[:2], np.array([0.5, 0.5], np.float32), 0.5).tolist() == [0]  # of equals the first
+    assert b.suppress(row(), np.zeros(0, np.float32), 0.5).tolist() == []
+
+
+def test_average_precision_of_hand_made_cases():
+    objects = truth([(0, 0, 4, 4, 0), (8, 8, 12, 12, 0)], [(0, 0, 4, 4, 1)])
+    right = [found((0, 0, 4, 4, 0, 0.9), (8, 8, 12, 12, 0, 0.8)), found((0, 0, 4, 4, 1, 0.7))]
+    assert (b.average_precision(right, objects, 2) == 1).all()
+    nothing = [found(), found()]
+    assert (b.average_precision(nothing, objects, 2) == 0).all()
+    assert np.isnan(b.average_precision(right, objects, 3)[2]).all()
+    # A wrong one surer than the second right one: precision 1, 1/2, 2/3 at recalls 1/2, 1/2, 1.
+    mixed = [found((0, 0, 4, 4, 0, 0.9), (20, 20, 24, 24, 0, 0.8), (8, 8, 12, 12, 0, 0.7)), found()]
+    assert b.average_precision(mixed, objects, 1)[0, 0] == pytest.approx(0.5 + 0.5 * 2 / 3)
+    # An object found twice counts once; 3 of 4 rows overlap: right to a threshold of 0.75.
+    twice = [found((0, 0, 4, 4, 0, 0.9), (0, 0, 4, 4, 0, 0.8), (8, 8, 12, 11, 0, 0.7)), found()]
+    low, high = b.average_precision(twice, objects, 1, [0.75, 0.76])[0]
+    assert low == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert high == pytest.approx(0.5)
+
+
+def test_the_mean_is_of_classes_with_objects():
+    per_class = np.array([[1.0, 0.5], [np.nan, np.nan], [0.5, 0.0]])
+    assert b.mean_average_precision(per_class) == (0.75, 0.5)
+    assert b.mean_average_precision(per_class[1:2]) == (0.0, 0.0)
+
+
+def oracle(detections, objects, classes, threshold):
+    """Average precision by its definition: one list over all images, the largest precision at each recall."""
+    result = []
+    for number in range(classes):
+        own = [[o[:4] for o in rows if o[4] == number] for rows in objects]
+        count = sum(map(len, own))
+        listed = [
+            (float(score), image, box)
+            for image, part in enumerate(detections)
+            for box, label, score in zip(*part, strict=True)
+            if label == number
+        ]
+        listed.sort(key=lambda item: -item[0])
+        taken, hits = set(), []
+        for _, image, box in listed:
+            overlaps = [
+                (float(b.iou(box[None], np.float32(o)[None])[0, 0]), i)
+                for i, o in enumerate(own[image])
+                if (image, i) not in taken
+            ]
+            best = max(overlaps, key=lambda pair: (pair[0], -pair[1]), default=(0.0, -1))
+            hits.append(best[0] >= threshold)
+            if hits[-1]:
+                taken.add((image, best[1]))
+        area = 0.0
+        for place, hit in enumerate(hits):
+            if hit:
+                area += max(sum(hits[: k + 1]) / (k + 1) for k in range(place, len(hits))) / count
+        result.append(area if count else np.nan)
+    return result
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_average_precision_is_the_oracles(seed):
+    draw = np.random.default_rng(seed)
+    objects, detections = [], []
+    for _ in range(draw.integers(1, 4)):
+        corners = draw.integers(0, 8, (draw.integers(0, 4), 2))
+        own = np.concatenate(
+            [corners, corners + draw.integers(2, 6, corners.shape), draw.integers(0, 2, (len(corners), 1))], 1
+        )
+        objects.append(own.astype(np.float32))
+        near = own[draw.integers(0, len(own), draw.integers(0, 6))] if len(own) else np.zeros((0, 5))
+        moved = near + np.pad(draw.integers(-1, 2, (len(near), 2)), ((0, 0), (0, 3)))
+        scores = draw.permutation(len(near)) / 10 + 0.05 + 0.001 * len(detections)
+        detections.append(
+            Detections(moved[:, :4].astype(np.float32), moved[:, 4].astype(np.int64), scores.astype(np.float32))
+        )
+    ours = b.average_precision(detections, b.pack(objects), 2, [0.3, 0.5, 0.9])
+    for i, threshold in enumerate((0.3, 0.5, 0.9)):
+        np.testing.assert_allclose(ours[:, i], oracle(detections, objects, 2, threshold), rtol=1e-12)

@@ -1,0 +1,188 @@
+"""``--task segment`` and ``detect`` through the command line: train, resume, eval, predict, verify, plot, preview."""
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import numbacnn, refused
+from PIL import Image
+
+import numbacnn as nc
+from numbacnn.data import read_mask
+
+OPTIONS = ("--epochs", 2, "--batch-size", 8, "--scenes", 24, "--size", 32, "--validation", 0.25, "-q")
+NAMES = {"segment": "mean IoU", "detect": "mAP@0.5"}
+SCORES = {"segment": "mean_iou", "detect": "map_50"}
+TASKS = pytest.mark.parametrize("task", list(NAMES))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with a run of each task, called like it, trained on a few scenes; and what the command said."""
+    folder, said = tmp_path_factory.mktemp("runs"), {}
+    for task in NAMES:
+        outcome = numbacnn("train", "--task", task, *OPTIONS, "--augment", "rotate=10, hflip", "--out", folder / task)
+        assert outcome.code == 0, outcome.err
+        said[task] = outcome.out
+    return folder, said
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@TASKS
+def test_what_a_training_leaves_behind(runs, task):
+    folder, said = runs
+    assert f"test {NAMES[task]}" in said[task]
+    config = tomllib.loads((folder / task / "config.toml").read_text())
+    assert (config["task"], config["size"], config["scenes"]) == (task, 32, 24)
+    assert config["model"] == {"segment": "unet_small", "detect": "grid_detector"}[task]
+    record = tomllib.loads((folder / task / "record.toml").read_text())
+    assert record["results"]["test"][SCORES[task]] >= 0
+    assert "validation_score" in (folder / task / "metrics.csv").read_text()
+    assert nc.load(folder / task / "model.safetensors").task == task
+
+
+@TASKS
+def test_eval_measures_what_the_training_did(runs, task):
+    run = runs[0] / task
+    record = tomllib.loads((run / "record.toml").read_text())
+    found = json.loads(numbacnn("eval", run, "--json", "--report").out)
+    for name, value in record["results"]["test"].items():
+        assert found[name] == value
+    assert len(found["classes"]) == {"segment": 11, "detect": 10}[task]
+    told = numbacnn("eval", run, "--report").out
+    assert told.startswith(NAMES[task])
+    assert {"segment": "IoU", "detect": "AP@0.5:0.95"}[task] in told
+    refused("--top-k is of classifiers", "eval", run, "--top-k", 2, code=2)
+
+
+@TASKS
+def test_verify_knows_the_score(runs, task):
+    outcome = numbacnn("verify", runs[0] / task)
+    assert outcome.code == 0, outcome.err
+    assert f"{NAMES[task]} of model.safetensors" in outcome.out
+
+
+@TASKS
+def test_a_resumed_run_is_the_run_in_one_go(runs, task):
+    part = numbacnn(
+        "train", "--task", task, *OPTIONS[2:], "--epochs", 1, "--augment", "rotate=10, hflip", "--out", "part"
+    )
+    assert part.code == 0, part.err
+    shutil.copytree("part", "again")
+    # The schedule spans all epochs, so a run of one is another training: resumed it goes on with its own.
+    for out in ("part", "again"):
+        assert numbacnn("train", "--out", out, "--resume", "--epochs", 2, "-q").code == 0
+    one, other = (nc.load(f"{out}/model.safetensors").parameters for out in ("part", "again"))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+    refused("was started with task", "train", "--out", "part", "--resume", "--task", "classify")
+
+
+def picture(path, size):
+    Image.fromarray(np.random.default_rng(0).integers(0, 60, size).astype(np.uint8)).save(path)
+
+
+def test_predicted_masks_are_files_of_their_images_sizes(runs):
+    picture("a.png", (48, 40))
+    run = runs[0] / "segment"
+    found = json.loads(numbacnn("predict", run, "a.png", "--out", "masks", "--json").out)
+    (prediction,) = found["predictions"]
+    assert prediction["mask"] == "masks/a.png"
+    assert sum(item["share"] for item in prediction["shares"]) == pytest.approx(1)
+    mask = read_mask("masks/a.png")
+    assert mask.shape == (48, 40)
+    assert mask.max() <= 10
+    refused("masks/a.png: exists; nothing is written", "predict", run, "a.png", "--out", "masks")
+    Path("b").mkdir()
+    picture("b/a.png", (48, 40))
+    refused("would be of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
+    told = numbacnn("predict", run, "a.png").out
+    assert told.startswith("a.png")
+    assert "%" in told
+
+
+def test_predicted_boxes_are_in_pixels_of_the_image(runs):
+    picture("a.png", (64, 128))
+    run = runs[0] / "detect"
+    found = json.loads(numbacnn("predict", run, "a.png", "--json", "--least", 0).out)
+    boxes = np.array([item["box"] for item in found["predictions"][0]["boxes"]])
+    assert len(boxes)
+    assert (boxes >= 0).all()
+    assert (boxes <= [128, 64, 128, 64]).all()
+    assert boxes[:, 2].max() > 64
+    assert numbacnn("predict", run, "a.png", "--least", 1).out == "a.png  nothing found\n"
+    assert numbacnn("predict", run, "a.png", "--least", 0).out.count("a.png") == len(boxes)
+    refused("--out is for the masks", "predict", run, "a.png", "--out", "masks", code=2)
+
+
+@TASKS
+def test_a_run_of_ones_own_folder(task):
+    """Colour images with a test part, of 24 by 16 pixels."""
+    draw = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("images", "masks"):
+            Path("own", part, name).mkdir(parents=True)
+        lines = ["image,x0,y0,x1,y1,class"]
+        for number in range(8):
+            image, mask = draw.integers(0, 99, (24, 16, 3)).astype(np.uint8), np.zeros((24, 16), np.uint8)
+            image[4:12, 2:10], mask[4:12, 2:10] = 250, 1
+            Image.fromarray(image).save(f"own/{part}/images/{number}.png")
+            Image.fromarray(mask).save(f"own/{part}/masks/{number}.png")
+            lines.append(f"{number}.png,2,4,10,12,square")
+        Path("own", part, "boxes.csv").write_text("\n".join(lines))
+    options = ("--data", "./own", "--epochs", 1, "--batch-size", 4, "--validation", 0.25, "--out", "run", "-q")
+    outcome = numbacnn("train", "--task", task, *options)
+    assert outcome.code == 0, outcome.err
+    assert nc.load("run/model.safetensors").input_shape == (24, 16, 3)
+    assert numbacnn("eval", "run").code == 0
+    assert numbacnn("verify", "run").code == 0
+    assert numbacnn("predict", "run", "own/test/images/0.png").code == 0
+    refused(
+        "scenes are made of a named set", "train", "--task", task, "--data", "./own", "--scenes", 3, "--out", "other"
+    )
+
+
+@TASKS
+def test_pictures(runs, task):
+    pytest.importorskip("matplotlib")
+    run = runs[0] / task
+    picture("a.png", (48, 40))
+    for options in (("--count", 2), ("--image", "a.png")):
+        assert numbacnn("plot", run, "predictions", *options, "--out", "p.png").code == 0
+        assert Path("p.png").stat().st_size > 10_000
+    assert numbacnn("plot", run, "curves", "--out", "c.png").code == 0
+    assert numbacnn("plot", run, "gradients", "--count", 2, "--out", "g.svg").code == 0
+
+
+@TASKS
+def test_a_preview_shows_images_and_marks(task):
+    command = ("data", "preview", "--task", task, "--columns", 3, "--rows", 1, "--augment", "rotate=10")
+    assert numbacnn(*command, "--out", "grid.png").code == 0
+    with Image.open("grid.png") as grid:
+        assert grid.size == (4 + 3 * 132, 4 + 4 * 132 + 10)
+        pixels = np.asarray(grid).astype(int)
+    rows = [pixels[4 + 132 * i + 10 * (i > 1) :][:128, 4:132] for i in range(4)]
+    colored = [(np.ptp(row, axis=2) > 30).any() for row in rows]
+    assert colored == [False, True, False, True]
+
+
+def test_what_is_refused():
+    refused("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
+    refused("scenes are made of a named set", "train", "--scenes", 3, "--out", "run")
+    refused("images of one size", "train", "--size", 30, "--out", "run")
+    refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
+    refused("masks cannot follow mixup", "data", "preview", "--task", "segment", "--augment", "mixup")
+    refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
+
+
+def test_predictions_of_a_classifier_are_its_mistakes():
+    pytest.importorskip("matplotlib")
+    nc.models.lenet5().save("m.safetensors")
+    refused("see mistakes", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png")
