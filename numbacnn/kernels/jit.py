@@ -199,10 +199,13 @@ def cpu_kernel(
     return decorate
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """One thread's work as its own function: serial code that kernels call, compiled into them."""
+def inlined(function: Callable[..., Any], always: bool = False) -> Any:
+    """One thread's work as its own function: serial code that kernels call, compiled into them.
+
+    ``always``, whatever its size: a call would keep the loop around it from becoming vectors.
+    """
     function = getattr(function, "py_func", function)  # what somebody compiled already
-    return _njit(FAST_MATH)(function)
+    return _njit(FAST_MATH, forceinline=always)(function)
 
 
 def in_order(function: Callable[..., Any]) -> Any:
@@ -211,10 +214,10 @@ def in_order(function: Callable[..., Any]) -> Any:
     return _njit(False)(function)
 
 
-def _njit(fast_math: Any, parallel: bool = False) -> Any:
+def _njit(fast_math: Any, **options: Any) -> Any:
     """Numba's decorator with the flags of all kernels. Nothing calls them as C functions: no wrapper for that."""
     flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
-    return numba.njit(fastmath=fast_math, parallel=parallel, **flags)
+    return numba.njit(fastmath=fast_math, **flags, **options)
 
 
 def numba_type(kind: Any) -> Any:

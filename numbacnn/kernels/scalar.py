@@ -36,9 +36,11 @@ def tanh_gradient(dy, y):
 
 
 def sigmoid(x):
-    """1 / (1 + e⁻ˣ), from the side where the exponential cannot overflow."""
+    """1 / (1 + e⁻ˣ), from the side where the exponential cannot overflow: in e = e^−|x|, 1 − e / (1 + e) or
+    e times that; written so that the rounding error of 1 + e comes in multiplied with what is taken off."""
     e = math.exp(-abs(x))
-    return (ONE if x >= ZERO else e) / (ONE + e)
+    y = ONE if x >= ZERO else e
+    return y - y * (e / (ONE + e))
 
 
 def sigmoid_gradient(dy, y):

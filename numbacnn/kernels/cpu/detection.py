@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels.cpu import maths
 from numbacnn.kernels.cpu.losses import ZERO, label_row, softplus
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel
@@ -47,7 +48,7 @@ def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
 @inlined
 def _presence(dx, x, target, scale):
     logit, present = x[0], target[0]
-    e = math.exp(-abs(logit))
+    e = maths.exp(-abs(logit))
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     yes, no = (larger, smaller) if logit >= ZERO else (smaller, larger)
     dx[0] = scale * ((ONE - present) * yes - present * no)

@@ -11,6 +11,7 @@ from numba import prange, types
 
 from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
+from numbacnn.kernels.cpu import maths
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
 from numbacnn.kernels.own import code_key
@@ -19,10 +20,16 @@ uint8_2d = types.Array(types.uint8, 2, "C")
 
 
 @inlined
-def row(x, item):
-    """Row ``item`` of the rows (n, h) of a view N×H×W×C, as W·C floats."""
+def row_address(x, item):
+    """Where row ``item`` of the rows (n, h) of a view N×H×W×C lies."""
     n, h = np.intp(item) // x.shape[1], np.intp(item) % x.shape[1]
-    return floats(address(x) + n * x.strides[0] + h * x.strides[1], x.shape[2] * x.shape[3])
+    return address(x) + n * x.strides[0] + h * x.strides[1]
+
+
+@inlined
+def row(x, item):
+    """That row as W·C floats."""
+    return floats(row_address(x, item), x.shape[2] * x.shape[3])
 
 
 @cache
@@ -32,7 +39,7 @@ def activation_kernels(name, function, gradient):
     Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
     """
     key = partial(code_key, function, gradient)
-    function, gradient = inlined(function), inlined(gradient)
+    function, gradient = inlined(function, always=True), inlined(gradient, always=True)
 
     @inlined
     def forward_row(y, x):
@@ -57,7 +64,7 @@ def activation_kernels(name, function, gradient):
 
 def activation_kernels_with_constant(name, function, gradient):
     """``activation_kernels`` of f(x, a) and g(dy, y, a): both kernels take the number a as their last argument."""
-    function, gradient = inlined(function), inlined(gradient)
+    function, gradient = inlined(function, always=True), inlined(gradient, always=True)
 
     @inlined
     def forward_row(y, x, a):
@@ -90,27 +97,24 @@ def _named(name, forward, gradient_in_place, key, signature):
     return compiled(forward), compiled(gradient_in_place)
 
 
-relu_forward, relu_gradient_in_place = activation_kernels("relu", scalar.relu, scalar.relu_gradient)
-relu6_forward, relu6_gradient_in_place = activation_kernels("relu6", scalar.relu6, scalar.relu6_gradient)
-tanh_forward, tanh_gradient_in_place = activation_kernels("tanh", scalar.tanh, scalar.tanh_gradient)
-sigmoid_forward, sigmoid_gradient_in_place = activation_kernels("sigmoid", scalar.sigmoid, scalar.sigmoid_gradient)
-hardsigmoid_forward, hardsigmoid_gradient_in_place = activation_kernels(
-    "hardsigmoid", scalar.hardsigmoid, scalar.hardsigmoid_gradient
-)
-leaky_relu_forward, leaky_relu_gradient_in_place = activation_kernels_with_constant(
-    "leaky_relu", scalar.leaky_relu, scalar.leaky_relu_gradient
-)
-elu_forward, elu_gradient_in_place = activation_kernels_with_constant("elu", scalar.elu, scalar.elu_gradient)
+def _shared(name, make=activation_kernels):
+    """The kernels of ``scalar.name`` and its gradient, with this processor's maths."""
+    return make(name, *(maths.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
+
+
+relu_forward, relu_gradient_in_place = _shared("relu")
+relu6_forward, relu6_gradient_in_place = _shared("relu6")
+tanh_forward, tanh_gradient_in_place = _shared("tanh")
+sigmoid_forward, sigmoid_gradient_in_place = _shared("sigmoid")
+hardsigmoid_forward, hardsigmoid_gradient_in_place = _shared("hardsigmoid")
+leaky_relu_forward, leaky_relu_gradient_in_place = _shared("leaky_relu", activation_kernels_with_constant)
+elu_forward, elu_gradient_in_place = _shared("elu", activation_kernels_with_constant)
 
 # The gradients of these come from x.
-hardswish_forward, hardswish_gradient_in_place = activation_kernels(
-    "hardswish", scalar.hardswish, scalar.hardswish_gradient
-)
-silu_forward, silu_gradient_in_place = activation_kernels("silu", scalar.silu, scalar.silu_gradient)
-gelu_forward, gelu_gradient_in_place = activation_kernels("gelu", scalar.gelu, scalar.gelu_gradient)
-gelu_tanh_forward, gelu_tanh_gradient_in_place = activation_kernels(
-    "gelu_tanh", scalar.gelu_tanh, scalar.gelu_tanh_gradient
-)
+hardswish_forward, hardswish_gradient_in_place = _shared("hardswish")
+silu_forward, silu_gradient_in_place = _shared("silu")
+gelu_forward, gelu_gradient_in_place = _shared("gelu")
+gelu_tanh_forward, gelu_tanh_gradient_in_place = _shared("gelu_tanh")
 
 
 @cpu_kernel(float32_4d, float32_4d)

@@ -5,20 +5,22 @@ the sum is divided by, and what weight the loss has among others, is in ``scale`
 said otherwise each thread owns a range of rows (n, h).
 """
 
-import math
+from functools import partial
 
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.elementwise import sigmoid_forward
-from numbacnn.kernels.cpu.softmax import pixel, softmax_forward, softmax_row
+from numbacnn.kernels.cpu import maths
+from numbacnn.kernels.cpu.elementwise import row_address, sigmoid_forward
+from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.softmax import pixel, pixel_memory, softmax_ahead, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
 
 float32 = types.float32
 float64_4d = types.Array(types.float64, 4, "C")
-ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
-A3, A5, A7, A9, A11, A13 = (np.float32(1 / n) for n in range(3, 15, 2))  # of artanh(s) = Σ sⁿ / n, n odd
+compiled_into = partial(inlined, always=True)  # a call for each pixel would count references to its arrays
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 @inlined
@@ -49,58 +51,77 @@ def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     labels: class of each pixel; where it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C where labels
     are smoothed, a share of each then going to all classes.
     """
+    width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
-        for w in range(x.shape[2]):
-            i = np.intp(row) * x.shape[2] + w
+        p_dx, p_x, memory = row_address(dx, row), row_address(x, row), pixel_memory()
+        for w in range(width):
+            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            i, start = np.intp(row) * width + w, 4 * w * channels
+            dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
             if labels[i] == ignored:
                 losses[i] = ZERO
-                _clear(pixel(dx, row, w))
+                _clear(dx_i)
             else:
-                losses[i] = label_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, scale)
+                losses[i] = _label_row(dx_i, x_i, told, labels[i], weights, scale)
 
 
 @inlined
 def label_row(dx, x, label, weights, scale):
     """The loss of one row of logits, and its gradient; see ``cross_entropy_labels``."""
-    largest, log_total = softmax_row(dx, x)
-    own, others, weight, spread = dx[label], _others(dx, label), weights[0, label], ZERO
+    told = softmax_ahead(address(dx), address(x), 0, 1, len(x), pixel_memory())
+    return _label_row(dx, x, told, label, weights, scale)
+
+
+@compiled_into
+def _label_row(dx, x, told, label, weights, scale):
+    largest, log_total = told
+    weight, own, others = weights[0, label], dx[label], _others(dx, label)
     loss = _times(weight, log_total + _below(x[label], largest))
-    if len(weights) == 2:
+    if len(weights) == 1:
         for c in range(len(x)):
-            loss += _times(weights[1, c], log_total + _below(x[c], largest))
-            spread += weights[1, c]
-    for c in range(len(x)):
-        dx[c] *= scale * (weight + spread)
-    dx[label] = scale * (spread * own - weight * others)
-    if len(weights) == 2:
+            dx[c] *= scale * weight
+        dx[label] = -scale * weight * others
+    else:
+        spread = ZERO
         for c in range(len(x)):
-            dx[c] -= scale * weights[1, c]
+            spread = plus(spread, weights[1, c])
+        for c in range(len(x)):
+            loss = plus(loss, _times(weights[1, c], log_total + _below(x[c], largest)))
+            dx[c] = scale * (dx[c] * (weight + spread) - weights[1, c])
+        dx[label] = scale * (spread * own - weight * others - weights[1, label])
     return loss
 
 
 @inlined
 def _others(p, label):
     """1 − p[label], without the rounding errors of that difference."""
-    total, own = ZERO, p[label]
-    p[label] = ZERO
+    total = ZERO
     for c in range(len(p)):
-        total += p[c]
-    p[label] = own
+        total += p[c] if c != label else ZERO
     return total
 
 
 @cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32)
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
     """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
+    width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
-        for w in range(x.shape[2]):
-            loss = _probability_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), weights, scale)
-            losses[np.intp(row) * x.shape[2] + w] = loss
+        p_dx, p_x, p_target, memory = (
+            row_address(dx, row),
+            row_address(x, row),
+            row_address(target, row),
+            pixel_memory(),
+        )
+        for w in range(width):
+            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            i, start = np.intp(row) * width + w, 4 * w * channels
+            dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
+            losses[i] = _probability_row(dx_i, x_i, floats(p_target + start, channels), told, weights, scale)
 
 
-@inlined
-def _probability_row(dx, x, target, weights, scale):
-    largest, log_total = softmax_row(dx, x)
+@compiled_into
+def _probability_row(dx, x, target, told, weights, scale):
+    largest, log_total = told
     loss, weight = ZERO, ZERO
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
@@ -118,22 +139,26 @@ def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
 
     labels and ``ignored`` as in ``cross_entropy_labels``; weights: C. (Lin et al. 2017, equation 5, for softmax.)
     """
+    width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
-        for w in range(x.shape[2]):
-            i = np.intp(row) * x.shape[2] + w
+        p_dx, p_x, memory = row_address(dx, row), row_address(x, row), pixel_memory()
+        for w in range(width):
+            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            i, start = np.intp(row) * width + w, 4 * w * channels
+            dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
             if labels[i] == ignored:
                 losses[i] = ZERO
-                _clear(pixel(dx, row, w))
+                _clear(dx_i)
             else:
-                losses[i] = _focal_row(pixel(dx, row, w), pixel(x, row, w), labels[i], weights, gamma, scale)
+                losses[i] = _focal_row(dx_i, x_i, told, labels[i], weights, gamma, scale)
 
 
-@inlined
-def _focal_row(dx, x, label, weights, gamma, scale):
+@compiled_into
+def _focal_row(dx, x, told, label, weights, gamma, scale):
     """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
-    largest, log_total = softmax_row(dx, x)
+    largest, log_total = told
     p, q = dx[label], _others(dx, label)
-    surprise = -math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
+    surprise = -maths.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
     damping = weights[label] * q**gamma
     slope = damping
     if p > ZERO:
@@ -153,7 +178,7 @@ def elementwise_loss(name, formula, function):
     ``function(x, target, options, c)`` gives the loss of an element of channel c and its derivative by x; ``options``
     are the loss's own constants.
     """
-    function = inlined(function)
+    function = inlined(function, always=True)
 
     @inlined
     def loss_row(dx, x, target, options, scale):
@@ -194,19 +219,12 @@ def _huber(x, target, options, c):
 
 @inlined
 def softplus(x, e):
-    """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|).
-
-    log(1 + e) is 2·artanh(s) at s = e / (2 + e) ≤ 1/3: its series, to where the rest is less than a rounding. Unlike a
-    call of log1p, which is as exact, this runs in vectors.
-    """
-    s = e / (e + TWO)
-    t = s * s
-    series = ONE + t * (A3 + t * (A5 + t * (A7 + t * (A9 + t * (A11 + t * A13)))))
-    return max(x, ZERO) + TWO * s * series
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|)."""
+    return max(x, ZERO) + maths.log1p(e)
 
 
 def _binary_cross_entropy(x, target, options, c):
-    e = math.exp(-abs(x))
+    e = maths.exp(-abs(x))
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # sigmoid(x), sigmoid(−x)
     for_yes, for_no = options[c] * target, ONE - target
@@ -219,10 +237,10 @@ def _sigmoid_focal(x, target, options, c):
     gamma, alpha = options[0], options[1]
     sign, weight = (ONE, alpha) if target > HALF else (-ONE, ONE - alpha)
     z = sign * x
-    e = math.exp(-abs(z))
+    e = maths.exp(-abs(z))
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
-    surprise, damping = softplus(-z, e), weight * math.exp(-_times(gamma, softplus(z, e)))
+    surprise, damping = softplus(-z, e), weight * maths.exp(-_times(gamma, softplus(z, e)))
     return _times(damping, surprise), -sign * damping * (q + gamma * _times(p, surprise))
 
 

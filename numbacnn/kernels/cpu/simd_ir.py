@@ -71,7 +71,8 @@ def fma(builder, x, y, z, fused):
     return builder.call(intrinsic(builder, "fma", z.type, [z.type] * 3, z.type), [x, y, z])
 
 
-def intrinsic(builder, name, result, parameters, vector, suffix=""):
-    """LLVM's own function ``name`` for this vector type."""
+def intrinsic(builder, name, result, parameters, kind, suffix=""):
+    """LLVM's own function ``name`` for a vector type, or for single floats."""
     function = ir.FunctionType(result, parameters)
-    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.v{vector.count}f32{suffix}")
+    lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+    return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.{lanes}f32{suffix}")

@@ -1,43 +1,72 @@
 """Softmax and its gradient: row by row, one row of channels for each pixel or image."""
 
-import math
-
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu import maths
+from numbacnn.kernels.cpu.elementwise import row_address
+from numbacnn.kernels.cpu.memory import floats, stack_floats
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+
+ZERO = np.float32(0)
+PIXELS = 64  # go through softmax together: enough to fill vectors, few enough for a cache
+pixel_memory = stack_floats(2 * PIXELS)
 
 
 @inlined
 def pixel(x, row, w):
     """The channels of pixel ``w`` of row ``row`` of the rows (n, h) of a view N×H×W×C."""
-    n, h = np.intp(row) // x.shape[1], np.intp(row) % x.shape[1]
-    return floats(address(x) + n * x.strides[0] + h * x.strides[1] + w * x.strides[2], x.shape[3])
+    return floats(row_address(x, row) + w * x.strides[2], x.shape[3])
 
 
 @cpu_kernel(float32_4d, float32_4d)
 def softmax_forward(y, x):
     """y[…,c] = exp(x[…,c]) / Σ_c exp(x[…,c]). Each thread owns a range of rows (n, h)."""
+    width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
-        for w in range(x.shape[2]):
-            softmax_row(pixel(y, row, w), pixel(x, row, w))
+        p_y, p_x, memory = row_address(y, row), row_address(x, row), pixel_memory()
+        for w in range(0, width, PIXELS):
+            softmax_ahead(p_y, p_x, w, width, channels, memory)
 
 
 @inlined
-def softmax_row(y, x):
-    """Returns m = max(x) and log Σ exp(x − m): the largest logit is taken off, so that no exponential overflows."""
-    largest = x[0]
-    for c in range(1, len(x)):
-        largest = max(largest, x[c])
-    for c in range(len(x)):
-        y[c] = math.exp(x[c] - largest)
-    total = np.float32(0)
-    for c in range(len(x)):  # a loop of its own: see ``jit.FAST_MATH``
-        total += y[c]
-    for c in range(len(x)):
-        y[c] /= total
-    return largest, math.log(total)
+def softmax_ahead(y, x, w, width, channels, memory):
+    """Returns m = max(x) and log Σ exp(x − m) of pixel ``w``, once y has its softmax; y, x: addresses of a row.
+
+    The pixels of the row are asked for one by one; every ``PIXELS``-th brings the softmax of those up to the next, so
+    that all their exponentials, and then their logarithms, fill vectors however few the channels are. ``memory``, from
+    ``pixel_memory``, is for what is told of each pixel.
+    """
+    largest, log_total = floats(memory, PIXELS), floats(memory + 4 * PIXELS, PIXELS)
+    if w % PIXELS == 0:
+        start = 4 * w * channels
+        _softmax(y + start, x + start, min(PIXELS, width - w), channels, largest, log_total)
+    return largest[w % PIXELS], log_total[w % PIXELS]
+
+
+@inlined
+def _softmax(y, x, count, channels, largest, total):
+    """Of pixels one after the other. The largest logit is taken off, so that no exponential overflows."""
+    for p in range(count):
+        logits, below = floats(x + 4 * p * channels, channels), floats(y + 4 * p * channels, channels)
+        most = logits[0]
+        for c in range(1, channels):
+            most = max(most, logits[c])
+        for c in range(channels):
+            below[c] = logits[c] - most
+        largest[p] = most
+    below = floats(y, count * channels)
+    for i in range(len(below)):
+        below[i] = maths.exp(below[i])
+    for p in range(count):
+        exponentials, sum_ = floats(y + 4 * p * channels, channels), ZERO
+        for c in range(channels):  # a loop of its own: see ``jit.FAST_MATH``
+            sum_ += exponentials[c]
+        for c in range(channels):
+            exponentials[c] /= sum_
+        total[p] = sum_
+    for p in range(count):
+        total[p] = maths.log(total[p])
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
@@ -50,7 +79,7 @@ def softmax_gradient(dx, dy, y):
 
 @inlined
 def _softmax_gradient_row(dx, dy, y):
-    mean = np.float32(0)
+    mean = ZERO
     for c in range(len(y)):
         mean += dy[c] * y[c]
     for c in range(len(y)):
