@@ -24,7 +24,18 @@ BATCH = 2
 BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # how many, and from how many operations an image on a network is large
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
 QUICK = ("lenet5", "simple_cnn", "resnet20", "unet_small", "grid_detector")
-NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long, id=name) for name in nc.models.MODELS]
+HUGE = (
+    *("vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("resnet101", "wide_resnet50_2", "unet"),
+)
+
+
+def marks(name):
+    """CI runs the long ones, and leaves out the huge ones, a minute each, made of what smaller ones are."""
+    return [mark for mark, on in ((pytest.mark.long, name not in QUICK), (pytest.mark.huge, name in HUGE)) if on]
+
+
+NAMES = [pytest.param(name, marks=marks(name), id=name) for name in nc.models.MODELS]
 
 
 class Pair(NamedTuple):
