@@ -163,7 +163,7 @@ def test_averages_match_pytorchs():
         peer.weight.data[:] = torch.tensor(np.float64(np.float32(weights)).T)
         ours.update(first=step == 0)
         average.update_parameters(peer)
-        found = model.store.view(ours.arena)["dense_1.weight"]
+        found = model.store.view(ours.values)["dense_1.weight"]
         assert_close(np.array(found), average.module.weight.detach().numpy().T, f"step {step + 1}")
 
 
