@@ -37,7 +37,7 @@ KERNELS_ALONE = "not difference and not repeat and not larger"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("lanes", ["4", "8"])
+@pytest.mark.parametrize("lanes", [pytest.param("4", marks=pytest.mark.huge), "8"])
 def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
     """Kernels compile anew for the width, and run all the table's cases against the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
