@@ -60,9 +60,9 @@ class Executor:
             self.parameters.random[1] += np.uint64(1)
             self.parameters.changed()  # running statistics
         elif self._prepared != self.parameters.version:
-            self._prepared = self.parameters.version
             for launch, arguments in binding.preparations:
                 launch(*arguments)
+            self._prepared = self.parameters.version
         for step in binding.forward:
             for launch, arguments in step.launches:
                 launch(*arguments)

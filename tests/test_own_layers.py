@@ -355,3 +355,35 @@ def test_what_has_no_key_is_compiled_and_not_kept():
     assert code_key(layer.function) is None
     y = nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
     assert y.item() == cases.DRAWN
+
+
+def test_a_convolution_of_one_s_own_is_not_asked_for_what_only_the_package_s_does_on_its_way(rng):
+    """Behind and before it stand layers that a Conv2D would take in: normalisation, ReLU, pool, and their gradients."""
+
+    class Doubled(nc.Conv2D):
+        op = "doubled"
+
+        def forward(self, kernels, t, g):
+            kernels.conv2d_forward(t.y, t.x, t.weight, None, t.packed, g)
+            np.multiply(t.y, 2, out=t.y)
+
+        def backward(self, kernels, t, g):
+            kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
+            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)
+            np.multiply(t.d_weight, 2, out=t.d_weight)
+            np.multiply(t.dx, 2, out=t.dx)
+
+    def model_with(middle):
+        layers = [nc.Conv2D(4, 1), nc.ReLU(), middle, nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2)]
+        return nc.Sequential(layers, (8, 8, 3), seed=1)
+
+    own, plain = model_with(Doubled(8, 3, bias=False, name="m")), model_with(nc.Conv2D(8, 3, bias=False, name="m"))
+    weights = {**plain.parameters, **plain.state, "batch_norm_1.running_var": np.full(8, 0.25)}
+    own.set_parameters(weights)
+    plain.set_parameters(weights | {"m.weight": 2 * weights["m.weight"]})
+    x = rng.standard_normal((3, 8, 8, 3)).astype(np.float32)
+    dy = rng.standard_normal((3, 3, 3, 8)).astype(np.float32)
+    np.testing.assert_allclose(own.forward(x), plain.forward(x), rtol=1e-4, atol=1e-5)
+    for model in (own, plain):
+        model.forward(x, training=True)
+    np.testing.assert_allclose(own.backward(dy), plain.backward(dy), rtol=1e-3, atol=1e-5)

@@ -89,10 +89,23 @@ class Layer:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "only_launches" not in cls.__dict__:  # layers of this package do; others, derived from them too, say so
-            cls.only_launches = cls.__module__.startswith(f"{__package__}.")
+        if is_own(cls):  # also where it is derived from a layer of this package
+            cls._inherit_no_promises()
+        elif "only_launches" not in cls.__dict__:
+            cls.only_launches = True
         if "op" in cls.__dict__:
             _register(cls)
+
+    @classmethod
+    def _inherit_no_promises(cls) -> None:
+        """What forward and backward do on their way is promised by the class that writes them, and by no other."""
+        promises: dict[str, Any] = {"only_launches": False}
+        if "forward" in cls.__dict__:
+            promises |= {"fuses": (), "folds": (), "fuses_pool": Layer.fuses_pool}
+        if "backward" in cls.__dict__:
+            promises |= {"masks_gradient": False, "takes_maxima": Layer.takes_maxima}
+        for name in promises.keys() - cls.__dict__.keys():
+            setattr(cls, name, promises[name])
 
     def __call__(self, x: Any) -> Any:
         """Records this layer on a symbolic tensor, or on a list of them."""
