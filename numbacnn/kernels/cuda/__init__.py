@@ -22,6 +22,10 @@ How a twin is written (``elementwise.py`` is the pattern):
 - A launcher that is done leaves ``NOT_YET``; tests/cuda has a case for it, which runs in the simulator.
 """
 
+from numbacnn.kernels.cuda.bias import add_bias_in_place
+from numbacnn.kernels.cuda.conv2d import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cuda.conv2d_pooled import conv2d_pool_forward, maxima_input_gradient, maxima_weight_gradient
+from numbacnn.kernels.cuda.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cuda.elementwise import (
     activation_kernels,
     add_in_place,
@@ -30,14 +34,29 @@ from numbacnn.kernels.cuda.elementwise import (
     relu_forward,
     relu_gradient_in_place,
 )
+from numbacnn.kernels.cuda.sums import bias_gradient
+from numbacnn.kernels.cuda.winograd import winograd_forward, winograd_input_gradient
 
 __all__ = [
     "activation_kernels",
+    "add_bias_in_place",
     "add_in_place",
+    "bias_gradient",
     "clear_halo",
+    "conv2d_forward",
+    "conv2d_input_gradient",
+    "conv2d_pool_forward",
+    "conv2d_weight_gradient",
     "copy",
+    "dense_forward",
+    "dense_input_gradient",
+    "dense_weight_gradient",
+    "maxima_input_gradient",
+    "maxima_weight_gradient",
     "relu_forward",
     "relu_gradient_in_place",
+    "winograd_forward",
+    "winograd_input_gradient",
 ]
 
 # Launchers of kernels.cpu that have no twin here yet.
@@ -49,7 +68,6 @@ NOT_YET = frozenset(
         "adaptive_average_pool_gradient",
         "adaptive_max_pool_forward",
         "adaptive_max_pool_gradient",
-        "add_bias_in_place",
         "add_noise_in_place",
         "add_penalty_in_place",
         "approach_in_place",
@@ -58,23 +76,15 @@ NOT_YET = frozenset(
         "batch_norm_forward",
         "batch_norm_gradient",
         "batch_norm_inference",
-        "bias_gradient",
         "binary_cross_entropy",
         "blend",
         "blend_in_place",
         "channel_dots",
         "clip_in_place",
-        "conv2d_forward",
-        "conv2d_input_gradient",
-        "conv2d_pool_forward",
-        "conv2d_weight_gradient",
         "copy_channels",
         "copy_reshaped",
         "cross_entropy_labels",
         "cross_entropy_probabilities",
-        "dense_forward",
-        "dense_input_gradient",
-        "dense_weight_gradient",
         "detection",
         "dice",
         "draw_field",
@@ -106,8 +116,6 @@ NOT_YET = frozenset(
         "local_response_norm_gradient",
         "max_pool_forward",
         "max_pool_gradient",
-        "maxima_input_gradient",
-        "maxima_weight_gradient",
         "mean_absolute_error",
         "mean_squared_error",
         "mix_in_place",
@@ -145,7 +153,5 @@ NOT_YET = frozenset(
         "up_sample_nearest_gradient",
         "warp_bilinear",
         "warp_nearest",
-        "winograd_forward",
-        "winograd_input_gradient",
     }
 )

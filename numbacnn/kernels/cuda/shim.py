@@ -47,7 +47,7 @@ class _Simulator:
     def shared(self) -> Any:
         return SimpleNamespace(array=self._shared_array)
 
-    def _shared_array(self, shape: Any, dtype: Any) -> Any:
+    def _shared_array(self, shape: Any, dtype: Any, alignment: int | None = None) -> Any:
         """One array for all threads of a block and each line of code that asks for one."""
         from numba.cuda.simulator.kernel import _get_kernel_context
 
@@ -95,6 +95,89 @@ def scalar_function(function: Callable[..., Any]) -> Any:
         if isinstance(own.get(name), FunctionType) and own[name].__globals__ is own
     }
     return device_function(FunctionType(function.__code__, {**own, "math": MATHS, **called}, function.__name__))
+
+
+# Elements of contiguous arrays by a flat index, which does not wrap around where it is negative: kernels that compute
+# with memory as a whole need no such test. Fours of floats are one access of 16 bytes, to which the index is aligned.
+
+if not INSTALLED or SIMULATED:
+
+    def load(array: Any, i: int) -> Any:
+        """array[i]."""
+        return array[i]
+
+    def load_four(array: Any, i: int) -> Any:
+        """array[i : i + 4]."""
+        assert i % 4 == 0, "not aligned"
+        return array[i], array[i + 1], array[i + 2], array[i + 3]
+
+    def store(array: Any, i: int, value: Any) -> None:
+        """array[i] = value."""
+        array[i] = value
+
+    def store_four(array: Any, i: int, values: Any) -> None:
+        """array[i : i + 4] = values."""
+        assert i % 4 == 0, "not aligned"
+        for offset in range(4):
+            array[i + offset] = values[offset]
+
+else:
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
+
+    _FOUR = numba.types.UniTuple(numba.types.float32, 4)
+    _VECTOR = ir.VectorType(ir.FloatType(), 4)
+
+    def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any = None) -> Any:
+        """To the element of the first two arguments, an array and an index."""
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.gep(array.data, [arguments[1]])
+        return pointer if kind is None else builder.bitcast(pointer, ir.PointerType(kind))
+
+    @intrinsic
+    def load(typing: Any, array: Any, i: Any) -> Any:
+        """array[i]."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.load(_pointer(context, builder, signature, arguments))
+
+        return array.dtype(array, numba.types.int64), emit
+
+    @intrinsic
+    def load_four(typing: Any, array: Any, i: Any) -> Any:
+        """array[i : i + 4]."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = builder.load(_pointer(context, builder, signature, arguments, _VECTOR))
+            vector.align = 16
+            parts = [builder.extract_element(vector, ir.IntType(32)(part)) for part in range(4)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return _FOUR(array, numba.types.int64), emit
+
+    @intrinsic
+    def store(typing: Any, array: Any, i: Any, value: Any) -> Any:
+        """array[i] = value."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.store(arguments[2], _pointer(context, builder, signature, arguments))
+            return context.get_dummy_value()
+
+        return numba.types.void(array, numba.types.int64, array.dtype), emit
+
+    @intrinsic
+    def store_four(typing: Any, array: Any, i: Any, values: Any) -> Any:
+        """array[i : i + 4] = values."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.Constant(_VECTOR, ir.Undefined)
+            for part in range(4):
+                value = builder.extract_value(arguments[2], part)
+                vector = builder.insert_element(vector, value, ir.IntType(32)(part))
+            builder.store(vector, _pointer(context, builder, signature, arguments, _VECTOR)).align = 16
+            return context.get_dummy_value()
+
+        return numba.types.void(array, numba.types.int64, _FOUR), emit
 
 
 # -- compiling and launching ------------------------------------------------------------------------------------------
