@@ -16,7 +16,8 @@ from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import CpuKernel, Record
+    from numbacnn.kernels.jit import CpuKernel
+    from numbacnn.kernels.recording import Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -59,7 +60,7 @@ class Device:
 
     def record(self, work: Callable[[], None]) -> "Record":
         """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
-        from numbacnn.kernels.jit import record
+        from numbacnn.kernels.recording import record
 
         return record(work)
 

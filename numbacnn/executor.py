@@ -17,7 +17,7 @@ from numbacnn.parameters import Parameters
 from numbacnn.plan import Buffer, Plan, Step, View
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import Launch
+    from numbacnn.kernels.recording import Launch
 
 Float32 = NDArray[np.float32]
 KEPT_BINDINGS = 8  # batch sizes whose views are kept

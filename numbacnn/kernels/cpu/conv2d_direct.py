@@ -16,7 +16,7 @@ from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
-from numbacnn.kernels.jit import launch, prepare
+from numbacnn.kernels.recording import launch, prepare
 
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed

@@ -24,7 +24,8 @@ from numbacnn.kernels.cpu.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, prepare
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.recording import prepare
 
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS, SIZE = 64, 10  # at least, for tiles of 4×4 to gain: in few channels or tiles the transforms cost too much

@@ -1,9 +1,48 @@
-"""The twins of the CPU's kernels for NVIDIA GPUs."""
+"""The twins of the CPU's kernels for NVIDIA GPUs: the same launchers, with the same parameters and the same contract.
+
+How a twin is written (``elementwise.py`` is the pattern):
+
+- ``name(outputs, inputs, geometry)`` is plain Python that computes grids and launches kernels, nothing else, so that a
+  recording of its launches can be replayed, and captured as a graph. Kernels, ``@cuda_kernel(types…)``, have names of
+  their own and are launched by ``_kernel[blocks, threads](*arguments)``, or by ``recording.prepare(_kernel[…], …)``
+  where they read parameters alone. Each compiles at its first launch, for the types that the decorator names.
+- Arrays are ``DeviceArray``: slices, ``reshape`` of contiguous ones, ``rows()``. A kernel takes them as Numba arrays:
+  ``float32_4d`` and ``float32_3d`` (rows N×H×(W·C)) of any strides, the others contiguous. Indices that are negative
+  wrap around as in NumPy, so what lies in a halo before a view is not reached by them: test the bounds instead.
+- ``cuda`` comes from ``shim``, never from Numba. One thread's work as its own function is a ``device_function``; maths
+  of ``kernels.scalar`` goes through ``scalar_function``, a plain ``math.exp`` in a kernel is written ``MATHS.exp``,
+  since the simulator has its own.
+- ``over(count)`` is the grid for one thread to each item, which is ``cuda.grid(1)``; ``over_rows(x)`` that of
+  elementwise work, whose threads ask ``place`` what is theirs. A kernel must be right for any number of threads in a
+  block: the simulator has fewer (``jit.THREADS``). Divide and take remainders once for a thread, not for an element.
+- Sums: no atomics. A block adds up its share in registers, in order, then by ``reduce.block_sum`` in a fixed tree;
+  where one block would be too few, the shares of a number of blocks that the shape alone decides lie in scratch, and a
+  second kernel adds them in order. Scratch shapes stand in ``sizes.py``, under the names of ``cpu/sizes.py``.
+- Constants are ``np.float32``: a Python float makes float64 of all it meets, which GPUs are slow at.
+- A launcher that is done leaves ``NOT_YET``; tests/cuda has a case for it, which runs in the simulator.
+"""
+
+from numbacnn.kernels.cuda.elementwise import (
+    activation_kernels,
+    add_in_place,
+    clear_halo,
+    copy,
+    relu_forward,
+    relu_gradient_in_place,
+)
+
+__all__ = [
+    "activation_kernels",
+    "add_in_place",
+    "clear_halo",
+    "copy",
+    "relu_forward",
+    "relu_gradient_in_place",
+]
 
 # Launchers of kernels.cpu that have no twin here yet.
 NOT_YET = frozenset(
     {
-        "activation_kernels",
         "adagrad_update",
         "adam_update",
         "adaptive_average_pool_forward",
@@ -11,7 +50,6 @@ NOT_YET = frozenset(
         "adaptive_max_pool_forward",
         "adaptive_max_pool_gradient",
         "add_bias_in_place",
-        "add_in_place",
         "add_noise_in_place",
         "add_penalty_in_place",
         "approach_in_place",
@@ -25,13 +63,11 @@ NOT_YET = frozenset(
         "blend",
         "blend_in_place",
         "channel_dots",
-        "clear_halo",
         "clip_in_place",
         "conv2d_forward",
         "conv2d_input_gradient",
         "conv2d_pool_forward",
         "conv2d_weight_gradient",
-        "copy",
         "copy_channels",
         "copy_reshaped",
         "cross_entropy_labels",
@@ -84,8 +120,6 @@ NOT_YET = frozenset(
         "prelu_gradient_in_place",
         "relu6_forward",
         "relu6_gradient_in_place",
-        "relu_forward",
-        "relu_gradient_in_place",
         "rmsprop_update",
         "round_to_bytes",
         "scale_channels",

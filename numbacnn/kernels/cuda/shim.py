@@ -1,0 +1,239 @@
+"""The only module that imports ``numba.cuda``: what its successor would have to offer stands here.
+
+Three ways to be: with the package numba-cuda and a GPU; with the package and ``NUMBA_ENABLE_CUDASIM=1``, where Numba
+runs kernels as Python, thread by thread, on memory of the host; and without the package, where kernels can be imported
+and listed, but not run.
+"""
+
+import contextlib
+import ctypes
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from types import FunctionType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numba
+import numpy as np
+
+INSTALLED = find_spec("numba_cuda") is not None  # Numba's own numba.cuda is old, and not maintained
+SIMULATED = INSTALLED and bool(numba.config.ENABLE_CUDASIM)
+
+if INSTALLED:
+    from numba import cuda as numba_cuda
+
+    numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small layers make small grids
+else:
+    numba_cuda = None
+
+# -- what kernels are written with ------------------------------------------------------------------------------------
+
+
+class _Simulator:
+    """``cuda`` for simulated kernels: that of the running launch. Numba puts it into the kernel's own module alone, and
+    takes it away again while other threads still run functions of other modules."""
+
+    _lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        return getattr(_get_kernel_context(), name)
+
+    @property
+    def shared(self) -> Any:
+        return SimpleNamespace(array=self._shared_array)
+
+    def _shared_array(self, shape: Any, dtype: Any) -> Any:
+        """One array for all threads of a block and each line of code that asks for one."""
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        caller = sys._getframe(1)
+        with self._lock:
+            arrays = _get_kernel_context().__dict__.setdefault("numbacnn_shared", {})
+            key = caller.f_code, caller.f_lineno
+            if key not in arrays:
+                arrays[key] = np.full(shape, np.nan, numba.np.numpy_support.as_dtype(dtype))
+            return arrays[key]
+
+
+cuda: Any = _Simulator() if SIMULATED else numba_cuda
+
+
+def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of NumPy's without warnings of overflow, and in float32, as the device's are."""
+
+    def quiet(*arguments: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return np.float32(function(*arguments))
+
+    return quiet
+
+
+MATHS: Any = math
+if SIMULATED:  # Python's functions raise where the device's give infinity or NaN
+    names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "pow", "floor", "sin", "cos")
+    MATHS = SimpleNamespace(**{name: _quiet(getattr(np, name)) for name in names}, erfc=_quiet(math.erfc), pi=math.pi)
+
+
+def device_function(function: Callable[..., Any]) -> Any:
+    """One thread's work as its own function, which kernels and other device functions call; compiled into them."""
+    if SIMULATED or not INSTALLED:
+        return function
+    return numba_cuda.jit(device=True, forceinline=True)(function)
+
+
+def scalar_function(function: Callable[..., Any]) -> Any:
+    """A function of ``kernels.scalar`` as a device function, with the functions of that module that it calls."""
+    own = function.__globals__
+    called = {
+        name: scalar_function(own[name])
+        for name in function.__code__.co_names
+        if isinstance(own.get(name), FunctionType) and own[name].__globals__ is own
+    }
+    return device_function(FunctionType(function.__code__, {**own, "math": MATHS, **called}, function.__name__))
+
+
+# -- compiling and launching ------------------------------------------------------------------------------------------
+
+Grid = tuple[int, int, int]
+
+
+class Code:
+    """A kernel compiled for one signature, for the device at hand."""
+
+    def __init__(self, function: Callable[..., None], signature: tuple[Any, ...], **options: Any) -> None:
+        self.signature = signature
+        self._dispatcher = numba_cuda.jit(function) if SIMULATED else numba_cuda.jit(**options)(function)
+        self._kernel: Any = None if SIMULATED else self._dispatcher.compile(signature)
+
+    def launcher(self, blocks: Grid, threads: Grid, arguments: tuple[Any, ...]) -> Callable[[], None]:
+        """A function that launches the kernel on these arguments, checked and laid out here, once."""
+        if SIMULATED:
+            views = tuple(map(_simulated, arguments, self.signature))
+            return lambda: self._dispatcher[blocks, threads](*views)
+        from cuda.core import LaunchConfig, launch
+
+        values: list[Any] = []
+        for argument, kind in zip(arguments, self.signature, strict=True):
+            _lay_out(values, argument, kind)
+        config = LaunchConfig(grid=blocks, block=threads)
+        kernel = self._kernel._codelibrary.get_cufunc().kernel
+        return lambda: launch(_stream(), config, kernel, *values)
+
+
+def _simulated(argument: Any, kind: Any) -> Any:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    if isinstance(kind, numba.types.Array):
+        view: Any = np.ndarray(argument.shape, argument.dtype, argument.memory.array, 0, argument.strides)
+        if argument.size:
+            start = argument.offset * argument.dtype.itemsize
+            view = np.ndarray(argument.shape, argument.dtype, argument.memory.array, start, argument.strides)
+        return FakeCUDAArray(view)
+    if isinstance(kind, numba.types.Number | numba.types.Boolean):
+        return numba.np.numpy_support.as_dtype(kind).type(argument)
+    return argument
+
+
+def _lay_out(values: list[Any], argument: Any, kind: Any) -> None:
+    """Appends an argument as Numba's compiled kernels take it."""
+    types = numba.types
+    if isinstance(kind, types.Array):
+        meminfo = parent = 0
+        itemsize = argument.dtype.itemsize
+        address = argument.memory.address + argument.offset * itemsize
+        values += [meminfo, parent, argument.size, itemsize, address, *argument.shape, *argument.strides]
+    elif isinstance(kind, types.BaseTuple):
+        for part, part_kind in zip(argument, kind, strict=True):
+            _lay_out(values, part, part_kind)
+    elif kind == types.boolean:
+        values.append(bool(argument))
+    else:
+        c_types = {types.float32: ctypes.c_float, types.float64: ctypes.c_double}
+        values.append((c_types.get(kind) or getattr(ctypes, f"c_{kind}"))(argument))
+
+
+def compile_ptx(
+    function: Callable[..., None], signature: tuple[Any, ...], capability: tuple[int, int], **options: Any
+) -> str:
+    """The kernel's PTX for a compute capability, such as (9, 0). Needs no device."""
+    device = SimpleNamespace(compute_capability=capability)
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device):  # device functions ask for it
+        ptx, _ = numba_cuda.compile(function, signature, device=False, abi="numba", cc=capability, **options)
+    return str(ptx)
+
+
+_streams: list[Any] = []  # those that launches go to instead of the default one; the last one counts
+
+
+def _stream() -> Any:
+    if _streams:
+        return _streams[-1]
+    from cuda.core import LEGACY_DEFAULT_STREAM
+
+    return LEGACY_DEFAULT_STREAM
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """Bytes on the device, given back when nothing refers to them any more."""
+
+    def __init__(self, size: int) -> None:
+        self.size = max(size, 1)
+        self.array: Any = None
+        if SIMULATED:
+            self.array = np.zeros(self.size, np.uint8)
+        else:
+            self.array = numba_cuda.device_array(self.size, np.uint8)
+            self.array.gpu_data.memset(0)
+
+    @property
+    def address(self) -> int:
+        """Where they start."""
+        return int(self.array.device_ctypes_pointer.value)
+
+    def write(self, start: int, source: np.ndarray[Any, Any]) -> None:
+        """Copies contiguous host memory to the bytes from ``start`` on."""
+        part = self.array[start : start + source.nbytes]
+        flat = source.reshape(-1).view(np.uint8)
+        if SIMULATED:
+            part[:] = flat
+        elif source.nbytes:
+            part.copy_to_device(flat)
+
+    def read(self, start: int, target: np.ndarray[Any, Any]) -> None:
+        """Copies the bytes from ``start`` on to contiguous host memory."""
+        part = self.array[start : start + target.nbytes]
+        flat = target.reshape(-1).view(np.uint8)
+        if SIMULATED:
+            flat[:] = part
+        elif target.nbytes:
+            part.copy_to_host(flat)
+
+
+def why_not() -> str | None:
+    """What keeps kernels from running here, in a few words; None where they can."""
+    if not INSTALLED:
+        return "the package numba-cuda is not installed"
+    return None if SIMULATED or numba_cuda.is_available() else "there is no driver, or no GPU"
+
+
+def synchronize() -> None:
+    """Returns when all launched work is done."""
+    numba_cuda.synchronize()
+
+
+@contextlib.contextmanager
+def launching_into(stream: Any) -> Iterator[None]:
+    """Launches go to ``stream`` (or a graph that is being recorded) instead of the default one."""
+    _streams.append(stream)
+    try:
+        yield
+    finally:
+        _streams.pop()

@@ -1,0 +1,53 @@
+"""CUDA kernels as machine code, without a GPU: PTX by numba-cuda, assembled by ptxas, and what that says of them."""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from numbacnn.kernels.cuda import shim
+
+CAPABILITIES = ((7, 5), (8, 0), (9, 0))
+
+
+class Resources(NamedTuple):
+    """What a kernel takes: registers of a thread, bytes of shared memory of a block, and bytes that a thread keeps in
+    local memory because registers ran out (spills) or were indexed (stack)."""
+
+    registers: int
+    shared: int
+    stack: int
+    spill_stores: int
+    spill_loads: int
+
+
+def assembler() -> Path | None:
+    """ptxas of the CUDA packages, or None where it is not among them."""
+    import nvidia
+
+    return next((path for root in nvidia.__path__ for path in Path(root).rglob("ptxas") if path.is_file()), None)
+
+
+def assemble(kernel, capability) -> Resources:
+    """Compiles and assembles a kernel; raises where either refuses."""
+    ptx = shim.compile_ptx(kernel.function, kernel.signature, capability, **kernel.options)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx)
+        command = [assembler(), "-v", f"-arch=sm_{capability[0]}{capability[1]}", "-o", source.with_suffix(".cubin")]
+        report = subprocess.run([*command, source], capture_output=True, text=True, check=False)
+    if report.returncode:
+        raise AssertionError(f"{kernel.name}: {report.stderr}")
+    return Resources(
+        _number(r"Used (\d+) registers", report.stderr),
+        _number(r"(\d+) bytes smem", report.stderr),
+        _number(r"(\d+) bytes stack frame", report.stderr),
+        _number(r"(\d+) bytes spill stores", report.stderr),
+        _number(r"(\d+) bytes spill loads", report.stderr),
+    )
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    return int(found[1]) if found else 0
