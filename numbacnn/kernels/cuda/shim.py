@@ -7,6 +7,7 @@ and listed, but not run.
 
 import contextlib
 import ctypes
+import dis
 import math
 import sys
 import threading
@@ -81,7 +82,7 @@ if SIMULATED:  # Python's functions raise where the device's give infinity or Na
 
 def device_function(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function, which kernels and other device functions call; compiled into them."""
-    if SIMULATED or not INSTALLED:
+    if SIMULATED or not INSTALLED or hasattr(function, "py_func"):  # it is one already
         return function
     return numba_cuda.jit(device=True, forceinline=True)(function)
 
@@ -91,10 +92,66 @@ def scalar_function(function: Callable[..., Any]) -> Any:
     own = function.__globals__
     called = {
         name: scalar_function(own[name])
-        for name in function.__code__.co_names
+        for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
         if isinstance(own.get(name), FunctionType) and own[name].__globals__ is own
     }
-    return device_function(FunctionType(function.__code__, {**own, "math": MATHS, **called}, function.__name__))
+    known = {**own, "math": MATHS, **called}
+    return device_function(FunctionType(function.__code__, known, function.__name__, None, function.__closure__))
+
+
+if SIMULATED or not INSTALLED:
+
+    def load4(x: Any, at: Any) -> Any:
+        """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
+        *front, last = at
+        return tuple(x[(*front, last + lane)] for lane in range(4))
+
+    def store4(x: Any, at: Any, values: Any) -> None:
+        """Writes four floats where ``load4`` reads them."""
+        *front, last = at
+        for lane in range(4):
+            x[(*front, last + lane)] = values[lane]
+
+else:
+    from llvmlite import ir
+    from numba.core import cgutils
+    from numba.cuda.extending import intrinsic
+    from numba.cuda.np import arrayobj
+
+    VECTOR = ir.VectorType(ir.FloatType(), 4)
+    FLOATS = numba.types.UniTuple(numba.types.float32, 4)
+
+    def _vector_pointer(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
+        (array_kind, at_kind), (array, at) = kinds[:2], arguments[:2]
+        parts = zip(cgutils.unpack_tuple(builder, at), at_kind, strict=True)
+        indices = [context.cast(builder, part, kind, numba.types.intp) for part, kind in parts]
+        struct = arrayobj.make_array(array_kind)(context, builder, array)
+        pointer = cgutils.get_item_pointer(context, builder, array_kind, struct, indices, wraparound=False)
+        return builder.bitcast(pointer, VECTOR.as_pointer())
+
+    @intrinsic  # type: ignore[misc]
+    def load4(typing: Any, x: Any, at: Any) -> Any:
+        """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = builder.load(_vector_pointer(context, builder, signature.args, arguments), align=16)
+            lanes = [builder.extract_element(vector, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
+            return cgutils.pack_array(builder, lanes)
+
+        return FLOATS(x, at), emit
+
+    @intrinsic  # type: ignore[misc]
+    def store4(typing: Any, x: Any, at: Any, values: Any) -> Any:
+        """Writes four floats where ``load4`` reads them."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.Constant(VECTOR, ir.Undefined)
+            for lane, value in enumerate(cgutils.unpack_tuple(builder, arguments[2])):
+                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+            builder.store(vector, _vector_pointer(context, builder, signature.args, arguments), align=16)
+            return context.get_dummy_value()
+
+        return numba.types.void(x, at, FLOATS), emit
 
 
 # -- compiling and launching ------------------------------------------------------------------------------------------
@@ -128,6 +185,8 @@ class Code:
 def _simulated(argument: Any, kind: Any) -> Any:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
+    if isinstance(kind, numba.types.BaseTuple) and not hasattr(argument, "_fields"):
+        return tuple(map(_simulated, argument, kind))
     if isinstance(kind, numba.types.Array):
         view: Any = np.ndarray(argument.shape, argument.dtype, argument.memory.array, 0, argument.strides)
         if argument.size:
