@@ -131,7 +131,7 @@ def over_rows(x: DeviceArray, width: int = 1) -> tuple[tuple[int, ...], tuple[in
 
     Blocks are as wide as the rows where those are short, so that few threads are idle.
     """
-    n, h, size = x.shape[0], x.shape[1], x.shape[2] // width
+    n, h, size = x.shape[0], x.shape[1], -(-x.shape[2] // width)
     across = THREADS
     while across >= 2 * size and across > 1:
         across //= 2
