@@ -22,6 +22,12 @@ How a twin is written (``elementwise.py`` is the pattern):
 - A launcher that is done leaves ``NOT_YET``; tests/cuda has a case for it, which runs in the simulator.
 """
 
+from numbacnn.kernels.cuda.adaptive_pool2d import (
+    adaptive_average_pool_forward,
+    adaptive_average_pool_gradient,
+    adaptive_max_pool_forward,
+    adaptive_max_pool_gradient,
+)
 from numbacnn.kernels.cuda.dropout import (
     dropout_forward,
     dropout_gradient_in_place,
@@ -67,6 +73,12 @@ from numbacnn.kernels.cuda.merging import (
 from numbacnn.kernels.cuda.penalties import (
     add_penalty_in_place,
 )
+from numbacnn.kernels.cuda.pool2d import (
+    average_pool_forward,
+    average_pool_gradient,
+    max_pool_forward,
+    max_pool_gradient,
+)
 from numbacnn.kernels.cuda.prelu import (
     prelu_forward,
     prelu_gradient_in_place,
@@ -74,6 +86,12 @@ from numbacnn.kernels.cuda.prelu import (
 from numbacnn.kernels.cuda.roofline import (
     multiply_adds,
     triad,
+)
+from numbacnn.kernels.cuda.up_sample2d import (
+    up_sample_bilinear_forward,
+    up_sample_bilinear_gradient,
+    up_sample_nearest_forward,
+    up_sample_nearest_gradient,
 )
 from numbacnn.kernels.cuda.update import (
     adagrad_update,
@@ -95,9 +113,15 @@ __all__ = [
     "activation_kernels",
     "adagrad_update",
     "adam_update",
+    "adaptive_average_pool_forward",
+    "adaptive_average_pool_gradient",
+    "adaptive_max_pool_forward",
+    "adaptive_max_pool_gradient",
     "add_in_place",
     "add_penalty_in_place",
     "approach_in_place",
+    "average_pool_forward",
+    "average_pool_gradient",
     "blend",
     "blend_in_place",
     "clear_halo",
@@ -121,6 +145,8 @@ __all__ = [
     "lamb_update",
     "leaky_relu_forward",
     "leaky_relu_gradient_in_place",
+    "max_pool_forward",
+    "max_pool_gradient",
     "multiply",
     "multiply_adds",
     "normalize_bytes",
@@ -146,19 +172,17 @@ __all__ = [
     "tanh_forward",
     "tanh_gradient_in_place",
     "triad",
+    "up_sample_bilinear_forward",
+    "up_sample_bilinear_gradient",
+    "up_sample_nearest_forward",
+    "up_sample_nearest_gradient",
 ]
 
 # Launchers of kernels.cpu that have no twin here yet.
 NOT_YET = frozenset(
     {
-        "adaptive_average_pool_forward",
-        "adaptive_average_pool_gradient",
-        "adaptive_max_pool_forward",
-        "adaptive_max_pool_gradient",
         "add_bias_in_place",
         "add_noise_in_place",
-        "average_pool_forward",
-        "average_pool_gradient",
         "batch_norm_forward",
         "batch_norm_gradient",
         "batch_norm_inference",
@@ -187,8 +211,6 @@ NOT_YET = frozenset(
         "jitter_colors_in_place",
         "local_response_norm_forward",
         "local_response_norm_gradient",
-        "max_pool_forward",
-        "max_pool_gradient",
         "maxima_input_gradient",
         "maxima_weight_gradient",
         "mean_absolute_error",
@@ -199,10 +221,6 @@ NOT_YET = frozenset(
         "sigmoid_focal",
         "softmax_forward",
         "softmax_gradient",
-        "up_sample_bilinear_forward",
-        "up_sample_bilinear_gradient",
-        "up_sample_nearest_forward",
-        "up_sample_nearest_gradient",
         "warp_bilinear",
         "warp_nearest",
         "winograd_forward",

@@ -67,6 +67,27 @@ def pixel_of(height, width, steps):  # type: ignore[no-untyped-def]
     return rest // (height * width), rest // width % height, rest % width, step
 
 
+# -- functions to lift ------------------------------------------------------------------------------------------------
+
+
+@device_function
+def add(a, b):  # type: ignore[no-untyped-def]
+    """a + b."""
+    return a + b
+
+
+@device_function
+def times(a, b):  # type: ignore[no-untyped-def]
+    """a · b."""
+    return a * b
+
+
+@device_function
+def multiply_add(a, b, c):  # type: ignore[no-untyped-def]
+    """a · b + c."""
+    return a * b + c
+
+
 # -- both widths ------------------------------------------------------------------------------------------------------
 
 
