@@ -32,11 +32,13 @@ def _pooled(y, argmax, x, w, b, g, pool, relu):
         for at in range(pool.r * pool.s):
             down = at // pool.s
             value = _output(x, w, n, p * pool.stride_h + down, q * pool.stride_w + at - down * pool.s, k, g)
+            if b.size > 0:
+                value += b[k]
+            if relu and value < ZERO:
+                value = ZERO
             if at == 0 or value > best:
                 best, place = value, at
-        if b.size > 0:
-            best += b[k]
-        y[n, p, q, k] = ZERO if relu and best < ZERO else best
+        y[n, p, q, k] = best
         if argmax.shape[0] > 0:
             argmax[n, p, q, k] = place
 

@@ -73,7 +73,7 @@ class Bound(NamedTuple):
     def recorded(self, *arguments: Any) -> Launch:
         """What to call instead, and with what."""
         for argument, kind in zip(arguments, self.kernel.signature, strict=True):
-            if isinstance(kind, types.Array) and not _fits(argument, kind):
+            if not _fits(argument, kind):
                 raise TypeError(f"{self.kernel.name} takes {kind}, not {_kind_of(argument)}")
         if not all(self.blocks):
             return _nothing, ()
@@ -85,12 +85,18 @@ def _nothing() -> None:
 
 
 def _fits(argument: Any, kind: Any) -> bool:
+    if isinstance(kind, types.BaseTuple):
+        return len(argument) == len(kind) and all(map(_fits, argument, kind))
+    if not isinstance(kind, types.Array):
+        return True
     if not isinstance(argument, DeviceArray) or argument.ndim != kind.ndim or str(argument.dtype) != str(kind.dtype):
         return False
     return kind.layout == "A" or argument.contiguous
 
 
 def _kind_of(argument: Any) -> str:
+    if isinstance(argument, tuple):
+        return "(" + ", ".join(map(_kind_of, argument)) + ")"
     if isinstance(argument, DeviceArray):
         layout = "contiguous" if argument.contiguous else f"strides {argument.strides}"
         return f"a device array of {argument.dtype}, shape {argument.shape}, {layout}"
@@ -120,12 +126,12 @@ def over(count: int, threads: int = THREADS) -> tuple[int, int]:
     return -(-count // threads), threads
 
 
-def over_rows(x: DeviceArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The grid for the elements of rows N×H×(W·C), whose threads ask ``place`` what is theirs.
+def over_rows(x: DeviceArray, width: int = 1) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The grid for the elements of rows N×H×(W·C), ``width`` at a time, whose threads ask ``place`` what is theirs.
 
     Blocks are as wide as the rows where those are short, so that few threads are idle.
     """
-    n, h, size = x.shape
+    n, h, size = x.shape[0], x.shape[1], -(-x.shape[2] // width)
     across = THREADS
     while across >= 2 * size and across > 1:
         across //= 2

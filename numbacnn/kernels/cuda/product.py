@@ -18,7 +18,7 @@ from numba import types
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda import shim
 from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d
-from numbacnn.kernels.cuda.shim import cuda, device_function, load, load_four, scalar_function, store, store_four
+from numbacnn.kernels.cuda.shim import cuda, device_function, load, load4, scalar_function, store, store4
 
 ZERO = np.float32(0)
 float32 = types.float32
@@ -190,10 +190,10 @@ def product_kernel(tile: Tile, a_by_rows: bool, a_vector: bool, b_by_terms: bool
         rows = cuda.local.array(thread_rows, float32)
         columns = cuda.local.array(thread_columns, float32)
         for v in range(row_fours):
-            rows[4 * v], rows[4 * v + 1], rows[4 * v + 2], rows[4 * v + 3] = load_four(a_shared, a_at + v * across_rows)
+            rows[4 * v], rows[4 * v + 1], rows[4 * v + 2], rows[4 * v + 3] = load4(a_shared, (a_at + v * across_rows,))
         for v in range(column_fours):
-            columns[4 * v], columns[4 * v + 1], columns[4 * v + 2], columns[4 * v + 3] = load_four(
-                b_shared, b_at + v * across_columns
+            columns[4 * v], columns[4 * v + 1], columns[4 * v + 2], columns[4 * v + 3] = load4(
+                b_shared, (b_at + v * across_columns,)
             )
         for i in range(thread_rows):
             for j in range(thread_columns):
@@ -213,12 +213,12 @@ def product_kernel(tile: Tile, a_by_rows: bool, a_vector: bool, b_by_terms: bool
                 if p.c_aligned == 1:
                     if k < p.columns:
                         if p.bias_offset >= 0:
-                            values = _plus(values, load_four(bias, bias_at + k))
+                            values = _plus(values, load4(bias, (bias_at + k,)))
                         if p.relu == 1:
                             values = _masked(values, values)
                         if p.mask_offset >= 0:
-                            values = _masked(values, load_four(mask, mask_at + k))
-                        store_four(c, c_at + k, values)
+                            values = _masked(values, load4(mask, (mask_at + k,)))
+                        store4(c, (c_at + k,), values)
                 else:
                     for j in range(4):
                         if k + j < p.columns:
@@ -332,7 +332,7 @@ def _loader(extent, depth, threads, rows, across, vector, step):
                         at = start + i_0 * step_0 + i_1 * step_1 + i_2 * step_2
                         if vector:
                             if line < count:
-                                _put_four(target, 4 * v, load_four(memory, at + offset_of(line, lines)))
+                                _put_four(target, 4 * v, load4(memory, (at + offset_of(line, lines),)))
                         else:
                             for j in range(4):
                                 if line + j < count:
@@ -345,7 +345,7 @@ def _loader(extent, depth, threads, rows, across, vector, step):
                             if k < last:
                                 i_0, i_1, i_2 = place_of(k, terms)
                                 at += i_0 * step_0 + i_1 * step_1 + i_2 * step_2
-                                _put_four(target, 4 * v, load_four(memory, at))
+                                _put_four(target, 4 * v, load4(memory, (at,)))
                         else:
                             for j in range(4):
                                 if k + j < last:
@@ -359,7 +359,7 @@ def _loader(extent, depth, threads, rows, across, vector, step):
             if whole or item < total:
                 if across:
                     at = start + item // fours * step + item % fours * 4
-                    store_four(shared, at, (source[4 * v], source[4 * v + 1], source[4 * v + 2], source[4 * v + 3]))
+                    store4(shared, (at,), (source[4 * v], source[4 * v + 1], source[4 * v + 2], source[4 * v + 3]))
                 else:
                     at = start + item % fours * 4 * step + item // fours
                     for j in range(4):

@@ -7,6 +7,7 @@ and listed, but not run.
 
 import contextlib
 import ctypes
+import dis
 import math
 import sys
 import threading
@@ -81,7 +82,7 @@ if SIMULATED:  # Python's functions raise where the device's give infinity or Na
 
 def device_function(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function, which kernels and other device functions call; compiled into them."""
-    if SIMULATED or not INSTALLED:
+    if SIMULATED or not INSTALLED or hasattr(function, "py_func"):  # it is one already
         return function
     return numba_cuda.jit(device=True, forceinline=True)(function)
 
@@ -91,50 +92,59 @@ def scalar_function(function: Callable[..., Any]) -> Any:
     own = function.__globals__
     called = {
         name: scalar_function(own[name])
-        for name in function.__code__.co_names
+        for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
         if isinstance(own.get(name), FunctionType) and own[name].__globals__ is own
     }
-    return device_function(FunctionType(function.__code__, {**own, "math": MATHS, **called}, function.__name__))
+    known = {**own, "math": MATHS, **called}
+    return device_function(FunctionType(function.__code__, known, function.__name__, None, function.__closure__))
 
 
 # Elements of contiguous arrays by a flat index, which does not wrap around where it is negative: kernels that compute
-# with memory as a whole need no such test. Fours of floats are one access of 16 bytes, to which the index is aligned.
+# with memory as a whole need no such test. And four floats at a time, in one access of 16 bytes.
 
-if not INSTALLED or SIMULATED:
+if SIMULATED or not INSTALLED:
 
     def load(array: Any, i: int) -> Any:
         """array[i]."""
         return array[i]
 
-    def load_four(array: Any, i: int) -> Any:
-        """array[i : i + 4]."""
-        assert i % 4 == 0, "not aligned"
-        return array[i], array[i + 1], array[i + 2], array[i + 3]
-
     def store(array: Any, i: int, value: Any) -> None:
         """array[i] = value."""
         array[i] = value
 
-    def store_four(array: Any, i: int, values: Any) -> None:
-        """array[i : i + 4] = values."""
-        assert i % 4 == 0, "not aligned"
-        for offset in range(4):
-            array[i + offset] = values[offset]
+    def load4(x: Any, at: Any) -> Any:
+        """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
+        *front, last = at
+        return tuple(x[(*front, last + lane)] for lane in range(4))
+
+    def store4(x: Any, at: Any, values: Any) -> None:
+        """Writes four floats where ``load4`` reads them."""
+        *front, last = at
+        for lane in range(4):
+            x[(*front, last + lane)] = values[lane]
 
 else:
     from llvmlite import ir
+    from numba.core import cgutils
     from numba.cuda.extending import intrinsic
+    from numba.cuda.np import arrayobj
 
-    _FOUR = numba.types.UniTuple(numba.types.float32, 4)
-    _VECTOR = ir.VectorType(ir.FloatType(), 4)
+    VECTOR = ir.VectorType(ir.FloatType(), 4)
+    FLOATS = numba.types.UniTuple(numba.types.float32, 4)
 
-    def _pointer(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any = None) -> Any:
+    def _vector_pointer(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
+        (array_kind, at_kind), (array, at) = kinds[:2], arguments[:2]
+        parts = zip(cgutils.unpack_tuple(builder, at), at_kind, strict=True)
+        indices = [context.cast(builder, part, kind, numba.types.intp) for part, kind in parts]
+        struct = arrayobj.make_array(array_kind)(context, builder, array)
+        pointer = cgutils.get_item_pointer(context, builder, array_kind, struct, indices, wraparound=False)
+        return builder.bitcast(pointer, VECTOR.as_pointer())
+
+    def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """To the element of the first two arguments, an array and an index."""
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        pointer = builder.gep(array.data, [arguments[1]])
-        return pointer if kind is None else builder.bitcast(pointer, ir.PointerType(kind))
+        return builder.gep(arrayobj.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def load(typing: Any, array: Any, i: Any) -> Any:
         """array[i]."""
 
@@ -143,19 +153,7 @@ else:
 
         return array.dtype(array, numba.types.int64), emit
 
-    @intrinsic
-    def load_four(typing: Any, array: Any, i: Any) -> Any:
-        """array[i : i + 4]."""
-
-        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector = builder.load(_pointer(context, builder, signature, arguments, _VECTOR))
-            vector.align = 16
-            parts = [builder.extract_element(vector, ir.IntType(32)(part)) for part in range(4)]
-            return context.make_tuple(builder, signature.return_type, parts)
-
-        return _FOUR(array, numba.types.int64), emit
-
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def store(typing: Any, array: Any, i: Any, value: Any) -> Any:
         """array[i] = value."""
 
@@ -165,19 +163,29 @@ else:
 
         return numba.types.void(array, numba.types.int64, array.dtype), emit
 
-    @intrinsic
-    def store_four(typing: Any, array: Any, i: Any, values: Any) -> Any:
-        """array[i : i + 4] = values."""
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load4(typing: Any, x: Any, at: Any) -> Any:
+        """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            vector = ir.Constant(_VECTOR, ir.Undefined)
-            for part in range(4):
-                value = builder.extract_value(arguments[2], part)
-                vector = builder.insert_element(vector, value, ir.IntType(32)(part))
-            builder.store(vector, _pointer(context, builder, signature, arguments, _VECTOR)).align = 16
+            vector = builder.load(_vector_pointer(context, builder, signature.args, arguments), align=16)
+            lanes = [builder.extract_element(vector, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
+            return cgutils.pack_array(builder, lanes)
+
+        return FLOATS(x, at), emit
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store4(typing: Any, x: Any, at: Any, values: Any) -> Any:
+        """Writes four floats where ``load4`` reads them."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.Constant(VECTOR, ir.Undefined)
+            for lane, value in enumerate(cgutils.unpack_tuple(builder, arguments[2])):
+                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+            builder.store(vector, _vector_pointer(context, builder, signature.args, arguments), align=16)
             return context.get_dummy_value()
 
-        return numba.types.void(array, numba.types.int64, _FOUR), emit
+        return numba.types.void(x, at, FLOATS), emit
 
 
 # -- compiling and launching ------------------------------------------------------------------------------------------
@@ -211,6 +219,8 @@ class Code:
 def _simulated(argument: Any, kind: Any) -> Any:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
+    if isinstance(kind, numba.types.BaseTuple) and not hasattr(argument, "_fields"):
+        return tuple(map(_simulated, argument, kind))
     if isinstance(kind, numba.types.Array):
         view: Any = np.ndarray(argument.shape, argument.dtype, argument.memory.array, 0, argument.strides)
         if argument.size:

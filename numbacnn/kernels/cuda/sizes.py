@@ -4,6 +4,7 @@ from typing import Any
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cuda.conv2d import partial_weights_shape
+from numbacnn.kernels.cuda.penalties import penalty_sums_shape
 from numbacnn.kernels.cuda.sums import partial_bias_shape
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "packed_weights_shape",
     "partial_bias_shape",
     "partial_weights_shape",
+    "penalty_sums_shape",
     "pool_fuses",
     "winograd_shapes",
     "winograd_tile",
