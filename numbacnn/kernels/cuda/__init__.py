@@ -28,6 +28,12 @@ from numbacnn.kernels.cuda.adaptive_pool2d import (
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
 )
+from numbacnn.kernels.cuda.batchnorm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
 from numbacnn.kernels.cuda.dropout import (
     dropout_forward,
     dropout_gradient_in_place,
@@ -64,6 +70,14 @@ from numbacnn.kernels.cuda.elementwise import (
     silu_gradient_in_place,
     tanh_forward,
     tanh_gradient_in_place,
+)
+from numbacnn.kernels.cuda.groupnorm import (
+    group_norm_forward,
+    group_norm_gradient,
+)
+from numbacnn.kernels.cuda.local_response import (
+    local_response_norm_forward,
+    local_response_norm_gradient,
 )
 from numbacnn.kernels.cuda.merging import (
     copy_channels,
@@ -122,6 +136,9 @@ __all__ = [
     "approach_in_place",
     "average_pool_forward",
     "average_pool_gradient",
+    "batch_norm_forward",
+    "batch_norm_gradient",
+    "batch_norm_inference",
     "blend",
     "blend_in_place",
     "clear_halo",
@@ -133,10 +150,13 @@ __all__ = [
     "dropout_gradient_in_place",
     "elu_forward",
     "elu_gradient_in_place",
+    "fold_batch_norm",
     "gelu_forward",
     "gelu_gradient_in_place",
     "gelu_tanh_forward",
     "gelu_tanh_gradient_in_place",
+    "group_norm_forward",
+    "group_norm_gradient",
     "hardsigmoid_forward",
     "hardsigmoid_gradient_in_place",
     "hardswish_forward",
@@ -145,6 +165,8 @@ __all__ = [
     "lamb_update",
     "leaky_relu_forward",
     "leaky_relu_gradient_in_place",
+    "local_response_norm_forward",
+    "local_response_norm_gradient",
     "max_pool_forward",
     "max_pool_gradient",
     "multiply",
@@ -183,9 +205,6 @@ NOT_YET = frozenset(
     {
         "add_bias_in_place",
         "add_noise_in_place",
-        "batch_norm_forward",
-        "batch_norm_gradient",
-        "batch_norm_inference",
         "bias_gradient",
         "binary_cross_entropy",
         "channel_dots",
@@ -204,13 +223,8 @@ NOT_YET = frozenset(
         "draw_uniforms",
         "fill_boxes_in_place",
         "focal_labels",
-        "fold_batch_norm",
-        "group_norm_forward",
-        "group_norm_gradient",
         "huber",
         "jitter_colors_in_place",
-        "local_response_norm_forward",
-        "local_response_norm_gradient",
         "maxima_input_gradient",
         "maxima_weight_gradient",
         "mean_absolute_error",
