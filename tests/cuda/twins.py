@@ -202,7 +202,7 @@ def _normalisations(draw):
         ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), False),
         ("three channels, ReLU", (2, 7, 9, 3), SIDES, True),
         ("features", (37, 1, 1, 5), NO_HALO, False),
-        ("more channels than a block", (2, 2, 2, 132), NO_HALO, True),
+        ("more channels than a block", (2, 2, 2, 33), NO_HALO, True),
         ("groups of pixels", (5, 8, 6, 4), SIDES, False),
     ):
         y, x = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)

@@ -146,7 +146,7 @@ def _grid(partial, width):
 def block_columns(c, width):
     """Threads side by side: a power of two, so that the rows below are one, too."""
     columns = 1
-    while columns * width < c and columns < COLUMNS:
+    while columns * width < c and columns < min(COLUMNS, THREADS):
         columns *= 2
     return columns
 
