@@ -2,6 +2,11 @@ import pytest
 
 from numbacnn.kernels.cuda import shim
 
+if shim.SIMULATED:
+    import simulator
+
+    simulator.install()
+
 NO_DEVICE = "numba-cuda is not installed" if not shim.INSTALLED else shim.why_not()
 
 

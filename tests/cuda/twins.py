@@ -202,7 +202,8 @@ def _normalisations(draw):
         ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), False),
         ("three channels, ReLU", (2, 7, 9, 3), SIDES, True),
         ("features", (37, 1, 1, 5), NO_HALO, False),
-        ("more channels than a block", (2, 2, 2, 132), NO_HALO, True),
+        ("more channels than a block", (2, 2, 2, 33), NO_HALO, True),
+        ("groups of pixels", (5, 8, 6, 4), SIDES, False),
     ):
         y, x = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
         weight, bias, mean, variance = positive(draw, c), flat(draw, c), flat(draw, c), positive(draw, c)
@@ -222,7 +223,7 @@ def _normalisations(draw):
         yield Call(f"{reason}, no dx", [forward, ("batch_norm_gradient", [None, *gradients[1:], True])])
     for reason, (n, h, w, c), groups, relu in (
         ("vectors", (3, 5, 4, 8), 2, True),
-        ("odd", (2, 7, 9, 6), 3, False),
+        ("groups of pixels", (2, 12, 13, 6), 3, False),
         ("features", (3, 1, 1, 12), 4, False),
     ):
         y, x = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)

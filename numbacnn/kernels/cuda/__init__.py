@@ -28,6 +28,12 @@ from numbacnn.kernels.cuda.adaptive_pool2d import (
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
 )
+from numbacnn.kernels.cuda.batchnorm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
 from numbacnn.kernels.cuda.bias import (
     add_bias_in_place,
 )
@@ -45,6 +51,9 @@ from numbacnn.kernels.cuda.dense import (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
+)
+from numbacnn.kernels.cuda.detection import (
+    detection,
 )
 from numbacnn.kernels.cuda.dropout import (
     dropout_forward,
@@ -83,6 +92,25 @@ from numbacnn.kernels.cuda.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
+from numbacnn.kernels.cuda.groupnorm import (
+    group_norm_forward,
+    group_norm_gradient,
+)
+from numbacnn.kernels.cuda.local_response import (
+    local_response_norm_forward,
+    local_response_norm_gradient,
+)
+from numbacnn.kernels.cuda.losses import (
+    binary_cross_entropy,
+    cross_entropy_labels,
+    cross_entropy_probabilities,
+    dice,
+    focal_labels,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    sigmoid_focal,
+)
 from numbacnn.kernels.cuda.merging import (
     copy_channels,
     multiply,
@@ -104,6 +132,10 @@ from numbacnn.kernels.cuda.prelu import (
 from numbacnn.kernels.cuda.roofline import (
     multiply_adds,
     triad,
+)
+from numbacnn.kernels.cuda.softmax import (
+    softmax_forward,
+    softmax_gradient,
 )
 from numbacnn.kernels.cuda.sums import (
     bias_gradient,
@@ -148,7 +180,11 @@ __all__ = [
     "approach_in_place",
     "average_pool_forward",
     "average_pool_gradient",
+    "batch_norm_forward",
+    "batch_norm_gradient",
+    "batch_norm_inference",
     "bias_gradient",
+    "binary_cross_entropy",
     "blend",
     "blend_in_place",
     "clear_halo",
@@ -160,29 +196,42 @@ __all__ = [
     "copy",
     "copy_channels",
     "copy_reshaped",
+    "cross_entropy_labels",
+    "cross_entropy_probabilities",
     "dense_forward",
     "dense_input_gradient",
     "dense_weight_gradient",
+    "detection",
+    "dice",
     "dropout_forward",
     "dropout_gradient_in_place",
     "elu_forward",
     "elu_gradient_in_place",
+    "focal_labels",
+    "fold_batch_norm",
     "gelu_forward",
     "gelu_gradient_in_place",
     "gelu_tanh_forward",
     "gelu_tanh_gradient_in_place",
+    "group_norm_forward",
+    "group_norm_gradient",
     "hardsigmoid_forward",
     "hardsigmoid_gradient_in_place",
     "hardswish_forward",
     "hardswish_gradient_in_place",
+    "huber",
     "lamb_moments",
     "lamb_update",
     "leaky_relu_forward",
     "leaky_relu_gradient_in_place",
+    "local_response_norm_forward",
+    "local_response_norm_gradient",
     "max_pool_forward",
     "max_pool_gradient",
     "maxima_input_gradient",
     "maxima_weight_gradient",
+    "mean_absolute_error",
+    "mean_squared_error",
     "multiply",
     "multiply_adds",
     "normalize_bytes",
@@ -197,10 +246,13 @@ __all__ = [
     "scale_channels",
     "scale_in_place",
     "sgd_update",
+    "sigmoid_focal",
     "sigmoid_forward",
     "sigmoid_gradient_in_place",
     "silu_forward",
     "silu_gradient_in_place",
+    "softmax_forward",
+    "softmax_gradient",
     "spatial_dropout_forward",
     "spatial_dropout_gradient_in_place",
     "sum_squares",
@@ -220,34 +272,14 @@ __all__ = [
 NOT_YET: frozenset[str] = frozenset(
     {
         "add_noise_in_place",
-        "batch_norm_forward",
-        "batch_norm_gradient",
-        "batch_norm_inference",
-        "binary_cross_entropy",
         "channel_dots",
-        "cross_entropy_labels",
-        "cross_entropy_probabilities",
-        "detection",
-        "dice",
         "draw_field",
         "draw_uniforms",
         "fill_boxes_in_place",
-        "focal_labels",
-        "fold_batch_norm",
-        "group_norm_forward",
-        "group_norm_gradient",
-        "huber",
         "jitter_colors_in_place",
-        "local_response_norm_forward",
-        "local_response_norm_gradient",
-        "mean_absolute_error",
-        "mean_squared_error",
         "mix_in_place",
         "paste_boxes_in_place",
         "round_to_bytes",
-        "sigmoid_focal",
-        "softmax_forward",
-        "softmax_gradient",
         "warp_bilinear",
         "warp_nearest",
     }

@@ -8,7 +8,7 @@ import numpy as np
 
 from numbacnn.geometry import AdaptiveGeometry
 from numbacnn.kernels.cuda.jit import float32_4d, over
-from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_of, times, width_of
+from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.pool2d import MINUS_INFINITY, ONE, ZERO, larger, place_of_larger, where_here
 from numbacnn.kernels.cuda.shim import device_function
 
@@ -39,7 +39,7 @@ def _average_forward(lanes):
     add_, times_ = lanes.lift(add), lanes.lift(times)
 
     def kernel(y, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             c, total = part * width, splat(ZERO)
             first_h, last_h = _bin(p, g.h, g.p)
@@ -64,7 +64,7 @@ def _average_gradient(lanes):
     add_, times_ = lanes.lift(add), lanes.lift(times)
 
     def kernel(dx, dy, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total = part * width, splat(ZERO)
             first_p, last_p = _bin(h, g.p, g.h)
@@ -92,7 +92,7 @@ def _max_forward(lanes):
     best_of, place_of = lanes.lift(larger), lanes.lift(place_of_larger, 4)
 
     def kernel(y, argmax, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             c = part * width
             first_h, last_h = _bin(p, g.h, g.p)
@@ -122,7 +122,7 @@ def _max_gradient(lanes):
     add_, chosen_here = lanes.lift(add), lanes.lift(where_here, 3)
 
     def kernel(dx, dy, argmax, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total, here = part * width, splat(ZERO), splat(np.float32(h * g.w + w))
             first_p, last_p = _bin(h, g.p, g.h)

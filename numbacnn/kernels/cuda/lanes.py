@@ -60,7 +60,7 @@ def _holds_vectors(x: DeviceArray) -> bool:
 
 
 @device_function
-def pixel_of(height, width, steps):  # type: ignore[no-untyped-def]
+def pixel_part(height, width, steps):  # type: ignore[no-untyped-def]
     """(n, h, w, step): of items N×height×width×steps, the one of this thread; n is beyond where there is none."""
     i = cuda.grid(1)
     rest, step = i // steps, i % steps
@@ -74,6 +74,12 @@ def pixel_of(height, width, steps):  # type: ignore[no-untyped-def]
 def add(a, b):  # type: ignore[no-untyped-def]
     """a + b."""
     return a + b
+
+
+@device_function
+def subtract(a, b):  # type: ignore[no-untyped-def]
+    """a − b."""
+    return a - b
 
 
 @device_function

@@ -5,7 +5,7 @@ Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each cha
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.jit import float32_4d, over
-from numbacnn.kernels.cuda.lanes import in_lanes, pixel_of, width_of
+from numbacnn.kernels.cuda.lanes import in_lanes, pixel_part, width_of
 
 
 def copy_channels(y, x):
@@ -21,7 +21,7 @@ def _copy_channels(lanes):
 
     def kernel(y, x):
         images, height, across, channels = x.shape
-        n, h, w, part = pixel_of(height, across, channels // width)
+        n, h, w, part = pixel_part(height, across, channels // width)
         if n < images:
             store(y, (n, h, w, part * width), load(x, (n, h, w, part * width)))
 

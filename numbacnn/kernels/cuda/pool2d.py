@@ -8,7 +8,7 @@ import numpy as np
 
 from numbacnn.geometry import PoolGeometry
 from numbacnn.kernels.cuda.jit import float32_4d, over
-from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_of, times, width_of
+from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.shim import device_function
 
 MINUS_INFINITY = np.float32(-np.inf)
@@ -49,7 +49,7 @@ def _max_forward(lanes):
     best_of, place_of = lanes.lift(larger), lanes.lift(place_of_larger, 4)
 
     def kernel(y, argmax, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             h, w, c = p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, part * width
             first_r, first_s = max(0, -h), max(0, -w)
@@ -81,7 +81,7 @@ def _max_gradient(lanes):
     add_, chosen_here = lanes.lift(add), lanes.lift(where_here, 3)
 
     def kernel(dx, dy, argmax, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total = part * width, splat(ZERO)
             first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)
@@ -112,7 +112,7 @@ def _average_forward(lanes):
     add_, times_ = lanes.lift(add), lanes.lift(times)
 
     def kernel(y, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             h, w, c, total = p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, part * width, splat(ZERO)
             for r in range(max(0, -h), min(g.r, g.h - h)):
@@ -135,7 +135,7 @@ def _average_gradient(lanes):
     add_, times_ = lanes.lift(add), lanes.lift(times)
 
     def kernel(dx, dy, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total = part * width, splat(ZERO)
             first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)

@@ -3,14 +3,34 @@
 from typing import Any
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
+from numbacnn.kernels.cuda.batchnorm import (
+    batch_norm_gradient_shape,
+    batch_norm_partial_gradient_shape,
+    batch_norm_partial_shape,
+    batch_norm_pattern_shape,
+)
 from numbacnn.kernels.cuda.conv2d import partial_weights_shape
+from numbacnn.kernels.cuda.groupnorm import (
+    group_norm_gradient_shape,
+    group_norm_partial_gradient_shape,
+    group_norm_partial_shape,
+    group_norm_pattern_shape,
+)
 from numbacnn.kernels.cuda.penalties import penalty_sums_shape
 from numbacnn.kernels.cuda.sums import partial_bias_shape
 
 __all__ = [
+    "batch_norm_gradient_shape",
+    "batch_norm_partial_gradient_shape",
+    "batch_norm_partial_shape",
+    "batch_norm_pattern_shape",
     "columns_shape",
     "dense_packed_gradient_shape",
     "dense_packed_weights_shape",
+    "group_norm_gradient_shape",
+    "group_norm_partial_gradient_shape",
+    "group_norm_partial_shape",
+    "group_norm_pattern_shape",
     "maxima_apply",
     "maxima_image_shape",
     "maxima_packed_shape",

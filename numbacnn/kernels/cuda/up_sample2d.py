@@ -8,7 +8,7 @@ import numpy as np
 
 from numbacnn.geometry import UpSampleGeometry
 from numbacnn.kernels.cuda.jit import float32_4d, over
-from numbacnn.kernels.cuda.lanes import add, in_lanes, multiply_add, pixel_of, width_of
+from numbacnn.kernels.cuda.lanes import add, in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.shim import device_function
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -25,7 +25,7 @@ def _nearest_forward(lanes):
     width, load, store = lanes[:3]
 
     def kernel(y, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             store(y, (n, p, q, part * width), load(x, (n, p // g.factor_h, q // g.factor_w, part * width)))
 
@@ -44,7 +44,7 @@ def _nearest_gradient(lanes):
     add_ = lanes.lift(add)
 
     def kernel(dx, dy, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total = part * width, splat(ZERO)
             for p in range(h * g.factor_h, (h + 1) * g.factor_h):
@@ -80,7 +80,7 @@ def _bilinear_forward(lanes):
     between = lanes.lift(_between, 3)
 
     def kernel(y, x, g):
-        n, p, q, part = pixel_of(g.p, g.q, g.c // width)
+        n, p, q, part = pixel_part(g.p, g.q, g.c // width)
         if n < len(y):
             c = part * width
             top, bottom, share_h = _taps(p, g.factor_h, g.h)
@@ -117,7 +117,7 @@ def _bilinear_gradient(lanes):
     multiply_add_ = lanes.lift(multiply_add, 3)
 
     def kernel(dx, dy, g):
-        n, h, w, part = pixel_of(g.h, g.w, g.c // width)
+        n, h, w, part = pixel_part(g.h, g.w, g.c // width)
         if n < len(dx):
             c, total = part * width, splat(ZERO)
             first_p, last_p = _reached(h, g.factor_h, g.p)
