@@ -202,6 +202,21 @@ def get_device(name: str) -> Device:
     raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
 
 
+def cuda_facts() -> dict[str, Any]:
+    """What there is to run device "cuda" on: ``available``, ``reason`` why not, ``simulated``, the CUDA versions of
+    ``driver`` and ``toolkit``, None where they are not known, and the ``gpus``, each with its name, compute capability
+    and memory in bytes."""
+    from numbacnn.kernels.cuda import shim
+
+    reason = shim.why_not()
+    known = shim.INSTALLED and not shim.SIMULATED
+    facts: dict[str, Any] = {"available": reason is None, "reason": reason, "simulated": shim.SIMULATED}
+    facts["toolkit"] = ".".join(map(str, shim.toolkit_version())) if known else None
+    facts["driver"] = ".".join(map(str, shim.driver_version())) if known and shim.has_driver() else None
+    facts["gpus"] = [gpu._asdict() for gpu in shim.list_gpus()] if reason is None else []
+    return facts
+
+
 def kernel(function: Callable[..., None]) -> "CpuKernel":
     """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
 

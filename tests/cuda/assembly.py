@@ -29,22 +29,35 @@ def assembler() -> Path | None:
     return next((path for root in nvidia.__path__ for path in Path(root).rglob("ptxas") if path.is_file()), None)
 
 
-def assemble(kernel, capability) -> Resources:
-    """Compiles and assembles a kernel; raises where either refuses."""
-    ptx = shim.compile_ptx(kernel.function, kernel.signature, capability, **kernel.options)
+def assemble(kernel) -> list[Resources]:
+    """Compiles and assembles a kernel for each of ``CAPABILITIES``; raises where the assembler refuses."""
+    texts = shim.compile_ptx(kernel.function, kernel.signature, CAPABILITIES, **kernel.options)
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(ptx)
-        command = [assembler(), "-v", f"-arch=sm_{capability[0]}{capability[1]}", "-o", source.with_suffix(".cubin")]
-        report = subprocess.run([*command, source], capture_output=True, text=True, check=False)
-    if report.returncode:
-        raise AssertionError(f"{kernel.name}: {report.stderr}")
+        return [
+            _assembled(kernel.name, Path(folder, "kernel.ptx"), *pair) for pair in zip(texts, CAPABILITIES, strict=True)
+        ]
+
+
+def _assembled(name, source, text, capability) -> Resources:
+    source.write_text(text)
+    command = [
+        assembler(),
+        "-v",
+        f"-arch=sm_{capability[0]}{capability[1]}",
+        "-o",
+        source.with_suffix(".cubin"),
+        source,
+    ]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = finished.stderr
+    if finished.returncode:
+        raise AssertionError(f"{name}: {report}")
     return Resources(
-        _number(r"Used (\d+) registers", report.stderr),
-        _number(r"(\d+) bytes smem", report.stderr),
-        _number(r"(\d+) bytes stack frame", report.stderr),
-        _number(r"(\d+) bytes spill stores", report.stderr),
-        _number(r"(\d+) bytes spill loads", report.stderr),
+        _number(r"Used (\d+) registers", report),
+        _number(r"(\d+) bytes smem", report),
+        _number(r"(\d+) bytes stack frame", report),
+        _number(r"(\d+) bytes spill stores", report),
+        _number(r"(\d+) bytes spill loads", report),
     )
 
 

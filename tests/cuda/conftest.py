@@ -15,5 +15,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "compiles" in item.keywords and (shim.SIMULATED or not shim.INSTALLED):
             item.add_marker(pytest.mark.skip("compiling needs numba-cuda, without NUMBA_ENABLE_CUDASIM"))
-        elif item.path.parent.name == "cuda" and "compiles" not in item.keywords and NO_DEVICE:
+        elif item.path.parent.name == "cuda" and not {"compiles", "anywhere"} & set(item.keywords) and NO_DEVICE:
             item.add_marker(pytest.mark.skip(f"{NO_DEVICE}; set NUMBA_ENABLE_CUDASIM=1 for the simulator"))

@@ -11,7 +11,7 @@ import dis
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -251,13 +251,20 @@ def _lay_out(values: list[Any], argument: Any, kind: Any) -> None:
 
 
 def compile_ptx(
-    function: Callable[..., None], signature: tuple[Any, ...], capability: tuple[int, int], **options: Any
-) -> str:
-    """The kernel's PTX for a compute capability, such as (9, 0). Needs no device."""
-    device = SimpleNamespace(compute_capability=capability)
+    function: Callable[..., None],
+    signature: tuple[Any, ...],
+    capabilities: Sequence[tuple[int, int]],
+    launch_bounds: Any = None,
+) -> list[str]:
+    """The kernel's PTX for each compute capability, such as (9, 0). Needs no device."""
+    from numba.cuda.compiler import _compile_pyfunc_with_fixup
+
+    device = SimpleNamespace(compute_capability=capabilities[0])
     with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device):  # device functions ask for it
-        ptx, _ = numba_cuda.compile(function, signature, device=False, abi="numba", cc=capability, **options)
-    return str(ptx)
+        library, _ = _compile_pyfunc_with_fixup(
+            function, signature, device=False, abi="numba", cc=capabilities[0], launch_bounds=launch_bounds
+        )
+    return [library.get_asm_str(cc=capability) for capability in capabilities]
 
 
 _streams: list[Any] = []  # those that launches go to instead of the default one; the last one counts
@@ -387,6 +394,17 @@ def why_not() -> str | None:
             f"{_dotted(LEAST_CAPABILITY)} or higher is needed"
         )
     return None
+
+
+def has_driver() -> bool:
+    """Whether there is a driver's library to load."""
+    from cuda.bindings import driver
+
+    try:
+        driver.cuDriverGetVersion()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _dotted(version: tuple[int, int]) -> str:
