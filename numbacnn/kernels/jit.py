@@ -257,7 +257,8 @@ def _key_parts() -> Iterator[bytes]:
     yield repr(host_target()).encode()
     yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
-    for path in [*sorted(kernels.rglob("*.py")), kernels.parent / "geometry.py"]:
+    of_the_cpu = [path for path in sorted(kernels.rglob("*.py")) if path.parent.name != "cuda"]
+    for path in [*of_the_cpu, kernels.parent / "geometry.py"]:
         yield str(path.relative_to(kernels.parent)).encode()
         yield path.read_bytes()
 

@@ -1,15 +1,18 @@
 """Every launcher against its twin on the CPU: the same arrays, with what lies around them, after the same calls."""
 
+import convolutions
 import numpy as np
 import pytest
+import twins
 from engine import assert_close
-from twins import CALLS, Image, Scratch
+from twins import Image, Scratch
 
 from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
 from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda.array import to_device as on_device
 
+CALLS = [*twins.CALLS, *convolutions.CALLS]
 TOLERANCE = 1e-5  # relative norm; the promise is 1e-4
 
 

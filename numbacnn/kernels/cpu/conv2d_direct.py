@@ -16,6 +16,7 @@ from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
+from numbacnn.kernels.phases import axis_phases
 from numbacnn.kernels.recording import launch, prepare
 
 NO_BIAS = np.empty(0, np.float32)
@@ -252,42 +253,10 @@ def _input_gradient(dx, dy, w, packed, g, mask):
 
 @lru_cache(maxsize=1024)
 def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides, mask_strides):
-    rows = _axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
-    columns = _axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
+    rows = axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
+    columns = axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
     strides = dx_strides, dy_strides, w_strides, mask_strides or dx_strides
     return [_phase_plan(g, images, row, column, *strides) for row in rows for column in columns]
-
-
-class _Taps(NamedTuple):
-    """The window taps that one phase of one axis sees, in rising order of the outputs they read."""
-
-    phase: int
-    pixels: int
-    count: int
-    first_tap: int
-    tap_step: int
-    first_output: int  # read by the phase's pixel 0 through its first tap
-    output_step: int
-
-
-def _axis_phases(size, window, stride, dilation, padding):
-    return [_axis_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
-
-
-def _axis_taps(size, window, stride, dilation, padding, phase):
-    taps = [tap for tap in range(window) if (phase + padding - tap * dilation) % stride == 0]
-    taps.reverse()
-    common = gcd(stride, dilation)
-    first_tap = taps[0] if taps else 0
-    return _Taps(
-        phase=phase,
-        pixels=-(-(size - phase) // stride),
-        count=len(taps),
-        first_tap=first_tap,
-        tap_step=-(stride // common),
-        first_output=(phase + padding - first_tap * dilation) // stride,
-        output_step=dilation // common,
-    )
 
 
 def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_strides):
@@ -295,21 +264,19 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     w_row, w_column, w_channel = _elements(w_strides)
     mask_image, mask_row, mask_pixel = _elements(mask_strides)
-    counts, a_steps = _window_loops(
-        row.count, column.count, g.k, row.output_step * dy_row, column.output_step * dy_pixel
-    )
+    counts, a_steps = _window_loops(row.taps, column.taps, g.k, row.output_step * dy_row, column.output_step * dy_pixel)
     pack = Pack(
         columns=g.c,
         column_step=w_channel,
         offset=row.first_tap * w_row + column.first_tap * w_column,
-        count_0=row.count,
-        count_1=column.count,
+        count_0=row.taps,
+        count_1=column.taps,
         count_2=g.k,
         step_0=row.tap_step * w_row,
         step_1=column.tap_step * w_column,
         step_2=1,
     )
-    terms = row.count * column.count * g.k
+    terms = row.taps * column.taps * g.k
     product = Product(
         groups=images,
         columns=g.c,

@@ -46,6 +46,24 @@ from numbacnn.kernels.cuda.batchnorm import (
     batch_norm_inference,
     fold_batch_norm,
 )
+from numbacnn.kernels.cuda.bias import (
+    add_bias_in_place,
+)
+from numbacnn.kernels.cuda.conv2d import (
+    conv2d_forward,
+    conv2d_input_gradient,
+    conv2d_weight_gradient,
+)
+from numbacnn.kernels.cuda.conv2d_pooled import (
+    conv2d_pool_forward,
+    maxima_input_gradient,
+    maxima_weight_gradient,
+)
+from numbacnn.kernels.cuda.dense import (
+    dense_forward,
+    dense_input_gradient,
+    dense_weight_gradient,
+)
 from numbacnn.kernels.cuda.detection import (
     detection,
 )
@@ -132,6 +150,9 @@ from numbacnn.kernels.cuda.softmax import (
     softmax_forward,
     softmax_gradient,
 )
+from numbacnn.kernels.cuda.sums import (
+    bias_gradient,
+)
 from numbacnn.kernels.cuda.up_sample2d import (
     up_sample_bilinear_forward,
     up_sample_bilinear_gradient,
@@ -153,6 +174,10 @@ from numbacnn.kernels.cuda.update import (
     sum_squares,
     swap,
 )
+from numbacnn.kernels.cuda.winograd import (
+    winograd_forward,
+    winograd_input_gradient,
+)
 
 __all__ = [
     "activation_kernels",
@@ -162,6 +187,7 @@ __all__ = [
     "adaptive_average_pool_gradient",
     "adaptive_max_pool_forward",
     "adaptive_max_pool_gradient",
+    "add_bias_in_place",
     "add_in_place",
     "add_noise_in_place",
     "add_penalty_in_place",
@@ -171,17 +197,25 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_gradient",
     "batch_norm_inference",
+    "bias_gradient",
     "binary_cross_entropy",
     "blend",
     "blend_in_place",
     "channel_dots",
     "clear_halo",
     "clip_in_place",
+    "conv2d_forward",
+    "conv2d_input_gradient",
+    "conv2d_pool_forward",
+    "conv2d_weight_gradient",
     "copy",
     "copy_channels",
     "copy_reshaped",
     "cross_entropy_labels",
     "cross_entropy_probabilities",
+    "dense_forward",
+    "dense_input_gradient",
+    "dense_weight_gradient",
     "detection",
     "dice",
     "draw_field",
@@ -213,6 +247,8 @@ __all__ = [
     "local_response_norm_gradient",
     "max_pool_forward",
     "max_pool_gradient",
+    "maxima_input_gradient",
+    "maxima_weight_gradient",
     "mean_absolute_error",
     "mean_squared_error",
     "mix_in_place",
@@ -252,23 +288,9 @@ __all__ = [
     "up_sample_nearest_gradient",
     "warp_bilinear",
     "warp_nearest",
+    "winograd_forward",
+    "winograd_input_gradient",
 ]
 
 # Launchers of kernels.cpu that have no twin here yet.
-NOT_YET = frozenset(
-    {
-        "add_bias_in_place",
-        "bias_gradient",
-        "conv2d_forward",
-        "conv2d_input_gradient",
-        "conv2d_pool_forward",
-        "conv2d_weight_gradient",
-        "dense_forward",
-        "dense_input_gradient",
-        "dense_weight_gradient",
-        "maxima_input_gradient",
-        "maxima_weight_gradient",
-        "winograd_forward",
-        "winograd_input_gradient",
-    }
-)
+NOT_YET = frozenset({})

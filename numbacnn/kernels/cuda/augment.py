@@ -25,7 +25,7 @@ from numbacnn.kernels.cuda.jit import (
     place,
 )
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function, scalar_function
+from numbacnn.kernels.cuda.shim import MATHS, cospi, cuda, device_function, scalar_function, sinpi
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
 float32, float64, uint64 = types.float32, types.float64, types.uint64
@@ -36,7 +36,7 @@ philox = scalar_function(scalar.philox)
 PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which share seeds with us
 EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
 UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
-WORD, TURN = np.float64(2.0**-32), np.float64(2 * np.pi)
+WORD = np.float64(2.0**-32)
 RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
 
 
@@ -248,14 +248,19 @@ def _add_noise(x, indices, random, purpose, deviations):
     if n < len(x) and deviations[n] != ZERO:
         while block < blocks:
             words = _words(h * blocks + block, indices[n], random, purpose)
-            for pair in range(min(2, (size - 4 * block + 1) // 2)):
-                i = 4 * block + 2 * pair
-                radius = MATHS.sqrt(-2 * MATHS.log((np.float64(words[2 * pair]) + 1) * WORD))
-                angle = TURN * WORD * np.float64(words[2 * pair + 1])
-                x[n, h, i] += deviations[n] * np.float32(radius * MATHS.cos(angle))
-                if i + 1 < size:
-                    x[n, h, i + 1] += deviations[n] * np.float32(radius * MATHS.sin(angle))
+            _add_pair(x, n, h, 4 * block, words[0], words[1], deviations[n])
+            _add_pair(x, n, h, 4 * block + 2, words[2], words[3], deviations[n])
             block += step
+
+
+@device_function
+def _add_pair(x, n, h, i, word_0, word_1, deviation):
+    if i < x.shape[2]:
+        radius = MATHS.sqrt(-2 * MATHS.log((np.float64(word_0) + 1) * WORD))
+        turns = 2 * WORD * np.float64(word_1)  # of π
+        x[n, h, i] += deviation * np.float32(radius * cospi(turns))
+        if i + 1 < x.shape[2]:
+            x[n, h, i + 1] += deviation * np.float32(radius * sinpi(turns))
 
 
 def jitter_colors_in_place(x, factors):

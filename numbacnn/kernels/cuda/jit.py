@@ -153,3 +153,22 @@ def as_rows(*arrays: DeviceArray) -> tuple[DeviceArray, ...]:
     if all(x.contiguous for x in arrays):
         return tuple(x.reshape(1, 1, -1) for x in arrays)
     return tuple(x.rows() for x in arrays)
+
+
+def over_channels(x: DeviceArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The grid for one thread to each element of N×H×W×C, whose threads ask ``pixel_of`` which one is theirs."""
+    n, h, w, channels = x.shape
+    across = 1
+    while across < channels and across < THREADS:
+        across *= 2
+    down = THREADS // across
+    return (-(-n * h * w // down), -(-channels // across)), (across, down)
+
+
+@device_function
+def pixel_of(height, width):  # type: ignore[no-untyped-def]
+    """(n, h, w, c): the element that this thread owns, where n and c are not beyond the array."""
+    pixel = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+    row = pixel // width
+    n = row // height
+    return n, row - n * height, pixel - row * width, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x

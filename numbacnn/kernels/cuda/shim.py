@@ -48,7 +48,7 @@ class _Simulator:
     def shared(self) -> Any:
         return SimpleNamespace(array=self._shared_array)
 
-    def _shared_array(self, shape: Any, dtype: Any) -> Any:
+    def _shared_array(self, shape: Any, dtype: Any, alignment: int | None = None) -> Any:
         """One array for all threads of a block and each line of code that asks for one."""
         from numba.cuda.simulator.kernel import _get_kernel_context
 
@@ -79,6 +79,20 @@ if SIMULATED:  # Python's functions raise where the device's give infinity or Na
     names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "pow", "floor", "sin", "cos")
     MATHS = SimpleNamespace(**{name: _quiet(getattr(np, name)) for name in names}, erfc=_quiet(math.erfc), pi=math.pi)
 
+# cos(πx) and sin(πx) of a float64: without the table that other angles of any size take, which lies in slow memory.
+if SIMULATED or not INSTALLED:
+
+    def cospi(x: float) -> float:
+        """cos(πx)."""
+        return math.cos(math.pi * x)
+
+    def sinpi(x: float) -> float:
+        """sin(πx)."""
+        return math.sin(math.pi * x)
+
+else:
+    pass
+
 
 def device_function(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function, which kernels and other device functions call; compiled into them."""
@@ -99,7 +113,18 @@ def scalar_function(function: Callable[..., Any]) -> Any:
     return device_function(FunctionType(function.__code__, known, function.__name__, None, function.__closure__))
 
 
+# Elements of contiguous arrays by a flat index, which does not wrap around where it is negative: kernels that compute
+# with memory as a whole need no such test. And four floats at a time, in one access of 16 bytes.
+
 if SIMULATED or not INSTALLED:
+
+    def load(array: Any, i: int) -> Any:
+        """array[i]."""
+        return array[i]
+
+    def store(array: Any, i: int, value: Any) -> None:
+        """array[i] = value."""
+        array[i] = value
 
     def load4(x: Any, at: Any) -> Any:
         """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
@@ -129,7 +154,30 @@ else:
         pointer = cgutils.get_item_pointer(context, builder, array_kind, struct, indices, wraparound=False)
         return builder.bitcast(pointer, VECTOR.as_pointer())
 
-    @intrinsic  # type: ignore[misc]
+    def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        """To the element of the first two arguments, an array and an index."""
+        return builder.gep(arrayobj.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typing: Any, array: Any, i: Any) -> Any:
+        """array[i]."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.load(_pointer(context, builder, signature, arguments))
+
+        return array.dtype(array, numba.types.int64), emit
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def store(typing: Any, array: Any, i: Any, value: Any) -> Any:
+        """array[i] = value."""
+
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.store(arguments[2], _pointer(context, builder, signature, arguments))
+            return context.get_dummy_value()
+
+        return numba.types.void(array, numba.types.int64, array.dtype), emit
+
+    @intrinsic  # type: ignore[untyped-decorator]
     def load4(typing: Any, x: Any, at: Any) -> Any:
         """The four floats of a device array from index ``at`` on, at a multiple of 16 bytes, as a tuple."""
 
@@ -140,7 +188,7 @@ else:
 
         return FLOATS(x, at), emit
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic  # type: ignore[untyped-decorator]
     def store4(typing: Any, x: Any, at: Any, values: Any) -> Any:
         """Writes four floats where ``load4`` reads them."""
 
