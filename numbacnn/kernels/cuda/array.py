@@ -88,9 +88,15 @@ class DeviceArray:
         strides = (*self.strides[:2], self.dtype.itemsize)
         return DeviceArray(self.memory, self.offset, (n, h, w * c), strides, self.dtype)
 
-    def write(self, source: NDArray[Any]) -> None:
-        """Copies a host array of the same shape and type into this contiguous view."""
-        self.memory.write(self.offset * self.dtype.itemsize, np.ascontiguousarray(source, self.dtype))
+    def write(self, source: "NDArray[Any] | DeviceArray") -> None:
+        """Copies an array of the host or the device, of the same shape, into this contiguous view."""
+        if source.shape != self.shape or not self.contiguous:
+            raise ValueError(f"{source.shape} into {self.shape}, strides {self.strides}: give contiguous arrays alike")
+        start = self.offset * self.dtype.itemsize
+        if isinstance(source, DeviceArray):
+            self.memory.copy(start, source.memory, source.offset * source.dtype.itemsize, self.nbytes)
+        else:
+            self.memory.write(start, np.ascontiguousarray(source, self.dtype))
 
     def read(self) -> NDArray[Any]:
         """A fresh host array of this contiguous view."""
@@ -111,6 +117,11 @@ def to_device(source: NDArray[Any]) -> DeviceArray:
     array = zeros(source.shape, source.dtype)
     array.write(source)
     return array
+
+
+def on_device(argument: Any) -> Any:
+    """A launcher's argument: host arrays as device arrays of their numbers, others as they are."""
+    return to_device(np.ascontiguousarray(argument)) if isinstance(argument, np.ndarray) else argument
 
 
 def _strides(shape: Shape, itemsize: int) -> Shape:

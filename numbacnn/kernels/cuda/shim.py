@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numba
@@ -288,6 +288,25 @@ def _stream() -> Any:
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
+class OutOfMemory(Exception):  # noqa: N818 (told on as an error of this package)
+    """There is no room for ``size`` bytes: ``free`` are left."""
+
+    def __init__(self, size: int, free: int) -> None:
+        super().__init__(f"{size / 2**20:,.0f} MiB asked, {free / 2**20:,.0f} MiB free")
+        self.free = free
+
+
+class _NoError(Exception):
+    """What a simulator never raises."""
+
+
+DeviceError: Any = _NoError
+if INSTALLED and not SIMULATED:
+    from numba.cuda.cudadrv import driver as _driver
+
+    DeviceError = _driver.CudaAPIError
+
+
 class Memory:
     """Bytes on the device, given back when nothing refers to them any more."""
 
@@ -296,9 +315,14 @@ class Memory:
         self.array: Any = None
         if SIMULATED:
             self.array = np.zeros(self.size, np.uint8)
-        else:
+            return
+        try:
             self.array = numba_cuda.device_array(self.size, np.uint8)
-            self.array.gpu_data.memset(0)
+        except DeviceError as error:
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            raise OutOfMemory(self.size, numba_cuda.current_context().get_memory_info().free) from None
+        self.array.gpu_data.memset(0)
 
     @property
     def address(self) -> int:
@@ -307,28 +331,109 @@ class Memory:
 
     def write(self, start: int, source: np.ndarray[Any, Any]) -> None:
         """Copies contiguous host memory to the bytes from ``start`` on."""
-        part = self.array[start : start + source.nbytes]
-        flat = source.reshape(-1).view(np.uint8)
+        if source.nbytes:
+            self._part(start, source.nbytes, source.reshape(-1).view(np.uint8))
+
+    def copy(self, start: int, source: "Memory", first: int, count: int) -> None:
+        """Copies ``count`` bytes of other memory, from ``first`` on, to those from ``start`` on."""
+        if count:
+            self._part(start, count, source.array[first : first + count])
+
+    def _part(self, start: int, count: int, source: Any) -> None:
+        part = self.array[start : start + count]
         if SIMULATED:
-            part[:] = flat
-        elif source.nbytes:
-            part.copy_to_device(flat)
+            part[:] = source
+        else:
+            part.copy_to_device(source)
 
     def read(self, start: int, target: np.ndarray[Any, Any]) -> None:
         """Copies the bytes from ``start`` on to contiguous host memory."""
-        part = self.array[start : start + target.nbytes]
-        flat = target.reshape(-1).view(np.uint8)
+        if not target.nbytes:
+            return
+        part, flat = self.array[start : start + target.nbytes], target.reshape(-1).view(np.uint8)
         if SIMULATED:
             flat[:] = part
-        elif target.nbytes:
+        else:
             part.copy_to_host(flat)
 
 
+# -- what there is ----------------------------------------------------------------------------------------------------
+
+LEAST_CAPABILITY = (7, 5)
+
+
+class Gpu(NamedTuple):
+    """A GPU: its name, compute capability, and bytes of memory, all and free."""
+
+    name: str
+    capability: tuple[int, int]
+    memory: int
+    free: int
+
+
 def why_not() -> str | None:
-    """What keeps kernels from running here, in a few words; None where they can."""
+    """What keeps kernels from running here and what to do, in a line; None where they can."""
     if not INSTALLED:
-        return "the package numba-cuda is not installed"
-    return None if SIMULATED or numba_cuda.is_available() else "there is no driver, or no GPU"
+        return 'the package numba-cuda is not installed: pip install "numbacnn[cuda]"'
+    if SIMULATED:
+        return None
+    from cuda.bindings import driver
+
+    try:
+        (started,) = driver.cuInit(0)
+    except RuntimeError:  # there is no library to load
+        return "there is no NVIDIA driver; install one, see https://www.nvidia.com/drivers"
+    if started == driver.CUresult.CUDA_ERROR_NO_DEVICE:
+        return "the driver finds no NVIDIA GPU; CUDA_VISIBLE_DEVICES may hide it"
+    if started != driver.CUresult.CUDA_SUCCESS:
+        return f"the NVIDIA driver does not start: {started.name}"
+    found, wanted = driver_version(), toolkit_version()
+    if found[0] < wanted[0]:
+        remedy = "update the driver" + (', or pip install "numbacnn[cuda12]"' if found[0] == 12 else "")
+        runs = f"it runs CUDA {_dotted(found)}, the packages are of {_dotted(wanted)}"
+        return f"the NVIDIA driver is too old: {runs}; {remedy}"
+    gpus = list_gpus()
+    if not gpus:
+        return "the driver finds no NVIDIA GPU; CUDA_VISIBLE_DEVICES may hide it"
+    if gpus[0].capability < LEAST_CAPABILITY:
+        return (
+            f"{gpus[0].name} has compute capability {_dotted(gpus[0].capability)}; "
+            f"{_dotted(LEAST_CAPABILITY)} or higher is needed"
+        )
+    return None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+def driver_version() -> tuple[int, int]:
+    """The CUDA version that the driver runs."""
+    from cuda.bindings import driver
+
+    _, version = driver.cuDriverGetVersion()
+    return version // 1000, version % 1000 // 10
+
+
+def toolkit_version() -> tuple[int, int]:
+    """The CUDA version that the installed packages are of."""
+    from importlib.metadata import version
+
+    major, minor, *_ = version("cuda-bindings").split(".")
+    return int(major), int(minor)
+
+
+def list_gpus() -> list[Gpu]:
+    """The GPUs that the driver finds; of a simulator none."""
+    if SIMULATED:
+        return []
+    gpus = []
+    for device in numba_cuda.list_devices():
+        with device:
+            memory = numba_cuda.current_context().get_memory_info()
+        name = device.name if isinstance(device.name, str) else device.name.decode()
+        gpus.append(Gpu(name, tuple(device.compute_capability), memory.total, memory.free))
+    return gpus
 
 
 def synchronize() -> None:
