@@ -91,7 +91,7 @@ if SIMULATED or not INSTALLED:
         return math.sin(math.pi * x)
 
 else:
-    pass
+    cospi, sinpi = numba_cuda.libdevice.cospi, numba_cuda.libdevice.sinpi
 
 
 def device_function(function: Callable[..., Any]) -> Any:
