@@ -113,5 +113,6 @@ NOT_YET = frozenset(
         "warp_nearest",
         "winograd_forward",
         "winograd_input_gradient",
+        "winograd_weight_gradient",
     }
 )
