@@ -47,7 +47,9 @@ class Sum(NamedTuple):
 
 
 @cache
-def register_tile(rows: int, vectors: int, lanes: int, masked: bool, target: Target | None = None):
+def register_tile(
+    rows: int, vectors: int, lanes: int, masked: bool, target: Target | None = None, prefetch: bool = False
+):
     """A function ``tile(c, c_rows, a, a_rows, b, bias, columns, mode, sum)`` for Numba code.
 
     ``c a b bias`` are addresses of float32 (bias may be 0: none), ``c_rows a_rows`` of int64 offsets in elements. Only
@@ -62,7 +64,7 @@ def register_tile(rows: int, vectors: int, lanes: int, masked: bool, target: Tar
 
         def emit(context, builder, signature, arguments):
             *scalars, nest = arguments
-            _Emitter(builder, rows, vectors, lanes, masked, fma).emit(
+            _Emitter(builder, rows, vectors, lanes, masked, fma, prefetch).emit(
                 *scalars, cgutils.unpack_tuple(builder, nest, len(Sum._fields))
             )
             return context.get_dummy_value()
@@ -75,9 +77,9 @@ def register_tile(rows: int, vectors: int, lanes: int, masked: bool, target: Tar
 class _Emitter:
     """Writes one tile's IR at the builder's place."""
 
-    def __init__(self, builder, rows, vectors, lanes, masked, fma):
+    def __init__(self, builder, rows, vectors, lanes, masked, fma, prefetch):
         self.builder, self.rows, self.vectors, self.lanes, self.masked = builder, rows, vectors, lanes, masked
-        self.fma = fma
+        self.fma, self.prefetch = fma, prefetch
         self.vector = ir.VectorType(FLOAT, lanes)
         self.zero = simd_ir.zeros(self.vector)
 
@@ -134,6 +136,11 @@ class _Emitter:
             with cgutils.for_range(builder, counts[depth], intp=INT64) as loop:
                 a_here = builder.add(a_offset, builder.mul(loop.index, a_steps[depth]))
                 b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[depth]))
+                if depth == 1 and self.prefetch:
+                    ahead = builder.add(a_here, a_steps[1])
+                    for pointer in a_pointers:
+                        for line in range(0, self.vectors * self.lanes, 16):
+                            simd_ir.prefetch(builder, builder.gep(pointer, [builder.add(ahead, INT64(line))]))
                 level(depth + 1, a_here, b_here)
 
         def innermost(a_offset, b_offset, a_step):
