@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs, conv2d_panels
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
@@ -141,6 +141,9 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
 
 
 def _weight_gradient(dw, x, dy, partial, g, dy_strides):
+    if partial.size and conv2d_panels.applies(g):
+        conv2d_panels.weight_gradient_by_panels(dw, x, dy, partial, g)
+        return
     groups = _image_groups(g, len(x))
     target = partial if groups > 1 else dw
     plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy_strides)
@@ -187,6 +190,8 @@ def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, 
         groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
         return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
     one = _one_group(g)
+    if conv2d_panels.applies(one):
+        return conv2d_panels.scratch_shape(one, images)
     groups = min(images, _group_limit(one))
     return (groups if groups > 1 else 0, 1, one.r * one.s * one.c, one.k)
 
