@@ -137,10 +137,11 @@ class _Emitter:
                 a_here = builder.add(a_offset, builder.mul(loop.index, a_steps[depth]))
                 b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[depth]))
                 if depth == 1 and self.prefetch:
-                    ahead = builder.add(a_here, a_steps[1])
-                    for pointer in a_pointers:
-                        for line in range(0, self.vectors * self.lanes, 16):
-                            simd_ir.prefetch(builder, builder.gep(pointer, [builder.add(ahead, INT64(line))]))
+                    with builder.if_then(builder.icmp_signed("!=", a_steps[1], INT64(0))):
+                        ahead = builder.add(a_here, a_steps[1])
+                        for pointer in a_pointers:
+                            for line in range(0, self.vectors * self.lanes, 16):
+                                simd_ir.prefetch(builder, builder.gep(pointer, [builder.add(ahead, INT64(line))]))
                 level(depth + 1, a_here, b_here)
 
         def innermost(a_offset, b_offset, a_step):
