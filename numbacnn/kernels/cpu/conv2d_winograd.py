@@ -43,8 +43,8 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d,
 
 compiled_into = partial(inlined, always=True)  # functions of a few vectors
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS, SAVING = 64, 2  # at least, for tiles of 4×4 to gain: in few channels the transforms cost too much
-ROUND_BYTES = 1 << 23  # of transformed tiles: images beyond go in rounds of their own
+CHANNELS, SAVING = 32, 2  # at least, for tiles of 4×4 to gain: in few channels the transforms cost too much
+ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
 VECTOR = 4 * LANES  # bytes
 prefetching_tile = register_tile(ROWS, 2, PANEL // 2, masked=False, prefetch=True)
@@ -59,7 +59,9 @@ class Tiling(NamedTuple):
     """How the images of one round are cut into tiles of m×m outputs."""
 
     images: int
-    rows: int  # of tiles in an image
+    height: int  # of outputs
+    width: int
+    rows: int  # of tiles
     columns: int
     pad_top: int  # where a tile's inputs start: so many pixels before its outputs
     pad_left: int
@@ -101,7 +103,7 @@ def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
     step = _images_of_gradient_round(g, len(x), m)
     for first in range(0, len(x), step):
         part = slice(first, min(first + step, len(x)))
-        tiling = Tiling(part.stop - first, _tiles(g.p, m), _tiles(g.q, m), g.pad_top, g.pad_left)
+        tiling = _tiling(part.stop - first, g.p, g.q, m, g.pad_top, g.pad_left)
         _window_kernel(m)(x_tiles, x[part], tiling)
         _output_window_kernel(m)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
         plan = _gradient_plan(m, g.c, g.k, tiling, products.strides, x_tiles.strides, dy_tiles.strides, first > 0)
@@ -141,6 +143,10 @@ def _padded(channels):
     return -(-channels // PANEL) * PANEL
 
 
+def _tiling(images, height, width, m, pad_top, pad_left):
+    return Tiling(images, height, width, _tiles(height, m), _tiles(width, m), pad_top, pad_left)
+
+
 def _tiles(size, m):
     return -(-size // m)
 
@@ -165,7 +171,7 @@ def _convolve(y, x, packed, bias, mask, weights, tiles, pads, relu):
     step = _images_of_round(images, height, width, x.shape[3], m)
     for first in range(0, images, step):
         part = slice(first, min(first + step, images))
-        tiling = Tiling(part.stop - first, _tiles(height, m), _tiles(width, m), *pads)
+        tiling = _tiling(part.stop - first, height, width, m, *pads)
         rows = row_table((tiling.images * tiling.rows * tiling.columns, PANEL))
         _window_kernel(m)(tiles, x[part], tiling)
         _product_kernel(m)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
@@ -354,7 +360,7 @@ def _make_window_kernel(m, size, square, name):
 
     @inlined
     def gather(target, x, x_row, x_pixel, h, w, height, width, count):
-        """The window, zeros outside the image."""
+        """The window, zeros outside the image: it may reach farther than the halo."""
         for i in range(size):
             for j in range(size):
                 inside = 0 <= h + i < height and 0 <= w + j < width
@@ -362,13 +368,12 @@ def _make_window_kernel(m, size, square, name):
                 store(target + i * row + j * VECTOR, value, LANES)
 
     @inlined
-    def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels):
-        """One window of one panel."""
+    def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels, whole):
+        """One window of one panel; that of a whole tile lies inside the image and its halo."""
         window, outer = memory(), (m + 2) * place_step
-        inside = h >= 0 and w >= 0 and h + size <= height and w + size <= width
         for c in range(0, PANEL, LANES):
             target, source, count = tiles + 4 * c, x + 4 * c, channels - c
-            if inside:
+            if whole:
                 square(target, outer, place_step, source, x_row, x_pixel, count)
             else:
                 gather(window, source, x_row, x_pixel, h, w, height, width, count)
@@ -398,6 +403,7 @@ def _make_window_kernel(m, size, square, name):
                     height,
                     width,
                     channels - panel * PANEL,
+                    (tile_row % g.rows + 1) * m <= g.height and (column + 1) * m <= g.width,
                 )
 
     winograd_windows.__name__ = winograd_windows.__qualname__ = name
