@@ -36,18 +36,18 @@ from numbacnn.kernels.cpu.product import (
     row_block,
     row_table,
     tile_products,
+    wide_tile,
 )
-from numbacnn.kernels.cpu.register_tile import Sum, register_tile
+from numbacnn.kernels.cpu.register_tile import Sum
 from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d, prepare
 
 compiled_into = partial(inlined, always=True)  # functions of a few vectors
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS, SAVING = 32, 2  # at least, for tiles of 4×4 to gain: in few channels the transforms cost too much
+CHANNELS, SAVING = 64, 2  # at least, for tiles of 4×4 to gain: in few channels the transforms cost too much
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
 VECTOR = 4 * LANES  # bytes
-prefetching_tile = register_tile(ROWS, 2, PANEL // 2, masked=False, prefetch=True)
 
 F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
 HALF, TWO, SUM = np.float32(0.5), np.float32(2), np.float32(2.5)  # p², q², p² + q²; p²·q² is 1
@@ -423,7 +423,7 @@ def _product_kernel(m):
         """All places of a block of tiles and a panel of filters."""
         for i in range(n * n):
             for tile in range(first, last, ROWS):
-                prefetching_tile(
+                wide_tile(
                     products + i * place + 4 * PANEL * (tile - first),
                     rows,
                     tiles + i * place_step,

@@ -19,7 +19,7 @@ BLOCK_ROWS = 8 * ROWS  # of one work item, at most
 NO_ADDRESS = np.intp(0)
 NO_MASK = np.empty((0, 1, 1, 1), np.float32)
 
-wide_tile = register_tile(ROWS, 2, LANES, masked=False, prefetch=True)
+wide_tile = register_tile(ROWS, 2, LANES, masked=False)
 narrow_tile = register_tile(ROWS, 1, LANES, masked=True)
 half_tile = register_tile(ROWS, 1, HALF, masked=True)
 
