@@ -43,6 +43,7 @@ from numbacnn.kernels.cpu.dropout import (
 )
 from numbacnn.kernels.cpu.elementwise import (
     activation_kernels,
+    add,
     add_in_place,
     clear_halo,
     copy,
@@ -127,6 +128,7 @@ LAUNCHERS = (
     adaptive_average_pool_gradient,
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
+    add,
     add_bias_in_place,
     add_in_place,
     add_noise_in_place,
