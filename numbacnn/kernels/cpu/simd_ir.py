@@ -64,6 +64,15 @@ def store_masked(builder, value, pointer, mask):
     builder.call(function, [value, pointer, INT32(4), mask])
 
 
+def prefetch(builder, pointer, write=False):
+    """Has the cache line at ``pointer``, which may lie outside of any array, fetched into the first cache."""
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32]), "llvm.prefetch.p0"
+    )
+    builder.call(function, [pointer, INT32(int(write)), INT32(3), INT32(1)])
+
+
 def fma(builder, x, y, z, fused):
     """x · y + z; ``fused`` in one instruction, where the processor has it."""
     if not fused:
