@@ -14,6 +14,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from numba.core import caching
 from numba.core.errors import NumbaError
 
 from numbacnn.errors import NumbacnnError
+from numbacnn.kernels.parts import parts_of
 from numbacnn.kernels.target import host_target
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
@@ -111,7 +113,8 @@ class CpuKernel:
     """A function compiled for one fixed signature, at its first call; loaded from the cache where it is there.
 
     ``signature`` gives the types, from the arguments of the first call. ``key`` tells functions apart that have the
-    same name and place in a file; where it gives None, nothing is cached.
+    same name and place in a file; where it gives None, nothing is cached. ``own``: it may call functions of a user's,
+    who may call them too.
     """
 
     def __init__(
@@ -120,9 +123,10 @@ class CpuKernel:
         signature: Callable[[tuple[Any, ...]], tuple[Any, ...]],
         parallel: bool,
         key: Callable[[], str | None],
+        own: bool,
     ) -> None:
         functools.update_wrapper(self, function)
-        self._signature, self._key = signature, key
+        self._signature, self._key, self._own = signature, key, own
         self._lock = threading.Lock()
         self._compiled: Any = None
         self._dispatcher = _njit(FAST_MATH, parallel=parallel)(function)
@@ -158,7 +162,8 @@ class CpuKernel:
                 if not cached:
                     self._announce(done=False)
                     try:
-                        self._dispatcher.compile(signature)
+                        with nullcontext() if self._own else parts_of(function.__qualname__):
+                            self._dispatcher.compile(signature)
                     except NumbaError as error:  # a user's own function; Numba's many lines are its cause
                         name = self.__name__  # type: ignore[attr-defined]
                         raise NumbacnnError(f"{name} cannot be compiled: {_reason(error)}") from error
@@ -189,12 +194,18 @@ def cpu_kernel(
 ) -> Callable[[Callable[..., None]], CpuKernel]:
     """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers).
 
-    ``key`` as in CpuKernel; by default the line where the function stands.
+    ``key`` as in CpuKernel, of one that may call functions of a user's; by default the line where the function stands.
     """
 
     def decorate(function: Callable[..., None]) -> CpuKernel:
         line = str(function.__code__.co_firstlineno)
-        return CpuKernel(function, lambda arguments: tuple(map(numba_type, signature)), parallel, key or (lambda: line))
+        return CpuKernel(
+            function,
+            lambda arguments: tuple(map(numba_type, signature)),
+            parallel,
+            key or (lambda: line),
+            own=key is not None,
+        )
 
     return decorate
 

@@ -33,12 +33,12 @@ def row(x, item):
 
 
 @cache
-def activation_kernels(name, function, gradient):
+def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
 
-    Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
+    Where g wants x instead of y, so does the second kernel. ``own``: the functions are a user's.
     """
-    key = partial(code_key, function, gradient)
+    key = partial(code_key, function, gradient) if own else None
     function, gradient = inlined(function, always=True), inlined(gradient, always=True)
 
     @inlined
@@ -97,7 +97,11 @@ def _named(name, forward, gradient_in_place, key, signature):
     return compiled(forward), compiled(gradient_in_place)
 
 
-def _shared(name, make=activation_kernels):
+def _of_the_package(name, function, gradient):
+    return activation_kernels(name, function, gradient, own=False)
+
+
+def _shared(name, make=_of_the_package):
     """The kernels of ``scalar.name`` and its gradient, with this processor's maths."""
     return make(name, *(maths.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
 

@@ -19,8 +19,10 @@ def zeros(vector):
 
 
 def mask(builder, count, lanes):
-    """Which of ``lanes`` are below ``count``."""
-    index = ir.VectorType(INT64, lanes)
+    """Which of ``lanes`` are below ``count``, an int64."""
+    index = ir.VectorType(INT32, lanes)  # as wide as the floats: one comparison
+    most = INT64(lanes)
+    count = builder.trunc(builder.select(builder.icmp_signed("<", count, most), count, most), INT32)
     return builder.icmp_signed("<", ir.Constant(index, list(range(lanes))), splat(builder, count, index))
 
 
