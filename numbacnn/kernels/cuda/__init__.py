@@ -75,6 +75,7 @@ from numbacnn.kernels.cuda.dropout import (
 )
 from numbacnn.kernels.cuda.elementwise import (
     activation_kernels,
+    add,
     add_in_place,
     clear_halo,
     copy,
@@ -177,6 +178,7 @@ from numbacnn.kernels.cuda.update import (
 from numbacnn.kernels.cuda.winograd import (
     winograd_forward,
     winograd_input_gradient,
+    winograd_weight_gradient,
 )
 
 __all__ = [
@@ -187,6 +189,7 @@ __all__ = [
     "adaptive_average_pool_gradient",
     "adaptive_max_pool_forward",
     "adaptive_max_pool_gradient",
+    "add",
     "add_bias_in_place",
     "add_in_place",
     "add_noise_in_place",
@@ -290,6 +293,7 @@ __all__ = [
     "warp_nearest",
     "winograd_forward",
     "winograd_input_gradient",
+    "winograd_weight_gradient",
 ]
 
 # Launchers of kernels.cpu that have no twin here yet.
