@@ -14,6 +14,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ from numba.core import caching
 from numba.core.errors import NumbaError
 
 from numbacnn.errors import NumbacnnError
+from numbacnn.kernels.parts import parts_of
 from numbacnn.kernels.recording import Launch, tape
 from numbacnn.kernels.target import host_target
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
-# the others need: two trainings side by side ran a hundred times slower. Some microseconds cover the way to the next
-# region. Read when the threading layer starts; a choice of the user's own stands.
+# the others need: two trainings side by side ran a hundred times slower. A tenth of a millisecond covers the Python
+# between two regions; where they fall asleep there, and have to be woken, LeNet-5's step takes a quarter longer.
+# Read when the threading layer starts; a choice of the user's own stands.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # NaN and Inf must survive, since they are reported; sums may be reordered at compile time, the same way every run.
 # A loop that both sums and writes an array is compiled twice, in vectors and one by one, and which one runs depends on
@@ -66,7 +69,8 @@ class CpuKernel:
     """A function compiled for one fixed signature, at its first call; loaded from the cache where it is there.
 
     ``signature`` gives the types, from the arguments of the first call. ``key`` tells functions apart that have the
-    same name and place in a file; where it gives None, nothing is cached.
+    same name and place in a file; where it gives None, nothing is cached. ``own``: it may call functions of a user's,
+    who may call them too.
     """
 
     def __init__(
@@ -75,9 +79,10 @@ class CpuKernel:
         signature: Callable[[tuple[Any, ...]], tuple[Any, ...]],
         parallel: bool,
         key: Callable[[], str | None],
+        own: bool,
     ) -> None:
         functools.update_wrapper(self, function)
-        self._signature, self._key = signature, key
+        self._signature, self._key, self._own = signature, key, own
         self._lock = threading.Lock()
         self._compiled: Any = None
         self._dispatcher = _njit(FAST_MATH, parallel=parallel)(function)
@@ -114,7 +119,8 @@ class CpuKernel:
                 if not cached:
                     announce(self.__name__, done=False)  # type: ignore[attr-defined]
                     try:
-                        self._dispatcher.compile(signature)
+                        with nullcontext() if self._own else parts_of(function.__qualname__):
+                            self._dispatcher.compile(signature)
                     except NumbaError as error:  # a user's own function; Numba's many lines are its cause
                         name = self.__name__  # type: ignore[attr-defined]
                         raise NumbacnnError(f"{name} cannot be compiled: {_reason(error)}") from error
@@ -141,12 +147,18 @@ def cpu_kernel(
 ) -> Callable[[Callable[..., None]], CpuKernel]:
     """Makes a CPU kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers).
 
-    ``key`` as in CpuKernel; by default the line where the function stands.
+    ``key`` as in CpuKernel, of one that may call functions of a user's; by default the line where the function stands.
     """
 
     def decorate(function: Callable[..., None]) -> CpuKernel:
         line = str(function.__code__.co_firstlineno)
-        return CpuKernel(function, lambda arguments: tuple(map(numba_type, signature)), parallel, key or (lambda: line))
+        return CpuKernel(
+            function,
+            lambda arguments: tuple(map(numba_type, signature)),
+            parallel,
+            key or (lambda: line),
+            own=key is not None,
+        )
 
     return decorate
 
@@ -257,7 +269,8 @@ def _key_parts() -> Iterator[bytes]:
     yield repr(host_target()).encode()
     yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
-    for path in [*sorted(kernels.rglob("*.py")), kernels.parent / "geometry.py"]:
+    of_the_cpu = [path for path in sorted(kernels.rglob("*.py")) if path.parent.name != "cuda"]
+    for path in [*of_the_cpu, kernels.parent / "geometry.py"]:
         yield str(path.relative_to(kernels.parent)).encode()
         yield path.read_bytes()
 

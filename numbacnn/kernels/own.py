@@ -22,7 +22,13 @@ NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.gene
 
 def own_kernel(function: Callable[..., None]) -> CpuKernel:
     """The kernel that ``device.kernel`` promises."""
-    return CpuKernel(function, lambda arguments: tuple(map(_type_of, arguments)), True, lambda: code_key(function))
+    return CpuKernel(
+        function,
+        lambda arguments: tuple(map(_type_of, arguments)),
+        parallel=True,
+        key=lambda: code_key(function),
+        own=True,
+    )
 
 
 def _type_of(argument: Any) -> Any:

@@ -76,6 +76,8 @@ def _winograd(draw):
     forward = [tiles(place, g.p, g.q, g.c, g.k) for place in range(4)]
     backward = [tiles(place, g.h, g.w, g.k, g.c) for place in range(4)]
     yield Call("", [("winograd_forward", [y, x, w, b, *forward, g, True])])
+    gradient = [sized_part("winograd_gradient_shapes", place, g, N, 2) for place in range(3)]
+    yield Call("", [("winograd_weight_gradient", [flat(draw, *w.shape), x, dy, *gradient, g])])
     yield Call("", [("winograd_input_gradient", [dx, dy, w, *backward, g, image(draw, N, g.h, g.w, g.c)])])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
-from numbacnn.kernels.cpu import conv2d_pairs
+from numbacnn.kernels.cpu import conv2d_pairs, conv2d_pixels
 from numbacnn.kernels.cpu.conv2d_direct import NO_BIAS, forward_plan
 from numbacnn.kernels.cpu.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.packing import pack_panels
@@ -31,8 +31,13 @@ def pool_fuses(g: ConvGeometry, pool: PoolGeometry) -> bool:
     apart = pool.stride_h >= pool.r and pool.stride_w >= pool.s
     whole = (pool.p - 1) * pool.stride_h + pool.r <= pool.h and (pool.q - 1) * pool.stride_w + pool.s <= pool.w
     inside = pool.pad_top == pool.pad_left == 0 and whole
+    return apart and inside and g.groups == 1 and (conv2d_pixels.applies(g, pool) or _fills_tiles(g, pool))
+
+
+def _fills_tiles(g, pool):
+    """Whether windows of the pool, of pixels or of pairs of them, come to whole tiles."""
     even = pool.s % 2 == pool.stride_w % 2 == 0 or not conv2d_pairs.applies(g)
-    return apart and inside and even and g.groups == 1 and ROWS % _rows_of(g, pool) == 0
+    return even and ROWS % _rows_of(g, pool) == 0
 
 
 def _rows_of(g, pool):
@@ -56,6 +61,9 @@ def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
     others as in ``conv2d_forward``.
     """
     bias = NO_BIAS if b is None else b
+    if conv2d_pixels.applies(g, pool):
+        conv2d_pixels.pixels_pool_forward(y, argmax, x, w, bias, g, pool, relu)
+        return
     if conv2d_pairs.applies(g):
         w, bias = conv2d_pairs.weights_of_pairs(packed, w, bias, g)
     plan = _plan(g, pool, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)

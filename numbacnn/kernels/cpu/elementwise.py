@@ -32,13 +32,16 @@ def row(x, item):
     return floats(row_address(x, item), x.shape[2] * x.shape[3])
 
 
+_relu = inlined(scalar.relu, always=True)
+
+
 @cache
-def activation_kernels(name, function, gradient):
+def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
 
-    Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
+    Where g wants x instead of y, so does the second kernel. ``own``: the functions are a user's.
     """
-    key = partial(code_key, function, gradient)
+    key = partial(code_key, function, gradient) if own else None
     function, gradient = inlined(function, always=True), inlined(gradient, always=True)
 
     @inlined
@@ -97,7 +100,11 @@ def _named(name, forward, gradient_in_place, key, signature):
     return compiled(forward), compiled(gradient_in_place)
 
 
-def _shared(name, make=activation_kernels):
+def _of_the_package(name, function, gradient):
+    return activation_kernels(name, function, gradient, own=False)
+
+
+def _shared(name, make=_of_the_package):
     """The kernels of ``scalar.name`` and its gradient, with this processor's maths."""
     return make(name, *(maths.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
 
@@ -150,17 +157,42 @@ def _copy_from(y, x, n, start):
         done += count
 
 
-@cpu_kernel(float32_4d, float32_4d)
-def add_in_place(y, x):
-    """y += x."""
-    for item in prange(x.shape[0] * x.shape[1]):
-        _add_row(row(y, item), row(x, item))
+@cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
+def add(y, a, b, relu):
+    """y = a + b, rectified if asked."""
+    for item in prange(y.shape[0] * y.shape[1]):
+        _add_rows(row(y, item), row(a, item), row(b, item), relu)
+
+
+def add_in_place(y, x, relu=False):
+    """y += x, rectified if asked."""
+    _add_in_place(y, x, relu)
+
+
+@cpu_kernel(float32_4d, float32_4d, types.boolean)
+def _add_in_place(y, x, relu):
+    for item in prange(y.shape[0] * y.shape[1]):
+        _add_row(row(y, item), row(x, item), relu)
 
 
 @inlined
-def _add_row(y, x):
-    for i in range(len(x)):
-        y[i] += x[i]
+def _add_rows(y, a, b, relu):
+    if relu:
+        for i in range(len(y)):
+            y[i] = _relu(a[i] + b[i])
+    else:
+        for i in range(len(y)):
+            y[i] = a[i] + b[i]
+
+
+@inlined
+def _add_row(y, x, relu):
+    if relu:
+        for i in range(len(y)):
+            y[i] = _relu(y[i] + x[i])
+    else:
+        for i in range(len(y)):
+            y[i] += x[i]
 
 
 @cpu_kernel(float32_4d, Halo)

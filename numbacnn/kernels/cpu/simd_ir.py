@@ -19,8 +19,10 @@ def zeros(vector):
 
 
 def mask(builder, count, lanes):
-    """Which of ``lanes`` are below ``count``."""
-    index = ir.VectorType(INT64, lanes)
+    """Which of ``lanes`` are below ``count``, an int64."""
+    index = ir.VectorType(INT32, lanes)  # as wide as the floats: one comparison
+    most = INT64(lanes)
+    count = builder.trunc(builder.select(builder.icmp_signed("<", count, most), count, most), INT32)
     return builder.icmp_signed("<", ir.Constant(index, list(range(lanes))), splat(builder, count, index))
 
 
@@ -62,6 +64,14 @@ def store_masked(builder, value, pointer, mask):
     parameters = [value.type, pointer.type, INT32, mask.type]
     function = intrinsic(builder, "masked.store", ir.VoidType(), parameters, value.type, ".p0")
     builder.call(function, [value, pointer, INT32(4), mask])
+
+
+def prefetch(builder, pointer, write=False):
+    """Asks for the line of the first cache at ``pointer``, which may lie outside of any array."""
+    byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    function = ir.FunctionType(ir.VoidType(), [byte.type, INT32, INT32, INT32])
+    callee = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+    builder.call(callee, [byte, INT32(int(write)), INT32(3), INT32(1)])
 
 
 def fma(builder, x, y, z, fused):

@@ -28,6 +28,18 @@ from numbacnn.kernels.cuda.adaptive_pool2d import (
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
 )
+from numbacnn.kernels.cuda.augment import (
+    add_noise_in_place,
+    draw_field,
+    draw_uniforms,
+    fill_boxes_in_place,
+    jitter_colors_in_place,
+    mix_in_place,
+    paste_boxes_in_place,
+    round_to_bytes,
+    warp_bilinear,
+    warp_nearest,
+)
 from numbacnn.kernels.cuda.batchnorm import (
     batch_norm_forward,
     batch_norm_gradient,
@@ -63,6 +75,7 @@ from numbacnn.kernels.cuda.dropout import (
 )
 from numbacnn.kernels.cuda.elementwise import (
     activation_kernels,
+    add,
     add_in_place,
     clear_halo,
     copy,
@@ -112,6 +125,7 @@ from numbacnn.kernels.cuda.losses import (
     sigmoid_focal,
 )
 from numbacnn.kernels.cuda.merging import (
+    channel_dots,
     copy_channels,
     multiply,
     scale_channels,
@@ -164,6 +178,7 @@ from numbacnn.kernels.cuda.update import (
 from numbacnn.kernels.cuda.winograd import (
     winograd_forward,
     winograd_input_gradient,
+    winograd_weight_gradient,
 )
 
 __all__ = [
@@ -174,8 +189,10 @@ __all__ = [
     "adaptive_average_pool_gradient",
     "adaptive_max_pool_forward",
     "adaptive_max_pool_gradient",
+    "add",
     "add_bias_in_place",
     "add_in_place",
+    "add_noise_in_place",
     "add_penalty_in_place",
     "approach_in_place",
     "average_pool_forward",
@@ -187,6 +204,7 @@ __all__ = [
     "binary_cross_entropy",
     "blend",
     "blend_in_place",
+    "channel_dots",
     "clear_halo",
     "clip_in_place",
     "conv2d_forward",
@@ -203,10 +221,13 @@ __all__ = [
     "dense_weight_gradient",
     "detection",
     "dice",
+    "draw_field",
+    "draw_uniforms",
     "dropout_forward",
     "dropout_gradient_in_place",
     "elu_forward",
     "elu_gradient_in_place",
+    "fill_boxes_in_place",
     "focal_labels",
     "fold_batch_norm",
     "gelu_forward",
@@ -220,6 +241,7 @@ __all__ = [
     "hardswish_forward",
     "hardswish_gradient_in_place",
     "huber",
+    "jitter_colors_in_place",
     "lamb_moments",
     "lamb_update",
     "leaky_relu_forward",
@@ -232,10 +254,12 @@ __all__ = [
     "maxima_weight_gradient",
     "mean_absolute_error",
     "mean_squared_error",
+    "mix_in_place",
     "multiply",
     "multiply_adds",
     "normalize_bytes",
     "normalize_floats",
+    "paste_boxes_in_place",
     "prelu_forward",
     "prelu_gradient_in_place",
     "relu6_forward",
@@ -243,6 +267,7 @@ __all__ = [
     "relu_forward",
     "relu_gradient_in_place",
     "rmsprop_update",
+    "round_to_bytes",
     "scale_channels",
     "scale_in_place",
     "sgd_update",
@@ -264,23 +289,12 @@ __all__ = [
     "up_sample_bilinear_gradient",
     "up_sample_nearest_forward",
     "up_sample_nearest_gradient",
+    "warp_bilinear",
+    "warp_nearest",
     "winograd_forward",
     "winograd_input_gradient",
+    "winograd_weight_gradient",
 ]
 
 # Launchers of kernels.cpu that have no twin here yet.
-NOT_YET: frozenset[str] = frozenset(
-    {
-        "add_noise_in_place",
-        "channel_dots",
-        "draw_field",
-        "draw_uniforms",
-        "fill_boxes_in_place",
-        "jitter_colors_in_place",
-        "mix_in_place",
-        "paste_boxes_in_place",
-        "round_to_bytes",
-        "warp_bilinear",
-        "warp_nearest",
-    }
-)
+NOT_YET = frozenset({})

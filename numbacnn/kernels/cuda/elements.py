@@ -74,7 +74,7 @@ def _kernel(lanes: Lanes, function: Any, outputs: int, inputs: int, tables: int)
     width, apply = lanes.width, lanes.join(function, inputs + tables)
     read, look_up, write = _reader(lanes, inputs), _looker(lanes, tables), _writer(lanes, outputs)
 
-    def kernel(outputs, inputs, tables, constants):  # type: ignore[no-untyped-def]
+    def kernel(outputs, inputs, tables, constants):
         height, size = outputs[0].shape[1], outputs[0].shape[2]
         n, h, first, step = place(height)
         if n < outputs[0].shape[0]:
@@ -101,7 +101,7 @@ def _looker(lanes: Lanes, count: int) -> Any:
         return device_function(lambda tables, n, i: ())
     read = _reader(lanes, count)
 
-    def look_up(tables, n, i):  # type: ignore[no-untyped-def]
+    def look_up(tables, n, i):
         images, size = tables[0].shape
         return read(tables, (n if images > 1 else 0, i % size))
 
@@ -115,7 +115,7 @@ def _writer(lanes: Lanes, count: int) -> Any:
     before, store, last = _writer(lanes, count - 1), lanes.store, count - 1
     pick = lanes.join(device_function(lambda found: found[last]), 1)
 
-    def write(arrays, at, found):  # type: ignore[no-untyped-def]
+    def write(arrays, at, found):
         before(arrays, at, found)
         store(arrays[last], at, pick((found,), ()))
 

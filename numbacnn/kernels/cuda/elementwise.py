@@ -15,13 +15,14 @@ from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d, float32_3d, over,
 from numbacnn.kernels.cuda.shim import cuda, scalar_function
 
 uint8_2d = types.Array(types.uint8, 2, "C")
+_relu = scalar_function(scalar.relu)
 
 
 @cache
-def activation_kernels(name, function, gradient):
+def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
 
-    Where g wants x instead of y, so does the second kernel. The functions may be a user's own.
+    Where g wants x instead of y, so does the second kernel. ``own``: the functions are a user's.
     """
     function, gradient = _kernels(name, function, gradient)
 
@@ -64,7 +65,11 @@ def _named(name, forward, gradient_in_place):
     return forward, gradient_in_place
 
 
-def _shared(name, make=activation_kernels):
+def _of_the_package(name, function, gradient):
+    return activation_kernels(name, function, gradient, own=False)
+
+
+def _shared(name, make=_of_the_package):
     """The kernels of ``scalar.name`` and its gradient."""
     return make(name, getattr(scalar, name), getattr(scalar, f"{name}_gradient"))
 
@@ -94,14 +99,19 @@ def _copy(x):
     return x
 
 
-def add_in_place(y, x):
-    """y += x."""
-    _add([y], [y, x])
+def add(y, a, b, relu):
+    """y = a + b, rectified if asked."""
+    _add([y], [a, b], constants=[relu])
 
 
-@element_kernel(inputs=2)
-def _add(y, x):
-    return y + x
+def add_in_place(y, x, relu=False):
+    """y += x, rectified if asked."""
+    add(y, y, x, relu)
+
+
+@element_kernel(inputs=2, constants=[types.boolean])
+def _add(a, b, relu):
+    return _relu(a + b) if relu else a + b
 
 
 def copy_reshaped(y, x):

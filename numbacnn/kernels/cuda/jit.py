@@ -148,13 +148,6 @@ def place(height):  # type: ignore[no-untyped-def]
     return row // height, row % height, first, cuda.gridDim.y * cuda.blockDim.x
 
 
-def as_rows(*arrays: DeviceArray) -> tuple[DeviceArray, ...]:
-    """Views N×H×W×C of one shape as rows; as a single row where all are contiguous."""
-    if all(x.contiguous for x in arrays):
-        return tuple(x.reshape(1, 1, -1) for x in arrays)
-    return tuple(x.rows() for x in arrays)
-
-
 def over_channels(x: DeviceArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The grid for one thread to each element of N×H×W×C, whose threads ask ``pixel_of`` which one is theirs."""
     n, h, w, channels = x.shape

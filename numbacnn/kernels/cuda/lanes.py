@@ -60,7 +60,7 @@ def _holds_vectors(x: DeviceArray) -> bool:
 
 
 @device_function
-def pixel_part(height, width, steps):  # type: ignore[no-untyped-def]
+def pixel_part(height, width, steps):
     """(n, h, w, step): of items N×height×width×steps, the one of this thread; n is beyond where there is none."""
     i = cuda.grid(1)
     rest, step = i // steps, i % steps
@@ -71,25 +71,25 @@ def pixel_part(height, width, steps):  # type: ignore[no-untyped-def]
 
 
 @device_function
-def add(a, b):  # type: ignore[no-untyped-def]
+def add(a, b):
     """a + b."""
     return a + b
 
 
 @device_function
-def subtract(a, b):  # type: ignore[no-untyped-def]
+def subtract(a, b):
     """a − b."""
     return a - b
 
 
 @device_function
-def times(a, b):  # type: ignore[no-untyped-def]
+def times(a, b):
     """a · b."""
     return a * b
 
 
 @device_function
-def multiply_add(a, b, c):  # type: ignore[no-untyped-def]
+def multiply_add(a, b, c):
     """a · b + c."""
     return a * b + c
 
@@ -113,7 +113,7 @@ def _join1(function: Any, count: int) -> Any:
 def _join4(function: Any, count: int) -> Any:
     a, b, c, d = (_floats_of(lane, count) for lane in range(VECTOR))
 
-    def joined(values, more):  # type: ignore[no-untyped-def]
+    def joined(values, more):
         return (
             function(*a(values), *more),
             function(*b(values), *more),
@@ -125,22 +125,22 @@ def _join4(function: Any, count: int) -> Any:
 
 
 @device_function
-def _load1(x, at):  # type: ignore[no-untyped-def]
+def _load1(x, at):
     return (x[at],)
 
 
 @device_function
-def _store1(x, at, value):  # type: ignore[no-untyped-def]
+def _store1(x, at, value):
     x[at] = value[0]
 
 
 @device_function
-def _splat1(number):  # type: ignore[no-untyped-def]
+def _splat1(number):
     return (number,)
 
 
 @device_function
-def _splat4(number):  # type: ignore[no-untyped-def]
+def _splat4(number):
     return number, number, number, number
 
 

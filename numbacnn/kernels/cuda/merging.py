@@ -3,9 +3,16 @@
 Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each channel of each image.
 """
 
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.channels import block_threads, sum_down
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.jit import float32_4d, over
-from numbacnn.kernels.cuda.lanes import in_lanes, pixel_part, width_of
+from numbacnn.kernels.cuda.jit import THREADS, float32_4d, over
+from numbacnn.kernels.cuda.lanes import in_lanes, multiply_add, pixel_part, width_of
+from numbacnn.kernels.cuda.shim import cuda
+
+ZERO = np.float32(0)
 
 
 def copy_channels(y, x):
@@ -46,3 +53,32 @@ def scale_channels(y, x, gate):
 @element_kernel(tables=1)
 def _scale_channels(x, factor):
     return x * factor
+
+
+def channel_dots(dgate, dy, x):
+    """dgate[n,0,0,c] = Σ_hw dy[n,h,w,c] · x[n,h,w,c]."""
+    width, channels = width_of(dgate, dy, x), x.shape[3]
+    columns, rows = block_threads(channels, width)
+    _channel_dots[width][(len(x), -(-channels // (columns * width))), (columns, rows)](dgate, dy, x)
+
+
+@in_lanes(float32_4d, float32_4d, float32_4d)
+def _channel_dots(lanes):
+    """Each block owns some channels of an image, each thread a vector of them in every so many pixels."""
+    width, load, store, splat = lanes[:4]
+    multiply_add_, down = lanes.lift(multiply_add, 3), lanes.join(sum_down, 1)
+
+    def kernel(dgate, dy, x):
+        shared = cuda.shared.array(THREADS, types.float32)
+        height, across, channels = x.shape[1:]
+        n, c = cuda.blockIdx.x, (cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x) * width
+        total, i = splat(ZERO), cuda.threadIdx.y
+        while c < channels and i < height * across:
+            at = n, i // across, i % across, c
+            total = multiply_add_(load(dy, at), load(x, at), total)
+            i += cuda.blockDim.y
+        total = down((total,), (shared,))
+        if c < channels and cuda.threadIdx.y == 0:
+            store(dgate, (n, 0, 0, c), total)
+
+    return kernel

@@ -79,6 +79,20 @@ if SIMULATED:  # Python's functions raise where the device's give infinity or Na
     names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "pow", "floor", "sin", "cos")
     MATHS = SimpleNamespace(**{name: _quiet(getattr(np, name)) for name in names}, erfc=_quiet(math.erfc), pi=math.pi)
 
+# cos(πx) and sin(πx) of a float64: without the table that other angles of any size take, which lies in slow memory.
+if SIMULATED or not INSTALLED:
+
+    def cospi(x: float) -> float:
+        """cos(πx)."""
+        return math.cos(math.pi * x)
+
+    def sinpi(x: float) -> float:
+        """sin(πx)."""
+        return math.sin(math.pi * x)
+
+else:
+    cospi, sinpi = numba_cuda.libdevice.cospi, numba_cuda.libdevice.sinpi
+
 
 def device_function(function: Callable[..., Any]) -> Any:
     """One thread's work as its own function, which kernels and other device functions call; compiled into them."""

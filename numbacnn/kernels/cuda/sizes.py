@@ -42,6 +42,7 @@ __all__ = [
     "partial_weights_shape",
     "penalty_sums_shape",
     "pool_fuses",
+    "winograd_gradient_shapes",
     "winograd_shapes",
     "winograd_tile",
 ]
@@ -77,3 +78,8 @@ def winograd_tile(g: ConvGeometry, algorithm: str) -> int:
 def winograd_shapes(*sizes: int) -> tuple[tuple[int, int, int, int], ...]:
     """Its scratch: none, see ``winograd``."""
     return (NOTHING,) * 4
+
+
+def winograd_gradient_shapes(g: ConvGeometry, images: int, m: int) -> tuple[tuple[int, ...], ...]:
+    """Its scratch for the gradient of the weights: that of the direct product."""
+    return partial_weights_shape(g, images), NOTHING, NOTHING

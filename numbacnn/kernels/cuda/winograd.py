@@ -2,7 +2,7 @@
 arithmetic's limit, while the transforms would read and write memory several times.
 """
 
-from numbacnn.kernels.cuda.conv2d import conv2d_forward, conv2d_input_gradient
+from numbacnn.kernels.cuda.conv2d import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 
 
 def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False):
@@ -13,3 +13,8 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False
 def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g, mask=None):
     """dx as of ``conv2d_input_gradient``. packed, weights, tiles, products: not used."""
     conv2d_input_gradient(dx, dy, w, packed, packed, g, mask)
+
+
+def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
+    """dw as of ``conv2d_weight_gradient``, whose scratch x_tiles is. dy_tiles, products: not used."""
+    conv2d_weight_gradient(dw, x, dy, x_tiles, g)
