@@ -73,8 +73,8 @@ def _winograd(draw):
     def tiles(place, *shape):
         return sized_part("winograd_shapes", place, N, *shape, 2)
 
-    forward = [tiles(place, g.p, g.q, g.c, g.k) for place in range(4)]
-    backward = [tiles(place, g.h, g.w, g.k, g.c) for place in range(4)]
+    forward = [tiles(place, g.p, g.q, g.c, g.k) for place in range(3)]
+    backward = [tiles(place, g.h, g.w, g.k, g.c) for place in range(3)]
     yield Call("", [("winograd_forward", [y, x, w, b, *forward, g, True])])
     gradient = [sized_part("winograd_gradient_shapes", place, g, N, 2) for place in range(3)]
     yield Call("", [("winograd_weight_gradient", [flat(draw, *w.shape), x, dy, *gradient, g])])

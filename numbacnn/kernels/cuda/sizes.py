@@ -77,7 +77,7 @@ def winograd_tile(g: ConvGeometry, algorithm: str) -> int:
 
 def winograd_shapes(*sizes: int) -> tuple[tuple[int, int, int, int], ...]:
     """Its scratch: none, see ``winograd``."""
-    return (NOTHING,) * 4
+    return (NOTHING,) * 3
 
 
 def winograd_gradient_shapes(g: ConvGeometry, images: int, m: int) -> tuple[tuple[int, ...], ...]:

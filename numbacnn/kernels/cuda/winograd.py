@@ -5,13 +5,13 @@ arithmetic's limit, while the transforms would read and write memory several tim
 from numbacnn.kernels.cuda.conv2d import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 
 
-def winograd_forward(y, x, w, b, packed, weights, tiles, products, g, relu=False):
-    """y as of ``conv2d_forward``. packed, weights, tiles, products: not used."""
+def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False):
+    """y as of ``conv2d_forward``. packed, weights, tiles: not used."""
     conv2d_forward(y, x, w, b, packed, g, relu)
 
 
-def winograd_input_gradient(dx, dy, w, packed, weights, tiles, products, g, mask=None):
-    """dx as of ``conv2d_input_gradient``. packed, weights, tiles, products: not used."""
+def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
+    """dx as of ``conv2d_input_gradient``. packed, weights, tiles: not used."""
     conv2d_input_gradient(dx, dy, w, packed, packed, g, mask)
 
 
