@@ -9,7 +9,6 @@ import pytest
 from cases import CASES, PICKED
 from engine import assert_results_close, assert_same_bits, case_arrays, one_layer, run
 
-import numbacnn as nc
 from numbacnn.kernels.cuda import shim
 
 TOLERANCE = 1e-4  # relative norm, of the sums of other orders
@@ -34,13 +33,6 @@ def _work(case):
         for size in shape:
             elements *= size
     return case.batch * elements
-
-
-def on_device(case):
-    """The model of ``one_layer``, with its parameters and state, on the GPU."""
-    model = one_layer(case)
-    twin = nc.Model.from_config(model.to_config(), device="cuda") if hasattr(nc.Model, "from_config") else None
-    return model, twin
 
 
 @pytest.mark.parametrize("case", chosen(), ids=str)

@@ -274,9 +274,7 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     w_row, w_column, w_channel = _elements(w_strides)
     mask_image, mask_row, mask_pixel = _elements(mask_strides)
-    counts, a_steps = _window_loops(
-        row.taps, column.taps, g.k, row.output_step * dy_row, column.output_step * dy_pixel
-    )
+    counts, a_steps = _window_loops(row.taps, column.taps, g.k, row.output_step * dy_row, column.output_step * dy_pixel)
     pack = Pack(
         columns=g.c,
         column_step=w_channel,
