@@ -9,7 +9,7 @@ class Taps(NamedTuple):
 
     phase: int
     pixels: int
-    count: int
+    taps: int
     first_tap: int
     tap_step: int
     first_output: int  # read by the phase's pixel 0 through its first tap
@@ -29,7 +29,7 @@ def _taps(size: int, window: int, stride: int, dilation: int, padding: int, phas
     return Taps(
         phase=phase,
         pixels=-(-(size - phase) // stride),
-        count=len(taps),
+        taps=len(taps),
         first_tap=first_tap,
         tap_step=-(stride // common),
         first_output=(phase + padding - first_tap * dilation) // stride,

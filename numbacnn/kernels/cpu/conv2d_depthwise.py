@@ -73,7 +73,7 @@ def depthwise_input_gradient(dx, dy, w, g, mask):
 
 
 def _phase_axis(t, stride):
-    return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.count, t.output_step, t.first_tap, t.tap_step)
+    return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.taps, t.output_step, t.first_tap, t.tap_step)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, Axis, Axis, types.boolean)

@@ -274,21 +274,19 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     w_row, w_column, w_channel = _elements(w_strides)
     mask_image, mask_row, mask_pixel = _elements(mask_strides)
-    counts, a_steps = _window_loops(
-        row.count, column.count, g.k, row.output_step * dy_row, column.output_step * dy_pixel
-    )
+    counts, a_steps = _window_loops(row.taps, column.taps, g.k, row.output_step * dy_row, column.output_step * dy_pixel)
     pack = Pack(
         columns=g.c,
         column_step=w_channel,
         offset=row.first_tap * w_row + column.first_tap * w_column,
-        count_0=row.count,
-        count_1=column.count,
+        count_0=row.taps,
+        count_1=column.taps,
         count_2=g.k,
         step_0=row.tap_step * w_row,
         step_1=column.tap_step * w_column,
         step_2=1,
     )
-    terms = row.count * column.count * g.k
+    terms = row.taps * column.taps * g.k
     pixels = row.pixels * column.pixels
     span = _images_together(images, pixels)
     product = Product(

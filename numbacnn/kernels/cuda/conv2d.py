@@ -126,7 +126,7 @@ def _phase_product(g, row, column, images, dx_offset, dx_strides, dy_offset, dy_
             mask_row_1=g.stride_h * mask_row,
             mask_row_2=g.stride_w * mask_pixel,
         )
-    return axes(images, row.pixels, column.pixels), axes(row.count, column.count, filters), product
+    return axes(images, row.pixels, column.pixels), axes(row.taps, column.taps, filters), product
 
 
 # -- weight gradient --------------------------------------------------------------------------------------------------
