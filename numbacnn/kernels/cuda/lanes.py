@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numbacnn.kernels.cuda.array import DeviceArray
-from numbacnn.kernels.cuda.jit import CudaKernel, cuda_kernel
+from numbacnn.kernels.cuda.jit import THREADS, CudaKernel, cuda_kernel
 from numbacnn.kernels.cuda.shim import cuda, device_function, load4, store4
 
 VECTOR = 4
@@ -34,7 +34,12 @@ class Lanes(NamedTuple):
 def in_lanes(
     *signature: Any, **options: Any
 ) -> Callable[[Callable[[Lanes], Callable[..., None]]], dict[int, CudaKernel]]:
-    """Makes a kernel for each width, by ``cuda_kernel``, of a function that defines it for given lanes."""
+    """Makes a kernel for each width, by ``cuda_kernel``, of a function that defines it for given lanes.
+
+    Unless ``launch_bounds`` say otherwise it takes so few registers that four blocks share a multiprocessor: enough
+    reads must be on their way for the memory to be busy.
+    """
+    options = {"launch_bounds": (THREADS, 4)} | options
 
     def decorate(define: Callable[[Lanes], Callable[..., None]]) -> dict[int, CudaKernel]:
         kernels = {}

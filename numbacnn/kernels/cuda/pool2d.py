@@ -7,7 +7,7 @@ each pixel of dx adds what the windows that cover it hand back, and is written o
 import numpy as np
 
 from numbacnn.geometry import PoolGeometry
-from numbacnn.kernels.cuda.jit import float32_4d, over
+from numbacnn.kernels.cuda.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.shim import device_function
 
@@ -75,7 +75,7 @@ def max_pool_gradient(dx, dy, argmax, g):
     _max_gradient[width][over(dx.size // width)](dx, dy, argmax, g)
 
 
-@in_lanes(float32_4d, float32_4d, float32_4d, PoolGeometry)
+@in_lanes(float32_4d, float32_4d, float32_4d, PoolGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def _max_gradient(lanes):
     width, load, store, splat = lanes[:4]
     add_, chosen_here = lanes.lift(add), lanes.lift(where_here, 3)
@@ -129,7 +129,7 @@ def average_pool_gradient(dx, dy, g):
     _average_gradient[width][over(dx.size // width)](dx, dy, g)
 
 
-@in_lanes(float32_4d, float32_4d, PoolGeometry)
+@in_lanes(float32_4d, float32_4d, PoolGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def _average_gradient(lanes):
     width, load, store, splat = lanes[:4]
     add_, times_ = lanes.lift(add), lanes.lift(times)

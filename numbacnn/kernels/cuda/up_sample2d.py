@@ -7,7 +7,7 @@ not behind its last (PyTorch's ``align_corners=False``). Each thread owns some c
 import numpy as np
 
 from numbacnn.geometry import UpSampleGeometry
-from numbacnn.kernels.cuda.jit import float32_4d, over
+from numbacnn.kernels.cuda.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.lanes import add, in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.shim import device_function
 
@@ -111,7 +111,7 @@ def up_sample_bilinear_gradient(dx, dy, g):
     _bilinear_gradient[width][over(dx.size // width)](dx, dy, g)
 
 
-@in_lanes(float32_4d, float32_4d, UpSampleGeometry)
+@in_lanes(float32_4d, float32_4d, UpSampleGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def _bilinear_gradient(lanes):
     width, load, store, splat = lanes[:4]
     multiply_add_ = lanes.lift(multiply_add, 3)
