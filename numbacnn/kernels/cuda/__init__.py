@@ -1,6 +1,6 @@
 """The twins of the CPU's kernels for NVIDIA GPUs: the same launchers, with the same parameters and the same contract.
 
-How a twin is written (``elementwise.py`` is the pattern):
+How a twin is written (``elementwise.py``, ``pool2d.py`` and ``softmax.py`` are the patterns):
 
 - ``name(outputs, inputs, geometry)`` is plain Python that computes grids and launches kernels, nothing else, so that a
   recording of its launches can be replayed, and captured as a graph. Kernels, ``@cuda_kernel(types…)``, have names of
@@ -12,6 +12,9 @@ How a twin is written (``elementwise.py`` is the pattern):
 - ``cuda`` comes from ``shim``, never from Numba. One thread's work as its own function is a ``device_function``; maths
   of ``kernels.scalar`` goes through ``scalar_function``, a plain ``math.exp`` in a kernel is written ``MATHS.exp``,
   since the simulator has its own.
+- What is done element by element is a function of numbers, ``@element_kernel``: see ``elements``. What reads pixels
+  around others is written ``in_lanes``, for four channels at a time by loads of 16 bytes where ``width_of`` says that
+  they lie so, and for one: see ``lanes``.
 - ``over(count)`` is the grid for one thread to each item, which is ``cuda.grid(1)``; ``over_rows(x)`` that of
   elementwise work, whose threads ask ``place`` what is theirs. A kernel must be right for any number of threads in a
   block: the simulator has fewer (``jit.THREADS``). Divide and take remainders once for a thread, not for an element.
@@ -19,7 +22,8 @@ How a twin is written (``elementwise.py`` is the pattern):
   where one block would be too few, the shares of a number of blocks that the shape alone decides lie in scratch, and a
   second kernel adds them in order. Scratch shapes stand in ``sizes.py``, under the names of ``cpu/sizes.py``.
 - Constants are ``np.float32``: a Python float makes float64 of all it meets, which GPUs are slow at.
-- A launcher that is done leaves ``NOT_YET``; tests/cuda has a case for it, which runs in the simulator.
+- A launcher that is done leaves ``NOT_YET``, and has rows in ``tests/cuda/twins.py``: they run it beside its twin on
+  the CPU, on a GPU or in the simulator.
 """
 
 from numbacnn.kernels.cuda.adaptive_pool2d import (
