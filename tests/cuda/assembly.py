@@ -1,5 +1,6 @@
 """CUDA kernels as machine code, without a GPU: PTX by numba-cuda, assembled by ptxas, and what that says of them."""
 
+import importlib.util
 import re
 import subprocess
 import tempfile
@@ -24,14 +25,24 @@ class Resources(NamedTuple):
 
 def assembler() -> Path | None:
     """ptxas of the CUDA packages, or None where it is not among them."""
-    import nvidia
+    spec = importlib.util.find_spec("nvidia")
+    roots = [] if spec is None else spec.submodule_search_locations
+    return next((path for root in roots for path in Path(root).rglob("ptxas") if path.is_file()), None)
 
-    return next((path for root in nvidia.__path__ for path in Path(root).rglob("ptxas") if path.is_file()), None)
+
+def compiled(kernel) -> list[str]:
+    """The kernel's PTX for each of ``CAPABILITIES``."""
+    return shim.compile_ptx(kernel.function, kernel.signature, CAPABILITIES, **kernel.options)
 
 
-def assemble(kernel) -> list[Resources]:
-    """Compiles and assembles a kernel for each of ``CAPABILITIES``; raises where the assembler refuses."""
-    texts = shim.compile_ptx(kernel.function, kernel.signature, CAPABILITIES, **kernel.options)
+def parameters(text) -> list[str]:
+    """The types of an entry's parameters, such as u64."""
+    head = text[text.index(".entry") : text.index(")", text.index(".entry"))]
+    return re.findall(r"\.param \.(\w+)", head)
+
+
+def assemble(kernel, texts) -> list[Resources]:
+    """Assembles a kernel for each of ``CAPABILITIES``; raises where the assembler refuses."""
     with tempfile.TemporaryDirectory() as folder:
         return [
             _assembled(kernel.name, Path(folder, "kernel.ptx"), *pair) for pair in zip(texts, CAPABILITIES, strict=True)

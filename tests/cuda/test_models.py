@@ -96,6 +96,7 @@ def test_fit_and_what_follows(tmp_path):
     assert expected[3] == accuracy
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator tells of overflows
 def test_bad_numbers_are_named_by_layer():
     made = nc.Sequential([nc.Flatten(), nc.Dense(3, name="one"), nc.Dense(2, name="two")], (1, 4, 1), device="cuda")
     made.set_parameters({"one.bias": np.full(3, 3e38)})
