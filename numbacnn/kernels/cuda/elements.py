@@ -11,7 +11,7 @@ from typing import Any
 from numba import types
 
 from numbacnn.kernels.cuda.array import DeviceArray
-from numbacnn.kernels.cuda.jit import CudaKernel, float32_3d, over_rows, place
+from numbacnn.kernels.cuda.jit import THREADS, CudaKernel, float32_3d, over_rows, place
 from numbacnn.kernels.cuda.lanes import Lanes, in_lanes, width_of
 from numbacnn.kernels.cuda.shim import device_function
 
@@ -65,7 +65,8 @@ def element_kernel(
             return _kernel(lanes, several, outputs, inputs, tables)
 
         define.__name__ = name or function.__name__
-        return ElementKernel(in_lanes(*signature)(define))
+        few = outputs + inputs + tables < 6  # more would spill
+        return ElementKernel(in_lanes(*signature, launch_bounds=(THREADS, 4 if few else 3))(define))
 
     return decorate
 
