@@ -7,7 +7,7 @@ hold a pixel are given by the same formula with pixels and bins exchanged.
 import numpy as np
 
 from numbacnn.geometry import AdaptiveGeometry
-from numbacnn.kernels.cuda.jit import float32_4d, over
+from numbacnn.kernels.cuda.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.pool2d import MINUS_INFINITY, ONE, ZERO, larger, place_of_larger, where_here
 from numbacnn.kernels.cuda.shim import device_function
@@ -58,7 +58,7 @@ def adaptive_average_pool_gradient(dx, dy, g):
     _average_gradient[width][over(dx.size // width)](dx, dy, g)
 
 
-@in_lanes(float32_4d, float32_4d, AdaptiveGeometry)
+@in_lanes(float32_4d, float32_4d, AdaptiveGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def _average_gradient(lanes):
     width, load, store, splat = lanes[:4]
     add_, times_ = lanes.lift(add), lanes.lift(times)
