@@ -103,14 +103,14 @@ CONVOLUTIONS = [
     _conv("many channels, 3x3 by itself", (8, 7, 64), 2, 66, 3, padding=1),
 ]
 WINOGRAD = [
-    _conv(f"{algorithm} {reason}", shape, batch, filters, 3, algorithm=algorithm, **options)
-    for algorithm in ("winograd2", "winograd4")
+    _conv(f"{algorithm} {window}x{window} {reason}", shape, batch, filters, window, algorithm=algorithm, **options)
+    for algorithm, window in (("winograd2", 3), ("winograd4", 3), ("winograd2", 5))
     for reason, shape, batch, filters, options in (
         ("whole tiles", (8, 8, 16), 2, 16, {"padding": 1}),
         ("tiles cut off at the end", (7, 9, 5), 3, 35, {"padding": "same"}),
-        ("one tile, one channel, one output", (3, 3, 1), 1, 1, {}),
-        ("one row of outputs", (3, 11, 2), 2, 3, {"bias": False}),
-        ("padding larger than the window", (4, 5, 3), 1, 9, {"padding": ((4, 3), (0, 5))}),
+        ("one tile, one channel, one output", (window, window, 1), 1, 1, {}),
+        ("one row of outputs", (window, 11, 2), 2, 3, {"bias": False}),
+        ("padding larger than the window", (4, 5, 3), 1, 9, {"padding": ((6, 3), (0, 7))}),
         ("deep: long sums", (5, 4, 130), 1, 70, {"padding": 1}),
     )
 ]
@@ -267,10 +267,11 @@ def _draw_convolution(draw):
 
 def _draw_winograd(algorithm):
     def draw_one(draw):
-        shape, filters = (draw.randint(3, 13), draw.randint(3, 13), draw.choice(CHANNELS[:8])), draw.choice(CHANNELS)
-        options = {"padding": _draw_padding(draw, 3), "bias": draw.random() < 0.8}
-        name = f"conv2d {algorithm} {filters} of {_told((3, 3), options)}"
-        layer = lambda: nl.Conv2D(filters, 3, algorithm=algorithm, **options)  # noqa: E731
+        window = draw.choice((3, 5)) if algorithm == "winograd2" else 3
+        shape = draw.randint(window, 13), draw.randint(window, 13), draw.choice(CHANNELS[:8])
+        filters, options = draw.choice(CHANNELS), {"padding": _draw_padding(draw, window), "bias": draw.random() < 0.8}
+        name = f"conv2d {algorithm} {filters} of {_told((window, window), options)}"
+        layer = lambda: nl.Conv2D(filters, window, algorithm=algorithm, **options)  # noqa: E731
         return Case(name, layer, (shape,), draw.choice(BATCHES))
 
     return draw_one

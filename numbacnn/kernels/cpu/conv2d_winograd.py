@@ -1,8 +1,8 @@
-"""Convolution of 3×3 windows at stride 1 by Winograd's minimal filtering, F(2×2, 3×3) and F(4×4, 3×3).
+"""Convolution at stride 1 by Winograd's minimal filtering: F(2×2, 3×3), F(4×4, 3×3) and F(2×2, 5×5).
 
-A tile of m×m outputs needs (m+2)² inputs. Transformed, both become (m+2)² numbers that are multiplied one by one and
-summed over channels, instead of 9·m² products: 2.25 times fewer for m = 2, 4 times for m = 4. For many tiles at once
-that is one matrix product for each of the (m+2)² places, tiles × C times C × K, on the register tile:
+A tile of m×m outputs of r×r windows needs n² inputs, n = m + r − 1. Transformed, inputs and window become n² numbers
+that are multiplied one by one and summed over channels, instead of r²·m² products: 2.25, 4 and 2.78 times fewer. For
+many tiles at once that is one matrix product for each of the n² places, tiles × C times C × K, on the register tile:
 
     y = Aᵀ (Σ_c (G w Gᵀ) ⊙ (Bᵀ x B)) A        dw = Gᵀ (Σ_tiles (Bᵀ x B) ⊙ (A dy Aᵀ)) G
 
@@ -10,7 +10,7 @@ The weight gradient is the transpose of the forward pass with the same matrices,
 gradient, dy is convolved with the window turned by half a circle.
 
 The transforms interpolate at the points 0, ±p, ±q, ∞ (Lavin and Gray 2016, section 4; Blahut 2010, chapter 5): for
-m = 2, p = 1; for m = 4, p = 1/√2 and q = √2, with half the error of 1 and 2. Oracle: ``tests/reference.py``.
+n = 4, p = 1; for n = 6, p = 1/√2 and q = √2, with half the error of 1 and 2. Oracle: ``tests/reference.py``.
 
 What is transformed lies as places × 1 × rows × PANEL: for each panel of channels the tiles, or of filters the
 channels, one behind the other, so that the products read memory in order. The number of rows is odd: the places of one
@@ -44,7 +44,8 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d,
 
 compiled_into = partial(inlined, always=True)  # functions of a few vectors
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS, SAVING = 64, 2  # at least, for tiles of 4×4 to gain: in few channels the transforms cost too much
+CHANNELS = {3: 64, 5: 32}  # at least, by the window: in few channels the transforms cost too much
+SAVING = 2  # of products, at least
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
 VECTOR = 4 * LANES  # bytes
@@ -67,14 +68,32 @@ class Tiling(NamedTuple):
     pad_left: int
 
 
-def winograd_tile(g: ConvGeometry, algorithm: str) -> int:
-    """m of the tiles for this convolution: 2 or 4, or 0 where it runs directly."""
+class Filtering(NamedTuple):
+    """F(m×m, r×r)."""
+
+    m: int
+    r: int
+
+    @property
+    def n(self) -> int:
+        """Inputs of a tile, and places, along each axis."""
+        return self.m + self.r - 1
+
+
+def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
+    """The sizes of the tiles and the window for this convolution; None where it runs directly."""
     if algorithm.startswith("winograd"):
-        return int(algorithm.removeprefix("winograd"))
-    if algorithm != "auto" or not g.winograd_applies or min(g.c, g.k) < CHANNELS:
-        return 0
-    saving = min(4 * h * w / (16 * _tiles(h, 4) * _tiles(w, 4)) for h, w in ((g.p, g.q), (g.h, g.w)))
-    return 4 if saving >= SAVING else 0
+        return Filtering(int(algorithm.removeprefix("winograd")), g.r)
+    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < CHANNELS[g.r]:
+        return None
+    f = Filtering(max(g.winograd_tiles), g.r)
+    taps, places = f.r**2, f.n**2
+    saving = min(taps * h * w / (places * _tiles(h, f.m) * _tiles(w, f.m)) for h, w in ((g.p, g.q), (g.h, g.w)))
+    return f if saving >= SAVING else None
+
+
+def _filtering(transformed, g):
+    return Filtering(isqrt(len(transformed)) - g.r + 1, g.r)
 
 
 # -- the three directions ---------------------------------------------------------------------------------------------
@@ -84,50 +103,51 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False):
     """y as of ``conv2d_forward``. packed, weights, tiles: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
-    prepare(pack_panels, packed, w, Pack(g.k, 1, 0, 3, 3, g.c, w_row, w_column, w_channel))
-    _convolve(y, x, packed, bias, NO_MASK, weights, tiles, (g.pad_top, g.pad_left), relu)
+    prepare(pack_panels, packed, w, Pack(g.k, 1, 0, g.r, g.s, g.c, w_row, w_column, w_channel))
+    f, pads = _filtering(weights, g), (g.pad_top, g.pad_left)
+    _convolve(y, x, packed, bias, NO_MASK, weights, tiles, f, pads, relu)
 
 
 def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
-    last = 2 * w_row + 2 * w_column
-    prepare(pack_panels, packed, w, Pack(g.c, w_channel, last, 3, 3, g.k, -w_row, -w_column, 1))
-    pads = 2 - g.pad_top, 2 - g.pad_left
-    _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, pads, False)
+    last = (g.r - 1) * (w_row + w_column)
+    prepare(pack_panels, packed, w, Pack(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
+    f, pads = _filtering(weights, g), (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left)
+    _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, f, pads, False)
 
 
 def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
     """dw as of ``conv2d_weight_gradient``. x_tiles, dy_tiles, products: scratch of ``winograd_gradient_shapes``."""
-    m = isqrt(len(products)) - 2
-    step = _images_of_gradient_round(g, len(x), m)
+    f = _filtering(products, g)
+    step = _images_of_gradient_round(g, len(x), f)
     for first in range(0, len(x), step):
         part = slice(first, min(first + step, len(x)))
-        tiling = _tiling(part.stop - first, g.p, g.q, m, g.pad_top, g.pad_left)
-        _window_kernel(m)(x_tiles, x[part], tiling)
-        _output_window_kernel(m)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
-        plan = _gradient_plan(m, g.c, g.k, tiling, products.strides, x_tiles.strides, dy_tiles.strides, first > 0)
+        tiling = _tiling(part.stop - first, g.p, g.q, f.m, g.pad_top, g.pad_left)
+        _window_kernel(f)(x_tiles, x[part], tiling)
+        _output_window_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
+        plan = _gradient_plan(f, g.c, g.k, tiling, products.strides, x_tiles.strides, dy_tiles.strides, first > 0)
         tile_products(
             products, plan.c_rows, x_tiles, plan.a_rows, dy_tiles, NO_BIAS, NO_MASK, plan.c_rows, plan.product
         )
-    _windows_from_products(dw, products, weight_transform(m))
+    _windows_from_products(dw, products, weight_transform(f))
 
 
-def winograd_shapes(images, height, width, channels, filters, m):
+def winograd_shapes(images, height, width, channels, filters, f):
     """Scratch: windows in panels, weights and tiles, for outputs height × width × filters of ``channels``."""
-    panels, places = -(-filters // PANEL), (m + 2) ** 2
-    count = _images_of_round(images, height, width, channels, m) * _tiles(height, m) * _tiles(width, m)
+    panels, places = -(-filters // PANEL), f.n**2
+    count = _images_of_round(images, height, width, channels, f) * _tiles(height, f.m) * _tiles(width, f.m)
     return (
-        (panels, 1, 9 * channels, PANEL),
+        (panels, 1, f.r**2 * channels, PANEL),
         _places_shape(places, panels, _padded(channels)),
         _places_shape(places, -(-channels // PANEL), count),
     )
 
 
-def winograd_gradient_shapes(g, images, m):
+def winograd_gradient_shapes(g, images, f):
     """Scratch of the weight gradient: tiles of x and of dy, and their products."""
-    places, panels = (m + 2) ** 2, (-(-g.c // PANEL), -(-g.k // PANEL))
-    count = _images_of_gradient_round(g, images, m) * _tiles(g.p, m) * _tiles(g.q, m)
+    places, panels = f.n**2, (-(-g.c // PANEL), -(-g.k // PANEL))
+    count = _images_of_gradient_round(g, images, f) * _tiles(g.p, f.m) * _tiles(g.q, f.m)
     return (
         *(_places_shape(places, number, count) for number in panels),
         _places_shape(places, panels[1], _padded(g.c)),
@@ -151,30 +171,29 @@ def _tiles(size, m):
     return -(-size // m)
 
 
-def _images_of_round(images, height, width, channels, m):
-    image = 4 * (m + 2) ** 2 * _tiles(height, m) * _tiles(width, m) * _padded(channels)
+def _images_of_round(images, height, width, channels, f):
+    image = 4 * f.n**2 * _tiles(height, f.m) * _tiles(width, f.m) * _padded(channels)
     return max(1, min(images, ROUND_BYTES // image))
 
 
-def _images_of_gradient_round(g, images, m):
+def _images_of_gradient_round(g, images, f):
     """More where there are many weights, which every round reads and writes again."""
-    image = _tiles(g.p, m) * _tiles(g.q, m) * (_padded(g.c) + _padded(g.k))
+    image = _tiles(g.p, f.m) * _tiles(g.q, f.m) * (_padded(g.c) + _padded(g.k))
     weights = 2 * _padded(g.c) * _padded(g.k)
-    return max(1, min(images, max(ROUND_BYTES // (4 * (m + 2) ** 2), weights) // image))
+    return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
 
 
-def _convolve(y, x, packed, bias, mask, weights, tiles, pads, relu):
+def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu):
     """y = x * window (+ bias), a round of images at a time."""
-    m = isqrt(len(weights)) - 2
-    prepare(_transform_weights, weights, packed, weight_transform(m))
+    prepare(_transform_weights, weights, packed, weight_transform(f))
     images, height, width, _ = y.shape
-    step = _images_of_round(images, height, width, x.shape[3], m)
+    step = _images_of_round(images, height, width, x.shape[3], f)
     for first in range(0, images, step):
         part = slice(first, min(first + step, images))
-        tiling = _tiling(part.stop - first, height, width, m, *pads)
+        tiling = _tiling(part.stop - first, height, width, f.m, *pads)
         rows = row_table((tiling.images * tiling.rows * tiling.columns, PANEL))
-        _window_kernel(m)(tiles, x[part], tiling)
-        _product_kernel(m)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
+        _window_kernel(f)(tiles, x[part], tiling)
+        _product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
 
 
 class _Plan(NamedTuple):
@@ -184,11 +203,11 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _gradient_plan(m, channels, filters, tiling, products_strides, x_strides, dy_strides, accumulate):
+def _gradient_plan(f, channels, filters, tiling, products_strides, x_strides, dy_strides, accumulate):
     """For each place, the product of channels × tiles and tiles × filters."""
     count, padded, panels = tiling.images * tiling.rows * tiling.columns, _padded(channels), -(-filters // PANEL)
     product = Product(
-        groups=(m + 2) ** 2,
+        groups=f.n**2,
         columns=panels * PANEL,
         c_offset=0,
         c_group=products_strides[0] // 4,
@@ -197,7 +216,7 @@ def _gradient_plan(m, channels, filters, tiling, products_strides, x_strides, dy
         a_group=x_strides[0] // 4,
         b_group=dy_strides[0] // 4,
         b_panel=count * PANEL,
-        total_0=(m + 2) ** 2,
+        total_0=f.n**2,
         count_0=1,
         count_1=1,
         count_2=count,
@@ -220,26 +239,26 @@ def _gradient_plan(m, channels, filters, tiling, products_strides, x_strides, dy
 
 
 @compiled_into
-def _input_2(d):
-    """Bᵀ·d for m = 2."""
+def _input_4(d):
+    """Bᵀ·d for n = 4."""
     return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]
 
 
 @compiled_into
-def _output_2(t):
-    """Aᵀ·t for m = 2."""
+def _output_2_4(t):
+    """Aᵀ·t for m = 2, n = 4."""
     return t[0] + t[1] + t[2], t[1] - t[2] + t[3]
 
 
 @compiled_into
-def _gradient_2(d):
-    """A·d for m = 2."""
+def _gradient_2_4(d):
+    """A·d for m = 2, n = 4."""
     return d[0], d[0] + d[1], d[0] - d[1], d[1]
 
 
 @compiled_into
-def _input_4(d):
-    """Bᵀ·d for m = 4."""
+def _input_6(d):
+    """Bᵀ·d for n = 6."""
     even_p, odd_p = d[4] - splat(TWO) * d[2], splat(F4_P) * (d[3] - splat(TWO) * d[1])
     even_q, odd_q = d[4] - splat(HALF) * d[2], splat(F4_Q) * (d[3] - splat(HALF) * d[1])
     first, last = d[0] + d[4] - splat(SUM) * d[2], d[1] + d[5] - splat(SUM) * d[3]
@@ -247,8 +266,8 @@ def _input_4(d):
 
 
 @compiled_into
-def _output_4(t):
-    """Aᵀ·t for m = 4."""
+def _output_4_6(t):
+    """Aᵀ·t for m = 4, n = 6."""
     even_p, odd_p, even_q, odd_q = t[1] + t[2], t[1] - t[2], t[3] + t[4], t[3] - t[4]
     return (
         t[0] + even_p + even_q,
@@ -259,27 +278,45 @@ def _output_4(t):
 
 
 @compiled_into
-def _gradient_4(d):
-    """A·d for m = 4."""
+def _gradient_4_6(d):
+    """A·d for m = 4, n = 6."""
     even_p, odd_p = d[0] + splat(HALF) * d[2], splat(F4_P) * d[1] + splat(P3) * d[3]
     even_q, odd_q = d[0] + splat(TWO) * d[2], splat(F4_Q) * d[1] + splat(Q3) * d[3]
     return d[0], even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, d[3]
 
 
-INPUT, OUTPUT, GRADIENT = ({2: _input_2, 4: _input_4}, {2: _output_2, 4: _output_4}, {2: _gradient_2, 4: _gradient_4})
+@compiled_into
+def _output_2_6(t):
+    """Aᵀ·t for m = 2, n = 6."""
+    return (
+        t[0] + t[1] + t[2] + t[3] + t[4],
+        splat(F4_P) * (t[1] - t[2]) + splat(F4_Q) * (t[3] - t[4]) + t[5],
+    )
+
+
+@compiled_into
+def _gradient_2_6(d):
+    """A·d for m = 2, n = 6."""
+    odd_p, odd_q = splat(F4_P) * d[1], splat(F4_Q) * d[1]
+    return d[0], d[0] + odd_p, d[0] - odd_p, d[0] + odd_q, d[0] - odd_q, d[1]
+
+
+INPUT = {4: _input_4, 6: _input_6}  # by n
+OUTPUT = {(2, 4): _output_2_4, (4, 6): _output_4_6, (2, 6): _output_2_6}  # by m and n
+GRADIENT = {(2, 4): _gradient_2_4, (4, 6): _gradient_4_6, (2, 6): _gradient_2_6}
 
 
 @cache
-def weight_transform(m: int) -> np.ndarray:
-    """G, (m+2)×3: row i holds the powers of point i over the product of its distances to the other points."""
-    points = [0.0, 1.0, -1.0] if m == 2 else [0.0, sqrt(0.5), -sqrt(0.5), sqrt(2), -sqrt(2)]
+def weight_transform(f: Filtering) -> np.ndarray:
+    """G, n×r: row i holds the powers of point i over the product of its distances to the other points."""
+    points = [0.0, 1.0, -1.0] if f.n == 4 else [0.0, sqrt(0.5), -sqrt(0.5), sqrt(2), -sqrt(2)]
     rows = []
     for i, x in enumerate(points):
         distance = np.prod([x - y for j, y in enumerate(points) if j != i])
-        rows.append([1 / distance, x / distance, x * x / distance])
-    if m == 2:
-        rows[0] = [-value for value in rows[0]]  # as _input_2 has it
-    return np.array([*rows, [0.0, 0.0, 1.0]], np.float32)
+        rows.append([x**power / distance for power in range(f.r)])
+    if f.n == 4:
+        rows[0] = [-value for value in rows[0]]  # as _input_4 has it
+    return np.array([*rows, [0.0] * (f.r - 1) + [1.0]], np.float32)
 
 
 # -- two dimensions, a vector of channels at a time -------------------------------------------------------------------
@@ -343,19 +380,21 @@ def _square(transform, taken, given):
 
 
 @cache
-def _window_kernel(m):
+def _window_kernel(f):
     """The kernel tiles = Bᵀ · x's windows · B."""
-    return _make_window_kernel(m, m + 2, _square(INPUT[m], m + 2, m + 2), f"winograd_input_{m}")
+    return _make_window_kernel(f, f.n, _square(INPUT[f.n], f.n, f.n), f"winograd_input_{f.m}x{f.r}")
 
 
 @cache
-def _output_window_kernel(m):
+def _output_window_kernel(f):
     """The kernel tiles = A · dy's tiles · Aᵀ."""
-    return _make_window_kernel(m, m, _square(GRADIENT[m], m, m + 2), f"winograd_output_gradient_{m}")
+    square = _square(GRADIENT[f.m, f.n], f.m, f.n)
+    return _make_window_kernel(f, f.m, square, f"winograd_output_gradient_{f.m}x{f.r}")
 
 
-def _make_window_kernel(m, size, square, name):
+def _make_window_kernel(f, size, square, name):
     """The kernel that transforms windows of size×size, m pixels apart."""
+    m, n = f.m, f.n
     memory, row = stack_floats(size * size * LANES), size * VECTOR
 
     @inlined
@@ -370,7 +409,7 @@ def _make_window_kernel(m, size, square, name):
     @inlined
     def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels, whole):
         """One window of one panel; that of a whole tile lies inside the image and its halo."""
-        window, outer = memory(), (m + 2) * place_step
+        window, outer = memory(), n * place_step
         for c in range(0, PANEL, LANES):
             target, source, count = tiles + 4 * c, x + 4 * c, channels - c
             if whole:
@@ -411,10 +450,10 @@ def _make_window_kernel(m, size, square, name):
 
 
 @cache
-def _product_kernel(m):
+def _product_kernel(f):
     """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, rectified or masked if asked."""
-    n = m + 2
-    square = _square(OUTPUT[m], n, m)
+    m, n = f.m, f.n
+    square = _square(OUTPUT[m, n], n, m)
     place = 4 * (BLOCK * PANEL + 16)  # bytes; a line of the cache more, for the reason above
     product_memory, tile_memory = stack_floats(n * n * place // 4), stack_floats(m * m * LANES)
 
@@ -489,7 +528,7 @@ def _product_kernel(m):
                             mask_pixel,
                         )
 
-    winograd_products.__name__ = winograd_products.__qualname__ = f"winograd_products_{m}"
+    winograd_products.__name__ = winograd_products.__qualname__ = f"winograd_products_{m}x{f.r}"
     parameters = (
         float32_4d,
         float32_4d,
@@ -506,41 +545,42 @@ def _product_kernel(m):
 
 # -- weights ----------------------------------------------------------------------------------------------------------
 
-weight_memory = stack_floats(3 * 6 * LANES)
+weight_memory = stack_floats(5 * 6 * LANES)  # r × n vectors
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
 def _transform_weights(weights, packed, transform):
     """weights[place, panel, c] = (G · window · Gᵀ)[place] of the packed windows. Each thread owns (panel, c)."""
-    panels, _, taps, _ = packed.shape
-    channels, n = taps // 9, len(transform)
+    panels, _, terms, _ = packed.shape
+    n, r = transform.shape
+    channels = terms // (r * r)
     padded = -(-channels // PANEL) * PANEL
     p_weights, p_packed, p_transform = address(weights), address(packed), address(transform)
     for item in prange(panels * padded):
         panel, c = np.intp(item) // padded, np.intp(item) % padded
         for j in range(0, PANEL, LANES):
-            source = p_packed + 4 * ((panel * taps + c) * PANEL + j)
+            source = p_packed + 4 * ((panel * terms + c) * PANEL + j)
             target = p_weights + 4 * ((panel * padded + c) * PANEL + j)
             count = LANES if c < channels else 0
-            _transform_window(target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n, count)
+            _transform_window(target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n, r, count)
 
 
 @inlined
-def _transform_window(target, place_step, source, tap_step, transform, n, count):
+def _transform_window(target, place_step, source, tap_step, transform, n, r, count):
     """G · window · Gᵀ of one vector of filters; taps of the window are ``tap_step`` bytes apart."""
     half = weight_memory()
-    g = floats(transform, 3 * n)
+    g = floats(transform, n * r)
     for i in range(n):
-        for s in range(3):
+        for s in range(r):
             total = splat(ZERO)
-            for r in range(3):
-                total += splat(g[3 * i + r]) * load(source + (3 * r + s) * tap_step, count)
-            store(half + VECTOR * (3 * i + s), total, LANES)
+            for t in range(r):
+                total += splat(g[r * i + t]) * load(source + (r * t + s) * tap_step, count)
+            store(half + VECTOR * (r * i + s), total, LANES)
     for i in range(n):
         for j in range(n):
             total = splat(ZERO)
-            for s in range(3):
-                total += splat(g[3 * j + s]) * load(half + VECTOR * (3 * i + s), LANES)
+            for s in range(r):
+                total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), LANES)
             store(target + (i * n + j) * place_step, total, LANES)
 
 
@@ -548,7 +588,8 @@ def _transform_window(target, place_step, source, tap_step, transform, n, count)
 def _windows_from_products(dw, products, transform):
     """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c)."""
     _, _, channels, filters = dw.shape
-    padded, panels, n = -(-channels // PANEL) * PANEL, -(-filters // PANEL), len(transform)
+    padded, panels = -(-channels // PANEL) * PANEL, -(-filters // PANEL)
+    n, r = transform.shape
     dw_row, dw_column, dw_channel = dw.strides[:3]
     p_dw, p_products, p_transform = address(dw), address(products), address(transform)
     for item in prange(panels * channels):
@@ -556,23 +597,23 @@ def _windows_from_products(dw, products, transform):
         for k in range(panel * PANEL, min(filters, (panel + 1) * PANEL), LANES):
             source = p_products + 4 * ((panel * padded + c) * PANEL + k % PANEL)
             target = p_dw + c * dw_channel + 4 * k
-            _window_of_products(target, dw_row, dw_column, source, products.strides[0], p_transform, n, filters - k)
+            _window_of_products(target, dw_row, dw_column, source, products.strides[0], p_transform, n, r, filters - k)
 
 
 @inlined
-def _window_of_products(target, row, column, source, place_step, transform, n, count):
+def _window_of_products(target, row, column, source, place_step, transform, n, r, count):
     """Gᵀ · products · G of one vector of filters."""
     half = weight_memory()
-    g = floats(transform, 3 * n)
+    g = floats(transform, n * r)
     for i in range(n):
-        for s in range(3):
+        for s in range(r):
             total = splat(ZERO)
             for j in range(n):
-                total += splat(g[3 * j + s]) * load(source + (i * n + j) * place_step, LANES)
-            store(half + VECTOR * (3 * i + s), total, LANES)
-    for r in range(3):
-        for s in range(3):
+                total += splat(g[r * j + s]) * load(source + (i * n + j) * place_step, LANES)
+            store(half + VECTOR * (r * i + s), total, LANES)
+    for t in range(r):
+        for s in range(r):
             total = splat(ZERO)
             for i in range(n):
-                total += splat(g[3 * i + r]) * load(half + VECTOR * (3 * i + s), LANES)
-            store(target + r * row + s * column, total, count)
+                total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), LANES)
+            store(target + t * row + s * column, total, count)
