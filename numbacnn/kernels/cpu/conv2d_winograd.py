@@ -45,7 +45,7 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d,
 compiled_into = partial(inlined, always=True)  # functions of a few vectors
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS = {3: 64, 5: 32}  # at least, by the window: in few channels the transforms cost too much
-SAVING = 2  # of products, at least
+SAVING = 2.2  # of products, at least
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
 VECTOR = 4 * LANES  # bytes
