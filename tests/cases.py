@@ -139,6 +139,9 @@ DEPTHWISE = [
     _depthwise("stride larger than the window", (11, 13, 3), 2, 2, stride=(3, 4)),
     _depthwise("padding on one side only", (5, 6, 17), 1, 3, padding=((2, 0), (0, 1))),
     _depthwise("padding larger than the window", (3, 4, 2), 2, 2, padding=3),
+    _depthwise("pixels that fill tiles and some that do not, taps together and alone", (4, 17, 21), 2, 5, padding=2),
+    _depthwise("more taps than a tile has, in whole tiles", (9, 15, 35), 1, 7, padding=3),
+    _depthwise("wide rows at stride 2", (3, 31, 19), 2, 4, stride=2, padding=1),
     _depthwise("more rows than groups of a sum", (9, 3, 2), 5, 3, padding=1, bias=False),
 ]
 POOL_GEOMETRIES = [

@@ -2,20 +2,34 @@
 
 A channel meets its own R·S weights alone, so there is no matrix product for the register tile; but neighbouring
 channels lie side by side, and fill a register. Where each channel has several filters (a multiplier), and for other
-groups, the direct algorithm runs group by group.
+groups, the direct algorithm runs.
 """
+
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.phases import axis_phases
+from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
+from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.cpu.sums import sum_groups
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
+from numbacnn.kernels.cpu.window_tile import Pixels, Window, tap_tile, window_tile
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 
+PIXELS = 7  # of a tile: widths are multiples of 7 where images have 224 pixels
+TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide the latency of multiply-adds
 GROUPS = 16  # of rows in the weight gradient's sums
-ZERO = np.float32(0)
+CHUNK_BYTES = 1 << 17  # of x and dy that a weight gradient reads again for each vector of channels
+NO_BIAS = np.empty(0, np.float32)
+
+several, several_masked, one, one_masked = (
+    window_tile(pixels, LANES, masked) for pixels in (PIXELS, 1) for masked in (False, True)
+)
+taps, taps_masked = (tap_tile(TAPS, LANES, masked) for masked in (False, True))
 
 
 def applies(g: ConvGeometry) -> bool:
@@ -23,76 +37,114 @@ def applies(g: ConvGeometry) -> bool:
     return g.groups == g.c == g.k > 1
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, ConvGeometry, types.boolean)
-def depthwise_forward(y, x, w, b, g, relu):
-    """y as in ``conv2d_forward``; b has no elements where there is no bias. Each thread owns rows (n, p)."""
-    p_y, p_x, p_w, p_b = address(y), address(x), address(w), address(b)
-    y_image, y_row, y_pixel = y.strides[:3]
-    x_image, x_row, x_pixel = x.strides[:3]
-    for item in prange(len(y) * g.p):
-        n, p = np.intp(item) // g.p, np.intp(item) % g.p
-        outputs = p_y + n * y_image + p * y_row
-        window = p_x + n * x_image + (p * g.stride_h - g.pad_top) * x_row - g.pad_left * x_pixel
-        for q in range(g.q):
-            pixels = window + q * g.stride_w * x_pixel
-            for c in range(0, g.c, LANES):
-                total = _window_product(pixels + 4 * c, x_row, x_pixel, p_w + 4 * c, g.c - c, g)
-                if len(b):
-                    total += load(p_b + 4 * c, g.c - c)
-                if relu:
-                    total = where_greater(total, splat(ZERO), total, splat(ZERO))
-                store(outputs + q * y_pixel + 4 * c, total, g.c - c)
+# -- forward and input gradient ---------------------------------------------------------------------------------------
 
 
-@inlined
-def _window_product(x, x_row, x_pixel, w, count, g):
-    """Σ_rs x · w for one output pixel and a vector of channels."""
-    total = splat(ZERO)
-    for r in range(g.r):
-        for s in range(g.s):
-            pixel = load(x + r * g.dilation_h * x_row + s * g.dilation_w * x_pixel, count)
-            total += pixel * load(w + 4 * g.c * (r * g.s + s), count)
-    return total
-
-
-@cpu_kernel(float32_4d, float32_4d, float32_4d, ConvGeometry)
-def depthwise_input_gradient(dx, dy, w, g):
-    """dx as in ``conv2d_input_gradient``, of which dy's halo is not read. Each thread owns rows (n, h) of dx.
-
-    Each tap adds its share to a row, a vector of channels at a time, so that the row stays in the first cache.
+class Axis(NamedTuple):
+    """One axis of outputs that see windows: output i is pixel first + i·step of y, and its tap t meets pixel
+    x_first + i·x_step + t·x_tap of x with row, or column, w_first + t·w_tap of the weights.
     """
-    p_dx, p_dy, p_w = address(dx), address(dy), address(w)
-    dx_image, dx_row, dx_pixel = dx.strides[:3]
-    dy_image, dy_row, dy_pixel = dy.strides[:3]
-    for item in prange(len(dx) * g.h):
-        n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        row = p_dx + n * dx_image + h * dx_row
-        for c in range(0, g.c, LANES):
-            for pixel in range(g.w):
-                store(row + pixel * dx_pixel + 4 * c, splat(ZERO), g.c - c)
-            for r in range(g.r):
-                place = h + g.pad_top - r * g.dilation_h
-                p = place // g.stride_h
-                if place == p * g.stride_h and 0 <= p < g.p:
-                    gradients = p_dy + n * dy_image + p * dy_row + 4 * c
-                    _add_taps(row + 4 * c, dx_pixel, gradients, dy_pixel, p_w + 4 * (g.c * r * g.s + c), g.c - c, g)
+
+    count: int
+    first: int
+    step: int
+    x_first: int
+    x_step: int
+    taps: int
+    x_tap: int
+    w_first: int
+    w_tap: int
+
+
+def depthwise_forward(y, x, w, b, g, relu):
+    """y as in ``conv2d_forward``; b has no elements where there is no bias."""
+    rows = Axis(g.p, 0, 1, -g.pad_top, g.stride_h, g.r, g.dilation_h, 0, 1)
+    columns = Axis(g.q, 0, 1, -g.pad_left, g.stride_w, g.s, g.dilation_w, 0, 1)
+    _weigh_windows(y, x, w, b, NO_MASK, rows, columns, relu)
+
+
+def depthwise_input_gradient(dx, dy, w, g, mask):
+    """dx as in ``conv2d_input_gradient``: the pixels of each phase see dy through the phase's taps, flipped."""
+    mask = NO_MASK if mask is None else mask
+    for rows in axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top):
+        for columns in axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left):
+            axes = _phase_axis(rows, g.stride_h), _phase_axis(columns, g.stride_w)
+            _weigh_windows(dx, dy, w, NO_BIAS, mask, *axes, False)
+
+
+def _phase_axis(t, stride):
+    return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.count, t.output_step, t.first_tap, t.tap_step)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, Axis, Axis, types.boolean)
+def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
+    """y = b + Σ of x by w over the windows of the two axes; zero where the mask is, as in ``conv2d_input_gradient``.
+
+    Each thread owns a range of rows (n, i) of outputs.
+    """
+    p_y, p_x, p_mask, channels = address(y), address(x), address(mask), y.shape[3]
+    p_w = address(w) + rows.w_first * w.strides[0] + columns.w_first * w.strides[1]
+    p_b = address(b) if b.size else NO_ADDRESS
+    y_step, x_step = columns.step * y.strides[2], columns.x_step * x.strides[2]
+    mask_step = columns.step * mask.strides[2]
+    window = Window(
+        rows.taps,
+        columns.taps,
+        rows.x_tap * x.strides[1] // 4,
+        columns.x_tap * x.strides[2] // 4,
+        rows.w_tap * w.strides[0] // 4,
+        columns.w_tap * w.strides[1] // 4,
+    )
+    y_next, x_next = rows.step * y.strides[1], (rows.x_step + (rows.taps - 1) * rows.x_tap) * x.strides[1]
+    for item in prange(len(y) * rows.count):
+        n, i = np.intp(item) // rows.count, np.intp(item) % rows.count
+        h, x_h = rows.first + i * rows.step, rows.x_first + i * rows.x_step
+        y_row = p_y + n * y.strides[0] + h * y.strides[1] + columns.first * y.strides[2]
+        x_row = p_x + n * x.strides[0] + x_h * x.strides[1] + columns.x_first * x.strides[2]
+        tiles = columns.count // PIXELS
+        for j in range(tiles):
+            y_tile, x_tile = y_row + j * PIXELS * y_step, x_row + j * PIXELS * x_step
+            _several(y_tile, y_step, y_next, x_tile, x_step, x_next, p_w, p_b, channels, relu, window)
+        for j in range(tiles * PIXELS, columns.count):
+            _one(y_row + j * y_step, x_row + j * x_step, p_w, p_b, channels, relu, window)
+        if mask.size:
+            masks = p_mask + n * mask.strides[0] + h * mask.strides[1] + columns.first * mask.strides[2]
+            for j in range(columns.count):
+                mask_row(y_row + j * y_step, y_row + j * y_step, masks + j * mask_step, channels)
 
 
 @inlined
-def _add_taps(dx, dx_pixel, dy, dy_pixel, w, count, g):
-    """dx[w] += dy[q] · w[s] where w = q·stride + s·dilation − pad, for one row of the window."""
-    for s in range(g.s):
-        weight, shift = load(w + 4 * g.c * s, count), s * g.dilation_w - g.pad_left
-        first, last = max(0, -(shift // g.stride_w)), min(g.q, (g.w - 1 - shift) // g.stride_w + 1)
-        for q in range(first, last):
-            pixel = dx + (q * g.stride_w + shift) * dx_pixel
-            store(pixel, load(pixel, count) + load(dy + q * dy_pixel, count) * weight, count)
+def _several(y, y_step, y_next, x, x_step, x_next, w, b, channels, relu, window):
+    """PIXELS outputs, a vector of channels after the other; steps in bytes, to the next pixel and the next row."""
+    for c in range(0, channels, LANES):
+        y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
+        y_ahead, x_ahead = y + y_next + 4 * PIXELS * c, x + x_next + 4 * PIXELS * c
+        steps = y_step // 4, x_step // 4
+        if left >= LANES:
+            several(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, window)
+        else:
+            several_masked(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, window)
+
+
+@inlined
+def _one(y, x, w, b, channels, relu, window):
+    """One output."""
+    for c in range(0, channels, LANES):
+        y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
+        if left >= LANES:
+            one(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, window)
+        else:
+            one_masked(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, window)
+
+
+# -- weight gradient --------------------------------------------------------------------------------------------------
 
 
 def depthwise_weight_gradient(dw, x, dy, partial, g):
     """dw as in ``conv2d_weight_gradient``; partial: scratch of ``partial_depthwise_shape(g, N)``."""
     groups = _row_groups(g, len(x))
-    _partial_weights(partial[:groups], x, dy, g)
+    x_rows = _tap_table(g.r, g.dilation_h * x.strides[1] // 4, g.s, g.dilation_w * x.strides[2] // 4)
+    _partial_weights(partial[:groups], _tap_table(g.r, g.s * g.c, g.s, g.c), x, x_rows, dy, g)
     sum_groups(dw, partial[:groups])
 
 
@@ -105,37 +157,45 @@ def _row_groups(g, images):
     return min(GROUPS, images * g.p)
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, ConvGeometry)
-def _partial_weights(partial, x, dy, g):
-    """partial[i,0,r·S+s,c] = Σ x · dy over the group's rows (n, p), each row summed by itself first.
+@lru_cache(maxsize=1024)
+def _tap_table(r, row_step, s, column_step):
+    """Offsets of the taps of a window, as int64; the last is repeated until all tiles are full."""
+    table = np.arange(r, dtype=np.int64)[:, None] * row_step + np.arange(s, dtype=np.int64) * column_step
+    return np.pad(table.ravel(), (0, -r * s % TAPS), mode="edge")
 
-    Each thread owns a range of groups.
+
+@cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, ConvGeometry)
+def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
+    """partial[i,0,r·S+s,c] = Σ x · dy over the rows (n, p) of group i, as many at once as stay in the cache for all
+    taps and channels, in float32. Each thread owns a range of groups.
     """
     p_partial, p_x, p_dy = address(partial), address(x), address(dy)
-    x_image, x_row, x_pixel = x.strides[:3]
-    dy_image, dy_row, dy_pixel = dy.strides[:3]
-    groups, rows, taps = len(partial), len(x) * g.p, g.r * g.s
+    groups, rows = len(partial), len(x) * g.p
+    x_p, x_q, dy_p, dy_q = g.stride_h * x.strides[1], g.stride_w * x.strides[2], dy.strides[1], dy.strides[2]
+    most = max(1, CHUNK_BYTES // (x_p + dy_p))
     for item in prange(groups):
         group = np.intp(item)
-        totals = p_partial + 4 * group * taps * g.c
-        for c in range(0, g.c, LANES):
-            for tap in range(taps):
-                store(totals + 4 * (tap * g.c + c), splat(ZERO), g.c - c)
-        for m in range(rows * group // groups, rows * (group + 1) // groups):
+        first, last = rows * group // groups, rows * (group + 1) // groups
+        target, m = p_partial + group * partial.strides[0], first
+        while m < last:
             n, p = m // g.p, m % g.p
-            gradients = p_dy + n * dy_image + p * dy_row
-            window = p_x + n * x_image + (p * g.stride_h - g.pad_top) * x_row - g.pad_left * x_pixel
-            for c in range(0, g.c, LANES):
-                for tap in range(taps):
-                    pixels = window + tap // g.s * g.dilation_h * x_row + tap % g.s * g.dilation_w * x_pixel + 4 * c
-                    total = totals + 4 * (tap * g.c + c)
-                    row = _row_product(pixels, g.stride_w * x_pixel, gradients + 4 * c, dy_pixel, g.q, g.c - c)
-                    store(total, load(total, g.c - c) + row, g.c - c)
+            count = min(most, last - m, g.p - p)
+            inputs = p_x + n * x.strides[0] + p * x_p - g.pad_top * x.strides[1] - g.pad_left * x.strides[2]
+            gradients = p_dy + n * dy.strides[0] + p * dy_p
+            ahead = count * x_p // 4, count * dy_p // 4
+            pixels = Pixels(count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4)
+            for tap in range(0, x_rows.size, TAPS):
+                tables = address(dw_rows) + 8 * tap, address(x_rows) + 8 * tap
+                _add_taps(target, tables[0], inputs, tables[1], gradients, g.c, ahead, m > first, pixels)
+            m += count
 
 
 @inlined
-def _row_product(x, x_step, dy, dy_step, pixels, count):
-    total = splat(ZERO)
-    for q in range(pixels):
-        total += load(x + q * x_step, count) * load(dy + q * dy_step, count)
-    return total
+def _add_taps(dw, dw_rows, x, x_rows, dy, channels, ahead, add, pixels):
+    """TAPS taps, a vector of channels after the other."""
+    for c in range(0, channels, LANES):
+        dw_here, x_here, dy_here, left = dw + 4 * c, x + 4 * c, dy + 4 * c, channels - c
+        if left >= LANES:
+            taps(dw_here, dw_rows, x_here, x_rows, dy_here, left, ahead[0], ahead[1], add, pixels)
+        else:
+            taps_masked(dw_here, dw_rows, x_here, x_rows, dy_here, left, ahead[0], ahead[1], add, pixels)

@@ -14,6 +14,7 @@ from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs, conv2d_panels
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
+from numbacnn.kernels.cpu.phases import axis_phases
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.jit import launch, prepare
@@ -231,8 +232,9 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
         _input_gradient(dx, dy, w, packed, g, mask)
         return
     if conv2d_depthwise.applies(g):
-        conv2d_depthwise.depthwise_input_gradient(dx, dy, w, g)
-    elif columns.size:
+        conv2d_depthwise.depthwise_input_gradient(dx, dy, w, g, mask)
+        return
+    if columns.size:
         conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
     else:
         one = _one_group(g)
@@ -261,42 +263,10 @@ def _input_gradient(dx, dy, w, packed, g, mask):
 
 @lru_cache(maxsize=1024)
 def _input_gradient_plans(g, images, dx_strides, dy_strides, w_strides, mask_strides):
-    rows = _axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
-    columns = _axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
+    rows = axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
+    columns = axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
     strides = dx_strides, dy_strides, w_strides, mask_strides or dx_strides
     return [_phase_plan(g, images, row, column, *strides) for row in rows for column in columns]
-
-
-class _Taps(NamedTuple):
-    """The window taps that one phase of one axis sees, in rising order of the outputs they read."""
-
-    phase: int
-    pixels: int
-    count: int
-    first_tap: int
-    tap_step: int
-    first_output: int  # read by the phase's pixel 0 through its first tap
-    output_step: int
-
-
-def _axis_phases(size, window, stride, dilation, padding):
-    return [_axis_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
-
-
-def _axis_taps(size, window, stride, dilation, padding, phase):
-    taps = [tap for tap in range(window) if (phase + padding - tap * dilation) % stride == 0]
-    taps.reverse()
-    common = gcd(stride, dilation)
-    first_tap = taps[0] if taps else 0
-    return _Taps(
-        phase=phase,
-        pixels=-(-(size - phase) // stride),
-        count=len(taps),
-        first_tap=first_tap,
-        tap_step=-(stride // common),
-        first_output=(phase + padding - first_tap * dilation) // stride,
-        output_step=dilation // common,
-    )
 
 
 def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_strides):

@@ -1,7 +1,8 @@
 """Max and average pooling and their gradients, a vector of channels at a time. Oracle: ``tests/reference.py``.
 
 Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read. The gradients gather:
-each pixel of dx adds what the windows that cover it hand back, and is written once, overlap or not.
+each pixel of dx adds what the windows that cover it hand back, all its channels window by window: they lie in the first
+cache, and what a window needs is found once for all of them.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ from numba import prange
 
 from numbacnn.geometry import PoolGeometry
 from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.rows import clear_row
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_equal, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
@@ -119,16 +121,17 @@ def _gather_maxima(dx, dy, argmax, g):
         first_q, last_q = 0, 0
         for w in range(g.w):
             first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
-            for c in range(0, g.c, LANES):
-                total = splat(ZERO)
-                for p in range(first_p, last_p):
-                    r = h + g.pad_top - p * g.stride_h
-                    for q in range(first_q, last_q):
-                        here = splat(np.float32(r * g.s + w + g.pad_left - q * g.stride_w))
-                        chosen = load(place + p * a_row + q * a_pixel + 4 * c, g.c - c)
-                        value = load(gradient + p * dy_row + q * dy_pixel + 4 * c, g.c - c)
-                        total += where_equal(chosen, here, value, splat(ZERO))
-                store(pixel + w * dx_pixel + 4 * c, total, g.c - c)
+            target = pixel + w * dx_pixel
+            clear_row(target, g.c)
+            for p in range(first_p, last_p):
+                r = h + g.pad_top - p * g.stride_h
+                for q in range(first_q, last_q):
+                    here = splat(np.float32(r * g.s + w + g.pad_left - q * g.stride_w))
+                    source, chosen = gradient + p * dy_row + q * dy_pixel, place + p * a_row + q * a_pixel
+                    for c in range(0, g.c, LANES):
+                        left = g.c - c
+                        value = where_equal(load(chosen + 4 * c, left), here, load(source + 4 * c, left), splat(ZERO))
+                        store(target + 4 * c, load(target + 4 * c, left) + value, left)
 
 
 @cpu_kernel(float32_4d, float32_4d, PoolGeometry)
@@ -169,14 +172,16 @@ def average_pool_gradient(dx, dy, g):
         first_q, last_q = 0, 0
         for w in range(g.w):
             first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
-            for c in range(0, g.c, LANES):
-                total = splat(ZERO)
-                for p in range(first_p, last_p):
-                    for q in range(first_q, last_q):
-                        count = _counted(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
-                        value = load(gradient + p * dy_row + q * dy_pixel + 4 * c, g.c - c)
-                        total += value * splat(np.float32(1.0) / np.float32(count))
-                store(pixel + w * dx_pixel + 4 * c, total, g.c - c)
+            target = pixel + w * dx_pixel
+            clear_row(target, g.c)
+            for p in range(first_p, last_p):
+                for q in range(first_q, last_q):
+                    count = _counted(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
+                    share, source = splat(np.float32(1.0) / np.float32(count)), gradient + p * dy_row + q * dy_pixel
+                    for c in range(0, g.c, LANES):
+                        left = g.c - c
+                        value = load(source + 4 * c, left) * share
+                        store(target + 4 * c, load(target + 4 * c, left) + value, left)
 
 
 @inlined

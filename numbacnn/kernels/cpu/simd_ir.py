@@ -66,12 +66,12 @@ def store_masked(builder, value, pointer, mask):
     builder.call(function, [value, pointer, INT32(4), mask])
 
 
-def prefetch(builder, pointer):
-    """Asks for the line of the cache at ``pointer``, which need not exist."""
+def prefetch(builder, pointer, write=False):
+    """Asks for the line of the first cache at ``pointer``, which may lie outside of any array."""
     byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     function = ir.FunctionType(ir.VoidType(), [byte.type, INT32, INT32, INT32])
     callee = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
-    builder.call(callee, [byte, INT32(0), INT32(3), INT32(1)])
+    builder.call(callee, [byte, INT32(int(write)), INT32(3), INT32(1)])
 
 
 def fma(builder, x, y, z, fused):
