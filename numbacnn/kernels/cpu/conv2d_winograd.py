@@ -17,67 +17,30 @@ channels, one behind the other, so that the products read memory in order. The n
 tile would else lie powers of two apart and share few lines of the cache.
 """
 
-from functools import cache, lru_cache, partial
-from math import isqrt, sqrt
+from functools import lru_cache
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
-from numbacnn.kernels.cpu.product import (
-    NO_ADDRESS,
-    NO_MASK,
-    PANEL,
-    ROWS,
-    Product,
-    row_block,
-    row_table,
-    tile_products,
-    wide_tile,
+from numbacnn.kernels.cpu.product import NO_MASK, PANEL, Product, row_block, row_table, tile_products
+from numbacnn.kernels.cpu.winograd_kernels import (
+    Tiling,
+    output_window_kernel,
+    product_kernel,
+    transform_weights,
+    window_kernel,
+    windows_from_products,
 )
-from numbacnn.kernels.cpu.register_tile import Sum
-from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store, where_greater
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d, prepare
+from numbacnn.kernels.cpu.winograd_transforms import Filtering, weight_transform
+from numbacnn.kernels.jit import prepare
 
-compiled_into = partial(inlined, always=True)  # functions of a few vectors
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS = {3: 64, 5: 32}  # at least, by the window: in few channels the transforms cost too much
 SAVING = 2.2  # of products, at least
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
-BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
-VECTOR = 4 * LANES  # bytes
-
-F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
-HALF, TWO, SUM = np.float32(0.5), np.float32(2), np.float32(2.5)  # p², q², p² + q²; p²·q² is 1
-P3, Q3 = np.float32(sqrt(0.125)), np.float32(sqrt(8))  # p³, q³
-ZERO = np.float32(0)
-
-
-class Tiling(NamedTuple):
-    """How the images of one round are cut into tiles of m×m outputs."""
-
-    images: int
-    height: int  # of outputs
-    width: int
-    rows: int  # of tiles
-    columns: int
-    pad_top: int  # where a tile's inputs start: so many pixels before its outputs
-    pad_left: int
-
-
-class Filtering(NamedTuple):
-    """F(m×m, r×r)."""
-
-    m: int
-    r: int
-
-    @property
-    def n(self) -> int:
-        """Inputs of a tile, and places, along each axis."""
-        return self.m + self.r - 1
 
 
 def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
@@ -124,13 +87,13 @@ def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
     for first in range(0, len(x), step):
         part = slice(first, min(first + step, len(x)))
         tiling = _tiling(part.stop - first, g.p, g.q, f.m, g.pad_top, g.pad_left)
-        _window_kernel(f)(x_tiles, x[part], tiling)
-        _output_window_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
+        window_kernel(f)(x_tiles, x[part], tiling)
+        output_window_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
         plan = _gradient_plan(f, g.c, g.k, tiling, products.strides, x_tiles.strides, dy_tiles.strides, first > 0)
         tile_products(
             products, plan.c_rows, x_tiles, plan.a_rows, dy_tiles, NO_BIAS, NO_MASK, plan.c_rows, plan.product
         )
-    _windows_from_products(dw, products, weight_transform(f))
+    windows_from_products(dw, products, weight_transform(f))
 
 
 def winograd_shapes(images, height, width, channels, filters, f):
@@ -185,15 +148,15 @@ def _images_of_gradient_round(g, images, f):
 
 def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu):
     """y = x * window (+ bias), a round of images at a time."""
-    prepare(_transform_weights, weights, packed, weight_transform(f))
+    prepare(transform_weights, weights, packed, weight_transform(f))
     images, height, width, _ = y.shape
     step = _images_of_round(images, height, width, x.shape[3], f)
     for first in range(0, images, step):
         part = slice(first, min(first + step, images))
         tiling = _tiling(part.stop - first, height, width, f.m, *pads)
         rows = row_table((tiling.images * tiling.rows * tiling.columns, PANEL))
-        _window_kernel(f)(tiles, x[part], tiling)
-        _product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
+        window_kernel(f)(tiles, x[part], tiling)
+        product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
 
 
 class _Plan(NamedTuple):
@@ -233,387 +196,3 @@ def _gradient_plan(f, channels, filters, tiling, products_strides, x_strides, dy
     )
     c_rows = row_table((padded, PANEL))
     return _Plan(product, c_rows, row_table((padded // PANEL, count * PANEL), (PANEL, 1)))
-
-
-# -- one dimension ----------------------------------------------------------------------------------------------------
-
-
-@compiled_into
-def _input_4(d):
-    """Bᵀ·d for n = 4."""
-    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]
-
-
-@compiled_into
-def _output_2_4(t):
-    """Aᵀ·t for m = 2, n = 4."""
-    return t[0] + t[1] + t[2], t[1] - t[2] + t[3]
-
-
-@compiled_into
-def _gradient_2_4(d):
-    """A·d for m = 2, n = 4."""
-    return d[0], d[0] + d[1], d[0] - d[1], d[1]
-
-
-@compiled_into
-def _input_6(d):
-    """Bᵀ·d for n = 6."""
-    even_p, odd_p = d[4] - splat(TWO) * d[2], splat(F4_P) * (d[3] - splat(TWO) * d[1])
-    even_q, odd_q = d[4] - splat(HALF) * d[2], splat(F4_Q) * (d[3] - splat(HALF) * d[1])
-    first, last = d[0] + d[4] - splat(SUM) * d[2], d[1] + d[5] - splat(SUM) * d[3]
-    return first, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, last
-
-
-@compiled_into
-def _output_4_6(t):
-    """Aᵀ·t for m = 4, n = 6."""
-    even_p, odd_p, even_q, odd_q = t[1] + t[2], t[1] - t[2], t[3] + t[4], t[3] - t[4]
-    return (
-        t[0] + even_p + even_q,
-        splat(F4_P) * odd_p + splat(F4_Q) * odd_q,
-        splat(HALF) * even_p + splat(TWO) * even_q,
-        splat(P3) * odd_p + splat(Q3) * odd_q + t[5],
-    )
-
-
-@compiled_into
-def _gradient_4_6(d):
-    """A·d for m = 4, n = 6."""
-    even_p, odd_p = d[0] + splat(HALF) * d[2], splat(F4_P) * d[1] + splat(P3) * d[3]
-    even_q, odd_q = d[0] + splat(TWO) * d[2], splat(F4_Q) * d[1] + splat(Q3) * d[3]
-    return d[0], even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, d[3]
-
-
-@compiled_into
-def _output_2_6(t):
-    """Aᵀ·t for m = 2, n = 6."""
-    return (
-        t[0] + t[1] + t[2] + t[3] + t[4],
-        splat(F4_P) * (t[1] - t[2]) + splat(F4_Q) * (t[3] - t[4]) + t[5],
-    )
-
-
-@compiled_into
-def _gradient_2_6(d):
-    """A·d for m = 2, n = 6."""
-    odd_p, odd_q = splat(F4_P) * d[1], splat(F4_Q) * d[1]
-    return d[0], d[0] + odd_p, d[0] - odd_p, d[0] + odd_q, d[0] - odd_q, d[1]
-
-
-INPUT = {4: _input_4, 6: _input_6}  # by n
-OUTPUT = {(2, 4): _output_2_4, (4, 6): _output_4_6, (2, 6): _output_2_6}  # by m and n
-GRADIENT = {(2, 4): _gradient_2_4, (4, 6): _gradient_4_6, (2, 6): _gradient_2_6}
-
-
-@cache
-def weight_transform(f: Filtering) -> np.ndarray:
-    """G, n×r: row i holds the powers of point i over the product of its distances to the other points."""
-    points = [0.0, 1.0, -1.0] if f.n == 4 else [0.0, sqrt(0.5), -sqrt(0.5), sqrt(2), -sqrt(2)]
-    rows = []
-    for i, x in enumerate(points):
-        distance = np.prod([x - y for j, y in enumerate(points) if j != i])
-        rows.append([x**power / distance for power in range(f.r)])
-    if f.n == 4:
-        rows[0] = [-value for value in rows[0]]  # as _input_4 has it
-    return np.array([*rows, [0.0] * (f.r - 1) + [1.0]], np.float32)
-
-
-# -- two dimensions, a vector of channels at a time -------------------------------------------------------------------
-
-
-@compiled_into
-def _read_2(source, step, count):
-    return load(source, count), load(source + step, count)
-
-
-@compiled_into
-def _read_4(source, step, count):
-    return _read_2(source, step, count) + _read_2(source + 2 * step, step, count)
-
-
-@compiled_into
-def _read_6(source, step, count):
-    return _read_4(source, step, count) + _read_2(source + 4 * step, step, count)
-
-
-@compiled_into
-def _write_2(target, step, values):
-    store(target, values[0], LANES)
-    store(target + step, values[1], LANES)
-
-
-@compiled_into
-def _write_4(target, step, values):
-    _write_2(target, step, values[:2])
-    _write_2(target + 2 * step, step, values[2:])
-
-
-@compiled_into
-def _write_6(target, step, values):
-    _write_4(target, step, values[:4])
-    _write_2(target + 4 * step, step, values[4:])
-
-
-READ, WRITE = {2: _read_2, 4: _read_4, 6: _read_6}, {2: _write_2, 4: _write_4, 6: _write_6}
-
-
-@cache
-def _square(transform, taken, given):
-    """A function that transforms taken×taken vectors, ``outer`` and ``inner`` bytes apart, along both of its axes to
-    given×given. Of the source, ``count`` lanes are read, the others 0."""
-    read, write = READ[taken], WRITE[given]
-    memory, row = stack_floats(given * taken * LANES), taken * VECTOR
-
-    @inlined
-    def square(target, outer, inner, source, source_outer, source_inner, count):
-        half = memory()
-        for j in range(taken):
-            write(half + j * VECTOR, row, transform(read(source + j * source_inner, source_outer, count)))
-        for i in range(given):
-            write(target + i * outer, inner, transform(read(half + i * row, VECTOR, LANES)))
-
-    return square
-
-
-# -- tiles ------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _window_kernel(f):
-    """The kernel tiles = Bᵀ · x's windows · B."""
-    return _make_window_kernel(f, f.n, _square(INPUT[f.n], f.n, f.n), f"winograd_input_{f.m}x{f.r}")
-
-
-@cache
-def _output_window_kernel(f):
-    """The kernel tiles = A · dy's tiles · Aᵀ."""
-    square = _square(GRADIENT[f.m, f.n], f.m, f.n)
-    return _make_window_kernel(f, f.m, square, f"winograd_output_gradient_{f.m}x{f.r}")
-
-
-def _make_window_kernel(f, size, square, name):
-    """The kernel that transforms windows of size×size, m pixels apart."""
-    m, n = f.m, f.n
-    memory, row = stack_floats(size * size * LANES), size * VECTOR
-
-    @inlined
-    def gather(target, x, x_row, x_pixel, h, w, height, width, count):
-        """The window, zeros outside the image: it may reach farther than the halo."""
-        for i in range(size):
-            for j in range(size):
-                inside = 0 <= h + i < height and 0 <= w + j < width
-                value = load(x + i * x_row + j * x_pixel, count if inside else 0)
-                store(target + i * row + j * VECTOR, value, LANES)
-
-    @inlined
-    def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels, whole):
-        """One window of one panel; that of a whole tile lies inside the image and its halo."""
-        window, outer = memory(), n * place_step
-        for c in range(0, PANEL, LANES):
-            target, source, count = tiles + 4 * c, x + 4 * c, channels - c
-            if whole:
-                square(target, outer, place_step, source, x_row, x_pixel, count)
-            else:
-                gather(window, source, x_row, x_pixel, h, w, height, width, count)
-                square(target, outer, place_step, window, row, VECTOR, LANES)
-
-    def winograd_windows(tiles, x, g):
-        """Each thread owns a range of (row of tiles, panel)."""
-        _, height, width, channels = x.shape
-        x_image, x_row, x_pixel = x.strides[:3]
-        p_tiles, p_x, place_step = address(tiles), address(x), tiles.strides[0]
-        panels, count = -(-channels // PANEL), g.images * g.rows * g.columns
-        for item in prange(g.images * g.rows * panels):
-            panel, tile_row = np.intp(item) % panels, np.intp(item) // panels
-            h = tile_row % g.rows * m - g.pad_top
-            source = p_x + tile_row // g.rows * x_image + h * x_row + 4 * panel * PANEL
-            target = p_tiles + 4 * PANEL * (panel * count + tile_row * g.columns)
-            for column in range(g.columns):
-                w = column * m - g.pad_left
-                transform(
-                    target + 4 * PANEL * column,
-                    place_step,
-                    source + w * x_pixel,
-                    x_row,
-                    x_pixel,
-                    h,
-                    w,
-                    height,
-                    width,
-                    channels - panel * PANEL,
-                    (tile_row % g.rows + 1) * m <= g.height and (column + 1) * m <= g.width,
-                )
-
-    winograd_windows.__name__ = winograd_windows.__qualname__ = name
-    return cpu_kernel(float32_4d, float32_4d, Tiling)(winograd_windows)
-
-
-@cache
-def _product_kernel(f):
-    """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, rectified or masked if asked."""
-    m, n = f.m, f.n
-    square = _square(OUTPUT[m, n], n, m)
-    place = 4 * (BLOCK * PANEL + 16)  # bytes; a line of the cache more, for the reason above
-    product_memory, tile_memory = stack_floats(n * n * place // 4), stack_floats(m * m * LANES)
-
-    @inlined
-    def multiply(products, tiles, place_step, weights, weight_step, first, last, rows, nest):
-        """All places of a block of tiles and a panel of filters."""
-        for i in range(n * n):
-            for tile in range(first, last, ROWS):
-                wide_tile(
-                    products + i * place + 4 * PANEL * (tile - first),
-                    rows,
-                    tiles + i * place_step,
-                    rows + 8 * tile,
-                    weights + i * weight_step,
-                    NO_ADDRESS,
-                    PANEL,
-                    0,
-                    nest,
-                )
-
-    @inlined
-    def finish(y, y_row, y_pixel, tile, height, width, count, bias, relu, mask, mask_row, mask_pixel):
-        """The part of a tile inside the image, with what comes behind the convolution."""
-        for i in range(min(m, height)):
-            for j in range(min(m, width)):
-                value = load(tile + (i * m + j) * VECTOR, LANES) + bias
-                if relu:
-                    value = rectified(value)
-                if mask != NO_ADDRESS:
-                    passes = load(mask + i * mask_row + j * mask_pixel, count)
-                    value = where_greater(passes, splat(ZERO), value, splat(ZERO))
-                store(y + i * y_row + j * y_pixel, value, count)
-
-    def winograd_products(y, tiles, rows, weights, bias, mask, channels, g, relu):
-        """Each thread owns a range of (panel of filters, block of tiles)."""
-        _, height, width, filters = y.shape
-        y_image, y_row, y_pixel = y.strides[:3]
-        mask_image, mask_row, mask_pixel = mask.strides[:3]
-        p_y, p_tiles, p_rows, p_weights = address(y), address(tiles), address(rows), address(weights)
-        p_bias, p_mask = address(bias), address(mask)
-        place_step, weight_step = tiles.strides[0], weights.strides[0]
-        of_image, count = g.rows * g.columns, g.images * g.rows * g.columns
-        panels, blocks, in_panels = -(-filters // PANEL), -(-count // BLOCK), -(-channels // PANEL)
-        nest = Sum(1, in_panels, PANEL, 0, count * PANEL, 1, 0, PANEL * PANEL, PANEL)
-        for item in prange(panels * blocks):
-            products, done = product_memory(), tile_memory()
-            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * BLOCK
-            last = min(first + BLOCK, count)
-            of_panel = p_weights + 4 * PANEL * PANEL * in_panels * panel
-            multiply(products, p_tiles, place_step, of_panel, weight_step, first, last, p_rows, nest)
-            for tile in range(first, last):
-                image, p, q = tile // of_image, tile % of_image // g.columns * m, tile % g.columns * m
-                corner = p_y + image * y_image + p * y_row + q * y_pixel
-                mask_corner = p_mask + image * mask_image + p * mask_row + q * mask_pixel
-                for j in range(0, PANEL, LANES):
-                    k = panel * PANEL + j
-                    if k < filters:
-                        source = products + 4 * (PANEL * (tile - first) + j)
-                        square(done, m * VECTOR, VECTOR, source, n * place, place, LANES)
-                        finish(
-                            corner + 4 * k,
-                            y_row,
-                            y_pixel,
-                            done,
-                            height - p,
-                            width - q,
-                            filters - k,
-                            load(p_bias + 4 * k, filters - k) if bias.size else splat(ZERO),
-                            relu,
-                            mask_corner + 4 * k if mask.size else NO_ADDRESS,
-                            mask_row,
-                            mask_pixel,
-                        )
-
-    winograd_products.__name__ = winograd_products.__qualname__ = f"winograd_products_{m}x{f.r}"
-    parameters = (
-        float32_4d,
-        float32_4d,
-        int64_1d,
-        float32_4d,
-        float32_1d,
-        float32_4d,
-        types.int64,
-        Tiling,
-        types.boolean,
-    )
-    return cpu_kernel(*parameters)(winograd_products)
-
-
-# -- weights ----------------------------------------------------------------------------------------------------------
-
-weight_memory = stack_floats(5 * 6 * LANES)  # r × n vectors
-
-
-@cpu_kernel(float32_4d, float32_4d, float32_2d)
-def _transform_weights(weights, packed, transform):
-    """weights[place, panel, c] = (G · window · Gᵀ)[place] of the packed windows. Each thread owns (panel, c)."""
-    panels, _, terms, _ = packed.shape
-    n, r = transform.shape
-    channels = terms // (r * r)
-    padded = -(-channels // PANEL) * PANEL
-    p_weights, p_packed, p_transform = address(weights), address(packed), address(transform)
-    for item in prange(panels * padded):
-        panel, c = np.intp(item) // padded, np.intp(item) % padded
-        for j in range(0, PANEL, LANES):
-            source = p_packed + 4 * ((panel * terms + c) * PANEL + j)
-            target = p_weights + 4 * ((panel * padded + c) * PANEL + j)
-            count = LANES if c < channels else 0
-            _transform_window(target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n, r, count)
-
-
-@inlined
-def _transform_window(target, place_step, source, tap_step, transform, n, r, count):
-    """G · window · Gᵀ of one vector of filters; taps of the window are ``tap_step`` bytes apart."""
-    half = weight_memory()
-    g = floats(transform, n * r)
-    for i in range(n):
-        for s in range(r):
-            total = splat(ZERO)
-            for t in range(r):
-                total += splat(g[r * i + t]) * load(source + (r * t + s) * tap_step, count)
-            store(half + VECTOR * (r * i + s), total, LANES)
-    for i in range(n):
-        for j in range(n):
-            total = splat(ZERO)
-            for s in range(r):
-                total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), LANES)
-            store(target + (i * n + j) * place_step, total, LANES)
-
-
-@cpu_kernel(float32_4d, float32_4d, float32_2d)
-def _windows_from_products(dw, products, transform):
-    """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c)."""
-    _, _, channels, filters = dw.shape
-    padded, panels = -(-channels // PANEL) * PANEL, -(-filters // PANEL)
-    n, r = transform.shape
-    dw_row, dw_column, dw_channel = dw.strides[:3]
-    p_dw, p_products, p_transform = address(dw), address(products), address(transform)
-    for item in prange(panels * channels):
-        panel, c = np.intp(item) // channels, np.intp(item) % channels
-        for k in range(panel * PANEL, min(filters, (panel + 1) * PANEL), LANES):
-            source = p_products + 4 * ((panel * padded + c) * PANEL + k % PANEL)
-            target = p_dw + c * dw_channel + 4 * k
-            _window_of_products(target, dw_row, dw_column, source, products.strides[0], p_transform, n, r, filters - k)
-
-
-@inlined
-def _window_of_products(target, row, column, source, place_step, transform, n, r, count):
-    """Gᵀ · products · G of one vector of filters."""
-    half = weight_memory()
-    g = floats(transform, n * r)
-    for i in range(n):
-        for s in range(r):
-            total = splat(ZERO)
-            for j in range(n):
-                total += splat(g[r * j + s]) * load(source + (i * n + j) * place_step, LANES)
-            store(half + VECTOR * (r * i + s), total, LANES)
-    for t in range(r):
-        for s in range(r):
-            total = splat(ZERO)
-            for i in range(n):
-                total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), LANES)
-            store(target + t * row + s * column, total, count)
