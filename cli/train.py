@@ -27,6 +27,7 @@ from numbacnn.runs import (
     RunFolder,
     Settings,
     read_config,
+    with_optimizer,
 )
 from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
@@ -48,9 +49,8 @@ class TrainCommand(click.Command):
             first = click.Context(self, ctx.parent, ctx.info_name)
             super().parse_args(first, list(args))
             # As text, so that 3.7 epochs are refused as on the command line.
-            ctx.default_map = {
-                name: str(value) for path in _config_paths(first) for name, value in read_config(path).items()
-            }
+            tables = [with_optimizer(read_config(path), first.params["optimizer"]) for path in _config_paths(first)]
+            ctx.default_map = {name: str(value) for table in tables for name, value in table.items()}
         return super().parse_args(ctx, args)
 
 

@@ -152,7 +152,7 @@ class _Planner:
         folded = {}
         for i, node in enumerate(self.graph.nodes):
             consumer = self._only_consumer(self.graph.value(i))
-            if consumer is not None and self.graph.nodes[consumer].layer.op in node.layer.folds:
+            if consumer is not None and self.graph.nodes[consumer].layer.known_op in node.layer.folds:
                 folded[i] = consumer
         return folded
 
@@ -164,7 +164,7 @@ class _Planner:
             if i in absorbed:
                 continue
             consumer = self._only_consumer(self.graph.value(self.folded.get(i, i)))
-            if consumer is not None and self.graph.nodes[consumer].layer.op in node.layer.fuses:
+            if consumer is not None and self.graph.nodes[consumer].layer.known_op in node.layer.fuses:
                 fused[i] = consumer
         return fused
 
@@ -216,7 +216,7 @@ class _Planner:
         """ReLU → the layer behind it that applies its gradient: its own input says where that is zero."""
         masking = {}
         for i, node in enumerate(self.graph.nodes):
-            if node.layer.op == "relu":
+            if node.layer.known_op == "relu":
                 reader = self._only_consumer(self.graph.value(self.delayed.get(i, i)))
                 while reader is not None and self.graph.nodes[reader].layer.is_view:
                     reader = self._only_consumer(self.graph.value(reader))

@@ -152,7 +152,7 @@ class Settings:
 def _numbers(name: str, text: str) -> tuple[float, ...]:
     """The numbers in a text, between commas."""
     try:
-        return tuple(map(float, text.split(",")))
+        return tuple(map(float, str(text).split(",")))
     except ValueError:
         raise ArgumentError(f"{name}={text!r}: give numbers with commas between them") from None
 
@@ -173,6 +173,13 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(value, str | int | float):
             raise ArgumentError(f"{path}: {name.replace('_', '-')} is a {type(value).__name__}; give one value")
     return options
+
+
+def with_optimizer(options: dict[str, Any], optimizer: str | None) -> dict[str, Any]:
+    """A file's options where ``optimizer``, if not None, was chosen beside it: without what was meant for another."""
+    if optimizer is None or options.get("optimizer", optimizer) == optimizer:
+        return options
+    return {name: value for name, value in options.items() if name not in (*OF_SOME_OPTIMIZERS, "lr", "optimizer")}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -387,3 +387,25 @@ def test_a_convolution_of_one_s_own_is_not_asked_for_what_only_the_package_s_doe
     for model in (own, plain):
         model.forward(x, training=True)
     np.testing.assert_allclose(own.backward(dy), plain.backward(dy), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("before", [lambda: nc.Conv2D(4, 3, padding=1), nc.BatchNorm])
+def test_a_layer_of_one_s_own_keeps_its_own_way_also_where_others_would_do_the_package_s_work(before, rng):
+    """A ReLU, and a max-pool, whose class writes another forward and says no op of its own."""
+
+    class Shifted(nc.ReLU):
+        def forward(self, kernels, t, g):
+            super().forward(kernels, t, g)
+            t.y += 1
+
+    class Bottom(nc.MaxPool2D):
+        def forward(self, kernels, t, g):
+            t.y[...] = t.x[:, 1::2, 1::2]
+
+    x = rng.standard_normal((2, 8, 8, 4)).astype(np.float32)
+    alone = nc.Sequential([before()], (8, 8, 4))
+    first = alone.forward(x)
+    for own, expected in ((Shifted(), np.maximum(first, 0) + 1), (Bottom(2), first[:, 1::2, 1::2])):
+        model = nc.Sequential([before(), own], (8, 8, 4))
+        model.set_parameters(alone.parameters)
+        np.testing.assert_allclose(model.forward(x), expected, rtol=1e-5, atol=1e-6)

@@ -162,8 +162,8 @@ def test_maxima_taken_in_the_tile_have_the_bits_of_the_pool_s_own(case):
         x.flat[draw.integers(0, x.size)] += special
         expected = run_planned(model, [x], dys, fuse=False).ys
         for ys in (model.forward([x]), model.forward([x], training=True)):
-            if np.isinf(special):  # in pairs, convolutions make NaN of a neighbour: see ``conv2d_pairs``
-                ys, expected = (np.where(np.isnan(expected), np.nan, array) for array in (ys, expected))
+            if case in GREY and np.isinf(special):  # in pairs, ``conv2d_pairs`` makes NaN of a neighbour too
+                ys = [np.where(np.isnan(wanted), np.nan, y) for y, wanted in zip(ys, expected, strict=True)]
             np.testing.assert_array_equal(ys, expected)
 
 
@@ -186,4 +186,4 @@ def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
     assert not applies((28, 28, 1), 64)
     assert not applies((28, 28, 1), 6, pool=3)
     assert not applies((28, 28, 1), 6, stride=(1, 2))
-    assert not applies((28, 4, 1), 6)
+    assert not applies((28, 2, 1), 6)

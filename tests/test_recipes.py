@@ -55,6 +55,15 @@ def test_the_recipes_that_are_promised():
     assert all(name in outcome.out for name in RECIPES)
 
 
+def test_another_optimizer_than_the_recipe_s_takes_its_own_settings():
+    data = small_set((28, 28))
+    options = ("--recipe", "mnist-fast", "--data", data, "--epochs", 1, "--optimizer", "sgd", "--out", "run", "-q")
+    assert numbacnn("train", *options).code == 0
+    found = config("run")
+    assert (found["optimizer"], found["momentum"], found["lr"]) == ("sgd", 0.9, 0.01)
+    assert "betas" not in found
+
+
 def test_flag_over_variable_over_file_over_recipe(monkeypatch):
     data = small_set((28, 28))
     Path("c.toml").write_text(f'data = "{data}"\nepochs = 1\nvalidation = 0.2\nlr = 0.125\nbatch-size = 9\nseed = 5\n')

@@ -41,7 +41,8 @@ KERNELS_ALONE = "not difference and not repeat and not larger"
 def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
     """Kernels compile anew for the width, and run all the table's cases against the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
-    parts = ("layers", "kernels", "pooled_convolution", "special_values", "normalization", "dropout", "plan")
+    parts = ("layers", "kernels", "pooled_convolution", "rounds", "masking", "special_values", "normalization")
+    parts = (*parts, "dropout", "plan")
     files = [TESTS / f"test_{part}.py" for part in parts]
     told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", KERNELS_ALONE, *files, **width)
     assert " passed" in told

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numba
 from numba import types
 from numba.core import caching
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 
 from numbacnn.errors import NumbacnnError
@@ -174,7 +175,8 @@ class CpuKernel:
         return self._compiled
 
     def _load(self, signature: tuple[Any, ...]) -> bool:
-        result = self._dispatcher._cache.load_overload(signature, self._dispatcher.targetctx)
+        with global_compiler_lock:  # while another kernel is compiled from parts, libraries are not what they are
+            result = self._dispatcher._cache.load_overload(signature, self._dispatcher.targetctx)
         if result is not None:
             self._dispatcher.add_overload(result)
         return result is not None
@@ -213,6 +215,8 @@ def cpu_kernel(
 
 def inlined(function: Callable[..., Any], always: bool = False) -> Any:
     """One thread's work as its own function: serial code that kernels call, compiled into them.
+
+    Python must not call it: as a part of a kernel (``parts.py``) it has no address.
 
     ``always``, whatever its size: a call would keep the loop around it from becoming vectors.
     """

@@ -3,7 +3,8 @@
 Numba makes optimised machine code of every function that a kernel calls, of the body of its parallel loop, and of two
 wrappers around that, and then of the kernel, which holds a copy of them all. Of a kernel only the last is ever run. In
 ``parts_of`` the others stay LLVM's intermediate code, as they were written, until they are linked into the kernel:
-it is optimised as a whole, once. Measured on all that a first training step of LeNet-5 needs: 9.5 s instead of 20.0.
+it is optimised as a whole, once. Measured on all that a first training step of LeNet-5 needs: 9.5 s instead of 20.0
+(``python benchmarks/start_up.py`` tells both with the start of Python).
 """
 
 from collections.abc import Iterator
@@ -38,8 +39,8 @@ def parts_of(name: str) -> Iterator[None]:
         codegen = context.codegen()
         environments: list[tuple[str, Any]] = []
 
-        def library(codegen: Any, own_name: str) -> JITCodeLibrary:
-            return (JITCodeLibrary if own_name == name else _Part)(codegen, own_name)
+        def library(codegen: Any, own_name: str, **options: Any) -> JITCodeLibrary:
+            return (JITCodeLibrary if own_name == name else _Part)(codegen, own_name, **options)
 
         def python_wrapper(library: JITCodeLibrary, *arguments: Any, **options: Any) -> None:
             if not isinstance(library, _Part):

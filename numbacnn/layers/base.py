@@ -36,7 +36,19 @@ class Symbol(Protocol):
 REGISTRY: dict[str, type["Layer"]] = {}
 
 
-def is_own(layer: type["Layer"]) -> bool:
+# What each says of a layer's methods, beside ``only_launches``.
+PROMISES = {
+    "forward": ("fuses", "folds", "fuses_pool", "monotone", "takes_maximum", "is_view", "idle_in_inference"),
+    "backward": ("masks_gradient", "takes_maxima", "monotone", "takes_maximum", "in_place_gradient"),
+}
+
+
+def _writer(cls: type, name: str) -> type:
+    """The class from which ``cls`` has the attribute ``name``."""
+    return next(base for base in cls.__mro__ if name in base.__dict__)
+
+
+def is_own(layer: type) -> bool:
     """Whether the class is a user's own, not numbacnn's."""
     return layer.__module__.partition(".")[0] != "numbacnn"
 
@@ -98,14 +110,19 @@ class Layer:
 
     @classmethod
     def _inherit_no_promises(cls) -> None:
-        """What forward and backward do on their way is promised by the class that writes them, and by no other."""
-        promises: dict[str, Any] = {"only_launches": False}
-        if "forward" in cls.__dict__:
-            promises |= {"fuses": (), "folds": (), "fuses_pool": Layer.fuses_pool}
-        if "backward" in cls.__dict__:
-            promises |= {"masks_gradient": False, "takes_maxima": Layer.takes_maxima}
-        for name in promises.keys() - cls.__dict__.keys():
-            setattr(cls, name, promises[name])
+        """A promise counts where the class that wrote the method it is about makes it, or one derived from that."""
+        if "only_launches" not in cls.__dict__:
+            cls.only_launches = False
+        for method, names in PROMISES.items():
+            writer = _writer(cls, method)
+            for name in names:
+                if is_own(writer) and not issubclass(_writer(cls, name), writer):
+                    setattr(cls, name, getattr(Layer, name))
+
+    @property
+    def known_op(self) -> str | None:
+        """``op``, where forward and backward are those of this package, so that another layer may do their work."""
+        return None if any(is_own(_writer(type(self), method)) for method in PROMISES) else self.op
 
     def __call__(self, x: Any) -> Any:
         """Records this layer on a symbolic tensor, or on a list of them."""

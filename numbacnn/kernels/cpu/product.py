@@ -112,7 +112,7 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
     panels = -(-g.columns // PANEL)
     blocks = -(-rows // g.row_block)
     panel, first, group = item % panels, item // panels % blocks * g.row_block, item // (panels * blocks)
-    c += 4 * (g.c_offset + group * g.c_group + panel * PANEL)
+    c += 4 * (g.c_offset + group * g.c_group + panel * g.c_panel)
     mask += 4 * (g.mask_offset + group * g.mask_group + panel * PANEL)
     columns = min(PANEL, g.columns - panel * PANEL)
     for i in range(first, min(first + g.row_block, rows)):
