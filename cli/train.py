@@ -109,6 +109,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--optimizer", "How gradients become updates.", type=click.Choice(list(OPTIMIZERS)))
 @_setting("--momentum", "Of sgd, rmsprop and muon.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
 @_setting("--nesterov/--no-nesterov", "Nesterov's form of the momentum of sgd and muon.")
+@_setting("--betas", "Of adam, adamw and lamb, such as 0.7,0.9.", metavar="F,F")
 @_setting("--weight-decay", "L2; decoupled in adamw, lamb, muon.", type=click.FloatRange(0), metavar="F")
 @_setting("--clip-norm", "Largest norm of a gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
 @_setting("--accumulate", "Batches of one update.", type=click.IntRange(1), metavar="N")

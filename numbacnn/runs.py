@@ -56,6 +56,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
     "lamb": {"lr": 0.005, "weight_decay": 0.01},
     "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
 }
+OF_SOME_OPTIMIZERS = ("momentum", "nesterov", "betas")
 MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the square of a hostile file,
 MOST_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
@@ -84,6 +85,7 @@ class Settings:
     on_nan: str
     momentum: float | None = None
     nesterov: bool | None = None
+    betas: str | None = None
     clip_norm: float | None = None
     warmup: float | None = None
     accumulate: int | None = None
@@ -114,9 +116,10 @@ class Settings:
         settings = cls(**DEFAULTS | OPTIMIZER_DEFAULTS.get(optimizer, {}) | by_task | {"optimizer": optimizer} | chosen)
         choose("task", task, TASKS)
         known = {field.name for field in fields(choose("optimizer", optimizer, OPTIMIZERS))}
-        for name in ("momentum", "nesterov"):
+        for name in OF_SOME_OPTIMIZERS:
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        settings.make_optimizer()  # refuses what it cannot take
         get_augmentation(settings.augment)
         for name, watches in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
             if watches and not settings.validation:
@@ -135,13 +138,23 @@ class Settings:
     def make_optimizer(self) -> Optimizer:
         """A fresh optimiser."""
         options: dict[str, Any] = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
-        options |= {name: getattr(self, name) for name in ("momentum", "nesterov") if getattr(self, name) is not None}
+        options |= {name: getattr(self, name) for name in OF_SOME_OPTIMIZERS if getattr(self, name) is not None}
+        if self.betas is not None:
+            options["betas"] = _numbers("betas", self.betas)
         return OPTIMIZERS[self.optimizer](learning_rate=self.lr, **options)
 
     def make_schedule(self) -> Schedule:
         """The schedule, behind its warm-up."""
         schedule = get_schedule(self.schedule)
         return Warmup(schedule, self.warmup) if self.warmup else schedule
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    """The numbers in a text, between commas."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise ArgumentError(f"{name}={text!r}: give numbers with commas between them") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

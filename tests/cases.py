@@ -91,6 +91,19 @@ CONVOLUTIONS = [
     _conv("deep: long sums", (3, 3, 130), 1, 33, 3, padding=1),
     _conv("more images than groups of a sum", (3, 3, 2), 37, 3, 3, padding=1),
     _conv("wide rows, 3 channels", (6, 40, 3), 1, 17, 3, padding="same"),
+    _conv("many channels, 1x1, every other pixel", (7, 6, 70), 3, 65, 1, stride=2),
+    _conv(
+        "many channels, stride, dilation, padding on one side",
+        (9, 8, 64),
+        2,
+        97,
+        (3, 2),
+        stride=(1, 2),
+        dilation=(2, 1),
+        padding=((2, 0), (0, 1)),
+    ),
+    _conv("many channels, two groups, small images", (3, 3, 128), 24, 128, 2, groups=2),
+    _conv("many channels, 3x3 by itself", (8, 7, 64), 2, 66, 3, padding=1),
 ]
 WINOGRAD = [
     _conv(f"{algorithm} {reason}", shape, batch, filters, 3, algorithm=algorithm, **options)

@@ -161,6 +161,9 @@ def test_configuration_files():
 
 def test_options_that_do_not_go_together():
     refused("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
+    refused("sgd has no betas; leave it out", "train", "--betas", "0.7,0.9")
+    refused("betas='0.7;0.9': give numbers with commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
+    refused("give two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
     refused("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
     refused("plateau needs a validation share above 0", "train", "--schedule", "plateau", "--validation", 0)
     refused("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")

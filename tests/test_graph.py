@@ -11,6 +11,8 @@ from hypothesis import given
 import numbacnn as nc
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
 from numbacnn.graph import FORMAT_VERSION, Graph
+from numbacnn.kernels.cpu import sizes
+from numbacnn.plan import make_plan
 
 # -- names ------------------------------------------------------------------------------------------------------------
 
@@ -68,6 +70,16 @@ def test_relu_fuses_into_convolution_and_dense_without_a_bit_of_difference():
     layers = [nc.Conv2D(17, 3, padding="same"), nc.ReLU(), nc.Conv2D(3, 2, groups=1), nc.ReLU(), nc.Flatten(),
               nc.Dense(35), nc.ReLU(), nc.Dense(2)]  # fmt: skip
     model = listed(nc.Sequential(layers, (6, 7, 3)))
+    xs, dys = arrays(model)
+    assert_same_bits(run_planned(model, xs, dys), run_planned(model, xs, dys, fuse=False), "fused")
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_relu_fuses_into_sums_without_a_bit_of_difference(count):
+    x = nc.Input((5, 6, 3))
+    h = nc.ReLU()(nc.Add()([nc.Conv2D(7, 3, padding="same")(x) for _ in range(count)]))
+    model = nc.Model([x], [nc.Conv2D(2, 3)(h)])
+    assert "relu" not in [step.node.layer.op for step in make_plan(model.graph, sizes, 2, training=True).forward]
     xs, dys = arrays(model)
     assert_same_bits(run_planned(model, xs, dys), run_planned(model, xs, dys, fuse=False), "fused")
 

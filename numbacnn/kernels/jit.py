@@ -29,10 +29,11 @@ from numbacnn.kernels.parts import parts_of
 from numbacnn.kernels.target import host_target
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
-# the others need: two trainings side by side ran a hundred times slower. Some microseconds cover the way to the next
-# region. Read when the threading layer starts; a choice of the user's own stands.
+# the others need: two trainings side by side ran a hundred times slower. A tenth of a millisecond covers the Python
+# between two regions; where they fall asleep there, and have to be woken, LeNet-5's step takes a quarter longer.
+# Read when the threading layer starts; a choice of the user's own stands.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # NaN and Inf must survive, since they are reported; sums may be reordered at compile time, the same way every run.
 # A loop that both sums and writes an array is compiled twice, in vectors and one by one, and which one runs depends on

@@ -22,7 +22,8 @@ from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Parameter, Scratch, WeightLayer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
-WINOGRAD = ("packed", "weights", "tiles", "products")  # scratch of the algorithm, by its names in the bindings
+WINOGRAD = ("packed", "weights", "tiles")  # scratch of the algorithm, by its names in the bindings
+WINOGRAD_GRADIENT = ("x_tiles", "dy_tiles", "products")
 
 
 class WindowLayer(WeightLayer):
@@ -71,17 +72,17 @@ class _Convolution(WindowLayer):
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
         """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
         g, m = geometry, sizes.winograd_tile(geometry, self.algorithm)
-        scratch = {
-            "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
-            "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward"),
-        }
+        scratch = {"partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
         if m:
             shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, m)
             scratch |= {name: Scratch(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
             scratch["weights"] = scratch["weights"]._replace(when="prepared")
             shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, m)
             scratch |= {f"{name}_gradient": Scratch(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)}
+            shapes = sizes.winograd_gradient_shapes(g, batch, m)
+            scratch |= {name: Scratch(s, "backward") for name, s in zip(WINOGRAD_GRADIENT, shapes, strict=True)}
         else:
+            scratch["partial_weight"] = Scratch(sizes.partial_weights_shape(g, batch), "backward")
             scratch["packed"] = Scratch(sizes.packed_weights_shape(g), "prepared")
             scratch["packed_gradient"] = Scratch(sizes.packed_gradient_shape(g), "backward")
             scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
@@ -131,7 +132,7 @@ class _Convolution(WindowLayer):
         """y = x * weight + bias."""
         (weight, bias), relu = self.weights(kernels, t), t.fused == "relu"
         if t.algorithm != "direct":
-            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, t.products, g, relu)
+            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, g, relu)
         elif t.pool is None:
             kernels.conv2d_forward(t.y, t.x, weight, bias, t.packed, g, relu)
         else:
@@ -144,15 +145,19 @@ class _Convolution(WindowLayer):
         if t.pool is not None:
             self._backward_from_maxima(kernels, t, g)
             return
+        direct = t.algorithm == "direct"
         if "weight" not in t.frozen:
-            kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
+            if direct:
+                kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
+            else:
+                kernels.winograd_weight_gradient(t.d_weight, t.x, t.dy, t.x_tiles, t.dy_tiles, t.products, g)
         if t.dx is None:
             return
-        if t.algorithm != "direct":
-            scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient, t.products_gradient
-            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
-        else:
+        if direct:
             kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g, t.mask)
+        else:
+            scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient
+            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
 
     def _backward_from_maxima(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         if "weight" not in t.frozen:

@@ -21,6 +21,7 @@ class Add(Layer):
 
     op: ClassVar[str] = "add"
     inputs: ClassVar[int | None] = None
+    fuses: ClassVar[tuple[str, ...]] = ("relu",)
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """The inputs' own."""
@@ -34,9 +35,10 @@ class Add(Layer):
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
         """y = Σ x."""
-        kernels.copy(t.y, t.xs[0])
-        for x in t.xs[1:]:
-            kernels.add_in_place(t.y, x)
+        relu, last = t.fused == "relu", len(t.xs) - 1
+        kernels.add(t.y, t.xs[0], t.xs[1], relu and last == 1)
+        for i in range(2, last + 1):
+            kernels.add_in_place(t.y, t.xs[i], relu and i == last)
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
         """Each input's gradient is dy."""

@@ -28,7 +28,11 @@ from numbacnn.kernels.cpu.bias import add_bias_in_place
 from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
 from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
-from numbacnn.kernels.cpu.conv2d_winograd import winograd_forward, winograd_input_gradient
+from numbacnn.kernels.cpu.conv2d_winograd import (
+    winograd_forward,
+    winograd_input_gradient,
+    winograd_weight_gradient,
+)
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
 from numbacnn.kernels.cpu.detection import detection
 from numbacnn.kernels.cpu.dropout import (
@@ -39,6 +43,7 @@ from numbacnn.kernels.cpu.dropout import (
 )
 from numbacnn.kernels.cpu.elementwise import (
     activation_kernels,
+    add,
     add_in_place,
     clear_halo,
     copy,
@@ -123,6 +128,7 @@ LAUNCHERS = (
     adaptive_average_pool_gradient,
     adaptive_max_pool_forward,
     adaptive_max_pool_gradient,
+    add,
     add_bias_in_place,
     add_in_place,
     add_noise_in_place,
@@ -226,4 +232,5 @@ LAUNCHERS = (
     warp_nearest,
     winograd_forward,
     winograd_input_gradient,
+    winograd_weight_gradient,
 )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_pairs
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_panels, conv2d_pairs
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.phases import axis_phases
@@ -21,6 +21,7 @@ from numbacnn.kernels.jit import launch, prepare
 
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
+TOGETHER_PIXELS = 1 << 11  # of small images, whose rows are in one table
 ITEMS = 32  # work items of a weight gradient, at least: groups of images, each with a partial sum, then blocks of rows
 PARTIAL_FLOATS = 1 << 18  # of all partial sums together
 CHUNK_BYTES = 1 << 18  # of x and dy that a weight gradient reads again and again
@@ -54,7 +55,8 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
 
 
 def _forward(y, x, w, bias, packed, g, relu, pack):
-    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
+    span = _images_together(len(x), g.p * g.q)
+    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu, span)
     if packed.size:
         pack(pack_panels, packed, w, plan.pack)
     tile_products(
@@ -78,33 +80,35 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu):
-    """The product of a forward pass over ``images`` images with these strides, and how its weights are packed."""
+def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=1):
+    """The product of a forward pass over ``images`` images with these strides, and how its weights are packed.
+
+    ``span`` images share a table of rows.
+    """
     y_image, y_row, y_pixel = _elements(y_strides)
     x_image, x_row, x_pixel = _elements(x_strides)
-    w_row, w_column, w_channel = _elements(w_strides)
+    w_row, _, w_channel = _elements(w_strides)
     counts, a_steps = _window_loops(g.r, g.s, g.c, g.dilation_h * x_row, g.dilation_w * x_pixel)
-    b_steps = (w_row, w_column, w_channel)
+    b_steps = (w_row, counts[2] * w_channel, w_channel)
     pack = Pack(g.k, 1, 0, *counts, *b_steps) if packed else None
     if packed:
         b_steps = _packed_steps(counts)
-    rows = g.p * g.q
     product = Product(
-        groups=images,
+        groups=images // span,
         columns=g.k,
         c_offset=0,
-        c_group=y_image,
+        c_group=span * y_image,
         a_offset=-g.pad_top * x_row - g.pad_left * x_pixel,
-        a_group=x_image,
+        a_group=span * x_image,
         b_group=0,
         b_panel=PANEL * (g.r * g.s * g.c if packed else 1),
         total_0=counts[0] * images,  # so that every image sums over the whole window
         **_loops(counts, a_steps, b_steps),
-        row_block=row_block(rows, images * -(-g.k // PANEL)),
+        row_block=row_block(span * g.p * g.q, images // span * -(-g.k // PANEL)),
         relu=int(relu),
     )
-    c_rows = row_table((g.p, y_row), (g.q, y_pixel))
-    a_rows = row_table((g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
+    c_rows = row_table((span, y_image), (g.p, y_row), (g.q, y_pixel))
+    a_rows = row_table((span, x_image), (g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
     return _Plan(product, c_rows, a_rows, pack)
 
 
@@ -151,6 +155,9 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
 
 
 def _weight_gradient(dw, x, dy, partial, g, dy_strides):
+    if partial.size and conv2d_panels.applies(g):
+        conv2d_panels.weight_gradient_by_panels(dw, x, dy, partial, g)
+        return
     groups = _image_groups(g, len(x))
     target = partial if groups > 1 else dw
     plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy_strides)
@@ -199,6 +206,8 @@ def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, 
         groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
         return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
     one = _one_group(g)
+    if conv2d_panels.applies(one):
+        return conv2d_panels.scratch_shape(one, images)
     groups = min(images, _group_limit(one))
     return (groups if groups > 1 else 0, 1, one.r * one.s * one.c, one.k)
 
@@ -294,24 +303,31 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
         step_2=1,
     )
     terms = row.count * column.count * g.k
+    pixels = row.pixels * column.pixels
+    span = _images_together(images, pixels)
     product = Product(
-        groups=images,
+        groups=images // span,
         columns=g.c,
         c_offset=row.phase * dx_row + column.phase * dx_pixel,
-        c_group=dx_image,
+        c_group=span * dx_image,
         a_offset=row.first_output * dy_row + column.first_output * dy_pixel,
-        a_group=dy_image,
+        a_group=span * dy_image,
         b_group=0,
         b_panel=PANEL * terms,
         total_0=counts[0] * images,
         **_loops(counts, a_steps, _packed_steps(counts)),
-        row_block=row_block(row.pixels * column.pixels, images * -(-g.c // PANEL)),
+        row_block=row_block(span * pixels, images // span * -(-g.c // PANEL)),
         mask_offset=row.phase * mask_row + column.phase * mask_pixel,
-        mask_group=mask_image,
+        mask_group=span * mask_image,
     )
-    c_rows = row_table((row.pixels, g.stride_h * dx_row), (column.pixels, g.stride_w * dx_pixel))
-    a_rows = row_table((row.pixels, dy_row), (column.pixels, dy_pixel))
-    mask_rows = row_table((row.pixels, g.stride_h * mask_row), (column.pixels, g.stride_w * mask_pixel))
+    c_rows, a_rows, mask_rows = (
+        row_table((span, image), (row.pixels, row_step), (column.pixels, pixel_step))
+        for image, row_step, pixel_step in (
+            (dx_image, g.stride_h * dx_row, g.stride_w * dx_pixel),
+            (dy_image, dy_row, dy_pixel),
+            (mask_image, g.stride_h * mask_row, g.stride_w * mask_pixel),
+        )
+    )
     return _Plan(product, c_rows, a_rows, pack, mask_rows)
 
 
@@ -332,9 +348,18 @@ def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 # -- shared -----------------------------------------------------------------------------------------------------------
 
 
+def _images_together(images, pixels):
+    """How many images share their tiles of rows: a divisor of all that leaves few rows of the last tile empty."""
+    limit = max(1, TOGETHER_PIXELS // max(1, pixels))
+    divisors = [n for n in range(1, min(images, limit) + 1) if images % n == 0]
+    return min(divisors, key=lambda n: (-(-n * pixels // ROWS) * ROWS / n, n))
+
+
 def _window_loops(r, s, c, row_step, column_step):
     """Counts and steps of A over a window; columns and channels are one loop where they are contiguous."""
     if column_step == c:
+        if c % PANEL == 0:  # the tile asks for the next step of the middle loop while it multiplies
+            return (r, s * c // PANEL, PANEL), (row_step, PANEL, 1)
         return (r, 1, s * c), (row_step, 0, 1)
     return (r, s, c), (row_step, column_step, 1)
 

@@ -32,6 +32,9 @@ def row(x, item):
     return floats(row_address(x, item), x.shape[2] * x.shape[3])
 
 
+_relu = inlined(scalar.relu, always=True)
+
+
 @cache
 def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
@@ -154,17 +157,42 @@ def _copy_from(y, x, n, start):
         done += count
 
 
-@cpu_kernel(float32_4d, float32_4d)
-def add_in_place(y, x):
-    """y += x."""
-    for item in prange(x.shape[0] * x.shape[1]):
-        _add_row(row(y, item), row(x, item))
+@cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
+def add(y, a, b, relu):
+    """y = a + b, rectified if asked."""
+    for item in prange(y.shape[0] * y.shape[1]):
+        _add_rows(row(y, item), row(a, item), row(b, item), relu)
+
+
+def add_in_place(y, x, relu=False):
+    """y += x, rectified if asked."""
+    _add_in_place(y, x, relu)
+
+
+@cpu_kernel(float32_4d, float32_4d, types.boolean)
+def _add_in_place(y, x, relu):
+    for item in prange(y.shape[0] * y.shape[1]):
+        _add_row(row(y, item), row(x, item), relu)
 
 
 @inlined
-def _add_row(y, x):
-    for i in range(len(x)):
-        y[i] += x[i]
+def _add_rows(y, a, b, relu):
+    if relu:
+        for i in range(len(y)):
+            y[i] = _relu(a[i] + b[i])
+    else:
+        for i in range(len(y)):
+            y[i] = a[i] + b[i]
+
+
+@inlined
+def _add_row(y, x, relu):
+    if relu:
+        for i in range(len(y)):
+            y[i] = _relu(y[i] + x[i])
+    else:
+        for i in range(len(y)):
+            y[i] += x[i]
 
 
 @cpu_kernel(float32_4d, Halo)

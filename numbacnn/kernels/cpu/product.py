@@ -53,6 +53,8 @@ class Product(NamedTuple):
     chunk_0: int  # steps of the two outer loops summed in one pass over the rows
     chunk_1: int
     relu: int = 0
+    accumulate: int = 0  # add to C
+    c_panel: int = PANEL  # from one panel of columns of C to the next
     mask_offset: int = 0
     mask_group: int = 0
 
@@ -81,7 +83,7 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
     panel = item % panels
     first_row = item // panels % blocks * g.row_block
     group = item // (panels * blocks)
-    c += 4 * (g.c_offset + group * g.c_group + panel * PANEL)
+    c += 4 * (g.c_offset + group * g.c_group + panel * g.c_panel)
     a += 4 * (g.a_offset + group * g.a_group)
     b += 4 * (group * g.b_group + panel * g.b_panel)
     count_0 = min(g.count_0, g.total_0 - group * g.count_0)
@@ -99,7 +101,7 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
                 b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
                 shift(bias, panel * PANEL),
                 min(PANEL, g.columns - panel * PANEL),
-                (ACCUMULATE if t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
+                (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
                 Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
             )
 

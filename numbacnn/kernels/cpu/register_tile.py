@@ -25,6 +25,7 @@ from numbacnn.kernels.cpu import simd_ir
 from numbacnn.kernels.cpu.simd_ir import FLOAT, INT64
 from numbacnn.kernels.target import Target, host_target
 
+LINE = 16  # floats of a line of the cache
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
 ACCUMULATE = 1  # mode bit: add to C instead of to the bias or zero
@@ -134,6 +135,9 @@ class _Emitter:
             with cgutils.for_range(builder, counts[depth], intp=INT64) as loop:
                 a_here = builder.add(a_offset, builder.mul(loop.index, a_steps[depth]))
                 b_here = builder.add(b_offset, builder.mul(loop.index, b_steps[depth]))
+                if depth == 1 and self.vectors > 1:
+                    with builder.if_then(builder.icmp_signed("!=", a_steps[1], INT64(0))):
+                        self._prefetch(a_pointers, builder.add(a_here, a_steps[1]))
                 level(depth + 1, a_here, b_here)
 
         def innermost(a_offset, b_offset, a_step):
@@ -143,6 +147,13 @@ class _Emitter:
                 self._multiply(sums, [builder.gep(p, [a_here]) for p in a_pointers], builder.gep(b, [b_here]))
 
         level(0, INT64(0), INT64(0))
+
+    def _prefetch(self, a_pointers, offset):
+        """Asks for what the next turn of the middle loop reads first of A: its runs are too short for the processor to
+        foresee. Sums over 512 channels, which come from the third-level cache, are twice as fast."""
+        for pointer in a_pointers:
+            for line in range(0, self.vectors * self.lanes, LINE):
+                simd_ir.prefetch(self.builder, self.builder.gep(pointer, [self.builder.add(offset, INT64(line))]))
 
     def _multiply(self, sums, a_pointers, b):
         builder = self.builder

@@ -67,12 +67,11 @@ def store_masked(builder, value, pointer, mask):
 
 
 def prefetch(builder, pointer, write=False):
-    """Has the cache line at ``pointer``, which may lie outside of any array, fetched into the first cache."""
-    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32]), "llvm.prefetch.p0"
-    )
-    builder.call(function, [pointer, INT32(int(write)), INT32(3), INT32(1)])
+    """Asks for the line of the first cache at ``pointer``, which may lie outside of any array."""
+    byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    function = ir.FunctionType(ir.VoidType(), [byte.type, INT32, INT32, INT32])
+    callee = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+    builder.call(callee, [byte, INT32(int(write)), INT32(3), INT32(1)])
 
 
 def fma(builder, x, y, z, fused):

@@ -10,6 +10,7 @@ NOT_YET = frozenset(
         "adaptive_average_pool_gradient",
         "adaptive_max_pool_forward",
         "adaptive_max_pool_gradient",
+        "add",
         "add_bias_in_place",
         "add_in_place",
         "add_noise_in_place",
@@ -113,5 +114,6 @@ NOT_YET = frozenset(
         "warp_nearest",
         "winograd_forward",
         "winograd_input_gradient",
+        "winograd_weight_gradient",
     }
 )

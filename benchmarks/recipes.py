@@ -1,0 +1,162 @@
+"""A recipe beside PyTorch's twin of it: the same first weights, batches, augmented images, optimiser and schedule.
+
+    python benchmarks/recipes.py mnist-fast [--data DIR] [--seeds 10] [--peer-seeds 3] [--model NAME] [--epochs N]
+
+Trains as ``numbacnn train --recipe NAME`` does, seeds 0, 1, …, on what the recipe leaves of the training part, and
+prints each run's accuracy on the test part after the last epoch and its seconds of training. Compiled kernels are in
+the cache: a step on each side comes first. PyTorch runs in channels-last and its fused optimiser. Recipes that average
+weights have no twin here, and run alone.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+import numbacnn as nc
+from numbacnn.bench.torch_peer import FORMATS, Twin
+from numbacnn.data import Dataset, Loader
+from numbacnn.data.augment import Augmenter, get_augmentation
+from numbacnn.pretrained import state_dict
+from numbacnn.runs import RECIPES, Settings, load_data, read_config
+
+LAYOUT = FORMATS["channels_last"]
+BATCH = 500  # of the twin's evaluation
+
+
+def make_model(settings: Settings, train: Dataset, seed: int) -> nc.Model:
+    return nc.models.make(settings.model, input_shape=train.images.shape[1:], classes=len(train.classes), seed=seed)
+
+
+def ours(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[float, float]:
+    """(accuracy, seconds of training)."""
+    model = make_model(settings, train, seed)
+    start = time.perf_counter()
+    model.fit(
+        train,
+        optimizer=settings.make_optimizer(),
+        schedule=settings.make_schedule(),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        augment=settings.augment,
+        ema=settings.ema,
+        seed=seed,
+    )
+    seconds = time.perf_counter() - start
+    return model.evaluate(test)["accuracy"], seconds
+
+
+def twin(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[float, float]:
+    """The same in PyTorch."""
+    model = make_model(settings, train, seed)
+    network = Twin(model.graph, state_dict(model.graph, model.store), LAYOUT, training=True)
+    optimizer = _optimizer(settings, network.parameters)
+    schedule, steps = settings.make_schedule(), settings.epochs * -(-len(train) // settings.batch_size)
+    start = time.perf_counter()
+    for step, (images, labels) in enumerate(_batches(settings, train, seed)):
+        optimizer.param_groups[0]["lr"] = settings.lr * schedule(step, steps)
+        optimizer.zero_grad()
+        F.cross_entropy(network(_channels_first(images, train))[0], torch.from_numpy(labels)).backward()
+        optimizer.step()
+    seconds = time.perf_counter() - start
+    arrays = {name: tensor.detach().numpy() for name, tensor in network.tensors.items()}
+    return _accuracy(Twin(model.graph, arrays, LAYOUT, training=False), train, test), seconds
+
+
+def _optimizer(settings: Settings, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    options = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **options)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer](parameters, **options)
+
+
+def _batches(settings: Settings, train: Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All batches of a training, augmented."""
+    chain = get_augmentation(settings.augment)
+    augmenter = Augmenter(chain, train, len(train.classes)) if chain else None
+    loader = Loader(train, settings.batch_size, seed=seed)
+    for epoch in range(settings.epochs):
+        for batch in loader.epoch(epoch):
+            if augmenter is None:
+                yield batch.images, batch.labels
+            else:
+                yield augmenter(batch.images, batch.labels, batch.indices, seed=seed, epoch=epoch)
+
+
+def _channels_first(images: np.ndarray, train: Dataset) -> torch.Tensor:
+    x = (torch.from_numpy(images).float() / 255 - torch.tensor(train.mean)) / torch.tensor(train.std)
+    return x.reshape(*images.shape[:3], -1).permute(0, 3, 1, 2).contiguous(memory_format=LAYOUT)
+
+
+@torch.no_grad()
+def _accuracy(network: Twin, train: Dataset, test: Dataset) -> float:
+    right = 0
+    for first in range(0, len(test), BATCH):
+        y = network(_channels_first(test.images[first : first + BATCH], train))[0]
+        right += int((y.argmax(1).numpy() == test.labels[first : first + BATCH]).sum())
+    return right / len(test)
+
+
+def told(name: str, runs: list[tuple[float, float]]) -> str:
+    accuracies, seconds = zip(*runs, strict=True)
+    spread = statistics.stdev(accuracies) if len(runs) > 1 else 0.0
+    return (
+        f"{name}: {statistics.mean(accuracies):.2%} ± {spread:.2%}, "
+        f"{statistics.mean(seconds):.2f} s of training, over {len(runs)} seeds"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=list(RECIPES))
+    for name in ("data", "model", "augment"):
+        parser.add_argument(f"--{name}")
+    for name in ("epochs", "batch-size"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--peer-seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="measure on so many images of the training part instead"
+    )
+    options = parser.parse_args()
+    nc.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    changed = {name: getattr(options, name) for name in ("data", "model", "augment", "epochs", "batch_size", "lr")}
+    recipe = read_config(RECIPES[options.recipe])
+    settings = Settings.resolve(recipe | {name: value for name, value in changed.items() if value is not None})
+    train, test = load_data(settings)
+    part = "the test part"
+    if options.held_out:
+        part = "images held out of the training part"
+        train, test = train.split(options.held_out / len(train), seed=0)
+    elif settings.validation:
+        train, _ = train.split(settings.validation, seed=0)
+    warm = Dataset(train.images[: settings.batch_size], train.labels[: settings.batch_size], train.classes)
+    told_of = f"{settings.epochs} epochs, measured on {len(test):,} of {part}"
+    print(f"{options.recipe}: {settings.model} on {len(train):,} images, {told_of}", flush=True)
+    found: dict[str, list[tuple[float, float]]] = {}
+    peer_seeds = 0 if settings.ema else options.peer_seeds
+    for name, run, seeds in (("numbacnn", ours, options.seeds), ("PyTorch", twin, peer_seeds)):
+        run(Settings(**{**vars(settings), "epochs": 1}), warm, warm, 0)
+        found[name] = []
+        for seed in range(seeds):
+            found[name].append(run(settings, train, test, seed))
+            print(f"  {name}, seed {seed}: {found[name][-1][0]:.2%}, {found[name][-1][1]:.2f} s", flush=True)
+    for name, runs in found.items():
+        if runs:
+            print(told(name, runs))
+    if found["PyTorch"]:
+        pairs = zip(found["numbacnn"], found["PyTorch"], strict=False)
+        print(f"{statistics.mean(theirs[1] / own[1] for own, theirs in pairs):.2f} times as fast as PyTorch")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
