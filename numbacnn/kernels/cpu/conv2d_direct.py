@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_panels, conv2d_pairs
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_pairs, conv2d_panels
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.phases import axis_phases
