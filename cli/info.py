@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import numbacnn
+from numbacnn.device import cuda_facts
 from numbacnn.records import processor, versions
 
 from . import render
@@ -17,7 +18,7 @@ from .options import debug_option, json_option
 @json_option
 @debug_option
 def command(clear_cache: bool, as_json: bool) -> None:
-    """Show versions, processor, threads, cache."""
+    """Show versions, processor, threads, cache, and what there is of CUDA."""
     from numbacnn.kernels import jit
 
     cleared = jit.cache_size() if clear_cache else None
@@ -28,7 +29,7 @@ def command(clear_cache: bool, as_json: bool) -> None:
         "processor": processor(),
         "threads": _threads(),
         "cache": {"folder": str(jit.cache_root()), "bytes": jit.cache_size()},
-        "cuda": _cuda(),
+        "cuda": cuda_facts(),
     }
     if cleared is not None:
         facts["cache"]["cleared_bytes"] = cleared
@@ -56,13 +57,3 @@ def _advice() -> str:
     openmp = {"linux": "apt install libgomp1", "darwin": "brew install libomp"}.get(sys.platform)
     choices = "TBB (pip install tbb)" + (f" or OpenMP ({openmp})" if openmp else "")
     return f"Numba's basic layer; {choices} gives a faster one"
-
-
-def _cuda() -> dict[str, Any]:
-    from numbacnn.device import get_device
-
-    try:
-        get_device("cuda")
-    except numbacnn.NumbacnnError as error:
-        return {"available": False, "reason": str(error)}
-    return {"available": True, "reason": None}

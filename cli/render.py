@@ -308,5 +308,18 @@ def facts(value: dict[str, dict[str, Any]]) -> None:
     ]
     if "cleared_bytes" in cache:
         rows.append(("", f"{size(cache['cleared_bytes'])} cleared"))
-    rows.append(("cuda", value["cuda"]["reason"] or "available"))
-    table(rows)
+    table(rows + _cuda_rows(value["cuda"]))
+
+
+def _cuda_rows(cuda: dict[str, Any]) -> list[tuple[str, str]]:
+    """What there is of CUDA, or what is missing."""
+    if cuda["simulated"]:
+        return [("cuda", "simulated (NUMBA_ENABLE_CUDASIM): kernels run as Python, for tests")]
+    rows = [("cuda", cuda["reason"] or "available")]
+    if cuda["driver"]:
+        rows.append(("cuda driver", f"runs CUDA {cuda['driver']}; packages of CUDA {cuda['toolkit']}"))
+    for gpu in cuda["gpus"]:
+        capability = ".".join(map(str, gpu["capability"]))
+        memory = f"{size(gpu['free'])} of {size(gpu['memory'])} free"
+        rows.append(("gpu", f"{gpu['name']}, compute capability {capability}, {memory}"))
+    return rows

@@ -3,20 +3,22 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache, wraps
+from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import CpuKernel, Record
+    from numbacnn.kernels.jit import CpuKernel
+    from numbacnn.kernels.recording import Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -32,18 +34,28 @@ class Device:
         from numbacnn.kernels import cpu
         from numbacnn.kernels.cpu import sizes
 
-        self.kernels: ModuleType = cpu
+        self.kernels: Any = cpu
         self.sizes: ModuleType = sizes
 
-    def zeros(self, count: int) -> NDArray[np.float32]:
-        """``count`` float32 zeros, aligned to a cache line."""
-        raw = np.zeros(4 * count + ALIGNMENT, np.uint8)
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
+        """An array of zeros on the device, aligned to a cache line."""
+        count = (shape if isinstance(shape, int) else prod(shape)) * np.dtype(dtype).itemsize
+        raw = np.zeros(count + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + 4 * count].view(np.float32)
+        return raw[start : start + count].view(dtype).reshape(shape)
 
-    def write(self, target: Any, source: NDArray[Any]) -> None:
-        """Copies a host array into a device array of the same shape, or a view of one. Launches no kernel."""
+    def arena(self, size: int, batch: int) -> Any:
+        """``size`` bytes of float32 zeros, for the buffers of ``batch`` images."""
+        return self.zeros(size // 4)
+
+    def write(self, target: Any, source: Any) -> None:
+        """Copies an array of the host or the device into a contiguous device array of the same shape. Launches no
+        kernel."""
         np.copyto(target, source, casting="same_kind")
+
+    def host(self, array: Any) -> NDArray[Any]:
+        """A device array's numbers on the host: here the array itself."""
+        return array  # type: ignore[no-any-return]
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:
         """Copies a host array into a device view of the same shape; the caller holds ``ENGINE``."""
@@ -59,12 +71,125 @@ class Device:
 
     def record(self, work: Callable[[], None]) -> "Record":
         """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
-        from numbacnn.kernels.jit import record
+        from numbacnn.kernels.recording import record
 
         return record(work)
 
     def synchronize(self) -> None:
         """Returns when all launched work is done: on the CPU, at once."""
+
+    def is_watched(self, first: bool) -> bool:
+        """Whether steps are to be run one by one under ``watch``; ``first``: they have not been run before."""
+        return False
+
+    def watch(self, what: str) -> AbstractContextManager[None]:
+        """For a block of launches: NumbacnnError that names ``what`` where one of them fails, now or later."""
+        return nullcontext()
+
+
+class CudaDevice(Device):
+    """The first NVIDIA GPU, through ``kernels.cuda``: see ``Device``. Raises NumbacnnError where there is none to use.
+
+    Launchers also take host arrays, as inputs, which are uploaded.
+    """
+
+    name = "cuda"
+
+    def __init__(self) -> None:
+        from numbacnn.kernels.cuda import shim
+
+        problem = shim.why_not()
+        if problem:
+            raise NumbacnnError(f'device "cuda" cannot run: {problem}')
+        from numbacnn.kernels import cuda
+        from numbacnn.kernels.cuda import array, sizes
+
+        self._shim, self._array = shim, array
+        self.kernels, self.sizes = _Launchers(cuda, array.on_device), sizes
+        self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
+
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
+        """See ``Device``."""
+        try:
+            return self._array.zeros(shape, dtype)
+        except self._shim.OutOfMemory as error:
+            raise NumbacnnError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
+
+    def arena(self, size: int, batch: int) -> Any:
+        """See ``Device``; an error says which batch would fit."""
+        try:
+            return self._array.zeros(size // 4)
+        except self._shim.OutOfMemory as error:
+            fits = batch * error.free // size
+            remedy = f"a batch of about {fits} would fit" if fits else "not even a batch of 1 would fit"
+            raise NumbacnnError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
+
+    def write(self, target: Any, source: Any) -> None:
+        """See ``Device``."""
+        target.write(np.broadcast_to(source, target.shape) if isinstance(source, np.ndarray) else source)
+
+    def host(self, array: Any) -> NDArray[Any]:
+        """A fresh copy of a device array's numbers."""
+        return self._dense(array).read()  # type: ignore[no-any-return]
+
+    def upload(self, target: Any, source: NDArray[Any]) -> None:
+        """See ``Device``."""
+        if target.contiguous:
+            target.write(source)
+        else:
+            staged = self._array.to_device(np.ascontiguousarray(source, target.dtype))
+            self.kernels.copy(target, staged)
+
+    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
+        """See ``Device``."""
+        return self.host(source).reshape(shape)
+
+    def _dense(self, array: Any) -> Any:
+        """The array itself where it is contiguous, else a copy that is: of images inside a halo."""
+        if array.contiguous:
+            return array
+        dense = self.zeros(array.shape)
+        self.kernels.copy(dense, array)
+        return dense
+
+    def synchronize(self) -> None:
+        """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""
+        try:
+            self._shim.synchronize()
+        except self._shim.DeviceError as error:
+            raise NumbacnnError(
+                f"a kernel failed on the GPU: {error}; set NUMBACNN_CUDA_SYNC=1 to have its layer named"
+            ) from None
+
+    def is_watched(self, first: bool) -> bool:
+        """See ``Device``: the first time, or always with ``NUMBACNN_CUDA_SYNC=1``."""
+        return first or self._watches
+
+    @contextmanager
+    def watch(self, what: str) -> Iterator[None]:
+        """See ``Device``."""
+        try:
+            yield
+            self._shim.synchronize()
+        except self._shim.DeviceError as error:
+            raise NumbacnnError(f"{what} failed on the GPU: {error}") from None
+
+
+class _Launchers:
+    """A module of launchers that take host arrays too."""
+
+    def __init__(self, module: ModuleType, place: Callable[[Any], Any]) -> None:
+        self._module, self._place = module, place
+
+    def __getattr__(self, name: str) -> Any:
+        launcher, place = getattr(self._module, name), self._place
+
+        @wraps(launcher)
+        def launch(*arguments: Any) -> Any:
+            return launcher(*map(place, arguments))
+
+        setattr(self, name, launch)
+        return launch
 
 
 @cache
@@ -73,8 +198,23 @@ def get_device(name: str) -> Device:
     if name == "cpu":
         return Device()
     if name == "cuda":
-        raise NumbacnnError('device "cuda" cannot run yet: its kernels are not written; use device="cpu"')
+        return CudaDevice()
     raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+
+
+def cuda_facts() -> dict[str, Any]:
+    """What there is to run device "cuda" on: ``available``, ``reason`` why not, ``simulated``, the CUDA versions of
+    ``driver`` and ``toolkit``, None where they are not known, and the ``gpus``, each with its name, compute capability
+    and memory in bytes."""
+    from numbacnn.kernels.cuda import shim
+
+    reason = shim.why_not()
+    known = shim.INSTALLED and not shim.SIMULATED
+    facts: dict[str, Any] = {"available": reason is None, "reason": reason, "simulated": shim.SIMULATED}
+    facts["toolkit"] = ".".join(map(str, shim.toolkit_version())) if known else None
+    facts["driver"] = ".".join(map(str, shim.driver_version())) if known and shim.has_driver() else None
+    facts["gpus"] = [gpu._asdict() for gpu in shim.list_gpus()] if reason is None else []
+    return facts
 
 
 def kernel(function: Callable[..., None]) -> "CpuKernel":

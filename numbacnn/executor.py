@@ -17,7 +17,7 @@ from numbacnn.parameters import Parameters
 from numbacnn.plan import Buffer, Plan, Step, View
 
 if TYPE_CHECKING:
-    from numbacnn.kernels.jit import Launch
+    from numbacnn.kernels.recording import Launch
 
 Float32 = NDArray[np.float32]
 KEPT_BINDINGS = 8  # batch sizes whose views are kept
@@ -48,8 +48,11 @@ class Executor:
     def __init__(self, plan: Plan, parameters: Parameters, device: Device) -> None:
         self.plan, self.parameters, self.device = plan, parameters, device
         self.kernels = device.kernels
-        self.arena = device.zeros(plan.bytes // 4)
-        self.pixel_losses = np.empty(plan.batch * max(prod(view.shape[:-1]) for view in plan.outputs), np.float32)
+        self.arena = device.arena(plan.bytes, plan.batch)
+        self.pixel_losses = device.zeros(plan.batch * max(prod(view.shape[:-1]) for view in plan.outputs))
+        self.random = device.zeros(2, np.uint64)  # the key of the numbers that layers draw
+        self._nothing = device.zeros((0, 1, 1, 1))  # in place of scratch that inference need not keep
+        self._ran: set[tuple[int, str]] = set()  # batch sizes and directions that have been run
         self._bindings: OrderedDict[int, Binding] = OrderedDict()
         self._prepared = -1  # the version of the parameters that inference's preparations were made from
 
@@ -57,29 +60,43 @@ class Executor:
         """Runs the ``n`` images that were written to the binding's inputs; in training with new random numbers."""
         binding = self.bind(n)
         if self.plan.training:
-            self.parameters.random[1] += np.uint64(1)
+            self._next_random()
             self.parameters.changed()  # running statistics
         elif self._prepared != self.parameters.version:
             for launch, arguments in binding.preparations:
                 launch(*arguments)
             self._prepared = self.parameters.version
-        for step in binding.forward:
-            for launch, arguments in step.launches:
-                launch(*arguments)
+        self._run(binding.forward, n, "forward")
         return binding
 
     def backward(self, n: int) -> Binding:
         """After ``forward(n)``, from the gradients that were written to the binding's output gradients."""
         binding = self.bind(n)
-        for step in binding.backward:
-            for launch, arguments in step.launches:
-                launch(*arguments)
+        self._run(binding.backward, n, "backward")
         return binding
+
+    def _run(self, steps: list[BoundStep], n: int, direction: str) -> None:
+        """Runs the steps. On a device that fails later than it is launched, the first time one by one, so that a
+        failure is named by its layer."""
+        if self.device.is_watched((n, direction) not in self._ran):
+            for step in steps:
+                with self.device.watch(f'the {direction} pass of {type(step.node.layer).__name__} "{step.node.name}"'):
+                    for launch, arguments in step.launches:
+                        launch(*arguments)
+            self._ran.add((n, direction))
+        else:
+            for step in steps:
+                for launch, arguments in step.launches:
+                    launch(*arguments)
+
+    def _next_random(self) -> None:
+        self.parameters.random[1] += np.uint64(1)
+        self.device.write(self.random, self.parameters.random)
 
     def watch_forward(self, n: int) -> Iterator[tuple[Node, list[Float32]]]:
         """``forward``, layer by layer: each with its output, whose memory may serve another when this goes on."""
         binding = self.bind(n)
-        self.parameters.random[1] += np.uint64(1)
+        self._next_random()
         for step, bound in zip(self.plan.forward, binding.forward, strict=True):
             for launch, arguments in bound.launches:
                 launch(*arguments)
@@ -154,7 +171,7 @@ class Executor:
         tensors.norm = None
         if step.norm is not None:
             tensors.norm = SimpleNamespace(**self._own_arrays(step.norm), **step.norm.layer.attributes())
-        tensors.random, tensors.stream = self.parameters.random, np.uint64(zlib.crc32(step.node.name.encode()))
+        tensors.random, tensors.stream = self.random, np.uint64(zlib.crc32(step.node.name.encode()))
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
         tensors.dxs = [self._optional(view, n) for view in step.dxs]
@@ -168,7 +185,7 @@ class Executor:
             gradients = self.parameters.discarded if name in step.frozen else self.parameters.gradients
             setattr(tensors, f"d_{name}", self.parameters.slots[full_name].of(gradients))
         for name, buffer in step.scratch.items():
-            setattr(tensors, name, NOTHING if buffer is None else self._whole(buffer))
+            setattr(tensors, name, self._nothing if buffer is None else self._whole(buffer))
         return tensors
 
     def _own_arrays(self, node: Node) -> dict[str, Float32]:
@@ -181,7 +198,8 @@ class Executor:
 
     def _whole(self, buffer: Buffer) -> Float32:
         start = buffer.offset // 4
-        return self.arena[start : start + prod(buffer.shape)].reshape(buffer.shape)
+        whole: Float32 = self.arena[start : start + prod(buffer.shape)].reshape(buffer.shape)
+        return whole
 
     def _array(self, view: View, n: int) -> Float32:
         """N×H×W×C without the halo; features (c,) as N×1×1×C."""
@@ -201,6 +219,3 @@ def _check_training(node: Node, n: int) -> None:
         node.layer.check_training(node.geometry, n)
     except ArgumentError as error:
         raise ArgumentError(f'{type(node.layer).__name__} "{node.name}": {error}') from None
-
-
-NOTHING = np.empty((0, 1, 1, 1), np.float32)  # in place of scratch that inference need not keep

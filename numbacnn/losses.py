@@ -355,18 +355,18 @@ def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike, device: Device) 
     prepared = loss.target(target, image.shape)
     losses, dx = np.empty(image[..., 0].size, np.float32), np.empty_like(image)
     with ENGINE:
-        value = differentiate(loss, 1.0, device.kernels, losses, dx, image, prepared)
+        value = differentiate(loss, 1.0, device, losses, dx, image, prepared)
     return value, dx.reshape(x.shape)
 
 
 def differentiate(
-    loss: Loss, weight: float, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target
+    loss: Loss, weight: float, device: Device, losses: Float32, dx: Float32, x: Float32, target: Target
 ) -> float:
     """Returns ``weight`` times the mean loss and writes its gradient to dx; ``losses``: scratch, N·H·W."""
     total = loss.weight(target)
     share = weight / total if total else 0.0  # nothing counts: neither loss nor gradient
-    loss.launch(kernels, losses, dx, x, target, share)
-    return share * float(losses.sum(dtype=np.float64))  # in NumPy's fixed pairwise order
+    loss.launch(device.kernels, losses, dx, x, target, share)
+    return share * float(device.host(losses).sum(dtype=np.float64))  # in NumPy's fixed pairwise order
 
 
 # -- targets and options, checked -------------------------------------------------------------------------------------

@@ -24,15 +24,15 @@ class Metrics:
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
         self.add_loss(output, labels)
-        right, counted = hits(output, labels, self._loss.ignore_index)
+        right, counted = hits(self._device.host(output), labels, self._loss.ignore_index)
         self.hits, self.labels = self.hits + right, self.labels + counted
 
     def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in the loss alone."""
-        losses = np.empty(output[..., 0].size, np.float32)
+        losses, dx = self._device.zeros(output.size // output.shape[-1]), self._device.zeros(output.shape)
         target = self._loss.target(labels, output.shape)
-        self._loss.launch(self._device.kernels, losses, np.empty_like(output), output, target, 1.0)
-        self.total += float(losses.sum(dtype=np.float64))
+        self._loss.launch(self._device.kernels, losses, dx, output, target, 1.0)
+        self.total += float(self._device.host(losses).sum(dtype=np.float64))
         self.weight += self._loss.weight(target)
 
     @property

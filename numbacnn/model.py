@@ -348,11 +348,14 @@ class Model:
         raw = raw_images(images, self.input_shape)
         whole(batch_size, "batch_size")
         result = np.empty((len(raw), *self.output_shape), np.float32)
-        finish = self.device.kernels.copy if self._gives_probabilities() else self.device.kernels.softmax_forward
+        done = self._gives_probabilities()
 
         def receive(start: int, outputs: list[Float32]) -> None:
             (output,) = outputs
-            finish(result[start : start + len(output)].reshape(output.shape), output)
+            scores = output if done else self.device.zeros(output.shape)
+            if not done:
+                self.device.kernels.softmax_forward(scores, output)
+            result[start : start + len(output)] = self.device.host(scores).reshape(-1, *self.output_shape)
 
         self.each_output(raw, receive, batch_size)
         return result
@@ -391,7 +394,11 @@ class Model:
         """What ``decode`` makes of the output for each batch of raw images."""
         self._need_one_input()
         raw, parts = raw_images(images, self.input_shape), list[T]()
-        self.each_output(raw, lambda _, outputs: parts.append(decode(outputs[0])), whole(batch_size, "batch_size"))
+
+        def receive(start: int, outputs: list[Float32]) -> None:
+            parts.append(decode(self.device.host(outputs[0])))
+
+        self.each_output(raw, receive, whole(batch_size, "batch_size"))
         return parts
 
     def _gives_probabilities(self) -> bool:
@@ -452,7 +459,8 @@ class Model:
         scores = np.empty((len(raw), *self.output_shape), np.float32)
 
         def receive(start: int, outputs: list[Float32]) -> None:
-            scores[start : start + len(outputs[0])] = outputs[0].reshape(-1, scores.shape[1])
+            found = self.device.host(outputs[0]).reshape(-1, scores.shape[1])
+            scores[start : start + len(found)] = found
 
         self.each_output(raw, receive)
         return Report.of(dataset.labels, scores, self.class_names, top_k)
@@ -496,10 +504,10 @@ class Model:
         raw = raw_images(images, self.input_shape)
         if not len(raw):
             raise ArgumentError("there are no images")
-        x = np.empty((len(raw), *(1, 1, *self.input_shape)[-3:]), np.float32)
         with ENGINE:
+            x = self.device.zeros((len(raw), *(1, 1, *self.input_shape)[-3:]))
             self.load_images(x, raw)
-        return x
+            return self.device.host(x)
 
     def _need_one_input(self) -> None:
         if len(self.graph.input_shapes) != 1:

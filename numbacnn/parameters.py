@@ -1,6 +1,7 @@
 """The arrays of a model: trained values, their gradients and kept state in one flat arena each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from types import MappingProxyType
 from typing import NamedTuple
@@ -108,7 +109,8 @@ class Parameters:
         self.frozen = names
         if self._gradients is not None:
             for name in names & self.slots.keys():
-                self._gradients[self.slots[name].start : self.slots[name].stop] = 0
+                slot = self.slots[name]
+                self.device.write(slot.of(self._gradients), np.zeros(slot.shape, np.float32))
 
     @property
     def count(self) -> int:
@@ -137,11 +139,11 @@ class Parameters:
 
     def view(self, arena: Float32) -> Mapping[str, Float32]:
         """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
-        return _views(self.slots, arena)
+        return _views(self.slots, self.device.host(arena))
 
     def state_view(self) -> Mapping[str, Float32]:
         """Read-only views by name into ``state``."""
-        return _views(self.state_slots, self.state)
+        return _views(self.state_slots, self.device.host(self.state))
 
     def arrays(self) -> Mapping[str, Float32]:
         """All that a model file holds: read-only views of values and state."""
@@ -156,6 +158,15 @@ class Parameters:
         """One of the arrays, values or state, to write to."""
         self.changed()
         return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
+
+    @contextmanager
+    def editing(self, name: str) -> Iterator[Float32]:
+        """One of the arrays on the host, for the block to write to."""
+        array = self.array(name)
+        host = self.device.host(array)
+        yield host
+        if host is not array:  # a copy
+            self.device.write(array, host)
 
     def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Writes some of the arrays, values or state. Raises ArgumentError, and writes none, where a name or a shape

@@ -36,10 +36,10 @@ class Penalties:
         total = 0.0
         for values, gradients, sums, l1, l2 in self._terms:
             self._store.device.kernels.add_penalty_in_place(sums, gradients, values, l1, l2)
-            total += float(sums.sum(dtype=np.float64))
+            total += float(self._store.device.host(sums).sum(dtype=np.float64))
         return total
 
     def _term(self, name: str, l1: float, l2: float) -> _Term:
         store, slot = self._store, self._store.slots[name]
-        sums = np.empty(store.device.sizes.penalty_sums_shape(math.prod(slot.shape)), np.float32)
+        sums = store.device.zeros(store.device.sizes.penalty_sums_shape(math.prod(slot.shape)))
         return _Term(slot.of(store.values).reshape(-1), slot.of(store.gradients).reshape(-1), sums, l1, l2)

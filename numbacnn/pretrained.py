@@ -75,9 +75,9 @@ def state_dict_shapes(graph: Graph) -> dict[str, Shape]:
 
 def state_dict(graph: Graph, store: Parameters) -> dict[str, NDArray[np.float32]]:
     """The arrays of ``graph``, trained or kept, in the layouts of a PyTorch state dict: what ``load_weights`` reads."""
-    arrays = {}
+    arrays, ours = {}, store.arrays()
     for name, layout in _layouts(graph, ours=False).items():
-        ordered = store.array(name).reshape([layout.unfolded[axis] for axis in layout.order])
+        ordered = ours[name].reshape([layout.unfolded[axis] for axis in layout.order])
         arrays[name] = ordered.transpose(np.argsort(layout.order)).reshape(layout.shape)
     return arrays
 
@@ -155,14 +155,15 @@ def _flattened_image(graph: Graph, node: Node) -> Shape | None:
 def _copy(store: Parameters, name: str, tensor: Any, layout: Layout) -> None:
     """Writes some rows of the file's tensor at a time: whole, it would be as large again as our array."""
     rows, *rest = layout.unfolded
-    target = store.array(name).reshape([layout.unfolded[axis] for axis in layout.order])
     place, height = layout.order.index(0), layout.shape[0] // rows
     step = max(LEAST_ROWS, BLOCK_FLOATS // prod(rest))
-    for start in range(0, rows, step):
-        stop = min(rows, start + step)
-        block = tensor[start * height : stop * height].reshape(stop - start, *rest)
-        where = (slice(None),) * place + (slice(start, stop),)
-        store.device.write(target[where], block.transpose(layout.order))
+    with store.editing(name) as array:
+        target = array.reshape([layout.unfolded[axis] for axis in layout.order])
+        for start in range(0, rows, step):
+            stop = min(rows, start + step)
+            block = tensor[start * height : stop * height].reshape(stop - start, *rest)
+            where = (slice(None),) * place + (slice(start, stop),)
+            np.copyto(target[where], block.transpose(layout.order), casting="same_kind")
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------

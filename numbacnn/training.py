@@ -69,29 +69,30 @@ class TrainingBatch:
         for i, (dy, y) in enumerate(zip(self._binding.output_gradients, outputs, strict=True)):
             losses = self._executor.pixel_losses[: math.prod(y.shape[:-1])]
             loss, weight = objective.losses[i], objective.weights[i]
-            value += differentiate(loss, weight, self._executor.kernels, losses, dy, y, targets[i])
+            value += differentiate(loss, weight, self._executor.device, losses, dy, y, targets[i])
         return value
 
     def find_bad_number(self, labels: ArrayLike | Sequence[ArrayLike]) -> str:
         """Runs the step again, layer by layer, to the first number that is NaN or infinite; says where that is."""
-        if not _finite(self._binding.inputs):
+        device = self._executor.device
+        if not _finite(device, self._binding.inputs):
             return "the input"
-        if layer := _first_bad(self._executor.watch_forward(self._n)):
+        if layer := _first_bad(device, self._executor.watch_forward(self._n)):
             return f"the output of {layer}"
-        if not math.isfinite(self._losses(labels)) or not _finite(self._binding.output_gradients):
+        if not math.isfinite(self._losses(labels)) or not _finite(device, self._binding.output_gradients):
             return "the loss, or its gradient, of finite outputs"
-        if layer := _first_bad(self._executor.watch_backward(self._n)):
+        if layer := _first_bad(device, self._executor.watch_backward(self._n)):
             return f"the gradients of {layer}"
         return "the penalties on the weights"
 
 
-def _first_bad(layers: Iterable[tuple[Node, list[Float32]]]) -> str | None:
-    found = next((node for node, arrays in layers if not _finite(arrays)), None)
+def _first_bad(device: Device, layers: Iterable[tuple[Node, list[Float32]]]) -> str | None:
+    found = next((node for node, arrays in layers if not _finite(device, arrays)), None)
     return None if found is None else f'{type(found.layer).__name__} "{found.name}"'
 
 
-def _finite(arrays: Iterable[Float32]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays)
+def _finite(device: Device, arrays: Iterable[Float32]) -> bool:
+    return all(np.isfinite(device.host(array)).all() for array in arrays)
 
 
 class Learner(Protocol):
@@ -291,7 +292,7 @@ class Trainer:
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
         self._skips_bad = choose("on_nan", on_nan, ON_NAN)
         self._state_before: Float32 | None = None  # the running statistics before a batch that may be skipped
-        self._partial = np.zeros(SUM_GROUPS)
+        self._partial = model.device.zeros(SUM_GROUPS, np.float64)
         self.history = History()
         self.position = Position()
         self._learning_rate = self.optimizer.learning_rate
@@ -301,7 +302,7 @@ class Trainer:
         classes = self.task.classes(model.output_shape[-1])
         if self.augment and self.augment.mixes and dataset.kind != CLASSES:
             raise ArgumentError(f"augment: {dataset.kind} cannot follow mixup or cutmix; leave those out")
-        self._augmenter = Augmenter(self.augment, dataset, classes, model.device) if self.augment else None
+        self._augmenter = Augmenter(self.augment, dataset, classes) if self.augment else None
         self._mean = GradientMean(model.store) if accumulate > 1 else None
         self._average = None if ema is None else WeightAverage(model.store, ema)
         if model.normalization is None:
@@ -362,7 +363,9 @@ class Trainer:
             value = buffers.gradients(labels)
             good = math.isfinite(value) and self._is_finite(self.model.store.gradients)
             if good:
-                right, counted = self.task.hits(buffers.output, labels, self.objective.losses[0])
+                right, counted = self.task.hits(
+                    self.model.device.host(buffers.output), labels, self.objective.losses[0]
+                )
             else:
                 self._refuse(buffers, batch._replace(images=images, labels=labels), value)
             self._update(n if good else 0)
@@ -382,8 +385,9 @@ class Trainer:
 
     def _is_finite(self, arena: Float32) -> bool:
         """Whether no number of a flat arena is NaN or infinite: squares of float32 do not overflow in float64."""
-        self.model.device.kernels.sum_squares(self._partial, arena)
-        return math.isfinite(self._partial.sum())
+        device = self.model.device
+        device.kernels.sum_squares(self._partial, arena)
+        return math.isfinite(device.host(self._partial).sum())
 
     def _refuse(self, buffers: TrainingBatch, batch: Batch, loss: float) -> None:
         """Leaves the model as it was before a batch whose loss or gradients are not finite, where such batches are
@@ -396,7 +400,7 @@ class Trainer:
             return
         self._load(buffers, batch.images)
         where = buffers.find_bad_number(batch.labels)
-        images = batch.indices[~np.isfinite(buffers.inputs[0]).all(axis=(1, 2, 3))]
+        images = batch.indices[~np.isfinite(self.model.device.host(buffers.inputs[0])).all(axis=(1, 2, 3))]
         if where == "the input" and len(images):
             raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {place}; repair or drop it")
         what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
@@ -514,7 +518,9 @@ class Trainer:
         shown = self._show_average(False)
         try:
             with self.saving(self.checkpoints.newest):
-                self.checkpoints.save(self._arenas(), state)
+                host = self.model.device.host
+                arenas = {part: Arena(slots, host(array)) for part, (slots, array) in self._arenas().items()}
+                self.checkpoints.save(arenas, state)
         finally:
             self._show_average(shown)
             self._last_save = time.monotonic()

@@ -74,10 +74,10 @@ def randomize(model, generator):
     model.set_parameters(arrays | {name: generator.uniform(0.5, 2, a.shape) for name, a in model.state.items()})
 
 
-def one_layer(case):
+def one_layer(case, device="cpu"):
     """A model of the case's layer alone, which gives and takes lists."""
     inputs = [nc.Input(shape) for shape in case.shapes]
-    model = nc.Model(inputs, [case.layer()(inputs)])
+    model = nc.Model(inputs, [case.layer()(inputs)], device=device)
     randomize(model, case.generator)
     return model
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.kernels import cpu, jit
+from numbacnn.kernels import cpu, recording
 
 
 class Noisy(nc.ReLU):
@@ -25,7 +25,7 @@ def test_a_layer_of_one_s_own_runs_in_every_step():
 
 def test_recording_runs_nothing_and_calling_the_record_does():
     x, y = np.full((1, 1, 1, 3), 2.0, np.float32), np.zeros((1, 1, 1, 3), np.float32)
-    record = jit.record(lambda: cpu.relu_forward(y, x))
+    record = recording.record(lambda: cpu.relu_forward(y, x))
     assert not y.any()
     assert not record.preparations
     for launch, arguments in record.launches:
@@ -37,7 +37,7 @@ def test_a_record_refuses_arguments_of_another_type_and_ends_with_its_block():
     """The code behind the dispatcher would read float64 as float32."""
     x = np.zeros((1, 1, 1, 3))
     with pytest.raises(TypeError, match="relu_forward"):
-        jit.record(lambda: cpu.relu_forward(x, x))
+        recording.record(lambda: cpu.relu_forward(x, x))
     y = np.ones((1, 1, 1, 3), np.float32)
     cpu.relu_forward(y, y - 1)
     assert not y.any()

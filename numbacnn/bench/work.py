@@ -123,7 +123,7 @@ def kernel_job(case: Case, direction: str, device: Device) -> Job:
     )
     executor = Executor(plan, store, device)
     with ENGINE:
-        fill(executor.bind(case.batch))
+        fill(device, executor.bind(case.batch))
         executor.forward(case.batch)
     return _job(executor, case.batch, backward=True)
 
@@ -131,12 +131,13 @@ def kernel_job(case: Case, direction: str, device: Device) -> Job:
 def _job(executor: Executor, n: int, backward: bool = False) -> Job:
     """All of an executor's forward, or backward, steps on random numbers."""
     with ENGINE:
-        fill(executor.bind(n))
+        fill(executor.device, executor.bind(n))
     run, steps = (executor.backward, executor.plan.backward) if backward else (executor.forward, executor.plan.forward)
 
     def work() -> None:
         with ENGINE:
             run(n)
+            executor.device.synchronize()
 
     return Job(work, plan_cost(steps, n))
 
@@ -145,21 +146,21 @@ def _update_job(case: Case, device: Device) -> Job:
     """SGD with momentum: w, v and the gradient are read, w and v written."""
     count = prod(case.shape)
     w, velocity, dw = (device.zeros(count) for _ in range(3))
-    dw[:] = 1
+    device.write(dw, np.ones(count, np.float32))
 
     def work() -> None:
         with ENGINE:
             device.kernels.sgd_update(w, velocity, dw, 1e-3, 0.9, 0.0, False)
+            device.synchronize()
 
     return Job(work, Cost(4 * count, 5 * 4 * count))
 
 
-def fill(binding: Binding) -> None:
+def fill(device: Device, binding: Binding) -> None:
     """Random numbers as inputs and as gradients of the outputs."""
     generator = np.random.default_rng(0)
     for view in [*binding.inputs, *binding.output_gradients]:
-        for image in view:
-            image[...] = generator.standard_normal(image.shape, np.float32)
+        device.upload(view, generator.standard_normal(view.shape, np.float32))
 
 
 # -- a model, layer by layer ------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
     plan = executor.plan
     with ENGINE:
         binding = executor.bind(n)
-        fill(binding)
+        fill(executor.device, binding)
         planned, bound = [*plan.forward, *plan.backward], [*binding.forward, *binding.backward]
         launches = [launch for step in bound for launch in step.launches]
         turns, start = list[list[float]](), time.perf_counter()
@@ -191,6 +192,7 @@ def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
             laps = [time.perf_counter()]
             for launch, arguments in launches:
                 launch(*arguments)
+                executor.device.synchronize()
                 laps.append(time.perf_counter())
             turns.append(list(np.diff(laps)))
     medians = iter(np.median(turns[2:] or turns, axis=0) * 1e3)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 from numba import types
@@ -27,6 +27,7 @@ from numba.core.errors import NumbaError
 
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.parts import parts_of
+from numbacnn.kernels.recording import Launch, tape
 from numbacnn.kernels.target import host_target
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they then hold a core that
@@ -49,7 +50,6 @@ float32_1d = types.Array(types.float32, 1, "C")
 int64 = types.int64
 int64_1d = types.Array(types.int64, 1, "C")
 
-Launch = tuple[Callable[..., None], tuple[Any, ...]]
 CompileListener = Callable[[str, bool], None]
 _listeners: list[CompileListener] = []
 
@@ -60,55 +60,10 @@ def add_compile_listener(listener: CompileListener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
-class Record(NamedTuple):
-    """Launches, (function, arguments) each: calling the functions runs them. First those of ``prepare``."""
-
-    preparations: list[Launch]
-    launches: list[Launch]
-
-
-class _Tape(NamedTuple):
-    """What was recorded so far, by one thread."""
-
-    thread: int
-    preparations: list[Launch]
-    launches: list[Launch]
-
-
-_tape: _Tape | None = None
-
-
-def record(work: Callable[[], None]) -> Record:
-    """The launches of ``work``, which do not run now.
-
-    A launch through Python takes 4 µs, two thirds of them to find out what is always the same: the code for the types
-    of the arguments, and the arguments. The caller holds the engine's lock.
-    """
-    global _tape
-    _tape = _Tape(threading.get_ident(), [], [])
-    try:
-        work()
-        return Record(_tape.preparations, _tape.launches)
-    finally:
-        _tape = None
-
-
-def prepare(kernel: "CpuKernel", *arguments: Any) -> None:
-    """Launches a kernel that reads parameters, or what was prepared before, alone. A recording keeps it apart, so that
-    inference may run it after a change of the parameters only; its outputs are ``Scratch`` of "prepared"."""
-    if _is_recording():
-        _tape.preparations.append((kernel._entry_point(arguments), arguments))  # type: ignore[union-attr]
-    else:
-        kernel(*arguments)
-
-
-def launch(kernel: "CpuKernel", *arguments: Any) -> None:
-    """Launches a kernel: ``prepare``'s other, for what has to run every time."""
-    kernel(*arguments)
-
-
-def _is_recording() -> bool:
-    return _tape is not None and _tape.thread == threading.get_ident()
+def announce(kernel_name: str, done: bool) -> None:
+    """Tells the listeners that a compilation begins, or is done."""
+    for listener in list(_listeners):
+        listener(kernel_name, done)
 
 
 class CpuKernel:
@@ -136,20 +91,21 @@ class CpuKernel:
     def __call__(self, *arguments: Any) -> None:
         """Runs the kernel, or records the launch; a TypeError means that the launcher passed another type than it
         declared."""
-        if _is_recording():
-            _tape.launches.append((self._entry_point(arguments), arguments))  # type: ignore[union-attr]
+        launches = tape()
+        if launches is not None:
+            launches.append(self.recorded(*arguments))
         else:
             (self._compiled or self._compile(arguments))(*arguments)
 
-    def _entry_point(self, arguments: tuple[Any, ...]) -> Callable[..., None]:
-        """The compiled code behind the dispatcher, which no longer looks at the types of what it is given."""
+    def recorded(self, *arguments: Any) -> Launch:
+        """The compiled code behind the dispatcher, which no longer looks at the types of what it is given: through
+        Python a launch takes 4 µs, two thirds of them for that."""
         compiled = self._compiled or self._compile(arguments)
         (signature,) = compiled.signatures
         for argument, kind in zip(arguments, signature, strict=True):
             if compiled.typingctx.can_convert(numba.typeof(argument), kind) is None:
                 raise TypeError(f"{self.__name__} takes {kind}, not {numba.typeof(argument)}")  # type: ignore[attr-defined]
-        entry_point: Callable[..., None] = compiled.overloads[signature].entry_point
-        return entry_point
+        return compiled.overloads[signature].entry_point, arguments
 
     def _compile(self, arguments: tuple[Any, ...]) -> Any:
         with self._lock:
@@ -162,14 +118,14 @@ class CpuKernel:
                 signature = self._signature(arguments)
                 cached = caches and self._load(signature)
                 if not cached:
-                    self._announce(done=False)
+                    announce(self.__name__, done=False)  # type: ignore[attr-defined]
                     try:
                         with nullcontext() if self._own else parts_of(function.__qualname__):
                             self._dispatcher.compile(signature)
                     except NumbaError as error:  # a user's own function; Numba's many lines are its cause
                         name = self.__name__  # type: ignore[attr-defined]
                         raise NumbacnnError(f"{name} cannot be compiled: {_reason(error)}") from error
-                    self._announce(done=True)
+                    announce(self.__name__, done=True)  # type: ignore[attr-defined]
                 self._dispatcher.disable_compile()
                 self._compiled = self._dispatcher
         return self._compiled
@@ -180,10 +136,6 @@ class CpuKernel:
         if result is not None:
             self._dispatcher.add_overload(result)
         return result is not None
-
-    def _announce(self, done: bool) -> None:
-        for listener in list(_listeners):
-            listener(self.__name__, done)  # type: ignore[attr-defined]
 
 
 def _reason(error: Exception) -> str:
@@ -321,7 +273,8 @@ def _key_parts() -> Iterator[bytes]:
     yield repr(host_target()).encode()
     yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
-    for path in [*sorted(kernels.rglob("*.py")), kernels.parent / "geometry.py"]:
+    of_the_cpu = [path for path in sorted(kernels.rglob("*.py")) if path.parent.name != "cuda"]
+    for path in [*of_the_cpu, kernels.parent / "geometry.py"]:
         yield str(path.relative_to(kernels.parent)).encode()
         yield path.read_bytes()
 

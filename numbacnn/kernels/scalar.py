@@ -1,6 +1,8 @@
 """Scalar maths that both devices share: each activation, and its gradient from the gradient dy and the output y.
 
 Where y does not tell the gradient, it comes from dy and the input x. NaN stays NaN, and infinities give the limits.
+Then random numbers, and losses of one element with their derivatives. What calls ``math`` is called by kernels alone:
+on the CPU, which has maths of its own, it is compiled with that in the place of ``math``.
 """
 
 import math
@@ -164,3 +166,67 @@ def gelu_tanh_gradient(dy, x):
     x = near(x)
     s = ONE / (ONE + math.exp(-GELU_SCALE * (x + GELU_CUBE * x * x * x)))
     return dy * (s + x * s * (ONE - s) * GELU_SCALE * (ONE + THREE * GELU_CUBE * x * x))
+
+
+# -- losses of one element --------------------------------------------------------------------------------------------
+#
+# Each gives the loss and its derivative by x. ``options`` are the loss's own constants, c is the element's channel.
+
+
+@register_jitable
+def times(weight, loss):
+    """weight · loss, where 0 · ∞ counts as 0."""
+    return weight * loss if weight != ZERO else ZERO
+
+
+def squared(x, target, options, c):
+    """(x − target)²."""
+    d = x - target
+    return d * d, d + d
+
+
+def absolute(x, target, options, c):
+    """|x − target|, whose slope at 0 is 0; NaN stays NaN."""
+    d = x - target
+    return abs(d), ONE if d > ZERO else (-ONE if d < ZERO else d)
+
+
+def huber(x, target, options, c):
+    """d² / 2 where |d| ≤ δ, else δ · (|d| − δ / 2), with d = x − target and δ = options[0]."""
+    d, delta = x - target, options[0]
+    slope = delta if d > delta else (-delta if d < -delta else d)
+    size = abs(slope)
+    return size * (abs(d) - HALF * size), slope
+
+
+def smooth_l1(d, beta):
+    """d² / 2β where |d| ≤ β, else |d| − β / 2 (Girshick 2015, equation 3)."""
+    size = abs(d)
+    if size <= beta:
+        return HALF * d * d / beta, d / beta
+    return size - HALF * beta, ONE if d > ZERO else (-ONE if d < ZERO else d)
+
+
+def binary_cross_entropy(x, target, options, c):
+    """−options[c] · target · log σ(x) − (1 − target) · log σ(−x), with −log σ(x) = max(−x, 0) + log(1 + e^−|x|)."""
+    e = math.exp(-abs(x))
+    larger, smaller = ONE / (ONE + e), e / (ONE + e)
+    yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # σ(x), σ(−x)
+    for_yes, for_no = options[c] * target, ONE - target
+    rest = math.log1p(e)
+    loss = times(for_yes, max(-x, ZERO) + rest) + times(for_no, max(x, ZERO) + rest)
+    return loss, for_no * yes - for_yes * no
+
+
+def sigmoid_focal(x, target, options, c):
+    """−a · (1 − p)^γ · log p, with p = σ(x) and a = α where the target is 1, else p = σ(−x) and a = 1 − α; options:
+    (γ, α). With z = ±x, p = σ(z) and q = 1 − p, q^γ is exp(γ · log q), and −log q = max(z, 0) + log(1 + e^−|z|)."""
+    gamma, alpha = options[0], options[1]
+    sign, weight = (ONE, alpha) if target > HALF else (-ONE, ONE - alpha)
+    z = sign * x
+    e = math.exp(-abs(z))
+    larger, smaller = ONE / (ONE + e), e / (ONE + e)
+    p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
+    rest = math.log1p(e)
+    surprise, damping = max(-z, ZERO) + rest, weight * math.exp(-times(gamma, max(z, ZERO) + rest))
+    return times(damping, surprise), -sign * damping * (q + gamma * times(p, surprise))

@@ -23,7 +23,7 @@ class Scratch(NamedTuple):
     """A buffer that kernels need beside inputs and outputs: its shape, and when it is used."""
 
     shape: Shape
-    when: str  # "forward"; "backward"; "saved": written by the one for the other; or "prepared": see ``jit.prepare``
+    when: str  # "forward"; "backward"; "saved": written by the one for the other; "prepared": see ``recording.prepare``
 
 
 class Symbol(Protocol):

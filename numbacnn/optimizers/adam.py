@@ -70,6 +70,6 @@ class LAMB(Adam):
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
         options = self._moments(step, 1.0)._replace(weight_decay=self.weight_decay)
         device.kernels.lamb_moments(t.partial, t.w, t.mean, t.square, t.dw, options)
-        weight, direction = map(fsum, t.partial)
+        weight, direction = map(fsum, device.host(t.partial))
         trust = sqrt(weight / direction) if weight > 0 and direction > 0 else 1.0
         device.kernels.lamb_update(t.w, t.mean, t.square, options, self.learning_rate * scale * trust)

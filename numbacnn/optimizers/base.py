@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.device import ENGINE
+from numbacnn.device import ENGINE, Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.kernels.steps import SUM_GROUPS
@@ -123,12 +123,15 @@ class Optimizer:
             if name in kept:
                 store.device.write(arena, kept[name])
             else:
-                self._start(name, arena)
+                self._start(store.device, name, arena)
         self._store, self._layout = store, layout
-        self._partial = np.zeros((2, SUM_GROUPS))
+        self._partial = store.device.zeros((2, SUM_GROUPS), np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_store": None}
+        slots = self.slots
+        if self._store is not None:
+            slots = {name: self._store.device.host(arena) for name, arena in slots.items()}
+        return {**self.__dict__, "slots": slots, "_store": None, "_partial": None}
 
     def _rules(self) -> list["Optimizer"]:
         """This optimiser's rule for each group, and, as the last one, for all other parameters."""
@@ -165,11 +168,11 @@ class Optimizer:
         return SimpleNamespace(shape=segment.shape, **arrays, **slots, **self._scratch(segment))
 
     def _clip(self, store: Parameters) -> None:
-        kernels, gradients = store.device.kernels, store.gradients
+        device, kernels, gradients = store.device, store.device.kernels, store.gradients
         if self.clip_value is not None:
             kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
-            norm = norm_of(kernels, gradients, self._partial[0])
+            norm = norm_of(device, gradients, self._partial[0])
             if norm > self.clip_norm:
                 kernels.scale_in_place(gradients, self.clip_norm / norm)
 
@@ -179,7 +182,7 @@ class Optimizer:
         """Update number ``step``, from 1, of one segment."""
         raise NotImplementedError
 
-    def _start(self, slot: str, arena: Float32) -> None:
+    def _start(self, device: Device, slot: str, arena: Float32) -> None:
         """Writes a slot's values before the first step, where they are not zeros."""
 
     def _prepare(self, store: Parameters) -> None:
@@ -190,10 +193,11 @@ class Optimizer:
         return {}
 
 
-def norm_of(kernels: Any, x: Float32, partial: NDArray[np.float64]) -> float:
+def norm_of(device: Device, x: Float32, partial: NDArray[np.float64]) -> float:
     """√Σ x², summed in float64 in an order that the size of x alone decides."""
-    kernels.sum_squares(partial, x)
-    return sqrt(fsum(partial)) if np.isfinite(partial).all() else float(sum(partial))
+    device.kernels.sum_squares(partial, x)
+    sums = device.host(partial)
+    return sqrt(fsum(sums)) if np.isfinite(sums).all() else float(sum(sums))
 
 
 def check(name: str, value: float, low: float, below: float = float("inf")) -> float:

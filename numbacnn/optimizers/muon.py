@@ -85,7 +85,7 @@ class Muon(Optimizer):
         share = self.momentum if self.nesterov else 1.0
         x = t.x.reshape(-1)
         kernels.blend(x, t.dw, t.mean, 1 - share, share)
-        kernels.scale_in_place(x, 1 / max(norm_of(kernels, x, t.partial[0]), SMALLEST_NORM))
+        kernels.scale_in_place(x, 1 / max(norm_of(device, x, t.partial[0]), SMALLEST_NORM))
         direction = orthogonalize(kernels, t, self.iterations)
         rows, columns = direction.shape
         wide = sqrt(max(1.0, columns / rows))

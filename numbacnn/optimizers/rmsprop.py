@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
+
+from numbacnn.device import Device
 from numbacnn.kernels.steps import RmspropStep
 from numbacnn.optimizers.base import NOTHING, Float32, Optimizer, check
 
@@ -66,10 +69,12 @@ class Adagrad(Optimizer):
         """The sum of g²."""
         return ("square",)
 
-    def _start(self, slot: str, arena: Float32) -> None:
+    def _start(self, device: Device, slot: str, arena: Float32) -> None:
         rules = self._rules()
         for segment in self._segments:
-            arena[segment.start : segment.stop] = rules[segment.group].initial_accumulator  # type: ignore[attr-defined]
+            value = rules[segment.group].initial_accumulator  # type: ignore[attr-defined]
+            part = arena[segment.start : segment.stop]
+            device.write(part, np.full(part.size, value, np.float32))
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
         rate = self.learning_rate * scale

@@ -185,6 +185,7 @@ class DetectionMetrics(Metrics):
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """See ``Metrics``."""
         self.add_loss(output, labels)
+        output = self._device.host(output)
         right, counted = self.task.hits(output, labels, self._loss)
         self.hits, self.labels = self.hits + right, self.labels + counted
         self.found += self.task.decode(output, LEAST_COUNTED)

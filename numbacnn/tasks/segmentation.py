@@ -46,7 +46,7 @@ class SegmentationMetrics(Metrics):
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """See ``Metrics``."""
         super().add(output, labels)
-        truth, predicted = labels.reshape(-1), output.argmax(axis=-1).reshape(-1)
+        truth, predicted = labels.reshape(-1), self._device.host(output).argmax(axis=-1).reshape(-1)
         counted = truth != self._loss.ignore_index  # all, where it is None
         found = confusion_matrix(truth[counted], predicted[counted], output.shape[-1])
         self.confusion = found if self.confusion is None else self.confusion + found

@@ -21,7 +21,8 @@ from numbacnn.kernels.cpu.channels import (
     total_of,
     write_statistics,
 )
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64, prepare
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64
+from numbacnn.kernels.recording import prepare
 
 float64 = types.float64
 NO_BIAS = np.empty(0, np.float32)

@@ -13,12 +13,12 @@ from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.phases import axis_phases
 from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
 from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.cpu.window_tile import Pixels, Window, tap_tile, window_tile
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.phases import axis_phases
 
 PIXELS = 7  # of a tile: widths are multiples of 7 where images have 224 pixels
 TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide the latency of multiply-adds
@@ -81,7 +81,7 @@ def gradient_axes(g):
 
 
 def _phase_axis(t, stride):
-    return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.count, t.output_step, t.first_tap, t.tap_step)
+    return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.taps, t.output_step, t.first_tap, t.tap_step)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, Axis, Axis, types.boolean)

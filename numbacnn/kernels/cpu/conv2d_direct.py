@@ -14,10 +14,10 @@ from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_pairs, conv2d_panels
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
-from numbacnn.kernels.cpu.phases import axis_phases
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
-from numbacnn.kernels.jit import launch, prepare
+from numbacnn.kernels.phases import axis_phases
+from numbacnn.kernels.recording import launch, prepare
 
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
@@ -288,21 +288,19 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     w_row, w_column, w_channel = _elements(w_strides)
     mask_image, mask_row, mask_pixel = _elements(mask_strides)
-    counts, a_steps = _window_loops(
-        row.count, column.count, g.k, row.output_step * dy_row, column.output_step * dy_pixel
-    )
+    counts, a_steps = _window_loops(row.taps, column.taps, g.k, row.output_step * dy_row, column.output_step * dy_pixel)
     pack = Pack(
         columns=g.c,
         column_step=w_channel,
         offset=row.first_tap * w_row + column.first_tap * w_column,
-        count_0=row.count,
-        count_1=column.count,
+        count_0=row.taps,
+        count_1=column.taps,
         count_2=g.k,
         step_0=row.tap_step * w_row,
         step_1=column.tap_step * w_column,
         step_2=1,
     )
-    terms = row.count * column.count * g.k
+    terms = row.taps * column.taps * g.k
     pixels = row.pixels * column.pixels
     span = _images_together(images, pixels)
     product = Product(

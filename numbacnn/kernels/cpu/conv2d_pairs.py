@@ -11,7 +11,8 @@ from functools import lru_cache
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.product import LANES
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64, prepare
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
+from numbacnn.kernels.recording import prepare
 
 
 def applies(g: ConvGeometry) -> bool:

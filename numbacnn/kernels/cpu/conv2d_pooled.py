@@ -19,7 +19,8 @@ from numbacnn.kernels.cpu.packing import pack_panels
 from numbacnn.kernels.cpu.product import BLOCK_ROWS, NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
 from numbacnn.kernels.cpu.register_tile import RELU, WHOLE, Sum
 from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d, prepare
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.recording import prepare
 
 ZERO = np.float32(0)
 block_memory = stack_floats(BLOCK_ROWS * PANEL)

@@ -35,7 +35,7 @@ from numbacnn.kernels.cpu.winograd_kernels import (
     windows_from_products,
 )
 from numbacnn.kernels.cpu.winograd_transforms import Filtering, weight_transform
-from numbacnn.kernels.jit import prepare
+from numbacnn.kernels.recording import prepare
 
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS = {3: 64, 5: 32}  # at least, by the window: in few channels the transforms cost too much

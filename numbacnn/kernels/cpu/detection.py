@@ -1,18 +1,19 @@
 """The loss of a one-stage detector with its gradient: cell by cell, one row of channels for each cell of a grid."""
 
-import math
-
 import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu import maths
-from numbacnn.kernels.cpu.losses import ZERO, label_row, softplus
+from numbacnn.kernels.cpu.losses import label_row
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
-HALF, ONE = np.float32(0.5), np.float32(1)
+cross_entropy, smooth_l1 = (inlined(maths.with_these(f)) for f in (scalar.binary_cross_entropy, scalar.smooth_l1))
+UNWEIGHTED = (ONE,)
 EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
 
 
@@ -47,24 +48,16 @@ def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
 
 @inlined
 def _presence(dx, x, target, scale):
-    logit, present = x[0], target[0]
-    e = maths.exp(-abs(logit))
-    larger, smaller = ONE / (ONE + e), e / (ONE + e)
-    yes, no = (larger, smaller) if logit >= ZERO else (smaller, larger)
-    dx[0] = scale * ((ONE - present) * yes - present * no)
-    return present * softplus(-logit, e) + (ONE - present) * softplus(logit, e)
+    loss, slope = cross_entropy(x[0], target[0], UNWEIGHTED, 0)
+    dx[0] = scale * slope
+    return loss
 
 
 @inlined
 def _box(dx, x, target, beta, scale):
     total = ZERO
     for c in range(1, EDGES):
-        d = x[c] - target[c]
-        size = abs(d)
-        if size <= beta:
-            total += HALF * d * d / beta
-            dx[c] = scale * d / beta
-        else:
-            total += size - HALF * beta
-            dx[c] = math.copysign(scale, d)
+        loss, slope = smooth_l1(x[c] - target[c], beta)
+        total += loss
+        dx[c] = scale * slope
     return total

@@ -10,23 +10,21 @@ from functools import partial
 import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu import maths
 from numbacnn.kernels.cpu.elementwise import row_address, sigmoid_forward
 from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel, pixel_memory, softmax_ahead, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
+from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
 float64_4d = types.Array(types.float64, 4, "C")
 compiled_into = partial(inlined, always=True)  # a call for each pixel would count references to its arrays
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@inlined
-def _times(weight, loss):
-    """weight · loss, where 0 · ∞ counts as 0."""
-    return weight * loss if weight != ZERO else ZERO
+times = inlined(scalar.times)
 
 
 @in_order
@@ -76,7 +74,7 @@ def label_row(dx, x, label, weights, scale):
 def _label_row(dx, x, told, label, weights, scale):
     largest, log_total = told
     weight, own, others = weights[0, label], dx[label], _others(dx, label)
-    loss = _times(weight, log_total + _below(x[label], largest))
+    loss = times(weight, log_total + _below(x[label], largest))
     if len(weights) == 1:
         for c in range(len(x)):
             dx[c] *= scale * weight
@@ -86,7 +84,7 @@ def _label_row(dx, x, told, label, weights, scale):
         for c in range(len(x)):
             spread = plus(spread, weights[1, c])
         for c in range(len(x)):
-            loss = plus(loss, _times(weights[1, c], log_total + _below(x[c], largest)))
+            loss = plus(loss, times(weights[1, c], log_total + _below(x[c], largest)))
             dx[c] = scale * (dx[c] * (weight + spread) - weights[1, c])
         dx[label] = scale * (spread * own - weight * others - weights[1, label])
     return loss
@@ -125,7 +123,7 @@ def _probability_row(dx, x, target, told, weights, scale):
     loss, weight = ZERO, ZERO
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
-        loss += _times(q, log_total + _below(x[c], largest))
+        loss += times(q, log_total + _below(x[c], largest))
         weight += q
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
@@ -166,7 +164,7 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
     for c in range(len(x)):
         dx[c] *= scale * slope
     dx[label] = -scale * slope * q
-    return _times(damping, surprise)
+    return times(damping, surprise)
 
 
 # -- element by element -----------------------------------------------------------------------------------------------
@@ -175,10 +173,9 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
 def elementwise_loss(name, formula, function):
     """The kernel ``name(losses, dx, x, target, options, scale)``: losses[i] is the mean over channels of function's.
 
-    ``function(x, target, options, c)`` gives the loss of an element of channel c and its derivative by x; ``options``
-    are the loss's own constants.
+    function: of ``scalar``, (loss, derivative by x) of an element.
     """
-    function = inlined(function, always=True)
+    function = inlined(maths.with_these(function), always=True)
 
     @inlined
     def loss_row(dx, x, target, options, scale):
@@ -200,65 +197,21 @@ def elementwise_loss(name, formula, function):
     return cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel)
 
 
-def _squared(x, target, options, c):
-    d = x - target
-    return d * d, d + d
-
-
-def _absolute(x, target, options, c):
-    d = x - target
-    return abs(d), ONE if d > ZERO else (-ONE if d < ZERO else d)  # NaN stays NaN
-
-
-def _huber(x, target, options, c):
-    d, delta = x - target, options[0]
-    slope = delta if d > delta else (-delta if d < -delta else d)
-    size = abs(slope)
-    return size * (abs(d) - HALF * size), slope  # d² / 2, or delta · (|d| − delta / 2)
-
-
-@inlined
-def softplus(x, e):
-    """log(1 + exp(x)) = max(x, 0) + log(1 + e), from e = exp(−|x|)."""
-    return max(x, ZERO) + maths.log1p(e)
-
-
-def _binary_cross_entropy(x, target, options, c):
-    e = maths.exp(-abs(x))
-    larger, smaller = ONE / (ONE + e), e / (ONE + e)
-    yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # sigmoid(x), sigmoid(−x)
-    for_yes, for_no = options[c] * target, ONE - target
-    loss = _times(for_yes, softplus(-x, e)) + _times(for_no, softplus(x, e))
-    return loss, for_no * yes - for_yes * no
-
-
-def _sigmoid_focal(x, target, options, c):
-    """With z = ±x, p = sigmoid(z) and q = 1 − p, q^γ is exp(γ·log q), and log q = −softplus(z)."""
-    gamma, alpha = options[0], options[1]
-    sign, weight = (ONE, alpha) if target > HALF else (-ONE, ONE - alpha)
-    z = sign * x
-    e = maths.exp(-abs(z))
-    larger, smaller = ONE / (ONE + e), e / (ONE + e)
-    p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
-    surprise, damping = softplus(-z, e), weight * maths.exp(-_times(gamma, softplus(z, e)))
-    return _times(damping, surprise), -sign * damping * (q + gamma * _times(p, surprise))
-
-
-mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", _squared)
-mean_absolute_error = elementwise_loss("mean_absolute_error", "|x − target|", _absolute)
+mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", scalar.squared)
+mean_absolute_error = elementwise_loss("mean_absolute_error", "|x − target|", scalar.absolute)
 huber = elementwise_loss(
-    "huber", "d²/2 where |d| ≤ options[0], else options[0]·(|d| − options[0]/2), with d = x − target", _huber
+    "huber", "d²/2 where |d| ≤ options[0], else options[0]·(|d| − options[0]/2), with d = x − target", scalar.huber
 )
 binary_cross_entropy = elementwise_loss(
     "binary_cross_entropy",
     "−options[c]·target·log sigmoid(x) − (1 − target)·log sigmoid(−x)",
-    _binary_cross_entropy,
+    scalar.binary_cross_entropy,
 )
 sigmoid_focal = elementwise_loss(
     "sigmoid_focal",
     "−a·(1 − p)^options[0]·log p, with p = sigmoid(x) and a = options[1] where target is 1, "
     "p = sigmoid(−x) and a = 1 − options[1] where it is 0 (Lin et al. 2017, equation 5)",
-    _sigmoid_focal,
+    scalar.sigmoid_focal,
 )
 
 

@@ -1,4 +1,4 @@
-"""The phases of an input gradient: its pixels with the same remainder by the stride see the same taps of the window."""
+"""The phases of an input gradient: pixels of dx with the same remainder by the stride see the same taps."""
 
 from math import gcd
 from typing import NamedTuple
@@ -9,19 +9,19 @@ class Taps(NamedTuple):
 
     phase: int
     pixels: int
-    count: int
+    taps: int
     first_tap: int
     tap_step: int
     first_output: int  # read by the phase's pixel 0 through its first tap
     output_step: int
 
 
-def axis_phases(size, window, stride, dilation, padding):
-    """The taps of every phase of an axis of ``size`` pixels."""
-    return [_axis_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
+def axis_phases(size: int, window: int, stride: int, dilation: int, padding: int) -> list[Taps]:
+    """Every phase of an axis of ``size`` pixels."""
+    return [_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
 
 
-def _axis_taps(size, window, stride, dilation, padding, phase):
+def _taps(size: int, window: int, stride: int, dilation: int, padding: int, phase: int) -> Taps:
     taps = [tap for tap in range(window) if (phase + padding - tap * dilation) % stride == 0]
     taps.reverse()
     common = gcd(stride, dilation)
@@ -29,7 +29,7 @@ def _axis_taps(size, window, stride, dilation, padding, phase):
     return Taps(
         phase=phase,
         pixels=-(-(size - phase) // stride),
-        count=len(taps),
+        taps=len(taps),
         first_tap=first_tap,
         tap_step=-(stride // common),
         first_output=(phase + padding - first_tap * dilation) // stride,

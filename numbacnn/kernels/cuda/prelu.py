@@ -1,0 +1,30 @@
+"""ReLU with a slope for each channel (He et al. 2015, section 2.1)."""
+
+import numpy as np
+
+from numbacnn.kernels.cuda.elements import element_kernel
+
+ZERO = np.float32(0)
+
+
+def prelu_forward(y, x, w):
+    """y = x where x > 0 (or NaN), else w[c] · x. y, x: N×H×W×C; w: C."""
+    _prelu([y], [x], [w.reshape(1, -1)])
+
+
+@element_kernel(tables=1)
+def _prelu(x, slope):
+    return slope * x if x <= ZERO else x
+
+
+def prelu_gradient_in_place(dy, dw_parts, x, w):
+    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0, to be summed for each c.
+
+    dy, dw_parts, x: N×H×W×C; w: C.
+    """
+    _prelu_gradient([dy, dw_parts], [dy, x], [w.reshape(1, -1)])
+
+
+@element_kernel(outputs=2, inputs=2, tables=1)
+def _prelu_gradient(dy, x, slope):
+    return (dy, ZERO) if x > ZERO else (slope * dy, dy * x)

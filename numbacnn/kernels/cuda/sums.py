@@ -1,0 +1,61 @@
+"""Sums over parts, and over images and pixels, in an order that the shape alone decides."""
+
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.jit import THREADS, cuda_kernel, float32_1d, float32_2d, float32_4d, over
+from numbacnn.kernels.cuda.shim import cuda
+
+ZERO = np.float32(0)
+
+
+def sum_parts(total, partial):
+    """total[i] = Σ_part partial[part,i], parts in order. total: M; partial: parts × M, contiguous."""
+    _sum_parts[over(total.size)](total, partial)
+
+
+@cuda_kernel(float32_1d, float32_2d)
+def _sum_parts(total, partial):
+    """Each thread owns an element."""
+    i = cuda.grid(1)
+    if i < total.size:
+        value = partial[0, i]
+        for part in range(1, partial.shape[0]):
+            value += partial[part, i]
+        total[i] = value
+
+
+def bias_gradient(db, dy, partial):
+    """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
+    n, p, q, k = dy.shape
+    parts = part_count(n * p * q, k)
+    target = partial[:parts].reshape(parts, k) if parts > 1 else db.reshape(1, k)
+    _sum_pixels[(channel_blocks(k), parts), THREADS](target, dy)
+    if parts > 1:
+        sum_parts(db, target)
+
+
+def partial_bias_shape(images, p, q, k):
+    """Scratch of the bias gradient: parts × 1 × 1 × K; empty where there is one."""
+    parts = part_count(images * p * q, k)
+    return (parts if parts > 1 else 0, 1, 1, k)
+
+
+@cuda_kernel(float32_2d, float32_4d)
+def _sum_pixels(partial, x):
+    """partial[part,k] = Σ x over the part's pixels. Each block owns channels of a part."""
+    shared = cuda.shared.array(THREADS, types.float32)
+    k, lane, width = my_channel(x.shape[3])
+    height, across = x.shape[1], x.shape[2]
+    part = cuda.blockIdx.y
+    pixel, last, step = my_pixels(x.shape[0] * height * across, part, cuda.gridDim.y, lane, width)
+    total = ZERO
+    while pixel < last:
+        row = pixel // across
+        n = row // height
+        total += x[n, row - n * height, pixel - row * across, k]
+        pixel += step
+    total = sum_lanes(shared, total, width)
+    if lane == 0:
+        partial[part, k] = total

@@ -1,0 +1,288 @@
+"""Optimiser updates over flat arenas, in place, in one pass; and the sums that clipping and averaging need.
+
+Unless said otherwise arguments are flat arrays of equal size, and each thread owns elements of them; see ``elements``.
+The hyperparameters of a step come as a NamedTuple of Python's floats, which the kernels bring to float32.
+"""
+
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.elements import element_kernel
+from numbacnn.kernels.cuda.jit import THREADS, cuda_kernel, float32_1d, numba_type
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function
+from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
+
+float32, float64 = types.float32, types.float64
+float64_1d = types.Array(float64, 1, "C")
+float64_2d = types.Array(float64, 2, "C")
+ADAM, RMSPROP = numba_type(AdamStep), numba_type(RmspropStep)
+SUM_THREADS = min(512, 2 * THREADS)  # of a block of a sum, of which there are SUM_GROUPS
+ZERO = np.float32(0)
+
+
+# -- SGD --------------------------------------------------------------------------------------------------------------
+
+
+def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    """g = dw + weight_decay·w;  velocity = momentum·velocity + g;  w −= learning_rate · velocity.
+
+    With ``nesterov`` the step is learning_rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
+    """
+    _sgd([w, velocity], [w, velocity, dw], constants=[learning_rate, momentum, weight_decay, nesterov])
+
+
+@element_kernel(outputs=2, inputs=3, constants=[float32, float32, float32, types.boolean])
+def _sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    gradient = dw + weight_decay * w
+    v = momentum * velocity + gradient
+    return w - learning_rate * (gradient + momentum * v if nesterov else v), v
+
+
+# -- Adam and its kin -------------------------------------------------------------------------------------------------
+
+
+def adam_update(w, mean, square, dw, o):
+    """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
+    w = keep·w − step_size · mean / (√square · correction + epsilon).
+    """
+    _adam([w, mean, square], [w, mean, square, dw], constants=[o])
+
+
+@element_kernel(outputs=3, inputs=4, constants=[ADAM])
+def _adam(w, mean, square, dw, o):
+    mean, square = _moments(w, mean, square, dw, o, o.weight_decay)
+    step = np.float32(o.step_size) * mean / (MATHS.sqrt(square) * np.float32(o.correction) + np.float32(o.epsilon))
+    return np.float32(o.keep) * w - step, mean, square
+
+
+@device_function
+def _moments(w, mean, square, dw, o, decay):
+    """The running means of g and g², g = dw + decay·w. 1 − β is taken in float64: in float32 it would lose digits."""
+    gradient = dw + np.float32(decay) * w
+    mean = np.float32(o.beta_1) * mean + np.float32(1 - o.beta_1) * gradient
+    return mean, np.float32(o.beta_2) * square + np.float32(1 - o.beta_2) * gradient * gradient
+
+
+def lamb_moments(partial, w, mean, square, dw, o):
+    """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
+    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + epsilon) + weight_decay · w.
+
+    partial: 2 × SUM_GROUPS.
+    """
+    _lamb_moments([mean, square], [w, mean, square, dw], constants=[o])
+    _lamb_norms[SUM_GROUPS, SUM_THREADS](partial, w, mean, square, o)
+
+
+@element_kernel(outputs=2, inputs=4, constants=[ADAM])
+def _lamb_moments(w, mean, square, dw, o):
+    return _moments(w, mean, square, dw, o, 0.0)
+
+
+@device_function
+def _lamb_direction(w, mean, square, o):
+    scale = MATHS.sqrt(square) * np.float32(o.correction) + np.float32(o.epsilon)
+    return np.float32(o.step_size) * mean / scale + np.float32(o.weight_decay) * w
+
+
+@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, AdamStep)
+def _lamb_norms(partial, w, mean, square, o):
+    """Each block owns one of the groups, and each group a range of elements."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    i, last = _range_of(w)
+    weights, directions = 0.0, 0.0
+    while i < last:
+        r = np.float64(_lamb_direction(w[i], mean[i], square[i], o))
+        weights += np.float64(w[i]) * np.float64(w[i])
+        directions += r * r
+        i += cuda.blockDim.x
+    weights, directions = block_sum(shared, weights), block_sum(shared, directions)
+    if cuda.threadIdx.x == 0:
+        partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = weights, directions
+
+
+def lamb_update(w, mean, square, o, rate):
+    """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
+    _lamb([w], [w, mean, square], constants=[o, rate])
+
+
+@element_kernel(inputs=3, constants=[ADAM, float32])
+def _lamb(w, mean, square, o, rate):
+    return w - rate * _lamb_direction(w, mean, square, o)
+
+
+# -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
+
+
+def rmsprop_update(w, square, mean, velocity, dw, o):
+    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + epsilon).
+
+    mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
+    or empty.
+    """
+    if mean.size and velocity.size:
+        _rmsprop_centered_moving([w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[o])
+    elif mean.size:
+        _rmsprop_centered([w, square, mean], [w, square, mean, dw], constants=[o])
+    elif velocity.size:
+        _rmsprop_moving([w, square, velocity], [w, square, velocity, dw], constants=[o])
+    else:
+        _rmsprop([w, square], [w, square, dw], constants=[o])
+
+
+@element_kernel(outputs=2, inputs=3, constants=[RMSPROP])
+def _rmsprop(w, square, dw, o):
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    return w - np.float32(o.learning_rate) * _rmsprop_step(gradient, square, o), square
+
+
+@element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
+def _rmsprop_moving(w, square, velocity, dw, o):
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
+    return w - np.float32(o.learning_rate) * velocity, square, velocity
+
+
+@element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
+def _rmsprop_centered(w, square, mean, dw, o):
+    gradient = _decayed(w, dw, o)
+    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
+    step = _rmsprop_step(gradient, _centered(square, mean), o)
+    return w - np.float32(o.learning_rate) * step, square, mean
+
+
+@element_kernel(outputs=4, inputs=5, constants=[RMSPROP])
+def _rmsprop_centered_moving(w, square, mean, velocity, dw, o):
+    gradient = _decayed(w, dw, o)
+    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
+    velocity = _rmsprop_step(gradient, _centered(square, mean), o) + np.float32(o.momentum) * velocity
+    return w - np.float32(o.learning_rate) * velocity, square, mean, velocity
+
+
+@device_function
+def _decayed(w, dw, o):
+    return dw + np.float32(o.weight_decay) * w
+
+
+@device_function
+def _approached(mean, value, o):
+    return np.float32(o.alpha) * mean + np.float32(1 - o.alpha) * value
+
+
+@device_function
+def _centered(square, mean):
+    return max(square - mean * mean, ZERO)  # rounding may leave a square below the mean's
+
+
+@device_function
+def _rmsprop_step(gradient, variance, o):
+    return gradient / (MATHS.sqrt(variance) + np.float32(o.epsilon))
+
+
+def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
+    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + epsilon), with g as in RMSprop."""
+    _adagrad([w, square], [w, square, dw], constants=[learning_rate, epsilon, weight_decay])
+
+
+@element_kernel(outputs=2, inputs=3, constants=[float32] * 3)
+def _adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+    gradient = dw + weight_decay * w
+    square = square + gradient * gradient
+    return w - learning_rate * gradient / (MATHS.sqrt(square) + epsilon), square
+
+
+# -- sums, averages, clipping -----------------------------------------------------------------------------------------
+
+
+def blend_in_place(y, x, a, b):
+    """y = a·y + b·x."""
+    _blend([y], [y, x], constants=[a, b])
+
+
+def blend(y, x, z, a, b):
+    """y = a·x + b·z."""
+    _blend([y], [x, z], constants=[a, b])
+
+
+@element_kernel(inputs=2, constants=[float32, float32])
+def _blend(x, z, a, b):
+    return a * x + b * z
+
+
+def approach_in_place(y, x, share):
+    """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
+    _approach([y], [y, x], constants=[share])
+
+
+@element_kernel(inputs=2, constants=[float32])
+def _approach(y, x, share):
+    return y + share * (x - y)
+
+
+def scale_in_place(x, a):
+    """x = a·x."""
+    _scale([x], [x], constants=[a])
+
+
+@element_kernel(constants=[float32])
+def _scale(x, a):
+    return a * x
+
+
+def swap(x, y):
+    """Exchanges x and y."""
+    _swap([x, y], [x, y])
+
+
+@element_kernel(outputs=2, inputs=2)
+def _swap(x, y):
+    return y, x
+
+
+def clip_in_place(x, bound):
+    """x brought to [−bound, bound]; NaN stays NaN."""
+    _clip([x], [x], constants=[bound])
+
+
+@element_kernel(constants=[float32])
+def _clip(x, bound):
+    below = bound if x > bound else x
+    return -bound if below < -bound else below
+
+
+def sum_squares(partial, x):
+    """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x."""
+    _sum_squares[SUM_GROUPS, SUM_THREADS](partial, x)
+
+
+@cuda_kernel(float64_1d, float32_1d)
+def _sum_squares(partial, x):
+    """Each block owns a group; of its threads each has four sums, so that four reads are on their way at a time."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    i, last = _range_of(x)
+    step = cuda.blockDim.x
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    while i + 3 * step < last:
+        e, f, g, h = x[i], x[i + step], x[i + 2 * step], x[i + 3 * step]
+        a, b, c, d = a + _square(e), b + _square(f), c + _square(g), d + _square(h)
+        i += 4 * step
+    while i < last:
+        a += _square(x[i])
+        i += step
+    total = block_sum(shared, (a + b) + (c + d))
+    if cuda.threadIdx.x == 0:
+        partial[cuda.blockIdx.x] = total
+
+
+@device_function
+def _square(x):
+    return np.float64(x) * np.float64(x)
+
+
+@device_function
+def _range_of(x):
+    """The first element of this thread, and the first behind the block's, of SUM_GROUPS ranges of a flat array."""
+    group = cuda.blockIdx.x
+    return x.size * group // SUM_GROUPS + cuda.threadIdx.x, x.size * (group + 1) // SUM_GROUPS

@@ -1,0 +1,59 @@
+"""Every CUDA kernel compiles to machine code, and keeps its numbers in registers. Needs no GPU."""
+
+import ctypes
+import importlib
+import pkgutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from assembly import CAPABILITIES, assemble, assembler, compiled, parameters
+from numba import types
+
+from numbacnn.kernels import cuda
+from numbacnn.kernels.cuda import product, shim
+from numbacnn.kernels.cuda.jit import KERNELS
+
+pytestmark = pytest.mark.compiles
+
+for module in pkgutil.iter_modules(cuda.__path__):
+    importlib.import_module(f"numbacnn.kernels.cuda.{module.name}")
+
+for tile in (product.LARGE, product.SMALL, product.NARROW):  # forward, and the gradients of the input and the weights
+    for by_rows, by_terms in ((False, False), (False, True), (True, False)):
+        for vector in (True, False):
+            product.product_kernel(tile, by_rows, vector, by_terms, vector)
+
+
+KINDS = {ctypes.c_float: "f32", ctypes.c_double: "f64", ctypes.c_int64: "u64", ctypes.c_uint64: "u64", bool: "u8"}
+
+
+def example(kind):
+    """Some argument of a Numba type, of which only the layout counts."""
+    if isinstance(kind, types.Array):
+        axes, memory = (1,) * kind.ndim, SimpleNamespace(address=0)
+        return SimpleNamespace(
+            dtype=np.dtype(str(kind.dtype)), memory=memory, offset=0, size=1, shape=axes, strides=axes
+        )
+    if isinstance(kind, types.BaseTuple):
+        return [example(part) for part in kind]
+    return 1
+
+
+def laid_out(kernel):
+    """The types of what a launch hands to the kernel: Python's integers are of 64 bits."""
+    values = []
+    for kind in kernel.signature:
+        shim._lay_out(values, example(kind), kind)
+    return [KINDS.get(type(value), "u64") for value in values]
+
+
+@pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(kernel):
+    texts = compiled(kernel)
+    assert parameters(texts[0]) == laid_out(kernel)
+    for capability, found in zip(CAPABILITIES, assemble(kernel, texts), strict=True):
+        print("{:45} sm_{}{} {}".format(kernel.name, *capability, found))
+        assert found.spill_stores == found.spill_loads == 0, found
+        assert found.stack == 0, found

@@ -1,0 +1,40 @@
+"""The case table of layers on device "cuda": each case against the same model on the CPU, and again for its bits.
+
+On a GPU all cases run; in the simulator, where a case takes a second, the smallest picked one of each layer.
+"""
+
+from math import prod
+
+import pytest
+from cases import CASES, PICKED
+from engine import assert_results_close, assert_same_bits, case_arrays, one_layer, run
+
+from numbacnn.kernels.cuda import shim
+
+TOLERANCE = 1e-4  # relative norm: sums run in other orders than on the CPU
+
+
+def work(case):
+    """Numbers that go in and come out."""
+    return case.batch * sum(map(prod, (*case.shapes, case.layer().output_shape(case.shapes))))
+
+
+def chosen():
+    """The cases that run here."""
+    if not shim.SIMULATED:
+        return CASES
+    smallest = {}
+    for case in PICKED:
+        op = case.layer().op
+        if op not in smallest or work(case) < work(smallest[op]):
+            smallest[op] = case
+    return list(smallest.values())
+
+
+@pytest.mark.parametrize("case", chosen(), ids=str)
+def test_layers_match_the_cpu_and_repeat_their_bits(case):
+    model, twin = one_layer(case), one_layer(case, device="cuda")
+    xs, dys = case_arrays(case, model)
+    expected, found = run(model, xs, dys), run(twin, xs, dys)
+    assert_results_close(found, expected, str(case), TOLERANCE)
+    assert_same_bits(run(twin, xs, dys), found, f"{case}: again")

@@ -1,0 +1,377 @@
+"""The table of calls: each launcher with small arguments, to be run on the CPU and on a GPU, real or simulated.
+
+Shapes are tiny, for a simulator: odd sizes, halos, channels that fill vectors of four and such that do not, and more
+elements than a block has threads where several blocks share the work.
+"""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbacnn.geometry import (
+    NO_HALO,
+    AdaptiveGeometry,
+    Halo,
+    PoolGeometry,
+    UpSampleGeometry,
+)
+from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
+
+SIDES = Halo(1, 2, 0, 1)
+RANDOM = np.array([2**40 + 5, 7], np.uint64)
+
+
+class Image(NamedTuple):
+    """Images inside a halo, or some channels of wider ones; what is around them must stay as it is."""
+
+    whole: np.ndarray
+    halo: Halo = NO_HALO
+    channels: slice = slice(None)
+
+    def view(self, whole: Any) -> Any:
+        """The images, of an array like ``whole`` on any device."""
+        top, bottom, left, right = self.halo
+        return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right, self.channels]
+
+
+class Scratch(NamedTuple):
+    """What kernels need beside outputs and inputs, in the shape that the device's ``sizes`` say: not compared."""
+
+    shape: Callable[[Any], tuple[int, ...]]
+    dtype: type = np.float32
+
+
+class Call(NamedTuple):
+    """A launcher, or several one after the other over the same arguments; the case is named after the last."""
+
+    reason: str
+    steps: list[tuple[str, list[Any]]]
+    exact: bool = False  # the same bits on both devices
+
+    def __str__(self) -> str:
+        return f"{self.steps[-1][0]} {self.reason}"
+
+
+def image(draw, *shape, halo=NO_HALO):
+    """Random images of this shape; in a halo where one is given."""
+    n, h, w, c = shape
+    whole = (n, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
+    return Image(draw.standard_normal(whole).astype(np.float32), halo)
+
+
+def flat(draw, *shape):
+    return draw.standard_normal(shape).astype(np.float32)
+
+
+def positive(draw, *shape):
+    return draw.uniform(0.5, 2, shape).astype(np.float32)
+
+
+def scratch(*shape, dtype=np.float32):
+    return Scratch(lambda sizes: shape, dtype)
+
+
+def sized(name, *arguments):
+    """Scratch of the shape that the function ``name`` of ``sizes`` gives."""
+    return Scratch(lambda sizes: getattr(sizes, name)(*arguments))
+
+
+ALIGNED, ODD = (2, 3, 6, 8), (3, 4, 5, 3)  # rows of whole vectors; rows of fifteen numbers
+FORMS = [
+    ("vectors", ALIGNED, NO_HALO),
+    ("halo, vectors", ALIGNED, Halo(1, 1, 1, 1)),
+    ("odd rows in a halo", ODD, SIDES),
+]
+
+
+# -- element by element -----------------------------------------------------------------------------------------------
+
+ACTIVATIONS = ["relu", "relu6", "tanh", "sigmoid", "hardsigmoid", "hardswish", "silu", "gelu", "gelu_tanh"]
+
+
+def _activations(draw):
+    for name in ACTIVATIONS:
+        for reason, shape, halo in FORMS if name == "relu" else FORMS[::2]:
+            y, x = image(draw, *shape, halo=halo), image(draw, *shape)
+            yield Call(reason, [(f"{name}_forward", [y, x])])
+            yield Call(reason, [(f"{name}_gradient_in_place", [y, x])])
+    for name, number in (("leaky_relu", 0.2), ("elu", 1.5)):
+        for reason, shape, halo in FORMS[::2]:
+            y, x = image(draw, *shape, halo=halo), image(draw, *shape)
+            yield Call(reason, [(f"{name}_forward", [y, x, number])])
+            yield Call(reason, [(f"{name}_gradient_in_place", [y, x, number])])
+
+
+def _elementwise(draw):
+    for reason, shape, halo in FORMS:
+        y, x, z = image(draw, *shape, halo=halo), image(draw, *shape), image(draw, *shape, halo=halo)
+        n, _, _, c = shape
+        yield Call(reason, [("copy", [y, x])], exact=True)
+        yield Call(reason, [("add_in_place", [y, x])], exact=True)
+        yield Call(f"{reason}, ReLU", [("add_in_place", [y, x, True])], exact=True)
+        yield Call(reason, [("add", [y, x, z, halo != NO_HALO])], exact=True)
+        yield Call(reason, [("clear_halo", [z.whole, Halo(1, 0, 2, 1)])], exact=True)
+        yield Call(reason, [("multiply", [y, x, z])], exact=True)
+        yield Call(reason, [("scale_channels", [y, x, image(draw, n, 1, 1, c)])], exact=True)
+        yield Call(reason, [("channel_dots", [image(draw, n, 1, 1, c), x, z])])
+        yield Call(reason, [("prelu_forward", [y, x, flat(draw, c)])])
+        yield Call(reason, [("prelu_gradient_in_place", [y, image(draw, *shape), x, flat(draw, c)])])
+    y, x = image(draw, 2, 6, 5, 3, halo=SIDES), image(draw, 2, 3, 30, 1, halo=SIDES)
+    yield Call("rows of other lengths", [("copy_reshaped", [y, x])], exact=True)
+    yield Call("features of an image", [("copy_reshaped", [image(draw, 2, 1, 1, 48), image(draw, 2, 3, 2, 8)])], True)
+    wide = image(draw, 2, 3, 4, 11)
+    for some in (slice(2, 7), slice(4, 8)):
+        count = some.stop - some.start
+        yield Call(f"into {some.start}…{some.stop}", [
+            ("copy_channels", [wide._replace(channels=some), image(draw, 2, 3, 4, count)])
+        ], exact=True)  # fmt: skip
+        yield Call(f"from {some.start}…{some.stop}", [
+            ("copy_channels", [image(draw, 2, 3, 4, count), wide._replace(channels=some)])
+        ], exact=True)  # fmt: skip
+    yield Call("vectors", [("copy_channels", [Image(flat(draw, 2, 3, 4, 16), NO_HALO, slice(8, 16)),
+                                              image(draw, 2, 3, 4, 8)])], exact=True)  # fmt: skip
+    for reason, shape, halo in FORMS[1:]:
+        n, h, w, c = shape
+        y, factors = image(draw, *shape, halo=halo), [flat(draw, w * c), flat(draw, w * c)]
+        yield Call(reason, [("normalize_bytes", [y, draw.integers(0, 256, (n * h, w * c), np.uint8), *factors])])
+        yield Call(reason, [("normalize_floats", [y, flat(draw, n * h, w * c), *factors])])
+
+
+def _dropouts(draw):
+    stream = np.uint64(0x9E3779B9)
+    for reason, shape, halo in FORMS:
+        n, _, _, c = shape
+        y, x, factors = image(draw, *shape, halo=halo), image(draw, *shape), scratch(n + 1, 1, 1, c)
+        yield Call(reason, [("dropout_forward", [y, x, 0.3, RANDOM, stream])], exact=True)
+        yield Call(reason, [("dropout_gradient_in_place", [y, 0.3, RANDOM, stream])], exact=True)
+        yield Call(reason, [("spatial_dropout_forward", [y, x, factors, 0.4, RANDOM, stream])], exact=True)
+        yield Call(reason, [("spatial_dropout_gradient_in_place", [y, factors, 0.4, RANDOM, stream])], exact=True)
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+POOLS = {
+    "halves, vectors": PoolGeometry(4, 6, 8, 2, 3, 2, 2, 2, 2),
+    "a rest, odd channels": PoolGeometry(5, 7, 3, 2, 3, 2, 2, 2, 2),
+    "overlapping, padding": PoolGeometry(5, 6, 4, 3, 3, 3, 3, 2, 2, 1, 1, 1, 1),
+    "padding left out": PoolGeometry(5, 4, 3, 5, 4, 3, 3, 1, 1, 1, 1, 1, 1, False),
+    "stride over the window": PoolGeometry(8, 7, 2, 2, 2, 2, 2, 4, 5),
+}
+
+
+def _poolings(draw):
+    for reason, g in POOLS.items():
+        y, x = image(draw, 2, g.p, g.q, g.c, halo=SIDES), image(draw, 2, g.h, g.w, g.c, halo=SIDES)
+        places, dx = image(draw, 3, g.p, g.q, g.c).whole[:2], image(draw, 2, g.h, g.w, g.c, halo=SIDES)
+        forward = ("max_pool_forward", [y, places, x, g])
+        yield Call(reason, [forward], exact=True)
+        yield Call(reason, [forward, ("max_pool_gradient", [dx, y, places, g])])
+        yield Call(reason, [("average_pool_forward", [y, x, g])])
+        yield Call(reason, [("average_pool_gradient", [dx, y, g])])
+    g = POOLS["halves, vectors"]
+    none = np.empty((0, 1, 1, 1), np.float32)
+    x = image(draw, 1, g.h, g.w, g.c)
+    x.whole[0, 1, 2, 3] = np.nan
+    yield Call("NaN, no places", [("max_pool_forward", [image(draw, 1, g.p, g.q, g.c), none, x, g])], exact=True)
+    for h, w, c, p, q in ((5, 7, 3, 3, 2), (4, 4, 8, 4, 2), (2, 3, 4, 3, 5)):
+        g, reason = AdaptiveGeometry(h, w, c, p, q), f"{h}x{w} to {p}x{q}"
+        y, x = image(draw, 2, p, q, c, halo=SIDES), image(draw, 2, h, w, c)
+        places, dx = image(draw, 2, p, q, c).whole, image(draw, 2, h, w, c, halo=SIDES)
+        forward = ("adaptive_max_pool_forward", [y, places, x, g])
+        yield Call(reason, [forward], exact=True)
+        yield Call(reason, [forward, ("adaptive_max_pool_gradient", [dx, y, places, g])])
+        yield Call(reason, [("adaptive_average_pool_forward", [y, x, g])])
+        yield Call(reason, [("adaptive_average_pool_gradient", [dx, y, g])])
+
+
+def _up_samplings(draw):
+    for h, w, c, factor_h, factor_w in ((2, 3, 4, 2, 2), (3, 2, 3, 1, 3)):
+        g = UpSampleGeometry(h, w, c, h * factor_h, w * factor_w, factor_h, factor_w)
+        y, x = image(draw, 2, g.p, g.q, c, halo=SIDES), image(draw, 2, h, w, c)
+        dx = image(draw, 2, h, w, c, halo=SIDES)
+        for mode in ("nearest", "bilinear"):
+            yield Call(f"{factor_h}x{factor_w}", [(f"up_sample_{mode}_forward", [y, x, g])])
+            yield Call(f"{factor_h}x{factor_w}", [(f"up_sample_{mode}_gradient", [dx, y, g])])
+
+
+# -- normalisations ---------------------------------------------------------------------------------------------------
+
+
+def _normalisations(draw):
+    for reason, (n, h, w, c), halo, relu in (
+        ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), False),
+        ("three channels, ReLU", (2, 7, 9, 3), SIDES, True),
+        ("features", (37, 1, 1, 5), NO_HALO, False),
+        ("more channels than a block", (2, 2, 2, 33), NO_HALO, True),
+        ("groups of pixels", (5, 8, 6, 4), SIDES, False),
+    ):
+        y, x = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
+        weight, bias, mean, variance = positive(draw, c), flat(draw, c), flat(draw, c), positive(draw, c)
+        norm = sized("batch_norm_pattern_shape", c), sized("batch_norm_partial_shape", n + 2, h, w, c)
+        statistics = sized("batch_norm_pattern_shape", c)
+        back = sized("batch_norm_gradient_shape", c), sized("batch_norm_partial_gradient_shape", n + 2, h, w, c)
+        forward = ("batch_norm_forward",
+                   [y, statistics, mean, variance, x, weight, bias, *norm, 0.1, 1e-5, relu])  # fmt: skip
+        inference = ("batch_norm_inference",
+                     [y, statistics, x, weight, bias, mean, variance, norm[0], 1e-5, relu])  # fmt: skip
+        dx, dy = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
+        gradients = [dx, flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back]
+        yield Call(reason, [forward])
+        yield Call(reason, [inference])
+        yield Call(reason, [forward, ("batch_norm_gradient", [*gradients, True])])
+        yield Call(f"{reason}, fixed", [inference, ("batch_norm_gradient", [*gradients, False])])
+        yield Call(f"{reason}, no dx", [forward, ("batch_norm_gradient", [None, *gradients[1:], True])])
+    for reason, (n, h, w, c), groups, relu in (
+        ("vectors", (3, 5, 4, 8), 2, True),
+        ("groups of pixels", (2, 12, 13, 6), 3, False),
+        ("features", (3, 1, 1, 12), 4, False),
+    ):
+        y, x = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
+        weight, bias = positive(draw, c), flat(draw, c)
+        statistics = sized("group_norm_pattern_shape", n + 1, c)
+        norm = sized("group_norm_pattern_shape", n + 1, c), sized("group_norm_partial_shape", n + 1, h, w, c)
+        back = sized("group_norm_gradient_shape", n + 1, c), sized("group_norm_partial_gradient_shape", n + 1, h, w, c)
+        forward = ("group_norm_forward", [y, statistics, x, weight, bias, *norm, groups, 1e-5, relu])
+        dx, dy = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
+        gradients = [flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, scratch(n + 1, 1, 2, c), groups]
+        yield Call(reason, [forward])
+        yield Call(reason, [forward, ("group_norm_gradient", [dx, *gradients])])
+        yield Call(f"{reason}, no dx", [forward, ("group_norm_gradient", [None, *gradients])])
+    for bias in (flat(draw, 6), None):
+        norm = SimpleNamespace(
+            weight=positive(draw, 6), bias=flat(draw, 6), running_mean=flat(draw, 6), running_var=positive(draw, 6),
+            eps=1e-3,
+        )  # fmt: skip
+        folded = flat(draw, 3, 2, 4, 6), flat(draw, 6)
+        yield Call("bias" if bias is not None else "no bias",
+                   [("fold_batch_norm", [*folded, flat(draw, 3, 2, 4, 6), bias, norm])])  # fmt: skip
+    for size, beta, c in ((5, 0.75, 8), (4, 0.6, 3), (9, 0.75, 5)):
+        shape, constants = (2, 3, 2, c), [size, 0.5, beta, 1.5]
+        y, x = image(draw, *shape), image(draw, *shape, halo=SIDES)
+        forward = ("local_response_norm_forward", [y, x, *constants])
+        dx, dy, scales = image(draw, *shape, halo=SIDES), image(draw, *shape), scratch(3, *shape[1:])
+        yield Call(f"size {size}", [forward])
+        yield Call(f"size {size}", [forward, ("local_response_norm_gradient", [dx, dy, x, y, scales, *constants])])
+
+
+# -- softmax and losses -----------------------------------------------------------------------------------------------
+
+
+def _losses(draw):
+    for n, h, w, c, halo in ((5, 1, 1, 10, NO_HALO), (2, 3, 4, 3, SIDES), (2, 1, 2, 300, NO_HALO)):
+        reason, shape = f"{n}x{h}x{w}x{c}", (n, h, w, c)
+        dx, x, y = image(draw, *shape, halo=halo), image(draw, *shape, halo=halo), image(draw, *shape)
+        losses, none = flat(draw, n * h * w), flat(draw, 0)
+        labels = draw.integers(0, c, n * h * w)
+        labels[1] = 255
+        target = Image(positive(draw, *shape))
+        bits = Image(draw.integers(0, 2, shape).astype(np.float32))
+        plain, smoothed = positive(draw, 1, c), positive(draw, 2, c)
+        yield Call(reason, [("softmax_forward", [y, x])])
+        yield Call(reason, [("softmax_forward", [y, x]), ("softmax_gradient", [dx, x, y])])
+        for weights in (plain, smoothed):
+            told = f"{reason}, {len(weights)} weights"
+            yield Call(told, [("cross_entropy_labels", [losses, dx, x, labels, weights, 255, 0.25])])
+            yield Call(told, [("cross_entropy_probabilities", [losses, dx, x, target, weights, 0.25])])
+        for gamma in (0.0, 2.0):
+            yield Call(f"{reason}, gamma {gamma}",
+                       [("focal_labels", [losses, dx, x, labels, plain[0], 255, gamma, 0.5])])  # fmt: skip
+        for name, wanted, options in (
+            ("mean_squared_error", target, none),
+            ("mean_absolute_error", target, none),
+            ("huber", target, np.array([0.7], np.float32)),
+            ("binary_cross_entropy", bits, positive(draw, c)),
+            ("sigmoid_focal", bits, np.array([2, 0.25], np.float32)),
+        ):
+            yield Call(reason, [(name, [losses, dx, x, wanted, options, 0.5])])
+        for softmax in (True, False):
+            sums = scratch(n, 8, 3, c, dtype=np.float64)
+            yield Call(f"{reason}, {'softmax' if softmax else 'sigmoid'}",
+                       [("dice", [losses, dx, x, bits, sums, 1.0, softmax, 0.5])])  # fmt: skip
+    for classes in (3, 1):
+        x, dx = image(draw, 2, 3, 2, 5 + classes, halo=SIDES), image(draw, 2, 3, 2, 5 + classes)
+        target = image(draw, 2, 3, 2, 6)
+        target.whole[..., 0] = draw.integers(0, 2, (2, 3, 2))
+        target.whole[..., 5] = draw.integers(0, classes, (2, 3, 2))
+        arguments = [flat(draw, 12), dx, x, target, positive(draw, 1, classes), 2.0, 0.3, 0.25]
+        yield Call(f"{classes} classes", [("detection", arguments)])
+
+
+# -- updates ----------------------------------------------------------------------------------------------------------
+
+
+def _updates(draw):
+    for size in (1000, 37):
+        w, dw, mean, velocity, empty = (flat(draw, size) for _ in range(5))
+        square, empty, a, b = positive(draw, size), flat(draw, 0), 0.7, -1.3
+        for nesterov in (False, True):
+            yield Call(f"{size}, nesterov {nesterov}",
+                       [("sgd_update", [w, velocity, dw, 0.1, 0.9, 0.01, nesterov])])  # fmt: skip
+        adam = AdamStep(0.01, 0.9, 0.999, 1.2, 1e-6, 0.05, 0.98)
+        partial = np.zeros((2, SUM_GROUPS))
+        yield Call(f"{size}", [("adam_update", [w, mean, square, dw, adam])])
+        yield Call(f"{size}", [("lamb_moments", [partial, w, mean, square, dw, adam])])
+        yield Call(f"{size}", [("lamb_update", [w, mean, square, adam, 0.02])])
+        for told, means, velocities in (("plain", empty, empty), ("centered and moving", 0.1 * mean, velocity)):
+            rmsprop = RmspropStep(0.01, 0.95, 0.9, 1e-3, 0.02)
+            yield Call(f"{size}, {told}", [("rmsprop_update", [w, square, means, velocities, dw, rmsprop])])
+        yield Call(f"{size}", [("adagrad_update", [w, square, dw, 0.1, 1e-6, 0.02])])
+        yield Call(f"{size}", [("blend_in_place", [w, dw, a, b])])
+        yield Call(f"{size}", [("blend", [w, dw, mean, a, b])])
+        yield Call(f"{size}", [("approach_in_place", [w, dw, 0.3])])
+        yield Call(f"{size}", [("scale_in_place", [w, a])], exact=True)
+        yield Call(f"{size}", [("clip_in_place", [w, 0.5])], exact=True)
+        yield Call(f"{size}", [("swap", [w, dw])], exact=True)
+        yield Call(f"{size}", [("sum_squares", [np.zeros(SUM_GROUPS), w])])
+        sums = sized("penalty_sums_shape", size)
+        yield Call(f"{size}", [("add_penalty_in_place", [sums, dw, w, 0.2, 0.1])])
+        yield Call(f"{size}", [("triad", [w, dw, mean, 0.3])])
+    yield Call("of a few", [("multiply_adds", [np.full(5, 0.5, np.float32), 7])])
+
+
+# -- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def _augmentations(draw):
+    indices = np.array([5, 2**33 + 1, 77])
+    purpose = np.uint64(4)
+    yield Call("two blocks", [("draw_uniforms", [flat(draw, 3, 8), indices, RANDOM])], exact=True)
+    for c in (1, 3):
+        n, h, w = 3, 5, 7
+        field, boxes = flat(draw, 2 * n, h * w), np.array([[0, 1, 3, 6], [2, 2, 2, 5], [1, 0, 5, 7]])
+        y, x, noise = image(draw, n, h, w, c), image(draw, n, h, w, c), np.array([0.5, 0, 2], np.float32)
+        matrices = (draw.standard_normal((n, 6)) * [1, 1, w / 2, 1, 1, h / 2]).astype(np.float32)
+        told = f"{c} channels"
+        if c == 1:
+            weights = np.array([0.1, 0.2, 0.4, 0.2, 0.1], np.float32)
+            yield Call(
+                told, [("draw_field", [field, scratch(2 * n, h * w), indices, RANDOM, purpose, noise, weights, w])]
+            )
+        for kernel in ("warp_bilinear", "warp_nearest"):
+            yield Call(told, [(kernel, [y, x, matrices, field, 0.5])])
+            yield Call(f"{told}, no field", [(kernel, [y, x, matrices, np.empty((0, 0), np.float32), 0.5])])
+        yield Call(told, [("fill_boxes_in_place", [y, boxes, 0.25])], exact=True)
+        yield Call(told, [("paste_boxes_in_place", [y, x, boxes])], exact=True)
+        yield Call(told, [("mix_in_place", [y, x, np.array([0.3, 0, 1], np.float32)])])
+        yield Call(told, [("add_noise_in_place", [x, indices, RANDOM, purpose, noise])])
+        factors = np.array([[1, 1, 1], [0.5, 1.5, 0.7], [1.2, 0.8, 1]], np.float32)
+        yield Call(told, [("jitter_colors_in_place", [x, factors])])
+        bytes_, levels = draw.integers(0, 256, (n * h, w * c), np.uint8), image(draw, n, h, w, c)
+        levels.whole[...] = 300 * levels.whole + 100
+        yield Call(told, [("round_to_bytes", [bytes_, levels])], exact=True)
+
+
+FAMILIES = (
+    _activations,
+    _elementwise,
+    _dropouts,
+    _poolings,
+    _up_samplings,
+    _normalisations,
+    _losses,
+    _updates,
+    _augmentations,
+)
+CALLS: list[Call] = [call for family in FAMILIES for call in family(np.random.default_rng(0))]
