@@ -69,10 +69,11 @@ class ConvGeometry(NamedTuple):
         return Halo(max(0, top), max(0, bottom), max(0, left), max(0, right))
 
     @property
-    def winograd_applies(self) -> bool:
-        """Whether Winograd's algorithm is defined: 3×3 windows of all channels, at stride 1."""
+    def winograd_tiles(self) -> tuple[int, ...]:
+        """Sizes of the tiles that Winograd's algorithm is defined for: square windows of all channels, at stride 1."""
         steps = self.stride_h, self.stride_w, self.dilation_h, self.dilation_w, self.groups
-        return (self.r, self.s) == (3, 3) and set(steps) == {1}
+        plain = self.r == self.s and set(steps) == {1}
+        return {3: (2, 4), 5: (2,)}.get(self.r, ()) if plain else ()
 
     @property
     def flops(self) -> int:

@@ -81,6 +81,9 @@ CONVOLUTIONS = [
     _conv("depthwise", (8, 7, 5), 2, 5, 3, groups=5, padding="same"),
     _conv("depthwise with two filters a channel", (6, 7, 3), 2, 6, 3, groups=3, stride=2),
     _conv("two groups", (7, 6, 10), 2, 14, 3, groups=2, padding=1),
+    _conv("narrow groups, ResNeXt's", (9, 16, 24), 2, 24, 3, groups=6, padding=1),
+    _conv("narrow groups in several bands", (40, 33, 8), 1, 6, 3, groups=2, stride=(1, 2), padding=1),
+    _conv("narrow groups of unlike widths, dilated", (11, 10, 20), 3, 30, (2, 3), groups=10, dilation=2, padding=2),
     _conv("without bias", (6, 6, 3), 2, 4, 3, bias=False),
     _conv("a row of pixels", (1, 17, 2), 1, 3, (1, 5), padding="same"),
     _conv("a column of pixels", (17, 1, 2), 1, 3, (5, 1), stride=(2, 1)),
@@ -103,14 +106,14 @@ CONVOLUTIONS = [
     _conv("many channels, 3x3 by itself", (8, 7, 64), 2, 66, 3, padding=1),
 ]
 WINOGRAD = [
-    _conv(f"{algorithm} {reason}", shape, batch, filters, 3, algorithm=algorithm, **options)
-    for algorithm in ("winograd2", "winograd4")
+    _conv(f"{algorithm} {window}x{window} {reason}", shape, batch, filters, window, algorithm=algorithm, **options)
+    for algorithm, window in (("winograd2", 3), ("winograd4", 3), ("winograd2", 5))
     for reason, shape, batch, filters, options in (
         ("whole tiles", (8, 8, 16), 2, 16, {"padding": 1}),
         ("tiles cut off at the end", (7, 9, 5), 3, 35, {"padding": "same"}),
-        ("one tile, one channel, one output", (3, 3, 1), 1, 1, {}),
-        ("one row of outputs", (3, 11, 2), 2, 3, {"bias": False}),
-        ("padding larger than the window", (4, 5, 3), 1, 9, {"padding": ((4, 3), (0, 5))}),
+        ("one tile, one channel, one output", (window, window, 1), 1, 1, {}),
+        ("one row of outputs", (window, 11, 2), 2, 3, {"bias": False}),
+        ("padding larger than the window", (4, 5, 3), 1, 9, {"padding": ((6, 3), (0, 7))}),
         ("deep: long sums", (5, 4, 130), 1, 70, {"padding": 1}),
     )
 ]
@@ -125,6 +128,7 @@ TRANSPOSED = [
     _transposed("padding on one side only", (4, 5, 2), 2, 3, 3, stride=2, padding=((2, 0), (0, 1))),
     _transposed("padding larger than the window: pixels that reach nothing", (9, 8, 2), 1, 3, 2, padding=3),
     _transposed("two groups", (4, 5, 6), 2, 10, 3, stride=2, groups=2),
+    _transposed("narrow groups", (9, 8, 18), 2, 12, 3, stride=2, padding=1, groups=6),
     _transposed("depthwise", (5, 4, 9), 2, 9, 3, stride=2, padding=1, groups=9),
     _transposed("without bias", (4, 4, 3), 2, 2, 3, bias=False),
     _transposed("many channels to few", (3, 3, 67), 1, 2, 5, stride=2, padding=2),
@@ -270,10 +274,11 @@ def _draw_convolution(draw):
 
 def _draw_winograd(algorithm):
     def draw_one(draw):
-        shape, filters = (draw.randint(3, 13), draw.randint(3, 13), draw.choice(CHANNELS[:8])), draw.choice(CHANNELS)
-        options = {"padding": _draw_padding(draw, 3), "bias": draw.random() < 0.8}
-        name = f"conv2d {algorithm} {filters} of {_told((3, 3), options)}"
-        layer = lambda: nl.Conv2D(filters, 3, algorithm=algorithm, **options)  # noqa: E731
+        window = draw.choice((3, 5)) if algorithm == "winograd2" else 3
+        shape = draw.randint(window, 13), draw.randint(window, 13), draw.choice(CHANNELS[:8])
+        filters, options = draw.choice(CHANNELS), {"padding": _draw_padding(draw, window), "bias": draw.random() < 0.8}
+        name = f"conv2d {algorithm} {filters} of {_told((window, window), options)}"
+        layer = lambda: nl.Conv2D(filters, window, algorithm=algorithm, **options)  # noqa: E731
         return Case(name, layer, (shape,), draw.choice(BATCHES))
 
     return draw_one

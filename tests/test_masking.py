@@ -24,6 +24,7 @@ BEHIND = {
     "depthwise": lambda: [nc.DepthwiseConv2D(3)],
     "columns": lambda: [nc.Conv2D(16, 4)],
     "winograd2": lambda: [nc.Conv2D(5, 3, algorithm="winograd2")],
+    "winograd2, 5×5": lambda: [nc.Conv2D(5, 5, algorithm="winograd2")],
     "winograd4": lambda: [nc.Conv2D(5, 3, padding=1, algorithm="winograd4")],
     "maxima": lambda: [nc.Conv2D(16, 3), nc.Tanh(), nc.MaxPool2D(2)],
     "dense": lambda: [nc.Flatten(), nc.Dense(11), nc.ReLU(), nc.Dense(3)],

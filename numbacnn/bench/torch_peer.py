@@ -257,7 +257,7 @@ def _kernel(case: Case, direction: str, layout: Any) -> Work:
                 return twin(x)
 
         return forward
-    if isinstance(node.geometry, ConvGeometry):
+    if isinstance(node.geometry, ConvGeometry) and node.layer.op != "conv2d_transpose":
         return _convolution_gradient(twin, node, x, direction == INPUT_GRADIENT)
     of_input, together = direction == INPUT_GRADIENT, node.layer.normalizes  # as ours has it
     x.requires_grad_(of_input)

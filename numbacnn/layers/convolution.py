@@ -71,15 +71,15 @@ class _Convolution(WindowLayer):
 
     def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
         """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
-        g, m = geometry, sizes.winograd_tile(geometry, self.algorithm)
+        g, f = geometry, sizes.winograd_filtering(geometry, self.algorithm)
         scratch = {"partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
-        if m:
-            shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, m)
+        if f is not None:
+            shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, f)
             scratch |= {name: Scratch(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
             scratch["weights"] = scratch["weights"]._replace(when="prepared")
-            shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, m)
+            shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, f)
             scratch |= {f"{name}_gradient": Scratch(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)}
-            shapes = sizes.winograd_gradient_shapes(g, batch, m)
+            shapes = sizes.winograd_gradient_shapes(g, batch, f)
             scratch |= {name: Scratch(s, "backward") for name, s in zip(WINOGRAD_GRADIENT, shapes, strict=True)}
         else:
             scratch["partial_weight"] = Scratch(sizes.partial_weights_shape(g, batch), "backward")
@@ -90,8 +90,8 @@ class _Convolution(WindowLayer):
 
     def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
         """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
-        m = sizes.winograd_tile(geometry, self.algorithm)
-        return f"winograd{m}" if m else "direct"
+        filtering = sizes.winograd_filtering(geometry, self.algorithm)
+        return "direct" if filtering is None else f"winograd{filtering.m}"
 
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where a register tile holds whole windows, all of one size."""
@@ -201,9 +201,10 @@ class Conv2D(_Convolution):
         """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
         window, stride, dilation = self._pairs()
         g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
-        if self.algorithm.startswith("winograd") and not g.winograd_applies:
+        if self.algorithm.startswith("winograd") and int(self.algorithm[-1]) not in g.winograd_tiles:
+            windows = "3×3 windows" if self.algorithm == "winograd4" else "3×3 and 5×5 windows"
             raise GeometryError(
-                f'algorithm="{self.algorithm}" is for 3×3 windows with stride, dilation and groups of 1, '
+                f'algorithm="{self.algorithm}" is for {windows} with stride, dilation and groups of 1, '
                 f"not {g.r}×{g.s} with {stride}, {dilation} and {g.groups}"
             )
         return g

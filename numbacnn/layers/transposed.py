@@ -98,8 +98,9 @@ class Conv2DTranspose(WindowLayer):
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
         """dx is the forward pass of the convolution on dy, and the weight gradient has x and dy exchanged."""
-        kernels.conv2d_weight_gradient(t.d_weight, t.dy, t.x, t.partial_weight, g)
-        if self.bias:
+        if "weight" not in t.frozen:
+            kernels.conv2d_weight_gradient(t.d_weight, t.dy, t.x, t.partial_weight, g)
+        if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
             kernels.conv2d_forward(t.dx, t.dy, t.weight, None, t.packed, g)

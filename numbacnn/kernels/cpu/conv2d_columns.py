@@ -11,6 +11,7 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu import conv2d_grouped
 from numbacnn.kernels.cpu.memory import address
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_ADDRESS, PANEL, Product, product_item, row_table
@@ -30,7 +31,9 @@ def applies(g: ConvGeometry) -> bool:
 
 
 def columns_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
-    """Scratch of the columns: groups × 1 × pixels × R·S·C, empty where the algorithm does not apply."""
+    """Scratch of the columns: groups × 1 × pixels × R·S·C; bands where groups are narrow, and else empty."""
+    if conv2d_grouped.applies(g):
+        return conv2d_grouped.gradient_scratch_shape(g)
     groups = min(images, GROUPS) if applies(g) else 0
     return (groups, 1, g.p * g.q, g.r * g.s * g.c)
 

@@ -58,18 +58,26 @@ class Axis(NamedTuple):
 
 def depthwise_forward(y, x, w, b, g, relu):
     """y as in ``conv2d_forward``; b has no elements where there is no bias."""
-    rows = Axis(g.p, 0, 1, -g.pad_top, g.stride_h, g.r, g.dilation_h, 0, 1)
-    columns = Axis(g.q, 0, 1, -g.pad_left, g.stride_w, g.s, g.dilation_w, 0, 1)
-    _weigh_windows(y, x, w, b, NO_MASK, rows, columns, relu)
+    _weigh_windows(y, x, w, b, NO_MASK, *output_axes(g), relu)
 
 
 def depthwise_input_gradient(dx, dy, w, g, mask):
     """dx as in ``conv2d_input_gradient``: the pixels of each phase see dy through the phase's taps, flipped."""
-    mask = NO_MASK if mask is None else mask
-    for rows in axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top):
-        for columns in axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left):
-            axes = _phase_axis(rows, g.stride_h), _phase_axis(columns, g.stride_w)
-            _weigh_windows(dx, dy, w, NO_BIAS, mask, *axes, False)
+    for axes in gradient_axes(g):
+        _weigh_windows(dx, dy, w, NO_BIAS, NO_MASK if mask is None else mask, *axes, False)
+
+
+def output_axes(g):
+    """Rows and columns of y."""
+    rows = Axis(g.p, 0, 1, -g.pad_top, g.stride_h, g.r, g.dilation_h, 0, 1)
+    return rows, Axis(g.q, 0, 1, -g.pad_left, g.stride_w, g.s, g.dilation_w, 0, 1)
+
+
+def gradient_axes(g):
+    """Rows and columns of dx, for each of its phases."""
+    rows = axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
+    columns = axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
+    return [(_phase_axis(row, g.stride_h), _phase_axis(column, g.stride_w)) for row in rows for column in columns]
 
 
 def _phase_axis(t, stride):
@@ -89,10 +97,13 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
     mask_step = columns.step * mask.strides[2]
     window = Window(
         rows.taps,
+        1,
         columns.taps,
         rows.x_tap * x.strides[1] // 4,
+        0,
         columns.x_tap * x.strides[2] // 4,
         rows.w_tap * w.strides[0] // 4,
+        0,
         columns.w_tap * w.strides[1] // 4,
     )
     y_next, x_next = rows.step * y.strides[1], (rows.x_step + (rows.taps - 1) * rows.x_tap) * x.strides[1]

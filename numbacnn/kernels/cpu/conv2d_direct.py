@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_pairs, conv2d_panels
+from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_pairs, conv2d_panels
 from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
@@ -39,6 +39,9 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
     bias = NO_BIAS if b is None else b
     if conv2d_depthwise.applies(g):
         conv2d_depthwise.depthwise_forward(y, x, w, bias, g, relu)
+        return
+    if conv2d_grouped.applies(g):
+        conv2d_grouped.grouped_forward(y, x, w, bias, packed, g, relu)
         return
     if conv2d_pairs.applies(g):
         _forward_pairs(y, x, w, bias, packed, g, relu)
@@ -110,7 +113,10 @@ def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=
 
 
 def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """Scratch of the forward pass: panels of weights, or those of pairs; empty where w serves as it lies."""
+    """Scratch of the forward pass: panels of weights, those of pairs, or bands of narrow groups; empty where w serves
+    as it lies."""
+    if conv2d_grouped.applies(g):
+        return conv2d_grouped.forward_scratch_shape(g)
     if conv2d_pairs.applies(g):
         _, _, terms, columns = conv2d_pairs.scratch_shape(g, 1)
         return (1, 1, terms + 1, columns)
@@ -130,6 +136,9 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
     """
     if conv2d_depthwise.applies(g):
         conv2d_depthwise.depthwise_weight_gradient(dw, x, dy, partial, g)
+        return
+    if conv2d_grouped.applies(g):
+        conv2d_grouped.grouped_weight_gradient(dw, x, dy, partial, g)
         return
     if conv2d_pairs.applies(g):
         pairs = conv2d_pairs.pair_geometry(g)
@@ -191,6 +200,8 @@ def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, 
     """Scratch of the weight gradient: groups × 1 × terms × columns, empty where one group suffices."""
     if conv2d_depthwise.applies(g):
         return conv2d_depthwise.partial_depthwise_shape(g, images)
+    if conv2d_grouped.applies(g):
+        return conv2d_grouped.partial_grouped_shape(g, images)
     if conv2d_pairs.applies(g):
         groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
         return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
@@ -228,11 +239,14 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
     the same taps: each such phase is a convolution of stride 1 with the flipped window. Where ``mask``, N×H×W×C, is
     given, dx is zero wherever it is 0 or less: the gradient of a ReLU whose output it is.
     """
-    if g.groups == 1 and not conv2d_depthwise.applies(g) and not columns.size:
+    if g.groups == 1 and not columns.size:
         _input_gradient(dx, dy, w, packed, g, mask)
         return
     if conv2d_depthwise.applies(g):
         conv2d_depthwise.depthwise_input_gradient(dx, dy, w, g, mask)
+        return
+    if conv2d_grouped.applies(g):
+        conv2d_grouped.grouped_input_gradient(dx, dy, w, packed, columns, g, mask)
         return
     if columns.size:
         conv2d_columns.input_gradient_by_columns(dx, dy, w, packed, columns, g)
@@ -319,6 +333,8 @@ def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch of the input gradient: panels × 1 × terms × PANEL, for the phase with the most taps."""
     if conv2d_depthwise.applies(g):
         return (0, 1, 1, PANEL)
+    if conv2d_grouped.applies(g):
+        return conv2d_grouped.transposed_shape(g)
     if conv2d_columns.applies(g):
         return conv2d_columns.packed_columns_shape(g)
     columns, channels = g.k // g.groups, g.c // g.groups

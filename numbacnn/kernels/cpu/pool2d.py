@@ -35,33 +35,39 @@ def max_pool_forward(y, argmax, x, g):
         h = p * g.stride_h - g.pad_top
         for q in range(g.q):
             w = q * g.stride_w - g.pad_left
-            _max_window(
-                p_y + n * y_image + p * y_row + q * y_pixel,
-                p_argmax + n * a_image + p * a_row + q * a_pixel,
-                keep,
-                p_x + n * x_image + h * x_row + w * x_pixel,
-                x_row,
-                x_pixel,
-                max(0, -h),
-                min(g.r, g.h - h),
-                max(0, -w),
-                min(g.s, g.w - w),
-                g,
-            )
+            target, window = p_y + n * y_image + p * y_row + q * y_pixel, p_x + n * x_image + h * x_row + w * x_pixel
+            rows, columns = (max(0, -h), min(g.r, g.h - h)), (max(0, -w), min(g.s, g.w - w))
+            if keep:
+                place = p_argmax + n * a_image + p * a_row + q * a_pixel
+                _max_and_place(target, place, window, x_row, x_pixel, rows, columns, g)
+            else:
+                _max(target, window, x_row, x_pixel, rows, columns, g)
 
 
 @inlined
-def _max_window(y, argmax, keep, x, x_row, x_pixel, first_r, last_r, first_s, last_s, g):
+def _max_and_place(y, argmax, x, x_row, x_pixel, rows, columns, g):
+    """Of one window, whose rows and columns inside of the input are given."""
     for c in range(0, g.c, LANES):
-        best, place = splat(MINUS_INFINITY), splat(np.float32(first_r * g.s + first_s))
-        for r in range(first_r, last_r):
-            for s in range(first_s, last_s):
+        best, place = splat(MINUS_INFINITY), splat(np.float32(rows[0] * g.s + columns[0]))
+        for r in range(rows[0], rows[1]):
+            for s in range(columns[0], columns[1]):
                 value = load(x + r * x_row + s * x_pixel + 4 * c, g.c - c)
                 place = where_greater(value, best, splat(np.float32(r * g.s + s)), place)
                 best = where_greater(value, best, value, best)
         store(y + 4 * c, best, g.c - c)
-        if keep:
-            store(argmax + 4 * c, place, g.c - c)
+        store(argmax + 4 * c, place, g.c - c)
+
+
+@inlined
+def _max(y, x, x_row, x_pixel, rows, columns, g):
+    """The same without the place, for inference."""
+    for c in range(0, g.c, LANES):
+        best = splat(MINUS_INFINITY)
+        for r in range(rows[0], rows[1]):
+            for s in range(columns[0], columns[1]):
+                value = load(x + r * x_row + s * x_pixel + 4 * c, g.c - c)
+                best = where_greater(value, best, value, best)
+        store(y + 4 * c, best, g.c - c)
 
 
 def max_pool_gradient(dx, dy, argmax, g):

@@ -16,7 +16,7 @@ from numbacnn.kernels.cpu.conv2d_maxima import (
     maxima_places_shape,
 )
 from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
-from numbacnn.kernels.cpu.conv2d_winograd import winograd_gradient_shapes, winograd_shapes, winograd_tile
+from numbacnn.kernels.cpu.conv2d_winograd import winograd_filtering, winograd_gradient_shapes, winograd_shapes
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
 from numbacnn.kernels.cpu.groupnorm import (
     group_norm_gradient_shape,
@@ -50,7 +50,7 @@ __all__ = [
     "partial_weights_shape",
     "penalty_sums_shape",
     "pool_fuses",
+    "winograd_filtering",
     "winograd_gradient_shapes",
     "winograd_shapes",
-    "winograd_tile",
 ]

@@ -1,7 +1,7 @@
 """The tiles of depthwise convolution: sums for a vector of channels, which do not mix, that never leave the registers.
 
-    y[i, c] = Σ_rs x[i·step + r·x_r + s·x_s, c] · w[r·w_r + s·w_s, c]      ``window_tile``, for neighbouring pixels i
-    dw[t, c] += Σ_pq x[p·x_p + q·x_q + offset(t), c] · dy[p·dy_p + q·dy_q, c]      ``tap_tile``, for some taps t
+    y[i, c] = Σ_rts x[i·step + r·x_r + t·x_t + s·x_s, c] · w[r·w_r + t·w_t + s·w_s, c]   ``window_tile``, neighbours i
+    dw[t, c] += Σ_pq x[p·x_p + q·x_q + offset(t), c] · dy[p·dy_p + q·dy_q, c]   ``tap_tile``, some taps t
 
 No processor guesses from rows of windows what it ought to fetch, and memory is what a depthwise convolution waits for,
 so the tiles ask for what will be needed a little later: twice the speed, or more, for images out of cache.
@@ -22,13 +22,16 @@ TOGETHER = 3  # taps
 
 
 class Window(NamedTuple):
-    """Taps of a window, and the steps between their inputs and between their weights, in elements."""
+    """Rows, terms of a channel, and columns of a window, and the steps of their inputs and weights, in elements."""
 
     r: int
+    t: int
     s: int
     x_r: int
+    x_t: int
     x_s: int
     w_r: int
+    w_t: int
     w_s: int
 
 
@@ -140,8 +143,12 @@ class _WindowEmitter(_Emitter):
         x, w = self.pointer(x), self.pointer(w)
         neighbours = builder.icmp_signed("==", x_step, window.x_s)
         triples = builder.select(neighbours, builder.udiv(window.s, INT64(TOGETHER)), INT64(0))
-        with cgutils.for_range(builder, window.r, intp=INT64) as row:
-            x_row, w_row = self.step(x, row.index, window.x_r), self.step(w, row.index, window.w_r)
+        with (
+            cgutils.for_range(builder, window.r, intp=INT64) as row,
+            cgutils.for_range(builder, window.t, intp=INT64) as term,
+        ):
+            x_row = self.step(self.step(x, row.index, window.x_r), term.index, window.x_t)
+            w_row = self.step(self.step(w, row.index, window.w_r), term.index, window.w_t)
             first = INT64(0)
             if self.count > 1:
                 first = builder.mul(triples, INT64(TOGETHER))
