@@ -1,6 +1,6 @@
 """Scratch that the CUDA kernels need, as functions from geometry to shapes: what a plan asks before arrays exist."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cuda.batchnorm import (
@@ -42,9 +42,9 @@ __all__ = [
     "partial_weights_shape",
     "penalty_sums_shape",
     "pool_fuses",
+    "winograd_filtering",
     "winograd_gradient_shapes",
     "winograd_shapes",
-    "winograd_tile",
 ]
 
 NOTHING = (0, 1, 1, 1)
@@ -70,16 +70,22 @@ def maxima_apply(g: ConvGeometry, pool: PoolGeometry) -> bool:
     return False
 
 
-def winograd_tile(g: ConvGeometry, algorithm: str) -> int:
-    """m of the tiles where Winograd's algorithm is asked for, else 0."""
-    return int(algorithm.removeprefix("winograd")) if algorithm.startswith("winograd") else 0
+class Filtering(NamedTuple):
+    """What a plan reads of Winograd's algorithm: tiles of m×m outputs."""
+
+    m: int
 
 
-def winograd_shapes(*sizes: int) -> tuple[tuple[int, int, int, int], ...]:
+def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
+    """The tiles where Winograd's algorithm is asked for, else None."""
+    return Filtering(int(algorithm.removeprefix("winograd"))) if algorithm.startswith("winograd") else None
+
+
+def winograd_shapes(*sizes: Any) -> tuple[tuple[int, int, int, int], ...]:
     """Its scratch: none, see ``winograd``."""
     return (NOTHING,) * 3
 
 
-def winograd_gradient_shapes(g: ConvGeometry, images: int, m: int) -> tuple[tuple[int, ...], ...]:
+def winograd_gradient_shapes(g: ConvGeometry, images: int, f: Filtering) -> tuple[tuple[int, ...], ...]:
     """Its scratch for the gradient of the weights: that of the direct product."""
     return partial_weights_shape(g, images), NOTHING, NOTHING
