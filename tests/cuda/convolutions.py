@@ -70,20 +70,17 @@ def _winograd(draw):
     x, w, b, dy = _arrays(draw, g)
     y, dx = image(draw, N, g.p, g.q, g.k, halo=SIDES), image(draw, N, g.h, g.w, g.c, halo=SIDES)
 
-    def tiles(place, *shape):
-        return sized_part("winograd_shapes", place, N, *shape, 2)
+    def part(name, place, *arguments):
+        """As ``sized``, of a function that gives several shapes, for tiles of 2×2 outputs."""
+        tiles = lambda sizes: sizes.winograd_filtering(g, "winograd2")  # noqa: E731
+        return scratch()._replace(shape=lambda sizes: getattr(sizes, name)(*arguments, tiles(sizes))[place])
 
-    forward = [tiles(place, g.p, g.q, g.c, g.k) for place in range(3)]
-    backward = [tiles(place, g.h, g.w, g.k, g.c) for place in range(3)]
+    forward = [part("winograd_shapes", place, N, g.p, g.q, g.c, g.k) for place in range(3)]
+    backward = [part("winograd_shapes", place, N, g.h, g.w, g.k, g.c) for place in range(3)]
     yield Call("", [("winograd_forward", [y, x, w, b, *forward, g, True])])
-    gradient = [sized_part("winograd_gradient_shapes", place, g, N, 2) for place in range(3)]
+    gradient = [part("winograd_gradient_shapes", place, g, N) for place in range(3)]
     yield Call("", [("winograd_weight_gradient", [flat(draw, *w.shape), x, dy, *gradient, g])])
     yield Call("", [("winograd_input_gradient", [dx, dy, w, *backward, g, image(draw, N, g.h, g.w, g.c)])])
-
-
-def sized_part(name, place, *arguments):
-    """As ``sized``, of a function that gives several shapes."""
-    return scratch()._replace(shape=lambda sizes: getattr(sizes, name)(*arguments)[place])
 
 
 def _dense(draw):
