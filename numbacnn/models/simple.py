@@ -6,7 +6,12 @@ from numbacnn.models.build import Size, Weights, build, chain
 
 
 def simple_cnn(
-    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+    input_shape: Size = (28, 28, 1),
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """Two 3×3 convolutions of 32 and 64 filters, each pooled, and a dense layer of 128: 421,642 parameters on MNIST."""
     layers = [
@@ -16,11 +21,16 @@ def simple_cnn(
         *(Dense(128), ReLU()),
         Dense(classes),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
 
 
 def fast_cnn(
-    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+    input_shape: Size = (28, 28, 1),
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """24 filters of 5×5 and 32 of 3×3, each pooled, and a dense layer of 256: 215,194 parameters on MNIST.
 
@@ -34,4 +44,4 @@ def fast_cnn(
         *(Dense(256), ReLU()),
         Dense(classes),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
