@@ -170,6 +170,12 @@ def measure_model(
     return ModelResult(batch, training, result, tuple(rows))
 
 
+def training_cost(model: Model, batch: int) -> Cost:
+    """What a training step costs, but for loss and update."""
+    plan = make_plan(model.graph, model.device.sizes, batch, training=True)
+    return plan_cost([*plan.forward, *plan.backward], batch)
+
+
 def random_labels(model: Model, batch: int) -> Any:
     """A class for each image, or for each of its pixels."""
     *pixels, classes = model.output_shape

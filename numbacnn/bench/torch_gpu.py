@@ -29,7 +29,17 @@ from numbacnn.bench.torch_peer import (
 )
 from numbacnn.graph import Graph
 
-__all__ = ["MODES", "NAME", "VERSION", "inference", "kernel", "set_num_threads", "set_precision", "training_step"]
+__all__ = [
+    "MODES",
+    "NAME",
+    "VERSION",
+    "captured",
+    "inference",
+    "kernel",
+    "set_num_threads",
+    "set_precision",
+    "training_step",
+]
 
 DEVICE = "cuda"
 FORMS = ("eager", "compiled", "graph")
@@ -114,7 +124,7 @@ def _training_step(
         optimizer.step()
         return total
 
-    run = _captured(step) if form == "graph" else step
+    run = captured(step) if form == "graph" else step
 
     def work() -> float:
         _upload(tensors, hosts)
@@ -142,11 +152,11 @@ def _launched(work: Work) -> Work:
 
 def _in_form(run: Callable[[], Any], form: str) -> Callable[[], Any]:
     if form == "graph":
-        return _captured(run)
+        return captured(run)
     return torch.compile(run) if form == "compiled" else run
 
 
-def _captured(run: Callable[[], Any]) -> Callable[[], Any]:
+def captured(run: Callable[[], Any]) -> Callable[[], Any]:
     """A function that replays ``run`` as a CUDA graph, and gives the tensors that it writes each time."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
