@@ -1,6 +1,6 @@
 """The figures of an NVIDIA GPU, all in one command: each with its floor beside it, and what it has to reach.
 
-    python benchmarks/cuda.py [--only FIGURE …] [--data mnist] [--pairs 30] [--smoke]
+    python benchmarks/gpu.py [--only FIGURE …] [--data mnist] [--pairs 30] [--smoke]
 
 The floor is the larger of FLOPs over the peak of multiply-adds and bytes over the bandwidth of a triad, both measured
 here; products on tensor cores have no such peak, and of them it is the bytes alone. PyTorch, where it is installed with
