@@ -87,6 +87,23 @@ class Product(NamedTuple):
     c_aligned: int = 0  # whether rows of c, bias and mask start on 16 bytes, and have whole fours
 
 
+@device_function
+def tile_of_block(block, tile_rows, tile_columns, p):
+    """First row and column of the tile of c that a block along the grid's first axis owns."""
+    column_tiles = (p.columns + tile_columns - 1) // tile_columns
+    row_tile = block // column_tiles
+    return row_tile * tile_rows, (block - row_tile * column_tiles) * tile_columns
+
+
+@device_function
+def part_of_block(block, depth, terms, p):
+    """(group, split, first term, last term) of a block along the second axis; parts are whole slices of ``depth``."""
+    group = block // p.splits
+    split = block - group * p.splits
+    span = ((terms.size + p.splits - 1) // p.splits + depth - 1) // depth * depth
+    return group, split, split * span, min(terms.size, (split + 1) * span)
+
+
 # -- fetching ---------------------------------------------------------------------------------------------------------
 
 

@@ -20,9 +20,11 @@ from numbacnn.kernels.cuda.operands import (
     Share,
     fetcher,
     float32,
+    part_of_block,
     places_of_row,
     put_value,
     share_of,
+    tile_of_block,
 )
 from numbacnn.kernels.cuda.shim import cuda, device_function, load, store4
 from numbacnn.kernels.cuda.tensor_cores import (
@@ -155,14 +157,8 @@ def product_kernel(
 
         thread = cuda.threadIdx.x
         warp, lane = thread // WARP, thread % WARP
-        column_tiles = (p.columns + tile_columns - 1) // tile_columns
-        row_tile = cuda.blockIdx.x // column_tiles
-        first_row, first_column = row_tile * tile_rows, (cuda.blockIdx.x - row_tile * column_tiles) * tile_columns
-        group = cuda.blockIdx.y // p.splits
-        split = cuda.blockIdx.y - group * p.splits
-        span = ((terms.size + p.splits - 1) // p.splits + depth - 1) // depth * depth
-        term, last_term = split * span, min(terms.size, (split + 1) * span)
-
+        first_row, first_column = tile_of_block(cuda.blockIdx.x, tile_rows, tile_columns, p)
+        group, split, term, last_term = part_of_block(cuda.blockIdx.y, depth, terms, p)
         a_rows = (rows, p.a_row_0, p.a_row_1, p.a_row_2)
         a_steps = (terms, p.a_step_0, p.a_step_1, p.a_step_2)
         b_columns = (p.columns, p.b_column)
