@@ -32,11 +32,15 @@ def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
     _sgd([w, velocity], [w, velocity, dw], constants=[learning_rate, momentum, weight_decay, nesterov])
 
 
-@element_kernel(outputs=2, inputs=3, constants=[float32, float32, float32, types.boolean])
-def _sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+@device_function
+def sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    """The new w and velocity of ``sgd_update``."""
     gradient = dw + weight_decay * w
     v = momentum * velocity + gradient
     return w - learning_rate * (gradient + momentum * v if nesterov else v), v
+
+
+_sgd = element_kernel(2, 3, constants=[float32, float32, float32, types.boolean], name="_sgd")(sgd)
 
 
 # -- Adam and its kin -------------------------------------------------------------------------------------------------
@@ -51,9 +55,15 @@ def adam_update(w, mean, square, dw, o):
 
 @element_kernel(outputs=3, inputs=4, constants=[ADAM])
 def _adam(w, mean, square, dw, o):
+    return adam(w, mean, square, dw, np.float32(o.step_size), np.float32(o.correction), np.float32(o.keep), o)
+
+
+@device_function
+def adam(w, mean, square, dw, step_size, correction, keep, o):
+    """The new w, mean and square of ``adam_update``; of ``o`` the numbers count that are the same in every step."""
     mean, square = _moments(w, mean, square, dw, o, o.weight_decay)
-    step = np.float32(o.step_size) * mean / (MATHS.sqrt(square) * np.float32(o.correction) + np.float32(o.epsilon))
-    return np.float32(o.keep) * w - step, mean, square
+    step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.epsilon))
+    return keep * w - step, mean, square
 
 
 @device_function
@@ -132,33 +142,56 @@ def rmsprop_update(w, square, mean, velocity, dw, o):
 
 @element_kernel(outputs=2, inputs=3, constants=[RMSPROP])
 def _rmsprop(w, square, dw, o):
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    return w - np.float32(o.learning_rate) * _rmsprop_step(gradient, square, o), square
+    return rmsprop(w, square, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
 def _rmsprop_moving(w, square, velocity, dw, o):
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
-    return w - np.float32(o.learning_rate) * velocity, square, velocity
+    return rmsprop_moving(w, square, velocity, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
 def _rmsprop_centered(w, square, mean, dw, o):
-    gradient = _decayed(w, dw, o)
-    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
-    step = _rmsprop_step(gradient, _centered(square, mean), o)
-    return w - np.float32(o.learning_rate) * step, square, mean
+    return rmsprop_centered(w, square, mean, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=4, inputs=5, constants=[RMSPROP])
 def _rmsprop_centered_moving(w, square, mean, velocity, dw, o):
+    return rmsprop_centered_moving(w, square, mean, velocity, dw, np.float32(o.learning_rate), o)
+
+
+@device_function
+def rmsprop(w, square, dw, rate, o):
+    """The new w and square of ``rmsprop_update``."""
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    return w - rate * _rmsprop_step(gradient, square, o), square
+
+
+@device_function
+def rmsprop_moving(w, square, velocity, dw, rate, o):
+    """As ``rmsprop``, with the velocity."""
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
+    return w - rate * velocity, square, velocity
+
+
+@device_function
+def rmsprop_centered(w, square, mean, dw, rate, o):
+    """As ``rmsprop``, with the mean."""
+    gradient = _decayed(w, dw, o)
+    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
+    return w - rate * _rmsprop_step(gradient, _centered(square, mean), o), square, mean
+
+
+@device_function
+def rmsprop_centered_moving(w, square, mean, velocity, dw, rate, o):
+    """As ``rmsprop``, with both."""
     gradient = _decayed(w, dw, o)
     square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
     velocity = _rmsprop_step(gradient, _centered(square, mean), o) + np.float32(o.momentum) * velocity
-    return w - np.float32(o.learning_rate) * velocity, square, mean, velocity
+    return w - rate * velocity, square, mean, velocity
 
 
 @device_function
@@ -186,11 +219,15 @@ def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
     _adagrad([w, square], [w, square, dw], constants=[learning_rate, epsilon, weight_decay])
 
 
-@element_kernel(outputs=2, inputs=3, constants=[float32] * 3)
-def _adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+@device_function
+def adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+    """The new w and square of ``adagrad_update``."""
     gradient = dw + weight_decay * w
     square = square + gradient * gradient
     return w - learning_rate * gradient / (MATHS.sqrt(square) + epsilon), square
+
+
+_adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagrad)
 
 
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------
