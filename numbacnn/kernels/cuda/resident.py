@@ -34,6 +34,8 @@ from numbacnn.kernels.cuda.update import (
     adam,
     float64_1d,
     float64_2d,
+    over_groups,
+    range_of,
     rmsprop,
     rmsprop_centered,
     rmsprop_centered_moving,
@@ -49,6 +51,7 @@ int64_2d, uint64_1d = types.Array(int64, 2, "C"), types.Array(types.uint64, 1, "
 float64_3d = types.Array(float64, 3, "C")
 STEP, UPDATES, LAST_UPDATE, HITS, LABELS, IMAGES, SKIPPED, HELD, BAD_STEP = range(len(Tally._fields))
 LOSS, BAD_LOSS = range(2)  # of ``sums``
+JUDGES = min(SUM_GROUPS, THREADS)  # threads of the one block that adds up the groups
 
 
 # -- the batch --------------------------------------------------------------------------------------------------------
@@ -124,14 +127,14 @@ def _gather_float_images(y, x, indices, scale, shift):
 
 def sum_losses(partial, losses, scale):
     """partial[g] = scale · Σ losses over group g of SUM_GROUPS ranges."""
-    _sum_losses[SUM_GROUPS, SUM_THREADS](partial, losses, scale)
+    _sum_losses[over_groups(losses.size)](partial, losses, scale)
 
 
 @cuda_kernel(float64_1d, float32_1d, float64)
 def _sum_losses(partial, losses, scale):
     """Each block owns a group."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(losses.size)
+    i, last = range_of(losses)
     total = 0.0
     while i < last:
         total += np.float64(losses[i])
@@ -143,14 +146,14 @@ def _sum_losses(partial, losses, scale):
 
 def count_hits(partial, x, labels):
     """partial[g] = the pixels of group g whose largest channel in x, the first of equals, is their label's."""
-    _count_hits[SUM_GROUPS, SUM_THREADS](partial, x, labels)
+    _count_hits[over_groups(labels.size)](partial, x, labels)
 
 
 @cuda_kernel(float64_1d, float32_4d, int64_1d)
 def _count_hits(partial, x, labels):
     """Each block owns a group, and each thread pixels of it."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(labels.size)
+    i, last = range_of(labels)
     height, width, found = x.shape[1], x.shape[2], 0.0
     while i < last:
         row = i // width
@@ -167,13 +170,6 @@ def _count_hits(partial, x, labels):
         partial[cuda.blockIdx.x] = found
 
 
-@device_function
-def _range_of(count):
-    """The first of this thread's items, and the first behind the block's, of SUM_GROUPS ranges of ``count``."""
-    group = cuda.blockIdx.x
-    return count * group // SUM_GROUPS + cuda.threadIdx.x, count * (group + 1) // SUM_GROUPS
-
-
 def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
     """Decides what a step is worth, counts it, and goes on to the next one.
 
@@ -184,7 +180,7 @@ def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, fo
     update u behind the tables' start; s is rates[v, 0] for update v of the epoch, skipped or not, and rates[v, 1] the
     verdict's share of the average. random: (seed, step) of the layers.
     """
-    _judge_step[1, THREADS](counters, sums, random, verdict, now, partial, rates, numbers, form)
+    _judge_step[1, JUDGES](counters, sums, random, verdict, now, partial, rates, numbers, form)
 
 
 @cuda_kernel(
@@ -192,7 +188,7 @@ def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, fo
 )  # fmt: skip
 def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
     """One block; all threads add, the first one decides."""
-    shared = cuda.shared.array(THREADS, float64)
+    shared = cuda.shared.array(JUDGES, float64)
     squares, hits, loss = _row_sum(shared, partial, 0), _row_sum(shared, partial, 1), 0.0
     for row in range(2, len(partial)):
         loss += _row_sum(shared, partial, row)
@@ -290,14 +286,14 @@ def _average(y, x, verdict):
 def clip_norm_in_place(x, partial, limit):
     """x brought to the Euclidean norm ``limit`` where it is longer. partial: scratch, 2 × SUM_GROUPS."""
     sum_squares(partial[0], x)
-    _norm_factor[1, THREADS](partial, limit)
+    _norm_factor[1, JUDGES](partial, limit)
     _scale_by([x], [x], constants=[partial[1]])
 
 
 @cuda_kernel(float64_2d, float64)
 def _norm_factor(partial, limit):
     """partial[1, 0] = what x is multiplied by."""
-    shared = cuda.shared.array(THREADS, float64)
+    shared = cuda.shared.array(JUDGES, float64)
     squares = _row_sum(shared, partial, 0)
     if cuda.threadIdx.x == 0:
         partial[1, 0] = limit / squares**0.5 if squares > limit * limit else 1.0

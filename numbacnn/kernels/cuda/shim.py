@@ -219,8 +219,14 @@ class Code:
         """A function that launches the kernel on these arguments, checked and laid out here, once."""
         if SIMULATED:
             views = tuple(map(_simulated, arguments, self.signature))
-            simulated = self._dispatcher[blocks, threads]
-            return lambda: _streams[-1].append((simulated, views)) if _streams else simulated(*views)
+
+            def simulate() -> None:
+                if _streams:
+                    _streams[-1].append(simulate)
+                else:
+                    self._dispatcher[blocks, threads](*views)  # there is one configuration, the last one, for all
+
+            return simulate
         from cuda.core import LaunchConfig, launch
 
         values: list[Any] = []
@@ -335,13 +341,13 @@ def capture(work: Callable[[], None]) -> Callable[[], None] | None:
 
 
 def _captured_by_the_simulator(work: Callable[[], None]) -> Callable[[], None]:
-    launches: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+    launches: list[Callable[[], None]] = []
     with launching_into(launches):
         work()
 
     def replay() -> None:
-        for launch, views in launches:
-            launch(*views)
+        for launch in launches:
+            launch()
 
     return replay
 

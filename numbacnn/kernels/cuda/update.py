@@ -81,7 +81,7 @@ def lamb_moments(partial, w, mean, square, dw, o):
     partial: 2 × SUM_GROUPS.
     """
     _lamb_moments([mean, square], [w, mean, square, dw], constants=[o])
-    _lamb_norms[SUM_GROUPS, SUM_THREADS](partial, w, mean, square, o)
+    _lamb_norms[over_groups(w.size)](partial, w, mean, square, o)
 
 
 @element_kernel(outputs=2, inputs=4, constants=[ADAM])
@@ -99,7 +99,7 @@ def _lamb_direction(w, mean, square, o):
 def _lamb_norms(partial, w, mean, square, o):
     """Each block owns one of the groups, and each group a range of elements."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(w)
+    i, last = range_of(w)
     weights, directions = 0.0, 0.0
     while i < last:
         r = np.float64(_lamb_direction(w[i], mean[i], square[i], o))
@@ -291,14 +291,22 @@ def _clip(x, bound):
 
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x."""
-    _sum_squares[SUM_GROUPS, SUM_THREADS](partial, x)
+    _sum_squares[over_groups(x.size)](partial, x)
+
+
+def over_groups(count):
+    """The grid for the sums of SUM_GROUPS ranges of ``count`` items, a block each, with threads as many as help."""
+    threads = 1
+    while threads < SUM_THREADS and threads * SUM_GROUPS < count:
+        threads *= 2
+    return SUM_GROUPS, threads
 
 
 @cuda_kernel(float64_1d, float32_1d)
 def _sum_squares(partial, x):
     """Each block owns a group; of its threads each has four sums, so that four reads are on their way at a time."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(x)
+    i, last = range_of(x)
     step = cuda.blockDim.x
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     while i + 3 * step < last:
@@ -319,7 +327,7 @@ def _square(x):
 
 
 @device_function
-def _range_of(x):
+def range_of(x):
     """The first element of this thread, and the first behind the block's, of SUM_GROUPS ranges of a flat array."""
     group = cuda.blockIdx.x
     return x.size * group // SUM_GROUPS + cuda.threadIdx.x, x.size * (group + 1) // SUM_GROUPS
