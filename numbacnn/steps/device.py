@@ -135,7 +135,8 @@ class DeviceSteps:
     def _begin(self, p: Position) -> None:
         """Has the device stand where the host is."""
         if self._memory is None or self._memory.is_stale():
-            self._memory = _Memory(self.host, self._augment, self._memory and self._memory.data)
+            data = None if self._memory is None else self._memory.data
+            self._memory = _Memory(self.host, self._augment, data)
         self._memory.begin(p)
 
     def _run(self, p: Position) -> Position:
