@@ -58,7 +58,8 @@ def _too_large(host: HostSteps) -> str | None:
     with ENGINE:
         batch = model.training_batch(host.loader.size(0), host.objective)
     one = host.objective.targets(data.labels[:1], [(1, *output.shape[1:]) for output in batch.binding.outputs])
-    size, free = data.images.nbytes + len(data) * sum(target.nbytes for target in one), model.device.free_memory()
+    others = sum(target.nbytes for target in one if target.dtype != np.int64)
+    size, free = data.images.nbytes + 8 * data.labels.size + len(data) * others, model.device.free_memory()
     fits = size <= MOST_OF_MEMORY * free
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB, of the GPU's {free / 2**20:,.0f} MiB free"
 
@@ -179,21 +180,26 @@ def _run(launches: "Sequence[Launch]") -> None:
 
 
 class _Data(NamedTuple):
-    """A data set on the device: images as rows N·H × W·C; for each output targets N × M as its loss takes them, and
-    behind them the labels that hits are counted by."""
+    """A data set on the device: images as rows N·H × W·C; the labels N × M, which hits are counted by, and behind them
+    targets N × M of losses that take others; and for each output which of these its loss takes."""
 
     images: Any
     targets: list[Any]
+    chosen: list[int]
 
     @classmethod
     def upload(cls, host: HostSteps, batch: TrainingBatch) -> "_Data":
         """The whole training set."""
         data, device = host.loader.dataset, host.model.device
         shapes = [(len(data), *output.shape[1:]) for output in batch.binding.outputs]
-        labels = np.ascontiguousarray(data.labels, np.int64)
-        targets = [target.reshape(len(data), -1) for target in (*host.objective.targets(data.labels, shapes), labels)]
+        targets, chosen = [np.ascontiguousarray(data.labels, np.int64)], []
+        for target in host.objective.targets(data.labels, shapes):
+            if target.dtype != np.int64:
+                targets.append(target)
+            chosen.append(0 if target.dtype == np.int64 else len(targets) - 1)
         images = data.images.reshape(prod(data.images.shape[:-2]), -1)
-        return cls(_uploaded(device, images), [_uploaded(device, target) for target in targets])
+        placed = [_uploaded(device, target.reshape(len(data), -1)) for target in targets]
+        return cls(_uploaded(device, images), placed, chosen)
 
 
 def _uploaded(device: Device, array: Any) -> Any:
@@ -306,11 +312,12 @@ class _Memory:
         outputs = zip(batch.binding.outputs, batch.binding.output_gradients, strict=True)
         for i, (y, dy) in enumerate(outputs):
             loss, losses = objective.losses[i], self._executor.pixel_losses[: prod(y.shape[:-1])]
-            target = targets[i].reshape(-1) if targets[i].dtype == np.int64 else targets[i].reshape(y.shape)
+            target = targets[self.data.chosen[i]]
+            target = target.reshape(-1) if target.dtype == np.int64 else target.reshape(y.shape)
             scale = objective.weights[i] / loss.weight(target)
             loss.launch(kernels, losses, dy, y, target, scale)
             resident.sum_losses(self._partial[LOSSES + i], losses, scale)
-        resident.count_hits(self._partial[HITS], batch.output, targets[-1].reshape(-1))
+        resident.count_hits(self._partial[HITS], batch.output, targets[0].reshape(-1))
 
     def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
         kernels, resident, update, store = self._device.kernels, self._device.resident, self._update, self._model.store

@@ -23,7 +23,7 @@ def small(where):
 
 def whole(where):
     """With running statistics, random masks and a penalty."""
-    layers = [nc.Conv2D(2, 3, bias=False), nc.BatchNorm(), nc.ReLU(), nc.Flatten(), nc.Dropout(0.2)]
+    layers = [nc.BatchNorm(), nc.ReLU(), nc.Flatten(), nc.Dropout(0.2)]
     return nc.Sequential([*layers, nc.Dense(3, l2=0.01)], (4, 4, 1), seed=1, device=where)
 
 
@@ -93,7 +93,7 @@ def test_optimizers(optimizer):
 
 def test_float_images_masks_and_a_loss_of_one_hot_targets():
     def make(where):
-        return nc.Sequential([nc.Conv2D(3, 3, padding="same")], (4, 4, 2), seed=1, device=where)
+        return nc.Sequential([nc.Conv2D(3, 1)], (4, 4, 2), seed=1, device=where)
 
     masks = RNG.integers(0, 3, (5, 4, 4))
     data = RNG.standard_normal((5, 4, 4, 2)).astype(np.float32), masks
@@ -102,7 +102,7 @@ def test_float_images_masks_and_a_loss_of_one_hot_targets():
 
 
 def test_replayed_steps_are_those_launched_one_by_one(monkeypatch, captured):
-    options = {"make": whole, "augment": "hflip", "epochs": 3}
+    options = {"make": whole, "augment": "hflip"}
     replayed = fit("cuda", **options)
     assert len(captured) == 2
     monkeypatch.setattr(type(get_device("cuda")), "capture", lambda self, launches: None)
@@ -147,9 +147,7 @@ def test_a_bad_batch_ends_the_training_and_changes_nothing(monkeypatch):
     results = []
     for where in ("cpu", "cuda"):
         model = normalized(whole)(where)
-        with pytest.raises(
-            nc.NumbacnnError, match="NaN or infinity in image 2 of the input at epoch 1, step 2"
-        ) as raised:
+        with pytest.raises(nc.NumbacnnError, match=r"image 2 of the input at epoch 1, step 2;") as raised:
             model.fit(spoiled(), batch_size=3, epochs=2, seed=0, optimizer=nc.SGD(0.1))
         results.append((str(raised.value), dict(model.parameters)))
     (message, expected), (found_message, found) = results
@@ -163,7 +161,7 @@ def test_a_bad_batch_ends_the_training_and_changes_nothing(monkeypatch):
 
 def test_a_resumed_training_is_the_one_in_one_go(tmp_path):
     """Stopped within an epoch, and between the batches of an update."""
-    options = {"make": whole, "accumulate": 2, "ema": 0.5, "augment": "translate=1", "epochs": 3}
+    options = {"make": whole, "accumulate": 2, "ema": 0.5, "augment": "translate=1"}
     options["optimizer"] = lambda: nc.Adam(0.01)
     expected = fit("cuda", **options)
     options |= {"checkpoint": tmp_path / "c", "checkpoint_every": 1}
@@ -177,7 +175,7 @@ def test_changes_by_callbacks_are_seen_at_once():
 
         def change(event):
             if isinstance(event, nc.EpochEnd):
-                model.freeze("conv2d_1.*")
+                model.freeze("batch_norm_1.*")
             elif event.step == 2:
                 optimizer.learning_rate *= 0.5
 
