@@ -309,11 +309,11 @@ def _scale_by(x, factor):
 
 def sgd_step(w, velocity, dw, now, momentum, weight_decay, nesterov):
     """``sgd_update`` at the learning rate now[1]."""
-    _sgd([w, velocity], [w, velocity, dw], constants=[now, momentum, weight_decay, nesterov])
+    _sgd_step([w, velocity], [w, velocity, dw], constants=[now, momentum, weight_decay, nesterov])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32, types.boolean])
-def _sgd(w, velocity, dw, now, momentum, weight_decay, nesterov):
+def _sgd_step(w, velocity, dw, now, momentum, weight_decay, nesterov):
     if now[0] == ZERO:
         return w, velocity
     return sgd(w, velocity, dw, now[1], momentum, weight_decay, nesterov)
@@ -321,11 +321,11 @@ def _sgd(w, velocity, dw, now, momentum, weight_decay, nesterov):
 
 def adam_step(w, mean, square, dw, now, o):
     """``adam_update`` with step size, correction and share that is kept in now[1], now[2] and now[3], not in ``o``."""
-    _adam([w, mean, square], [w, mean, square, dw], constants=[now, o])
+    _adam_step([w, mean, square], [w, mean, square, dw], constants=[now, o])
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, ADAM])
-def _adam(w, mean, square, dw, now, o):
+def _adam_step(w, mean, square, dw, now, o):
     if now[0] == ZERO:
         return w, mean, square
     return adam(w, mean, square, dw, now[1], now[2], now[3], o)
@@ -334,38 +334,38 @@ def _adam(w, mean, square, dw, now, o):
 def rmsprop_step(w, square, mean, velocity, dw, now, o):
     """``rmsprop_update`` at the learning rate now[1], not that of ``o``."""
     if mean.size and velocity.size:
-        _rmsprop_centered_moving([w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[now, o])
+        _rmsprop_centered_moving_step([w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[now, o])
     elif mean.size:
-        _rmsprop_centered([w, square, mean], [w, square, mean, dw], constants=[now, o])
+        _rmsprop_centered_step([w, square, mean], [w, square, mean, dw], constants=[now, o])
     elif velocity.size:
-        _rmsprop_moving([w, square, velocity], [w, square, velocity, dw], constants=[now, o])
+        _rmsprop_moving_step([w, square, velocity], [w, square, velocity, dw], constants=[now, o])
     else:
-        _rmsprop([w, square], [w, square, dw], constants=[now, o])
+        _rmsprop_step([w, square], [w, square, dw], constants=[now, o])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, RMSPROP])
-def _rmsprop(w, square, dw, now, o):
+def _rmsprop_step(w, square, dw, now, o):
     if now[0] == ZERO:
         return w, square
     return rmsprop(w, square, dw, now[1], o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_moving(w, square, velocity, dw, now, o):
+def _rmsprop_moving_step(w, square, velocity, dw, now, o):
     if now[0] == ZERO:
         return w, square, velocity
     return rmsprop_moving(w, square, velocity, dw, now[1], o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered(w, square, mean, dw, now, o):
+def _rmsprop_centered_step(w, square, mean, dw, now, o):
     if now[0] == ZERO:
         return w, square, mean
     return rmsprop_centered(w, square, mean, dw, now[1], o)
 
 
 @element_kernel(outputs=4, inputs=5, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered_moving(w, square, mean, velocity, dw, now, o):
+def _rmsprop_centered_moving_step(w, square, mean, velocity, dw, now, o):
     if now[0] == ZERO:
         return w, square, mean, velocity
     return rmsprop_centered_moving(w, square, mean, velocity, dw, now[1], o)
@@ -373,11 +373,11 @@ def _rmsprop_centered_moving(w, square, mean, velocity, dw, now, o):
 
 def adagrad_step(w, square, dw, now, epsilon, weight_decay):
     """``adagrad_update`` at the learning rate now[1]."""
-    _adagrad([w, square], [w, square, dw], constants=[now, epsilon, weight_decay])
+    _adagrad_step([w, square], [w, square, dw], constants=[now, epsilon, weight_decay])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32])
-def _adagrad(w, square, dw, now, epsilon, weight_decay):
+def _adagrad_step(w, square, dw, now, epsilon, weight_decay):
     if now[0] == ZERO:
         return w, square
     return adagrad(w, square, dw, now[1], epsilon, weight_decay)
