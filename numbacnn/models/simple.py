@@ -1,8 +1,9 @@
-"""Plain networks of two convolutions."""
+"""Plain networks for small images."""
 
+from numbacnn.graph import Tensor
 from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, chain
+from numbacnn.models.build import Size, Weights, build, chain, pair_of_convolutions
 
 
 def simple_cnn(
@@ -19,19 +20,16 @@ def simple_cnn(
     return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
 
 
-def fast_cnn(
+def deep_cnn(
     input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
 ) -> Model:
-    """24 filters of 5×5 and 32 of 3×3, each pooled, and a dense layer of 256: 215,194 parameters on MNIST.
-
-    A third of ``simple_cnn``'s arithmetic, and 99 % of MNIST's digits after two epochs. Layers and widths are those of
-    tuomaso/train_mnist_fast.
+    """Three pairs of 3×3 convolutions with batch normalisation, of 16, 32 and 64 filters, each pair pooled, and a
+    dense layer: 77,786 parameters on MNIST.
     """
-    layers = [
-        *(Conv2D(24, 5), ReLU(), MaxPool2D(2)),
-        *(Conv2D(32, 3), ReLU(), MaxPool2D(2)),
-        Flatten(),
-        *(Dense(256), ReLU()),
-        Dense(classes),
-    ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+
+    def record(x: Tensor) -> Tensor:
+        for i, filters in enumerate((16, 32, 64), 1):
+            x = MaxPool2D(2, name=f"pool{i}")(pair_of_convolutions(x, f"pair{i}", filters))
+        return chain(x, [Flatten(), Dense(classes)])
+
+    return build(record, input_shape, weights, seed, device)
