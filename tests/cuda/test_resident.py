@@ -156,6 +156,19 @@ def test_a_bad_batch_ends_the_training_and_changes_nothing(monkeypatch):
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
 
 
+def test_a_launch_that_fails_later_is_named_by_its_part_of_the_step(monkeypatch):
+    class Failure(Exception):  # noqa: N818
+        """As a driver's error."""
+
+    def synchronize():
+        raise Failure("an illegal memory access")
+
+    monkeypatch.setattr(get_device("cuda")._shim, "DeviceError", Failure)
+    monkeypatch.setattr(get_device("cuda")._shim, "synchronize", synchronize)
+    with pytest.raises(nc.NumbacnnError, match="gathering the batch failed on the GPU: an illegal memory access"):
+        fit("cuda")
+
+
 # -- what comes between steps -----------------------------------------------------------------------------------------
 
 
