@@ -47,6 +47,17 @@ def test_warp(shape, seed):
     assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
+def test_warp_of_many_images(rng):
+    """Each thread reuses its memory for thousands of rows."""
+    x = rng.standard_normal((3000, 40, 70, 1)).astype(np.float32)
+    matrices = (rng.standard_normal((len(x), 6)) * [1, 1, 35, 1, 1, 20]).astype(np.float32)
+    y = np.empty_like(x)
+    cpu.warp_bilinear(y, x, matrices, NO_FIELD, 0.5)
+    some = slice(None, None, 100)
+    expected = ref.warp(x[some], matrices[some], None, 0.5)
+    assert np.linalg.norm(y[some] - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 3])
 def test_elastic_field(shape, seed):

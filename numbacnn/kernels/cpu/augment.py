@@ -153,9 +153,9 @@ def warp_bilinear(y, x, matrices, field, fill):
     """
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
-        line, image, channels = row(y, item), _image(x, n), y.shape[3]
+        line, image, channels, room = row(y, item), _image(x, n), y.shape[3], _room()
         for first in range(0, y.shape[2], PART):
-            i, j = _sources(n, h, first, y.shape[2], matrices, field)
+            i, j = _sources(room, n, h, first, y.shape[2], matrices, field)
             _clip(i, np.float32(x.shape[1]))
             _clip(j, np.float32(x.shape[2]))
             part = floats(address(line) + 4 * first * channels, len(i) * channels)
@@ -166,9 +166,9 @@ def warp_bilinear(y, x, matrices, field, fill):
 def warp_nearest(y, x, matrices, field, fill):
     """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
     for item in prange(y.shape[0] * y.shape[1]):
-        n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
+        n, h, room = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1], _room()
         for first in range(0, y.shape[2], PART):
-            rows, columns = _sources(n, h, first, y.shape[2], matrices, field)
+            rows, columns = _sources(room, n, h, first, y.shape[2], matrices, field)
             for k in range(len(rows)):
                 i, j = math.floor(rows[k] + HALF_WAY), math.floor(columns[k] + HALF_WAY)
                 inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
@@ -182,9 +182,9 @@ def _image(x, n):
 
 
 @inlined
-def _sources(n, h, first, width, matrices, field):
-    """Rows and columns of x, on the stack, from which the pixels of row h of y come, from ``first`` on."""
-    count, room = min(PART, width - first), _room()
+def _sources(room, n, h, first, width, matrices, field):
+    """Rows and columns of x, in ``room``, from which the pixels of row h of y come, from ``first`` on."""
+    count = min(PART, width - first)
     i, j = floats(room, count), floats(room + 4 * PART, count)
     _number(i, j, h, first)
     if len(field) > 0:
