@@ -3,7 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from math import prod
@@ -18,7 +19,7 @@ from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
     from numbacnn.kernels.jit import CpuKernel
-    from numbacnn.kernels.recording import Record
+    from numbacnn.kernels.recording import Launch, Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
@@ -36,6 +37,7 @@ class Device:
 
         self.kernels: Any = cpu
         self.sizes: ModuleType = sizes
+        self.resident: Any = None  # kernels of steps that the host does not drive, where the device has them
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
         """An array of zeros on the device, aligned to a cache line."""
@@ -75,6 +77,14 @@ class Device:
 
         return record(work)
 
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """One function that runs recorded launches, by one launch of all of them; None where there is no such thing."""
+        return None
+
+    def free_memory(self) -> int:
+        """Bytes of memory that arrays could take, of a device with memory of its own."""
+        return 0
+
     def synchronize(self) -> None:
         """Returns when all launched work is done: on the CPU, at once."""
 
@@ -102,10 +112,11 @@ class CudaDevice(Device):
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
         from numbacnn.kernels import cuda
-        from numbacnn.kernels.cuda import array, sizes
+        from numbacnn.kernels.cuda import array, resident, sizes
 
         self._shim, self._array = shim, array
         self.kernels, self.sizes = _Launchers(cuda, array.on_device), sizes
+        self.resident = _Launchers(resident, array.on_device)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
@@ -151,6 +162,23 @@ class CudaDevice(Device):
         dense = self.zeros(array.shape)
         self.kernels.copy(dense, array)
         return dense
+
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """See ``Device``: a CUDA graph. The launches have run before, so that their code is loaded."""
+
+        def work() -> None:
+            for launch, arguments in launches:
+                launch(*arguments)
+
+        try:
+            return self._shim.capture(work)
+        except Exception as error:  # whatever packages and driver raise: without the graph the same launches run
+            warnings.warn(f"no CUDA graph, training launches kernel by kernel: {error}", RuntimeWarning, stacklevel=2)
+            return None
+
+    def free_memory(self) -> int:
+        """See ``Device``."""
+        return self._shim.free_memory()
 
     def synchronize(self) -> None:
         """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""

@@ -30,10 +30,10 @@ from numbacnn.penalties import Penalties
 from numbacnn.plan import make_plan
 from numbacnn.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
+from numbacnn.steps import LossOfOutputs, TrainingBatch
 from numbacnn.summary import Summary, summarize
 from numbacnn.tasks import Detection, Segmentation, task_for, task_of
 from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
-from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -269,11 +269,11 @@ class Model:
         outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
         return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
 
-    def training_batch(self, n: int, objective: Objective) -> training.TrainingBatch:
+    def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
         self._pending = None
         executor = self._executor(n, True, input_gradient=False)
-        return training.TrainingBatch(executor, n, objective, self._penalties)
+        return TrainingBatch(executor, n, objective, self._penalties)
 
     def _executor(self, n: int, training: bool, input_gradient: bool) -> Executor:
         """An executor for at least ``n`` images: the one there is, or a new plan where that one is too small."""
@@ -306,6 +306,14 @@ class Model:
         """Writes raw images (n, H, W, C), uint8 or float32 and contiguous, normalised, to the input ``target``."""
         if images.ndim == 2:
             images = images[:, None, None]  # features are images of one pixel
+        kernels = self.device.kernels
+        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
+        rows = images.reshape(len(images) * images.shape[1], -1)
+        factors = self.input_factors(images)
+        kernel(target, np.require(rows, requirements=["C", "W"]), *factors)  # kernels refuse read-only memory
+
+    def input_factors(self, images: NDArray[Any]) -> tuple[Float32, Float32]:
+        """Factor and addend, (W·C,) each, that normalise each number in a row of raw images (n, H, W, C)."""
         channels = images.shape[-1]
         normalization = self.normalization or Normalization.identity(channels)
         if len(normalization.mean) != channels:
@@ -313,10 +321,7 @@ class Model:
         key = (normalization, images.dtype, images.shape[2])
         if self._rows_key != key:
             self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
-        kernels = self.device.kernels
-        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
-        rows = images.reshape(len(images) * images.shape[1], -1)
-        kernel(target, np.require(rows, requirements=["C", "W"]), *self._rows)  # kernels refuse read-only memory
+        return self._rows
 
     def each_output(
         self, images: NDArray[Any], receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH

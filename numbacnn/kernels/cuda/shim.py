@@ -219,7 +219,14 @@ class Code:
         """A function that launches the kernel on these arguments, checked and laid out here, once."""
         if SIMULATED:
             views = tuple(map(_simulated, arguments, self.signature))
-            return lambda: self._dispatcher[blocks, threads](*views)
+
+            def simulate() -> None:
+                if _streams:
+                    _streams[-1].append(simulate)
+                else:
+                    self._dispatcher[blocks, threads](*views)  # there is one configuration, the last one, for all
+
+            return simulate
         from cuda.core import LaunchConfig, launch
 
         values: list[Any] = []
@@ -227,7 +234,12 @@ class Code:
             _lay_out(values, argument, kind)
         config = LaunchConfig(grid=blocks, block=threads)
         kernel = self._kernel._codelibrary.get_cufunc().kernel
-        return lambda: launch(_stream(), config, kernel, *values)
+
+        def run() -> None:
+            launch(_stream(), config, kernel, *values)
+
+        run.keeps = arguments  # type: ignore[attr-defined]  # the memory whose addresses are among the values
+        return run
 
 
 def _simulated(argument: Any, kind: Any) -> Any:
@@ -290,6 +302,54 @@ def _stream() -> Any:
     from cuda.core import LEGACY_DEFAULT_STREAM
 
     return LEGACY_DEFAULT_STREAM
+
+
+@contextlib.contextmanager
+def launching_into(stream: Any) -> Iterator[None]:
+    """Launches go to ``stream`` (or a graph that is being recorded) instead of the default one."""
+    _streams.append(stream)
+    try:
+        yield
+    finally:
+        _streams.pop()
+
+
+def capture(work: Callable[[], None]) -> Callable[[], None] | None:
+    """The launches of ``work``, which do not run now, as a CUDA graph: a function that runs them all. None where the
+    packages have no graphs.
+
+    The graph holds addresses: whoever keeps it keeps the launches too, and so the memory that they are of.
+    """
+    if SIMULATED:
+        return _captured_by_the_simulator(work)
+    try:
+        from cuda.core import LEGACY_DEFAULT_STREAM, Device
+
+        device = Device()
+        device.set_current()  # the context that Numba works in: each device's primary one
+        builder = device.create_graph_builder()
+    except (ImportError, AttributeError):
+        return None
+    try:
+        builder.begin_building()
+        with launching_into(builder):
+            work()
+        graph = builder.end_building().complete()
+    finally:
+        builder.close()
+    return lambda: graph.launch(LEGACY_DEFAULT_STREAM)
+
+
+def _captured_by_the_simulator(work: Callable[[], None]) -> Callable[[], None]:
+    launches: list[Callable[[], None]] = []
+    with launching_into(launches):
+        work()
+
+    def replay() -> None:
+        for launch in launches:
+            launch()
+
+    return replay
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
@@ -454,16 +514,11 @@ def list_gpus() -> list[Gpu]:
     return gpus
 
 
+def free_memory() -> int:
+    """Bytes of the GPU's memory that nobody uses; of a simulator's a large number."""
+    return 1 << 40 if SIMULATED else int(numba_cuda.current_context().get_memory_info().free)
+
+
 def synchronize() -> None:
     """Returns when all launched work is done."""
     numba_cuda.synchronize()
-
-
-@contextlib.contextmanager
-def launching_into(stream: Any) -> Iterator[None]:
-    """Launches go to ``stream`` (or a graph that is being recorded) instead of the default one."""
-    _streams.append(stream)
-    try:
-        yield
-    finally:
-        _streams.pop()
