@@ -1,4 +1,4 @@
-"""Kernels that take a batch in rounds, so that their scratch stays in a cache: the same results as in one round."""
+"""Kernels that take a batch in rounds, or pixels in chunks and groups, so that what they read stays in a cache."""
 
 import numpy as np
 import pytest
@@ -17,10 +17,19 @@ LAYERS = {
 }
 
 
-def results(model):
+LARGE = {  # images that are few: more rows than groups, several chunks, panels and blocks of rows
+    "a pixel": (lambda: nc.Conv2D(40, 1), (75, 75, 5)),
+    "a pixel of many channels": (lambda: nc.Conv2D(300, 1, stride=(2, 1)), (9, 40, 270)),
+    "a window": (lambda: nc.Conv2D(70, 3, stride=2, padding=2), (70, 66, 3)),
+    "a wide image": (lambda: nc.Conv2D(9, (1, 2), padding="same"), (1, 1100, 2)),
+    "a tall image": (lambda: nc.Conv2D(3, 1), (1100, 1, 2)),
+}
+
+
+def results(model, batch=BATCH):
     draw = np.random.default_rng(0)
     randomize(model, draw)
-    xs, dys = normals(draw, model.graph.input_shapes, BATCH), normals(draw, output_shapes(model), BATCH)
+    xs, dys = normals(draw, model.graph.input_shapes, batch), normals(draw, output_shapes(model), batch)
     return run(model, xs, dys), oracle(model, xs, dys)
 
 
@@ -35,6 +44,7 @@ def scratch(model):
 def test_rounds_of_a_few_images(monkeypatch, name):
     """Bit by bit but for the weights' gradients: their sums are rounded from round to round, and held to float64."""
     make, module = LAYERS[name]
+    monkeypatch.setattr(conv2d_panels, "CHANNELS", SHAPE[2])
     model = listed(nc.Sequential([make()], SHAPE))
     monkeypatch.setattr(module, "ROUND_BYTES", 1 << 30)
     whole, _ = results(model)
@@ -47,3 +57,15 @@ def test_rounds_of_a_few_images(monkeypatch, name):
         assert small[buffer] < large[buffer]
     assert_same_bits(found._replace(gradients={}), whole._replace(gradients={}), name)
     assert_results_close(found, expected, name)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_few_large_images(name):
+    """Held to float64; and after a larger batch, which is cut into groups of images, in the same buffers."""
+    make, shape = LARGE[name]
+    found, expected = results(listed(nc.Sequential([make()], shape)), batch=2)
+    assert_results_close(found, expected, name)
+    model = listed(nc.Sequential([make()], shape))
+    model.forward(normals(np.random.default_rng(1), [shape], 34), training=True)
+    again, _ = results(model, batch=2)
+    assert_same_bits(again, found, name)

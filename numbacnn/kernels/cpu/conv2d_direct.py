@@ -22,9 +22,20 @@ from numbacnn.kernels.recording import launch, prepare
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
 TOGETHER_PIXELS = 1 << 11  # of small images, whose rows are in one table
-ITEMS = 32  # work items of a weight gradient, at least: groups of images, each with a partial sum, then blocks of rows
-PARTIAL_FLOATS = 1 << 18  # of all partial sums together
-CHUNK_BYTES = 1 << 18  # of x and dy that a weight gradient reads again and again
+ITEMS = 32  # work items of a weight gradient, at least: groups of pixels, each with a partial sum, then blocks of dw
+PARTIAL_FLOATS = 1 << 20  # of all partial sums together
+
+
+class _Pass(NamedTuple):
+    """What of a weight gradient's sum is done at a time."""
+
+    pixels: int  # of dy, whose part of x and dy stays in the second-level cache
+    block: int  # rows, and columns, of dw that one work item sums over them, at most
+    ahead: bool  # whether to ask for the next pixels meanwhile: needless where each is read for many taps
+
+
+POINTS = _Pass(256, 256, ahead=True)  # windows of one pixel
+WINDOWS = _Pass(1024, 64, ahead=False)
 
 
 # -- forward ----------------------------------------------------------------------------------------------------------
@@ -158,42 +169,88 @@ def _weight_gradient(dw, x, dy, partial, g, dy_strides):
     if partial.size and conv2d_panels.applies(g):
         conv2d_panels.weight_gradient_by_panels(dw, x, dy, partial, g)
         return
-    groups = _image_groups(g, len(x))
+    groups = _pixel_groups(g, len(x)).groups if partial.size else 1
     target = partial if groups > 1 else dw
-    plan = _weight_gradient_plan(g, len(x), target.strides, x.strides, dy_strides)
+    plan = _weight_gradient_plan(g, len(x), groups > 1, target.strides, x.strides, dy_strides)
     tile_products(target, plan.c_rows, x, plan.a_rows, dy, NO_BIAS, NO_MASK, plan.c_rows, plan.product)
     if groups > 1:
         sum_groups(dw, partial[:groups])
 
 
 @lru_cache(maxsize=1024)
-def _weight_gradient_plan(g, images, target_strides, x_strides, dy_strides):
-    groups = _image_groups(g, images)
-    span = -(-images // groups)
+def _weight_gradient_plan(g, images, grouped, target_strides, x_strides, dy_strides):
+    do = POINTS if g.r * g.s == 1 else WINDOWS
+    groups, span, by_rows = _pixel_groups(g, images) if grouped else (1, images, False)
     x_image, x_row, x_pixel = _elements(x_strides)
     dy_image, dy_row, dy_pixel = _elements(dy_strides)
     c_group, c_row = (target_strides[0] // 4 if groups > 1 else 0), target_strides[2] // 4
     terms = g.r * g.s * g.c
+    p, q, x_step, dy_step = g.p, g.q, g.stride_h * x_row, dy_row
+    if x_step == q * g.stride_w * x_pixel and dy_row == q * dy_pixel:  # rows of pixels that lie one behind the other
+        most = max(1, do.pixels // q)
+        together = max(n for n in range(1, most + 1) if p % n == 0 and (not by_rows or span % n == 0))
+        span = span // together if by_rows else span
+        p, q, x_step, dy_step = p // together, q * together, x_step * together, dy_step * together
+    axis_0 = images, x_image, dy_image
+    axis_1 = p, x_step, dy_step
+    if by_rows:
+        axis_0, axis_1 = axis_1, axis_0
+    counts, a_steps, b_steps = zip((span, *axis_0[1:]), axis_1, (q, g.stride_w * x_pixel, dy_pixel), strict=True)
+    chunk_1 = _chunk(counts[1], do.pixels // q)
+    chunk_0 = _chunk(counts[0], do.pixels // (q * chunk_1))
+    row_block, panel_block = _weight_blocks(terms, g.k, groups, do.block)
     product = Product(
         groups=groups,
         columns=g.k,
         c_offset=0,
         c_group=c_group,
         a_offset=-g.pad_top * x_row - g.pad_left * x_pixel,
-        a_group=span * x_image,
-        b_group=span * dy_image,
+        a_group=span * a_steps[0],
+        b_group=span * b_steps[0],
         b_panel=PANEL,
-        total_0=images,
-        **_loops(
-            (span, g.p, g.q),
-            (x_image, g.stride_h * x_row, g.stride_w * x_pixel),
-            (dy_image, dy_row, dy_pixel),
-            _chunks(g.p, 4 * (g.stride_h * x_row + dy_row)),
-        ),
-        row_block=ROWS * max(1, -(-terms // ROWS) * groups * -(-g.k // PANEL) // ITEMS),
+        total_0=axis_0[0],
+        **_loops(counts, a_steps, b_steps, (chunk_0, chunk_1)),
+        row_block=row_block,
+        panel_block=panel_block,
+        a_ahead=min(g.c, row_block) * do.ahead,
+        b_ahead=min(g.k, panel_block * PANEL) * do.ahead,
     )
     a_rows = row_table((g.r, g.dilation_h * x_row), (g.s, g.dilation_w * x_pixel), (g.c, 1))
     return _Plan(product, row_table((terms, c_row)), a_rows)
+
+
+class _Groups(NamedTuple):
+    """Pixels go in ``groups``, each with a partial sum, of ``span`` images, or where those are few, of ``span`` rows
+    of all images: by the shape alone, so that sums keep their order on any machine."""
+
+    groups: int
+    span: int
+    by_rows: bool
+
+
+def _pixel_groups(g, images):
+    by_rows = images < _group_limit(g) and g.p > images
+    count = g.p if by_rows else images
+    span = -(-count // min(count, _group_limit(g)))
+    return _Groups(-(-count // span), span, by_rows)
+
+
+def _group_limit(g):
+    return max(1, min(ITEMS, PARTIAL_FLOATS // (g.r * g.s * g.c * g.k)))
+
+
+def _chunk(count, most):
+    """A part of ``count`` steps, ``most`` of them or fewer, but one; all parts alike."""
+    return -(-count // -(-count // max(1, most)))
+
+
+def _weight_blocks(terms, columns, groups, most):
+    """Rows and panels of a work item: ``most`` rows and columns, fewer where that leaves under ITEMS of them."""
+    tiles, panels = -(-terms // ROWS), -(-columns // PANEL)
+    panel_block = min(_chunk(panels, most // PANEL), _chunk(panels, panels * groups // ITEMS))
+    items = groups * -(-panels // panel_block)
+    row_block = min(_chunk(tiles, most // ROWS), _chunk(tiles, tiles * items // ITEMS))
+    return ROWS * row_block, panel_block
 
 
 def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
@@ -203,29 +260,17 @@ def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, 
     if conv2d_grouped.applies(g):
         return conv2d_grouped.partial_grouped_shape(g, images)
     if conv2d_pairs.applies(g):
-        groups = min(images, _group_limit(conv2d_pairs.pair_geometry(g)))
-        return conv2d_pairs.scratch_shape(g, 1 + (groups if groups > 1 else 0))
+        return conv2d_pairs.scratch_shape(g, 1 + _partial_sums(conv2d_pairs.pair_geometry(g), images))
     one = _one_group(g)
     if conv2d_panels.applies(one):
         return conv2d_panels.scratch_shape(one, images)
-    groups = min(images, _group_limit(one))
-    return (groups if groups > 1 else 0, 1, one.r * one.s * one.c, one.k)
+    return (_partial_sums(one, images), 1, one.r * one.s * one.c, one.k)
 
 
-def _image_groups(g, images):
-    """Into how many groups the images are cut: by the shape alone, so that sums keep their order on any machine."""
-    span = -(-images // min(images, _group_limit(g)))
-    return -(-images // span)
-
-
-def _group_limit(g):
-    return max(1, min(ITEMS, PARTIAL_FLOATS // (g.r * g.s * g.c * g.k)))
-
-
-def _chunks(p, row_bytes):
-    """Images, and rows of an image, that are summed in one pass: as much as stays in the second-level cache."""
-    rows = max(1, CHUNK_BYTES // row_bytes)
-    return max(1, rows // p), min(p, rows)
+def _partial_sums(g, images):
+    """Of as many groups as there may be, for as many images or fewer; 0 where one group suffices."""
+    groups = min(_group_limit(g), max(images, g.p))
+    return groups if groups > 1 else 0
 
 
 # -- input gradient ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from numbacnn.kernels.cpu.memory import address, floats, integers
 from numbacnn.kernels.cpu.product import HALF, NO_MASK, row_table
 from numbacnn.kernels.cpu.rows import add_row, clear_row, copy_row, gather_row, mask_row, spread_row
 from numbacnn.kernels.cpu.weighted_sum import chosen_sum, listed_sum
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
 from numbacnn.kernels.target import host_target
 
 VECTORS = 4 if host_target().registers >= 32 else 2  # of the wide tile; narrower ones split fewer cache lines
@@ -27,7 +27,7 @@ BLOCK = VECTORS * HALF
 ROWS = 5  # of the window, at most: each is a row of the tile
 AREA = 16  # of the pool's window, at most: the filters are listed for each of its pixels
 GROUPS = 16  # of images; each has its own partial sums and scratch
-TERMS = 128  # that the direct algorithm sums for each maximum, at least; below, it fills the vectors better
+TERMS = 100  # that the direct algorithm sums for each maximum, at least; below, it fills the vectors better
 WEIGHT_BYTES = 5 << 18  # that every window reads
 IMAGE_BYTES = 1 << 19  # of an image's input gradient, to which windows are added here and there
 CHUNK_BYTES = 1 << 14  # of x, which every filter reads
@@ -56,8 +56,10 @@ def maxima_weight_gradient(dw, x, dy, argmax, partial, places, g, pool):
     ``maxima_partial_shape`` and ``maxima_places_shape``.
     """
     partial = partial[: len(x)]
-    columns = row_table((pool.q, pool.stride_w * g.stride_w * x.strides[2] // 4), (g.k, 0))
-    _weight_gradient_kernel(g.r)(partial, places, x, dy, argmax, columns, g, pool)
+    row_step, pixel_step = pool.stride_h * g.stride_h * x.strides[1], pool.stride_w * g.stride_w * x.strides[2]
+    chunk = max(1, min(pool.p, CHUNK_BYTES // row_step))
+    corners = row_table((chunk, row_step // 4), (pool.q, pixel_step // 4), (g.k, 0))
+    _weight_gradient_kernel(g.r)(partial, places, x, dy, argmax, corners, chunk, g, pool)
     _sum_filters(dw.reshape(1, 1, -1, g.k), partial)
 
 
@@ -76,14 +78,14 @@ def _weight_gradient_kernel(rows):
     """The kernel for windows of ``rows`` rows."""
     add_windows = _window_sums(rows)
 
-    def weight_gradient(partial, places, x, dy, argmax, columns, g, pool):
-        """partial[group,0,k,(r,s,c)]: the share of the group's images. Each thread owns a range of groups."""
+    def weight_gradient(partial, places, x, dy, argmax, corners, chunk, g, pool):
+        """partial[group,0,k,(r,s,c)]: the share of the group's images, ``chunk`` rows of windows at a time, which
+        start at ``corners``. Each thread owns a range of groups."""
         groups, images, width = len(partial), len(x), g.s * g.c
         x_image, x_row, x_pixel = x.strides[:3]
         size, row_size = 4 * g.k * rows * width, 4 * pool.q * g.k
         p_partial, p_places, p_dy, p_argmax = address(partial), address(places), address(dy), address(argmax)
         p_x = address(x) - g.pad_top * x_row - g.pad_left * x_pixel
-        chunk = max(1, min(pool.p, CHUNK_BYTES // (pool.stride_h * g.stride_h * x_row)))
         for item in prange(groups):
             group = np.intp(item)
             total, place = p_partial + group * size, p_places + group * pool.p * row_size
@@ -92,9 +94,8 @@ def _weight_gradient_kernel(rows):
                 for first in range(0, pool.p, chunk):
                     last = min(first + chunk, pool.p)
                     start = (n * pool.p + first) * row_size
-                    for p in range(first, last):
-                        row = (p - first) * row_size
-                        _find_places(place + row, p_argmax + start + row, p, columns, x_row, x_pixel, g, pool)
+                    size_here = (last - first) * pool.q * g.k
+                    _find_places(place, p_argmax + start, size_here, first, corners, x_row, x_pixel, g, pool)
                     for k in range(g.k):
                         add_windows(
                             total + 4 * k * rows * width,
@@ -109,7 +110,7 @@ def _weight_gradient_kernel(rows):
                         )
 
     weight_gradient.__name__ = weight_gradient.__qualname__ = f"maxima_weight_gradient_{rows}"
-    return cpu_kernel(*[float32_4d] * 5, int64_1d, ConvGeometry, PoolGeometry)(weight_gradient)
+    return cpu_kernel(*[float32_4d] * 5, int64_1d, int64, ConvGeometry, PoolGeometry)(weight_gradient)
 
 
 @cache
@@ -129,17 +130,17 @@ def _window_sums(rows):
 
 
 @inlined
-def _find_places(places, argmax, p, columns, x_row, x_pixel, g, pool):
-    """Where in x the windows of the maxima in row p of the pool's output start, for all its pixels and filters."""
-    size = pool.q * g.k
+def _find_places(places, argmax, size, first, corners, x_row, x_pixel, g, pool):
+    """Where in x the windows of ``size`` maxima start: all pixels and filters from row ``first`` of the pool's output.
+    Several rows together, as the last few of a loop take as long as many in vectors."""
     found, chosen = integers(places, size), floats(argmax, size)
     row_step, pixel_step = np.int32(g.stride_h * x_row // 4), np.int32(g.stride_w * x_pixel // 4)
-    start = np.int32(p * pool.stride_h - pool.pad_top) * row_step - np.int32(pool.pad_left) * pixel_step
+    start = np.int32(first * pool.stride_h - pool.pad_top) * row_step - np.int32(pool.pad_left) * pixel_step
     share, width = np.float32(1) / np.float32(pool.s), np.int32(pool.s)
     for i in range(size):
         r = np.int32((chosen[i] + np.float32(0.5)) * share)
         s = np.int32(chosen[i]) - r * width
-        found[i] = start + np.int32(columns[i]) + r * row_step + s * pixel_step
+        found[i] = start + np.int32(corners[i]) + r * row_step + s * pixel_step
 
 
 @cpu_kernel(float32_4d, float32_4d)

@@ -18,14 +18,15 @@ from numbacnn.kernels.cpu.rows import copy_row
 from numbacnn.kernels.jit import cpu_kernel, float32_4d
 
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS = 64  # at least, and filters
+CHANNELS = 512  # at least: of fewer, the direct algorithm finds several pixels in a page of memory
+FILTERS = 64  # at least: what is copied is then read often
 ROUND_BYTES = 1 << 22  # of copies
 CHUNK_PIXELS = 1 << 10  # summed in one pass: as many of three panels as stay in the second-level cache
 
 
 def applies(g: ConvGeometry) -> bool:
     """Whether this algorithm is the faster one."""
-    return min(g.c, g.k) >= CHANNELS and g.groups == 1
+    return g.c >= CHANNELS and g.k >= FILTERS and g.groups == 1
 
 
 class _Copied(NamedTuple):

@@ -5,6 +5,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
+from numbacnn.kernels.cpu import simd_ir
 from numbacnn.kernels.jit import inlined
 
 
@@ -46,6 +47,17 @@ def offset(typing, table, i):
         return builder.load(builder.gep(pointer, [i]))
 
     return types.intp(types.intp, types.intp), emit
+
+
+@intrinsic
+def prefetch(typing, address):
+    """Has the line of the cache at ``address``, which may lie outside of any array, fetched into the second level."""
+
+    def emit(context, builder, signature, arguments):
+        simd_ir.prefetch(builder, builder.inttoptr(arguments[0], ir.FloatType().as_pointer()), level=2)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
 
 
 def stack_floats(count: int):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.memory import address, offset
-from numbacnn.kernels.cpu.register_tile import ACCUMULATE, RELU, Sum, register_tile
+from numbacnn.kernels.cpu.memory import address, offset, prefetch
+from numbacnn.kernels.cpu.register_tile import ACCUMULATE, LINE, RELU, Sum, register_tile
 from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.target import host_target
@@ -57,6 +57,9 @@ class Product(NamedTuple):
     c_panel: int = PANEL  # from one panel of columns of C to the next
     mask_offset: int = 0
     mask_group: int = 0
+    panel_block: int = 1  # panels of one work item; 1 where there is a mask
+    a_ahead: int = 0  # floats at each step of A, and of B, that are asked for a chunk ahead: too far apart for the
+    b_ahead: int = 0  # processor to foresee
 
 
 @cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d, int64_1d, Product)
@@ -65,7 +68,7 @@ def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
     columns). An empty bias or mask: none.
     """
     rows = c_rows.size
-    items = g.groups * -(-rows // g.row_block) * -(-g.columns // PANEL)
+    items = g.groups * -(-rows // g.row_block) * -(-g.columns // (g.panel_block * PANEL))
     p_c, p_c_rows, p_a, p_a_rows, p_b = address(c), address(c_rows), address(a), address(a_rows), address(b)
     p_bias = address(bias) if bias.size else NO_ADDRESS
     p_mask, p_mask_rows = address(mask), address(mask_rows)
@@ -77,33 +80,89 @@ def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
 
 @inlined
 def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
-    """One panel of one block of rows of one group, summed chunk by chunk so that A and B stay in the cache."""
-    panels = -(-g.columns // PANEL)
-    blocks = -(-rows // g.row_block)
-    panel = item % panels
-    first_row = item // panels % blocks * g.row_block
-    group = item // (panels * blocks)
-    c += 4 * (g.c_offset + group * g.c_group + panel * g.c_panel)
+    """Some panels of one block of rows of one group, summed chunk by chunk so that A and B stay in the cache."""
+    panels, row_blocks = -(-g.columns // (g.panel_block * PANEL)), -(-rows // g.row_block)
+    first_column = item % panels * g.panel_block * PANEL
+    first_row = item // panels % row_blocks * g.row_block
+    group = item // (panels * row_blocks)
+    c += 4 * (g.c_offset + group * g.c_group)
     a += 4 * (g.a_offset + group * g.a_group)
-    b += 4 * (group * g.b_group + panel * g.b_panel)
+    b += 4 * group * g.b_group
+    last_row, last_column = min(first_row + g.row_block, rows), min(first_column + g.panel_block * PANEL, g.columns)
     count_0 = min(g.count_0, g.total_0 - group * g.count_0)
     for t_0 in range(0, max(count_0, 1), g.chunk_0):
         for t_1 in range(0, max(g.count_1, 1), g.chunk_1):
             last = t_0 + g.chunk_0 >= count_0 and t_1 + g.chunk_1 >= g.count_1
+            mode = (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0)
             terms = min(g.chunk_0, count_0 - t_0), min(g.chunk_1, g.count_1 - t_1), g.count_2
-            product_rows(
+            product_chunk(
                 first_row,
-                min(first_row + g.row_block, rows),
+                last_row,
+                first_column,
+                last_column,
                 c,
                 c_rows,
                 a + 4 * (t_0 * g.a_0 + t_1 * g.a_1),
                 a_rows,
                 b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
-                shift(bias, panel * PANEL),
-                min(PANEL, g.columns - panel * PANEL),
-                (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
+                bias,
+                mode,
+                g.a_ahead + g.b_ahead > 0 and not last,
+                t_1 + g.chunk_1 < g.count_1,
                 Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
+                g,
             )
+
+
+@inlined
+def product_chunk(
+    first_row, last_row, first_column, last_column, c, c_rows, a, a_rows, b, bias, mode, ahead, inner, nest, g
+):
+    """One chunk's share of the sums. ``ahead``: behind each tile, asks for as large a part of the next chunk, which is
+    that of the ``inner`` loop, or of the outer one.
+    """
+    rows = ROWS if ahead else g.row_block
+    tiles = -(-(last_row - first_row) // ROWS) * -(-(last_column - first_column) // PANEL)
+    steps = nest.count_0 * nest.count_1 * nest.count_2
+    a_next, b_next = g.chunk_1 * g.a_1, g.chunk_1 * g.b_1
+    if not inner:
+        done = (g.count_1 - 1) // g.chunk_1 * g.chunk_1
+        a_next, b_next = g.chunk_0 * g.a_0 - done * g.a_1, g.chunk_0 * g.b_0 - done * g.b_1
+    a_next = a + 4 * (a_next + offset(a_rows, first_row))
+    b_next = b + 4 * (b_next + first_column // PANEL * g.b_panel)
+    tile = 0
+    for column in range(first_column, last_column, PANEL):
+        panel = column // PANEL
+        for row in range(first_row, last_row, rows):
+            product_rows(
+                row,
+                min(row + rows, last_row),
+                c + 4 * panel * g.c_panel,
+                c_rows,
+                a,
+                a_rows,
+                b + 4 * panel * g.b_panel,
+                shift(bias, column),
+                min(PANEL, last_column - column),
+                mode,
+                nest,
+            )
+            if ahead:
+                for step in range(steps * tile // tiles, steps * (tile + 1) // tiles):
+                    ask_ahead(step, a_next, b_next, nest, g)
+                tile += 1
+
+
+@inlined
+def ask_ahead(step, a, b, nest, g):
+    """Has the floats of one step of A and of B fetched."""
+    t_0, t_1, t_2 = step // nest.count_2 // nest.count_1, step // nest.count_2 % nest.count_1, step % nest.count_2
+    a += 4 * (t_0 * g.a_0 + t_1 * g.a_1 + t_2 * g.a_2)
+    b += 4 * (t_0 * g.b_0 + t_1 * g.b_1 + t_2 * g.b_2)
+    for line in range(0, g.a_ahead, LINE):
+        prefetch(a + 4 * line)
+    for line in range(0, g.b_ahead, LINE):
+        prefetch(b + 4 * line)
 
 
 @inlined

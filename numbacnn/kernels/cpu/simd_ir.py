@@ -66,12 +66,12 @@ def store_masked(builder, value, pointer, mask):
     builder.call(function, [value, pointer, INT32(4), mask])
 
 
-def prefetch(builder, pointer, write=False):
-    """Asks for the line of the first cache at ``pointer``, which may lie outside of any array."""
+def prefetch(builder, pointer, write=False, level=1):
+    """Asks for the line at ``pointer``, which may lie outside of any array, in the cache of this level, 1 to 3."""
     byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     function = ir.FunctionType(ir.VoidType(), [byte.type, INT32, INT32, INT32])
     callee = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
-    builder.call(callee, [byte, INT32(int(write)), INT32(3), INT32(1)])
+    builder.call(callee, [byte, INT32(int(write)), INT32(4 - level), INT32(1)])
 
 
 def fma(builder, x, y, z, fused):
