@@ -1,8 +1,9 @@
-"""Plain networks of two convolutions."""
+"""Plain networks for small images."""
 
+from numbacnn.graph import Tensor
 from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, chain
+from numbacnn.models.build import Size, Weights, build, chain, pair_of_convolutions
 
 
 def simple_cnn(
@@ -35,3 +36,18 @@ def fast_cnn(
         Dense(classes),
     ]
     return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+
+
+def deep_cnn(
+    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+) -> Model:
+    """Three pairs of 3×3 convolutions with batch normalisation, of 16, 32 and 64 filters, each pair pooled, and a
+    dense layer: 77,786 parameters on MNIST.
+    """
+
+    def record(x: Tensor) -> Tensor:
+        for i, filters in enumerate((16, 32, 64), 1):
+            x = MaxPool2D(2, name=f"pool{i}")(pair_of_convolutions(x, f"pair{i}", filters))
+        return chain(x, [Flatten(), Dense(classes)])
+
+    return build(record, input_shape, weights, seed, device)

@@ -297,6 +297,18 @@ class UNetLevel(nn.Module):
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
+class DeepCNN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pair1, self.pair2, self.pair3 = UNetLevel(1, 16), UNetLevel(16, 32), UNetLevel(32, 64)
+        self.dense_1 = nn.Linear(576, 10)
+
+    def forward(self, x):
+        for pair in (self.pair1, self.pair2, self.pair3):
+            x = F.max_pool2d(pair(x), 2)
+        return self.dense_1(x.flatten(1))
+
+
 class UNet(nn.Module):
     def __init__(self, depth=4, width=64, classes=2):
         super().__init__()
@@ -338,6 +350,7 @@ TWINS = {
     "lenet5": LeNet5,
     "simple_cnn": lambda: TwoConvolutions(nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1), 3136, 128),
     "fast_cnn": lambda: TwoConvolutions(nn.Conv2d(1, 24, 5), nn.Conv2d(24, 32, 3), 800, 256),
+    "deep_cnn": DeepCNN,
     "alexnet": alexnet,
     **{f"vgg{depth}": partial(vgg, letters) for depth, letters in VGG.items()},
     **{f"vgg{depth}_bn": partial(vgg, letters, normalized=True) for depth, letters in VGG.items()},

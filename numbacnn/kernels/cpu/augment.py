@@ -8,20 +8,22 @@ All sums here are in order, without fast-math: the numbers are those of the same
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.elementwise import row, uint8_2d
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.memory import address, floats, stack_floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
 uint64 = types.uint64
 uint64_1d = types.Array(uint64, 1, "C")
 int64_2d = types.Array(types.int64, 2, "C")
-philox = inlined(scalar.philox)
+compiled_into = partial(inlined, always=True)  # a call would keep the loop around it from becoming vectors
+philox = compiled_into(scalar.philox)
 
 PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which share seeds with us
 EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
@@ -30,7 +32,7 @@ WORD, TURN = 2.0**-32, 2 * math.pi
 RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
 
 
-@inlined
+@compiled_into
 def _words(block, index, random, purpose):
     seed, epoch = random[0], random[1]
     counter_2, counter_3 = epoch & LOW, PURPOSE + purpose
@@ -81,11 +83,21 @@ def draw_field(field, scratch, indices, random, purpose, strengths, weights, wid
 
 @in_order
 def _draw_plane(y, index, random, purpose, axis):
-    blocks = -(-len(y) // 4)
-    for block in range(blocks):
-        words = _words(axis * blocks + block, index, random, purpose)
-        for i in range(min(4, len(y) - 4 * block)):
-            y[4 * block + i] = np.float32(words[i] >> EIGHT) * TWO_UNITS - ONE
+    whole, blocks = len(y) // 4, -(-len(y) // 4)
+    for block in range(whole):  # without branches: vectors of blocks
+        a, b, c, d = _words(axis * blocks + block, index, random, purpose)
+        i = np.uintp(4 * block)
+        y[i], y[i + 1], y[i + 2], y[i + 3] = _signed(a), _signed(b), _signed(c), _signed(d)
+    if whole < blocks:
+        words = _words(axis * blocks + whole, index, random, purpose)
+        for i in range(len(y) - 4 * whole):
+            y[4 * whole + i] = _signed(words[i])
+
+
+@in_order
+def _signed(word):
+    """A number in [−1, 1)."""
+    return np.float32(word >> EIGHT) * TWO_UNITS - ONE
 
 
 @in_order
@@ -128,6 +140,9 @@ def _scale(y, x, factor):
 
 # -- resampling -------------------------------------------------------------------------------------------------------
 
+PART = 64  # pixels of a row whose sources are found together: short enough to stay in the first cache
+_room = stack_floats(2 * PART)
+
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_bilinear(y, x, matrices, field, fill):
@@ -138,10 +153,13 @@ def warp_bilinear(y, x, matrices, field, fill):
     """
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
-        line, image, matrix = row(y, item), _image(x, n), _matrix(matrices, n)
-        for w in range(y.shape[2]):
-            i, j = _source(n, h, w, y.shape[2], matrix, field)
-            _interpolate(line, w * y.shape[3], image, i, j, x.shape[1], x.shape[2], y.shape[3], fill)
+        line, image, channels = row(y, item), _image(x, n), y.shape[3]
+        for first in range(0, y.shape[2], PART):
+            i, j = _sources(n, h, first, y.shape[2], matrices, field)
+            _clip(i, np.float32(x.shape[1]))
+            _clip(j, np.float32(x.shape[2]))
+            part = floats(address(line) + 4 * first * channels, len(i) * channels)
+            _interpolate(part, image, i, j, x.shape[1], x.shape[2], channels, fill)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
@@ -149,13 +167,13 @@ def warp_nearest(y, x, matrices, field, fill):
     """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
-        matrix = _matrix(matrices, n)
-        for w in range(y.shape[2]):
-            i, j = _source(n, h, w, y.shape[2], matrix, field)
-            i, j = math.floor(i + HALF_WAY), math.floor(j + HALF_WAY)
-            inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
-            for c in range(y.shape[3]):
-                y[n, h, w, c] = x[n, np.intp(i), np.intp(j), c] if inside else fill
+        for first in range(0, y.shape[2], PART):
+            rows, columns = _sources(n, h, first, y.shape[2], matrices, field)
+            for k in range(len(rows)):
+                i, j = math.floor(rows[k] + HALF_WAY), math.floor(columns[k] + HALF_WAY)
+                inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
+                for c in range(y.shape[3]):
+                    y[n, h, first + k, c] = x[n, np.intp(i), np.intp(j), c] if inside else fill
 
 
 @inlined
@@ -164,47 +182,63 @@ def _image(x, n):
 
 
 @inlined
-def _matrix(matrices, n):
-    """Numbers of their own, which need not be read again behind each pixel that is written."""
-    return matrices[n, 0], matrices[n, 1], matrices[n, 2], matrices[n, 3], matrices[n, 4], matrices[n, 5]
-
-
-@in_order
-def _source(n, h, w, width, matrix, field):
-    """Row and column of x from which pixel (h, w) of y comes."""
-    across, down = np.float32(w), np.float32(h)
+def _sources(n, h, first, width, matrices, field):
+    """Rows and columns of x, on the stack, from which the pixels of row h of y come, from ``first`` on."""
+    count, room = min(PART, width - first), _room()
+    i, j = floats(room, count), floats(room + 4 * PART, count)
+    _number(i, j, h, first)
     if len(field) > 0:
-        pixel = h * width + w
-        across, down = across + field[2 * n, pixel], down + field[2 * n + 1, pixel]
-    a, b, t, c, d, u = matrix
-    return c * across + d * down + u, a * across + b * down + t
+        start = address(field) + 2 * n * field.strides[0] + 4 * (h * width + first)
+        _add_scaled(j, floats(start, count), ONE)
+        _add_scaled(i, floats(start + field.strides[0], count), ONE)
+    _transform(i, j, matrices[n, 0], matrices[n, 1], matrices[n, 2], matrices[n, 3], matrices[n, 4], matrices[n, 5])
+    return i, j
 
 
 @in_order
-def _interpolate(y, to, x, i, j, height, width, channels, fill):
-    """Writes the pixel at ``to``. Between whole numbers it lies as far as its parts say, so constants stay exact."""
-    if not (-ONE < i < np.float32(height) and -ONE < j < np.float32(width)):
-        for c in range(channels):
-            y[to + c] = fill
-        return
-    # Truncation of what is positive, where floor would be a call.
-    top, left = np.intp(i + ONE) - 1, np.intp(j + ONE) - 1
-    down, across = i - np.float32(top), j - np.float32(left)
-    start, line = (top * width + left) * channels, width * channels
-    north, south, west, east = top >= 0, top + 1 < height, left >= 0, left + 1 < width
-    inside = north and south and west and east
-    for c in range(channels):
-        at = start + c
-        if inside:
-            a, b = x[np.uintp(at)], x[np.uintp(at + channels)]
-            d, e = x[np.uintp(at + line)], x[np.uintp(at + line + channels)]
-        else:
-            a = x[np.uintp(at)] if north and west else fill
-            b = x[np.uintp(at + channels)] if north and east else fill
-            d = x[np.uintp(at + line)] if south and west else fill
-            e = x[np.uintp(at + line + channels)] if south and east else fill
-        above, below = a + across * (b - a), d + across * (e - d)
-        y[np.uintp(to + c)] = above + down * (below - above)
+def _number(i, j, h, first):
+    for k in range(len(i)):
+        i[k], j[k] = h, first + k
+
+
+@in_order
+def _transform(i, j, a, b, t, c, d, u):
+    for k in range(len(i)):
+        across, down = j[k], i[k]
+        i[k], j[k] = c * across + d * down + u, a * across + b * down + t
+
+
+@in_order
+def _clip(i, most):
+    """Into −1 … most, where nothing of the image is left; NaN becomes −1."""
+    for k in range(len(i)):
+        low = i[k] if i[k] > -ONE else -ONE
+        i[k] = low if low < most else most
+
+
+@in_order
+def _interpolate(y, x, i, j, height, width, channels, fill):
+    """Writes a row of pixels. Between whole numbers each lies as far as its parts say, so constants stay exact."""
+    line = width * channels
+    for k in range(len(i)):
+        # Truncation of what is positive, where floor would be a call.
+        top, left = np.intp(i[k] + ONE) - 1, np.intp(j[k] + ONE) - 1
+        down, across = i[k] - np.float32(top), j[k] - np.float32(left)
+        north, south = 0 <= top < height, top + 1 < height
+        west, east = 0 <= left < width, left + 1 < width
+        inside = north and south and west and east
+        for channel in range(channels):
+            at = (top * width + left) * channels + channel
+            if inside:
+                a, b = x[np.uintp(at)], x[np.uintp(at + channels)]
+                c, d = x[np.uintp(at + line)], x[np.uintp(at + line + channels)]
+            else:
+                a = x[np.uintp(at)] if north and west else fill
+                b = x[np.uintp(at + channels)] if north and east else fill
+                c = x[np.uintp(at + line)] if south and west else fill
+                d = x[np.uintp(at + line + channels)] if south and east else fill
+            above, below = a + across * (b - a), c + across * (d - c)
+            y[np.uintp(k * channels + channel)] = above + down * (below - above)
 
 
 # -- changes of pixels ------------------------------------------------------------------------------------------------
