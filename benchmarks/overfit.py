@@ -18,7 +18,6 @@ EVERY = 5  # steps between two looks at the accuracy
 SHAPES = {
     "lenet5": (28, 28, 1),
     "simple_cnn": (28, 28, 1),
-    "fast_cnn": (28, 28, 1),
     "deep_cnn": (28, 28, 1),
     "alexnet": (63, 63, 3),
     "unet": (16, 16, 1),

@@ -15,7 +15,6 @@ from numbacnn.tasks import task_of
 COUNTS = {
     "lenet5": 61_706,
     "simple_cnn": 421_642,
-    "fast_cnn": 215_194,
     "deep_cnn": 77_786,
     "alexnet": 61_100_840,
     "vgg11": 132_863_336,

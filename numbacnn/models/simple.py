@@ -20,24 +20,6 @@ def simple_cnn(
     return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
 
 
-def fast_cnn(
-    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
-) -> Model:
-    """24 filters of 5×5 and 32 of 3×3, each pooled, and a dense layer of 256: 215,194 parameters on MNIST.
-
-    A third of ``simple_cnn``'s arithmetic, and 99 % of MNIST's digits after two epochs. Layers and widths are those of
-    tuomaso/train_mnist_fast.
-    """
-    layers = [
-        *(Conv2D(24, 5), ReLU(), MaxPool2D(2)),
-        *(Conv2D(32, 3), ReLU(), MaxPool2D(2)),
-        Flatten(),
-        *(Dense(256), ReLU()),
-        Dense(classes),
-    ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
-
-
 def deep_cnn(
     input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
 ) -> Model:

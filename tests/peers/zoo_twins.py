@@ -31,11 +31,11 @@ class LeNet5(nn.Module):
         return self.dense_3(f(self.dense_2(f(self.dense_1(x)))))
 
 
-class TwoConvolutions(nn.Module):
-    def __init__(self, first, second, size, units):
+class SimpleCNN(nn.Module):
+    def __init__(self):
         super().__init__()
-        self.conv2d_1, self.conv2d_2 = first, second
-        self.dense_1, self.dense_2 = nn.Linear(size, units), nn.Linear(units, 10)
+        self.conv2d_1, self.conv2d_2 = nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+        self.dense_1, self.dense_2 = nn.Linear(3136, 128), nn.Linear(128, 10)
 
     def forward(self, x):
         for conv in (self.conv2d_1, self.conv2d_2):
@@ -348,8 +348,7 @@ class GridDetector(nn.Module):
 
 TWINS = {
     "lenet5": LeNet5,
-    "simple_cnn": lambda: TwoConvolutions(nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1), 3136, 128),
-    "fast_cnn": lambda: TwoConvolutions(nn.Conv2d(1, 24, 5), nn.Conv2d(24, 32, 3), 800, 256),
+    "simple_cnn": SimpleCNN,
     "deep_cnn": DeepCNN,
     "alexnet": alexnet,
     **{f"vgg{depth}": partial(vgg, letters) for depth, letters in VGG.items()},
