@@ -41,7 +41,7 @@ class Bench:
 
     def __init__(self, peers: Peers, effort: Effort, quick: bool) -> None:
         self.peers, self.effort, self.quick = peers, effort, quick
-        self.roofs: Roofs = measure_roofs(2, 1 << 22) if quick else measure_roofs()
+        self.roofs: Roofs = measure_roofs(quick=quick)
 
     def kernels(self) -> Rows:
         """Single convolutions and dense layers, and what the convolutions are together."""

@@ -13,7 +13,7 @@ from numbacnn.bench import cases, measure, processes
 from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
 from numbacnn.bench.roofs import Roofs, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort
-from numbacnn.device import get_device
+from numbacnn.device import Device, cuda_facts, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.names import choose
 from numbacnn.plots.figures import checked_path, figure
@@ -28,11 +28,11 @@ from .options import (
     json_option,
     means_file,
     open_model,
+    precision_option,
     threads_option,
 )
 
 QUICK_BATCH = 1
-QUICK_BYTES = 1 << 22  # of each of the triad's arrays
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
@@ -57,6 +57,7 @@ def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A roofline, .png or .svg."),
         threads_option,
         device_option,
+        precision_option,
         json_option,
         debug_option,
     )[::-1]:
@@ -69,8 +70,9 @@ def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
 def command() -> None:
     """Measure speed: of single kernels, or of a whole model.
 
-    Beside PyTorch and onnxruntime where they are installed (pip install 'numbacnn[bench]'), paired in one run. Use a
-    calm machine; benchmarks/README.md has the method.
+    Beside PyTorch and onnxruntime where they are installed (pip install 'numbacnn[bench]'), paired in one run; with
+    --device cuda beside PyTorch on the same GPU, eager, compiled and captured as a graph. Use a calm machine;
+    benchmarks/README.md has the method.
     """
 
 
@@ -95,6 +97,7 @@ def kernels_command(
     plot: Path | None,
     threads: int | None,
     device: str | None,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     """Measure single layers: forward and each gradient alone.
@@ -106,11 +109,12 @@ def kernels_command(
     sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
     wanted = cases.in_directions(sized, directions)
     _check_plot(plot)
-    found = _peers(peers)
+    found = _peers(peers, device)
     with engine(threads):
-        target = get_device(device or "cpu")
+        target = get_device(device or "cpu", precision or "fp32")
         found.share_threads()
-        roofs, effort = _roofs(quick), _effort(quick, pairs)
+        found.share_precision(target.precision)
+        roofs, effort = _roofs(target, quick), _effort(quick, pairs)
         table = bench_tables.KernelTable(wanted, list(found.modules), roofs, silent=as_json)
         results = []
         for result in measure.measure_kernels(wanted, target, found, effort):
@@ -118,7 +122,7 @@ def kernels_command(
             results.append(result)
         notes = [*found.notes, *(note for result in results for note in result.measurement.notes)]
         summaries = {name: measure.summarize_kernels(results, name) for name in found.modules}
-        facts = _facts(found, roofs, effort)
+        facts = _facts(found, roofs, effort, target)
     render.notes(dict.fromkeys(notes))
     if as_json:
         listed = [
@@ -175,21 +179,25 @@ def train_command(
     plot: Path | None,
     threads: int | None,
     device: str | None,
+    precision: str | None,
     as_json: bool,
 ) -> None:
     """Measure the training step, or the inference, of a model.
 
     Forward, cross-entropy, backward and an update by SGD with momentum, on random images and weights.
     """
-    sizes = {"input_shape": input_shape, "classes": classes, "device": device}
+    sizes = {"input_shape": input_shape, "classes": classes, "device": device, "precision": precision}
     given = {name: value for name, value in sizes.items() if value is not None}
     _check_plot(plot)
-    found = _peers(peers)
+    if device == "cuda" and (cold or memory):
+        raise ArgumentError("--cold and --memory tell of the CPU: leave them out on a GPU")
+    found = _peers(peers, device)
     with engine(threads):
         network = _model(model, given, options)
         found.share_threads()
-        roofs, effort = _roofs(quick), _effort(quick, pairs)
-        facts = {**_facts(found, roofs, effort), **_about(network, model, inference)}
+        found.share_precision(network.device.precision)
+        roofs, effort = _roofs(network.device, quick), _effort(quick, pairs)
+        facts = {**_facts(found, roofs, effort, network.device), **_about(network, model, inference)}
         results = []
         for batch in batches:
             render.measuring(f"{model}, batches of {batch}")
@@ -213,7 +221,7 @@ def train_command(
 def _model(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn.Model:
     """A model file, or an architecture with the options of its own. Raises ArgumentError where one does not fit."""
     if means_file(model):
-        if given.keys() - {"device"} or options:
+        if given.keys() - {"device", "precision"} or options:
             raise ArgumentError(f"{model} is a file, and has its shapes: leave out --input-shape, --classes, --option")
         return open_model(model, **given)
     function = choose("model", model, models.MODELS)
@@ -274,28 +282,31 @@ def _memory(network: numbacnn.Model, result: measure.ModelResult, peers: Peers) 
 # -- what both commands do --------------------------------------------------------------------------------------------
 
 
-def _peers(wanted: bool) -> Peers:
-    return find_peers() if wanted else NO_PEERS
+def _peers(wanted: bool, device: str | None) -> Peers:
+    return find_peers(device or "cpu") if wanted else NO_PEERS
 
 
 def _effort(quick: bool, pairs: int) -> Effort:
     return QUICK if quick else Effort(pairs)
 
 
-def _roofs(quick: bool) -> Roofs:
+def _roofs(device: Device, quick: bool) -> Roofs:
     render.measuring("the machine's roofs")
-    return measure_roofs(2, QUICK_BYTES) if quick else measure_roofs()
+    return measure_roofs(device, quick)
 
 
-def _facts(peers: Peers, roofs: Roofs, effort: Effort) -> dict[str, Any]:
+def _facts(peers: Peers, roofs: Roofs, effort: Effort, device: Device) -> dict[str, Any]:
     """What it was measured on, and how."""
-    return {
+    facts = {
         "versions": versions() | peers.versions,
         "processor": processor(),
         "threads": numbacnn.get_num_threads(),
+        "device": device.name,
+        "precision": device.precision,
         "effort": effort._asdict(),
         "roofs": roofs._asdict(),
     }
+    return facts | ({"gpu": cuda_facts()} if device.name == "cuda" else {})
 
 
 def _check_plot(plot: Path | None) -> None:

@@ -13,6 +13,7 @@ import click
 
 import numbacnn
 from numbacnn import models
+from numbacnn.device import PRECISIONS
 from numbacnn.errors import ArgumentError
 from numbacnn.names import brief
 from numbacnn.runs import model_file
@@ -49,6 +50,11 @@ import_option = click.option(
     help="A Python module to import first: where layers of your own are. Files import none.",
 )
 device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute.  [default: cpu]")
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="What a GPU's products of convolutions and dense layers are rounded to.  [default: fp32]",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="CPU threads.  [default: all cores]"
 )
@@ -68,11 +74,11 @@ def means_file(model: str) -> bool:
     return model not in models.MODELS and (path.exists() or len(path.parts) > 1 or path.suffix == ".safetensors")
 
 
-def open_model(model: str, device: str = "cpu", **options: Any) -> numbacnn.Model:
+def open_model(model: str, device: str = "cpu", precision: str = "fp32", **options: Any) -> numbacnn.Model:
     """The model of a file or of a run's folder, or else an architecture, built with the options."""
     if means_file(model):
-        return numbacnn.load(model_file(Path(model)), device=device)
-    return models.make(model, device=device, **options)
+        return numbacnn.load(model_file(Path(model)), device=device, precision=precision)
+    return models.make(model, device=device, precision=precision, **options)
 
 
 @contextmanager

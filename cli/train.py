@@ -34,7 +34,7 @@ from numbacnn.tasks import TASKS
 from numbacnn.training import ON_NAN, ON_SAVE_ERROR
 
 from . import render
-from .options import debug_option, device_option, engine, json_option, threads_option
+from .options import debug_option, device_option, engine, json_option, precision_option, threads_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -139,6 +139,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--on-nan", "Of a batch with NaN or infinity in loss or gradients.", type=click.Choice(list(ON_NAN)))
 @threads_option
 @device_option
+@precision_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; needs no other option.")
 @click.option(

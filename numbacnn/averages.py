@@ -53,7 +53,7 @@ class WeightAverage:
     def update(self, first: bool) -> None:
         """After an update of the weights."""
         device = self._store.device
-        for average, newest in self._pairs():
+        for average, newest in self.pairs():
             if first:
                 device.write(average, newest)
             else:
@@ -63,11 +63,12 @@ class WeightAverage:
         """Has the model hold the averages, and the arenas its weights and state; or back. Returns how it was before."""
         before = self._shown
         if shown != before:
-            for average, newest in self._pairs():
+            for average, newest in self.pairs():
                 self._store.device.kernels.swap(newest, average)
             self._store.changed()
             self._shown = shown
         return before
 
-    def _pairs(self) -> tuple[tuple[Float32, Float32], ...]:
+    def pairs(self) -> tuple[tuple[Float32, Float32], ...]:
+        """Each average and what it is of."""
         return (self.values, self._store.values), (self.state, self._store.state)

@@ -3,9 +3,10 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,17 +19,19 @@ from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
     from numbacnn.kernels.jit import CpuKernel
-    from numbacnn.kernels.recording import Record
+    from numbacnn.kernels.recording import Launch, Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
 ALIGNMENT = 64  # bytes
+PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
 
 
 class Device:
     """The CPU, and what another device must offer: kernels, their scratch sizes, and arrays."""
 
     name = "cpu"
+    precision = "fp32"
 
     def __init__(self) -> None:
         from numbacnn.kernels import cpu
@@ -36,6 +39,7 @@ class Device:
 
         self.kernels: Any = cpu
         self.sizes: ModuleType = sizes
+        self.resident: Any = None  # kernels of steps that the host does not drive, where the device has them
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
         """An array of zeros on the device, aligned to a cache line."""
@@ -75,6 +79,14 @@ class Device:
 
         return record(work)
 
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """One function that runs recorded launches, by one launch of all of them; None where there is no such thing."""
+        return None
+
+    def free_memory(self) -> int:
+        """Bytes of memory that arrays could take, of a device with memory of its own."""
+        return 0
+
     def synchronize(self) -> None:
         """Returns when all launched work is done: on the CPU, at once."""
 
@@ -88,24 +100,34 @@ class Device:
 
 
 class CudaDevice(Device):
-    """The first NVIDIA GPU, through ``kernels.cuda``: see ``Device``. Raises NumbacnnError where there is none to use.
+    """The first NVIDIA GPU, through ``kernels.cuda``: see ``Device``. Raises NumbacnnError where there is none to use,
+    or it has no tensor cores for ``precision``.
 
     Launchers also take host arrays, as inputs, which are uploaded.
     """
 
     name = "cuda"
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = "fp32") -> None:
         from numbacnn.kernels.cuda import shim
 
         problem = shim.why_not()
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
         from numbacnn.kernels import cuda
-        from numbacnn.kernels.cuda import array, sizes
+        from numbacnn.kernels.cuda import array, product, resident, sizes, tensor_cores
 
-        self._shim, self._array = shim, array
-        self.kernels, self.sizes = _Launchers(cuda, array.on_device), sizes
+        gpus, least = shim.list_gpus(), tensor_cores.LEAST_CAPABILITY
+        if precision != "fp32" and gpus and gpus[0].capability < least:
+            needed, found = (".".join(map(str, capability)) for capability in (least, gpus[0].capability))
+            raise NumbacnnError(
+                f'precision "{precision}" needs a GPU of compute capability {needed} or higher; '
+                f'{gpus[0].name} has {found}: leave it at "fp32"'
+            )
+        self.precision, self._shim, self._array = precision, shim, array
+        in_precision = partial(product.in_precision, precision)
+        self.kernels, self.sizes = _Launchers(cuda, array.on_device, in_precision), sizes
+        self.resident = _Launchers(resident, array.on_device)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
@@ -152,6 +174,23 @@ class CudaDevice(Device):
         self.kernels.copy(dense, array)
         return dense
 
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """See ``Device``: a CUDA graph. The launches have run before, so that their code is loaded."""
+
+        def work() -> None:
+            for launch, arguments in launches:
+                launch(*arguments)
+
+        try:
+            return self._shim.capture(work)
+        except Exception as error:  # whatever packages and driver raise: without the graph the same launches run
+            warnings.warn(f"no CUDA graph, training launches kernel by kernel: {error}", RuntimeWarning, stacklevel=2)
+            return None
+
+    def free_memory(self) -> int:
+        """See ``Device``."""
+        return self._shim.free_memory()
+
     def synchronize(self) -> None:
         """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""
         try:
@@ -176,30 +215,45 @@ class CudaDevice(Device):
 
 
 class _Launchers:
-    """A module of launchers that take host arrays too."""
+    """A module of launchers that take host arrays too, and whose products are launched in a precision."""
 
-    def __init__(self, module: ModuleType, place: Callable[[Any], Any]) -> None:
-        self._module, self._place = module, place
+    def __init__(
+        self,
+        module: ModuleType,
+        place: Callable[[Any], Any],
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._module, self._place, self._precision = module, place, precision
 
     def __getattr__(self, name: str) -> Any:
         launcher, place = getattr(self._module, name), self._place
 
         @wraps(launcher)
         def launch(*arguments: Any) -> Any:
-            return launcher(*map(place, arguments))
+            with self._precision():
+                return launcher(*map(place, arguments))
 
         setattr(self, name, launch)
         return launch
 
 
+def get_device(name: str, precision: str = "fp32") -> Device:
+    """The device called "cpu" or "cuda", one for each precision that it multiplies in: "fp32", or on "cuda" "tf32" or
+    "bf16". Raises ArgumentError for others, NumbacnnError where it cannot run."""
+    if name not in ("cpu", "cuda"):
+        raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+    if precision not in PRECISIONS:
+        raise ArgumentError(f'unknown precision {precision!r}; choose "fp32", "tf32" or "bf16"')
+    if name == "cpu" and precision != "fp32":
+        raise ArgumentError(
+            f'precision "{precision}" is for tensor cores: give device="cuda" too, or leave it at "fp32"'
+        )
+    return _device(name, precision)
+
+
 @cache
-def get_device(name: str) -> Device:
-    """The device called "cpu" or "cuda". Raises ArgumentError for another name, NumbacnnError where it cannot run."""
-    if name == "cpu":
-        return Device()
-    if name == "cuda":
-        return CudaDevice()
-    raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+def _device(name: str, precision: str) -> Device:
+    return Device() if name == "cpu" else CudaDevice(precision)
 
 
 def cuda_facts() -> dict[str, Any]:

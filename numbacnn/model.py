@@ -14,7 +14,7 @@ from numbacnn import probing, training
 from numbacnn.boxes import Detections
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
-from numbacnn.device import ENGINE, get_device
+from numbacnn.device import ENGINE, Device, get_device
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.executor import Executor
 from numbacnn.geometry import number, whole
@@ -30,10 +30,10 @@ from numbacnn.penalties import Penalties
 from numbacnn.plan import make_plan
 from numbacnn.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
+from numbacnn.steps import LossOfOutputs, TrainingBatch
 from numbacnn.summary import Summary, summarize
 from numbacnn.tasks import Detection, Segmentation, task_for, task_of
 from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
-from numbacnn.training import LossOfOutputs
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -44,10 +44,11 @@ MOST_NUMBERS = 1 << 24  # in the output of one layer for an evaluation's batch: 
 class Model:
     """A network: the graph from ``inputs`` to ``outputs``, its parameters, and how raw images become its input.
 
-    ``seed`` draws the initial parameters, each from the seed and its own name. ``device`` is "cpu" or "cuda";
-    ``precision`` is "fp32". ``classes`` are names of the classes, ``normalization`` what raw images go through, and
-    ``task`` is what the output is for, "classify", "segment" or "detect": ``fit`` sets them, from the data, where they
-    are None, and the model's file keeps them.
+    ``seed`` draws the initial parameters, each from the seed and its own name. ``device`` is "cpu" or "cuda", and
+    ``precision`` what convolutions and dense layers round their products' operands to, "fp32", or on "cuda", for the
+    tensor cores, "tf32" or "bf16" (docs/cuda.md). ``classes`` are names of the classes, ``normalization`` what raw
+    images go through, and ``task`` is what the output is for, "classify", "segment" or "detect": ``fit`` sets them,
+    from the data, where they are None, and the model's file keeps them.
 
     ``auxiliary`` are outputs in training only, behind the others, whose losses count ``auxiliary_weight`` unless
     ``loss_weights`` says otherwise (Szegedy et al. 2015, section 5); inference leaves out what only they need.
@@ -66,18 +67,15 @@ class Model:
     ) -> None:
         if not isinstance(auxiliary_weight, int | float) or not 0 <= auxiliary_weight < float("inf"):
             raise ArgumentError(f"auxiliary_weight={auxiliary_weight!r}: give a number of at least 0")
-        if precision != "fp32":
-            raise ArgumentError(f'unknown precision {precision!r}; choose "fp32"')
         self._several_inputs = not isinstance(inputs, Tensor)
         self._several_outputs = not isinstance(outputs, Tensor)
         graph = Graph(_list(inputs), _list(outputs), _list(auxiliary))
         self.auxiliary_weight = float(auxiliary_weight)
-        self._build(graph, device)
+        self._build(graph, get_device(device, precision))
         self.store.initialize(seed)
 
-    def _build(self, graph: Graph, device: str) -> None:
-        self.graph = graph
-        self.device = get_device(device)
+    def _build(self, graph: Graph, device: Device) -> None:
+        self.graph, self.device = graph, device
         self.store = Parameters(graph.parameters(), graph.state(), self.device)
         self._penalties = Penalties(graph.penalties(), self.store)
         self.classes: tuple[str, ...] | None = None
@@ -153,7 +151,7 @@ class Model:
         model = type(self).__new__(type(self))
         model._several_inputs, model._several_outputs = self._several_inputs, self._several_outputs
         model.auxiliary_weight = self.auxiliary_weight
-        model._build(self.graph.with_heads(task_of(self.task, self.input_shape).outputs(classes)), self.device.name)
+        model._build(self.graph.with_heads(task_of(self.task, self.input_shape).outputs(classes)), self.device)
         model.store.initialize(seed)
         old, heads = self.store.arrays(), {self.graph.head(value) for value in self.graph.training_outputs}
         model.store.set({name: array for name, array in old.items() if name.rpartition(".")[0] not in heads})
@@ -269,11 +267,11 @@ class Model:
         outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
         return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
 
-    def training_batch(self, n: int, objective: Objective) -> training.TrainingBatch:
+    def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
         self._pending = None
         executor = self._executor(n, True, input_gradient=False)
-        return training.TrainingBatch(executor, n, objective, self._penalties)
+        return TrainingBatch(executor, n, objective, self._penalties)
 
     def _executor(self, n: int, training: bool, input_gradient: bool) -> Executor:
         """An executor for at least ``n`` images: the one there is, or a new plan where that one is too small."""
@@ -306,6 +304,14 @@ class Model:
         """Writes raw images (n, H, W, C), uint8 or float32 and contiguous, normalised, to the input ``target``."""
         if images.ndim == 2:
             images = images[:, None, None]  # features are images of one pixel
+        kernels = self.device.kernels
+        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
+        rows = images.reshape(len(images) * images.shape[1], -1)
+        factors = self.input_factors(images)
+        kernel(target, np.require(rows, requirements=["C", "W"]), *factors)  # kernels refuse read-only memory
+
+    def input_factors(self, images: NDArray[Any]) -> tuple[Float32, Float32]:
+        """Factor and addend, (W·C,) each, that normalise each number in a row of raw images (n, H, W, C)."""
         channels = images.shape[-1]
         normalization = self.normalization or Normalization.identity(channels)
         if len(normalization.mean) != channels:
@@ -313,10 +319,7 @@ class Model:
         key = (normalization, images.dtype, images.shape[2])
         if self._rows_key != key:
             self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
-        kernels = self.device.kernels
-        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
-        rows = images.reshape(len(images) * images.shape[1], -1)
-        kernel(target, np.require(rows, requirements=["C", "W"]), *self._rows)  # kernels refuse read-only memory
+        return self._rows
 
     def each_output(
         self, images: NDArray[Any], receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
@@ -601,7 +604,7 @@ class Model:
         files.save_model(self, path)
 
     @classmethod
-    def _from_file(cls, content: files.ModelFile, device: str) -> "Model":
+    def _from_file(cls, content: files.ModelFile, device: Device) -> "Model":
         model = cls.__new__(cls)
         model._several_inputs = content.several_inputs
         model._several_outputs = content.several_outputs
@@ -616,7 +619,7 @@ class Model:
             "graph": self.graph.to_dict(),
             "arrays": {name: np.array(value) for name, value in self.store.arrays().items()},
             "random": self.store.random.tolist(),
-            "device": self.device.name,
+            "device": (self.device.name, self.device.precision),
             "frozen": self.store.frozen,
             "auxiliary_weight": self.auxiliary_weight,
             "kept": (self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task),
@@ -624,7 +627,7 @@ class Model:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import_own_layers(state["graph"])
-        self._build(Graph.from_dict(state["graph"]), state["device"])
+        self._build(Graph.from_dict(state["graph"]), get_device(*state["device"]))
         self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task = state["kept"]
         self.store.set(state["arrays"])
@@ -650,8 +653,14 @@ class Sequential(Model):
         super().__init__(start, x, seed=seed, device=device, precision=precision)
 
 
-def load(path: str | PathLike[str], *, layers: Sequence[type[Layer]] = (), device: str = "cpu") -> Model:
-    """The model that ``save`` wrote.
+def load(
+    path: str | PathLike[str],
+    *,
+    layers: Sequence[type[Layer]] = (),
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Model:
+    """The model that ``save`` wrote, on a device and in a precision as ``Model`` takes them.
 
     ``layers``: classes of your own in the model, where the modules that define them are not imported: reading a file
     imports none. Raises ModelFileError where the file is not a model, is damaged or newer, or a class is not known.
@@ -659,7 +668,7 @@ def load(path: str | PathLike[str], *, layers: Sequence[type[Layer]] = (), devic
     for layer in layers:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
             raise ArgumentError(f"layers: give classes of layers, not {layer!r}")
-    return Model._from_file(files.read_model(path, layers), device)
+    return Model._from_file(files.read_model(path, layers), get_device(device, precision))
 
 
 def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:

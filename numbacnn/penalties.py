@@ -29,15 +29,21 @@ class Penalties:
         self._factors, self._store = factors, store
         self._terms: list[_Term] | None = None
 
+    def __len__(self) -> int:
+        """How many parameters are penalised."""
+        return len(self._factors)
+
     def add(self) -> float:
         """Adds l1·sign(w) + 2·l2·w to the gradients; returns l1·Σ|w| + l2·Σw². The caller holds ``device.ENGINE``."""
+        return sum(float(self._store.device.host(sums).sum(dtype=np.float64)) for sums in self.launch())
+
+    def launch(self) -> list[Float32]:
+        """Launches the kernels of ``add``; the arrays whose numbers add up to what it returns."""
         if self._terms is None:
             self._terms = [self._term(name, l1, l2) for name, (l1, l2) in self._factors.items()]
-        total = 0.0
         for values, gradients, sums, l1, l2 in self._terms:
             self._store.device.kernels.add_penalty_in_place(sums, gradients, values, l1, l2)
-            total += float(self._store.device.host(sums).sum(dtype=np.float64))
-        return total
+        return [term.sums for term in self._terms]
 
     def _term(self, name: str, l1: float, l2: float) -> _Term:
         store, slot = self._store, self._store.slots[name]

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": "cosine",
     "seed": 0,
     "device": "cpu",
+    "precision": "fp32",
     "validation": 0.1,
     "on_save_error": "warn",
     "on_nan": "stop",
@@ -61,7 +62,7 @@ MOST_CONFIG_BYTES = 1 << 14  # reading TOML takes time that grows with the squar
 MOST_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
-CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device")
+CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision")
 """Keys of a run's configuration that may change when it is resumed; the others would make it another run."""
 
 
@@ -80,6 +81,7 @@ class Settings:
     schedule: str
     seed: int
     device: str
+    precision: str
     validation: float
     on_save_error: str
     on_nan: str
@@ -340,6 +342,7 @@ class Run:
             classes=settings.classes or len(train.classes),
             seed=settings.seed,
             device=settings.device,
+            precision=settings.precision,
         )
         if settings.weights is not None and not resume:  # where it is resumed, the checkpoint holds all
             self._load_weights(model_file(Path(settings.weights)))
@@ -438,7 +441,9 @@ class Run:
                 "epoch": best.epoch,
                 "validation_accuracy": best.validation_accuracy,
                 "validation_score": best.score,
-                "test": self._tested(load(self.folder.best, device=self.settings.device)),
+                "test": self._tested(
+                    load(self.folder.best, device=self.settings.device, precision=self.settings.precision)
+                ),
             },
         }
         measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})

@@ -304,6 +304,23 @@ def test_ratio_of_two_functions(monkeypatch):
     assert str(ratio) == "2.50× [2.50, 2.50]  (2.000 ms against 5.000 ms)"
 
 
+def test_work_that_is_only_launched_is_waited_for_once_a_turn(monkeypatch):
+    clock, waits = Clock(monkeypatch), []
+    launched = timing.Launched(clock.lasting(0.002), lambda: waits.append(clock.lasting(0.1)()))
+    assert timing.seconds(launched, 50) == pytest.approx((50 * 0.002 + 0.1) / 50)
+    assert len(waits) == 1
+
+
+def test_a_mode_that_fails_is_noted_and_the_others_stand():
+    def fail():
+        raise RuntimeError("no compiler\nhere")
+
+    modes = {"PyTorch": lambda: {"compiled": fail, "eager": lambda: None}}
+    found = measure._compare(lambda: None, work.Cost(1, 1), modes, timing.QUICK)
+    assert found.peers["PyTorch"].mode == "eager"
+    assert found.notes == ("PyTorch, compiled, is left out: no compiler here",)
+
+
 def test_slow_work_is_measured_fewer_times_but_five(monkeypatch):
     clock = Clock(monkeypatch)
     effort = timing.Effort(pairs=40, limit=100.0)
@@ -399,6 +416,9 @@ def test_peers_that_are_not_installed_are_noted(monkeypatch):
         ("--option original=maybe: give true or false", 1, ("train", "--option", "original=maybe")),
         ('device "cuda" cannot run: ', 1, ("kernels", "--op", "dense", "--device", "cuda")),
         ('device "cuda" cannot run: ', 1, ("train", "--device", "cuda")),
+        ('precision "tf32" is for tensor cores', 1, ("train", "--precision", "tf32")),
+        ('precision "bf16" is for tensor cores', 1, ("kernels", "--op", "dense", "--precision", "bf16")),
+        ("--cold and --memory tell of the CPU", 1, ("train", "--device", "cuda", "--memory")),
     ],
 )
 def test_one_line_for_what_is_wrong(fragment, code, arguments, tmp_path, monkeypatch):
@@ -406,6 +426,15 @@ def test_one_line_for_what_is_wrong(fragment, code, arguments, tmp_path, monkeyp
     if "cuda" in arguments and cuda_facts()["available"]:
         pytest.skip("there is a GPU")
     refused(fragment, "bench", *arguments, *QUICK, code=code)
+
+
+def test_peers_on_a_gpu_say_why_they_are_missing():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert (
+        find_peers("cuda").notes[0].startswith("not compared with PyTorch (this PyTorch has no CUDA, or finds no GPU)")
+    )
 
 
 def test_models_that_cannot_be_measured(tmp_path, monkeypatch):

@@ -98,6 +98,7 @@ def test_folders_without_data():
 
 
 def test_device_that_cannot_run():
+    refused('precision "tf32" is for tensor cores', "train", "--precision", "tf32", "--out", "run")
     if cuda_facts()["reason"]:
         refused('device "cuda" cannot run: ', "train", "--device", "cuda", "--out", "run")
 

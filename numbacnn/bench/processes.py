@@ -98,7 +98,7 @@ def _memory(model: Model, batch: int, peer: str | None, mode: str) -> int:
             pass
         before, step = _resident(), _our_step(model, batch)
     else:
-        module = import_module(MODULES[peer][1])
+        module = import_module(MODULES["cpu"][peer][1])
         module.set_num_threads(get_num_threads())
         before, images = _resident(), _images(model, batch)
         labels = random_labels(model, batch)

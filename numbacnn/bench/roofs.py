@@ -1,14 +1,16 @@
 """The two roofs of this machine on the threads in use: multiply-adds a second, and bytes a second from memory."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
+from numbacnn.bench.timing import Launched, seconds
+from numbacnn.device import ENGINE, Device, cuda_facts, get_device, get_num_threads
 
-from numbacnn.bench.timing import seconds
-from numbacnn.device import ENGINE, get_num_threads
-
-ARRAY_BYTES = 256 << 20  # of each of the triad's three: out of any cache
+ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache
+QUICK_BYTES = 1 << 22
 STEPS = 200_000  # of multiply-adds for each item: some milliseconds
+GPU_ITEMS, GPU_STEPS = 1 << 20, 1 << 14  # threads for four times the largest GPU
+SIMULATED = 64  # of everything, where a simulator runs it
 
 
 class Roofs(NamedTuple):
@@ -18,17 +20,45 @@ class Roofs(NamedTuple):
     bandwidth: float
 
 
-def measure_roofs(turns: int = 15, array_bytes: int = ARRAY_BYTES) -> Roofs:
-    """The best of ``turns`` turns of each, as a roof is what cannot be exceeded.
+def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
+    """The best of some turns of each, as a roof is what cannot be exceeded; of the CPU by default.
 
     A triad a = b + s·c counts 12 bytes an element, as STREAM does.
     """
-    from numbacnn.kernels.cpu import roofline
+    device = get_device("cpu") if device is None else device
+    items, steps, elements = _sizes(device, quick)
+    y, turns = device.zeros(items), 2 if quick else 15
+    a, b, c = (device.zeros(elements) for _ in range(3))
+    compute = _best(device, lambda: device.kernels.multiply_adds(y, steps), turns)
+    memory = _best(device, lambda: device.kernels.triad(a, b, c, 3.0), turns)
+    return Roofs(items * steps * _step_flops(device) / compute / 1e9, 12 * elements / memory / 1e9)
 
-    items, elements = np.zeros(4 * get_num_threads(), np.float32), array_bytes // 4
-    a, b, c = (np.ones(elements, np.float32) for _ in range(3))
+
+def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
+    """Items and steps of multiply-adds, and elements of the triad's arrays."""
+    if device.name == "cuda" and cuda_facts()["simulated"]:
+        return SIMULATED, SIMULATED, SIMULATED
+    elements = (QUICK_BYTES if quick else ARRAY_BYTES[device.name]) // 4
+    return (4 * get_num_threads(), STEPS, elements) if device.name == "cpu" else (GPU_ITEMS, GPU_STEPS, elements)
+
+
+def _step_flops(device: Device) -> int:
+    if device.name == "cpu":
+        from numbacnn.kernels.cpu import roofline
+
+        return roofline.STEP_FLOPS
+    from numbacnn.kernels.cuda import roofline as gpu_roofline
+
+    return gpu_roofline.STEP_FLOPS
+
+
+def _best(device: Device, work: Callable[[], None], turns: int) -> float:
+    """Seconds of the fastest turn. Launches are recorded, so that Python's share is small."""
     with ENGINE:
-        compute = [seconds(lambda: roofline.multiply_adds(items, STEPS)) for _ in range(1 + turns)]
-        memory = [seconds(lambda: roofline.triad(a, b, c, 3.0)) for _ in range(1 + turns)]
-    flops = len(items) * STEPS * roofline.STEP_FLOPS
-    return Roofs(flops / min(compute[1:]) / 1e9, 12 * elements / min(memory[1:]) / 1e9)
+        launches = device.record(work).launches
+
+        def start() -> None:
+            for launch, arguments in launches:
+                launch(*arguments)
+
+        return min([seconds(Launched(start, device.synchronize)) for _ in range(1 + turns)][1:])

@@ -7,6 +7,7 @@ library, which spin for a while after their last work, have gone to sleep.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,20 @@ CHOOSING_TURNS = 4  # of each mode of a peer, before the better one is paired
 LEAST_PAIRS = 5
 
 Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """Work that ``start`` only begins: ``wait`` returns when all that was begun is done. A turn waits once, at its end,
+    so that a GPU goes from one call to the next as it does in a training."""
+
+    start: Work
+    wait: Work
+
+    def __call__(self) -> None:
+        """One call, to its end."""
+        self.start()
+        self.wait()
 
 
 class Effort(NamedTuple):
@@ -90,9 +105,12 @@ def geometric_mean(values: Any) -> float:
 
 def seconds(work: Work, repeats: int = 1) -> float:
     """Mean seconds of ``repeats`` calls in a row."""
+    run, wait = (work.start, work.wait) if isinstance(work, Launched) else (work, None)
     start = time.perf_counter()
     for _ in range(repeats):
-        work()
+        run()
+    if wait is not None:
+        wait()
     return (time.perf_counter() - start) / repeats
 
 

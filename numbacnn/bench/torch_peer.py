@@ -28,6 +28,7 @@ MODES = tuple(FORMATS)
 OUTPUT_NOT_KEPT = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense", "batch_norm", "add")  # for a gradient
 
 Arrays = Mapping[str, NDArray[np.float32]]
+Place = Mapping[str, Any] | None  # what ``Tensor.to`` takes: device and type
 
 
 def set_num_threads(count: int) -> None:
@@ -38,17 +39,20 @@ def set_num_threads(count: int) -> None:
 class Twin:
     """A graph in PyTorch: called with its inputs (N, C, H, W), it gives the list of its outputs.
 
-    ``arrays`` are those of ``pretrained.state_dict``; without them parameters are drawn. Raises NumbacnnError where an
-    op is not known here.
+    ``arrays`` are those of ``pretrained.state_dict``; without them parameters are drawn. ``place`` is that of
+    the parameters. Raises NumbacnnError where an op is not known here.
     """
 
-    def __init__(self, graph: Graph, arrays: Arrays | None, memory_format: Any, training: bool) -> None:
+    def __init__(
+        self, graph: Graph, arrays: Arrays | None, memory_format: Any, training: bool, place: Place = None
+    ) -> None:
         self.graph, self.training = graph if training else graph.inference, training
         self.outputs = graph.training_outputs if training else self.graph.outputs
         trained = graph.parameters()
         self.tensors = {}
         for name, shape in state_dict_shapes(self.graph).items():
             tensor = torch.rand(shape) / 32 if arrays is None else torch.from_numpy(np.array(arrays[name]))
+            tensor = tensor.to(**(place or {}))
             tensor = tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
             self.tensors[name] = tensor.requires_grad_(training and name in trained)
         self._calls = [self._call(i, node) for i, node in enumerate(self.graph.nodes)]
@@ -188,7 +192,7 @@ def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]
 
 
 def _inference(twin: Twin, inputs: Sequence[NDArray[np.float32]], layout: Any) -> Work:
-    xs = [_tensor(x, layout) for x in inputs]
+    xs = [to_tensor(x, layout) for x in inputs]
 
     def work() -> list[Any]:
         with torch.inference_mode():
@@ -210,19 +214,16 @@ def training_step(
     for mode in modes:
         layout = FORMATS[mode]
         twin = Twin(graph, arrays, layout, True)
-        work[mode] = _training_step(twin, [_tensor(x, layout) for x in inputs], labels, auxiliary_weight)
+        work[mode] = _training_step(twin, [to_tensor(x, layout) for x in inputs], labels, auxiliary_weight)
     return work
 
 
 def _training_step(twin: Twin, xs: list[Any], labels: NDArray[np.int64], auxiliary_weight: float) -> Work:
-    targets = torch.from_numpy(labels)
-    optimizer = torch.optim.SGD(twin.parameters, 1e-3, momentum=0.9, fused=True)
-    main = len(twin.graph.outputs)
+    targets, optimizer = torch.from_numpy(labels), make_optimizer(twin)
 
     def work() -> float:
         optimizer.zero_grad()
-        losses = [F.cross_entropy(y, targets) for y in twin(*xs)]
-        total = sum(losses[1:main], losses[0]) + auxiliary_weight * sum(losses[main:])
+        total = total_loss(twin(*xs), targets, twin, auxiliary_weight)
         total.backward()
         optimizer.step()
         return float(total.item())
@@ -230,25 +231,38 @@ def _training_step(twin: Twin, xs: list[Any], labels: NDArray[np.int64], auxilia
     return work
 
 
+def make_optimizer(twin: Twin) -> Any:
+    """SGD with momentum, as ours is timed."""
+    return torch.optim.SGD(twin.parameters, 1e-3, momentum=0.9, fused=True)
+
+
+def total_loss(ys: list[Any], targets: Any, twin: Twin, auxiliary_weight: float) -> Any:
+    """The cross-entropy of all outputs."""
+    losses, main = [F.cross_entropy(y, targets) for y in ys], len(twin.graph.outputs)
+    return sum(losses[1:main], losses[0]) + auxiliary_weight * sum(losses[main:])
+
+
 def kernel(case: Case, direction: str) -> dict[str, Work]:
     """One direction of a case alone; gradients of convolutions by the very kernel, of other layers through autograd."""
     if direction == STEP:
-        return {"fused": _update(case.shape)}
-    return {mode: _kernel(case, direction, layout) for mode, layout in FORMATS.items()}
+        return {"fused": update_work(case.shape)}
+    return {mode: kernel_work(case, direction, layout) for mode, layout in FORMATS.items()}
 
 
-def _update(shape: Shape) -> Work:
-    w = torch.zeros(shape, requires_grad=True)
-    w.grad = torch.ones(shape)
+def update_work(shape: Shape, place: Place = None) -> Work:
+    """One update of parameters of this shape."""
+    w = torch.zeros(shape, **(place or {})).requires_grad_()
+    w.grad = torch.ones(shape, **(place or {}))
     optimizer = torch.optim.SGD([w], 1e-3, momentum=0.9, fused=True)
     return lambda: optimizer.step()
 
 
-def _kernel(case: Case, direction: str, layout: Any) -> Work:
+def kernel_work(case: Case, direction: str, layout: Any, place: Place = None) -> Work:
+    """One direction of a case, in one memory format."""
     graph = graph_of(case)
     node = graph.nodes[0]
-    twin = Twin(graph, None, layout, direction != FORWARD or node.layer.normalizes)
-    x = torch.randn(case.batch, *_channels_first(case.shape))
+    twin = Twin(graph, None, layout, direction != FORWARD or node.layer.normalizes, place)
+    x = torch.randn(case.batch, *_channels_first(case.shape)).to(**(place or {}))
     x = x.contiguous(memory_format=layout) if x.ndim == 4 else x
     if direction == FORWARD:
 
@@ -274,13 +288,13 @@ def _convolution_gradient(twin: Twin, node: Node, x: Any, of_input: bool) -> Wor
     if not _is_even(g):
         top, bottom, left, right = g.input_halo
         x, padding = F.pad(x, (left, right, top, bottom)), [0, 0]
-    dy = torch.randn_like(twin(x)[0]) if _is_even(g) else torch.randn(len(x), g.k, g.p, g.q)
+    dy = torch.randn_like(twin(x)[0]) if _is_even(g) else x.new_empty(len(x), g.k, g.p, g.q).normal_()
     stride, dilation = [g.stride_h, g.stride_w], [g.dilation_h, g.dilation_w]
     gradient, mask = torch.ops.aten.convolution_backward, [of_input, not of_input, False]
     return lambda: gradient(dy, x, weight, None, stride, padding, dilation, False, [0, 0], g.groups, mask)
 
 
-def _tensor(x: NDArray[np.float32], layout: Any) -> Any:
+def to_tensor(x: NDArray[np.float32], layout: Any) -> Any:
     """Channels first, in a memory format."""
     tensor = torch.from_numpy(x)
     return tensor.permute(0, 3, 1, 2).contiguous(memory_format=layout) if x.ndim == 4 else tensor

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
-from numbacnn.bench.timing import Effort, Work
+from numbacnn.bench.timing import Effort, Launched, Work
 from numbacnn.device import ENGINE, Device
 from numbacnn.executor import Binding, Executor
 from numbacnn.graph import Graph, Input
@@ -134,12 +134,11 @@ def _job(executor: Executor, n: int, backward: bool = False) -> Job:
         fill(executor.device, executor.bind(n))
     run, steps = (executor.backward, executor.plan.backward) if backward else (executor.forward, executor.plan.forward)
 
-    def work() -> None:
+    def start() -> None:
         with ENGINE:
             run(n)
-            executor.device.synchronize()
 
-    return Job(work, plan_cost(steps, n))
+    return Job(Launched(start, executor.device.synchronize), plan_cost(steps, n))
 
 
 def _update_job(case: Case, device: Device) -> Job:
@@ -148,12 +147,14 @@ def _update_job(case: Case, device: Device) -> Job:
     w, velocity, dw = (device.zeros(count) for _ in range(3))
     device.write(dw, np.ones(count, np.float32))
 
-    def work() -> None:
-        with ENGINE:
-            device.kernels.sgd_update(w, velocity, dw, 1e-3, 0.9, 0.0, False)
-            device.synchronize()
+    update = device.record(lambda: device.kernels.sgd_update(w, velocity, dw, 1e-3, 0.9, 0.0, False))
 
-    return Job(work, Cost(4 * count, 5 * 4 * count))
+    def start() -> None:
+        with ENGINE:
+            for launch, arguments in update.launches:
+                launch(*arguments)
+
+    return Job(Launched(start, device.synchronize), Cost(4 * count, 5 * 4 * count))
 
 
 def fill(device: Device, binding: Binding) -> None:

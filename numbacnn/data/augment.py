@@ -24,13 +24,13 @@ from numbacnn.data.transforms import (
     Crop,
     CutMix,
     Cutout,
-    Draws,
     Elastic,
     Float32,
     Float64,
     Geometry,
     HorizontalFlip,
     Integers,
+    Keys,
     Mixing,
     Mixup,
     Noise,
@@ -257,7 +257,8 @@ class Augmenter:
                 continue
             place, transform = stage
             if isinstance(transform, PixelTransform):
-                transform.change(self.kernels, x, Draws(u[:, place], indices, random, place + 1), unit, fill)
+                plan = transform.plan(u[:, place], x.shape, unit)
+                transform.change(self.kernels, x, plan, Keys(indices, random, place + 1), fill)
             else:
                 partners = transform.partners(u[:, place], len(self._source))
                 raw, theirs = self._gather(partners, f"{who}raw")
@@ -280,10 +281,7 @@ class Augmenter:
         return raw, np.eye(self.classes, dtype=np.float32)[labels]
 
     def _uniforms(self, indices: Integers, random: NDArray[np.uint64]) -> Float64:
-        """N × places × 8 numbers in [0, 1)."""
-        u = np.empty((len(indices), NUMBERS * len(self.chain.transforms)), np.float32)
-        self.kernels.draw_uniforms(u, np.ascontiguousarray(indices, np.int64), random)
-        return u.reshape(len(indices), -1, NUMBERS).astype(np.float64)
+        return draw_uniforms(self.kernels, len(self.chain.transforms), indices, random)
 
     def _to_floats(self, x: Float32, images: Images) -> None:
         if images.dtype != np.uint8:
@@ -317,6 +315,13 @@ class Augmenter:
         if name not in self._buffers or self._buffers[name].size < size:
             self._buffers[name] = np.empty(size, dtype)
         return self._buffers[name][:size].reshape(shape)
+
+
+def draw_uniforms(kernels: Any, transforms: int, indices: Integers, random: NDArray[np.uint64]) -> Float64:
+    """N × transforms × 8 numbers in [0, 1), by the CPU's kernels; random: (seed, epoch)."""
+    u = np.empty((len(indices), NUMBERS * transforms), np.float32)
+    kernels.draw_uniforms(u, np.ascontiguousarray(indices, np.int64), random)
+    return u.reshape(len(indices), -1, NUMBERS).astype(np.float64)
 
 
 def _rows(images: NDArray[Any]) -> tuple[int, int]:

@@ -69,6 +69,10 @@ class Loader:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
+    def size(self, step: int) -> int:
+        """Images of a batch of an epoch, counted from 0."""
+        return min(self.batch_size, len(self.dataset) - step * self.batch_size)
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Indices of the data set, (N,) int64, in the order in which an epoch visits them."""
         if not self.shuffle:

@@ -261,10 +261,9 @@ class Geometry(NamedTuple):
 # -- changes of pixels ------------------------------------------------------------------------------------------------
 
 
-class Draws(NamedTuple):
-    """What a transform may depend on: its random numbers N×8, and the keys of those that a kernel draws."""
+class Keys(NamedTuple):
+    """Of the random numbers that a kernel draws; the first two arrays lie where the images do."""
 
-    u: Float64
     indices: Integers
     random: NDArray[np.uint64]
     purpose: int
@@ -273,8 +272,15 @@ class Draws(NamedTuple):
 class PixelTransform(Transform):
     """A transform that changes numbers where they are."""
 
-    def change(self, kernels: Any, x: Float32, draws: Draws, unit: float, fill: float) -> None:
-        """Changes images x. unit: the number that stands for white in them."""
+    def plan(self, u: Float64, shape: tuple[int, ...], unit: float) -> NDArray[Any]:
+        """What happens to each of N images of ``shape``, N×H×W×C, by its random numbers N×8, as ``change`` takes it.
+
+        unit: the number that stands for white in them.
+        """
+        raise NotImplementedError
+
+    def change(self, kernels: Any, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
+        """Changes images x. Launches kernels, nothing else."""
         raise NotImplementedError
 
 
@@ -291,10 +297,14 @@ class Cutout(PixelTransform):
         whole(self.size, f"{self.name}: size", 0)
         self._bound("size", MOST_PIXELS)
 
-    def change(self, kernels: Any, x: Float32, draws: Draws, unit: float, fill: float) -> None:
+    def plan(self, u: Float64, shape: tuple[int, ...], unit: float) -> NDArray[Any]:
+        """See ``PixelTransform``: boxes."""
+        sizes = np.where(self._happens(u), self.size, 0)
+        return _boxes(u, sizes, sizes, shape)
+
+    def change(self, kernels: Any, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
         """See ``PixelTransform``."""
-        sizes = np.where(self._happens(draws.u), self.size, 0)
-        kernels.fill_boxes_in_place(x, _boxes(draws.u, sizes, sizes, x.shape), fill)
+        kernels.fill_boxes_in_place(x, plan, fill)
 
 
 def _boxes(u: Float64, heights: NDArray[Any], widths: NDArray[Any], shape: tuple[int, ...]) -> Integers:
@@ -319,10 +329,13 @@ class Noise(PixelTransform):
         super().__post_init__()
         self._bound("std", 1e6)
 
-    def change(self, kernels: Any, x: Float32, draws: Draws, unit: float, fill: float) -> None:
+    def plan(self, u: Float64, shape: tuple[int, ...], unit: float) -> NDArray[Any]:
+        """See ``PixelTransform``: standard deviations."""
+        return np.where(self._happens(u), self.std * unit, 0).astype(np.float32)
+
+    def change(self, kernels: Any, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
         """See ``PixelTransform``."""
-        deviations = np.where(self._happens(draws.u), self.std * unit, 0).astype(np.float32)
-        kernels.add_noise_in_place(x, draws.indices, draws.random, draws.purpose, deviations)
+        kernels.add_noise_in_place(x, keys.indices, keys.random, keys.purpose, plan)
 
 
 @dataclass(frozen=True)
@@ -340,11 +353,14 @@ class ColorJitter(PixelTransform):
         for name in ("brightness", "contrast", "saturation"):
             self._bound(name, 1)
 
-    def change(self, kernels: Any, x: Float32, draws: Draws, unit: float, fill: float) -> None:
-        """See ``PixelTransform``."""
+    def plan(self, u: Float64, shape: tuple[int, ...], unit: float) -> NDArray[Any]:
+        """See ``PixelTransform``: factors."""
         shares = np.array([self.brightness, self.contrast, self.saturation])
-        factors = np.where(self._happens(draws.u)[:, None], 1 + shares * _signed(draws.u[:, :3]), 1)
-        kernels.jitter_colors_in_place(x, factors.astype(np.float32))
+        return np.where(self._happens(u)[:, None], 1 + shares * _signed(u[:, :3]), 1).astype(np.float32)
+
+    def change(self, kernels: Any, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
+        """See ``PixelTransform``."""
+        kernels.jitter_colors_in_place(x, plan)
 
 
 # -- two images in one ------------------------------------------------------------------------------------------------

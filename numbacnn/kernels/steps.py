@@ -1,4 +1,4 @@
-"""What optimisers tell their kernels of one step, on any device."""
+"""What kernels are told of one training step, on any device; and what a device keeps that runs steps by itself."""
 
 from typing import NamedTuple
 
@@ -28,3 +28,40 @@ class RmspropStep(NamedTuple):
     momentum: float
     epsilon: float
     weight_decay: float
+
+
+# -- steps that the host does not drive -------------------------------------------------------------------------------
+
+
+class StepForm(NamedTuple):
+    """What all steps of one form have in common: their ``images``; the ``labels`` that count in them; how many batches
+    make an update (``accumulate``); whether these ``update``; and whether batches with NaN or infinity are left out,
+    and counted (``skips``), or end the training."""
+
+    images: int
+    labels: int
+    accumulate: int
+    updates: int
+    skips: int
+
+
+class Tally(NamedTuple):
+    """How far an epoch has come on the device, int64: its ``step`` that is next; ``updates`` made, and the number of
+    the last one in the epoch; ``hits`` among ``labels``, and ``images``, of batches that counted; batches ``skipped``;
+    images whose gradients are ``held`` for the next update; and the first ``bad_step``, that ended it, or −1."""
+
+    step: int = 0
+    updates: int = 0
+    last_update: int = -1
+    hits: int = 0
+    labels: int = 0
+    images: int = 0
+    skipped: int = 0
+    held: int = 0
+    bad_step: int = -1
+
+
+# What the device finds of a step, float32: 1 where its numbers are finite, else 0; what the new gradients and those
+# held are multiplied with in the mean of both; and the share of the new weights in their average, 0 without an update.
+VERDICT = 4
+GOOD, NEW_SHARE, HELD_SHARE, AVERAGE_SHARE = range(VERDICT)

@@ -1,7 +1,7 @@
 """Architectures of the literature, built from the public layers.
 
-Each is a function ``NAME(input_shape=…, classes=…, weights=None, seed=0, device="cpu")`` that returns a Model;
-``weights`` is a file for ``Model.load_weights``. Layers are called as torchvision calls its modules.
+Each is a function ``NAME(input_shape=…, classes=…, weights=None, seed=0, device="cpu", precision="fp32")`` that
+returns a Model; ``weights`` is a file for ``Model.load_weights``. Layers are called as torchvision calls its modules.
 """
 
 from collections.abc import Callable

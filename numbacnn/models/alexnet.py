@@ -12,6 +12,7 @@ def alexnet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     dropout: float = 0.5,
 ) -> Model:
@@ -34,4 +35,4 @@ def alexnet(
         Flatten(name="flatten"),
         *numbered("classifier", classifier),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)

@@ -25,6 +25,7 @@ def build(
     weights: Weights,
     seed: int,
     device: str,
+    precision: str,
     auxiliary: Sequence[Tensor] = (),
     ignore: Sequence[str] = (),
     task: str | None = None,
@@ -42,7 +43,7 @@ def build(
         y = record(x)
     except GeometryError as error:
         raise GeometryError(f"images of {h}×{w} do not fit this network: {error}") from None
-    model = Model(x, y, auxiliary=auxiliary, seed=seed, device=device)
+    model = Model(x, y, auxiliary=auxiliary, seed=seed, device=device, precision=precision)
     model.task = task
     if weights is not None:
         model.load_weights(weights, ignore=ignore)

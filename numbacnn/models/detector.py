@@ -14,6 +14,7 @@ def grid_detector(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     depth: int = 3,
     width: int = 16,
@@ -36,4 +37,4 @@ def grid_detector(
         y: Tensor = Conv2D(outputs, 1, name="head")(x)
         return y
 
-    return build(record, input_shape, weights, seed, device, task=Detection.name)
+    return build(record, input_shape, weights, seed, device, precision, task=Detection.name)

@@ -43,6 +43,7 @@ def googlenet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     auxiliary: bool = True,
     dropout: float = 0.2,
@@ -69,7 +70,7 @@ def googlenet(
         return chain(x, last)
 
     ignored = () if auxiliary else ("aux1.*", "aux2.*")
-    return build(record, input_shape, weights, seed, device, auxiliary=heads, ignore=ignored)
+    return build(record, input_shape, weights, seed, device, precision, auxiliary=heads, ignore=ignored)
 
 
 def _basic(x: Tensor, name: str, filters: int, window: int, stride: int = 1) -> Tensor:

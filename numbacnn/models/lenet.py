@@ -11,6 +11,7 @@ def lenet5(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     original: bool = False,
 ) -> Model:
@@ -30,4 +31,4 @@ def lenet5(
         *(Dense(84), activation()),
         Dense(classes),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)

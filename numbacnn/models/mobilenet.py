@@ -26,6 +26,7 @@ def mobilenet_v2(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     width: float = 1.0,
     dropout: float = 0.2,
@@ -51,7 +52,7 @@ def mobilenet_v2(
         ]
         return chain(x, last)
 
-    return build(record, input_shape, weights, seed, device)
+    return build(record, input_shape, weights, seed, device, precision)
 
 
 def _block(x: Tensor, name: str, expansion: int, filters: int, stride: int) -> Tensor:

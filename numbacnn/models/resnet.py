@@ -95,13 +95,14 @@ def _resnet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     stem: str = "imagenet",
 ) -> Model:
     def record(x: Tensor) -> Tensor:
         return head(stages(_stem(x, stem), *form, 64), classes)
 
-    return build(record, input_shape, weights, seed, device)
+    return build(record, input_shape, weights, seed, device, precision)
 
 
 resnet18 = variant(

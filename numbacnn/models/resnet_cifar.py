@@ -26,6 +26,7 @@ def _resnet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """Three stages of (depth − 2) / 6 blocks."""
 
@@ -33,7 +34,7 @@ def _resnet(
         x = convolution(x, Conv2D(16, 3, padding=1, bias=False, name="conv1"), "bn1", relu("relu"))
         return head(stages(x, basic_block, 3 * [(depth - 2) // 6], 16), classes)
 
-    return build(record, input_shape, weights, seed, device)
+    return build(record, input_shape, weights, seed, device, precision)
 
 
 class WideForm(NamedTuple):
@@ -50,6 +51,7 @@ def _wide_resnet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     dropout: float = 0.0,
 ) -> Model:
@@ -63,7 +65,7 @@ def _wide_resnet(
         x = stages(Conv2D(16, 3, padding=1, bias=False, name="conv1")(x), block, 3 * [(depth - 4) // 6], 16 * width)
         return head(relu("relu")(BatchNorm(name="bn1")(x)), classes)
 
-    return build(record, input_shape, weights, seed, device)
+    return build(record, input_shape, weights, seed, device, precision)
 
 
 def _wide_block(x: Tensor, name: str, filters: int, stride: int, dropout: float) -> Tensor:

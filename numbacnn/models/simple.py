@@ -7,7 +7,12 @@ from numbacnn.models.build import Size, Weights, build, chain, pair_of_convoluti
 
 
 def simple_cnn(
-    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+    input_shape: Size = (28, 28, 1),
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """Two 3×3 convolutions of 32 and 64 filters, each pooled, and a dense layer of 128: 421,642 parameters on MNIST."""
     layers = [
@@ -17,11 +22,16 @@ def simple_cnn(
         *(Dense(128), ReLU()),
         Dense(classes),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
 
 
 def deep_cnn(
-    input_shape: Size = (28, 28, 1), classes: int = 10, weights: Weights = None, seed: int = 0, device: str = "cpu"
+    input_shape: Size = (28, 28, 1),
+    classes: int = 10,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """Three pairs of 3×3 convolutions with batch normalisation, of 16, 32 and 64 filters, each pair pooled, and a
     dense layer: 77,786 parameters on MNIST.
@@ -32,4 +42,4 @@ def deep_cnn(
             x = MaxPool2D(2, name=f"pool{i}")(pair_of_convolutions(x, f"pair{i}", filters))
         return chain(x, [Flatten(), Dense(classes)])
 
-    return build(record, input_shape, weights, seed, device)
+    return build(record, input_shape, weights, seed, device, precision)

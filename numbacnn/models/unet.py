@@ -15,6 +15,7 @@ def unet(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     depth: int = 4,
     width: int = 64,
@@ -44,11 +45,16 @@ def unet(
         y: Tensor = Conv2D(classes, 1, name="head")(x)
         return y
 
-    return build(record, input_shape, weights, seed, device, task=Segmentation.name)
+    return build(record, input_shape, weights, seed, device, precision, task=Segmentation.name)
 
 
 def unet_small(
-    input_shape: Size = (64, 64, 1), classes: int = 2, weights: Weights = None, seed: int = 0, device: str = "cpu"
+    input_shape: Size = (64, 64, 1),
+    classes: int = 2,
+    weights: Weights = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> Model:
     """U-Net of three halvings and 16 filters at full size, for training on a CPU: 482,466 parameters at two classes."""
-    return unet(input_shape, classes, weights, seed, device, depth=3, width=16)
+    return unet(input_shape, classes, weights, seed, device, precision, depth=3, width=16)

@@ -35,6 +35,7 @@ def _vgg(
     weights: Weights = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "fp32",
     *,
     dropout: float = 0.5,
 ) -> Model:
@@ -54,7 +55,7 @@ def _vgg(
         Flatten(name="flatten"),
         *numbered("classifier", classifier),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device)
+    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
 
 
 vgg11 = variant("vgg11", _vgg, Configuration(A), "Configuration A: 132,863,336 parameters. Images of at least 32×32.")

@@ -14,6 +14,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) with bias correction; weight decay is L2, part of the gradient."""
 
     name: ClassVar[str] = "adam"
+    on_device: ClassVar[bool] = True
 
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.9, 0.999)
@@ -34,6 +35,13 @@ class Adam(Optimizer):
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
         device.kernels.adam_update(t.w, t.mean, t.square, t.dw, self._options(step, self.learning_rate * scale))
 
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        options = self._options(step, self.learning_rate * scale)
+        return options.step_size, options.correction, options.keep
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        device.resident.adam_step(t.w, t.mean, t.square, t.dw, now, self._options(1, 0.0))
+
     def _options(self, step: int, rate: float) -> AdamStep:
         return self._moments(step, rate)._replace(weight_decay=self.weight_decay)
 
@@ -49,6 +57,7 @@ class AdamW(Adam):
     algorithm 2, with the learning rate in the decay as PyTorch has it)."""
 
     name: ClassVar[str] = "adamw"
+    on_device: ClassVar[bool] = True
 
     weight_decay: float = 0.01
 

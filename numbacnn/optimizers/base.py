@@ -63,6 +63,7 @@ class Optimizer:
 
     name: ClassVar[str]
     by_array: ClassVar[bool] = False  # the update of an array needs the whole array, and it alone
+    on_device: ClassVar[bool] = False  # has ``_update_on_device``; each class says so itself, a subclass of it anew
 
     learning_rate: float = 0.001
     groups: Sequence[Group] = ()
@@ -91,8 +92,6 @@ class Optimizer:
         """One update from ``model.gradients``, at ``scale`` times the learning rate."""
         with ENGINE:
             self.attach(model)
-            if model.store.frozen != self._frozen:
-                self._cut(model.store)
             self._clip(model.store)
             self.steps += 1
             model.store.changed()
@@ -101,8 +100,39 @@ class Optimizer:
                 rule = rules[segment.group]
                 rule._update(model.store.device, self._arrays(segment, model.store, rule), self.steps, scale)
 
+    # -- where a GPU drives the steps itself --------------------------------------------------------------------------
+
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether updates can run from numbers that lie in the device's memory."""
+        return bool(vars(type(self)).get("on_device", False))
+
+    def device_numbers(self, first: int, count: int) -> NDArray[np.float64]:
+        """Of updates ``first``, ``first`` + 1, … the numbers of each rule that differ from update to update, as (a, b)
+        of a + scale·b: count × 2·rules × K."""
+        rules = self._rules()
+        steps = range(first, first + count)
+        numbers = np.array([[[rule._numbers(n, scale) for scale in (0.0, 1.0)] for rule in rules] for n in steps])
+        numbers[:, :, 1] -= numbers[:, :, 0]
+        return numbers.reshape(count, 2 * len(rules), -1)
+
+    def launch_on_device(self, model: Trainable, now: Any) -> None:
+        """Launches the kernels of an update; those numbers, and whether there is one, are in ``now``, rules × (1 + K).
+
+        See ``kernels.cuda.resident``. The caller holds ``device.ENGINE``, and counts the steps.
+        """
+        device, gradients = model.store.device, model.store.gradients
+        if self.clip_value is not None:
+            device.kernels.clip_in_place(gradients, self.clip_value)
+        if self.clip_norm is not None:
+            device.resident.clip_norm_in_place(gradients, self._partial, self.clip_norm)
+        rules = self._rules()
+        for segment in self._segments:
+            rule = rules[segment.group]
+            rule._update_on_device(device, self._arrays(segment, model.store, rule), now[segment.group % len(rules)])
+
     def attach(self, model: Trainable) -> None:
-        """Makes the state for this model.
+        """Makes the state for this model, and follows what it has frozen.
 
         Raises:
             ArgumentError: it serves another model already, was copied from one of other parameters, a group matches
@@ -110,6 +140,8 @@ class Optimizer:
         """
         store = model.store
         if self._store is store:
+            if store.frozen != self._frozen:
+                self._cut(store)
             return
         if self._store is not None:
             raise ArgumentError("this optimizer already serves another model; make one for each")
@@ -180,6 +212,14 @@ class Optimizer:
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
         """Update number ``step``, from 1, of one segment."""
+        raise NotImplementedError
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        """What differs from update to update, as many numbers in each: a + scale·b, with a and b of ``step`` alone."""
+        raise NotImplementedError
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        """``_update`` with these numbers in device memory, behind now[0]."""
         raise NotImplementedError
 
     def _start(self, device: Device, slot: str, arena: Float32) -> None:

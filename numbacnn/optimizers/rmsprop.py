@@ -20,6 +20,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
+    on_device: ClassVar[bool] = True
 
     learning_rate: float = 0.001
     alpha: float = 0.99
@@ -39,10 +40,18 @@ class RMSprop(Optimizer):
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        rate = self.learning_rate * scale
-        options = RmspropStep(rate, self.alpha, self.momentum, self.epsilon, self.weight_decay)
         mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
-        device.kernels.rmsprop_update(t.w, t.square, mean, velocity, t.dw, options)
+        device.kernels.rmsprop_update(t.w, t.square, mean, velocity, t.dw, self._options(*self._numbers(step, scale)))
+
+    def _options(self, rate: float) -> RmspropStep:
+        return RmspropStep(rate, self.alpha, self.momentum, self.epsilon, self.weight_decay)
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        return (self.learning_rate * scale,)
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
+        device.resident.rmsprop_step(t.w, t.square, mean, velocity, t.dw, now, self._options(0.0))
 
 
 @dataclass(eq=False)
@@ -53,6 +62,7 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
+    on_device: ClassVar[bool] = True
 
     learning_rate: float = 0.01
     epsilon: float = 1e-10
@@ -77,5 +87,11 @@ class Adagrad(Optimizer):
             device.write(part, np.full(part.size, value, np.float32))
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        rate = self.learning_rate * scale
+        (rate,) = self._numbers(step, scale)
         device.kernels.adagrad_update(t.w, t.square, t.dw, rate, self.epsilon, self.weight_decay)
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        return (self.learning_rate * scale,)
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        device.resident.adagrad_step(t.w, t.square, t.dw, now, self.epsilon, self.weight_decay)

@@ -16,6 +16,7 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
+    on_device: ClassVar[bool] = True
 
     learning_rate: float = 0.05
     momentum: float = 0.0
@@ -36,5 +37,11 @@ class SGD(Optimizer):
         return ("velocity",)
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        rate = self.learning_rate * scale
+        (rate,) = self._numbers(step, scale)
         device.kernels.sgd_update(t.w, t.velocity, t.dw, rate, self.momentum, self.weight_decay, self.nesterov)
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        return (self.learning_rate * scale,)
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        device.resident.sgd_step(t.w, t.velocity, t.dw, now, self.momentum, self.weight_decay, self.nesterov)

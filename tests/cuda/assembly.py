@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,13 +15,14 @@ CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
 class Resources(NamedTuple):
     """What a kernel takes: registers of a thread, bytes of shared memory of a block, and bytes that a thread keeps in
-    local memory because registers ran out (spills) or were indexed (stack)."""
+    local memory because registers ran out (spills) or were indexed (stack); and its instructions for tensor cores."""
 
     registers: int
     shared: int
     stack: int
     spill_stores: int
     spill_loads: int
+    matrix: int
 
 
 def assembler() -> Path | None:
@@ -30,9 +32,14 @@ def assembler() -> Path | None:
     return next((path for root in roots for path in Path(root).rglob("ptxas") if path.is_file()), None)
 
 
+def capabilities(kernel) -> list[tuple[int, int]]:
+    """Those of ``CAPABILITIES`` that the kernel is for."""
+    return [capability for capability in CAPABILITIES if capability >= kernel.least_capability]
+
+
 def compiled(kernel) -> list[str]:
-    """The kernel's PTX for each of ``CAPABILITIES``."""
-    return shim.compile_ptx(kernel.function, kernel.signature, CAPABILITIES, **kernel.options)
+    """The kernel's PTX for each of ``capabilities``."""
+    return shim.compile_ptx(kernel.function, kernel.signature, capabilities(kernel), **kernel.options)
 
 
 def parameters(text) -> list[str]:
@@ -42,11 +49,10 @@ def parameters(text) -> list[str]:
 
 
 def assemble(kernel, texts) -> list[Resources]:
-    """Assembles a kernel for each of ``CAPABILITIES``; raises where the assembler refuses."""
+    """Assembles a kernel for each of ``capabilities``; raises where the assembler refuses."""
     with tempfile.TemporaryDirectory() as folder:
-        return [
-            _assembled(kernel.name, Path(folder, "kernel.ptx"), *pair) for pair in zip(texts, CAPABILITIES, strict=True)
-        ]
+        source, pairs = Path(folder, "kernel.ptx"), zip(texts, capabilities(kernel), strict=True)
+        return [_assembled(kernel.name, source, *pair) for pair in pairs]
 
 
 def _assembled(name, source, text, capability) -> Resources:
@@ -69,7 +75,23 @@ def _assembled(name, source, text, capability) -> Resources:
         _number(r"(\d+) bytes stack frame", report),
         _number(r"(\d+) bytes spill stores", report),
         _number(r"(\d+) bytes spill loads", report),
+        _matrix_instructions(source.with_suffix(".cubin").read_bytes()),
     )
+
+
+HMMA = 0x23C  # the lowest twelve bits of the 128 of such an instruction, from sm_75 to sm_90
+EXECUTABLE = 4  # flag of a section
+
+
+def _matrix_instructions(cubin: bytes) -> int:
+    """Of a file of machine code, in the form of ELF (64 bits): in its sections of code."""
+    (table,), (size, count) = struct.unpack_from("<Q", cubin, 0x28), struct.unpack_from("<2H", cubin, 0x3A)
+    found = 0
+    for section in range(count):
+        _, _, flags, _, start, length = struct.unpack_from("<2I4Q", cubin, table + section * size)
+        places = range(start, start + length, 16) if flags & EXECUTABLE else ()
+        found += sum(int.from_bytes(cubin[at : at + 2], "little") & 0xFFF == HMMA for at in places)
+    return found
 
 
 def _number(pattern: str, text: str) -> int:

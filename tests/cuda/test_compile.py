@@ -1,17 +1,18 @@
 """Every CUDA kernel compiles to machine code, and keeps its numbers in registers. Needs no GPU."""
 
 import ctypes
+import gc
 import importlib
 import pkgutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from assembly import CAPABILITIES, assemble, assembler, compiled, parameters
+from assembly import assemble, assembler, capabilities, compiled, parameters
 from numba import types
 
 from numbacnn.kernels import cuda
-from numbacnn.kernels.cuda import product, shim
+from numbacnn.kernels.cuda import product, shim, tensor_product
 from numbacnn.kernels.cuda.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
@@ -24,6 +25,11 @@ for tile in (product.LARGE, product.SMALL, product.NARROW):  # forward, and the 
         for vector in (True, False):
             product.product_kernel(tile, by_rows, vector, by_terms, vector)
 
+# Fewer of tensor cores': vectors in the largest tile, where registers are short, and none in the others.
+for precision in ("tf32", "bf16"):
+    for i, (by_rows, by_terms) in enumerate(((False, False), (False, True), (True, False))):
+        tensor_product.product_kernel(precision, tensor_product.TILES[0], by_rows, True, by_terms, True)
+        tensor_product.product_kernel(precision, tensor_product.TILES[1 + i % 2], by_rows, False, by_terms, False)
 
 KINDS = {ctypes.c_float: "f32", ctypes.c_double: "f64", ctypes.c_int64: "u64", ctypes.c_uint64: "u64", bool: "u8"}
 
@@ -48,12 +54,24 @@ def laid_out(kernel):
     return [KINDS.get(type(value), "u64") for value in values]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_is_collected_seldom():
+    """The compiler makes millions of objects; looking through them all the time takes a sixth of its own."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
 @pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(kernel):
     texts = compiled(kernel)
     assert parameters(texts[0]) == laid_out(kernel)
-    for capability, found in zip(CAPABILITIES, assemble(kernel, texts), strict=True):
+    for capability, text, found in zip(capabilities(kernel), texts, assemble(kernel, texts), strict=True):
         print("{:45} sm_{}{} {}".format(kernel.name, *capability, found))
         assert found.spill_stores == found.spill_loads == 0, found
         assert found.stack == 0, found
+        assert (found.matrix > 0) == ("mma.sync" in text) == kernel.name.startswith(("product_tf32", "product_bf16"))

@@ -4,6 +4,7 @@ from enum import Enum
 from types import SimpleNamespace
 
 import pytest
+import sanitize
 
 from numbacnn.device import cuda_facts
 from numbacnn.kernels.cuda import shim
@@ -77,3 +78,31 @@ def test_an_old_driver(machine, monkeypatch):
 def test_an_old_gpu(machine):
     machine["gpus"] = [shim.Gpu("GTX 1080", (6, 1), 8 << 30, 7 << 30)]
     assert shim.why_not() == "GTX 1080 has compute capability 6.1; 7.5 or higher is needed"
+
+
+# -- checkers ---------------------------------------------------------------------------------------------------------
+
+
+def test_checkers_that_are_not_installed(monkeypatch):
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.setattr(sanitize.sys, "argv", ["sanitize.py"])
+    monkeypatch.setattr(sanitize, "find_checker", lambda: None)
+    with pytest.raises(SystemExit, match="compute-sanitizer is not installed: it comes with the CUDA toolkit"):
+        sanitize.main()
+
+
+def test_checkers_run_the_tests_and_tell_which_complained(monkeypatch, capsys):
+    commands = []
+
+    def run(command, check):
+        commands.append(command)
+        return SimpleNamespace(returncode=int("racecheck" in command))
+
+    monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
+    monkeypatch.setattr(sanitize.sys, "argv", ["sanitize.py", "-k", "relu"])
+    monkeypatch.setattr(sanitize, "find_checker", lambda: "compute-sanitizer")
+    monkeypatch.setattr(sanitize.subprocess, "run", run)
+    assert sanitize.main() == 1
+    assert [command[2] for command in commands] == ["memcheck", "racecheck"]
+    assert commands[0][-2:] == ["-k", "relu"]
+    assert capsys.readouterr().out.endswith("complaints of racecheck\n")

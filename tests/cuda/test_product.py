@@ -5,7 +5,7 @@ import pytest
 from convolutions import CALLS
 from test_twins import test_twins_write_the_same as check
 
-from numbacnn.kernels.cuda import channel_sums, product
+from numbacnn.kernels.cuda import channel_sums, operands, product
 
 WEIGHTS = [call for call in CALLS if call.steps[-1][0] in ("conv2d_weight_gradient", "bias_gradient")]
 FOURS = [call for call in CALLS if call.reason.startswith(("fours", "strides"))]
@@ -28,6 +28,6 @@ def test_every_tile(call, sides, monkeypatch):
 @pytest.mark.parametrize("divisor", [1, 2, 3, 7, 12, 28, 224, 12544, 2**31 - 1])
 def test_division_by_multiplication(divisor):
     items = np.unique([0, 1, divisor - 1, divisor, divisor + 1, 2**31 - 1, 2**31 - 1 - divisor, 123456789])
-    factor, shift = product._reciprocal(divisor)
+    factor, shift = operands._reciprocal(divisor)
     assert [int(item) * factor >> shift for item in items] == [int(item) // divisor for item in items]
     assert factor * (2**31 - 1) < 2**63

@@ -28,7 +28,7 @@ from numbacnn.cli import main
 
 import numbacnn as nc
 from numbacnn.recovery import Checkpoints
-from numbacnn.training import Trainer
+from numbacnn.steps import HostSteps
 
 STEPS = 10  # of an epoch
 
@@ -113,13 +113,13 @@ def table(run):
 def train(run, *more, report=None):
     """A run of the command line; ``report`` is called at the start of every step."""
     if report is not None:
-        step = Trainer._step
+        step = HostSteps._step
 
-        def reported(self, batch):
+        def reported(self, batch, position):
             report()
-            step(self, batch)
+            return step(self, batch, position)
 
-        Trainer._step = reported  # in this child alone
+        HostSteps._step = reported  # in this child alone
     return main(["train", "--out", str(run), "--quiet", "--threads", "1", *map(str, more)])
 
 

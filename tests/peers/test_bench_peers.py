@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
 
 import torch
 
-from numbacnn.bench import onnx_peer, torch_peer
+from numbacnn.bench import onnx_peer, torch_gpu, torch_peer
 
 SMALL = {"lenet5": (28, 28, 1), "simple_cnn": (28, 28, 1), "alexnet": (63, 63, 3), "unet": (16, 16, 1)}
 TRAINED = ("lenet5", "resnet20", "vgg11_bn", "googlenet", "unet")
@@ -73,6 +74,35 @@ def test_pytorch_trains_as_we_train(name):
     ours = [model.train_step(images, labels, optimizer) for _ in range(3)]
     for mode, step in steps.items():
         assert [step() for _ in range(3)] == pytest.approx(ours, rel=1e-3), mode
+
+
+@pytest.fixture
+def _gpu_in_the_processor(monkeypatch):
+    """What ``torch_gpu`` asks of a GPU, done by the CPU: no capture, and a compilation that only traces."""
+    monkeypatch.setattr(torch_gpu, "DEVICE", "cpu")
+    monkeypatch.setattr(torch_gpu, "captured", lambda run: run)
+    monkeypatch.setattr(torch_gpu, "_pinned", lambda tensor: tensor.clone())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.mark.usefixtures("_gpu_in_the_processor")
+def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
+    model, images = small("lenet5", 4)
+    labels, arrays = measure.random_labels(model, 4), state_dict(model.graph, model.store)
+    expected = model.forward(images)
+    for mode, work in torch_gpu.inference(model.graph, arrays, [images]).items():
+        assert_close(work()[0].numpy(), expected, mode, TOLERANCE)
+    steps = torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0)
+    optimizer = nc.SGD(1e-3, momentum=0.9)
+    ours = [model.train_step(images, labels, optimizer) for _ in range(2)]
+    assert tuple(steps) == torch_gpu.MODES
+    for mode, step in steps.items():
+        assert [step() for _ in range(2)] == pytest.approx(ours, rel=1e-3), mode
+    for direction in cases.DIRECTIONS[:3]:
+        for work in torch_gpu.kernel(cases.own_case("conv2d", "6x6x3->4/3", 2), direction).values():
+            work()
+    torch_gpu.kernel(cases.own_case("update", "10", 1), "step")["fused"]()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ How a twin is written (``elementwise.py``, ``pool2d.py`` and ``softmax.py`` are 
 - Sums: no atomics. A block adds up its share in registers, in order, then by ``reduce.block_sum`` in a fixed tree;
   where one block would be too few, the shares of a number of blocks that the shape alone decides lie in scratch, and a
   second kernel adds them in order. Scratch shapes stand in ``sizes.py``, under the names of ``cpu/sizes.py``.
+- Products go through ``product.launch_product``, which takes the precision that the device launches in; what needs
+  newer hardware than the oldest says so by ``least_capability``, and a PTX instruction is a ``shim.instruction``, with
+  its own form for the simulator.
 - Constants are ``np.float32``: a Python float makes float64 of all it meets, which GPUs are slow at.
 - A launcher that is done leaves ``NOT_YET``, and has rows in ``tests/cuda/twins.py``: they run it beside its twin on
   the CPU, on a GPU or in the simulator.

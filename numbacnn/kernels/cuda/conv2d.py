@@ -6,7 +6,8 @@ The CPU's other algorithms are not repeated: scratch that they need is empty her
 from functools import lru_cache
 
 from numbacnn.kernels.cuda import depthwise
-from numbacnn.kernels.cuda.product import Product, axes, launch_product, split_count
+from numbacnn.kernels.cuda.operands import Product, axes
+from numbacnn.kernels.cuda.product import launch_product, split_count
 from numbacnn.kernels.cuda.sums import sum_parts
 from numbacnn.kernels.phases import axis_phases
 

@@ -29,8 +29,10 @@ Grid = tuple[int, int, int]
 class CudaKernel:
     """A function compiled for one fixed signature, at its first launch: ``kernel[blocks, threads](*arguments)``."""
 
-    def __init__(self, function: Callable[..., None], signature: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self.name, self.__doc__ = function.__name__, function.__doc__
+    def __init__(
+        self, function: Callable[..., None], signature: tuple[Any, ...], least: tuple[int, int], options: dict[str, Any]
+    ) -> None:
+        self.name, self.__doc__, self.least_capability = function.__name__, function.__doc__, least
         self.function, self.options = function, options
         self.signature = tuple(map(numba_type, signature))
         self._lock = threading.Lock()
@@ -109,13 +111,16 @@ def _triple(part: int | tuple[int, ...]) -> Grid:
     return x, y, z
 
 
-def cuda_kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., None]], CudaKernel]:
-    """Makes a CUDA kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers).
+def cuda_kernel(
+    *signature: Any, least_capability: tuple[int, int] = shim.LEAST_CAPABILITY, **options: Any
+) -> Callable[[Callable[..., None]], CudaKernel]:
+    """Makes a CUDA kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers), for
+    GPUs of ``least_capability`` or higher.
 
     ``options`` are the compiler's, such as ``max_registers``. Products and sums may become fused multiply-adds, as in
     every CUDA compiler; nothing else of fast-math, so NaN, Inf and subnormal numbers survive.
     """
-    return lambda function: CudaKernel(function, signature, options)
+    return lambda function: CudaKernel(function, signature, least_capability, options)
 
 
 # -- grids ------------------------------------------------------------------------------------------------------------

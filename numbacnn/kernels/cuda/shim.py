@@ -202,6 +202,58 @@ else:
         return numba.types.void(x, at, FLOATS), emit
 
 
+def instruction(text: str, outputs: str, inputs: str, of_warp: bool = False) -> Any:
+    """A device function of a tuple of float32, the operands of one PTX instruction: $0, $1 … in ``text``, first the
+    outputs, which it returns, one or a tuple. Each has a letter: f, a number, or r, 32 bits of any meaning.
+    ``of_warp``: its threads run it together, so that the compiler leaves it where it is."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def run(typing: Any, operands: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            number, word = ir.FloatType(), ir.IntType(32)
+            given = [
+                builder.bitcast(value, word) if letter == "r" else value
+                for value, letter in zip(cgutils.unpack_tuple(builder, arguments[0]), inputs, strict=True)
+            ]
+            kinds = [word if letter == "r" else number for letter in outputs]
+            several = len(kinds) > 1
+            kind = ir.FunctionType(ir.LiteralStructType(kinds) if several else kinds[0], [v.type for v in given])
+            operands = ",".join([*(f"={letter}" for letter in outputs), *inputs])
+            result = builder.asm(kind, text, operands, given, of_warp)
+            parts = [builder.extract_value(result, i) for i in range(len(kinds))] if several else [result]
+            floats = [builder.bitcast(part, number) if part.type == word else part for part in parts]
+            return cgutils.pack_array(builder, floats) if several else floats[0]
+
+        one = numba.types.float32
+        return (numba.types.UniTuple(one, len(outputs)) if len(outputs) > 1 else one)(operands), emit
+
+    return run
+
+
+def of_warp(function: Callable[[list[Any]], Sequence[Any]]) -> Callable[[Any], Any]:
+    """The simulator's form of an instruction that the threads of a warp run together: a function of one thread's
+    operands, from a function that makes the results of all 32 lanes from the operands of all. All threads of the block
+    run it as many times."""
+
+    def run(operands: Any) -> Any:
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        context = _get_kernel_context()
+        calls, given, results = context.__dict__.setdefault("numbacnn_warps", ({}, {}, {}))
+        thread = context.threadIdx.x
+        warp, lane = thread // 32, thread % 32
+        calls[thread] = calls.get(thread, 0) + 1
+        turn = warp, calls[thread] % 2  # two in turn: one barrier between writing and reading is then enough
+        given[*turn, lane] = operands
+        results.pop(turn, None)
+        context.syncthreads()
+        if turn not in results:
+            results[turn] = function([given[*turn, each] for each in range(32)])
+        return results[turn][lane]
+
+    return run
+
+
 # -- compiling and launching ------------------------------------------------------------------------------------------
 
 Grid = tuple[int, int, int]
@@ -219,7 +271,14 @@ class Code:
         """A function that launches the kernel on these arguments, checked and laid out here, once."""
         if SIMULATED:
             views = tuple(map(_simulated, arguments, self.signature))
-            return lambda: self._dispatcher[blocks, threads](*views)
+
+            def simulate() -> None:
+                if _streams:
+                    _streams[-1].append(simulate)
+                else:
+                    self._dispatcher[blocks, threads](*views)  # there is one configuration, the last one, for all
+
+            return simulate
         from cuda.core import LaunchConfig, launch
 
         values: list[Any] = []
@@ -227,7 +286,12 @@ class Code:
             _lay_out(values, argument, kind)
         config = LaunchConfig(grid=blocks, block=threads)
         kernel = self._kernel._codelibrary.get_cufunc().kernel
-        return lambda: launch(_stream(), config, kernel, *values)
+
+        def run() -> None:
+            launch(_stream(), config, kernel, *values)
+
+        run.keeps = arguments  # type: ignore[attr-defined]  # the memory whose addresses are among the values
+        return run
 
 
 def _simulated(argument: Any, kind: Any) -> Any:
@@ -290,6 +354,54 @@ def _stream() -> Any:
     from cuda.core import LEGACY_DEFAULT_STREAM
 
     return LEGACY_DEFAULT_STREAM
+
+
+@contextlib.contextmanager
+def launching_into(stream: Any) -> Iterator[None]:
+    """Launches go to ``stream`` (or a graph that is being recorded) instead of the default one."""
+    _streams.append(stream)
+    try:
+        yield
+    finally:
+        _streams.pop()
+
+
+def capture(work: Callable[[], None]) -> Callable[[], None] | None:
+    """The launches of ``work``, which do not run now, as a CUDA graph: a function that runs them all. None where the
+    packages have no graphs.
+
+    The graph holds addresses: whoever keeps it keeps the launches too, and so the memory that they are of.
+    """
+    if SIMULATED:
+        return _captured_by_the_simulator(work)
+    try:
+        from cuda.core import LEGACY_DEFAULT_STREAM, Device
+
+        device = Device()
+        device.set_current()  # the context that Numba works in: each device's primary one
+        builder = device.create_graph_builder()
+    except (ImportError, AttributeError):
+        return None
+    try:
+        builder.begin_building()
+        with launching_into(builder):
+            work()
+        graph = builder.end_building().complete()
+    finally:
+        builder.close()
+    return lambda: graph.launch(LEGACY_DEFAULT_STREAM)
+
+
+def _captured_by_the_simulator(work: Callable[[], None]) -> Callable[[], None]:
+    launches: list[Callable[[], None]] = []
+    with launching_into(launches):
+        work()
+
+    def replay() -> None:
+        for launch in launches:
+            launch()
+
+    return replay
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
@@ -454,16 +566,11 @@ def list_gpus() -> list[Gpu]:
     return gpus
 
 
+def free_memory() -> int:
+    """Bytes of the GPU's memory that nobody uses; of a simulator's a large number."""
+    return 1 << 40 if SIMULATED else int(numba_cuda.current_context().get_memory_info().free)
+
+
 def synchronize() -> None:
     """Returns when all launched work is done."""
     numba_cuda.synchronize()
-
-
-@contextlib.contextmanager
-def launching_into(stream: Any) -> Iterator[None]:
-    """Launches go to ``stream`` (or a graph that is being recorded) instead of the default one."""
-    _streams.append(stream)
-    try:
-        yield
-    finally:
-        _streams.pop()

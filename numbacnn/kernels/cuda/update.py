@@ -32,11 +32,15 @@ def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
     _sgd([w, velocity], [w, velocity, dw], constants=[learning_rate, momentum, weight_decay, nesterov])
 
 
-@element_kernel(outputs=2, inputs=3, constants=[float32, float32, float32, types.boolean])
-def _sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+@device_function
+def sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
+    """The new w and velocity of ``sgd_update``."""
     gradient = dw + weight_decay * w
     v = momentum * velocity + gradient
     return w - learning_rate * (gradient + momentum * v if nesterov else v), v
+
+
+_sgd = element_kernel(2, 3, constants=[float32, float32, float32, types.boolean], name="_sgd")(sgd)
 
 
 # -- Adam and its kin -------------------------------------------------------------------------------------------------
@@ -51,9 +55,15 @@ def adam_update(w, mean, square, dw, o):
 
 @element_kernel(outputs=3, inputs=4, constants=[ADAM])
 def _adam(w, mean, square, dw, o):
+    return adam(w, mean, square, dw, np.float32(o.step_size), np.float32(o.correction), np.float32(o.keep), o)
+
+
+@device_function
+def adam(w, mean, square, dw, step_size, correction, keep, o):
+    """The new w, mean and square of ``adam_update``; of ``o`` the numbers count that are the same in every step."""
     mean, square = _moments(w, mean, square, dw, o, o.weight_decay)
-    step = np.float32(o.step_size) * mean / (MATHS.sqrt(square) * np.float32(o.correction) + np.float32(o.epsilon))
-    return np.float32(o.keep) * w - step, mean, square
+    step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.epsilon))
+    return keep * w - step, mean, square
 
 
 @device_function
@@ -71,7 +81,7 @@ def lamb_moments(partial, w, mean, square, dw, o):
     partial: 2 × SUM_GROUPS.
     """
     _lamb_moments([mean, square], [w, mean, square, dw], constants=[o])
-    _lamb_norms[SUM_GROUPS, SUM_THREADS](partial, w, mean, square, o)
+    _lamb_norms[over_groups(w.size)](partial, w, mean, square, o)
 
 
 @element_kernel(outputs=2, inputs=4, constants=[ADAM])
@@ -89,7 +99,7 @@ def _lamb_direction(w, mean, square, o):
 def _lamb_norms(partial, w, mean, square, o):
     """Each block owns one of the groups, and each group a range of elements."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(w)
+    i, last = range_of(w)
     weights, directions = 0.0, 0.0
     while i < last:
         r = np.float64(_lamb_direction(w[i], mean[i], square[i], o))
@@ -132,33 +142,56 @@ def rmsprop_update(w, square, mean, velocity, dw, o):
 
 @element_kernel(outputs=2, inputs=3, constants=[RMSPROP])
 def _rmsprop(w, square, dw, o):
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    return w - np.float32(o.learning_rate) * _rmsprop_step(gradient, square, o), square
+    return rmsprop(w, square, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
 def _rmsprop_moving(w, square, velocity, dw, o):
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
-    return w - np.float32(o.learning_rate) * velocity, square, velocity
+    return rmsprop_moving(w, square, velocity, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
 def _rmsprop_centered(w, square, mean, dw, o):
-    gradient = _decayed(w, dw, o)
-    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
-    step = _rmsprop_step(gradient, _centered(square, mean), o)
-    return w - np.float32(o.learning_rate) * step, square, mean
+    return rmsprop_centered(w, square, mean, dw, np.float32(o.learning_rate), o)
 
 
 @element_kernel(outputs=4, inputs=5, constants=[RMSPROP])
 def _rmsprop_centered_moving(w, square, mean, velocity, dw, o):
+    return rmsprop_centered_moving(w, square, mean, velocity, dw, np.float32(o.learning_rate), o)
+
+
+@device_function
+def rmsprop(w, square, dw, rate, o):
+    """The new w and square of ``rmsprop_update``."""
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    return w - rate * _rmsprop_step(gradient, square, o), square
+
+
+@device_function
+def rmsprop_moving(w, square, velocity, dw, rate, o):
+    """As ``rmsprop``, with the velocity."""
+    gradient = _decayed(w, dw, o)
+    square = _approached(square, gradient * gradient, o)
+    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
+    return w - rate * velocity, square, velocity
+
+
+@device_function
+def rmsprop_centered(w, square, mean, dw, rate, o):
+    """As ``rmsprop``, with the mean."""
+    gradient = _decayed(w, dw, o)
+    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
+    return w - rate * _rmsprop_step(gradient, _centered(square, mean), o), square, mean
+
+
+@device_function
+def rmsprop_centered_moving(w, square, mean, velocity, dw, rate, o):
+    """As ``rmsprop``, with both."""
     gradient = _decayed(w, dw, o)
     square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
     velocity = _rmsprop_step(gradient, _centered(square, mean), o) + np.float32(o.momentum) * velocity
-    return w - np.float32(o.learning_rate) * velocity, square, mean, velocity
+    return w - rate * velocity, square, mean, velocity
 
 
 @device_function
@@ -186,11 +219,15 @@ def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
     _adagrad([w, square], [w, square, dw], constants=[learning_rate, epsilon, weight_decay])
 
 
-@element_kernel(outputs=2, inputs=3, constants=[float32] * 3)
-def _adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+@device_function
+def adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+    """The new w and square of ``adagrad_update``."""
     gradient = dw + weight_decay * w
     square = square + gradient * gradient
     return w - learning_rate * gradient / (MATHS.sqrt(square) + epsilon), square
+
+
+_adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagrad)
 
 
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------
@@ -254,14 +291,22 @@ def _clip(x, bound):
 
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x."""
-    _sum_squares[SUM_GROUPS, SUM_THREADS](partial, x)
+    _sum_squares[over_groups(x.size)](partial, x)
+
+
+def over_groups(count):
+    """The grid for the sums of SUM_GROUPS ranges of ``count`` items, a block each, with threads as many as help."""
+    threads = 1
+    while threads < SUM_THREADS and threads * SUM_GROUPS < count:
+        threads *= 2
+    return SUM_GROUPS, threads
 
 
 @cuda_kernel(float64_1d, float32_1d)
 def _sum_squares(partial, x):
     """Each block owns a group; of its threads each has four sums, so that four reads are on their way at a time."""
     shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = _range_of(x)
+    i, last = range_of(x)
     step = cuda.blockDim.x
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     while i + 3 * step < last:
@@ -282,7 +327,7 @@ def _square(x):
 
 
 @device_function
-def _range_of(x):
+def range_of(x):
     """The first element of this thread, and the first behind the block's, of SUM_GROUPS ranges of a flat array."""
     group = cuda.blockIdx.x
     return x.size * group // SUM_GROUPS + cuda.threadIdx.x, x.size * (group + 1) // SUM_GROUPS

@@ -1,0 +1,218 @@
+"""What lies on the device where that drives the steps: the data set, tables of what differs from step to step, sums;
+and the recorded launches of a step."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from numbacnn.data.augment import Compose
+from numbacnn.device import Device
+from numbacnn.events import Position
+from numbacnn.executor import BoundStep, Executor
+from numbacnn.kernels.steps import SUM_GROUPS, VERDICT, StepForm, Tally
+from numbacnn.steps.batch import TrainingBatch
+from numbacnn.steps.host import HostSteps
+from numbacnn.steps.planned import PlannedAugmentation
+
+if TYPE_CHECKING:
+    from numbacnn.kernels.recording import Launch
+
+SQUARES, HITS, LOSSES = range(3)  # rows of partial sums: of gradients, hits, and from there losses and penalties
+
+
+class Form:
+    """Steps of one form: their launches, by what is to be named where one of them fails."""
+
+    def __init__(self, parts: "Sequence[tuple[str, Sequence[Launch]]]") -> None:
+        self._parts = parts
+        self.launches = [launch for _, launches in parts for launch in launches]
+        self._run_before = False
+        self._replay: Any = None
+
+    def run(self, device: Device) -> None:
+        """The first time part by part, so that a failure has a name; then all of them at once."""
+        if device.is_watched(not self._run_before):
+            for what, launches in self._parts:
+                with device.watch(what):
+                    _run(launches)
+        else:
+            if self._replay is None:
+                self._replay = device.capture(self.launches) or partial(_run, self.launches)
+            self._replay()
+        self._run_before = True
+
+
+def _run(launches: "Sequence[Launch]") -> None:
+    for launch, arguments in launches:
+        launch(*arguments)
+
+
+class Data(NamedTuple):
+    """A data set on the device: images as rows N·H × W·C; the labels N × M, which hits are counted by, and behind them
+    targets N × M of losses that take others; and for each output which of these its loss takes."""
+
+    images: Any
+    targets: list[Any]
+    chosen: list[int]
+
+    @classmethod
+    def upload(cls, host: HostSteps, batch: TrainingBatch) -> "Data":
+        """The whole training set."""
+        data, device = host.loader.dataset, host.model.device
+        shapes = [(len(data), *output.shape[1:]) for output in batch.binding.outputs]
+        targets, chosen = [np.ascontiguousarray(data.labels, np.int64)], []
+        for target in host.objective.targets(data.labels, shapes):
+            if target.dtype != np.int64:
+                targets.append(target)
+            chosen.append(0 if target.dtype == np.int64 else len(targets) - 1)
+        images = data.images.reshape(prod(data.images.shape[:-2]), -1)
+        placed = [_uploaded(device, target.reshape(len(data), -1)) for target in targets]
+        return cls(_uploaded(device, images), placed, chosen)
+
+
+def _uploaded(device: Device, array: Any) -> Any:
+    placed = device.zeros(array.shape, array.dtype)
+    device.write(placed, array)
+    return placed
+
+
+class Memory:
+    """The arrays of a training on the device, and the launches that work on them."""
+
+    def __init__(self, host: HostSteps, augment: Compose | None, data: "Data | None") -> None:
+        self._host, self._model, self._loader, self._update = host, host.model, host.loader, host.update
+        self._device = device = host.model.device
+        batch = self._batch_of(host.loader.size(0))
+        self._executor: Executor = batch.executor
+        self._options = self._current_options()
+        self._update.optimizer.attach(self._model)
+        images, n = host.loader.dataset.images, host.loader.size(0)
+        self.data = data or Data.upload(host, batch)
+        self._augmentation = None if augment is None else PlannedAugmentation(augment, device, images, n)
+        self._buffers = [device.zeros((n, target.shape[1]), target.dtype) for target in self.data.targets]
+        self._factors = [_uploaded(device, factor) for factor in self._model.input_factors(images)]
+        self._indices, self._order = device.zeros(n, np.int64), device.zeros(len(images), np.int64)
+        self._counters, self.sums = device.zeros(len(Tally._fields), np.int64), device.zeros(2, np.float64)
+        self._verdict = device.zeros(VERDICT)
+        self._rates = device.zeros((self._update.in_epoch, 2), np.float64)
+        numbers = self._update.optimizer.device_numbers(1, 1)
+        self._numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
+        self._now = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]))
+        rows = LOSSES + len(batch.binding.outputs) + len(batch.penalties)
+        self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
+        self._state_before = device.zeros(self._model.store.state.size)
+        self._forms: dict[tuple[int, bool], Form] = {}
+        self.updates_before = 0
+        self.scales = np.ones(1)
+
+    def _batch_of(self, n: int) -> TrainingBatch:
+        return self._model.training_batch(n, self._host.objective)
+
+    def _current_options(self) -> tuple[Any, ...]:
+        optimizer = self._update.optimizer
+        return tuple(getattr(optimizer, part.name) for part in fields(optimizer) if part.init)
+
+    def is_stale(self) -> bool:
+        """Whether the model has got other buffers, as by freezing, or the optimiser other options."""
+        executor = self._batch_of(self._loader.size(0)).executor
+        return executor is not self._executor or self._current_options() != self._options
+
+    def begin(self, p: Position) -> None:
+        """Writes all that differs from step to step, up to the end of the epoch."""
+        device, update = self._device, self._update
+        rates, steps = update.rates(p.epoch), update.optimizer.steps
+        self.scales, self.updates_before = rates[:, 0], steps
+        device.write(self._order, self._loader.order(p.epoch))
+        device.write(self._rates, rates)
+        device.write(self._numbers, update.optimizer.device_numbers(steps + 1, update.in_epoch))
+        held = 0 if update.mean is None else update.mean.images
+        tally = Tally(p.step, 0, -1, p.hits, p.labels, p.images, p.skipped, held)
+        device.write(self._counters, np.array(tally, np.int64))
+        device.write(self.sums, np.array([p.loss_sum, 0.0]))
+        total = p.epoch * len(self._loader) + p.step
+        device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
+        if self._augmentation is not None:
+            self._augmentation.plan(self._loader.seed, p.epoch)
+
+    def tally(self) -> Tally:
+        """How far the device has come."""
+        return Tally(*map(int, self._device.host(self._counters)))
+
+    # -- the launches of a step ---------------------------------------------------------------------------------------
+
+    def form(self, n: int, updates: bool) -> Form:
+        """Steps on ``n`` images that do or do not update."""
+        if (n, updates) not in self._forms:
+            self._forms[n, updates] = Form(self._parts(n, updates))
+        return self._forms[n, updates]
+
+    def _parts(self, n: int, updates: bool) -> "list[tuple[str, list[Launch]]]":
+        batch = self._batch_of(n)
+        targets = [buffer[:n] for buffer in self._buffers]
+        return [
+            ("gathering the batch", self._record(lambda: self._gather(batch, targets))),
+            *_named("forward", batch.binding.forward),
+            ("the loss", self._record(lambda: self._losses(batch, targets))),
+            *_named("backward", batch.binding.backward),
+            ("the update", self._record(lambda: self._finish(batch, n, updates))),
+        ]
+
+    def _record(self, work: Any) -> "list[Launch]":
+        record = self._device.record(work)
+        return record.preparations + record.launches
+
+    def _gather(self, batch: TrainingBatch, targets: list[Any]) -> None:
+        resident, indices, (x,) = self._device.resident, self._indices[: len(targets[0])], batch.inputs
+        if state := self._model.store.state.size:
+            self._device.kernels.copy(
+                *(part.reshape(1, 1, 1, state) for part in (self._state_before, self._model.store.state))
+            )
+        resident.take_indices(indices, self._order, self._counters, self._loader.batch_size)
+        if self._augmentation is None:
+            resident.gather_images(x, self.data.images, indices, *self._factors)
+        else:
+            self._augmentation.launch(x, self.data.images, indices, *self._factors)
+        for target, whole in zip(targets, self.data.targets, strict=True):
+            resident.gather_rows(target, whole, indices)
+
+    def _losses(self, batch: TrainingBatch, targets: list[Any]) -> None:
+        kernels, resident, objective = self._device.kernels, self._device.resident, self._host.objective
+        outputs = zip(batch.binding.outputs, batch.binding.output_gradients, strict=True)
+        for i, (y, dy) in enumerate(outputs):
+            loss, losses = objective.losses[i], self._executor.pixel_losses[: prod(y.shape[:-1])]
+            target = targets[self.data.chosen[i]]
+            target = target.reshape(-1) if target.dtype == np.int64 else target.reshape(y.shape)
+            scale = objective.weights[i] / loss.weight(target)
+            loss.launch(kernels, losses, dy, y, target, scale)
+            resident.sum_losses(self._partial[LOSSES + i], losses, scale)
+        resident.count_hits(self._partial[HITS], batch.output, targets[0].reshape(-1))
+
+    def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
+        kernels, resident, update, store = self._device.kernels, self._device.resident, self._update, self._model.store
+        for i, sums in enumerate(batch.penalties.launch()):
+            resident.sum_losses(self._partial[LOSSES + len(batch.binding.outputs) + i], sums, 1.0)
+        kernels.sum_squares(self._partial[SQUARES], store.gradients)
+        labels = prod(batch.output.shape[:-1])
+        form = StepForm(n, labels, update.accumulate, int(updates), int(self._host.skips))
+        tables = self._partial, self._rates, self._numbers, form
+        resident.judge_step(self._counters, self.sums, self._executor.random, self._verdict, self._now, *tables)
+        if store.state.size:
+            resident.restore_unless_good(store.state, self._state_before, self._verdict)
+        if update.mean is not None:
+            target = store.gradients if updates else update.mean.arena
+            resident.blend_gradients(target, store.gradients, update.mean.arena, self._verdict)
+        if updates:
+            update.optimizer.launch_on_device(self._model, self._now)
+            for average, newest in () if update.average is None else update.average.pairs():
+                resident.average_weights(average, newest, self._verdict)
+
+
+def _named(direction: str, steps: list[BoundStep]) -> "list[tuple[str, list[Launch]]]":
+    return [
+        (f'the {direction} pass of {type(step.node.layer).__name__} "{step.node.name}"', step.launches)
+        for step in steps
+    ]
