@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from numbacnn.geometry import Halo, conv_geometry
+from numbacnn.geometry import Halo, conv_geometry, pool_geometry
 from numbacnn.kernels import cpu
-from numbacnn.kernels.cpu import conv2d_direct, conv2d_pairs
+from numbacnn.kernels.cpu import batchnorm, conv2d_direct, conv2d_pairs
+from numbacnn.kernels.cpu.memory import STREAMED_BYTES
 
 HALOS = [Halo(*sides) for sides in itertools.product((0, 1, 2), repeat=4)]
 SHAPES = [(3, 6, 5, 3), (2, 5, 5, 1), (1, 7, 6, 17)]
@@ -82,3 +83,65 @@ def test_pixels_in_pairs_have_the_bits_of_single_ones(monkeypatch, rng, shape, f
     paired = forward()
     monkeypatch.setattr(conv2d_pairs, "applies", lambda g: False)
     np.testing.assert_array_equal(forward(), paired)
+
+
+def past_the_caches():
+    """name → kernel(out, x, images' argmax), from images of 64×64 pixels and 48 channels to as large ones."""
+    c, nothing = 48, np.empty((0, 1, 1, 1), np.float32)
+    image = (64, 64, c)
+    narrow = pool_geometry(image, (1, 1), (1, 1))
+    wide = pool_geometry(image, (3, 3), (1, 1), 1)
+    weight = np.linspace(-1, 1, 9 * c, dtype=np.float32).reshape(3, 3, 1, c)
+    channel = np.linspace(0.5, 2, c, dtype=np.float32)
+    depthwise = conv_geometry(image, c, (3, 3), (1, 1), "valid", (1, 1), c)
+    no_scratch = np.empty((0, 1, 1, 32), np.float32)
+
+    def batch_norm(out, x):
+        pattern = np.zeros(batchnorm.batch_norm_pattern_shape(c), np.float32)
+        cpu.batch_norm_inference(out, nothing, x, *[channel] * 4, pattern, 1e-5)
+
+    def batch_norm_gradient(out, x):
+        statistics = np.ones(batchnorm.batch_norm_pattern_shape(c), np.float32)
+        pattern = np.zeros(batchnorm.batch_norm_gradient_shape(c), np.float32)
+        partial = np.zeros(batchnorm.batch_norm_partial_gradient_shape(len(x), *image), np.float32)
+        scratch = statistics, pattern, partial, False
+        cpu.batch_norm_gradient(out, channel.copy(), channel.copy(), x, x, channel, *scratch)
+
+    def max_gradient(g):
+        return lambda out, x: cpu.max_pool_gradient(out, x, np.ones_like(x), g)
+
+    def depthwise_forward(out, x):
+        cpu.conv2d_forward(out[:, :62, :62], x, weight, None, no_scratch, depthwise)
+
+    def maxima(out, x):
+        cpu.max_pool_forward(out, np.empty_like(x), x, wide)
+
+    return {
+        "batch_norm": batch_norm,
+        "batch_norm_gradient": batch_norm_gradient,
+        "depthwise": depthwise_forward,
+        "max_pool": lambda out, x: cpu.max_pool_forward(out, nothing, x, wide),
+        "max_pool and its places": maxima,
+        "max_pool_gradient": max_gradient(wide),
+        "max_pool_gradient without overlap": max_gradient(narrow),
+        "average_pool": lambda out, x: cpu.average_pool_forward(out, x, wide),
+        "average_pool_gradient": lambda out, x: cpu.average_pool_gradient(out, x, wide),
+    }
+
+
+@pytest.mark.parametrize("name", past_the_caches())
+def test_outputs_past_the_caches_have_the_bits_of_smaller_ones(name, rng):
+    kernel, shape = past_the_caches()[name], (48, 64, 64, 48)
+    assert 4 * np.prod(shape) * 62**2 / 64**2 > STREAMED_BYTES > 2 * np.prod(shape)
+    x = rng.standard_normal(shape[1:], np.float32) + np.arange(48, dtype=np.float32).reshape(-1, 1, 1, 1)
+    memory = np.full(x.size + 64, np.nan, np.float32)
+    first = -memory.ctypes.data // 4 % 16
+    for shift in (0, 1):  # a line's beginning, and not
+        memory[:] = np.nan
+        whole, parts = memory[first + shift :][: x.size].reshape(shape), np.full(shape, np.nan, np.float32)
+        kernel(whole, x)
+        for half in (slice(24), slice(24, None)):
+            kernel(parts[half], x[half])
+        np.testing.assert_array_equal(whole, parts)
+        assert np.isnan(memory[: first + shift]).all()
+        assert np.isnan(memory[first + shift + x.size :]).all()

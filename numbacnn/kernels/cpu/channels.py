@@ -8,8 +8,8 @@ M×1×k×pattern, repeated for each pixel of it. Sums of a set are cut into grou
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.cpu.memory import address, goes_past_caches
+from numbacnn.kernels.cpu.vector import LANES, load, splat, store, stream, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 TERMS = 1024  # of one float32 sum at most; the sums are added in float64
@@ -178,7 +178,7 @@ def total_of(partial, m, number, channel, w, c):
 def normalize(y, x, pattern, relu):
     """y = (x − centre)·scale + shift, then ReLU if asked; pattern: M×1×3×pattern. Each thread owns rows (n, h)."""
     row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows = len(x) * x.shape[1] // len(pattern)
+    rows, past = len(x) * x.shape[1] // len(pattern), goes_past_caches(y)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
         centre = address(pattern) + row // rows * pattern.strides[0]
@@ -190,14 +190,14 @@ def normalize(y, x, pattern, relu):
                 value = value * load(scale + 4 * i, count - i) + load(shift + 4 * i, count - i)
                 if relu:
                     value = where_greater(value, splat(ZERO), value, splat(ZERO))
-                store(target + 4 * i, value, count - i)
+                stream(target + 4 * i, value, count - i, past)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
 def normalize_gradient(dx, dy, x, pattern):
     """dx = a·dy + b·(x − centre) + d; pattern: M×1×(centre, a, b, d)×pattern. Each thread owns rows (n, h)."""
     row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows = len(x) * x.shape[1] // len(pattern)
+    rows, past = len(x) * x.shape[1] // len(pattern), goes_past_caches(dx)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
         centre = address(pattern) + row // rows * pattern.strides[0]
@@ -208,4 +208,4 @@ def normalize_gradient(dx, dy, x, pattern):
             for i in range(0, count, LANES):
                 value = load(a + 4 * i, count - i) * load(gradients + 4 * i, count - i) + load(d + 4 * i, count - i)
                 apart = load(pixels + 4 * i, count - i) - load(centre + 4 * i, count - i)
-                store(target + 4 * i, value + load(b + 4 * i, count - i) * apart, count - i)
+                stream(target + 4 * i, value + load(b + 4 * i, count - i) * apart, count - i, past)

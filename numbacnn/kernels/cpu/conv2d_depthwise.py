@@ -12,9 +12,10 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu.memory import address
+from numbacnn.kernels.cpu.memory import address, goes_past_caches
 from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
 from numbacnn.kernels.cpu.rows import mask_row
+from numbacnn.kernels.cpu.simd_ir import LINE
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.cpu.window_tile import Pixels, Window, tap_tile, window_tile
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
@@ -24,6 +25,7 @@ PIXELS = 7  # of a tile: widths are multiples of 7 where images have 224 pixels
 TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide the latency of multiply-adds
 GROUPS = 16  # of rows in the weight gradient's sums
 CHUNK_BYTES = 1 << 17  # of x and dy that a weight gradient reads again for each vector of channels
+WHOLE_LINES = 4 * LANES == LINE  # a tile writes; parts of lines past the caches would take twice as long, not less
 NO_BIAS = np.empty(0, np.float32)
 
 several, several_masked, one, one_masked = (
@@ -107,6 +109,7 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
         columns.w_tap * w.strides[1] // 4,
     )
     y_next, x_next = rows.step * y.strides[1], (rows.x_step + (rows.taps - 1) * rows.x_tap) * x.strides[1]
+    past = WHOLE_LINES and channels % LANES == 0 and not mask.size and goes_past_caches(y)
     for item in prange(len(y) * rows.count):
         n, i = np.intp(item) // rows.count, np.intp(item) % rows.count
         h, x_h = rows.first + i * rows.step, rows.x_first + i * rows.x_step
@@ -115,9 +118,9 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
         tiles = columns.count // PIXELS
         for j in range(tiles):
             y_tile, x_tile = y_row + j * PIXELS * y_step, x_row + j * PIXELS * x_step
-            _several(y_tile, y_step, y_next, x_tile, x_step, x_next, p_w, p_b, channels, relu, window)
+            _several(y_tile, y_step, y_next, x_tile, x_step, x_next, p_w, p_b, channels, relu, past, window)
         for j in range(tiles * PIXELS, columns.count):
-            _one(y_row + j * y_step, x_row + j * x_step, p_w, p_b, channels, relu, window)
+            _one(y_row + j * y_step, x_row + j * x_step, p_w, p_b, channels, relu, past, window)
         if mask.size:
             masks = p_mask + n * mask.strides[0] + h * mask.strides[1] + columns.first * mask.strides[2]
             for j in range(columns.count):
@@ -125,27 +128,29 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
 
 
 @inlined
-def _several(y, y_step, y_next, x, x_step, x_next, w, b, channels, relu, window):
+def _several(y, y_step, y_next, x, x_step, x_next, w, b, channels, relu, past, window):
     """PIXELS outputs, a vector of channels after the other; steps in bytes, to the next pixel and the next row."""
     for c in range(0, channels, LANES):
         y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
         y_ahead, x_ahead = y + y_next + 4 * PIXELS * c, x + x_next + 4 * PIXELS * c
         steps = y_step // 4, x_step // 4
         if left >= LANES:
-            several(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, window)
+            several(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
         else:
-            several_masked(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, window)
+            several_masked(
+                y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, False, window
+            )
 
 
 @inlined
-def _one(y, x, w, b, channels, relu, window):
+def _one(y, x, w, b, channels, relu, past, window):
     """One output."""
     for c in range(0, channels, LANES):
         y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
         if left >= LANES:
-            one(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, window)
+            one(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, past, window)
         else:
-            one_masked(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, window)
+            one_masked(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, False, window)
 
 
 # -- weight gradient --------------------------------------------------------------------------------------------------

@@ -214,18 +214,18 @@ def _spread(memory, x, x_row, x_pixel, height, width, c, count, fan):
 def _several(y, y_step, x, x_step, w, b, channels, relu, window):
     """PIXELS outputs, for a vector of channels."""
     if channels >= LANES:
-        several(y, y_step, x, x_step, w, b, channels, x, y, relu, window)
+        several(y, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
     else:
-        several_masked(y, y_step, x, x_step, w, b, channels, x, y, relu, window)
+        several_masked(y, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
 
 
 @inlined
 def _one(y, x, w, b, channels, relu, window):
     """One output, for a vector of channels."""
     if channels >= LANES:
-        one(y, 0, x, 0, w, b, channels, x, y, relu, window)
+        one(y, 0, x, 0, w, b, channels, x, y, relu, False, window)
     else:
-        one_masked(y, 0, x, 0, w, b, channels, x, y, relu, window)
+        one_masked(y, 0, x, 0, w, b, channels, x, y, relu, False, window)
 
 
 @cpu_kernel(float32_4d, float32_4d, types.int64, types.int64)

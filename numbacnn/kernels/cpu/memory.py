@@ -15,6 +15,21 @@ def address(array):
     return np.intp(array.ctypes.data)
 
 
+# An output that no cache holds until it is read: its last lines would only push out what is still needed.
+STREAMED_BYTES = 1 << 25
+
+
+@inlined
+def goes_past_caches(y):
+    """Whether a kernel ought to write an output past the caches (``vector.stream``), by its size alone.
+
+    An ordinary store reads the line that it is about to overwrite: out of cache a copy then moves three bytes for two.
+    Streamed ones may be seen late by other threads; the locked instruction on which all threads meet at the end of a
+    parallel region has them all written.
+    """
+    return 4 * y.size >= STREAMED_BYTES
+
+
 @intrinsic
 def _float_pointer(typing, address):
     def emit(context, builder, signature, arguments):

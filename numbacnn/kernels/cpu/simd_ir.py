@@ -4,6 +4,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+LINE = 64  # bytes of a line of the cache
 
 
 def splat(builder, scalar, vector):
@@ -49,6 +50,23 @@ def load(builder, pointer, vector):
 def store(builder, value, pointer):
     """A vector to a float pointer of any alignment."""
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
+
+
+def streams(builder, pointer, vector):
+    """Whether ``store_streaming`` may write a vector there: whole lines of the cache, or parts that divide one."""
+    rest = builder.and_(builder.ptrtoint(pointer, INT64), INT64(_boundary(vector) - 1))
+    return builder.icmp_unsigned("==", rest, INT64(0))
+
+
+def store_streaming(builder, value, pointer):
+    """A vector to where ``streams`` says so, past the caches: no line is read only to be overwritten."""
+    place = builder.bitcast(pointer, value.type.as_pointer())
+    instruction = builder.store(value, place, align=_boundary(value.type))
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+
+
+def _boundary(vector):
+    return min(4 * vector.count, LINE)
 
 
 def load_masked(builder, pointer, mask, vector):

@@ -5,6 +5,9 @@ LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here 
 
     for c in range(0, channels, LANES):
         store(y + 4 * c, load(x + 4 * c, channels - c) * splat(0.5), channels - c)
+
+Where much is found out for each vector, four of them make a block, which has no count: it is full. Functions written
+with ``load_like`` and ``splat_like`` serve both.
 """
 
 import operator
@@ -22,62 +25,91 @@ from numbacnn.kernels.target import host_target
 
 # Wider vectors gain nothing where memory is the limit, and images of few channels would leave them empty.
 LANES = min(host_target().lanes, 8)
-REGISTER = ir.VectorType(FLOAT, LANES)
+BLOCK = 4 * LANES  # floats of a block
 FLAGS = ("contract", "nsz")
 
 
 class VectorType(types.Type):
-    """Numba's type of one register of float32."""
+    """Numba's type of so many float32 in registers."""
 
-    def __init__(self):
-        super().__init__(name=f"float32x{LANES}")
+    def __init__(self, lanes):
+        super().__init__(name=f"float32x{lanes}")
+        self.lanes = lanes
 
 
-vector = VectorType()
+vector, block = VectorType(LANES), VectorType(BLOCK)
+REGISTER = ir.VectorType(FLOAT, LANES)
 
 
 @register_default(VectorType)
 class VectorModel(models.PrimitiveModel):
-    """A register is passed and kept as LLVM's own vector."""
+    """A vector is passed and kept as LLVM's own."""
 
     def __init__(self, manager, numba_type):
-        super().__init__(manager, numba_type, REGISTER)
+        super().__init__(manager, numba_type, ir.VectorType(FLOAT, numba_type.lanes))
 
 
 @intrinsic
 def load(typing, address, count):
     """The ``min(count, LANES)`` floats at ``address``, and zeros."""
+    return vector(types.intp, types.intp), _emit_load
 
-    def emit(context, builder, signature, arguments):
-        address, count = arguments
-        pointer = builder.inttoptr(address, FLOAT.as_pointer())
-        result = cgutils.alloca_once(builder, REGISTER)
-        with builder.if_else(_is_full(builder, count)) as (full, partial):
-            with full:
-                builder.store(simd_ir.load(builder, pointer, REGISTER), result)
-            with partial:
-                mask = simd_ir.mask(builder, count, LANES)
-                builder.store(simd_ir.load_masked(builder, pointer, mask, REGISTER), result)
-        return builder.load(result)
 
-    return vector(types.intp, types.intp), emit
+def _emit_load(context, builder, signature, arguments):
+    address, count = arguments
+    pointer = builder.inttoptr(address, FLOAT.as_pointer())
+    result = cgutils.alloca_once(builder, REGISTER)
+    with builder.if_else(_is_full(builder, count)) as (full, partial):
+        with full:
+            builder.store(simd_ir.load(builder, pointer, REGISTER), result)
+        with partial:
+            mask = simd_ir.mask(builder, count, LANES)
+            builder.store(simd_ir.load_masked(builder, pointer, mask, REGISTER), result)
+    return builder.load(result)
 
 
 @intrinsic
 def store(typing, address, value, count):
-    """Writes the first ``min(count, LANES)`` lanes of ``value`` at ``address``."""
+    """Writes the first ``min(count, LANES)`` lanes of ``value`` at ``address``; of a block, all."""
 
     def emit(context, builder, signature, arguments):
-        address, value, count = arguments
-        pointer = builder.inttoptr(address, FLOAT.as_pointer())
-        with builder.if_else(_is_full(builder, count)) as (full, partial):
-            with full:
-                simd_ir.store(builder, value, pointer)
-            with partial:
-                simd_ir.store_masked(builder, value, pointer, simd_ir.mask(builder, count, LANES))
+        _store(builder, *arguments, simd_ir.store)
         return context.get_dummy_value()
 
-    return types.void(types.intp, vector, types.intp), emit
+    return types.void(types.intp, value, types.intp), emit
+
+
+@intrinsic
+def stream(typing, address, value, count, streams):
+    """``store``, past the caches where ``streams``, a truth, and the address let it."""
+
+    def emit(context, builder, signature, arguments):
+        *arguments, streams = arguments
+
+        def write(builder, value, pointer):
+            past = builder.and_(streams, simd_ir.streams(builder, pointer, value.type))
+            with builder.if_else(past) as (streaming, ordinary):
+                with streaming:
+                    simd_ir.store_streaming(builder, value, pointer)
+                with ordinary:
+                    simd_ir.store(builder, value, pointer)
+
+        _store(builder, *arguments, write)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, value, types.intp, types.boolean), emit
+
+
+def _store(builder, address, value, count, write):
+    pointer, lanes = builder.inttoptr(address, FLOAT.as_pointer()), value.type.count
+    if lanes > LANES:
+        write(builder, value, pointer)
+        return
+    with builder.if_else(_is_full(builder, count)) as (full, partial):
+        with full:
+            write(builder, value, pointer)
+        with partial:
+            simd_ir.store_masked(builder, value, pointer, simd_ir.mask(builder, count, lanes))
 
 
 @intrinsic
@@ -91,6 +123,49 @@ def splat(typing, value):
 
 
 @intrinsic
+def load_block(typing, address):
+    """The ``BLOCK`` floats at ``address``."""
+
+    def emit(context, builder, signature, arguments):
+        return simd_ir.load(builder, builder.inttoptr(arguments[0], FLOAT.as_pointer()), ir.VectorType(FLOAT, BLOCK))
+
+    return block(types.intp), emit
+
+
+@intrinsic
+def load_like(typing, like, address, count):
+    """``load``, of a block where ``like`` is one: all of it."""
+    if like == vector:
+        return vector(like, types.intp, types.intp), lambda *emitting: _emit_load(*emitting[:3], emitting[3][1:])
+
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[1], FLOAT.as_pointer())
+        return simd_ir.load(builder, pointer, arguments[0].type)
+
+    return like(like, types.intp, types.intp), emit
+
+
+@intrinsic
+def splat_like(typing, like, value):
+    """``splat``, in a block where ``like`` is one."""
+
+    def emit(context, builder, signature, arguments):
+        return simd_ir.splat(builder, arguments[1], arguments[0].type)
+
+    return like(like, types.float32), emit
+
+
+@intrinsic
+def splat_block(typing, value):
+    """``value`` in every lane of a block."""
+
+    def emit(context, builder, signature, arguments):
+        return simd_ir.splat(builder, arguments[0], ir.VectorType(FLOAT, BLOCK))
+
+    return block(types.float32), emit
+
+
+@intrinsic
 def where_greater(typing, a, b, yes, no):
     """Lane by lane: ``yes`` where a > b or a is NaN, else ``no``."""
 
@@ -99,7 +174,7 @@ def where_greater(typing, a, b, yes, no):
         nan = builder.fcmp_unordered("uno", a, a)
         return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), nan), yes, no)
 
-    return vector(vector, vector, vector, vector), emit
+    return a(a, b, yes, no), emit
 
 
 @intrinsic
@@ -110,7 +185,7 @@ def where_equal(typing, a, b, yes, no):
         a, b, yes, no = arguments
         return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
 
-    return vector(vector, vector, vector, vector), emit
+    return a(a, b, yes, no), emit
 
 
 @intrinsic
@@ -155,9 +230,9 @@ def _arithmetic(emit, *functions):
 
         @infer_global(function)
         class Typing(ConcreteTemplate):
-            cases = [signature(vector, vector, vector)]  # noqa: RUF012 (Numba's own form)
+            cases = [signature(kind, kind, kind) for kind in (vector, block)]  # noqa: RUF012 (Numba's own form)
 
-        @lower_builtin(function, vector, vector)
+        @lower_builtin(function, VectorType, VectorType)
         def lower(context, builder, signature, arguments):
             return emit(builder, *arguments)
 

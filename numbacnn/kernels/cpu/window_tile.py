@@ -7,7 +7,7 @@ No processor guesses from rows of windows what it ought to fetch, and memory is 
 so the tiles ask for what will be needed a little later: twice the speed, or more, for images out of cache.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -37,24 +37,25 @@ class Window(NamedTuple):
 
 @cache
 def window_tile(pixels: int, lanes: int, masked: bool):
-    """A function ``tile(y, y_step, x, x_step, w, bias, columns, x_ahead, y_ahead, relu, window)`` for Numba code.
+    """``tile(y, y_step, x, x_step, w, bias, columns, x_ahead, y_ahead, relu, past, window)`` for Numba code.
 
     ``y x w bias`` are addresses of float32 (bias may be 0: none), steps lead from pixel to pixel, in elements. Only
     ``masked`` tiles heed ``columns``, the channels there are: they touch nothing beyond them. ``x_ahead y_ahead`` are
-    addresses from which as much will be read and written as here, a little later. Where pixels lie as far apart as
-    taps, as they do at stride 1, three taps of a window's row run together and each input is loaded once for the three:
-    a processor that multiplies as fast as it loads waits for loads.
+    addresses from which as much will be read and written as here, a little later. ``past``: whole tiles write past the
+    caches, where y's address lets them; y's step is then one of whole vectors. Where pixels lie as far apart as taps,
+    as they do at stride 1, three taps of a window's row run together and each input is loaded once for the three: a
+    processor that multiplies as fast as it loads waits for loads.
     """
 
     @intrinsic
-    def tile(typing, y, y_step, x, x_step, w, bias, columns, x_ahead, y_ahead, relu, window):
-        signature = types.void(*[types.intp] * 9, types.boolean, window)
+    def tile(typing, y, y_step, x, x_step, w, bias, columns, x_ahead, y_ahead, relu, past, window):
+        signature = types.void(*[types.intp] * 9, types.boolean, types.boolean, window)
 
         def emit(context, builder, signature, arguments):
-            *numbers, columns, x_ahead, y_ahead, relu, window = arguments
+            *numbers, columns, x_ahead, y_ahead, relu, past, window = arguments
             steps = Window(*cgutils.unpack_tuple(builder, window, len(Window._fields)))
             emitter = _WindowEmitter(builder, pixels, lanes, columns if masked else None)
-            emitter.emit(*numbers, x_ahead, y_ahead, relu, steps)
+            emitter.emit(*numbers, x_ahead, y_ahead, relu, past, steps)
             return context.get_dummy_value()
 
         return signature, emit
@@ -136,10 +137,11 @@ class _Emitter:
 class _WindowEmitter(_Emitter):
     """``count``: of pixels."""
 
-    def emit(self, y, y_step, x, x_step, w, bias, x_ahead, y_ahead, relu, window):
+    def emit(self, y, y_step, x, x_step, w, bias, x_ahead, y_ahead, relu, past, window):
         builder = self.builder
         self._ask(x_ahead, write=False)
-        self._ask(y_ahead, write=True)
+        with builder.if_then(builder.not_(past)):
+            self._ask(y_ahead, write=True)
         x, w = self.pointer(x), self.pointer(w)
         neighbours = builder.icmp_signed("==", x_step, window.x_s)
         triples = builder.select(neighbours, builder.udiv(window.s, INT64(TOGETHER)), INT64(0))
@@ -157,7 +159,7 @@ class _WindowEmitter(_Emitter):
                     self._add_taps(self.step(x_row, tap, window.x_s), x_step, w_row, tap, window.w_s, TOGETHER)
             with cgutils.for_range_slice(builder, first, window.s, INT64(1), intp=INT64) as (tap, _):
                 self._add_taps(self.step(x_row, tap, window.x_s), x_step, w_row, tap, window.w_s, 1)
-        self._finish(y, y_step, bias, relu)
+        self._finish(y, y_step, bias, relu, past)
 
     def _ask(self, address, write):
         """Has as many floats as the tile writes fetched from ``address``, which may lie outside of any array."""
@@ -175,7 +177,7 @@ class _WindowEmitter(_Emitter):
                     self.add_product(self.sums[pixel - i], value, weights[i])
             x = self.builder.gep(x, [x_step])
 
-    def _finish(self, y, y_step, bias, relu):
+    def _finish(self, y, y_step, bias, relu, past):
         """The bias comes last, as in the register tile."""
         builder, zero = self.builder, simd_ir.zeros(self.vector)
         with builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
@@ -186,8 +188,20 @@ class _WindowEmitter(_Emitter):
         for place in self.sums:
             value = builder.load(place)
             rectified = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
-            self.store(builder.select(relu, rectified, value), y)
-            y = builder.gep(y, [y_step])
+            builder.store(builder.select(relu, rectified, value), place)
+        if self.mask is not None:
+            self._store_sums(y, y_step, self.store)
+            return
+        with builder.if_else(builder.and_(past, simd_ir.streams(builder, y, self.vector))) as (streaming, ordinary):
+            with streaming:
+                self._store_sums(y, y_step, partial(simd_ir.store_streaming, builder))
+            with ordinary:
+                self._store_sums(y, y_step, self.store)
+
+    def _store_sums(self, y, y_step, store):
+        for place in self.sums:
+            store(self.builder.load(place), y)
+            y = self.builder.gep(y, [y_step])
 
 
 class _TapEmitter(_Emitter):
