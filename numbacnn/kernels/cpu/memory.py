@@ -76,7 +76,10 @@ def prefetch(typing, address):
 
 
 def stack_floats(count: int):
-    """A function for Numba code: the address of ``count`` float32 on its caller's stack, aligned to a cache line."""
+    """A function for Numba code: the address of ``count`` float32 on its caller's stack, aligned to a cache line.
+
+    They are gone when the caller returns: a function that hands the address on must be given it.
+    """
 
     @intrinsic
     def reserve(typing):
