@@ -8,7 +8,7 @@ from numba import prange
 
 from numbacnn.kernels.cpu.memory import address, offset
 from numbacnn.kernels.cpu.register_tile import ACCUMULATE, RELU, Sum, register_tile
-from numbacnn.kernels.cpu.rows import mask_row
+from numbacnn.kernels.cpu.rows import add_row, mask_row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.target import host_target
 
@@ -57,12 +57,13 @@ class Product(NamedTuple):
     c_panel: int = PANEL  # from one panel of columns of C to the next
     mask_offset: int = 0
     mask_group: int = 0
+    adds: int = 0  # the mask, before ReLU
 
 
 @cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d, int64_1d, Product)
 def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
-    """All groups' C, zero where the mask is not positive. Each thread owns a range of (group, block of rows, panel of
-    columns). An empty bias or mask: none.
+    """All groups' C, plus the mask where g.adds, else zero where the mask is not positive. Each thread owns a range of
+    (group, block of rows, panel of columns). An empty bias or mask: none.
     """
     rows = c_rows.size
     items = g.groups * -(-rows // g.row_block) * -(-g.columns // PANEL)
@@ -101,14 +102,14 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
                 b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
                 shift(bias, panel * PANEL),
                 min(PANEL, g.columns - panel * PANEL),
-                (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0),
+                (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last and not g.adds else 0),
                 Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
             )
 
 
 @inlined
 def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
-    """The same part of C, still in the cache: zero where the mask is 0 or less; NaN lets pass."""
+    """The same part of C, still in the cache: plus the mask, or zero where that is 0 or less; NaN lets pass."""
     panels = -(-g.columns // PANEL)
     blocks = -(-rows // g.row_block)
     panel, first, group = item % panels, item // panels % blocks * g.row_block, item // (panels * blocks)
@@ -116,8 +117,11 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
     mask += 4 * (g.mask_offset + group * g.mask_group + panel * PANEL)
     columns = min(PANEL, g.columns - panel * PANEL)
     for i in range(first, min(first + g.row_block, rows)):
-        row = c + 4 * offset(c_rows, i)
-        mask_row(row, row, mask + 4 * offset(mask_rows, i), columns)
+        row, beside = c + 4 * offset(c_rows, i), mask + 4 * offset(mask_rows, i)
+        if not g.adds:
+            mask_row(row, row, beside, columns)
+        elif i == first or offset(c_rows, i) != offset(c_rows, i - 1):  # the last row fills the last tile
+            add_row(row, beside, columns, g.relu != 0)
 
 
 @inlined
