@@ -167,7 +167,7 @@ class Executor:
     def _tensors(self, step: Step, n: int) -> SimpleNamespace:
         """The arrays of a step, as ``Layer`` describes them."""
         tensors = SimpleNamespace(fused=step.fused, pool=step.pool, training=step.training, frozen=step.frozen)
-        tensors.algorithm = step.algorithm
+        tensors.algorithm, tensors.addend = step.algorithm, self._optional(step.addend, n)
         tensors.norm = None
         if step.norm is not None:
             tensors.norm = SimpleNamespace(**self._own_arrays(step.norm), **step.norm.layer.attributes())

@@ -69,6 +69,7 @@ class Step:
     scratch: dict[str, Buffer | None] = field(default_factory=dict)
     fused: str | None = None
     norm: Node | None = None  # the batch normalisation behind, which the layer's weights take in
+    addend: View | None = None  # the other part of the sum behind, which the layer adds before the activation
     algorithm: str | None = None  # of a layer that has several
     pool: PoolGeometry | None = None  # of the max-pool behind, whose output y and gradient dy are; with its argmax
     clears: list[Buffer] = field(default_factory=list)  # whose halo must be zeroed first, since the memory was shared
@@ -130,6 +131,7 @@ class _Planner:
         self.training, self.input_gradient, self.frozen = training, input_gradient, frozen
         self.buffers: list[Buffer] = []
         self.folded = self._find_folded() if fuse and not training else {}
+        self.added = self._find_added() if fuse and not training else {}
         self.fused = self._find_fused() if fuse else {}
         self.delayed = self._find_delayed() if fuse and training else {}
         self.fused_pools = self._find_fused_pools() if fuse else {}
@@ -156,14 +158,38 @@ class _Planner:
                 folded[i] = consumer
         return folded
 
-    def _find_fused(self) -> dict[int, int]:
-        """node → the activation that it applies in its store, behind a normalisation that its weights take in."""
-        fused = {}
+    def _find_added(self) -> dict[int, int]:
+        """node → the sum of two behind it, and behind its normalisation, whose other part is there before it runs."""
+        added = {}
         absorbed = set(self.folded.values())
+        for i, node in enumerate(self.graph.nodes):
+            consumer = self._only_consumer(self.graph.value(self.folded.get(i, i)))
+            if i in absorbed or consumer is None:
+                continue
+            total = self.graph.nodes[consumer]
+            takes_part = total.layer.known_op in node.layer.adds and len(total.inputs) == 2
+            if takes_part and self._node(self._other_part(i, consumer)) < i:
+                added[i] = consumer
+        return added
+
+    def _other_part(self, i: int, total: int) -> int:
+        """The value that the sum ``total`` adds to node i's."""
+        own = self.graph.value(self.folded.get(i, i))
+        first, second = self.graph.nodes[total].inputs
+        return second if first == own else first
+
+    def _last(self, i: int) -> int:
+        """The last node that i's step computes, but for an activation."""
+        return self.added.get(i, self.folded.get(i, i))
+
+    def _find_fused(self) -> dict[int, int]:
+        """node → the activation that it applies in its store, behind a normalisation and a sum that it computes."""
+        fused = {}
+        absorbed = {*self.folded.values(), *self.added.values()}
         for i, node in enumerate(self.graph.nodes):
             if i in absorbed:
                 continue
-            consumer = self._only_consumer(self.graph.value(self.folded.get(i, i)))
+            consumer = self._only_consumer(self.graph.value(self._last(i)))
             if consumer is not None and self.graph.nodes[consumer].layer.known_op in node.layer.fuses:
                 fused[i] = consumer
         return fused
@@ -185,9 +211,9 @@ class _Planner:
         """layer → the max-pool whose maxima it takes of its own output, behind the activation that it applies."""
         fused = {}
         for i, node in enumerate(self.graph.nodes):
-            last = self.fused.get(i, self.folded.get(i, i))
+            last = self.fused.get(i, self._last(i))
             pool = self._only_consumer(self.graph.value(last))
-            if pool is None or not self._takes_windows(pool):
+            if pool is None or i in self.added or not self._takes_windows(pool):
                 continue
             wants_output = self.training and last != i and last not in self.delayed
             if not wants_output and node.layer.fuses_pool(self.sizes, node.geometry, self.graph.nodes[pool].geometry):
@@ -285,8 +311,9 @@ class _Planner:
         """value → what its layer computes from it on its way: an activation, maxima."""
         value = self.graph.value
         inner = {value(i): value(norm) for i, norm in self.folded.items()}
-        inner |= {value(self.folded.get(i, i)): value(activation) for i, activation in self.fused.items()}
-        last = {i: self.fused.get(i, self.folded.get(i, i)) for i in self.fused_pools}
+        inner |= {value(self.folded.get(i, i)): value(total) for i, total in self.added.items()}
+        inner |= {value(self._last(i)): value(activation) for i, activation in self.fused.items()}
+        last = {i: self.fused.get(i, self._last(i)) for i in self.fused_pools}
         return inner | {value(last[i]): value(pool) for i, pool in self.fused_pools.items()}
 
     def _is_copied(self, i: int) -> bool:
@@ -335,7 +362,7 @@ class _Planner:
 
     def _forward_steps(self) -> list[Step]:
         steps = []
-        absorbed = {*self.folded.values(), *self.fused.values(), *self.fused_pools.values()}
+        absorbed = {*self.folded.values(), *self.added.values(), *self.fused.values(), *self.fused_pools.values()}
         self.saved: dict[int, dict[str, Buffer | None]] = {}
         for i, node in enumerate(self.graph.nodes):
             if i in absorbed or not self._is_copied(i):
@@ -350,12 +377,14 @@ class _Planner:
                 step.norm = self.graph.nodes[self.folded[i]]
                 folded = node.layer.folded_scratch(node.input_shapes)
                 scratch |= {name: self._scratch_buffer(node, name, wanted) for name, wanted in folded.items()}
+            if i in self.added:
+                step.addend = self._view(self._other_part(i, self.added[i]))
             if i in self.fused_pools:
                 pool = self.fused_pools[i]
                 step.pool = self.graph.nodes[pool].geometry
                 scratch |= self._scratch(self.graph.nodes[pool], pool, "forward")
             steps.append(step)
-            self._live([*xs, y], scratch)
+            self._live([*xs, y, step.addend], scratch)
             self.time += 1
         return steps
 

@@ -99,6 +99,26 @@ def squeezed():
     return nc.Model([x], [nc.Dense(3)(nc.Flatten()(nc.AdaptiveMaxPool2D(2)(nc.ReLU6()(rows))))])
 
 
+def shortcuts():
+    """Sums of two whose one part a convolution of any algorithm makes, before or behind the other part."""
+    x = nc.Input((9, 10, 3))
+    h = nc.ReLU()(nc.Add()([nc.Conv2D(3, 3, padding="same")(x), x]))
+    for layer in (
+        nc.Conv2D(3, 3, padding="same", algorithm="winograd4", bias=False),
+        nc.Conv2D(3, 3, padding="same", algorithm="winograd2", bias=False),
+        nc.DepthwiseConv2D(3, padding="same", bias=False),
+        nc.Conv2D(3, 5, padding="same", groups=3, bias=False),
+    ):
+        h = nc.ReLU()(nc.Add()([h, nc.BatchNorm()(layer(h))]))
+    block = nc.BatchNorm()(nc.Conv2D(37, 3, stride=2, padding=1, bias=False)(h))
+    h = nc.ReLU()(nc.Add()([block, nc.BatchNorm()(nc.Conv2D(37, 1, stride=2, bias=False)(h))]))
+    single = nc.Conv2D(1, 1)(h)
+    pairs = nc.Add()([nc.Conv2D(8, 3, padding=1)(single), nc.Conv2D(8, 3, padding=1)(h)])
+    pooled = nc.MaxPool2D(2)(nc.Add()([nc.Conv2D(8, 1)(pairs), pairs]))
+    inner = nc.Conv2D(8, 3, padding=1)(pairs)
+    return nc.Model([x], [nc.Add()([inner, inner]), nc.Add()([inner, pairs]), nc.Flatten()(pooled)])
+
+
 def lenet5():
     return listed(nc.models.lenet5())
 
@@ -113,7 +133,17 @@ def listed(model):
     return model
 
 
-SMALL = [residual, fork_and_join, several_inputs_and_outputs, fused_chain, views, auxiliary_heads, normalised, squeezed]
+SMALL = [
+    residual,
+    fork_and_join,
+    several_inputs_and_outputs,
+    fused_chain,
+    views,
+    auxiliary_heads,
+    normalised,
+    squeezed,
+    shortcuts,
+]
 NAMED = [*SMALL, lenet5, simple_cnn]
 
 

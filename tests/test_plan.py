@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 from engine import assert_close, assert_results_close, assert_same_bits, oracle, run, run_planned
-from graphs import NAMED, SMALL, arrays, models
+from graphs import NAMED, SMALL, arrays, models, shortcuts
 from hypothesis import given, settings
 
 from numbacnn.device import get_device
@@ -78,6 +78,8 @@ def replay_forward(arena, step):
     arena.write(step.y.buffer, cleared=step.y.buffer in step.clears)
     for x in step.xs:
         arena.read(x.buffer, why, step.node.layer.input_halo(step.node.geometry))
+    if step.addend is not None:
+        arena.read(step.addend.buffer, why)
 
 
 def replay_backward(arena, step):
@@ -205,3 +207,13 @@ def test_many_batch_sizes_in_turn_repeat_their_bits(make):
     results = [run(model, *arrays(model, n)) for n in sizes]
     for n in range(11):
         assert_same_bits(results[n], results[n + 11], f"batch {n + 1}")
+
+
+def test_sums_of_two_are_part_of_the_convolution_that_comes_last():
+    model = shortcuts()
+    fused = [step for step in plan_of(model, training=False).forward if step.addend is not None]
+    kinds = [step.algorithm for step in fused if step.fused == "relu"]
+    assert kinds == ["direct", "winograd4", "winograd2", "direct", "direct", "direct"]
+    assert len(fused) == len(kinds) + 2  # without ReLU, of which one lies before a pool
+    assert not any(step.addend for step in plan_of(model, training=True).forward)
+    assert not any(step.addend for step in plan_of(model, training=False, fuse=False).forward)

@@ -38,7 +38,7 @@ REGISTRY: dict[str, type["Layer"]] = {}
 
 # What each says of a layer's methods, beside ``only_launches``.
 PROMISES = {
-    "forward": ("fuses", "folds", "fuses_pool", "monotone", "takes_maximum", "is_view", "idle_in_inference"),
+    "forward": ("fuses", "folds", "adds", "fuses_pool", "monotone", "takes_maximum", "is_view", "idle_in_inference"),
     "backward": ("masks_gradient", "takes_maxima", "monotone", "takes_maximum", "in_place_gradient"),
 }
 
@@ -74,7 +74,8 @@ class Layer:
     applies on its way; ``t.algorithm``, what ``choose_algorithm`` says; ``t.training``, False in inference and where
     the layer is frozen; ``t.frozen``, the names of parameters whose gradients nobody reads, so that a layer may leave
     them out; ``t.mask``, None, or x where it is a ReLU's output and dx must be zero wherever it is 0 or less;
-    ``t.norm``, None, or the arrays and ``eps`` of the batch normalisation behind, which forward is to apply too; and
+    ``t.norm``, None, or the arrays and ``eps`` of the batch normalisation behind, which forward is to apply too;
+    ``t.addend``, None, or what forward is to add behind that, before the activation; and
     for layers that draw random numbers ``t.random``, the key (seed, step), and ``t.stream``, a number of the layer's
     own.
     """
@@ -95,6 +96,7 @@ class Layer:
     idle_in_inference: ClassVar[bool] = False  # which hands on its input as it is
     masks_gradient: ClassVar[bool] = False  # backward can apply the gradient of a ReLU before the layer, on its way
     folds: ClassVar[tuple[str, ...]] = ()  # ops of normalisations that its weights can take in, in inference
+    adds: ClassVar[tuple[str, ...]] = ()  # ops of sums of two whose other part it can add, in inference
     fuses: ClassVar[tuple[str, ...]] = ()  # ops of activations that forward can apply on its way
 
     name: str | None = field(default=None)

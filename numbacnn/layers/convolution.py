@@ -55,6 +55,7 @@ class _Convolution(WindowLayer):
 
     masks_gradient: ClassVar[bool] = True
     folds: ClassVar[tuple[str, ...]] = ("batch_norm",)
+    adds: ClassVar[tuple[str, ...]] = ("add",)
 
     algorithm: str = "auto"
 
@@ -129,12 +130,12 @@ class _Convolution(WindowLayer):
         return geometry.flops
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
-        """y = x * weight + bias."""
+        """y = x * weight + bias, and what comes behind."""
         (weight, bias), relu = self.weights(kernels, t), t.fused == "relu"
         if t.algorithm != "direct":
-            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, g, relu)
+            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, g, relu, t.addend)
         elif t.pool is None:
-            kernels.conv2d_forward(t.y, t.x, weight, bias, t.packed, g, relu)
+            kernels.conv2d_forward(t.y, t.x, weight, bias, t.packed, g, relu, t.addend)
         else:
             kernels.conv2d_pool_forward(t.y, t.argmax, t.x, weight, bias, t.packed, g, t.pool, relu)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu import conv2d_columns, conv2d_depthwise, conv2d_grouped, conv2d_pairs, conv2d_panels
-from numbacnn.kernels.cpu.elementwise import relu_gradient_in_place
+from numbacnn.kernels.cpu.elementwise import add_in_place, relu_gradient_in_place
 from numbacnn.kernels.cpu.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.product import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.sums import sum_groups
@@ -41,13 +41,18 @@ WINDOWS = _Pass(1024, 64, ahead=False)
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-def conv2d_forward(y, x, w, b, packed, g, relu=False):
-    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], then ReLU if asked.
+def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
+    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], plus the addend,
+    then ReLU if asked.
 
-    y: N×P×Q×K; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K or None; packed:
-    scratch of ``packed_weights_shape(g)``.
+    y, addend: N×P×Q×K, or addend None; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K
+    or None; packed: scratch of ``packed_weights_shape(g)``.
     """
     bias = NO_BIAS if b is None else b
+    if addend is not None and not _in_one_product(g):
+        conv2d_forward(y, x, w, b, packed, g)
+        add_in_place(y, addend, relu)
+        return
     if conv2d_depthwise.applies(g):
         conv2d_depthwise.depthwise_forward(y, x, w, bias, g, relu)
         return
@@ -58,21 +63,26 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False):
         _forward_pairs(y, x, w, bias, packed, g, relu)
         return
     if g.groups == 1:
-        _forward(y, x, w, bias, packed, g, relu, prepare)
+        _forward(y, x, w, bias, packed, g, relu, prepare, addend)
         return
     one = _one_group(g)
     for x_part, y_part, k in _group_slices(x, y, g):  # each packs into the same scratch
         _forward(y_part, x_part, w[..., k], bias[k] if b is not None else NO_BIAS, packed, one, relu, launch)
 
 
-def _forward(y, x, w, bias, packed, g, relu, pack):
+def _in_one_product(g):
+    """Whether the forward pass is one product whose rows are y's own."""
+    return g.groups == 1 and not conv2d_pairs.applies(g)
+
+
+def _forward(y, x, w, bias, packed, g, relu, pack, addend=None):
     span = _images_together(len(x), g.p * g.q)
-    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu, span)
+    addend_strides = None if addend is None else addend.strides
+    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu, span, addend_strides)
     if packed.size:
         pack(pack_panels, packed, w, plan.pack)
-    tile_products(
-        y, plan.c_rows, x, plan.a_rows, packed if packed.size else w, bias, NO_MASK, plan.c_rows, plan.product
-    )
+    b, beside = packed if packed.size else w, NO_MASK if addend is None else addend
+    tile_products(y, plan.c_rows, x, plan.a_rows, b, bias, beside, plan.mask_rows, plan.product)
 
 
 def _forward_pairs(y, x, w, bias, scratch, g, relu):
@@ -91,13 +101,14 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=1):
+def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=1, addend_strides=None):
     """The product of a forward pass over ``images`` images with these strides, and how its weights are packed.
 
-    ``span`` images share a table of rows.
+    ``span`` images share a table of rows. Without ``addend_strides`` nothing is added.
     """
     y_image, y_row, y_pixel = _elements(y_strides)
     x_image, x_row, x_pixel = _elements(x_strides)
+    addend_image, addend_row, addend_pixel = _elements(addend_strides or y_strides)
     w_row, _, w_channel = _elements(w_strides)
     counts, a_steps = _window_loops(g.r, g.s, g.c, g.dilation_h * x_row, g.dilation_w * x_pixel)
     b_steps = (w_row, counts[2] * w_channel, w_channel)
@@ -117,10 +128,13 @@ def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=
         **_loops(counts, a_steps, b_steps),
         row_block=row_block(span * g.p * g.q, images // span * -(-g.k // PANEL)),
         relu=int(relu),
+        mask_group=span * addend_image,
+        adds=int(addend_strides is not None),
     )
     c_rows = row_table((span, y_image), (g.p, y_row), (g.q, y_pixel))
     a_rows = row_table((span, x_image), (g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
-    return _Plan(product, c_rows, a_rows, pack)
+    addend_rows = row_table((span, addend_image), (g.p, addend_row), (g.q, addend_pixel))
+    return _Plan(product, c_rows, a_rows, pack, addend_rows)
 
 
 def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:

@@ -62,13 +62,14 @@ def _filtering(transformed, g):
 # -- the three directions ---------------------------------------------------------------------------------------------
 
 
-def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False):
+def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=None):
     """y as of ``conv2d_forward``. packed, weights, tiles: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     prepare(pack_panels, packed, w, Pack(g.k, 1, 0, g.r, g.s, g.c, w_row, w_column, w_channel))
     f, pads = _filtering(weights, g), (g.pad_top, g.pad_left)
-    _convolve(y, x, packed, bias, NO_MASK, weights, tiles, f, pads, relu)
+    beside = NO_MASK if addend is None else addend
+    _convolve(y, x, packed, bias, beside, weights, tiles, f, pads, relu, addend is not None)
 
 
 def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
@@ -77,7 +78,7 @@ def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     last = (g.r - 1) * (w_row + w_column)
     prepare(pack_panels, packed, w, Pack(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
     f, pads = _filtering(weights, g), (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left)
-    _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, f, pads, False)
+    _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, f, pads, False, False)
 
 
 def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
@@ -146,8 +147,8 @@ def _images_of_gradient_round(g, images, f):
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
 
 
-def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu):
-    """y = x * window (+ bias), a round of images at a time."""
+def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu, adds):
+    """y = x * window (+ bias), a round of images at a time; the mask ``adds`` to it, or says where it is zero."""
     prepare(transform_weights, weights, packed, weight_transform(f))
     images, height, width, _ = y.shape
     step = _images_of_round(images, height, width, x.shape[3], f)
@@ -156,7 +157,7 @@ def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu):
         tiling = _tiling(part.stop - first, height, width, f.m, *pads)
         rows = row_table((tiling.images * tiling.rows * tiling.columns, PANEL))
         window_kernel(f)(tiles, x[part], tiling)
-        product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu)
+        product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu, adds)
 
 
 class _Plan(NamedTuple):

@@ -8,7 +8,7 @@ from numba import prange
 
 from numbacnn.kernels.cpu.memory import address, offset, prefetch
 from numbacnn.kernels.cpu.register_tile import ACCUMULATE, LINE, RELU, Sum, register_tile
-from numbacnn.kernels.cpu.rows import mask_row
+from numbacnn.kernels.cpu.rows import add_row, mask_row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.target import host_target
 
@@ -57,15 +57,16 @@ class Product(NamedTuple):
     c_panel: int = PANEL  # from one panel of columns of C to the next
     mask_offset: int = 0
     mask_group: int = 0
-    panel_block: int = 1  # panels of one work item; 1 where there is a mask
+    panel_block: int = 1  # panels of one work item; 1 where there is a mask, or something to add
     a_ahead: int = 0  # floats at each step of A, and of B, that are asked for a chunk ahead: too far apart for the
     b_ahead: int = 0  # processor to foresee
+    adds: int = 0  # the mask, before ReLU
 
 
 @cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d, int64_1d, Product)
 def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
-    """All groups' C, zero where the mask is not positive. Each thread owns a range of (group, block of rows, panel of
-    columns). An empty bias or mask: none.
+    """All groups' C, plus the mask where g.adds, else zero where the mask is not positive. Each thread owns a range of
+    (group, block of rows, panel of columns). An empty bias or mask: none.
     """
     rows = c_rows.size
     items = g.groups * -(-rows // g.row_block) * -(-g.columns // (g.panel_block * PANEL))
@@ -93,7 +94,8 @@ def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
     for t_0 in range(0, max(count_0, 1), g.chunk_0):
         for t_1 in range(0, max(g.count_1, 1), g.chunk_1):
             last = t_0 + g.chunk_0 >= count_0 and t_1 + g.chunk_1 >= g.count_1
-            mode = (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if g.relu and last else 0)
+            rectifies = g.relu and last and not g.adds  # else behind the sum
+            mode = (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if rectifies else 0)
             terms = min(g.chunk_0, count_0 - t_0), min(g.chunk_1, g.count_1 - t_1), g.count_2
             product_chunk(
                 first_row,
@@ -167,7 +169,7 @@ def ask_ahead(step, a, b, nest, g):
 
 @inlined
 def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
-    """The same part of C, still in the cache: zero where the mask is 0 or less; NaN lets pass."""
+    """The same part of C, still in the cache: plus the mask, or zero where that is 0 or less; NaN lets pass."""
     panels = -(-g.columns // PANEL)
     blocks = -(-rows // g.row_block)
     panel, first, group = item % panels, item // panels % blocks * g.row_block, item // (panels * blocks)
@@ -175,8 +177,11 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
     mask += 4 * (g.mask_offset + group * g.mask_group + panel * PANEL)
     columns = min(PANEL, g.columns - panel * PANEL)
     for i in range(first, min(first + g.row_block, rows)):
-        row = c + 4 * offset(c_rows, i)
-        mask_row(row, row, mask + 4 * offset(mask_rows, i), columns)
+        row, beside = c + 4 * offset(c_rows, i), mask + 4 * offset(mask_rows, i)
+        if not g.adds:
+            mask_row(row, row, beside, columns)
+        elif i == first or offset(c_rows, i) != offset(c_rows, i - 1):  # the last row fills the last tile
+            add_row(row, beside, columns, g.relu != 0)
 
 
 @inlined

@@ -3,7 +3,7 @@
 import numpy as np
 
 from numbacnn.kernels.cpu.memory import floats
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.cpu.vector import LANES, load, rectified, splat, store, where_greater
 from numbacnn.kernels.jit import inlined
 
 ZERO = np.float32(0)
@@ -24,10 +24,13 @@ def copy_row(y, x, count):
 
 
 @inlined
-def add_row(y, x, count):
-    """y += x."""
+def add_row(y, x, count, relu=False):
+    """y += x, rectified if asked."""
     for i in range(0, count, LANES):
-        store(y + 4 * i, load(y + 4 * i, count - i) + load(x + 4 * i, count - i), count - i)
+        total = load(y + 4 * i, count - i) + load(x + 4 * i, count - i)
+        if relu:
+            total = rectified(total)
+        store(y + 4 * i, total, count - i)
 
 
 @inlined

@@ -104,7 +104,7 @@ def _make_window_kernel(f, size, square, name):
 
 @cache
 def product_kernel(f):
-    """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, rectified or masked if asked."""
+    """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, masked or added to and rectified if asked."""
     m, n = f.m, f.n
     square = square_transform(OUTPUT[m, n], n, m)
     place = 4 * (BLOCK * PANEL + 16)  # bytes; a line of the cache more, for the reason above
@@ -128,19 +128,19 @@ def product_kernel(f):
                 )
 
     @inlined
-    def finish(y, y_row, y_pixel, tile, height, width, count, bias, relu, mask, mask_row, mask_pixel):
+    def finish(y, y_row, y_pixel, tile, height, width, count, bias, relu, adds, mask, mask_row, mask_pixel):
         """The part of a tile inside the image, with what comes behind the convolution."""
         for i in range(min(m, height)):
             for j in range(min(m, width)):
                 value = load(tile + (i * m + j) * VECTOR, LANES) + bias
+                if mask != NO_ADDRESS:
+                    beside = load(mask + i * mask_row + j * mask_pixel, count)
+                    value = value + beside if adds else where_greater(beside, splat(ZERO), value, splat(ZERO))
                 if relu:
                     value = rectified(value)
-                if mask != NO_ADDRESS:
-                    passes = load(mask + i * mask_row + j * mask_pixel, count)
-                    value = where_greater(passes, splat(ZERO), value, splat(ZERO))
                 store(y + i * y_row + j * y_pixel, value, count)
 
-    def winograd_products(y, tiles, rows, weights, bias, mask, channels, g, relu):
+    def winograd_products(y, tiles, rows, weights, bias, mask, channels, g, relu, adds):
         """Each thread owns a range of (panel of filters, block of tiles)."""
         _, height, width, filters = y.shape
         y_image, y_row, y_pixel = y.strides[:3]
@@ -176,6 +176,7 @@ def product_kernel(f):
                             filters - k,
                             load(p_bias + 4 * k, filters - k) if bias.size else splat(ZERO),
                             relu,
+                            adds,
                             mask_corner + 4 * k if mask.size else NO_ADDRESS,
                             mask_row,
                             mask_pixel,
@@ -191,6 +192,7 @@ def product_kernel(f):
         float32_4d,
         types.int64,
         Tiling,
+        types.boolean,
         types.boolean,
     )
     return cpu_kernel(*parameters)(winograd_products)

@@ -6,6 +6,7 @@ The CPU's other algorithms are not repeated: scratch that they need is empty her
 from functools import lru_cache
 
 from numbacnn.kernels.cuda import depthwise
+from numbacnn.kernels.cuda.elementwise import add_in_place
 from numbacnn.kernels.cuda.operands import Product, axes
 from numbacnn.kernels.cuda.product import launch_product, split_count
 from numbacnn.kernels.cuda.sums import sum_parts
@@ -14,11 +15,17 @@ from numbacnn.kernels.phases import axis_phases
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-def conv2d_forward(y, x, w, b, packed, g, relu=False):
-    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], then ReLU if asked.
+def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
+    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], plus the addend,
+    then ReLU if asked.
 
-    y: N×P×Q×K; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K or None; packed: not used.
+    y, addend: N×P×Q×K, or addend None; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K
+    or None; packed: not used.
     """
+    if addend is not None:
+        conv2d_forward(y, x, w, b, packed, g)
+        add_in_place(y, addend, relu)
+        return
     if depthwise.applies(g):
         depthwise.depthwise_forward(y, x, w, b, g, relu)
         return

@@ -5,9 +5,9 @@ arithmetic's limit, while the transforms would read and write memory several tim
 from numbacnn.kernels.cuda.conv2d import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
 
 
-def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False):
+def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=None):
     """y as of ``conv2d_forward``. packed, weights, tiles: not used."""
-    conv2d_forward(y, x, w, b, packed, g, relu)
+    conv2d_forward(y, x, w, b, packed, g, relu, addend)
 
 
 def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
