@@ -85,7 +85,7 @@ def test_gradients_of_auxiliary_heads_match_the_oracle(rng):
     (x,), dys = normals(rng, [(7, 8, 2)], 3), normals(rng, [(3,)] * 3, 3)
     found = Result(model.forward(x, training=True), [model.backward(dys)], dict(model.gradients))
     twin = nc.Model.__new__(nc.Model)
-    twin._build(Graph.from_dict(form), "cpu")
+    twin._build(Graph.from_dict(form), model.device)
     expected = oracle(shared_parameters(model, twin), [x], dys)
     for name, array in found.named().items():
         assert_close(np.array(array), expected.named()[name], name)
