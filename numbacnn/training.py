@@ -146,7 +146,7 @@ class Trainer:
                 p = self.position
                 images = self.loader.size(p.step - 1)
                 yield StepEnd(p.epoch + 1, self.epochs, p.step, len(self.loader), images, p.loss, p.accuracy)
-        except GeneratorExit:  # between two steps
+        except (GeneratorExit, KeyboardInterrupt):  # whoever goes on from here finds all sums
             self.position = self._steps.read(self.position)
             raise
         finally:

@@ -75,8 +75,8 @@ def _uploaded(device: Device, array: Any) -> Any:
 
 
 class Memory:
-    """The arrays of a training on the device, and the launches that work on them, of this model as it is now frozen and
-    these options of the optimiser."""
+    """The arrays of a training on the device, and the launches that work on them: for the model as it is frozen when
+    they are made, and the optimiser's options of that time, learning rates apart."""
 
     def __init__(self, host: HostSteps, data: Data) -> None:
         self._host, self._model, self._loader, self._update = host, host.model, host.loader, host.update

@@ -306,6 +306,21 @@ def test_a_training_that_was_left_goes_on_from_where_it_stood(monkeypatch):
     assert left.history.epochs[0].accuracy == whole_one.history.epochs[0].accuracy
 
 
+def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch):
+    monkeypatch.setattr(device, "READ_EVERY", math.inf)
+    made, run, steps = trainer(), memory.Form.run, []
+
+    def interrupted(self, device):
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(run(self, device))
+
+    monkeypatch.setattr(memory.Form, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(made.run())
+    assert (made.position.images, made.optimizer.steps) == (6, 2)
+
+
 def test_the_learning_rate_on_record_is_that_of_the_update():
     left = trainer()
     with closing(left.run()) as events:
