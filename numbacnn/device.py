@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
 from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class CudaDevice(Device):
         try:
             return self._array.zeros(shape, dtype)
         except self._shim.OutOfMemory as error:
-            raise NumbacnnError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
+            raise DeviceMemoryError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
 
     def arena(self, size: int, batch: int) -> Any:
         """See ``Device``; an error says which batch would fit."""
@@ -144,7 +144,7 @@ class CudaDevice(Device):
         except self._shim.OutOfMemory as error:
             fits = batch * error.free // size
             remedy = f"a batch of about {fits} would fit" if fits else "not even a batch of 1 would fit"
-            raise NumbacnnError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
+            raise DeviceMemoryError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
 
     def write(self, target: Any, source: Any) -> None:
         """See ``Device``."""
@@ -176,13 +176,10 @@ class CudaDevice(Device):
 
     def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
         """See ``Device``: a CUDA graph. The launches have run before, so that their code is loaded."""
-
-        def work() -> None:
-            for launch, arguments in launches:
-                launch(*arguments)
+        from numbacnn.kernels.recording import run
 
         try:
-            return self._shim.capture(work)
+            return self._shim.capture(partial(run, launches))
         except Exception as error:  # whatever packages and driver raise: without the graph the same launches run
             warnings.warn(f"no CUDA graph, training launches kernel by kernel: {error}", RuntimeWarning, stacklevel=2)
             return None

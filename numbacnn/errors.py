@@ -17,6 +17,10 @@ class GradientError(NumbacnnError):
     """A layer's backward does not compute the gradient of its forward."""
 
 
+class DeviceMemoryError(NumbacnnError):
+    """A GPU has no room for an array."""
+
+
 class DataError(NumbacnnError):
     """A data set or an image file that cannot be used as it is."""
 

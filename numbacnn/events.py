@@ -52,8 +52,8 @@ class History:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """After every batch. ``loss``, ``accuracy``: means over the epoch so far, on a GPU as they were last read, at most
-    a tenth of a second and a step before; steps count from 1 in the epoch."""
+    """After every batch. ``loss``, ``accuracy``: means over the epoch so far, on a GPU as they were last read: not
+    more than about a tenth of a second of steps before. Steps count from 1 in the epoch."""
 
     epoch: int
     epochs: int

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from math import prod
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from numbacnn.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.graph import Node
+from numbacnn.kernels.recording import Launch, run
 from numbacnn.parameters import Parameters
 from numbacnn.plan import Buffer, Plan, Step, View
-
-if TYPE_CHECKING:
-    from numbacnn.kernels.recording import Launch
 
 Float32 = NDArray[np.float32]
 KEPT_BINDINGS = 8  # batch sizes whose views are kept
@@ -27,7 +25,7 @@ class BoundStep(NamedTuple):
     """The launches of a step, for one batch size: functions and their arguments."""
 
     node: Node
-    launches: "list[Launch]"
+    launches: list[Launch]
 
 
 class Binding(NamedTuple):
@@ -37,7 +35,7 @@ class Binding(NamedTuple):
     outputs: list[Float32]
     input_gradients: list[Float32 | None]
     output_gradients: list[Float32]
-    preparations: "list[Launch]"  # of inference, after a change of the parameters; in training they are in the steps
+    preparations: list[Launch]  # of inference, after a change of the parameters; in training they are in the steps
     forward: list[BoundStep]
     backward: list[BoundStep]
 
@@ -63,8 +61,7 @@ class Executor:
             self._next_random()
             self.parameters.changed()  # running statistics
         elif self._prepared != self.parameters.version:
-            for launch, arguments in binding.preparations:
-                launch(*arguments)
+            run(binding.preparations)
             self._prepared = self.parameters.version
         self._run(binding.forward, n, "forward")
         return binding
@@ -81,13 +78,11 @@ class Executor:
         if self.device.is_watched((n, direction) not in self._ran):
             for step in steps:
                 with self.device.watch(f'the {direction} pass of {type(step.node.layer).__name__} "{step.node.name}"'):
-                    for launch, arguments in step.launches:
-                        launch(*arguments)
+                    run(step.launches)
             self._ran.add((n, direction))
         else:
             for step in steps:
-                for launch, arguments in step.launches:
-                    launch(*arguments)
+                run(step.launches)
 
     def _next_random(self) -> None:
         self.parameters.random[1] += np.uint64(1)
@@ -98,15 +93,13 @@ class Executor:
         binding = self.bind(n)
         self._next_random()
         for step, bound in zip(self.plan.forward, binding.forward, strict=True):
-            for launch, arguments in bound.launches:
-                launch(*arguments)
+            run(bound.launches)
             yield step.node, [self._array(step.y, n)]
 
     def watch_backward(self, n: int) -> Iterator[tuple[Node, list[Float32]]]:
         """``backward``, layer by layer: each with the gradients that it wrote."""
         for step, bound in zip(self.plan.backward, self.bind(n).backward, strict=True):
-            for launch, arguments in bound.launches:
-                launch(*arguments)
+            run(bound.launches)
             views = [*step.dxs, *(total for total, _ in step.adds)]
             slots = [
                 self.parameters.slots[full] for full, name in step.node.parameters.items() if name not in step.frozen
@@ -137,7 +130,7 @@ class Executor:
             [self._bind_step(step, n, preparations) for step in plan.backward],
         )
 
-    def _bind_step(self, step: Step, n: int, preparations: "list[Launch]") -> BoundStep:
+    def _bind_step(self, step: Step, n: int, preparations: list[Launch]) -> BoundStep:
         """Layers that only launch kernels do so once, for the record; others are called in every step.
 
         What inference prepares is added to ``preparations``; in training it comes first in the step.

@@ -30,14 +30,14 @@ class Loss:
     """
 
     name: ClassVar[str]
-    on_device: ClassVar[bool] = False  # ``launch`` only launches kernels; each class says so itself, a subclass anew
+    device_steps: ClassVar[bool] = False  # ``launch`` only launches kernels; each class says so itself, a subclass anew
     ignore_index: int | None = None
 
     @property
     def runs_on_device(self) -> bool:
         """Whether ``launch`` does the same in every step, whatever the targets are."""
         weighs = getattr(self, "class_weights", None) is not None or self.ignore_index is not None
-        return bool(vars(type(self)).get("on_device", False)) and not weighs
+        return bool(vars(type(self)).get("device_steps", False)) and not weighs
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """``target`` as ``launch`` takes it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit.
@@ -69,7 +69,7 @@ class CrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "cross_entropy"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     label_smoothing: float = 0.0
     class_weights: Sequence[float] | None = None
@@ -115,7 +115,7 @@ class Focal(Loss):
     """
 
     name: ClassVar[str] = "focal"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     gamma: float = 2.0
     class_weights: Sequence[float] | None = None
@@ -153,7 +153,7 @@ class BinaryCrossEntropy(Loss):
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     pos_weight: float | Sequence[float] = 1.0
 
@@ -188,7 +188,7 @@ class SigmoidFocal(Loss):
     """
 
     name: ClassVar[str] = "sigmoid_focal"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     gamma: float = 2.0
     alpha: float = 0.25
@@ -214,7 +214,7 @@ class MeanSquaredError(Loss):
     """The mean of (output − target)² over channels, images and pixels. Integer labels count as one-hot targets."""
 
     name: ClassVar[str] = "mse"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
@@ -229,7 +229,7 @@ class MeanAbsoluteError(Loss):
     """
 
     name: ClassVar[str] = "l1"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
@@ -244,7 +244,7 @@ class Huber(Loss):
     """
 
     name: ClassVar[str] = "huber"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     delta: float = 1.0
 
@@ -269,7 +269,7 @@ class Dice(Loss):
     """
 
     name: ClassVar[str] = "dice"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     activation: str = "softmax"
     smooth: float = 1.0

@@ -321,14 +321,21 @@ class Model:
             self._rows_key, self._rows = key, normalization.scale_and_shift(images.dtype, images.shape[2])
         return self._rows
 
+    def reserve_outputs(self, images: int, batch_size: int = EVALUATION_BATCH) -> int:
+        """Makes the buffers that ``each_output`` takes for so many images, under ``device.ENGINE``; returns the size of
+        its batches."""
+        largest = max(map(math.prod, self.graph.shapes))
+        batch_size = max(1, min(batch_size, images, MOST_NUMBERS // largest))
+        self._executor(batch_size, False, False)
+        return batch_size
+
     def each_output(
         self, images: NDArray[Any], receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
     ) -> None:
         """Calls ``receive(start, outputs)`` for each batch of raw images with the views (n, 1, 1, C) or (n, H, W, C) of
         its outputs, which the next batch overwrites. Batches are smaller where the images are large."""
-        largest = max(map(math.prod, self.graph.shapes))
-        batch_size = max(1, min(batch_size, len(images), MOST_NUMBERS // largest))
         with ENGINE:
+            batch_size = self.reserve_outputs(len(images), batch_size)
             executor = self._executor(batch_size, False, False)
             for start in range(0, len(images), batch_size):
                 part = images[start : start + batch_size]

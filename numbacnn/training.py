@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -28,7 +28,7 @@ from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.parameters import Arena
 from numbacnn.recovery import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
-from numbacnn.steps import DeviceSteps, HostSteps, Learner, LossOfOutputs, TrainingBatch, Update, why_not_on_device
+from numbacnn.steps import DeviceSteps, HostSteps, Learner, LossOfOutputs, TrainingBatch, Update, choose_steps
 from numbacnn.tasks import task_for
 
 __all__ = [
@@ -133,9 +133,7 @@ class Trainer:
     @cached_property
     def _steps(self) -> HostSteps | DeviceSteps:
         """Chosen when they are first needed: to know whether the data fits, the model's buffers are made."""
-        if why_not_on_device(self._host, self.augment) is None:
-            return DeviceSteps(self._host, self.augment)
-        return self._host
+        return choose_steps(self._host, self.augment, 0 if self.validation is None else len(self.validation))
 
     def _epoch(self) -> Iterator[Event]:
         self.update.begin_epoch([record.validation_loss or 0.0 for record in self.history.epochs])
@@ -148,6 +146,9 @@ class Trainer:
                 p = self.position
                 images = self.loader.size(p.step - 1)
                 yield StepEnd(p.epoch + 1, self.epochs, p.step, len(self.loader), images, p.loss, p.accuracy)
+        except (GeneratorExit, KeyboardInterrupt):  # whoever goes on from here finds all sums
+            self.position = self._steps.read(self.position)
+            raise
         finally:
             steps.close()
         yield self._end_epoch()
@@ -273,7 +274,6 @@ class Trainer:
     @cached_property
     def _identity(self) -> dict[str, int | float | str | None]:
         """What must be the same for the training to go on as it would have."""
-        options = {part.name: getattr(self.optimizer, part.name) for part in fields(self.optimizer) if part.init}
         return {
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,
@@ -285,7 +285,7 @@ class Trainer:
             "loss": describe(self.objective.losses),
             "loss weights": describe(self.objective.weights),
             "optimizer": self.optimizer.name,
-            **{f"optimizer's {name}": describe(value) for name, value in options.items()},
+            **{f"optimizer's {name}": describe(value) for name, value in self.optimizer.options.items()},
             "schedule": describe(self.schedule),
             "accumulate": self.update.accumulate,
             "ema": None if self.update.average is None else self.update.average.decay,

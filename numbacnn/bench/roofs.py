@@ -1,10 +1,12 @@
 """The two roofs of this machine on the threads in use: multiply-adds a second, and bytes a second from memory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from numbacnn.bench.timing import Launched, seconds
 from numbacnn.device import ENGINE, Device, cuda_facts, get_device, get_num_threads
+from numbacnn.kernels.recording import run
 
 ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache
 QUICK_BYTES = 1 << 22
@@ -55,10 +57,5 @@ def _step_flops(device: Device) -> int:
 def _best(device: Device, work: Callable[[], None], turns: int) -> float:
     """Seconds of the fastest turn. Launches are recorded, so that Python's share is small."""
     with ENGINE:
-        launches = device.record(work).launches
-
-        def start() -> None:
-            for launch, arguments in launches:
-                launch(*arguments)
-
+        start = partial(run, device.record(work).launches)
         return min([seconds(Launched(start, device.synchronize)) for _ in range(1 + turns)][1:])

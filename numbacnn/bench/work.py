@@ -12,6 +12,7 @@ from numbacnn.bench.timing import Effort, Launched, Work
 from numbacnn.device import ENGINE, Device
 from numbacnn.executor import Binding, Executor
 from numbacnn.graph import Graph, Input
+from numbacnn.kernels.recording import run
 from numbacnn.layers.base import WeightLayer
 from numbacnn.parameters import Parameters
 from numbacnn.plan import Plan, Step, View, make_plan
@@ -151,8 +152,7 @@ def _update_job(case: Case, device: Device) -> Job:
 
     def start() -> None:
         with ENGINE:
-            for launch, arguments in update.launches:
-                launch(*arguments)
+            run(update.launches)
 
     return Job(Launched(start, device.synchronize), Cost(4 * count, 5 * 4 * count))
 

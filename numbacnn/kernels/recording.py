@@ -5,7 +5,7 @@ the arguments, and the arguments. A recording does so once.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 Launch = tuple[Callable[..., None], tuple[Any, ...]]
@@ -37,6 +37,12 @@ class _Tape(NamedTuple):
 
 
 _tape: _Tape | None = None
+
+
+def run(launches: Sequence[Launch]) -> None:
+    """Runs recorded launches, in order."""
+    for launch, arguments in launches:
+        launch(*arguments)
 
 
 def record(work: Callable[[], None]) -> Record:

@@ -61,6 +61,9 @@ class Tally(NamedTuple):
     bad_step: int = -1
 
 
+# Rows of SUM_GROUPS partial sums of a step: of the gradients' squares, of hits, and from there of losses and penalties.
+SQUARES_ROW, HITS_ROW, LOSS_ROWS = range(3)
+
 # What the device finds of a step, float32: 1 where its numbers are finite, else 0; what the new gradients and those
 # held are multiplied with in the mean of both; and the share of the new weights in their average, 0 without an update.
 VERDICT = 4

@@ -14,7 +14,7 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1) with bias correction; weight decay is L2, part of the gradient."""
 
     name: ClassVar[str] = "adam"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.9, 0.999)
@@ -57,7 +57,7 @@ class AdamW(Adam):
     algorithm 2, with the learning rate in the decay as PyTorch has it)."""
 
     name: ClassVar[str] = "adamw"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     weight_decay: float = 0.01
 

@@ -63,7 +63,7 @@ class Optimizer:
 
     name: ClassVar[str]
     by_array: ClassVar[bool] = False  # the update of an array needs the whole array, and it alone
-    on_device: ClassVar[bool] = False  # has ``_update_on_device``; each class says so itself, a subclass of it anew
+    device_steps: ClassVar[bool] = False  # has ``_update_on_device``; each class says so itself, a subclass of it anew
 
     learning_rate: float = 0.001
     groups: Sequence[Group] = ()
@@ -88,6 +88,11 @@ class Optimizer:
         """The arrays that this rule keeps for each parameter."""
         return ()
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its arguments, by name."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
+
     def step(self, model: Trainable, scale: float = 1.0) -> None:
         """One update from ``model.gradients``, at ``scale`` times the learning rate."""
         with ENGINE:
@@ -105,7 +110,7 @@ class Optimizer:
     @property
     def runs_on_device(self) -> bool:
         """Whether updates can run from numbers that lie in the device's memory."""
-        return bool(vars(type(self)).get("on_device", False))
+        return bool(vars(type(self)).get("device_steps", False))
 
     def device_numbers(self, first: int, count: int) -> NDArray[np.float64]:
         """Of updates ``first``, ``first`` + 1, … the numbers of each rule that differ from update to update, as (a, b)

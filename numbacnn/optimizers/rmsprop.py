@@ -20,7 +20,7 @@ class RMSprop(Optimizer):
     """
 
     name: ClassVar[str] = "rmsprop"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.001
     alpha: float = 0.99
@@ -62,7 +62,7 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.01
     epsilon: float = 1e-10

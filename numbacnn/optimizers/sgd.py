@@ -16,7 +16,7 @@ class SGD(Optimizer):
     """
 
     name: ClassVar[str] = "sgd"
-    on_device: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.05
     momentum: float = 0.0

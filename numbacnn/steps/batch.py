@@ -101,6 +101,9 @@ class Learner(Protocol):
     def input_factors(self, images: NDArray[Any]) -> tuple[Float32, Float32]:
         """What raw images n×H×W×C are multiplied by for that, and what is added: for each number of a row, W·C."""
 
+    def reserve_outputs(self, images: int) -> int:
+        """Makes the buffers that ``evaluate`` takes for so many images; returns the size of its batches."""
+
     def evaluate(
         self, test: Dataset, loss: LossOfOutputs | None, loss_weights: Sequence[float] | None
     ) -> dict[str, float]:

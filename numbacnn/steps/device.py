@@ -1,13 +1,17 @@
 """Steps that a GPU drives by itself: the data set, the scalars of every step, and the sums lie in its memory.
 
-The host launches a step and goes on; it looks at losses every ``READ_EVERY`` seconds. What differs from step to step is
-uploaded as tables, once an epoch, and a counter on the device finds its row in them: so the launches are the same in
-every step, are recorded once for each form of a step, and replayed as a CUDA graph where the packages have them.
+The host launches a step and goes on; it looks at losses so often that never more than ``READ_EVERY`` seconds of steps
+wait for the GPU. What differs from step to step is uploaded as tables, once an epoch, and a counter on the device finds
+its row in them: so the launches are the same in every step, are recorded once for each form of a step, and replayed as
+a CUDA graph where the packages have them.
 """
 
+import math
 import time
-from collections.abc import Generator
+import warnings
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import wraps
 
 import numpy as np
 
@@ -15,17 +19,33 @@ from numbacnn.data.augment import Compose
 from numbacnn.data.labels import BOXES, MASKS
 from numbacnn.data.transforms import Geometry
 from numbacnn.device import ENGINE
+from numbacnn.errors import DeviceMemoryError
 from numbacnn.events import Position
 from numbacnn.kernels.steps import Tally
 from numbacnn.steps.host import HostSteps
-from numbacnn.steps.memory import Memory
+from numbacnn.steps.memory import Data, Memory
 
 READ_EVERY = 0.1  # seconds; a bar on a terminal is drawn no more often
 MOST_OF_MEMORY = 0.5  # the share of what is free beside the model's buffers that a data set may take
 
 
+def choose_steps(host: HostSteps, augment: Compose | None, validation: int) -> "HostSteps | DeviceSteps":
+    """Steps that the device drives, with the data set in its memory, or those of the host; a warning says where memory
+    alone decides. ``validation``: how many images the model is evaluated on, whose buffers are made first."""
+    if why_not_on_device(host, augment):
+        return host
+    reason = _too_large(host, validation)
+    if reason is None:
+        try:
+            return DeviceSteps(host, augment)
+        except DeviceMemoryError as error:
+            reason = str(error)
+    warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=2)
+    return host
+
+
 def why_not_on_device(host: HostSteps, augment: Compose | None) -> str | None:
-    """What keeps the steps of a training from running so, in a few words; None where nothing does."""
+    """What beside memory keeps the steps of a training from running so, in a few words; None where nothing does."""
     model, data = host.model, host.loader.dataset
     geometric = augment is not None and any(isinstance(stage, Geometry) for stage in augment.stages)
     reasons = {
@@ -37,15 +57,16 @@ def why_not_on_device(host: HostSteps, augment: Compose | None) -> str | None:
         "the loss depends on the labels otherwise": not all(loss.runs_on_device for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.runs_on_device,
     }
-    reason = next((reason for reason, holds in reasons.items() if holds), None)
-    return reason or _too_large(host)
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _too_large(host: HostSteps) -> str | None:
-    """Where the data set does not fit beside the buffers of the largest batch, which this allocates."""
+def _too_large(host: HostSteps, validation: int) -> str | None:
+    """Where the data set does not fit beside the buffers of the largest batches, which this allocates."""
     model, data = host.model, host.loader.dataset
     with ENGINE:
         batch = model.training_batch(host.loader.size(0), host.objective)
+        if validation:
+            model.reserve_outputs(validation)
     one = host.objective.targets(data.labels[:1], [(1, *output.shape[1:]) for output in batch.binding.outputs])
     others = sum(target.nbytes for target in one if target.dtype != np.int64)
     size, free = data.images.nbytes + 8 * data.labels.size + len(data) * others, model.device.free_memory()
@@ -53,9 +74,51 @@ def _too_large(host: HostSteps) -> str | None:
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB, of the GPU's {free / 2**20:,.0f} MiB free"
 
 
+class Pace:
+    """When to read: before more than ``READ_EVERY`` seconds of steps wait for the device. The host, which only launches
+    them, learns what a step takes from the time between two readings, each of which waits for all steps before it."""
+
+    def __init__(self) -> None:
+        self._seconds = math.inf  # of a step, as far as that is known
+        self.start()
+
+    def start(self) -> None:
+        """No step has been launched since now."""
+        self._steps, self._since = 0, time.perf_counter()
+
+    def step(self) -> None:
+        """One has."""
+        self._steps += 1
+
+    def is_due(self) -> bool:
+        """Whether it is time."""
+        return max(self._steps * self._seconds, time.perf_counter() - self._since) >= READ_EVERY
+
+    def read(self) -> None:
+        """All steps are done."""
+        if self._steps:
+            self._seconds = (time.perf_counter() - self._since) / self._steps
+        self.start()
+
+
+def _timed(work: "Callable[[DeviceSteps, Position], Position]") -> "Callable[[DeviceSteps, Position], Position]":
+    """``work`` under the engine's lock; the seconds that it takes count as the epoch's, whoever called it."""
+
+    @wraps(work)
+    def timed(self: "DeviceSteps", position: Position) -> Position:
+        start = time.perf_counter()
+        with ENGINE:
+            position = work(self, position)
+        self._seconds += time.perf_counter() - start
+        return replace(position, seconds=self._seconds)
+
+    return timed
+
+
 class DeviceSteps:
     """As ``HostSteps``, which serve where a step has to be looked at. A position's sums are of the last reading: behind
-    the first step of an epoch, every ``READ_EVERY`` seconds, behind the last step, and by ``read``.
+    the first step of an epoch, then by ``Pace``, behind the last step, and by ``read``. Raises DeviceMemoryError where
+    there is no room for the data set.
 
     A batch with NaN or infinity changes nothing, at once. Where such a batch ends the training, no batch behind it
     changes anything either, and the next reading raises the error.
@@ -64,45 +127,63 @@ class DeviceSteps:
     def __init__(self, host: HostSteps, augment: Compose | None) -> None:
         self.host, self.model, self.loader, self.update = host, host.model, host.loader, host.update
         self._device = host.model.device
-        self._augment = augment
+        with ENGINE:
+            self._data = Data.upload(host, augment)
         self._memory: Memory | None = None
-        self._read_at = 0.0
+        self._pace = Pace()
+        self._seconds = 0.0  # of the epoch: what ``position`` has of them may be from before a reading
 
     def epoch(self, position: Position) -> Generator[Position, None, None]:
         """See ``HostSteps``."""
-        start = time.perf_counter()
-        with ENGINE:
-            self._begin(position)
-        position = replace(position, seconds=position.seconds + time.perf_counter() - start)
+        self._seconds = position.seconds
+        position = self._begin(position)
         first, last = position.step, len(self.loader) - 1
         for step in range(first, last + 1):
-            start = time.perf_counter()
-            with ENGINE:
-                position = self._run(position)
-            position = replace(position, step=step + 1)
-            if step in (first, last) or start - self._read_at >= READ_EVERY:
+            assert self._memory is not None
+            if not self._memory.is_current():
+                position = self._begin(self.read(position))
+            position = self._run(position)
+            if step in (first, last) or self._pace.is_due():
                 position = self.read(position)
-            position = replace(position, seconds=position.seconds + time.perf_counter() - start)
-            try:
-                yield position
-            except GeneratorExit:
-                self.read(position)  # for what the host keeps of the optimiser
-                raise
+            yield position
 
     def read(self, position: Position) -> Position:
         """The position with all its sums. Raises NumbacnnError where a bad batch has ended the training."""
-        if self._memory is None or position.step == 0:
-            return position
-        with ENGINE:
-            tally, (loss_sum, bad_loss) = self._memory.tally(), map(float, self._device.host(self._memory.sums))
-            self._read_at = time.perf_counter()
-            self._write_back(self._memory, position, tally)
-            if tally.bad_step >= 0:
-                self._name_bad_step(replace(position, step=tally.bad_step), bad_loss)
-            if tally.skipped > position.skipped:
-                self.host.check_weights(f"at epoch {position.epoch + 1}, step {position.step}")
+        return position if self._memory is None or position.step == 0 else self._read(position)
+
+    @_timed
+    def _begin(self, p: Position) -> Position:
+        """Has the device stand where the host is, with the model and the optimiser as they are."""
+        if self._memory is not None and not self._memory.can_begin():
+            self._memory = None  # its buffers go before others are made: there may be no room for both
+        self._memory = self._memory or Memory(self.host, self._data)
+        self._memory.begin(p)
+        self._pace.start()
+        return p
+
+    @_timed
+    def _run(self, p: Position) -> Position:
+        """Launches the step behind ``p``."""
+        assert self._memory is not None
+        self._memory.form(self.loader.size(p.step), self.update.follows(p.step)).run(self._device)
+        self._pace.step()
+        self.model.store.changed()
+        return replace(p, step=p.step + 1)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    @_timed
+    def _read(self, p: Position) -> Position:
+        assert self._memory is not None
+        tally, (loss_sum, bad_loss) = self._memory.tally(), map(float, self._device.host(self._memory.sums))
+        self._pace.read()
+        self._write_back(self._memory, p, tally)
+        if tally.bad_step >= 0:
+            self._name_bad_step(replace(p, step=tally.bad_step), bad_loss)
+        if tally.skipped > p.skipped:
+            self.host.check_weights(f"at epoch {p.epoch + 1}, step {p.step}")
         counted = {name: getattr(tally, name) for name in ("hits", "labels", "images", "skipped")}
-        return replace(position, loss_sum=loss_sum, **counted)
+        return replace(p, loss_sum=loss_sum, **counted)
 
     def _write_back(self, memory: Memory, p: Position, tally: Tally) -> None:
         """What the host keeps of a training beside its sums."""
@@ -111,7 +192,7 @@ class DeviceSteps:
         if update.mean is not None:
             update.mean.images = tally.held
         if tally.last_update >= 0:
-            update.learning_rate = float(memory.scales[tally.last_update]) * update.optimizer.learning_rate
+            update.learning_rate = float(memory.learning_rates[tally.last_update])
         self.model.store.set_random(self.loader.seed, p.epoch * len(self.loader) + p.step)
 
     def _name_bad_step(self, p: Position, loss: float) -> None:
@@ -121,23 +202,3 @@ class DeviceSteps:
             self.host.name_bad_step(p, loss)
         finally:
             self._device.write(self.model.store.state, state)
-
-    # -- running ------------------------------------------------------------------------------------------------------
-
-    def _begin(self, p: Position) -> None:
-        """Has the device stand where the host is."""
-        if self._memory is None or self._memory.is_stale():
-            data = None if self._memory is None else self._memory.data
-            self._memory = Memory(self.host, self._augment, data)
-        self._memory.begin(p)
-
-    def _run(self, p: Position) -> Position:
-        """The step behind ``p``; returns the position before it, read anew where the model or the optimiser has got
-        other arrays or options since."""
-        if self._memory is None or self._memory.is_stale():
-            p = self.read(p)
-            self._begin(p)
-        assert self._memory is not None
-        self._memory.form(self.loader.size(p.step), self.update.follows(p.step)).run(self._device)
-        self.model.store.changed()
-        return p

@@ -2,10 +2,9 @@
 and the recorded launches of a step."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,21 +12,17 @@ from numbacnn.data.augment import Compose
 from numbacnn.device import Device
 from numbacnn.events import Position
 from numbacnn.executor import BoundStep, Executor
-from numbacnn.kernels.steps import SUM_GROUPS, VERDICT, StepForm, Tally
+from numbacnn.kernels.recording import Launch, run
+from numbacnn.kernels.steps import HITS_ROW, LOSS_ROWS, SQUARES_ROW, SUM_GROUPS, VERDICT, StepForm, Tally
 from numbacnn.steps.batch import TrainingBatch
 from numbacnn.steps.host import HostSteps
 from numbacnn.steps.planned import PlannedAugmentation
-
-if TYPE_CHECKING:
-    from numbacnn.kernels.recording import Launch
-
-SQUARES, HITS, LOSSES = range(3)  # rows of partial sums: of gradients, hits, and from there losses and penalties
 
 
 class Form:
     """Steps of one form: their launches, by what is to be named where one of them fails."""
 
-    def __init__(self, parts: "Sequence[tuple[str, Sequence[Launch]]]") -> None:
+    def __init__(self, parts: Sequence[tuple[str, Sequence[Launch]]]) -> None:
         self._parts = parts
         self.launches = [launch for _, launches in parts for launch in launches]
         self._run_before = False
@@ -38,31 +33,29 @@ class Form:
         if device.is_watched(not self._run_before):
             for what, launches in self._parts:
                 with device.watch(what):
-                    _run(launches)
+                    run(launches)
         else:
             if self._replay is None:
-                self._replay = device.capture(self.launches) or partial(_run, self.launches)
+                self._replay = device.capture(self.launches) or partial(run, self.launches)
             self._replay()
         self._run_before = True
 
 
-def _run(launches: "Sequence[Launch]") -> None:
-    for launch, arguments in launches:
-        launch(*arguments)
-
-
 class Data(NamedTuple):
-    """A data set on the device: images as rows N·H × W·C; the labels N × M, which hits are counted by, and behind them
-    targets N × M of losses that take others; and for each output which of these its loss takes."""
+    """A data set on the device: images as rows N·H × W·C, and what changes them; the labels N × M, which hits are
+    counted by, and behind them targets N × M of losses that take others; and for each output which of these its loss
+    takes."""
 
     images: Any
+    augmentation: PlannedAugmentation | None
     targets: list[Any]
     chosen: list[int]
 
     @classmethod
-    def upload(cls, host: HostSteps, batch: TrainingBatch) -> "Data":
+    def upload(cls, host: HostSteps, augment: Compose | None) -> "Data":
         """The whole training set."""
-        data, device = host.loader.dataset, host.model.device
+        data, device, n = host.loader.dataset, host.model.device, host.loader.size(0)
+        batch = host.model.training_batch(n, host.objective)
         shapes = [(len(data), *output.shape[1:]) for output in batch.binding.outputs]
         targets, chosen = [np.ascontiguousarray(data.labels, np.int64)], []
         for target in host.objective.targets(data.labels, shapes):
@@ -71,7 +64,8 @@ class Data(NamedTuple):
             chosen.append(0 if target.dtype == np.int64 else len(targets) - 1)
         images = data.images.reshape(prod(data.images.shape[:-2]), -1)
         placed = [_uploaded(device, target.reshape(len(data), -1)) for target in targets]
-        return cls(_uploaded(device, images), placed, chosen)
+        augmentation = None if augment is None else PlannedAugmentation(augment, device, data.images, n)
+        return cls(_uploaded(device, images), augmentation, placed, chosen)
 
 
 def _uploaded(device: Device, array: Any) -> Any:
@@ -81,20 +75,21 @@ def _uploaded(device: Device, array: Any) -> Any:
 
 
 class Memory:
-    """The arrays of a training on the device, and the launches that work on them."""
+    """The arrays of a training on the device, and the launches that work on them: for the model as it is frozen when
+    they are made, and the optimiser's options of that time, learning rates apart."""
 
-    def __init__(self, host: HostSteps, augment: Compose | None, data: "Data | None") -> None:
+    def __init__(self, host: HostSteps, data: Data) -> None:
         self._host, self._model, self._loader, self._update = host, host.model, host.loader, host.update
+        self._data = data
         self._device = device = host.model.device
-        batch = self._batch_of(host.loader.size(0))
-        self._executor: Executor = batch.executor
-        self._options = self._current_options()
-        self._update.optimizer.attach(self._model)
         images, n = host.loader.dataset.images, host.loader.size(0)
-        self.data = data or Data.upload(host, batch)
-        self._augmentation = None if augment is None else PlannedAugmentation(augment, device, images, n)
-        self._buffers = [device.zeros((n, target.shape[1]), target.dtype) for target in self.data.targets]
-        self._factors = [_uploaded(device, factor) for factor in self._model.input_factors(images)]
+        batch = host.model.training_batch(n, host.objective)
+        self._executor: Executor = batch.executor
+        self._penalties = batch.penalties
+        self._written, self._launched = _settings(host)
+        self._update.optimizer.attach(self._model)
+        self._buffers = [device.zeros((n, target.shape[1]), target.dtype) for target in data.targets]
+        self._factors = [device.zeros(factor.size) for factor in self._model.input_factors(images)]
         self._indices, self._order = device.zeros(n, np.int64), device.zeros(len(images), np.int64)
         self._counters, self.sums = device.zeros(len(Tally._fields), np.int64), device.zeros(2, np.float64)
         self._verdict = device.zeros(VERDICT)
@@ -102,30 +97,30 @@ class Memory:
         numbers = self._update.optimizer.device_numbers(1, 1)
         self._numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
         self._now = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]))
-        rows = LOSSES + len(batch.binding.outputs) + len(batch.penalties)
+        rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
         self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
         self._state_before = device.zeros(self._model.store.state.size)
         self._forms: dict[tuple[int, bool], Form] = {}
         self.updates_before = 0
-        self.scales = np.ones(1)
+        self.learning_rates = np.ones(1)  # of the updates of the epoch
 
-    def _batch_of(self, n: int) -> TrainingBatch:
-        return self._model.training_batch(n, self._host.objective)
+    def is_current(self) -> bool:
+        """Whether the next step is what ``begin`` has prepared: neither model nor optimiser have been changed."""
+        return (self._written, self._launched) == _settings(self._host)
 
-    def _current_options(self) -> tuple[Any, ...]:
-        optimizer = self._update.optimizer
-        return tuple(getattr(optimizer, part.name) for part in fields(optimizer) if part.init)
-
-    def is_stale(self) -> bool:
-        """Whether the model has got other buffers, as by freezing, or the optimiser other options."""
-        executor = self._batch_of(self._loader.size(0)).executor
-        return executor is not self._executor or self._current_options() != self._options
+    def can_begin(self) -> bool:
+        """Whether ``begin`` is enough to make it so again: what is in the launches has not been changed."""
+        return self._launched == _settings(self._host)[1]
 
     def begin(self, p: Position) -> None:
-        """Writes all that differs from step to step, up to the end of the epoch."""
+        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images."""
         device, update = self._device, self._update
+        self._written, _ = _settings(self._host)
         rates, steps = update.rates(p.epoch), update.optimizer.steps
-        self.scales, self.updates_before = rates[:, 0], steps
+        self.learning_rates, self.updates_before = rates[:, 0] * update.optimizer.learning_rate, steps
+        factors = self._model.input_factors(self._loader.dataset.images)
+        for placed, factor in zip(self._factors, factors, strict=True):
+            device.write(placed, factor)
         device.write(self._order, self._loader.order(p.epoch))
         device.write(self._rates, rates)
         device.write(self._numbers, update.optimizer.device_numbers(steps + 1, update.in_epoch))
@@ -135,8 +130,8 @@ class Memory:
         device.write(self.sums, np.array([p.loss_sum, 0.0]))
         total = p.epoch * len(self._loader) + p.step
         device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
-        if self._augmentation is not None:
-            self._augmentation.plan(self._loader.seed, p.epoch)
+        if self._data.augmentation is not None:
+            self._data.augmentation.plan(self._loader.seed, p.epoch)
 
     def tally(self) -> Tally:
         """How far the device has come."""
@@ -150,8 +145,8 @@ class Memory:
             self._forms[n, updates] = Form(self._parts(n, updates))
         return self._forms[n, updates]
 
-    def _parts(self, n: int, updates: bool) -> "list[tuple[str, list[Launch]]]":
-        batch = self._batch_of(n)
+    def _parts(self, n: int, updates: bool) -> list[tuple[str, list[Launch]]]:
+        batch = TrainingBatch(self._executor, n, self._host.objective, self._penalties)
         targets = [buffer[:n] for buffer in self._buffers]
         return [
             ("gathering the batch", self._record(lambda: self._gather(batch, targets))),
@@ -161,7 +156,7 @@ class Memory:
             ("the update", self._record(lambda: self._finish(batch, n, updates))),
         ]
 
-    def _record(self, work: Any) -> "list[Launch]":
+    def _record(self, work: Any) -> list[Launch]:
         record = self._device.record(work)
         return record.preparations + record.launches
 
@@ -172,11 +167,11 @@ class Memory:
                 *(part.reshape(1, 1, 1, state) for part in (self._state_before, self._model.store.state))
             )
         resident.take_indices(indices, self._order, self._counters, self._loader.batch_size)
-        if self._augmentation is None:
-            resident.gather_images(x, self.data.images, indices, *self._factors)
+        if self._data.augmentation is None:
+            resident.gather_images(x, self._data.images, indices, *self._factors)
         else:
-            self._augmentation.launch(x, self.data.images, indices, *self._factors)
-        for target, whole in zip(targets, self.data.targets, strict=True):
+            self._data.augmentation.launch(x, self._data.images, indices, *self._factors)
+        for target, whole in zip(targets, self._data.targets, strict=True):
             resident.gather_rows(target, whole, indices)
 
     def _losses(self, batch: TrainingBatch, targets: list[Any]) -> None:
@@ -184,18 +179,18 @@ class Memory:
         outputs = zip(batch.binding.outputs, batch.binding.output_gradients, strict=True)
         for i, (y, dy) in enumerate(outputs):
             loss, losses = objective.losses[i], self._executor.pixel_losses[: prod(y.shape[:-1])]
-            target = targets[self.data.chosen[i]]
+            target = targets[self._data.chosen[i]]
             target = target.reshape(-1) if target.dtype == np.int64 else target.reshape(y.shape)
             scale = objective.weights[i] / loss.weight(target)
             loss.launch(kernels, losses, dy, y, target, scale)
-            resident.sum_losses(self._partial[LOSSES + i], losses, scale)
-        resident.count_hits(self._partial[HITS], batch.output, targets[0].reshape(-1))
+            resident.sum_losses(self._partial[LOSS_ROWS + i], losses, scale)
+        resident.count_hits(self._partial[HITS_ROW], batch.output, targets[0].reshape(-1))
 
     def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
         kernels, resident, update, store = self._device.kernels, self._device.resident, self._update, self._model.store
         for i, sums in enumerate(batch.penalties.launch()):
-            resident.sum_losses(self._partial[LOSSES + len(batch.binding.outputs) + i], sums, 1.0)
-        kernels.sum_squares(self._partial[SQUARES], store.gradients)
+            resident.sum_losses(self._partial[LOSS_ROWS + len(batch.binding.outputs) + i], sums, 1.0)
+        kernels.sum_squares(self._partial[SQUARES_ROW], store.gradients)
         labels = prod(batch.output.shape[:-1])
         form = StepForm(n, labels, update.accumulate, int(updates), int(self._host.skips))
         tables = self._partial, self._rates, self._numbers, form
@@ -211,7 +206,17 @@ class Memory:
                 resident.average_weights(average, newest, self._verdict)
 
 
-def _named(direction: str, steps: list[BoundStep]) -> "list[tuple[str, list[Launch]]]":
+def _settings(host: HostSteps) -> tuple[object, object]:
+    """What may be changed between two steps, by value: what ``begin`` writes, and what is in the launches."""
+    model, optimizer = host.model, host.update.optimizer
+    options = [optimizer.options, *(group.options for group in optimizer.groups)]
+    learning_rates = [own.get("learning_rate") for own in options]
+    others = [{**own, "learning_rate": None, "groups": None} for own in options]
+    patterns = [group.pattern for group in optimizer.groups]
+    return (learning_rates, model.normalization), (others, patterns, model.store.frozen)
+
+
+def _named(direction: str, steps: list[BoundStep]) -> list[tuple[str, list[Launch]]]:
     return [
         (f'the {direction} pass of {type(step.node.layer).__name__} "{step.node.name}"', step.launches)
         for step in steps

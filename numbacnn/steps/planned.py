@@ -35,9 +35,12 @@ class PlannedAugmentation:
         self._ones, self._zeros = np.ones(w * c, np.float32), np.zeros(w * c, np.float32)
         self._random = device.zeros(2, np.uint64)
         self._tables: list[list[_Table]] = []
+        self._planned: tuple[int, int] | None = None  # the seed and the epoch
 
     def plan(self, seed: int, epoch: int) -> None:
-        """Writes what happens in an epoch to the device. The caller holds ``device.ENGINE``."""
+        """Writes what happens in an epoch to the device, once. The caller holds ``device.ENGINE``."""
+        if self._planned == (seed, epoch):
+            return
         random, everything = np.array([seed, epoch], np.uint64), np.arange(self._shape[0])
         self._device.write(self._random, random)
         u = draw_uniforms(get_device("cpu").kernels, len(self._chain.transforms), everything, random)
@@ -47,6 +50,7 @@ class PlannedAugmentation:
         for tables, arrays in zip(self._tables, found, strict=True):
             for table, array in zip(tables, arrays, strict=True):
                 self._device.write(table.whole, array.reshape(table.whole.shape))
+        self._planned = seed, epoch
 
     def _numbers(self, stage: Any, u: NDArray[np.float64]) -> list[NDArray[Any]]:
         """What a stage needs of each image: matrices and strengths, or the plan of its transform."""

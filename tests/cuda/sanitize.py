@@ -2,10 +2,10 @@
 
     python tests/cuda/sanitize.py [--tool memcheck racecheck initcheck synccheck] [pytest's arguments]
 
-By default the table of calls, each launcher of which runs at small shapes, and tensor cores: the checkers slow kernels
-down many times. memcheck finds accesses out of bounds and misaligned, racecheck shared memory that threads of a block
-use without a barrier between them, initcheck memory that is read before it is written, synccheck barriers that not all
-threads reach. The exit status is 1 where one of them, or a test, complains.
+By default the table of calls, each launcher of which runs at small shapes, tensor cores, and steps that the GPU drives
+itself: the checkers slow kernels down many times. memcheck finds accesses out of bounds and misaligned, racecheck
+shared memory that threads of a block use without a barrier between them, initcheck memory that is read before it is
+written, synccheck barriers that not all threads reach. The exit status is 1 where one of them, or a test, complains.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-TESTS = [str(HERE / name) for name in ("test_twins.py", "test_product.py", "test_tensor_cores.py")]
+TESTS = [str(HERE / name) for name in ("test_twins.py", "test_product.py", "test_tensor_cores.py", "test_resident.py")]
 PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin")  # where toolkits are installed, if not on the path
 
 

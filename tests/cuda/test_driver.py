@@ -91,6 +91,12 @@ def test_checkers_that_are_not_installed(monkeypatch):
         sanitize.main()
 
 
+def test_checkers_look_at_every_kernel():
+    """The launchers' twins, and those that have none: of resident steps."""
+    assert {"test_twins.py", "test_resident.py"} <= {sanitize.Path(file).name for file in sanitize.TESTS}
+    assert all(sanitize.Path(file).exists() for file in sanitize.TESTS)
+
+
 def test_checkers_run_the_tests_and_tell_which_complained(monkeypatch, capsys):
     commands = []
 

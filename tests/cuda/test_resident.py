@@ -1,7 +1,12 @@
 """Steps that the GPU drives by itself against those that the host drives on the CPU; and those of a graph against
-launches one by one. Sets of seven images in batches of three: the last batch is of one."""
+launches one by one, which says something on a GPU only: the simulator's graph is a list of launches. Sets of seven
+images in batches of three: the last batch is of one."""
 
+import gc
 import math
+import weakref
+from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +14,8 @@ import pytest
 import numbacnn as nc
 from numbacnn.data import Dataset
 from numbacnn.device import get_device
-from numbacnn.steps import DeviceSteps, HostSteps, device
-from numbacnn.training import Trainer
+from numbacnn.steps import DeviceSteps, HostSteps, device, memory, planned
+from numbacnn.training import Position, Trainer
 
 RNG = np.random.default_rng(0)
 DATA = RNG.integers(0, 256, (7, 4, 4, 1), np.uint8), np.arange(7) % 3
@@ -25,6 +30,13 @@ def whole(where):
     """With running statistics, random masks and a penalty."""
     layers = [nc.BatchNorm(), nc.ReLU(), nc.Flatten(), nc.Dropout(0.2)]
     return nc.Sequential([*layers, nc.Dense(3, l2=0.01)], (4, 4, 1), seed=1, device=where)
+
+
+def trainer(where="cuda", layers=(), data=DATA, **options):
+    """Of ``small``, behind other layers."""
+    model = nc.Sequential([*layers, nc.Flatten(), nc.Dense(3)], (4, 4, 1), seed=1, device=where)
+    options = {"optimizer": nc.SGD(0.1), "epochs": 1, "batch_size": 3, "seed": 0} | options
+    return Trainer(model, Dataset.from_arrays(*data), **options)
 
 
 def fit(where, make=small, data=DATA, optimizer=lambda: nc.SGD(0.1, momentum=0.9), **options):
@@ -101,12 +113,36 @@ def test_float_images_masks_and_a_loss_of_one_hot_targets():
     assert_alike(fit("cuda", **options), fit("cpu", **options))
 
 
+def test_auxiliary_outputs_and_penalties():
+    """A row of sums for each."""
+
+    def make(where):
+        x = nc.Input((4, 4, 1))
+        features = nc.Flatten()(x)
+        head, side = nc.Dense(3, l2=0.01)(features), nc.Dense(3, l1=0.01)(features)
+        return nc.Model(x, head, auxiliary=[side], auxiliary_weight=0.3, seed=1, device=where)
+
+    options = {"make": make, "loss": ["cross_entropy", "binary_cross_entropy"], "epochs": 1}
+    assert_alike(fit("cuda", **options), fit("cpu", **options))
+
+
 def test_replayed_steps_are_those_launched_one_by_one(monkeypatch, captured):
     options = {"make": whole, "augment": "hflip"}
     replayed = fit("cuda", **options)
     assert len(captured) == 2
     monkeypatch.setattr(type(get_device("cuda")), "capture", lambda self, launches: None)
     assert_same(fit("cuda", **options), replayed)
+
+
+def test_a_graph_that_cannot_be_captured_is_told_of_and_not_needed(monkeypatch):
+    def capture(work):
+        raise RuntimeError("this driver has none")
+
+    expected = fit("cuda")
+    monkeypatch.setattr(get_device("cuda")._shim, "capture", capture)
+    with pytest.warns(RuntimeWarning, match="no CUDA graph, training launches kernel by kernel: this driver has none"):
+        found = fit("cuda")
+    assert_same(found, expected)
 
 
 # -- numbers gone bad -------------------------------------------------------------------------------------------------
@@ -182,20 +218,158 @@ def test_a_resumed_training_is_the_one_in_one_go(tmp_path):
     assert_same(fit("cuda", resume=True, **options), expected)
 
 
-def test_changes_by_callbacks_are_seen_at_once():
+CHANGES = {
+    "the learning rate": lambda model, optimizer: setattr(optimizer, "learning_rate", 0.01),
+    "a group's, in place": lambda model, optimizer: optimizer.groups[0].options.update(learning_rate=0.0),
+    "a group's momentum, in place": lambda model, optimizer: optimizer.groups[0].options.update(momentum=0.0),
+    "clipping": lambda model, optimizer: setattr(optimizer, "clip_value", 1e-3),
+    "what is frozen": lambda model, optimizer: model.freeze("*.bias"),
+    "the normalisation": lambda model, optimizer: setattr(
+        model, "normalization", nc.normalization.Normalization((0.2,), (0.1,))
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changes_by_callbacks_are_seen_at_once(change):
+    """Behind the first of three steps."""
+
+    def run(where, change=lambda model, optimizer: None):
+        model = small(where)
+        optimizer = nc.SGD(0.1, momentum=0.9, groups=[nc.Group("*.weight", learning_rate=0.05)])
+
+        def callback(event):
+            if getattr(event, "step", 0) == 1:
+                change(model, optimizer)
+
+        history = model.fit(DATA, batch_size=3, epochs=1, optimizer=optimizer, callbacks=[callback])
+        return history, dict(model.store.arrays())
+
+    expected, unchanged = run("cpu", change), run("cpu")
+    assert_alike(run("cuda", change), expected)
+    assert any(np.abs(array - unchanged[1][name]).max() > 1e-3 for name, array in expected[1].items())
+
+
+def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):
+    """Nor is augmentation planned anew."""
+    plans, draw = [], planned.draw_uniforms
+    monkeypatch.setattr(planned, "draw_uniforms", lambda *arguments: plans.append(1) or draw(*arguments))
+
     def run(where):
-        optimizer, model = nc.SGD(0.1), whole(where)
+        model, optimizer = small(where), nc.SGD(0.1)
 
-        def change(event):
-            if isinstance(event, nc.EpochEnd):
-                model.freeze("batch_norm_1.*")
-            elif event.step == 2:
-                optimizer.learning_rate *= 0.5
+        def decay(event):
+            optimizer.learning_rate *= 0.9
 
-        history = model.fit(DATA, batch_size=3, epochs=2, optimizer=optimizer, callbacks=[change])
+        options = {"epochs": 3, "batch_size": 3, "seed": 3, "augment": "hflip"}
+        history = model.fit(DATA, optimizer=optimizer, callbacks=[decay], **options)
         return history, dict(model.store.arrays())
 
     assert_alike(run("cuda"), run("cpu"))
+    assert len(captured) == 2
+    assert len(plans) == 3
+
+
+def test_freezing_gives_buffers_back_before_it_takes_others(monkeypatch):
+    """Also of the augmentation there is one, and of the data."""
+    living, arena, uploads, upload = weakref.WeakSet(), type(get_device("cuda")).arena, [], memory.Data.upload
+
+    def counted(self, size, batch):
+        gc.collect()  # a simulated launch refers to itself
+        assert not living
+        made = arena(self, size, batch)
+        living.add(made.memory)
+        return made
+
+    monkeypatch.setattr(type(get_device("cuda")), "arena", counted)
+    monkeypatch.setattr(memory.Data, "upload", lambda *arguments: uploads.append(1) or upload(*arguments))
+    model = small("cuda")
+
+    def change(event):
+        if getattr(event, "step", 0) == 1:
+            model.freeze("*.bias") if event.epoch == 1 else model.unfreeze()
+
+    model.fit(DATA, batch_size=3, epochs=2, augment="hflip", callbacks=[change])
+    assert living
+    assert len(uploads) == 1
+
+
+def test_a_training_that_was_left_goes_on_from_where_it_stood(monkeypatch):
+    monkeypatch.setattr(device, "READ_EVERY", math.inf)
+    whole_one, left = trainer(), trainer()
+    assert len(list(whole_one.run())) == 4
+    with closing(left.run()) as events:
+        next(events), next(events)  # of which the second was not read
+    assert (left.position.step, left.position.images) == (2, 6)
+    list(left.run())
+    assert left.history.epochs[0].loss == whole_one.history.epochs[0].loss
+    assert left.history.epochs[0].accuracy == whole_one.history.epochs[0].accuracy
+
+
+def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch):
+    monkeypatch.setattr(device, "READ_EVERY", math.inf)
+    made, run, steps = trainer(), memory.Form.run, []
+
+    def interrupted(self, device):
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(run(self, device))
+
+    monkeypatch.setattr(memory.Form, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(made.run())
+    assert (made.position.images, made.optimizer.steps) == (6, 2)
+
+
+def test_the_learning_rate_on_record_is_that_of_the_update():
+    left = trainer()
+    with closing(left.run()) as events:
+        next(events), next(events)
+        left.optimizer.learning_rate = 5.0
+    assert left.update.learning_rate == 0.1
+
+
+# -- when it is read --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Of a host that waits for the device where it reads: for a second, or as a test has it."""
+    clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
+    tally = memory.Memory.tally
+
+    def read(self):
+        clock.readings, clock.now = clock.readings + 1, clock.wait()
+        return tally(self)
+
+    monkeypatch.setattr(memory.Memory, "tally", read)
+    monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_never_more_than_a_tenth_of_a_second_of_steps_waits(monkeypatch, clock):
+    """Of a device that takes 10 ms for a step, which the host launches in 0.3 ms."""
+    done, waiting = [0.0], []
+
+    def run(self, device):
+        clock.now += 0.0003
+        done[0] = max(done[0], clock.now) + 0.01
+        waiting.append(done[0] - clock.now)
+
+    clock.wait = lambda: max(clock.now, done[0])
+    monkeypatch.setattr(memory.Form, "run", run)
+    steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._steps
+    assert len(list(steps.epoch(Position()))) == 60
+    assert max(waiting) < device.READ_EVERY + 0.01
+    assert clock.readings < 10
+
+
+def test_seconds_count_all_waiting(tmp_path, clock):
+    """Also that of a checkpoint."""
+    made = trainer(checkpoint=tmp_path / "c", checkpoint_every=1)
+    list(made.run())
+    assert clock.readings >= 4  # one for each step, and one at the end of the epoch
+    assert made.history.epochs[0].seconds == clock.now == clock.readings
 
 
 def test_events_tell_the_last_reading(monkeypatch):
@@ -217,12 +391,6 @@ class OwnLayer(nc.Layer):
         kernels.copy(t.y, t.x)
 
 
-def trainer(where="cuda", layers=(), **options):
-    model = nc.Sequential([*layers, nc.Flatten(), nc.Dense(3)], (4, 4, 1), device=where)
-    options = {"optimizer": nc.SGD(0.1), "epochs": 1, "batch_size": 3, "seed": 0} | options
-    return Trainer(model, Dataset.from_arrays(*DATA), **options)
-
-
 @pytest.mark.parametrize(
     ("reason", "options"),
     [
@@ -230,6 +398,7 @@ def trainer(where="cuda", layers=(), **options):
         ("LAMB", {"optimizer": nc.LAMB()}),
         ("Muon", {"optimizer": nc.Muon()}),
         ("loss", {"loss": nc.losses.CrossEntropy(class_weights=[1, 2, 3])}),
+        ("loss", {"loss": nc.losses.CrossEntropy(ignore_index=0)}),
         ("launch kernels", {"layers": [OwnLayer()]}),
         ('"cpu"', {"where": "cpu"}),
     ],
@@ -241,9 +410,48 @@ def test_the_host_drives_what_the_device_cannot(reason, options):
     assert isinstance(made._steps, HostSteps)
 
 
+@pytest.mark.parametrize(
+    ("reason", "labels", "augment"),
+    [
+        ("labels are boxes", [np.array([[0, 0, 8, 8, 0]], np.float32)] * 2, None),
+        ("masks follow the augmentation", np.zeros((2, 16, 16), np.uint8), "hflip"),
+        (None, np.zeros((2, 16, 16), np.uint8), "noise=0.1"),
+    ],
+    ids=["boxes", "masks that are flipped", "masks below noise"],
+)
+def test_labels_that_follow_geometry_are_the_host_s(reason, labels, augment):
+    if reason == "labels are boxes":
+        model = nc.models.grid_detector((16, 16, 1), classes=2, depth=2, width=4, device="cuda")
+    else:
+        model = nc.Sequential([nc.Conv2D(2, 1)], (16, 16, 1), device="cuda")
+    data = Dataset.from_arrays(np.zeros((2, 16, 16, 1), np.uint8), labels, ("a", "b"))
+    made = Trainer(model, data, optimizer=None, epochs=1, batch_size=2, seed=0, augment=augment)
+    assert device.why_not_on_device(made._host, made.augment) == reason
+
+
 def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
-    monkeypatch.setattr(type(get_device("cuda")), "free_memory", lambda self: 300)
-    made = trainer()
-    assert device.why_not_on_device(made._host, None) == "the data set takes 0 MiB, of the GPU's 0 MiB free"
+    """The buffers of the validation are made before free memory is looked at."""
+    made, buffers = trainer(validation=Dataset.from_arrays(*DATA)), []
+    monkeypatch.setattr(
+        type(get_device("cuda")), "free_memory", lambda self: buffers.extend(made.model._executors) or 300
+    )
+    with pytest.warns(RuntimeWarning, match="the host drives the training's steps: the data set takes 0 MiB, of the"):
+        assert isinstance(made._steps, HostSteps)
+    assert buffers == [(True, False), (False, False)]
     monkeypatch.undo()
     assert isinstance(trainer()._steps, DeviceSteps)
+
+
+def test_a_set_that_finds_no_room_stays_with_the_host(monkeypatch):
+    """Where memory has been taken since, or lies in pieces."""
+    array, shim, zeros = get_device("cuda")._array, get_device("cuda")._shim, get_device("cuda")._array.zeros
+
+    def full(shape, dtype=np.float32):
+        if dtype == np.uint8:
+            raise shim.OutOfMemory(8 << 30, 2 << 30)
+        return zeros(shape, dtype)
+
+    monkeypatch.setattr(array, "zeros", full)
+    made = trainer()
+    with pytest.warns(RuntimeWarning, match="the host drives the training's steps: out of GPU memory: 8,192 MiB"):
+        assert isinstance(made._steps, HostSteps)

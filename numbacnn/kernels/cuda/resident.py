@@ -44,7 +44,18 @@ from numbacnn.kernels.cuda.update import (
     sum_squares,
 )
 from numbacnn.kernels.scalar import ONE, ZERO
-from numbacnn.kernels.steps import AVERAGE_SHARE, GOOD, HELD_SHARE, NEW_SHARE, SUM_GROUPS, StepForm, Tally
+from numbacnn.kernels.steps import (
+    AVERAGE_SHARE,
+    GOOD,
+    HELD_SHARE,
+    HITS_ROW,
+    LOSS_ROWS,
+    NEW_SHARE,
+    SQUARES_ROW,
+    SUM_GROUPS,
+    StepForm,
+    Tally,
+)
 
 float32, float64 = types.float32, types.float64
 int64_2d, uint64_1d = types.Array(int64, 2, "C"), types.Array(types.uint64, 1, "C")
@@ -173,7 +184,7 @@ def _count_hits(partial, x, labels):
 def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
     """Decides what a step is worth, counts it, and goes on to the next one.
 
-    partial: rows of SUM_GROUPS sums: of the gradients' squares, hits, and the losses. A step whose squares and losses
+    partial: rows of SUM_GROUPS sums, see ``kernels.steps``. A step whose squares and losses
     are finite counts in ``counters``, and in sums[LOSS] with its loss times its images; another is skipped, or ends the
     training: from it on no step counts or changes anything, and sums[BAD_LOSS] is its loss. In ``now``, rules ×
     (1 + K), an update finds a + s·b of its numbers: (a, b) are numbers[u, 2r] and numbers[u, 2r + 1] for rule r of
@@ -189,8 +200,8 @@ def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, fo
 def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
     """One block; all threads add, the first one decides."""
     shared = cuda.shared.array(JUDGES, float64)
-    squares, hits, loss = _row_sum(shared, partial, 0), _row_sum(shared, partial, 1), 0.0
-    for row in range(2, len(partial)):
+    squares, hits, loss = _row_sum(shared, partial, SQUARES_ROW), _row_sum(shared, partial, HITS_ROW), 0.0
+    for row in range(LOSS_ROWS, len(partial)):
         loss += _row_sum(shared, partial, row)
     if cuda.threadIdx.x == 0:
         finite = squares - squares == 0 and loss - loss == 0

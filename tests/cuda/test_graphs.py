@@ -1,0 +1,97 @@
+"""How a CUDA graph is captured and launched, told by packages that only note what they are asked. Needs no GPU."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from numbacnn.device import CudaDevice
+from numbacnn.kernels.cuda import shim
+
+pytestmark = pytest.mark.anywhere
+LEGACY = "the legacy stream"
+
+
+class Builder:
+    """A graph builder; ``fails`` names the call that raises."""
+
+    def __init__(self, calls, fails=None):
+        self.calls, self.fails = calls, fails
+
+    def _note(self, name):
+        self.calls.append(name)
+        if name == self.fails:
+            raise RuntimeError(f"{name} failed")
+        return self
+
+    def begin_building(self):
+        return self._note("begin")
+
+    def end_building(self):
+        return self._note("end")
+
+    def complete(self):
+        self._note("complete")
+        return SimpleNamespace(launch=lambda stream: self.calls.append(("launch", stream)))
+
+    def close(self):
+        self.calls.append("close")
+
+
+def install(monkeypatch, core):
+    """A machine whose packages are ``core``, and none where that is None."""
+    monkeypatch.setattr(shim, "SIMULATED", False)
+    monkeypatch.setitem(shim.sys.modules, "cuda", SimpleNamespace())
+    monkeypatch.setitem(shim.sys.modules, "cuda.core", core)
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """The calls that they get, and the builder that they give."""
+    calls = []
+    builder = Builder(calls)
+    gpu = SimpleNamespace(set_current=lambda: calls.append("current"), create_graph_builder=lambda: builder)
+    install(monkeypatch, SimpleNamespace(LEGACY_DEFAULT_STREAM=LEGACY, Device=lambda: gpu))
+    return calls, builder
+
+
+def test_launches_go_to_the_builder_and_the_graph_to_the_default_stream(packages):
+    calls, builder = packages
+    replay = shim.capture(lambda: calls.append(shim._stream()))
+    assert calls == ["current", "begin", builder, "end", "complete", "close"]
+    assert shim._stream() == LEGACY
+    replay()
+    replay()
+    assert calls[6:] == [("launch", LEGACY)] * 2
+
+
+@pytest.mark.parametrize("fails", ["begin", "end", "complete"])
+def test_the_builder_is_closed_where_capturing_fails(packages, fails):
+    calls, builder = packages
+    builder.fails = fails
+    with pytest.raises(RuntimeError, match=f"{fails} failed"):
+        shim.capture(lambda: None)
+    assert calls[-2:] == [fails, "close"]
+    assert shim._stream() == LEGACY
+
+
+def test_a_launch_that_fails_leaves_the_default_stream(packages):
+    with pytest.raises(ZeroDivisionError):
+        shim.capture(lambda: 1 // 0)
+    assert packages[0][-1] == "close"
+    assert shim._stream() == LEGACY
+
+
+@pytest.mark.parametrize(
+    "core", [None, SimpleNamespace(LEGACY_DEFAULT_STREAM=LEGACY, Device=lambda: SimpleNamespace(set_current=int))]
+)
+def test_packages_without_graphs(monkeypatch, core):
+    install(monkeypatch, core)
+    assert shim.capture(lambda: None) is None
+
+
+def test_the_device_warns_where_capturing_fails(packages):
+    packages[1].fails = "end"
+    gpu = CudaDevice.__new__(CudaDevice)
+    gpu._shim = shim
+    with pytest.warns(RuntimeWarning, match="no CUDA graph, training launches kernel by kernel: end failed"):
+        assert gpu.capture([]) is None
