@@ -17,7 +17,7 @@ ALL = (
     "rotate=20, translate=3, scale=0.2, shear=10, elastic=20:2, crop=2, hflip, vflip, cutout=3, noise=0.1, "
     "color=0.3:0.3:0.3, mixup=0.4@0.5, cutmix"
 )
-SHAPES = [(1, 1, 1, 1), (2, 1, 5, 1), (3, 7, 4, 3), (2, 9, 13, 2), (4, 28, 28, 1)]
+SHAPES = [(1, 1, 1, 1), (2, 1, 5, 1), (3, 7, 4, 3), (2, 9, 13, 2), (4, 28, 28, 1), (2, 3, 130, 2)]
 
 
 @pytest.fixture
@@ -45,6 +45,16 @@ def test_warp(shape, seed):
     cpu.warp_bilinear(y, x, matrices, flat, fill)
     expected = ref.warp(x, matrices, field, fill)
     assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_pixels_do_not_spread_outside_the_image(bad):
+    x, y = np.ones((1, 4, 5, 1), np.float32), np.empty((1, 4, 5, 1), np.float32)
+    x[0, 2], x[0, :, 0], x[0, 0, 2] = bad, bad, bad
+    for shift in (-9, 9):
+        for matrix in ([1, 0, shift, 0, 1, 0], [1, 0, 0, 0, 1, shift]):
+            cpu.warp_bilinear(y, x, np.array([matrix], np.float32), NO_FIELD, 0.5)
+            np.testing.assert_array_equal(y, 0.5)
 
 
 def test_warp_of_many_images(rng):

@@ -89,7 +89,7 @@ def past_the_caches():
     """name → kernel(out, x, images' argmax), from images of 64×64 pixels and 48 channels to as large ones."""
     c, nothing = 48, np.empty((0, 1, 1, 1), np.float32)
     image = (64, 64, c)
-    narrow = pool_geometry(image, (1, 1), (1, 1))
+    apart = pool_geometry(image, (2, 2), (2, 2))
     wide = pool_geometry(image, (3, 3), (1, 1), 1)
     weight = np.linspace(-1, 1, 9 * c, dtype=np.float32).reshape(3, 3, 1, c)
     channel = np.linspace(0.5, 2, c, dtype=np.float32)
@@ -108,22 +108,27 @@ def past_the_caches():
         cpu.batch_norm_gradient(out, channel.copy(), channel.copy(), x, x, channel, *scratch)
 
     def max_gradient(g):
-        return lambda out, x: cpu.max_pool_gradient(out, x, np.ones_like(x), g)
+        def kernel(out, x):
+            dy = np.ascontiguousarray(x[:, : g.p, : g.q])
+            places = np.resize(np.arange(g.r * g.s, dtype=np.float32), dy.shape[1:])
+            cpu.max_pool_gradient(out, dy, np.broadcast_to(places, dy.shape).copy(), g)
+
+        return kernel
 
     def depthwise_forward(out, x):
         cpu.conv2d_forward(out[:, :62, :62], x, weight, None, no_scratch, depthwise)
 
     def maxima(out, x):
-        cpu.max_pool_forward(out, np.empty_like(x), x, wide)
+        cpu.max_pool_forward(np.empty_like(x), out, x, wide)
 
     return {
         "batch_norm": batch_norm,
         "batch_norm_gradient": batch_norm_gradient,
         "depthwise": depthwise_forward,
         "max_pool": lambda out, x: cpu.max_pool_forward(out, nothing, x, wide),
-        "max_pool and its places": maxima,
+        "places of max_pool": maxima,
         "max_pool_gradient": max_gradient(wide),
-        "max_pool_gradient without overlap": max_gradient(narrow),
+        "max_pool_gradient without overlap": max_gradient(apart),
         "average_pool": lambda out, x: cpu.average_pool_forward(out, x, wide),
         "average_pool_gradient": lambda out, x: cpu.average_pool_gradient(out, x, wide),
     }

@@ -66,6 +66,7 @@ def test_few_large_images(name):
     found, expected = results(listed(nc.Sequential([make()], shape)), batch=2)
     assert_results_close(found, expected, name)
     model = listed(nc.Sequential([make()], shape))
-    model.forward(normals(np.random.default_rng(1), [shape], 34), training=True)
+    y = model.forward(normals(np.random.default_rng(1), [shape], 34), training=True)
+    model.backward(y)
     again, _ = results(model, batch=2)
     assert_same_bits(again, found, name)

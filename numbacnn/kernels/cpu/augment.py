@@ -210,10 +210,9 @@ def _transform(i, j, a, b, t, c, d, u):
 
 @in_order
 def _clip(i, most):
-    """Into −1 … most, where nothing of the image is left; NaN becomes −1."""
+    """What lies outside of the image, and NaN, becomes ``most``, where nothing of the image is left."""
     for k in range(len(i)):
-        low = i[k] if i[k] > -ONE else -ONE
-        i[k] = low if low < most else most
+        i[k] = i[k] if -ONE < i[k] < most else most
 
 
 @in_order

@@ -28,7 +28,8 @@ class Product(NamedTuple):
     """``groups`` products C = A·B (+ bias) that share their row tables; offsets and steps in float32 elements.
 
     Group g has its C, A and B at ``g`` steps of ``c_group``, ``a_group``, ``b_group``, and sums over the outer steps
-    from ``g·count_0`` up to ``total_0``, ``count_0`` at most: all of the window, or its share of the images.
+    from ``g·count_0`` up to ``total_0``, ``count_0`` at most: all of the window, or its share of the images or
+    of their rows.
     """
 
     groups: int
