@@ -218,6 +218,24 @@ def test_pixels_of_each_image_have_classes():
     measure.measure_model(model, 2, True, timing.QUICK)
 
 
+def test_every_turn_of_training_steps_ends_when_the_device_is_done(monkeypatch):
+    model, events = nc.models.lenet5(), []
+    step, wait = model.train_step, model.device.synchronize
+    monkeypatch.setattr(model, "train_step", lambda *args: (step(*args), events.append("step")))
+    monkeypatch.setattr(type(model.device), "synchronize", lambda self: (wait(), events.append("wait")))
+    measured, turns = timing.seconds, []
+
+    def seconds(work, repeats=1):
+        events.clear()
+        spent = measured(work, repeats)
+        turns.append(events[-1])
+        return spent
+
+    monkeypatch.setattr(timing, "seconds", seconds)
+    measure.measure_model(model, 2, True, timing.QUICK)
+    assert set(turns) == {"wait"}
+
+
 def test_a_picture_is_written(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     for name, arguments in (("k.png", ("kernels", "--op", "dense", "--filter", "lenet-5")), ("t.png", ("train",))):

@@ -11,7 +11,7 @@ import numpy as np
 from numbacnn.bench.cases import DIRECTIONS, Case, representative
 from numbacnn.bench.peers import NO_PEERS, Peers
 from numbacnn.bench.roofs import Roofs
-from numbacnn.bench.timing import Effort, Ratio, Time, Work, fastest, geometric_mean, measured, paired
+from numbacnn.bench.timing import Effort, Launched, Ratio, Time, Work, fastest, geometric_mean, measured, paired
 from numbacnn.bench.work import Cost, LayerTime, kernel_job, plan_cost, time_layers
 from numbacnn.device import Device
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -163,7 +163,8 @@ def measure_model(
     if not training:
         return ModelResult(batch, training, _compare(partial(model.forward, images), cost, theirs, effort), tuple(rows))
     labels, optimizer = random_labels(model, batch), SGD(1e-3, momentum=0.9)
-    result = _compare(partial(model.train_step, images, labels, optimizer), cost, theirs, effort)
+    step = Launched(partial(model.train_step, images, labels, optimizer), model.device.synchronize)
+    result = _compare(step, cost, theirs, effort)  # a step returns with its loss, before a GPU has done the rest
     if layers:
         update = measured(lambda: optimizer.step(model), effort)
         rows.append(_update_row(model, update.ms))
