@@ -218,10 +218,11 @@ def test_pixels_of_each_image_have_classes():
     measure.measure_model(model, 2, True, timing.QUICK)
 
 
-def test_every_turn_of_training_steps_ends_when_the_device_is_done(monkeypatch):
+def test_every_turn_of_training_steps_and_updates_ends_when_the_device_is_done(monkeypatch):
     model, events = nc.models.lenet5(), []
-    step, wait = model.train_step, model.device.synchronize
+    step, update, wait = model.train_step, nc.SGD.step, model.device.synchronize
     monkeypatch.setattr(model, "train_step", lambda *args: (step(*args), events.append("step")))
+    monkeypatch.setattr(nc.SGD, "step", lambda *args: (update(*args), events.append("update")))
     monkeypatch.setattr(type(model.device), "synchronize", lambda self: (wait(), events.append("wait")))
     measured, turns = timing.seconds, []
 
@@ -232,7 +233,7 @@ def test_every_turn_of_training_steps_ends_when_the_device_is_done(monkeypatch):
         return spent
 
     monkeypatch.setattr(timing, "seconds", seconds)
-    measure.measure_model(model, 2, True, timing.QUICK)
+    measure.measure_model(model, 2, True, timing.QUICK, layers=True)
     assert set(turns) == {"wait"}
 
 

@@ -166,7 +166,7 @@ def measure_model(
     step = Launched(partial(model.train_step, images, labels, optimizer), model.device.synchronize)
     result = _compare(step, cost, theirs, effort)  # a step returns with its loss, before a GPU has done the rest
     if layers:
-        update = measured(lambda: optimizer.step(model), effort)
+        update = measured(Launched(lambda: optimizer.step(model), model.device.synchronize), effort)
         rows.append(_update_row(model, update.ms))
     return ModelResult(batch, training, result, tuple(rows))
 
