@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,8 @@ CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
 class Resources(NamedTuple):
     """What a kernel takes: registers of a thread, bytes of shared memory of a block, and bytes that a thread keeps in
-    local memory because registers ran out (spills) or were indexed (stack); and its instructions for tensor cores."""
+    local memory because registers ran out (spills) or were indexed (stack); its instructions for tensor cores; and the
+    share of multiply-adds in the longest stretch without a branch, which is the body of an unrolled loop."""
 
     registers: int
     shared: int
@@ -23,6 +25,7 @@ class Resources(NamedTuple):
     spill_stores: int
     spill_loads: int
     matrix: int
+    multiply_adds: float
 
 
 def assembler() -> Path | None:
@@ -69,29 +72,38 @@ def _assembled(name, source, text, capability) -> Resources:
     report = finished.stderr
     if finished.returncode:
         raise AssertionError(f"{name}: {report}")
+    code = _instructions(source.with_suffix(".cubin").read_bytes())
     return Resources(
         _number(r"Used (\d+) registers", report),
         _number(r"(\d+) bytes smem", report),
         _number(r"(\d+) bytes stack frame", report),
         _number(r"(\d+) bytes spill stores", report),
         _number(r"(\d+) bytes spill loads", report),
-        _matrix_instructions(source.with_suffix(".cubin").read_bytes()),
+        sum(instruction & 0xFFF == HMMA for instruction in code),
+        _share_of_multiply_adds(code),
     )
 
 
-HMMA = 0x23C  # the lowest twelve bits of the 128 of such an instruction, from sm_75 to sm_90
+# The lowest twelve bits of the 128 of an instruction, from sm_75 to sm_90; of FFMA nine, whatever its operands are.
+HMMA, BRA, FFMA = 0x23C, 0x947, 0x023
 EXECUTABLE = 4  # flag of a section
 
 
-def _matrix_instructions(cubin: bytes) -> int:
-    """Of a file of machine code, in the form of ELF (64 bits): in its sections of code."""
+def _instructions(cubin: bytes) -> list[int]:
+    """The lower halves of those of a file of machine code, in the form of ELF (64 bits): in its sections of code."""
     (table,), (size, count) = struct.unpack_from("<Q", cubin, 0x28), struct.unpack_from("<2H", cubin, 0x3A)
-    found = 0
+    found = []
     for section in range(count):
         _, _, flags, _, start, length = struct.unpack_from("<2I4Q", cubin, table + section * size)
         places = range(start, start + length, 16) if flags & EXECUTABLE else ()
-        found += sum(int.from_bytes(cubin[at : at + 2], "little") & 0xFFF == HMMA for at in places)
+        found += [struct.unpack_from("<Q", cubin, at)[0] for at in places]
     return found
+
+
+def _share_of_multiply_adds(code: list[int]) -> float:
+    ends = [i + 1 for i, instruction in enumerate(code) if instruction & 0xFFF == BRA]
+    longest = max((code[start:end] for start, end in pairwise([0, *ends, len(code)])), key=len)
+    return sum(instruction & 0x1FF == FFMA for instruction in longest) / len(longest)
 
 
 def _number(pattern: str, text: str) -> int:

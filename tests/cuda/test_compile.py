@@ -12,7 +12,7 @@ from assembly import assemble, assembler, capabilities, compiled, parameters
 from numba import types
 
 from numbacnn.kernels import cuda
-from numbacnn.kernels.cuda import product, shim, tensor_product
+from numbacnn.kernels.cuda import product, roofline, shim, tensor_product
 from numbacnn.kernels.cuda.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
@@ -75,3 +75,11 @@ def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(
         assert found.spill_stores == found.spill_loads == 0, found
         assert found.stack == 0, found
         assert (found.matrix > 0) == ("mma.sync" in text) == kernel.name.startswith(("product_tf32", "product_bf16"))
+
+
+@pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
+def test_the_peak_is_measured_by_a_loop_of_little_else_than_multiply_adds():
+    """Whatever else the GPU issues is missing from the peak."""
+    kernel = roofline._multiply_adds
+    for found in assemble(kernel, compiled(kernel)):
+        assert found.multiply_adds > 0.95, found

@@ -328,7 +328,8 @@ def _updates(draw):
         sums = sized("penalty_sums_shape", size)
         yield Call(f"{size}", [("add_penalty_in_place", [sums, dw, w, 0.2, 0.1])])
         yield Call(f"{size}", [("triad", [w, dw, mean, 0.3])])
-    yield Call("of a few", [("multiply_adds", [np.full(5, 0.5, np.float32), 7])])
+    for steps in (7, 19):  # fewer than an iteration of the GPU's has, and more; each halves what is left of the start
+        yield Call(f"of a few, {steps} steps", [("multiply_adds", [np.full(5, 1e6, np.float32), steps])])
 
 
 # -- augmentation -----------------------------------------------------------------------------------------------------
