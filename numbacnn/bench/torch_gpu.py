@@ -68,6 +68,7 @@ def _autocast() -> AbstractContextManager[Any]:
 
 def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
     """As in ``torch_peer``."""
+    _forget_compilations()
     return {mode: _inference(graph, arrays, inputs, *mode.split(", ")) for mode in MODES}
 
 
@@ -97,6 +98,7 @@ def training_step(
     modes: Sequence[str] = MODES,
 ) -> dict[str, Work]:
     """As in ``torch_peer``."""
+    _forget_compilations()
     return {mode: _training_step(graph, arrays, inputs, labels, auxiliary_weight, *mode.split(", ")) for mode in modes}
 
 
@@ -113,7 +115,7 @@ def _training_step(
     hosts, tensors = _inputs(inputs, FORMATS[layout])
     hosts.append(_pinned(torch.from_numpy(labels)))
     tensors.append(hosts[-1].to(DEVICE))
-    optimizer, compiled = make_optimizer(twin), torch.compile(twin.__call__) if form == "compiled" else twin
+    optimizer, compiled = make_optimizer(twin), _compiled(twin.__call__) if form == "compiled" else twin
 
     def step() -> Any:
         optimizer.zero_grad()
@@ -153,7 +155,17 @@ def _launched(work: Work) -> Work:
 def _in_form(run: Callable[[], Any], form: str) -> Callable[[], Any]:
     if form == "graph":
         return captured(run)
-    return torch.compile(run) if form == "compiled" else run
+    return _compiled(run) if form == "compiled" else run
+
+
+def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:
+    """For the sizes at hand, as in a program of one model and one batch size."""
+    return torch.compile(run, dynamic=False)  # type: ignore[no-any-return]
+
+
+def _forget_compilations() -> None:
+    """Those of other twins count as one function's, and more than eight of it would run eagerly."""
+    torch.compiler.reset()
 
 
 def captured(run: Callable[[], Any]) -> Callable[[], Any]:

@@ -105,6 +105,32 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
     torch_gpu.kernel(cases.own_case("update", "10", 1), "step")["fused"]()
 
 
+@pytest.mark.usefixtures("_gpu_in_the_processor")
+def test_every_batch_size_is_compiled_for_itself(monkeypatch):
+    compiled = []  # of each compilation, whether sizes are symbols
+
+    def backend(traced, inputs):
+        compiled.append(any(isinstance(size, torch.SymInt) for x in inputs for size in getattr(x, "shape", [x])))
+        return traced.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    x = nc.Input((4,))
+    model = nc.Model(x, nc.Dense(3)(x))
+    arrays = state_dict(model.graph, model.store)
+    for batch in range(2, 12):  # more than PyTorch compiles of one function
+        labels, images = np.zeros(batch, np.int64), np.zeros((batch, 4), np.float32)
+        compiled.clear()
+        for mode, step in torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0).items():
+            if mode.endswith("compiled"):
+                step()
+        assert set(compiled) == {False}, f"batch {batch}"
+        compiled.clear()
+        for mode, infer in torch_gpu.inference(model.graph, arrays, [images]).items():
+            if mode.endswith("compiled"):
+                infer()
+        assert set(compiled) == {False}, f"batch {batch}"
+
+
 @pytest.mark.parametrize(
     ("op", "spec"),
     [
