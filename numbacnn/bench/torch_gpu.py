@@ -6,6 +6,7 @@ every mode, as ours do. cuDNN chooses its algorithms by trying them.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,13 @@ def _forget_compilations() -> None:
 
 
 def captured(run: Callable[[], Any]) -> Callable[[], Any]:
-    """A function that replays ``run`` as a CUDA graph, and gives the tensors that it writes each time."""
+    """A function that replays ``run`` as a CUDA graph, and gives the tensors that it writes each time. It captures at
+    its first call, so that one that cannot be captured fails like one that cannot run."""
+    replay = cache(partial(_capture, run))
+    return lambda: replay()()
+
+
+def _capture(run: Callable[[], Any]) -> Callable[[], Any]:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

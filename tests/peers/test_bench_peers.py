@@ -11,7 +11,7 @@ from engine import assert_close, generator_of, randomize
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes, timing
-from numbacnn.bench.peers import find_peers
+from numbacnn.bench.peers import Peers, find_peers
 from numbacnn.bench.work import graph_of
 from numbacnn.pretrained import state_dict, state_dict_shapes
 
@@ -80,7 +80,7 @@ def test_pytorch_trains_as_we_train(name):
 def _gpu_in_the_processor(monkeypatch):
     """What ``torch_gpu`` asks of a GPU, done by the CPU: no capture, and a compilation that only traces."""
     monkeypatch.setattr(torch_gpu, "DEVICE", "cpu")
-    monkeypatch.setattr(torch_gpu, "captured", lambda run: run)
+    monkeypatch.setattr(torch_gpu, "_capture", lambda run: run)
     monkeypatch.setattr(torch_gpu, "_pinned", lambda tensor: tensor.clone())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -103,6 +103,24 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
         for work in torch_gpu.kernel(cases.own_case("conv2d", "6x6x3->4/3", 2), direction).values():
             work()
     torch_gpu.kernel(cases.own_case("update", "10", 1), "step")["fused"]()
+
+
+@pytest.mark.usefixtures("_gpu_in_the_processor")
+@pytest.mark.parametrize("training", [True, False])
+def test_what_cannot_be_captured_is_noted_and_the_other_modes_stand(training, monkeypatch):
+    def fail(run):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch_gpu, "_capture", fail)
+    x = nc.Input((4,))
+    peers = Peers({"PyTorch": torch_gpu})
+    found = measure.measure_model(nc.Model(x, nc.Dense(3)(x)), 2, training, timing.QUICK, peers).measurement
+    assert found.peers["PyTorch"].mode in torch_gpu.MODES
+    assert found.notes == tuple(
+        f"PyTorch, {mode}, is left out: operation not permitted when stream is capturing"
+        for mode in torch_gpu.MODES
+        if mode.endswith("graph")
+    )
 
 
 @pytest.mark.usefixtures("_gpu_in_the_processor")
