@@ -4,8 +4,8 @@
 
 The floor is the larger of FLOPs over the peak of multiply-adds and bytes over the bandwidth of a triad, both measured
 here; products on tensor cores have no such peak, and of them it is the bytes alone. PyTorch, where it is installed with
-CUDA, runs on the same GPU in turn with ours, in the best of its modes: both memory formats, eager, compiled by
-torch.compile, and captured as a CUDA graph. The exit status is 1 where a figure falls short.
+CUDA, runs on the same GPU in turn with ours, in the best of its modes: both memory formats, eager, captured as a CUDA
+graph, and models also compiled by torch.compile. The exit status is 1 where a figure falls short.
 
 ``--smoke`` only sees that all of it runs, at tiny sizes, in the simulator too (NUMBA_ENABLE_CUDASIM=1).
 """

@@ -71,8 +71,8 @@ def command() -> None:
     """Measure speed: of single kernels, or of a whole model.
 
     Beside PyTorch and onnxruntime where they are installed (pip install 'numbacnn[bench]'), paired in one run; with
-    --device cuda beside PyTorch on the same GPU, eager, compiled and captured as a graph. Use a calm machine;
-    benchmarks/README.md has the method.
+    --device cuda beside PyTorch on the same GPU, eager and captured as a graph, models also compiled. Use a calm
+    machine; benchmarks/README.md has the method.
     """
 
 

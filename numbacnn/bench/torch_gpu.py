@@ -1,7 +1,7 @@
 """PyTorch on the same GPU as a peer: the twin of ``torch_peer`` eager, compiled, and captured as a CUDA graph.
 
 Images and labels come from memory of the host that the GPU reads by itself, and losses and outputs go back there, in
-every mode, as ours do. cuDNN chooses its algorithms by trying them.
+every mode, as ours do. Single kernels are not compiled. cuDNN chooses its algorithms by trying them.
 """
 
 from collections.abc import Callable, Sequence
@@ -137,17 +137,24 @@ def _training_step(
 
 
 def kernel(case: Case, direction: str) -> dict[str, Work]:
-    """As in ``torch_peer``; in bf16 all arrays of products are."""
+    """As in ``torch_peer``, eager and captured; in bf16 all arrays of products are."""
     place: dict[str, Any] = {"device": DEVICE}
     if direction == STEP:
-        return {"fused": _launched(update_work(case.shape, place))}
+        return _launched("fused", partial(update_work, case.shape, place))
     if _precision == "bf16" and case.op in WEIGHTED:
         place["dtype"] = torch.bfloat16
-    return {mode: _launched(kernel_work(case, direction, layout, place)) for mode, layout in FORMATS.items()}
+    modes = dict[str, Work]()
+    for name, layout in FORMATS.items():
+        modes |= _launched(name, partial(kernel_work, case, direction, layout, place))
+    return modes
 
 
-def _launched(work: Work) -> Work:
-    return Launched(work, torch.cuda.synchronize)
+def _launched(name: str, make: Callable[[], Work]) -> dict[str, Work]:
+    """Each form with arrays of its own. What is captured is made on the stream of its capture, where autograd, which
+    goes to the stream of the forward pass, is then captured too."""
+    made = cache(make)
+    forms = {"eager": make(), "graph": captured(lambda: made()())}
+    return {f"{name}, {form}": Launched(work, torch.cuda.synchronize) for form, work in forms.items()}
 
 
 # -- forms ------------------------------------------------------------------------------------------------------------
@@ -184,7 +191,7 @@ def _capture(run: Callable[[], Any]) -> Callable[[], Any]:
             run()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         result = run()
 
     def replay() -> Any:

@@ -100,9 +100,35 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
     for mode, step in steps.items():
         assert [step() for _ in range(2)] == pytest.approx(ours, rel=1e-3), mode
     for direction in cases.DIRECTIONS[:3]:
-        for work in torch_gpu.kernel(cases.own_case("conv2d", "6x6x3->4/3", 2), direction).values():
+        works = torch_gpu.kernel(cases.own_case("conv2d", "6x6x3->4/3", 2), direction)
+        assert set(works) == {f"{layout}, {form}" for layout in torch_peer.FORMATS for form in ("eager", "graph")}
+        for work in works.values():
             work()
-    torch_gpu.kernel(cases.own_case("update", "10", 1), "step")["fused"]()
+    updates = torch_gpu.kernel(cases.own_case("update", "10", 1), "step")
+    assert set(updates) == {"fused, eager", "fused, graph"}
+    for work in updates.values():
+        work()
+
+
+@pytest.mark.usefixtures("_gpu_in_the_processor")
+@pytest.mark.parametrize("op", ["relu", "batch_norm"])
+def test_captured_kernels_are_made_where_they_are_captured(op, monkeypatch):
+    """Autograd launches where the forward pass did, which has to be the stream of the capture."""
+    made, capturing = [], []
+    kernel_work = torch_gpu.kernel_work
+    monkeypatch.setattr(torch_gpu, "kernel_work", lambda *args: (made.append(bool(capturing)), kernel_work(*args))[1])
+
+    def capture(run):
+        capturing.append(True)
+        run()
+        capturing.clear()
+        return run
+
+    monkeypatch.setattr(torch_gpu, "_capture", capture)
+    for work in torch_gpu.kernel(cases.own_case(op, "6x6x3", 2), "input-gradient").values():
+        work()
+        work()
+    assert made == [False, False, True, True]  # two memory formats, eager and captured
 
 
 @pytest.mark.usefixtures("_gpu_in_the_processor")
