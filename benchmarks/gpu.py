@@ -104,15 +104,15 @@ class Bench:
 
         smallest = sorted(cases.PICKED, key=lambda case: case.batch * sum(map(prod, case.shapes)))
         chosen = smallest[:2] if self.smoke else cases.CASES
-        worst, where = 0.0, ""
+        apart = list[tuple[float, str]]()
         for case in chosen:
             model, twin = engine.one_layer(case), engine.one_layer(case, device="cuda")
             xs, dys = engine.case_arrays(case, model)
             expected, found = engine.run(model, xs, dys).named(), engine.run(twin, xs, dys).named()
             for name, array in found.items():
-                apart = np.linalg.norm(array - expected[name]) / max(np.linalg.norm(expected[name]), 1e-20)
-                if not apart <= worst:
-                    worst, where = float(apart), f"{name} of {case}"
+                size = max(np.linalg.norm(expected[name]), 1e-20)
+                apart.append((float(np.linalg.norm(array - expected[name]) / size), f"{name} of {case}"))
+        worst, where = farthest(apart)
         figure = f"{len(chosen)} cases of every op and gradient against the CPU's kernels, fp32"
         yield Row(figure, f"{worst:.1e} relative norm, at worst ({where})", "", "≤ 1e-4", worst <= 1e-4)
 
@@ -218,6 +218,11 @@ class Bench:
             yield Row(
                 f"{result.case}, batch {result.case.batch}, {result.direction}", told, floor, "≥ 75 %", share >= 0.75
             )
+
+
+def farthest(apart: list[tuple[float, str]]) -> tuple[float, str]:
+    """The largest of the numbers, and where it is; NaN counts as infinite."""
+    return max(apart, key=lambda found: np.inf if np.isnan(found[0]) else found[0])
 
 
 def tiny(shape: tuple[int, ...], precision: str = "fp32") -> nc.Model:

@@ -1,8 +1,10 @@
 """``numbacnn bench`` through the command line, and what its figures are made of. Times themselves are never held."""
 
 import builtins
+import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -384,6 +386,25 @@ def test_rates_and_their_shares():
     found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Roofs(200.0, 20.0))
     assert (found["gflops"], found["share_of_peak"]) == (2.0, 0.01)
     assert (found["bandwidth"], found["share_of_triad"]) == (0.5, 0.025)
+
+
+# -- the figures of a GPU ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu_figures(monkeypatch):
+    """benchmarks/gpu.py as a module."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module("gpu")
+    sys.modules.pop("gpu")
+
+
+def test_nan_on_a_gpu_is_no_agreement(gpu_figures):
+    assert gpu_figures.farthest([(1e-6, "a"), (3e-6, "b"), (2e-6, "c")]) == (3e-6, "b")
+    worst, where = gpu_figures.farthest([(1e-6, "a"), (float("nan"), "b"), (2e-6, "c")])
+    assert where == "b"
+    assert not worst <= 1e-4
 
 
 # -- what is wrong, in a line -----------------------------------------------------------------------------------------
