@@ -2,10 +2,11 @@
 
     python tests/cuda/sanitize.py [--tool memcheck racecheck initcheck synccheck] [pytest's arguments]
 
-By default the table of calls, each launcher of which runs at small shapes, tensor cores, and steps that the GPU drives
-itself: the checkers slow kernels down many times. memcheck finds accesses out of bounds and misaligned, racecheck
-shared memory that threads of a block use without a barrier between them, initcheck memory that is read before it is
-written, synccheck barriers that not all threads reach. The exit status is 1 where one of them, or a test, complains.
+Where the arguments name no tests, these are the table of calls, each launcher of which runs at small shapes, tensor
+cores, and steps that the GPU drives itself: the checkers slow kernels down many times. memcheck finds accesses out of
+bounds and misaligned, racecheck shared memory that threads of a block use without a barrier between them, initcheck
+memory that is read before it is written, synccheck barriers that not all threads reach. The exit status is 1 where one
+of them, or a test, complains.
 """
 
 import argparse
@@ -40,11 +41,13 @@ def main() -> int:
             "https://developer.nvidia.com/cuda-downloads (package cuda-sanitizer), and is looked for on PATH "
             f"and in {', '.join(PLACES)}"
         )
+    names_tests = any(Path(argument.split("::")[0]).exists() for argument in given)
+    arguments = given if names_tests else [*given, *TESTS]
     failed = []
     for tool in options.tool:
         command = [checker, "--tool", tool, "--error-exitcode", "1", sys.executable, "-m", "pytest", "-q", "-x"]
         print(f"-- {tool}", flush=True)
-        if subprocess.run([*command, *(given or TESTS)], check=False).returncode:
+        if subprocess.run([*command, *arguments], check=False).returncode:
             failed.append(tool)
     print(f"complaints of {', '.join(failed)}" if failed else f"no complaints of {', '.join(options.tool)}")
     return int(bool(failed))

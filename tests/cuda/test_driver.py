@@ -97,7 +97,14 @@ def test_checkers_look_at_every_kernel():
     assert all(sanitize.Path(file).exists() for file in sanitize.TESTS)
 
 
-def test_checkers_run_the_tests_and_tell_which_complained(monkeypatch, capsys):
+ONE_TEST = f"{sanitize.HERE / 'test_twins.py'}::test_every_launcher_has_a_twin"
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [([], sanitize.TESTS), (["-k", "relu"], ["-k", "relu", *sanitize.TESTS]), ([ONE_TEST, "-v"], [ONE_TEST, "-v"])],
+)
+def test_checkers_run_the_tests_and_tell_which_complained(given, passed_on, monkeypatch, capsys):
     commands = []
 
     def run(command, check):
@@ -105,10 +112,10 @@ def test_checkers_run_the_tests_and_tell_which_complained(monkeypatch, capsys):
         return SimpleNamespace(returncode=int("racecheck" in command))
 
     monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-    monkeypatch.setattr(sanitize.sys, "argv", ["sanitize.py", "-k", "relu"])
+    monkeypatch.setattr(sanitize.sys, "argv", ["sanitize.py", *given])
     monkeypatch.setattr(sanitize, "find_checker", lambda: "compute-sanitizer")
     monkeypatch.setattr(sanitize.subprocess, "run", run)
     assert sanitize.main() == 1
     assert [command[2] for command in commands] == ["memcheck", "racecheck"]
-    assert commands[0][-2:] == ["-k", "relu"]
+    assert commands[0][commands[0].index("-x") + 1 :] == passed_on
     assert capsys.readouterr().out.endswith("complaints of racecheck\n")
