@@ -103,7 +103,7 @@ def kernels_command(
     """Measure single layers: forward and each gradient alone.
 
     Without options: the representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers at sizes out
-    of cache. Shares are of this machine's measured peak, and of a triad's bandwidth.
+    of cache. Shares are of this machine's measured peak, which is that of fp32, and of a triad's bandwidth.
     """
     chosen = _own_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
     sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
@@ -134,7 +134,12 @@ def kernels_command(
         bench_tables.kernel_summaries(summaries)
     if plot:
         points = [plots.Point(f"{r.case} {r.direction}", *r.measurement.cost, r.measurement.time.ms) for r in results]
-        _plot(points, roofs, plot, f"Kernels on {numbacnn.get_num_threads()} threads", as_json)
+        _plot(points, roofs, plot, _title(target), as_json)
+
+
+def _title(device: Device) -> str:
+    place = f"{numbacnn.get_num_threads()} threads" if device.name == "cpu" else f"a GPU, {device.precision}"
+    return f"Kernels on {place}"
 
 
 def _own_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch: int | None) -> list[cases.Case]:

@@ -119,7 +119,9 @@ def roofs_line(roofs: Mapping[str, float]) -> str:
 
 def rate_cells(figures: Mapping[str, Any]) -> list[str]:
     """The cells of ``RATES``."""
-    shares = [f"{100 * figures[name]:.0f} %" for name in ("share_of_peak", "share_of_triad")]
+    shares = [
+        "" if figures[name] is None else f"{100 * figures[name]:.0f} %" for name in ("share_of_peak", "share_of_triad")
+    ]
     ms, gflops, bandwidth = (_number(figures[name]) for name in ("ms", "gflops", "bandwidth"))
     return [ms, gflops, shares[0], bandwidth, shares[1]]
 

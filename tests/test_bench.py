@@ -5,10 +5,13 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import numbacnn, refused
+from numbacnn.cli import bench as bench_command
+from numbacnn.cli import bench_tables
 from PIL import Image
 
 import numbacnn as nc
@@ -57,7 +60,7 @@ def test_kernels_hold_every_chosen_case_in_each_of_its_directions():
         assert min(row["ms"], row["gflops"], row["share_of_peak"], row["share_of_triad"]) > 0
         assert row["ms_interval"][0] <= row["ms"] <= row["ms_interval"][1]
         assert row["gflops"] == pytest.approx(row["flops"] / row["ms"] / 1e6)
-    assert min(found["roofs"].values()) > 0
+    assert min(found["roofs"]["gflops"], found["roofs"]["bandwidth"]) > 0
     assert (found["threads"], found["summary"], found["notes"]) == (1, {}, [])
     assert found["versions"]["numbacnn"] == nc.__version__
 
@@ -386,6 +389,19 @@ def test_rates_and_their_shares():
     found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Roofs(200.0, 20.0))
     assert (found["gflops"], found["share_of_peak"]) == (2.0, 0.01)
     assert (found["bandwidth"], found["share_of_triad"]) == (0.5, 0.025)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_products_on_tensor_cores_have_no_share_of_the_peak_of_fp32(precision):
+    found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Roofs(200.0, 20.0, precision))
+    assert (found["gflops"], found["share_of_peak"], found["share_of_triad"]) == (2.0, None, 0.025)
+    assert bench_tables.rate_cells(found) == ["2.00", "2.00", "", "0.500", "2 %"]
+
+
+def test_pictures_of_kernels_say_what_they_ran_on(monkeypatch):
+    monkeypatch.setattr(nc, "get_num_threads", lambda: 3)
+    assert bench_command._title(get_device("cpu")) == "Kernels on 3 threads"
+    assert bench_command._title(SimpleNamespace(name="cuda", precision="tf32")) == "Kernels on a GPU, tf32"
 
 
 # -- the figures of a GPU ---------------------------------------------------------------------------------------------

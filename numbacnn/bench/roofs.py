@@ -16,10 +16,14 @@ SIMULATED = 64  # of everything, where a simulator runs it
 
 
 class Roofs(NamedTuple):
-    """``gflops``: 10⁹ operations a second, a multiply-add counted as two; ``bandwidth``: GB/s of a triad."""
+    """``gflops``: 10⁹ operations a second, a multiply-add counted as two; ``bandwidth``: GB/s of a triad.
+
+    The peak is that of fp32; where ``precision`` has products run on tensor cores, nothing is a share of it.
+    """
 
     gflops: float
     bandwidth: float
+    precision: str = "fp32"
 
 
 def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
@@ -33,7 +37,8 @@ def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
     a, b, c = (device.zeros(elements) for _ in range(3))
     compute = _best(device, lambda: device.kernels.multiply_adds(y, steps), turns)
     memory = _best(device, lambda: device.kernels.triad(a, b, c, 3.0), turns)
-    return Roofs(items * steps * _step_flops(device) / compute / 1e9, 12 * elements / memory / 1e9)
+    gflops, bandwidth = items * steps * _step_flops(device) / compute / 1e9, 12 * elements / memory / 1e9
+    return Roofs(gflops, bandwidth, device.precision)
 
 
 def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
