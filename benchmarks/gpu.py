@@ -188,19 +188,24 @@ class Bench:
 
     def resnet18(self) -> Rows:
         """A training step in each precision, against PyTorch's with the same."""
-        for precision, least in (("fp32", 0.8), ("tf32", 0.4), ("bf16", 0.4)):
-            self.peers.share_precision(precision)
-            model, batch = self._resnet18(precision)
-            m = measure.measure_model(model, batch, True, self.effort, self.peers).measurement
-            against = m.peers.get("PyTorch")
-            floor = f"{self.floor(m.cost, precision):.2f} ms"
-            told = f"{m.time.ms:.2f} ms{_ratios(m)}"
-            reached = None if against is None else against.ratio.ratio >= least
-            figure = f"ResNet-18, stem cifar, batch {batch}, a training step, {precision}"
-            yield Row(figure, told, floor, f"≥ {least}× of PyTorch's speed", reached)
-            for note in m.notes:
-                yield Row("note", note)
-        self.peers.share_precision("fp32")
+        try:
+            for precision, least in (("fp32", 0.8), ("tf32", 0.4), ("bf16", 0.4)):
+                yield from self._training_step(precision, least)
+        finally:
+            self.peers.share_precision("fp32")
+
+    def _training_step(self, precision: str, least: float) -> Rows:
+        self.peers.share_precision(precision)
+        model, batch = self._resnet18(precision)
+        m = measure.measure_model(model, batch, True, self.effort, self.peers).measurement
+        against = m.peers.get("PyTorch")
+        floor = f"{self.floor(m.cost, precision):.2f} ms"
+        told = f"{m.time.ms:.2f} ms{_ratios(m)}"
+        reached = None if against is None else against.ratio.ratio >= least
+        figure = f"ResNet-18, stem cifar, batch {batch}, a training step, {precision}"
+        yield Row(figure, told, floor, f"≥ {least}× of PyTorch's speed", reached)
+        for note in m.notes:
+            yield Row("note", note)
 
     def _resnet18(self, precision: str) -> tuple[nc.Model, int]:
         if self.smoke:
@@ -294,9 +299,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--data", default="mnist", help="a set, or a folder of MNIST's files")
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=30, help="turns to measure, A B B A")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
+    if options.pairs < 1:
+        parser.error(f"--pairs {options.pairs}: measure one at least")
     facts = cuda_facts()
     if not facts["available"]:
         sys.exit(f'device "cuda" cannot run: {facts["reason"]}')

@@ -423,6 +423,28 @@ def test_nan_on_a_gpu_is_no_agreement(gpu_figures):
     assert not worst <= 1e-4
 
 
+def test_no_pairs_are_refused_in_a_line(gpu_figures, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--pairs", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu_figures.main()
+    assert capsys.readouterr().err.endswith("error: --pairs 0: measure one at least\n")
+
+
+def test_a_precision_that_fails_leaves_pytorch_in_fp32(gpu_figures, monkeypatch):
+    def step(self, precision, least):
+        if precision == "tf32":
+            raise NumbacnnError("no tensor cores")
+        yield gpu_figures.Row(precision, "")
+
+    given = []
+    bench = object.__new__(gpu_figures.Bench)  # which would measure a GPU's roofs
+    bench.peers = SimpleNamespace(share_precision=given.append)
+    monkeypatch.setattr(gpu_figures.Bench, "_training_step", step)
+    with pytest.raises(NumbacnnError, match="no tensor cores"):
+        list(bench.resnet18())
+    assert given == ["fp32"]
+
+
 # -- what is wrong, in a line -----------------------------------------------------------------------------------------
 
 
