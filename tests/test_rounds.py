@@ -35,8 +35,9 @@ def results(model, batch=BATCH):
 
 def scratch(model):
     """Bytes of each of the layer's buffers."""
-    node = model.graph.nodes[0]
-    wanted = node.layer.scratch(model.device.sizes, node.geometry, BATCH)
+    node, sizes = model.graph.nodes[0], model.device.sizes
+    algorithm = node.layer.choose_algorithm(sizes, node.geometry, None)
+    wanted = node.layer.scratch(sizes, node.geometry, BATCH, algorithm)
     return {name: np.prod(buffer.shape) for name, buffer in wanted.items()}
 
 
@@ -44,7 +45,7 @@ def scratch(model):
 def test_rounds_of_a_few_images(monkeypatch, name):
     """Bit by bit but for the weights' gradients: their sums are rounded from round to round, and held to float64."""
     make, module = LAYERS[name]
-    monkeypatch.setattr(conv2d_panels, "CHANNELS", SHAPE[2])
+    monkeypatch.setattr(conv2d_panels, "WORTH", 0)
     model = listed(nc.Sequential([make()], SHAPE))
     monkeypatch.setattr(module, "ROUND_BYTES", 1 << 30)
     whole, _ = results(model)
