@@ -38,7 +38,8 @@ from numbacnn.kernels.cpu.winograd_transforms import Filtering, weight_transform
 from numbacnn.kernels.recording import prepare
 
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS = {"alone": 32, "pooled": 64}  # at least: in fewer the transforms cost too much, or more than fusing a pool saves
+CHANNELS = 32  # at least: in fewer the transforms cost too much
+POOLED_CHANNELS = 64  # where the direct algorithm takes a pool with it
 SAVING = 2.07  # of products, at least, which are of whole tiles and whole panels: 2.06 was slower, 2.08 faster
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 
@@ -49,7 +50,7 @@ def winograd_filtering(g: ConvGeometry, algorithm: str, pooled: bool = False) ->
     """
     if algorithm.startswith("winograd"):
         return Filtering(int(algorithm.removeprefix("winograd")), g.r)
-    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < CHANNELS["pooled" if pooled else "alone"]:
+    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < (POOLED_CHANNELS if pooled else CHANNELS):
         return None
     f = Filtering(max(g.winograd_tiles), g.r)
     taps, places = f.r**2 * g.c * g.k, f.n**2 * _padded(g.c) * _padded(g.k)
