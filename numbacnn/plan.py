@@ -370,7 +370,7 @@ class _Planner:
             xs, y = [self._view(x) for x in node.inputs], self._view(self.graph.value(i))
             scratch = self._scratch(node, i, "forward")
             step = Step(node, node.layer, xs, y, scratch=scratch, training=self._trains(node))
-            step.algorithm = self._algorithm(i)
+            step.algorithm = node.layer.choose_algorithm(self.sizes, node.geometry)
             if i in self.fused:
                 step.fused = self.graph.nodes[self.fused[i]].layer.op
             if i in self.folded:
@@ -388,11 +388,6 @@ class _Planner:
             self.time += 1
         return steps
 
-    def _algorithm(self, i: int) -> str | None:
-        node, pool = self.graph.nodes[i], self.fused_pools.get(i)
-        geometry = None if pool is None else self.graph.nodes[pool].geometry
-        return node.layer.choose_algorithm(self.sizes, node.geometry, geometry)
-
     def _trains(self, node: Node) -> bool:
         """Whether a layer runs as training does: not where all of its parameters, or its own name, are frozen."""
         names = node.parameters or {node.name: ""}
@@ -401,7 +396,7 @@ class _Planner:
     def _scratch(self, node: Node, i: int, when: str) -> dict[str, Buffer | None]:
         """The step's scratch buffers; None for what an inference plan need not save."""
         buffers: dict[str, Buffer | None] = {}
-        for name, scratch in node.layer.scratch(self.sizes, node.geometry, self.batch, self._algorithm(i)).items():
+        for name, scratch in node.layer.scratch(self.sizes, node.geometry, self.batch).items():
             if scratch.when == "saved" and not self.training:
                 buffers[name] = None
             elif scratch.when == "saved" and when == "backward":
@@ -508,7 +503,7 @@ class _Planner:
         pool = self.pooled.get(i)
         scratch = self._scratch(node, i, "backward") if pool is None else self._maxima_scratch(node, pool)
         step = Step(node, None if done else layer, xs, y, dxs, dy, scratch, adds=adds, training=self._trains(node))
-        step.algorithm = self._algorithm(i)
+        step.algorithm = layer.choose_algorithm(self.sizes, node.geometry)
         step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masking.values()
         step.pool = None if pool is None else self.graph.nodes[pool].geometry

@@ -84,8 +84,7 @@ def replay_forward(arena, step):
 
 def replay_backward(arena, step):
     why, layer = f"backward of {step.node.name}", step.node.layer
-    wanted = layer.scratch(SIZES, step.node.geometry, 3, step.algorithm)
-    saved = {name for name, scratch in wanted.items() if scratch.when == "saved"}
+    saved = {name for name, scratch in layer.scratch(SIZES, step.node.geometry, 3).items() if scratch.when == "saved"}
     saved |= {"argmax"} if step.pool is not None else set()
     if step.layer is not None:
         written = [view.buffer for view in step.dxs if view is not None and view.buffer is not step.dy.buffer]

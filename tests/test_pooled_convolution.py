@@ -135,29 +135,6 @@ def test_they_stand_aside_where_they_cannot_run_or_would_be_slower():
     assert not applies(input_shape=(224, 224, 64))
 
 
-@pytest.mark.parametrize(
-    ("filters", "behind", "options", "algorithm", "pools"),
-    [
-        (32, [nc.ReLU, lambda: nc.MaxPool2D(2)], {}, "direct", True),
-        (64, [nc.ReLU, lambda: nc.MaxPool2D(2)], {}, "winograd4", False),
-        (32, [nc.ReLU], {}, "winograd4", False),
-        (31, [nc.ReLU], {}, "direct", False),
-        (32, [nc.ReLU, lambda: nc.MaxPool2D(2)], {"algorithm": "winograd2"}, "winograd2", False),
-    ],
-)
-def test_a_pool_is_fused_where_winograd_saves_less(filters, behind, options, algorithm, pools):
-    """Forward and backward agree on the algorithm, and both are what computes."""
-    layers = [nc.Conv2D(filters, 3, padding=1, **options), *(make() for make in behind)]
-    model = listed(nc.Sequential(layers, (8, 8, filters)))
-    plan = make_plan(model.graph, sizes, 2, training=True)
-    assert (plan.forward[0].algorithm, plan.forward[0].pool is not None) == (algorithm, pools)
-    assert plan.backward[-1].algorithm == algorithm
-    draw = np.random.default_rng(0)
-    randomize(model, draw)
-    xs, dys = normals(draw, model.graph.input_shapes, 2), normals(draw, output_shapes(model), 2)
-    assert_results_close(run(model, xs, dys), oracle(model, xs, dys), f"{filters} filters, {algorithm}")
-
-
 def test_a_value_that_others_read_too_keeps_its_own_gradient():
     """A second reader of the convolution, or of the activation, adds to the gradient: the pool's alone is not it."""
     for more_of in ("convolution", "activation"):

@@ -35,9 +35,8 @@ def results(model, batch=BATCH):
 
 def scratch(model):
     """Bytes of each of the layer's buffers."""
-    node, sizes = model.graph.nodes[0], model.device.sizes
-    algorithm = node.layer.choose_algorithm(sizes, node.geometry, None)
-    wanted = node.layer.scratch(sizes, node.geometry, BATCH, algorithm)
+    node = model.graph.nodes[0]
+    wanted = node.layer.scratch(model.device.sizes, node.geometry, BATCH)
     return {name: np.prod(buffer.shape) for name, buffer in wanted.items()}
 
 

@@ -118,7 +118,7 @@ class PReLU(Layer):
         """``weight``."""
         return {"weight": Parameter(shapes[0][-1:], "quarters")}
 
-    def scratch(self, sizes: Any, geometry: Shape, batch: int, algorithm: str | None) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: Shape, batch: int) -> Mapping[str, Scratch]:
         """The weight's gradient at every element, and partial sums of it."""
         return {
             "parts": Scratch((batch, *geometry), "backward"),

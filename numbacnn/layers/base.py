@@ -156,16 +156,12 @@ class Layer:
     def check_training(self, geometry: Any, batch: int) -> None:
         """ArgumentError where the layer cannot be trained on ``batch`` images."""
 
-    def scratch(self, sizes: Any, geometry: Any, batch: int, algorithm: str | None) -> Mapping[str, Scratch]:
-        """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes, and
-        ``algorithm`` is what ``choose_algorithm`` says.
-        """
+    def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, Scratch]:
+        """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes."""
         return {}
 
-    def choose_algorithm(self, sizes: Any, geometry: Any, pool: PoolGeometry | None) -> str | None:
-        """The algorithm that forward and backward run, of a layer that has several; ``pool``: that of
-        ``fuses_pool``.
-        """
+    def choose_algorithm(self, sizes: Any, geometry: Any) -> str | None:
+        """The algorithm that forward and backward run, of a layer that has several."""
         return None
 
     def input_halo(self, geometry: Any) -> Halo:

@@ -70,9 +70,9 @@ class _Convolution(WindowLayer):
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int, algorithm: str | None) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
         """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
-        g, f = geometry, sizes.winograd_filtering(geometry, algorithm)
+        g, f = geometry, sizes.winograd_filtering(geometry, self.algorithm)
         scratch = {"partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
         if f is not None:
             shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, f)
@@ -89,14 +89,14 @@ class _Convolution(WindowLayer):
             scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
         return scratch
 
-    def choose_algorithm(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry | None) -> str:
-        """ "direct", as a fused pool needs it, or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
-        filtering = None if pool is not None else sizes.winograd_filtering(geometry, self.algorithm)
+    def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
+        """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
+        filtering = sizes.winograd_filtering(geometry, self.algorithm)
         return "direct" if filtering is None else f"winograd{filtering.m}"
 
     def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Where a register tile holds whole windows, all of one size, and Winograd's transforms save less."""
-        direct = sizes.winograd_filtering(geometry, self.algorithm, True) is None
+        """Where a register tile holds whole windows, all of one size."""
+        direct = self.choose_algorithm(sizes, geometry) == "direct"
         return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
     def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:

@@ -49,9 +49,7 @@ class Dense(WeightLayer):
         weight = self.weight_parameter(self.geometry(shapes), self.initializer)
         return {"weight": weight, "bias": Parameter((self.units,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(
-        self, sizes: Any, geometry: tuple[int, int], batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:
         """Packed weights."""
         return {
             "packed": Scratch(sizes.dense_packed_weights_shape(*geometry), "prepared"),

@@ -70,9 +70,7 @@ class SpatialDropout(_Dropout):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(
-        self, sizes: Any, geometry: tuple[int, int, int], batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
         """What each channel is multiplied by."""
         shape = (batch, 1, 1, geometry[2])
         return {"factors": Scratch(shape, "forward"), "factors_gradient": Scratch(shape, "backward")}

@@ -54,9 +54,7 @@ class BatchNorm(Layer):
         if batch * h * w == 1:
             raise ArgumentError("1 image of 1×1 pixels has no variance; train on batches of at least 2 images")
 
-    def scratch(
-        self, sizes: Any, geometry: tuple[int, int, int], batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
         """Statistics, partial sums, and the numbers that each channel is multiplied by."""
         h, w, c = geometry
         return {
@@ -132,9 +130,7 @@ class GroupNorm(Layer):
         """``weight`` and ``bias``."""
         return _weight_and_bias(shapes[0])
 
-    def scratch(
-        self, sizes: Any, geometry: tuple[int, int, int], batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
         """Statistics, partial sums, and the numbers that each image's channels are multiplied by."""
         h, w, c = geometry
         return {
@@ -194,9 +190,7 @@ class LocalResponseNorm(Layer):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(
-        self, sizes: Any, geometry: tuple[int, int, int], batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
         """What each element is divided by, computed anew: cheaper than to keep it."""
         return {"scales": Scratch((batch, *geometry), "backward")}
 

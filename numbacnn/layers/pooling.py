@@ -69,7 +69,7 @@ class _Maxima:
 
     takes_maximum: ClassVar[bool] = True
 
-    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int, algorithm: str | None) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
         """The place of each maximum in its window."""
         return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
@@ -202,9 +202,7 @@ class AdaptiveMaxPool2D(_AdaptivePool2D):
     op: ClassVar[str] = "adaptive_max_pool2d"
     takes_maximum: ClassVar[bool] = True
 
-    def scratch(
-        self, sizes: Any, geometry: AdaptiveGeometry, batch: int, algorithm: str | None
-    ) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, Scratch]:
         """The place of each maximum in its image."""
         return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
 

@@ -68,7 +68,7 @@ class Conv2DTranspose(WindowLayer):
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": Parameter((g.c,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int, algorithm: str | None) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
         """That of the convolution transposed, with forward and backward exchanged."""
         g = geometry
         return {

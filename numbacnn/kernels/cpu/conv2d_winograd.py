@@ -39,18 +39,15 @@ from numbacnn.kernels.recording import prepare
 
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS = 32  # at least: in fewer the transforms cost too much
-POOLED_CHANNELS = 64  # where the direct algorithm takes a pool with it
 SAVING = 2.07  # of products, at least, which are of whole tiles and whole panels: 2.06 was slower, 2.08 faster
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 
 
-def winograd_filtering(g: ConvGeometry, algorithm: str, pooled: bool = False) -> Filtering | None:
-    """The sizes of the tiles and the window for this convolution; None where it runs directly. ``pooled``: directly, it
-    takes the maxima of a pool behind it too.
-    """
+def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
+    """The sizes of the tiles and the window for this convolution; None where it runs directly."""
     if algorithm.startswith("winograd"):
         return Filtering(int(algorithm.removeprefix("winograd")), g.r)
-    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < (POOLED_CHANNELS if pooled else CHANNELS):
+    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < CHANNELS:
         return None
     f = Filtering(max(g.winograd_tiles), g.r)
     taps, places = f.r**2 * g.c * g.k, f.n**2 * _padded(g.c) * _padded(g.k)

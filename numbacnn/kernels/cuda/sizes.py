@@ -76,7 +76,7 @@ class Filtering(NamedTuple):
     m: int
 
 
-def winograd_filtering(g: ConvGeometry, algorithm: str, pooled: bool = False) -> Filtering | None:
+def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
     """The tiles where Winograd's algorithm is asked for, else None."""
     return Filtering(int(algorithm.removeprefix("winograd"))) if algorithm.startswith("winograd") else None
 
