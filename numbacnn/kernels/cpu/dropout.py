@@ -56,7 +56,8 @@ def _drop(y, x, random, stream, threshold, scale):
 def _drop_in_place(dy, random, stream, threshold, scale):
     """Each thread owns a range of rows (n, h)."""
     for item in prange(dy.shape[0] * dy.shape[1]):
-        _drop_row(row(dy, item), row(dy, item), np.intp(item), dy.shape[1], random, stream, threshold, scale)
+        dx = row(dy, item)
+        _drop_row(dx, dx, np.intp(item), dy.shape[1], random, stream, threshold, scale)
 
 
 @cpu_kernel(float32_4d, uint64_1d, uint64, uint64, types.float32)
@@ -72,24 +73,19 @@ def _draw_factors(factors, random, stream, threshold, scale):
 @inlined
 def _drop_row(y, x, item, height, random, stream, threshold, scale):
     """Row ``item`` of the rows (n, h)."""
-    n, h = np.uint64(item // height), item % height
-    first = h * -(-len(x) // 4)
-    for block in range(-(-len(x) // 4)):
-        words = _words(first + block, n, random, stream)
-        i = 4 * block
-        y[i] = x[i] * (scale if words[0] >= threshold else ZERO)
-        if i + 1 < len(x):
-            y[i + 1] = x[i + 1] * (scale if words[1] >= threshold else ZERO)
-        if i + 2 < len(x):
-            y[i + 2] = x[i + 2] * (scale if words[2] >= threshold else ZERO)
-        if i + 3 < len(x):
-            y[i + 3] = x[i + 3] * (scale if words[3] >= threshold else ZERO)
-
-
-@inlined
-def _words(block, n, random, stream):
+    n, h, whole = np.uint64(item // height), item % height, len(x) // 4
     seed, step = random[0], random[1]
-    return philox(np.uint64(block), n, step & LOW, stream & LOW, seed & LOW, seed >> SHIFT)
+    first, step, stream, low, high = h * -(-len(x) // 4), step & LOW, stream & LOW, seed & LOW, seed >> SHIFT
+    for block in range(whole):  # without conditions, so that several blocks are drawn at once
+        a, b, c, d = philox(np.uint64(first + block), n, step, stream, low, high)
+        i = 4 * block
+        y[i] = x[i] * (scale if a >= threshold else ZERO)
+        y[i + 1] = x[i + 1] * (scale if b >= threshold else ZERO)
+        y[i + 2] = x[i + 2] * (scale if c >= threshold else ZERO)
+        y[i + 3] = x[i + 3] * (scale if d >= threshold else ZERO)
+    words = philox(np.uint64(first + whole), n, step, stream, low, high)
+    for i in range(4 * whole, len(x)):
+        y[i] = x[i] * (scale if words[i - 4 * whole] >= threshold else ZERO)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
