@@ -34,14 +34,14 @@ def choose_steps(host: HostSteps, augment: Compose | None, validation: int) -> "
     alone decides. ``validation``: how many images the model is evaluated on, whose buffers are made first."""
     if why_not_on_device(host, augment):
         return host
-    reason = _too_large(host, validation)
-    if reason is None:
-        try:
-            return DeviceSteps(host, augment)
-        except DeviceMemoryError as error:
-            reason = str(error)
-    warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=2)
-    return host
+    if reason := _too_large(host, validation):
+        _tell(reason)
+        return host
+    return DeviceSteps(host, augment)
+
+
+def _tell(reason: object) -> None:
+    warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=3)
 
 
 def why_not_on_device(host: HostSteps, augment: Compose | None) -> str | None:
@@ -117,8 +117,8 @@ def _timed(work: "Callable[[DeviceSteps, Position], Position]") -> "Callable[[De
 
 class DeviceSteps:
     """As ``HostSteps``, which serve where a step has to be looked at. A position's sums are of the last reading: behind
-    the first step of an epoch, then by ``Pace``, behind the last step, and by ``read``. Raises DeviceMemoryError where
-    there is no room for the data set.
+    the first step of an epoch, then by ``Pace``, behind the last step, and by ``read``. Where the data set, or what its
+    steps need beside it, finds no memory, the host drives all that are left, and a warning says so.
 
     A batch with NaN or infinity changes nothing, at once. Where such a batch ends the training, no batch behind it
     changes anything either, and the next reading raises the error.
@@ -126,22 +126,25 @@ class DeviceSteps:
 
     def __init__(self, host: HostSteps, augment: Compose | None) -> None:
         self.host, self.model, self.loader, self.update = host, host.model, host.loader, host.update
-        self._device = host.model.device
-        with ENGINE:
-            self._data = Data.upload(host, augment)
+        self._device, self._augment = host.model.device, augment
+        self._data: Data | None = None
         self._memory: Memory | None = None
+        self._finds_room = True
         self._pace = Pace()
         self._seconds = 0.0  # of the epoch: what ``position`` has of them may be from before a reading
 
     def epoch(self, position: Position) -> Generator[Position, None, None]:
         """See ``HostSteps``."""
         self._seconds = position.seconds
-        position = self._begin(position)
         first, last = position.step, len(self.loader) - 1
         for step in range(first, last + 1):
-            assert self._memory is not None
-            if not self._memory.is_current():
+            if step == first:
+                position = self._begin(position)
+            elif self._memory is not None and not self._memory.is_current():
                 position = self._begin(self.read(position))
+            if self._memory is None:
+                yield from self.host.epoch(position)
+                return
             position = self._run(position)
             if step in (first, last) or self._pace.is_due():
                 position = self.read(position)
@@ -153,11 +156,18 @@ class DeviceSteps:
 
     @_timed
     def _begin(self, p: Position) -> Position:
-        """Has the device stand where the host is, with the model and the optimiser as they are."""
+        """Has the device stand where the host is, with the model and the optimiser as they are, and all its memory
+        taken; ``_memory`` is None where there is not enough."""
         if self._memory is not None and not self._memory.can_begin():
             self._memory = None  # its buffers go before others are made: there may be no room for both
-        self._memory = self._memory or Memory(self.host, self._data)
-        self._memory.begin(p)
+        if self._finds_room:
+            try:
+                self._data = self._data or Data.upload(self.host, self._augment)
+                self._memory = self._memory or Memory(self.host, self._data)
+                self._memory.begin(p)
+            except DeviceMemoryError as error:
+                self._finds_room, self._data, self._memory = False, None, None
+                _tell(error)
         self._pace.start()
         return p
 
@@ -165,7 +175,7 @@ class DeviceSteps:
     def _run(self, p: Position) -> Position:
         """Launches the step behind ``p``."""
         assert self._memory is not None
-        self._memory.form(self.loader.size(p.step), self.update.follows(p.step)).run(self._device)
+        self._memory.form(p.step).run(self._device)
         self._pace.step()
         self.model.store.changed()
         return replace(p, step=p.step + 1)

@@ -113,7 +113,8 @@ class Memory:
         return self._launched == _settings(self._host)[1]
 
     def begin(self, p: Position) -> None:
-        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images."""
+        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images; and
+        records its steps. No memory is taken behind that."""
         device, update = self._device, self._update
         self._written, _ = _settings(self._host)
         rates, steps = update.rates(p.epoch), update.optimizer.steps
@@ -132,6 +133,8 @@ class Memory:
         device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
         if self._data.augmentation is not None:
             self._data.augmentation.plan(self._loader.seed, p.epoch)
+        for step in range(p.step, len(self._loader)):
+            self.form(step)
 
     def tally(self) -> Tally:
         """How far the device has come."""
@@ -139,8 +142,9 @@ class Memory:
 
     # -- the launches of a step ---------------------------------------------------------------------------------------
 
-    def form(self, n: int, updates: bool) -> Form:
-        """Steps on ``n`` images that do or do not update."""
+    def form(self, step: int) -> Form:
+        """Of a step of the epoch: all on as many images, that update or that do not, have one."""
+        n, updates = self._loader.size(step), self._update.follows(step)
         if (n, updates) not in self._forms:
             self._forms[n, updates] = Form(self._parts(n, updates))
         return self._forms[n, updates]

@@ -442,16 +442,63 @@ def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
     assert isinstance(trainer()._steps, DeviceSteps)
 
 
-def test_a_set_that_finds_no_room_stays_with_the_host(monkeypatch):
-    """Where memory has been taken since, or lies in pieces."""
-    array, shim, zeros = get_device("cuda")._array, get_device("cuda")._shim, get_device("cuda")._array.zeros
+class Full:
+    """The device's memory, in which there is no room for array number ``fails``, counted from now on."""
 
-    def full(shape, dtype=np.float32):
-        if dtype == np.uint8:
-            raise shim.OutOfMemory(8 << 30, 2 << 30)
-        return zeros(shape, dtype)
+    def __init__(self, monkeypatch, fails):
+        self.taken, self.fails, self._zeros = 0, fails, get_device("cuda")._array.zeros
+        monkeypatch.setattr(get_device("cuda")._array, "zeros", self)
 
-    monkeypatch.setattr(array, "zeros", full)
-    made = trainer()
-    with pytest.warns(RuntimeWarning, match="the host drives the training's steps: out of GPU memory: 8,192 MiB"):
-        assert isinstance(made._steps, HostSteps)
+    def __call__(self, shape, dtype=np.float32):
+        self.taken += 1
+        if self.taken == self.fails:
+            raise get_device("cuda")._shim.OutOfMemory(8 << 30, 2 << 30)
+        return self._zeros(shape, dtype)
+
+
+NO_ROOM = "the host drives the training's steps: out of GPU memory: 8,192 MiB"
+
+
+def test_steps_that_find_no_room_are_the_host_s():
+    """Where memory has been taken since, or lies in pieces: at the data set, a table, what a launch is given."""
+
+    def run(fails):
+        made = trainer(batch_size=7, augment="hflip", optimizer=nc.SGD(0.1, clip_norm=1.0))
+        steps = made._steps  # behind the model's own buffers
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            memory = Full(monkeypatch, fails)
+            (position,) = steps.epoch(Position())
+        return memory.taken, position, dict(made.model.parameters)
+
+    taken, expected, parameters = run(fails=0)
+    for fails in (1, taken // 3, taken):
+        with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+            _, position, found = run(fails)
+        assert len(told) == 1
+        assert position.loss == pytest.approx(expected.loss, rel=1e-5)
+        for name, array in found.items():
+            np.testing.assert_allclose(array, parameters[name], rtol=1e-5, atol=1e-7)
+
+
+def test_steps_that_find_no_room_any_more_are_the_host_s(monkeypatch):
+    """Recorded anew behind the first of three steps, whose sums are kept; so are those of the next epoch."""
+
+    def full(*arguments):
+        raise nc.errors.DeviceMemoryError("out of GPU memory: 8,192 MiB asked")
+
+    def run(where):
+        model = small(where)
+
+        def freeze(event):
+            if getattr(event, "step", 0) == 1 and event.epoch == 1:
+                model.freeze("*.bias")
+                monkeypatch.setattr(device, "Memory", full)
+
+        history = model.fit(DATA, batch_size=3, epochs=2, optimizer=nc.SGD(0.1), callbacks=[freeze])
+        return history, dict(model.store.arrays())
+
+    with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+        found = run("cuda")
+    assert len(told) == 1
+    monkeypatch.undo()
+    assert_alike(found, run("cpu"))
