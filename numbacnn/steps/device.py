@@ -16,8 +16,7 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
-from numbacnn.data.labels import BOXES, MASKS
-from numbacnn.data.transforms import Geometry
+from numbacnn.data.labels import BOXES
 from numbacnn.device import ENGINE
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.events import Position
@@ -32,7 +31,7 @@ MOST_OF_MEMORY = 0.5  # the share of what is free beside the model's buffers tha
 def choose_steps(host: HostSteps, augment: Compose | None, validation: int) -> "HostSteps | DeviceSteps":
     """Steps that the device drives, with the data set in its memory, or those of the host; a warning says where memory
     alone decides. ``validation``: how many images the model is evaluated on, whose buffers are made first."""
-    if why_not_on_device(host, augment):
+    if why_not_on_device(host):
         return host
     if reason := _too_large(host, validation):
         _tell(reason)
@@ -44,17 +43,13 @@ def _tell(reason: object) -> None:
     warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=3)
 
 
-def why_not_on_device(host: HostSteps, augment: Compose | None) -> str | None:
+def why_not_on_device(host: HostSteps) -> str | None:
     """What beside memory keeps the steps of a training from running so, in a few words; None where nothing does."""
-    model, data = host.model, host.loader.dataset
-    geometric = augment is not None and any(isinstance(stage, Geometry) for stage in augment.stages)
+    model = host.model
     reasons = {
         f'device "{model.device.name}" is driven by the host': model.device.resident is None,
-        f"labels are {data.kind}": data.kind == BOXES,
-        "masks follow the augmentation": data.kind == MASKS and geometric,
-        "the augmentation mixes images": augment is not None and augment.mixes,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
-        "the loss depends on the labels otherwise": not all(loss.runs_on_device for loss in host.objective.losses),
+        "the loss is of your own": not all(loss.runs_on_device for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.runs_on_device,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -64,12 +59,11 @@ def _too_large(host: HostSteps, validation: int) -> str | None:
     """Where the data set does not fit beside the buffers of the largest batches, which this allocates."""
     model, data = host.model, host.loader.dataset
     with ENGINE:
-        batch = model.training_batch(host.loader.size(0), host.objective)
+        model.training_batch(host.loader.size(0), host.objective)
         if validation:
             model.reserve_outputs(validation)
-    one = host.objective.targets(data.labels[:1], [(1, *output.shape[1:]) for output in batch.binding.outputs])
-    others = sum(target.nbytes for target in one if target.dtype != np.int64)
-    size, free = data.images.nbytes + 8 * data.labels.size + len(data) * others, model.device.free_memory()
+    number = 4 if data.kind == BOXES else 8
+    size, free = data.images.nbytes + number * data.labels.size, model.device.free_memory()
     fits = size <= MOST_OF_MEMORY * free
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB, of the GPU's {free / 2**20:,.0f} MiB free"
 
