@@ -22,7 +22,7 @@ from numbacnn.errors import DeviceMemoryError
 from numbacnn.events import Position
 from numbacnn.kernels.steps import Tally
 from numbacnn.steps.host import HostSteps
-from numbacnn.steps.memory import Data, Memory
+from numbacnn.steps.memory import Data, TrainingMemory
 
 READ_EVERY = 0.1  # seconds; a bar on a terminal is drawn no more often
 MOST_OF_MEMORY = 0.5  # the share of what is free beside the model's buffers that a data set may take
@@ -122,7 +122,7 @@ class DeviceSteps:
         self.host, self.model, self.loader, self.update = host, host.model, host.loader, host.update
         self._device, self._augment = host.model.device, augment
         self._data: Data | None = None
-        self._memory: Memory | None = None
+        self._memory: TrainingMemory | None = None
         self._finds_room = True
         self._pace = Pace()
         self._seconds = 0.0  # of the epoch: what ``position`` has of them may be from before a reading
@@ -157,7 +157,7 @@ class DeviceSteps:
         if self._finds_room:
             try:
                 self._data = self._data or Data.upload(self.host, self._augment)
-                self._memory = self._memory or Memory(self.host, self._data)
+                self._memory = self._memory or TrainingMemory(self.host, self._data)
                 self._memory.begin(p)
             except DeviceMemoryError as error:
                 self._finds_room, self._data, self._memory = False, None, None
@@ -189,7 +189,7 @@ class DeviceSteps:
         counted = {name: getattr(tally, name) for name in ("hits", "labels", "images", "skipped")}
         return replace(p, loss_sum=loss_sum, **counted)
 
-    def _write_back(self, memory: Memory, p: Position, tally: Tally) -> None:
+    def _write_back(self, memory: TrainingMemory, p: Position, tally: Tally) -> None:
         """What the host keeps of a training beside its sums."""
         update = self.update
         update.optimizer.steps = memory.updates_before + tally.updates

@@ -30,7 +30,7 @@ from numbacnn.steps.host import HostSteps
 from numbacnn.steps.planned import PlannedAugmentation, Table
 
 
-class Form:
+class RecordedStep:
     """Steps of one form: their launches, by what is to be named where one of them fails."""
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[Launch]]]) -> None:
@@ -89,7 +89,7 @@ def _target_shapes(host: HostSteps, mixed: int | None) -> list[Shape | None]:
     return [None if target.dtype == np.int64 or mixed is not None else target.shape[1:] for target in found]
 
 
-class Memory:
+class TrainingMemory:
     """The arrays of a training on the device, and the launches that work on them: for the model as it is frozen when
     they are made, and the optimiser's options of that time, learning rates apart."""
 
@@ -117,7 +117,7 @@ class Memory:
         rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
         self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
         self._state_before = device.zeros(self._model.store.state.size)
-        self._forms: dict[tuple[int, bool], Form] = {}
+        self._forms: dict[tuple[int, bool], RecordedStep] = {}
         self.updates_before = 0
         self.learning_rates = np.ones(1)  # of the updates of the epoch
 
@@ -159,11 +159,11 @@ class Memory:
 
     # -- the launches of a step ---------------------------------------------------------------------------------------
 
-    def form(self, step: int) -> Form:
+    def form(self, step: int) -> RecordedStep:
         """Of a step of the epoch: all on as many images, that update or that do not, have one."""
         n, updates = self._loader.size(step), self._update.follows(step)
         if (n, updates) not in self._forms:
-            self._forms[n, updates] = Form(self._parts(n, updates))
+            self._forms[n, updates] = RecordedStep(self._parts(n, updates))
         return self._forms[n, updates]
 
     def _parts(self, n: int, updates: bool) -> list[tuple[str, list[Launch]]]:

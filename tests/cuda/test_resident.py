@@ -388,14 +388,14 @@ def test_a_training_that_was_left_goes_on_from_where_it_stood(monkeypatch):
 
 def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch):
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
-    made, run, steps = trainer(), memory.Form.run, []
+    made, run, steps = trainer(), memory.RecordedStep.run, []
 
     def interrupted(self, device):
         if len(steps) == 2:
             raise KeyboardInterrupt
         steps.append(run(self, device))
 
-    monkeypatch.setattr(memory.Form, "run", interrupted)
+    monkeypatch.setattr(memory.RecordedStep, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(made.run())
     assert (made.position.images, made.optimizer.steps) == (6, 2)
@@ -416,13 +416,13 @@ def test_the_learning_rate_on_record_is_that_of_the_update():
 def clock(monkeypatch):
     """Of a host that waits for the device where it reads: for a second, or as a test has it."""
     clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
-    tally = memory.Memory.tally
+    tally = memory.TrainingMemory.tally
 
     def read(self):
         clock.readings, clock.now = clock.readings + 1, clock.wait()
         return tally(self)
 
-    monkeypatch.setattr(memory.Memory, "tally", read)
+    monkeypatch.setattr(memory.TrainingMemory, "tally", read)
     monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
@@ -437,7 +437,7 @@ def test_never_more_than_a_tenth_of_a_second_of_steps_waits(monkeypatch, clock):
         waiting.append(done[0] - clock.now)
 
     clock.wait = lambda: max(clock.now, done[0])
-    monkeypatch.setattr(memory.Form, "run", run)
+    monkeypatch.setattr(memory.RecordedStep, "run", run)
     steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._steps
     assert len(list(steps.epoch(Position()))) == 60
     assert max(waiting) < device.READ_EVERY + 0.01
@@ -558,7 +558,7 @@ def test_steps_that_find_no_room_any_more_are_the_host_s(monkeypatch):
         def freeze(event):
             if getattr(event, "step", 0) == 1 and event.epoch == 1:
                 model.freeze("*.bias")
-                monkeypatch.setattr(device, "Memory", full)
+                monkeypatch.setattr(device, "TrainingMemory", full)
 
         history = model.fit(DATA, batch_size=3, epochs=2, optimizer=nc.SGD(0.1), callbacks=[freeze])
         return history, dict(model.store.arrays())
