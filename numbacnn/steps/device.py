@@ -16,7 +16,6 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
-from numbacnn.data.labels import BOXES
 from numbacnn.device import ENGINE
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.events import Position
@@ -62,8 +61,7 @@ def _too_large(host: HostSteps, validation: int) -> str | None:
         model.training_batch(host.loader.size(0), host.objective)
         if validation:
             model.reserve_outputs(validation)
-    number = 4 if data.kind == BOXES else 8
-    size, free = data.images.nbytes + number * data.labels.size, model.device.free_memory()
+    size, free = data.images.nbytes + data.labels.nbytes, model.device.free_memory()
     fits = size <= MOST_OF_MEMORY * free
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB, of the GPU's {free / 2**20:,.0f} MiB free"
 

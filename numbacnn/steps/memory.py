@@ -103,7 +103,7 @@ class TrainingMemory:
         self._penalties = batch.penalties
         self._written, self._launched = _settings(host)
         self._update.optimizer.attach(self._model)
-        self._labels = device.zeros((n, *data.labels.shape), data.labels.whole.dtype)
+        self._labels = device.zeros((n, *data.labels.shape), data.labels.dtype)
         self._targets = [None if shape is None else device.zeros((n, *shape)) for shape in data.targets]
         self._weights = device.zeros((2, SUM_GROUPS), np.float64)
         self._factors = [device.zeros(factor.size) for factor in self._model.input_factors(images)]

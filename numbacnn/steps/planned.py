@@ -17,20 +17,29 @@ from numbacnn.geometry import Shape
 
 
 class Table(NamedTuple):
-    """Numbers of each image of the set on the device, N × M, and the ``shape`` of one image's."""
+    """Numbers of each image of the set on the device, N × M, 8-bit as they are; and the ``shape`` of one image's."""
 
     whole: Any
     shape: Shape
 
     @classmethod
     def of(cls, device: Device, array: NDArray[Any]) -> "Table":
-        """Room for ``array``, N × the shape; of integers and floats as kernels take them."""
-        dtype = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
-        return cls(device.zeros((len(array), prod(array.shape[1:])), dtype), array.shape[1:])
+        """Room for ``array``, N × the shape."""
+        kept = array.dtype if array.dtype == np.uint8 else _as_kernels_take(array.dtype)
+        return cls(device.zeros((len(array), prod(array.shape[1:])), kept), array.shape[1:])
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """Of those that are gathered."""
+        return _as_kernels_take(self.whole.dtype)
 
     def write(self, device: Device, array: NDArray[Any]) -> None:
         """Uploads the numbers."""
         device.write(self.whole, array.reshape(self.whole.shape))
+
+
+def _as_kernels_take(dtype: np.dtype[Any]) -> DTypeLike:
+    return np.int64 if np.issubdtype(dtype, np.integer) else np.float32
 
 
 class PlannedAugmentation:
@@ -122,7 +131,7 @@ class PlannedAugmentation:
 
     def gather(self, table: Table, indices: Any, buffer: str) -> Any:
         """The numbers of some images, n × their shape."""
-        part = self._buffer(buffer, len(indices), table.shape, table.whole.dtype)
+        part = self._buffer(buffer, len(indices), table.shape, table.dtype)
         self._device.resident.gather_rows(part.reshape(len(indices), -1), table.whole, indices)
         return part
 

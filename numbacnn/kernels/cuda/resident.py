@@ -93,8 +93,9 @@ def _take_indices(indices, order, counters, batch_size):
 
 
 def gather_rows(y, x, indices):
-    """y[i] = x[indices[i]], int64 or float32. y: n × M; x: N × M."""
-    kernel = _gather_integers if y.dtype == np.int64 else _gather_floats
+    """y[i] = x[indices[i]], float32, or int64 from int64 or bytes. y: n × M; x: N × M."""
+    integers = _gather_small_integers if x.dtype == np.uint8 else _gather_integers
+    kernel = integers if y.dtype == np.int64 else _gather_floats
     kernel[over(y.size)](y, x, indices)
 
 
@@ -109,6 +110,11 @@ def _gather(y, x, indices):
 
 @cuda_kernel(int64_2d, int64_2d, int64_1d)
 def _gather_integers(y, x, indices):
+    _gather(y, x, indices)
+
+
+@cuda_kernel(int64_2d, uint8_2d, int64_1d)
+def _gather_small_integers(y, x, indices):
     _gather(y, x, indices)
 
 
