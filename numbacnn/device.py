@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
 ENGINE_LOCK = threading.RLock()
 ALIGNMENT = 64  # bytes
+KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
 PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
 
 
@@ -63,8 +64,8 @@ class Device:
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:
         """Copies a host array into a device view of the same shape; the caller holds ``ENGINE``."""
-        flags = source.flags
-        if target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
+        flags, large = source.flags, source.size >= KERNEL_FLOATS
+        if large and target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
             self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow
         else:
             np.copyto(target, source, casting="same_kind")

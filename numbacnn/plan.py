@@ -417,7 +417,8 @@ class _Planner:
 
     def _scratch_buffer(self, node: Node, name: str, scratch: Scratch) -> Buffer:
         kept = scratch.when == "prepared" and not self.training
-        buffer = Buffer(f"{node.name}.{name}", scratch.shape, permanent=kept)
+        shape = scratch.trained if self.training and scratch.trained is not None else scratch.shape
+        buffer = Buffer(f"{node.name}.{name}", shape, permanent=kept)
         self.buffers.append(buffer)
         return buffer
 

@@ -6,7 +6,7 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
-from numbacnn.kernels.cpu import conv2d_panels, conv2d_winograd
+from numbacnn.kernels.cpu import conv2d_direct, conv2d_panels, conv2d_winograd
 
 SHAPE, BATCH = (13, 14, 64), 6
 LAYERS = {
@@ -37,14 +37,14 @@ def scratch(model):
     """Bytes of each of the layer's buffers."""
     node = model.graph.nodes[0]
     wanted = node.layer.scratch(model.device.sizes, node.geometry, BATCH)
-    return {name: np.prod(buffer.shape) for name, buffer in wanted.items()}
+    return {name: np.prod(buffer.trained or buffer.shape) for name, buffer in wanted.items()}
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_rounds_of_a_few_images(monkeypatch, name):
     """Bit by bit but for the weights' gradients: their sums are rounded from round to round, and held to float64."""
     make, module = LAYERS[name]
-    monkeypatch.setattr(conv2d_panels, "CHANNELS", SHAPE[2])
+    monkeypatch.setattr(conv2d_panels, "WORTH", 0)
     model = listed(nc.Sequential([make()], SHAPE))
     monkeypatch.setattr(module, "ROUND_BYTES", 1 << 30)
     whole, _ = results(model)
@@ -57,6 +57,27 @@ def test_rounds_of_a_few_images(monkeypatch, name):
         assert small[buffer] < large[buffer]
     assert_same_bits(found._replace(gradients={}), whole._replace(gradients={}), name)
     assert_results_close(found, expected, name)
+
+
+PACKED = {  # and what of the layer's packed weights goes in rounds
+    "dense": (lambda: nc.Dense(150), (133,), ("packed", "packed_gradient")),
+    "dense, no bias": (lambda: nc.Dense(193, bias=False), (70,), ("packed", "packed_gradient")),
+    "convolution": (lambda: nc.Conv2D(9, 3, stride=2, padding=1), (7, 6, 70), ("packed_gradient",)),
+    "transposed": (lambda: nc.Conv2DTranspose(70, 3, stride=2), (4, 5, 9), ("packed_gradient",)),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_rounds_of_packed_weights(monkeypatch, name):
+    """A panel of channels at a time, whose products are added up, or lie side by side."""
+    make, shape, buffers = PACKED[name]
+    large = scratch(listed(nc.Sequential([make()], shape)))
+    monkeypatch.setattr(conv2d_direct, "ROUND_BYTES", 1)
+    model = listed(nc.Sequential([make()], shape))
+    small = scratch(model)
+    for buffer in buffers:
+        assert small[buffer] < large[buffer]
+    assert_results_close(*results(model), name)
 
 
 @pytest.mark.parametrize("name", LARGE)

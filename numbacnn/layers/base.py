@@ -24,6 +24,7 @@ class Scratch(NamedTuple):
 
     shape: Shape
     when: str  # "forward"; "backward"; "saved": written by the one for the other; "prepared": see ``recording.prepare``
+    trained: Shape | None = None  # the shape in training, where what was prepared is made anew in every step
 
 
 class Symbol(Protocol):

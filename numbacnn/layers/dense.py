@@ -51,8 +51,9 @@ class Dense(WeightLayer):
 
     def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:
         """Packed weights."""
+        whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
-            "packed": Scratch(sizes.dense_packed_weights_shape(*geometry), "prepared"),
+            "packed": Scratch(whole, "prepared", trained=part),
             "packed_gradient": Scratch(sizes.dense_packed_gradient_shape(*geometry), "backward"),
             "partial_bias": Scratch(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
         }

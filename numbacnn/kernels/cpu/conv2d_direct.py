@@ -23,6 +23,7 @@ NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
 TOGETHER_PIXELS = 1 << 11  # of small images, whose rows are in one table
 ITEMS = 32  # work items of a weight gradient, at least: groups of pixels, each with a partial sum, then blocks of dw
+ROUND_BYTES = 1 << 22  # of packed weights: each round is multiplied while they are in a cache
 PARTIAL_FLOATS = 1 << 20  # of all partial sums together
 
 
@@ -76,9 +77,21 @@ def _in_one_product(g):
 
 
 def _forward(y, x, w, bias, packed, g, relu, pack, addend=None):
+    channels = packed.shape[2] // (g.r * g.s)
+    if not packed.size or channels >= g.c:
+        _add_channels(y, x, w, bias, packed, g, relu, pack, addend)
+        return
+    for c in _parts(g.c, channels):
+        one, last = g._replace(c=c.stop - c.start), c.stop == g.c
+        beside = addend if last else None
+        _add_channels(y, x[..., c], w[:, :, c], bias, packed, one, relu and last, launch, beside, c.start > 0)
+
+
+def _add_channels(y, x, w, bias, packed, g, relu, pack, addend, accumulate=False):
+    """y of these channels, behind them bias or, to ``accumulate``, what y was."""
     span = _images_together(len(x), g.p * g.q)
-    addend_strides = None if addend is None else addend.strides
-    plan = forward_plan(g, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu, span, addend_strides)
+    strides = y.strides, x.strides, w.strides
+    plan = forward_plan(g, len(x), *strides, packed.size > 0, relu, span, _strides(addend), accumulate)
     if packed.size:
         pack(pack_panels, packed, w, plan.pack)
     b, beside = packed if packed.size else w, NO_MASK if addend is None else addend
@@ -101,10 +114,13 @@ class _DirectPlan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=1, addend_strides=None):
+def forward_plan(
+    g, images, y_strides, x_strides, w_strides, packed, relu, span=1, addend_strides=None, accumulate=False
+):
     """The product of a forward pass over ``images`` images with these strides, and how its weights are packed.
 
-    ``span`` images share a table of rows. Without ``addend_strides`` nothing is added.
+    ``span`` images share a table of rows. Without ``addend_strides`` nothing is added behind the sums; to
+    ``accumulate``, what y was is.
     """
     y_image, y_row, y_pixel = _elements(y_strides)
     x_image, x_row, x_pixel = _elements(x_strides)
@@ -130,6 +146,7 @@ def forward_plan(g, images, y_strides, x_strides, w_strides, packed, relu, span=
         relu=int(relu),
         mask_group=span * addend_image,
         adds=int(addend_strides is not None),
+        accumulate=int(accumulate),
     )
     c_rows = row_table((span, y_image), (g.p, y_row), (g.q, y_pixel))
     a_rows = row_table((span, x_image), (g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
@@ -149,6 +166,15 @@ def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     if columns <= PACK_ABOVE:
         return (0, 1, 1, PANEL)
     return (-(-columns // PANEL), 1, g.r * g.s * (g.c // g.groups), PANEL)
+
+
+def packed_round_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
+    """As ``packed_weights_shape``, of one group, for weights that are packed every time: a part of the channels at a
+    time, multiplied while it is in a cache."""
+    panels, _, terms, _ = packed_weights_shape(g)
+    if panels:
+        terms = g.r * g.s * _part(g.c, g.r * g.s * panels * PANEL)
+    return (panels, 1, terms, PANEL)
 
 
 # -- weight gradient --------------------------------------------------------------------------------------------------
@@ -318,8 +344,12 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
 
 
 def _input_gradient(dx, dy, w, packed, g, mask):
-    mask_strides = None if mask is None else mask.strides
-    for phase in _input_gradient_plans(g, len(dx), dx.strides, dy.strides, w.strides, mask_strides):
+    if len(packed) * PANEL < g.c:
+        for c in _parts(g.c, len(packed) * PANEL):
+            part = None if mask is None else mask[..., c]
+            _input_gradient(dx[..., c], dy, w[:, :, c], packed, g._replace(c=c.stop - c.start), part)
+        return
+    for phase in _input_gradient_plans(g, len(dx), dx.strides, dy.strides, w.strides, _strides(mask)):
         pack_panels(packed, w, phase.pack)
         tile_products(
             dx,
@@ -399,10 +429,24 @@ def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     columns, channels = g.k // g.groups, g.c // g.groups
     rows = -(-g.r // (g.stride_h // gcd(g.stride_h, g.dilation_h)))
     taps = rows * -(-g.s // (g.stride_w // gcd(g.stride_w, g.dilation_w)))
-    return (-(-channels // PANEL), 1, taps * columns, PANEL)
+    return (-(-_part(channels, taps * columns) // PANEL), 1, taps * columns, PANEL)
 
 
 # -- shared -----------------------------------------------------------------------------------------------------------
+
+
+def _parts(count, step):
+    """Slices of ``step`` each, of ``count``."""
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def _part(channels, floats):
+    """How many of the channels, with so many weights each, are packed at a time: all, or whole panels."""
+    return min(channels, max(1, ROUND_BYTES // (4 * floats * PANEL)) * PANEL)
+
+
+def _strides(array):
+    return None if array is None else array.strides
 
 
 def _images_together(images, pixels):

@@ -18,15 +18,17 @@ from numbacnn.kernels.cpu.rows import copy_row
 from numbacnn.kernels.jit import cpu_kernel, float32_4d
 
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS = 512  # at least: of fewer, the direct algorithm finds several pixels in a page of memory
-FILTERS = 64  # at least: what is copied is then read often
+WORTH = 25_000  # channels times products a copied float, at least: of fewer channels the direct algorithm finds several
+# pixels in a page of memory, and where few products read them, copies cost more than they save
 ROUND_BYTES = 1 << 22  # of copies
 CHUNK_PIXELS = 1 << 10  # summed in one pass: as many of three panels as stay in the second-level cache
 
 
 def applies(g: ConvGeometry) -> bool:
     """Whether this algorithm is the faster one."""
-    return g.c >= CHANNELS and g.k >= FILTERS and g.groups == 1
+    copied = _copied(g)
+    products, floats = g.p * g.q * g.r * g.s * g.c * g.k, copied.h * copied.w * g.c + g.p * g.q * g.k
+    return g.groups == 1 and g.c * products >= WORTH * floats
 
 
 class _Copied(NamedTuple):

@@ -38,8 +38,8 @@ from numbacnn.kernels.cpu.winograd_transforms import Filtering, weight_transform
 from numbacnn.kernels.recording import prepare
 
 NO_BIAS = np.empty(0, np.float32)
-CHANNELS = {3: 64, 5: 32}  # at least, by the window: in few channels the transforms cost too much
-SAVING = 2.2  # of products, at least
+CHANNELS = 32  # at least: in fewer the transforms cost too much
+SAVING = 2.07  # of products, at least, which are of whole tiles and whole panels: 2.06 was slower, 2.08 faster
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
 
 
@@ -47,10 +47,10 @@ def winograd_filtering(g: ConvGeometry, algorithm: str) -> Filtering | None:
     """The sizes of the tiles and the window for this convolution; None where it runs directly."""
     if algorithm.startswith("winograd"):
         return Filtering(int(algorithm.removeprefix("winograd")), g.r)
-    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < CHANNELS[g.r]:
+    if algorithm != "auto" or not g.winograd_tiles or min(g.c, g.k) < CHANNELS:
         return None
     f = Filtering(max(g.winograd_tiles), g.r)
-    taps, places = f.r**2, f.n**2
+    taps, places = f.r**2 * g.c * g.k, f.n**2 * _padded(g.c) * _padded(g.k)
     saving = min(taps * h * w / (places * _tiles(h, f.m) * _tiles(w, f.m)) for h, w in ((g.p, g.q), (g.h, g.w)))
     return f if saving >= SAVING else None
 

@@ -13,7 +13,8 @@ NO_SCRATCH = np.empty((0, 1, 1, 1), np.float32)  # of sums by groups of images, 
 def dense_forward(y, x, w, b, packed, relu=False):
     """y[n,k] = b[k] + Σ_c x[n,c] · w[c,k], then ReLU if asked.
 
-    y: N×1×1×K; x: N×1×1×C; w: C×K; b: K or None; packed: scratch of ``dense_packed_weights_shape``.
+    y: N×1×1×K; x: N×1×1×C; w: C×K; b: K or None; packed: scratch of ``dense_packed_weights_shape``
+    or ``dense_packed_round_shape``.
     """
     conv2d_direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
 
@@ -45,8 +46,13 @@ def _as_row(x):
 
 
 def dense_packed_weights_shape(c, k):
-    """Scratch of the forward pass."""
+    """Scratch of the forward pass, for weights that are kept packed."""
     return conv2d_direct.packed_weights_shape(_geometry(1, c, k))
+
+
+def dense_packed_round_shape(c, k):
+    """Scratch of the forward pass, for weights that are packed every time."""
+    return conv2d_direct.packed_round_shape(_geometry(1, c, k))
 
 
 def dense_packed_gradient_shape(c, k):

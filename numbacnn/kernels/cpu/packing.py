@@ -27,7 +27,8 @@ class Pack(NamedTuple):
 
 @cpu_kernel(float32_4d, float32_4d, Pack)
 def pack_panels(packed, w, g):
-    """B in panels of terms × PANEL, columns beyond the last zero. Each thread owns a range of (panel, t_0, t_1)."""
+    """B in panels of terms × PANEL, columns beyond the last zero. Each thread owns a range of (t_0, t_1, panel): the
+    weights of neighbouring panels often share a page of memory."""
     p_packed, p_w = address(packed), address(w)
     for item in prange(-(-g.columns // PANEL) * g.count_0 * g.count_1):
         _pack_item(np.intp(item), p_packed, p_w, g)
@@ -36,11 +37,11 @@ def pack_panels(packed, w, g):
 @inlined
 def _pack_item(item, packed, w, g):
     """All t_2 of one panel, t_0 and t_1."""
-    outer = g.count_0 * g.count_1
-    panel = item // outer
-    t = item % outer
+    panels = -(-g.columns // PANEL)
+    t, panel = item // panels, item % panels
     columns = min(PANEL, g.columns - panel * PANEL)
-    target = floats(packed + 4 * item * g.count_2 * PANEL, g.count_2 * PANEL)
+    p_target = packed + 4 * (panel * g.count_0 * g.count_1 + t) * g.count_2 * PANEL
+    target = floats(p_target, g.count_2 * PANEL)
     source = g.offset + t // g.count_1 * g.step_0 + t % g.count_1 * g.step_1 + panel * PANEL * g.column_step
     if columns < PANEL:
         target[:] = 0
@@ -50,7 +51,6 @@ def _pack_item(item, packed, w, g):
             for j in range(columns):
                 target[t_2 * PANEL + j] = row[j]
     else:
-        p_target = packed + 4 * item * g.count_2 * PANEL
         for j in range(0, columns, LANES):  # terms are contiguous: step_2 is 1
             for t_2 in range(0, g.count_2, LANES):
                 transpose(

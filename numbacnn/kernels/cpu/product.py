@@ -22,6 +22,7 @@ NO_MASK = np.empty((0, 1, 1, 1), np.float32)
 wide_tile = register_tile(ROWS, 2, LANES, masked=False)
 narrow_tile = register_tile(ROWS, 1, LANES, masked=True)
 half_tile = register_tile(ROWS, 1, HALF, masked=True)
+row_tile = register_tile(1, 2, LANES, masked=True)
 
 
 class Product(NamedTuple):
@@ -188,6 +189,9 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
 @inlined
 def product_rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
     """Rows [first, last) of one panel of C."""
+    if offset(c_rows, last - ROWS) == offset(c_rows, last - 1):  # one row, repeated: of a batch of one, say
+        last -= ROWS
+        row_tile(c, c_rows + 8 * last, a, a_rows + 8 * last, b, bias, columns, mode, nest)
     done = 0
     if columns == PANEL:
         for i in range(first, last, ROWS):

@@ -17,7 +17,7 @@ from numbacnn.kernels.cpu.conv2d_maxima import (
 )
 from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
 from numbacnn.kernels.cpu.conv2d_winograd import winograd_filtering, winograd_gradient_shapes, winograd_shapes
-from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_weights_shape
+from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_round_shape, dense_packed_weights_shape
 from numbacnn.kernels.cpu.groupnorm import (
     group_norm_gradient_shape,
     group_norm_partial_gradient_shape,
@@ -34,6 +34,7 @@ __all__ = [
     "batch_norm_pattern_shape",
     "columns_shape",
     "dense_packed_gradient_shape",
+    "dense_packed_round_shape",
     "dense_packed_weights_shape",
     "group_norm_gradient_shape",
     "group_norm_partial_gradient_shape",

@@ -26,6 +26,7 @@ __all__ = [
     "batch_norm_pattern_shape",
     "columns_shape",
     "dense_packed_gradient_shape",
+    "dense_packed_round_shape",
     "dense_packed_weights_shape",
     "group_norm_gradient_shape",
     "group_norm_partial_gradient_shape",
@@ -56,7 +57,7 @@ def _nothing(*sizes: Any) -> tuple[int, int, int, int]:
 
 
 packed_weights_shape = packed_gradient_shape = columns_shape = _nothing
-dense_packed_weights_shape = dense_packed_gradient_shape = _nothing
+dense_packed_weights_shape = dense_packed_round_shape = dense_packed_gradient_shape = _nothing
 maxima_image_shape = maxima_packed_shape = maxima_partial_shape = maxima_places_shape = _nothing
 
 
