@@ -122,7 +122,7 @@ class Graph:
         """Name of every value: its input's or its node's."""
         return [*self.input_names, *(node.name for node in self.nodes)]
 
-    @property
+    @cached_property
     def shapes(self) -> list[Shape]:
         """Shape of every value."""
         return [*self.input_shapes, *(node.shape for node in self.nodes)]

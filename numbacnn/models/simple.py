@@ -1,7 +1,7 @@
 """Plain networks for small images."""
 
 from numbacnn.graph import Tensor
-from numbacnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU
+from numbacnn.layers import Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, pair_of_convolutions
 
@@ -32,14 +32,16 @@ def deep_cnn(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "fp32",
+    *,
+    dropout: float = 0.3,
 ) -> Model:
     """Three pairs of 3×3 convolutions with batch normalisation, of 16, 32 and 64 filters, each pair pooled, and a
-    dense layer: 77,786 parameters on MNIST.
+    dense layer behind dropout: 77,786 parameters on MNIST.
     """
 
     def record(x: Tensor) -> Tensor:
         for i, filters in enumerate((16, 32, 64), 1):
             x = MaxPool2D(2, name=f"pool{i}")(pair_of_convolutions(x, f"pair{i}", filters))
-        return chain(x, [Flatten(), Dense(classes)])
+        return chain(x, [Flatten(), Dropout(dropout), Dense(classes)])
 
     return build(record, input_shape, weights, seed, device, precision)
