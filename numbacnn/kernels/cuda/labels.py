@@ -8,7 +8,6 @@ Labels are int64, a class of each image or pixel; float32 N×C, shares of classe
 import numpy as np
 from numba import types
 
-from numbacnn.boxes import PADDING
 from numbacnn.kernels.cuda.augment import source
 from numbacnn.kernels.cuda.detection import CLASSES
 from numbacnn.kernels.cuda.jit import (
@@ -29,7 +28,7 @@ from numbacnn.kernels.scalar import HALF, ONE, ZERO
 float32, float64 = types.float32, types.float64
 float32_3d = types.Array(float32, 3, "C")
 int64_3d = types.Array(int64, 3, "C")
-NO_BOX = np.float32(PADDING)
+NO_BOX = np.float32(-1)  # the class of rows that hold no box, ``numbacnn.boxes.PADDING``
 TWO = np.float32(2)
 
 
