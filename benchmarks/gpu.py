@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py [--only FIGURE …] [--data mnist] [--pairs 30] [--smoke]
 
-The floor is the larger of FLOPs over the peak of multiply-adds and bytes over the bandwidth of a triad, both measured
-here; products on tensor cores have no such peak, and of them it is the bytes alone. PyTorch, where it is installed with
+The floor is the larger of FLOPs over the peak of multiply-adds, in the precision of the products, and bytes over the
+bandwidth of a triad, all measured here. PyTorch, where it is installed with
 CUDA, runs on the same GPU in turn with ours, in the best of its modes: both memory formats, eager, captured as a CUDA
 graph, and models also compiled by torch.compile. The exit status is 1 where a figure falls short.
 
@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -25,7 +26,7 @@ import numbacnn as nc
 from numbacnn.bench import measure
 from numbacnn.bench.cases import CASES, DIRECTIONS, FORWARD, Case, in_directions, own_case
 from numbacnn.bench.peers import Peers, find_peers
-from numbacnn.bench.roofs import measure_roofs
+from numbacnn.bench.roofs import Roofs, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort, Launched, seconds
 from numbacnn.bench.work import Cost
 from numbacnn.data import Dataset
@@ -74,13 +75,19 @@ class Row(NamedTuple):
 Rows = Iterator[Row]
 
 
+@cache
+def roofs_of(precision: str, smoke: bool) -> Roofs:
+    """What bounds everything in this precision."""
+    return measure_roofs(get_device("cuda", precision), smoke)
+
+
 class Bench:
     """How everything is measured, and what the GPU can do."""
 
     def __init__(self, peers: Peers, effort: Effort, data: str, smoke: bool) -> None:
         self.peers, self.effort, self.data, self.smoke = peers, effort, data, smoke
         self.device = get_device("cuda")
-        self.roofs = measure_roofs(self.device, smoke)
+        self.roofs = roofs_of("fp32", smoke)
         self.copy = self._copy_bandwidth()
 
     def _copy_bandwidth(self) -> float:
@@ -92,8 +99,8 @@ class Bench:
 
     def floor(self, cost: Cost, precision: str = "fp32") -> float:
         """Milliseconds that it takes at least."""
-        moving = cost.bytes / self.roofs.bandwidth / 1e6
-        return moving if precision != "fp32" else max(moving, cost.flops / self.roofs.gflops / 1e6)
+        roofs = roofs_of(precision, self.smoke)
+        return max(cost.bytes / roofs.bandwidth, cost.flops / roofs.gflops) / 1e6
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 

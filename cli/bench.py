@@ -103,7 +103,7 @@ def kernels_command(
     """Measure single layers: forward and each gradient alone.
 
     Without options: the representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers at sizes out
-    of cache. Shares are of this machine's measured peak, which is that of fp32, and of a triad's bandwidth.
+    of cache. Shares are of this machine's measured peak, which is that of the precision, and of a triad's bandwidth.
     """
     chosen = _own_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
     sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]

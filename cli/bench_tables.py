@@ -112,16 +112,15 @@ def _whole(rows: Sequence[Mapping[str, Any]]) -> Cost:
     return Cost(sum(row["flops"] for row in rows), sum(row["bytes"] for row in rows))
 
 
-def roofs_line(roofs: Mapping[str, float]) -> str:
+def roofs_line(roofs: Mapping[str, Any]) -> str:
     """What the machine can do."""
-    return f"measured here: {roofs['gflops']:.1f} GFLOP/s of multiply-adds, {roofs['bandwidth']:.1f} GB/s of a triad"
+    adds = "multiply-adds" if roofs["precision"] == "fp32" else f"multiply-adds in {roofs['precision']}"
+    return f"measured here: {roofs['gflops']:.1f} GFLOP/s of {adds}, {roofs['bandwidth']:.1f} GB/s of a triad"
 
 
 def rate_cells(figures: Mapping[str, Any]) -> list[str]:
     """The cells of ``RATES``."""
-    shares = [
-        "" if figures[name] is None else f"{100 * figures[name]:.0f} %" for name in ("share_of_peak", "share_of_triad")
-    ]
+    shares = [f"{100 * figures[name]:.0f} %" for name in ("share_of_peak", "share_of_triad")]
     ms, gflops, bandwidth = (_number(figures[name]) for name in ("ms", "gflops", "bandwidth"))
     return [ms, gflops, shares[0], bandwidth, shares[1]]
 

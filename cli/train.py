@@ -80,7 +80,7 @@ def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
     return click.option(flag, default=None, help=text + suffix, **kind)
 
 
-class Interval(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
+class IntervalType(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
     """Steps, 500, or a time: 90s, 5m, 1h."""
 
     name = "interval"
@@ -134,7 +134,9 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
 @_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
-@_setting("--checkpoint-every", "Also checkpoint every N batches, or so often: 90s, 5m.", type=Interval(), metavar="N")
+@_setting(
+    "--checkpoint-every", "Also checkpoint every N batches, or so often: 90s, 5m.", type=IntervalType(), metavar="N"
+)
 @_setting("--on-save-error", "Where a file cannot be written: go on, or end.", type=click.Choice(list(ON_SAVE_ERROR)))
 @_setting("--on-nan", "Of a batch with NaN or infinity in loss or gradients.", type=click.Choice(list(ON_NAN)))
 @threads_option

@@ -127,14 +127,26 @@ class CudaDevice(Device):
             )
         self.precision, self._shim, self._array = precision, shim, array
         in_precision = partial(product.in_precision, precision)
-        self.kernels, self.sizes = _Launchers(cuda, array.on_device, in_precision), sizes
-        self.resident = _Launchers(resident, array.on_device)
+        self.kernels, self.sizes = _Launchers(cuda, self._placed, in_precision), sizes
+        self.resident = _Launchers(resident, self._placed)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
         """See ``Device``."""
-        try:
+        with self._memory_errors():
             return self._array.zeros(shape, dtype)
+
+    def _placed(self, argument: Any) -> Any:
+        """A launcher's argument: a host array as a device array of its numbers, others as they are."""
+        if not isinstance(argument, np.ndarray):
+            return argument
+        with self._memory_errors():
+            return self._array.to_device(np.ascontiguousarray(argument))
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        try:
+            yield
         except self._shim.OutOfMemory as error:
             raise DeviceMemoryError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
 

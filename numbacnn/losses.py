@@ -30,14 +30,14 @@ class Loss:
     """
 
     name: ClassVar[str]
-    device_steps: ClassVar[bool] = False  # ``launch`` only launches kernels; each class says so itself, a subclass anew
+    # ``launch`` only launches kernels, and of labels ``weight`` is that of ``label_weights``; each class says so itself
+    device_steps: ClassVar[bool] = False
     ignore_index: int | None = None
 
     @property
     def runs_on_device(self) -> bool:
-        """Whether ``launch`` does the same in every step, whatever the targets are."""
-        weighs = getattr(self, "class_weights", None) is not None or self.ignore_index is not None
-        return bool(vars(type(self)).get("device_steps", False)) and not weighs
+        """Whether a device can compute it in steps that the host does not drive."""
+        return bool(vars(type(self)).get("device_steps", False))
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """``target`` as ``launch`` takes it, for an output N×H×W×C of ``shape``; ArgumentError where it does not fit.
@@ -52,6 +52,14 @@ class Loss:
     def weight(self, target: Target) -> float:
         """What the sum of the pixels' losses is divided by to give their mean. Here: the number of pixels."""
         return target.size if target.ndim == 1 else target.size // target.shape[-1]
+
+    def label_weights(self, classes: int) -> NDArray[np.float64] | None:
+        """What a label of each class adds to ``weight``, where that is not 1 for all; ``ignore_index`` adds nothing."""
+        return None
+
+    def launch_target(self, resident: Any, target: Any, labels: Any) -> None:
+        """Launches what writes ``target(labels)``, N×H×W×C, on a device: see ``kernels.cuda.labels``."""
+        resident.one_hot(target.reshape(-1, target.shape[-1]), labels.reshape(-1))
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Writes each pixel's loss, and ``scale`` times the gradient of their sum. x, dx: N×H×W×C; losses: N·H·W."""
@@ -96,11 +104,15 @@ class CrossEntropy(Loss):
             return super().weight(target)
         return _label_weight(target, self.class_weights, self.ignore_index)
 
+    def label_weights(self, classes: int) -> NDArray[np.float64] | None:
+        """See ``Loss``."""
+        return _label_weights(classes, self.class_weights, self.ignore_index)
+
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
         terms = _class_terms(self.class_weights, self.label_smoothing, x.shape[-1])
         if target.ndim == 1:
-            kernels.cross_entropy_labels(losses, dx, x, target, terms, _ignored(self.ignore_index), scale)
+            kernels.cross_entropy_labels(losses, dx, x, target, terms, ignored_label(self.ignore_index), scale)
         else:
             kernels.cross_entropy_probabilities(losses, dx, x, target, terms, scale)
 
@@ -138,10 +150,14 @@ class Focal(Loss):
         """The sum of the labels' class weights, the ignored ones apart."""
         return _label_weight(target, self.class_weights, self.ignore_index)
 
+    def label_weights(self, classes: int) -> NDArray[np.float64] | None:
+        """See ``Loss``."""
+        return _label_weights(classes, self.class_weights, self.ignore_index)
+
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
         weights = _class_terms(self.class_weights, 0.0, x.shape[-1])[0]
-        kernels.focal_labels(losses, dx, x, target, weights, _ignored(self.ignore_index), self.gamma, scale)
+        kernels.focal_labels(losses, dx, x, target, weights, ignored_label(self.ignore_index), self.gamma, scale)
 
 
 @dataclass(frozen=True)
@@ -413,6 +429,14 @@ def _labels(array: NDArray[Any], shape: tuple[int, ...], ignore_index: int | Non
     return labels
 
 
+def _label_weights(
+    classes: int, class_weights: Sequence[float] | None, ignore_index: int | None
+) -> NDArray[np.float64] | None:
+    if class_weights is None and ignore_index is None:
+        return None
+    return np.ones(classes) if class_weights is None else np.array(class_weights)
+
+
 def _label_weight(labels: Target, class_weights: Sequence[float] | None, ignore_index: int | None) -> float:
     if class_weights is None and ignore_index is None:
         return labels.size
@@ -428,7 +452,8 @@ def _class_terms(class_weights: tuple[float, ...] | None, smoothing: float, clas
     return np.array(terms[: 2 if smoothing else 1], np.float32)
 
 
-def _ignored(ignore_index: int | None) -> int:
+def ignored_label(ignore_index: int | None) -> int:
+    """``ignore_index`` as kernels take it."""
     return NOT_A_LABEL if ignore_index is None else ignore_index
 
 

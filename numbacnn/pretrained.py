@@ -37,7 +37,7 @@ class LoadedWeights(NamedTuple):
     misshapen: tuple[str, ...]
 
 
-class Layout(NamedTuple):
+class TensorLayout(NamedTuple):
     """How a file's tensor becomes our array: its ``shape``, seen as ``unfolded``, its axes put in ``order``."""
 
     shape: Shape
@@ -108,7 +108,7 @@ def _format(file: Any, path: str | PathLike[str]) -> str | None:
 # -- from a file's layout to ours -------------------------------------------------------------------------------------
 
 
-def _layouts(graph: Graph, ours: bool) -> dict[str, Layout]:
+def _layouts(graph: Graph, ours: bool) -> dict[str, TensorLayout]:
     """Of every array of the model, trained or kept, how it lies in the file."""
     layouts = {}
     for node in graph.nodes:
@@ -120,22 +120,22 @@ def _layouts(graph: Graph, ours: bool) -> dict[str, Layout]:
     return layouts
 
 
-def _plain(shape: Shape) -> Layout:
-    return Layout(shape, shape, tuple(range(len(shape))))
+def _plain(shape: Shape) -> TensorLayout:
+    return TensorLayout(shape, shape, tuple(range(len(shape))))
 
 
-def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> Layout:
+def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> TensorLayout:
     """``image``: (h, w, c) that was flattened to the layer's input, which PyTorch does in the order c, h, w."""
     h, w, c = image or (1, 1, 1)
     if op in CONVOLUTIONS and len(shape) == 4:
         r, s, inner, outer = shape
-        return Layout((outer, inner, r, s), (outer, inner, r, s), (2, 3, 1, 0))
+        return TensorLayout((outer, inner, r, s), (outer, inner, r, s), (2, 3, 1, 0))
     if op == "dense" and len(shape) == 2:
         features, units = shape
         unfolded = (units, c, h, w) if image else (units, features, 1, 1)
-        return Layout((units, features), unfolded, (2, 3, 1, 0))
+        return TensorLayout((units, features), unfolded, (2, 3, 1, 0))
     if op != "dense" and image and shape == (h * w * c,):
-        return Layout(shape, (c, h, w), (1, 2, 0))
+        return TensorLayout(shape, (c, h, w), (1, 2, 0))
     return _plain(shape)
 
 
@@ -152,7 +152,7 @@ def _flattened_image(graph: Graph, node: Node) -> Shape | None:
             return None
 
 
-def _copy(store: Parameters, name: str, tensor: Any, layout: Layout) -> None:
+def _copy(store: Parameters, name: str, tensor: Any, layout: TensorLayout) -> None:
     """Writes some rows of the file's tensor at a time: whole, it would be as large again as our array."""
     rows, *rest = layout.unfolded
     place, height = layout.order.index(0), layout.shape[0] // rows
@@ -170,7 +170,7 @@ def _copy(store: Parameters, name: str, tensor: Any, layout: Layout) -> None:
 
 
 def _compare(
-    layouts: Mapping[str, Layout], found: Mapping[str, Any], patterns: Sequence[str]
+    layouts: Mapping[str, TensorLayout], found: Mapping[str, Any], patterns: Sequence[str]
 ) -> tuple[LoadedWeights, list[str]]:
     """What can be loaded, and a phrase for each kind of tensors that cannot."""
     shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}

@@ -70,15 +70,15 @@ class Measurement:
         }
 
 
-def rates(ms: float, cost: Cost, roofs: Roofs) -> dict[str, float | None]:
-    """A time as GFLOP/s and GB/s, and as shares of the roofs; None of the peak where that is another precision's."""
+def rates(ms: float, cost: Cost, roofs: Roofs) -> dict[str, float]:
+    """A time as GFLOP/s and GB/s, and as shares of the roofs."""
     gflops, bandwidth = cost.flops / ms / 1e6, cost.bytes / ms / 1e6
     return {
         "ms": ms,
         "flops": cost.flops,
         "bytes": cost.bytes,
         "gflops": gflops,
-        "share_of_peak": gflops / roofs.gflops if roofs.precision == "fp32" else None,
+        "share_of_peak": gflops / roofs.gflops,
         "bandwidth": bandwidth,
         "share_of_triad": bandwidth / roofs.bandwidth,
     }

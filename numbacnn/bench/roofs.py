@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numbacnn.bench.timing import Launched, seconds
 from numbacnn.device import ENGINE, Device, cuda_facts, get_device, get_num_threads
@@ -11,14 +11,15 @@ from numbacnn.kernels.recording import run
 ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache
 QUICK_BYTES = 1 << 22
 STEPS = 200_000  # of multiply-adds for each item: some milliseconds
-GPU_ITEMS, GPU_STEPS = 1 << 20, 1 << 14  # threads for four times the largest GPU
-SIMULATED = 64  # of everything, where a simulator runs it
+GPU_ITEMS = 1 << 20  # threads for four times the largest GPU
+GPU_STEPS = {"fp32": 1 << 14, "tf32": 1 << 12, "bf16": 1 << 12}
+SIMULATED, SIMULATED_STEPS = 64, {"fp32": 64, "tf32": 2, "bf16": 2}  # where a simulator runs it
 
 
 class Roofs(NamedTuple):
     """``gflops``: 10⁹ operations a second, a multiply-add counted as two; ``bandwidth``: GB/s of a triad.
 
-    The peak is that of fp32; where ``precision`` has products run on tensor cores, nothing is a share of it.
+    The peak is that of ``precision``: of tensor cores, on operands in their registers, where that is not "fp32".
     """
 
     gflops: float
@@ -35,28 +36,35 @@ def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
     items, steps, elements = _sizes(device, quick)
     y, turns = device.zeros(items), 2 if quick else 15
     a, b, c = (device.zeros(elements) for _ in range(3))
-    compute = _best(device, lambda: device.kernels.multiply_adds(y, steps), turns)
+    multiply_adds, flops = _multiply_adds(device)
+    compute = _best(device, lambda: multiply_adds(y, steps), turns)
     memory = _best(device, lambda: device.kernels.triad(a, b, c, 3.0), turns)
-    gflops, bandwidth = items * steps * _step_flops(device) / compute / 1e9, 12 * elements / memory / 1e9
+    gflops, bandwidth = items * steps * flops / compute / 1e9, 12 * elements / memory / 1e9
     return Roofs(gflops, bandwidth, device.precision)
 
 
 def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
     """Items and steps of multiply-adds, and elements of the triad's arrays."""
     if device.name == "cuda" and cuda_facts()["simulated"]:
-        return SIMULATED, SIMULATED, SIMULATED
+        return SIMULATED, SIMULATED_STEPS[device.precision], SIMULATED
     elements = (QUICK_BYTES if quick else ARRAY_BYTES[device.name]) // 4
-    return (4 * get_num_threads(), STEPS, elements) if device.name == "cpu" else (GPU_ITEMS, GPU_STEPS, elements)
+    if device.name == "cpu":
+        return 4 * get_num_threads(), STEPS, elements
+    return GPU_ITEMS, GPU_STEPS[device.precision], elements
 
 
-def _step_flops(device: Device) -> int:
+def _multiply_adds(device: Device) -> tuple[Callable[[Any, int], None], int]:
+    """What multiplies and adds in the device's precision, and the operations of an item in a step."""
     if device.name == "cpu":
         from numbacnn.kernels.cpu import roofline
 
-        return roofline.STEP_FLOPS
+        return device.kernels.multiply_adds, roofline.STEP_FLOPS
     from numbacnn.kernels.cuda import roofline as gpu_roofline
 
-    return gpu_roofline.STEP_FLOPS
+    if device.precision == "fp32":
+        return device.kernels.multiply_adds, gpu_roofline.STEP_FLOPS
+    work = partial(gpu_roofline.warp_multiply_adds, precision=device.precision)
+    return work, gpu_roofline.WARP_STEP_FLOPS[device.precision]
 
 
 def _best(device: Device, work: Callable[[], None], turns: int) -> float:

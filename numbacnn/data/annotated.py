@@ -31,7 +31,7 @@ Mask = NDArray[np.uint8 | np.int64]
 
 
 @dataclass
-class _Part:
+class _SplitFiles:
     """The training or the test part: image files, and what lies beside them."""
 
     folder: Path
@@ -81,7 +81,7 @@ def _part_folders(root: Path, with_masks: bool) -> list[Path]:
     raise DataError(f"{root}: {problem}; {LAYOUTS[with_masks]}{ELSEWHERE}")
 
 
-def _part(folder: Path, with_masks: bool) -> _Part:
+def _part(folder: Path, with_masks: bool) -> _SplitFiles:
     beside = folder / ("masks" if with_masks else "boxes.csv")
     if not beside.exists():
         raise DataError(f"{folder}: no {beside.name} beside images/; {LAYOUTS[with_masks]}")
@@ -89,7 +89,7 @@ def _part(folder: Path, with_masks: bool) -> _Part:
     files = [file for file in images if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
     if not files:
         raise DataError(f"{folder / 'images'}: holds no image; {LAYOUTS[with_masks]}")
-    return _Part(folder, files)
+    return _SplitFiles(folder, files)
 
 
 def _class_names(root: Path) -> list[str]:
@@ -110,7 +110,7 @@ def _class_names(root: Path) -> list[str]:
 # -- masks ------------------------------------------------------------------------------------------------------------
 
 
-def _mask(part: _Part, image: Path, size: Size) -> Mask:
+def _mask(part: _SplitFiles, image: Path, size: Size) -> Mask:
     """The mask of an image, brought to ``size`` at once: the files may be far larger."""
     file = part.folder / "masks" / f"{image.stem}.png"
     if not file.is_file():
@@ -138,7 +138,7 @@ def _mask_classes(masks: Sequence[Mask], names: list[str]) -> tuple[list[str], s
 # -- boxes ------------------------------------------------------------------------------------------------------------
 
 
-def _read_boxes(part: _Part) -> list[list[tuple[list[float], str, str]]]:
+def _read_boxes(part: _SplitFiles) -> list[list[tuple[list[float], str, str]]]:
     """Of each image file the edges of its boxes, in its own pixels, their classes, and where they stand."""
     file = part.folder / "boxes.csv"
     places = {image.name: number for number, image in enumerate(part.files)}
@@ -200,7 +200,7 @@ def _by_number(name: str) -> tuple[bool, int, str]:
 
 
 def _dataset(
-    part: _Part, names: Sequence[str], shape: tuple[int, int, int], with_masks: bool, notes: list[str]
+    part: _SplitFiles, names: Sequence[str], shape: tuple[int, int, int], with_masks: bool, notes: list[str]
 ) -> Dataset:
     height, width, _ = shape
     try:
@@ -224,7 +224,7 @@ def _dataset(
     return Dataset.from_arrays(images, masks if with_masks else pack(rows), names, notes)
 
 
-def _check_classes(part: _Part, image: Path, mask: Mask, names: Sequence[str]) -> None:
+def _check_classes(part: _SplitFiles, image: Path, mask: Mask, names: Sequence[str]) -> None:
     if mask.max() >= len(names):
         file = part.folder / "masks" / f"{image.stem}.png"
         raise DataError(f"{file}: holds class {mask.max()}; the {len(names)} classes go from 0 to {len(names) - 1}")

@@ -263,7 +263,9 @@ class Augmenter:
                 partners = transform.partners(u[:, place], len(self._source))
                 raw, theirs = self._gather(partners, f"{who}raw")
                 other, theirs = self._run(raw, theirs, partners, random, stages[:turn], f"{who}other")
-                shares = transform.mix(self.kernels, x, other, u[:, place])[:, None]
+                plan = transform.plan(u[:, place], x.shape)
+                transform.mix(self.kernels, x, other, plan)
+                shares = transform.shares(plan, x.shape)[:, None]
                 labels = ((1 - shares) * labels + shares * theirs).astype(np.float32)
         self.warps = warps
         return x, labels

@@ -384,8 +384,16 @@ class Mixing(Transform):
         """The other images' numbers, of ``count``."""
         return (u[:, 0] * count).astype(np.int64)
 
-    def mix(self, kernels: Any, x: Float32, other: Float32, u: Float64) -> Float64:
-        """Mixes ``other`` into x; returns its share in each image."""
+    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
+        """What of the other image comes into each of N images of ``shape``, N×H×W×C, as ``mix`` takes it."""
+        raise NotImplementedError
+
+    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
+        """The other image's share in each, by this plan."""
+        raise NotImplementedError
+
+    def mix(self, kernels: Any, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
+        """Mixes ``other`` into x. Launches kernels, nothing else."""
         raise NotImplementedError
 
     def _shares(self, u: Float64) -> Float64:
@@ -413,11 +421,17 @@ class Mixup(Mixing):
 
     alpha: float = 0.2
 
-    def mix(self, kernels: Any, x: Float32, other: Float32, u: Float64) -> Float64:
+    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
+        """See ``Mixing``: shares."""
+        return self._shares(u).astype(np.float32)
+
+    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
         """See ``Mixing``."""
-        shares = self._shares(u).astype(np.float32)
-        kernels.mix_in_place(x, other, shares)
-        return shares.astype(np.float64)
+        return plan.astype(np.float64)
+
+    def mix(self, kernels: Any, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
+        """See ``Mixing``."""
+        kernels.mix_in_place(x, other, plan)
 
 
 @dataclass(frozen=True)
@@ -428,13 +442,19 @@ class CutMix(Mixing):
 
     alpha: float = 1.0
 
-    def mix(self, kernels: Any, x: Float32, other: Float32, u: Float64) -> Float64:
-        """See ``Mixing``."""
+    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
+        """See ``Mixing``: boxes."""
         sides = np.sqrt(self._shares(u))
-        boxes = _boxes(u[:, 2:], np.rint(sides * x.shape[1]), np.rint(sides * x.shape[2]), x.shape)
-        kernels.paste_boxes_in_place(x, other, boxes)
-        areas: Float64 = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (x.shape[1] * x.shape[2])
+        return _boxes(u[:, 2:], np.rint(sides * shape[1]), np.rint(sides * shape[2]), shape)
+
+    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
+        """See ``Mixing``."""
+        areas: Float64 = (plan[:, 2] - plan[:, 0]) * (plan[:, 3] - plan[:, 1]) / (shape[1] * shape[2])
         return areas
+
+    def mix(self, kernels: Any, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
+        """See ``Mixing``."""
+        kernels.paste_boxes_in_place(x, other, plan)
 
 
 TRANSFORMS: dict[str, type[Transform]] = {

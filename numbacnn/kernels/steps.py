@@ -34,12 +34,11 @@ class RmspropStep(NamedTuple):
 
 
 class StepForm(NamedTuple):
-    """What all steps of one form have in common: their ``images``; the ``labels`` that count in them; how many batches
-    make an update (``accumulate``); whether these ``update``; and whether batches with NaN or infinity are left out,
-    and counted (``skips``), or end the training."""
+    """What all steps of one form have in common: their ``images``; how many batches make an update (``accumulate``);
+    whether these ``update``; and whether batches with NaN or infinity are left out, and counted (``skips``), or end the
+    training."""
 
     images: int
-    labels: int
     accumulate: int
     updates: int
     skips: int
@@ -61,8 +60,9 @@ class Tally(NamedTuple):
     bad_step: int = -1
 
 
-# Rows of SUM_GROUPS partial sums of a step: of the gradients' squares, of hits, and from there of losses and penalties.
-SQUARES_ROW, HITS_ROW, LOSS_ROWS = range(3)
+# Rows of SUM_GROUPS partial sums of a step: of the gradients' squares, of hits, of labels that count among these, and
+# from there of losses and penalties.
+SQUARES_ROW, HITS_ROW, COUNTED_ROW, LOSS_ROWS = range(4)
 
 # What the device finds of a step, float32: 1 where its numbers are finite, else 0; what the new gradients and those
 # held are multiplied with in the mean of both; and the share of the new weights in their average, 0 without an update.

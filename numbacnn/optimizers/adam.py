@@ -72,13 +72,21 @@ class LAMB(Adam):
 
     name: ClassVar[str] = "lamb"
     by_array: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     epsilon: float = 1e-6
     weight_decay: float = 0.01
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        options = self._moments(step, 1.0)._replace(weight_decay=self.weight_decay)
+        options = self._options(step, 1.0)
         device.kernels.lamb_moments(t.partial, t.w, t.mean, t.square, t.dw, options)
         weight, direction = map(fsum, device.host(t.partial))
         trust = sqrt(weight / direction) if weight > 0 and direction > 0 else 1.0
         device.kernels.lamb_update(t.w, t.mean, t.square, options, self.learning_rate * scale * trust)
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        options = self._options(step, 1.0)
+        return options.step_size, options.correction, self.learning_rate * scale
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        device.resident.lamb_step(t.w, t.mean, t.square, t.dw, now, t.partial, self._options(1, 1.0))

@@ -32,6 +32,7 @@ class Muon(Optimizer):
 
     name: ClassVar[str] = "muon"
     by_array: ClassVar[bool] = True
+    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.02
     momentum: float = 0.95
@@ -87,9 +88,29 @@ class Muon(Optimizer):
         kernels.blend(x, t.dw, t.mean, 1 - share, share)
         kernels.scale_in_place(x, 1 / max(norm_of(device, x, t.partial[0]), SMALLEST_NORM))
         direction = orthogonalize(kernels, t, self.iterations)
-        rows, columns = direction.shape
-        wide = sqrt(max(1.0, columns / rows))
-        kernels.blend_in_place(t.w, direction.reshape(-1), 1 - rate * self.weight_decay, -rate * wide)
+        kernels.blend_in_place(t.w, direction.reshape(-1), 1 - rate * self.weight_decay, -rate * _widening(direction))
+
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        """Those of ``others``, and the learning rate."""
+        assert self.others is not None
+        return *self.others._numbers(step, scale), self.learning_rate * scale
+
+    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+        if len(t.shape) < 2 or not self.orthogonalize:
+            assert self.others is not None
+            self.others._update_on_device(device, t, now)
+            return
+        resident, x = device.resident, t.x.reshape(-1)
+        resident.muon_momentum(x, t.mean, t.dw, now, self.momentum, self.momentum if self.nesterov else 1.0)
+        resident.normalize_in_place(x, t.partial, SMALLEST_NORM)
+        direction = orthogonalize(device.kernels, t, self.iterations)
+        resident.muon_step(t.w, direction.reshape(-1), now, self.weight_decay, _widening(direction))
+
+
+def _widening(direction: Float32) -> float:
+    """√max(1, out / in)."""
+    rows, columns = direction.shape
+    return sqrt(max(1.0, columns / rows))
 
 
 def orthogonalize(kernels: Any, t: SimpleNamespace, iterations: int) -> Float32:

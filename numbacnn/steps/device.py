@@ -16,14 +16,12 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
-from numbacnn.data.labels import BOXES, MASKS
-from numbacnn.data.transforms import Geometry
 from numbacnn.device import ENGINE
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.events import Position
 from numbacnn.kernels.steps import Tally
 from numbacnn.steps.host import HostSteps
-from numbacnn.steps.memory import Data, Memory
+from numbacnn.steps.memory import Data, TrainingMemory
 
 READ_EVERY = 0.1  # seconds; a bar on a terminal is drawn no more often
 MOST_OF_MEMORY = 0.5  # the share of what is free beside the model's buffers that a data set may take
@@ -32,29 +30,25 @@ MOST_OF_MEMORY = 0.5  # the share of what is free beside the model's buffers tha
 def choose_steps(host: HostSteps, augment: Compose | None, validation: int) -> "HostSteps | DeviceSteps":
     """Steps that the device drives, with the data set in its memory, or those of the host; a warning says where memory
     alone decides. ``validation``: how many images the model is evaluated on, whose buffers are made first."""
-    if why_not_on_device(host, augment):
+    if why_not_on_device(host):
         return host
-    reason = _too_large(host, validation)
-    if reason is None:
-        try:
-            return DeviceSteps(host, augment)
-        except DeviceMemoryError as error:
-            reason = str(error)
-    warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=2)
-    return host
+    if reason := _too_large(host, validation):
+        _tell(reason)
+        return host
+    return DeviceSteps(host, augment)
 
 
-def why_not_on_device(host: HostSteps, augment: Compose | None) -> str | None:
+def _tell(reason: object) -> None:
+    warnings.warn(f"the host drives the training's steps: {reason}", RuntimeWarning, stacklevel=3)
+
+
+def why_not_on_device(host: HostSteps) -> str | None:
     """What beside memory keeps the steps of a training from running so, in a few words; None where nothing does."""
-    model, data = host.model, host.loader.dataset
-    geometric = augment is not None and any(isinstance(stage, Geometry) for stage in augment.stages)
+    model = host.model
     reasons = {
         f'device "{model.device.name}" is driven by the host': model.device.resident is None,
-        f"labels are {data.kind}": data.kind == BOXES,
-        "masks follow the augmentation": data.kind == MASKS and geometric,
-        "the augmentation mixes images": augment is not None and augment.mixes,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
-        "the loss depends on the labels otherwise": not all(loss.runs_on_device for loss in host.objective.losses),
+        "the loss is of your own": not all(loss.runs_on_device for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.runs_on_device,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
@@ -64,12 +58,10 @@ def _too_large(host: HostSteps, validation: int) -> str | None:
     """Where the data set does not fit beside the buffers of the largest batches, which this allocates."""
     model, data = host.model, host.loader.dataset
     with ENGINE:
-        batch = model.training_batch(host.loader.size(0), host.objective)
+        model.training_batch(host.loader.size(0), host.objective)
         if validation:
             model.reserve_outputs(validation)
-    one = host.objective.targets(data.labels[:1], [(1, *output.shape[1:]) for output in batch.binding.outputs])
-    others = sum(target.nbytes for target in one if target.dtype != np.int64)
-    size, free = data.images.nbytes + 8 * data.labels.size + len(data) * others, model.device.free_memory()
+    size, free = data.images.nbytes + data.labels.nbytes, model.device.free_memory()
     fits = size <= MOST_OF_MEMORY * free
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB, of the GPU's {free / 2**20:,.0f} MiB free"
 
@@ -117,8 +109,8 @@ def _timed(work: "Callable[[DeviceSteps, Position], Position]") -> "Callable[[De
 
 class DeviceSteps:
     """As ``HostSteps``, which serve where a step has to be looked at. A position's sums are of the last reading: behind
-    the first step of an epoch, then by ``Pace``, behind the last step, and by ``read``. Raises DeviceMemoryError where
-    there is no room for the data set.
+    the first step of an epoch, then by ``Pace``, behind the last step, and by ``read``. Where the data set, or what its
+    steps need beside it, finds no memory, the host drives all that are left, and a warning says so.
 
     A batch with NaN or infinity changes nothing, at once. Where such a batch ends the training, no batch behind it
     changes anything either, and the next reading raises the error.
@@ -126,22 +118,25 @@ class DeviceSteps:
 
     def __init__(self, host: HostSteps, augment: Compose | None) -> None:
         self.host, self.model, self.loader, self.update = host, host.model, host.loader, host.update
-        self._device = host.model.device
-        with ENGINE:
-            self._data = Data.upload(host, augment)
-        self._memory: Memory | None = None
+        self._device, self._augment = host.model.device, augment
+        self._data: Data | None = None
+        self._memory: TrainingMemory | None = None
+        self._finds_room = True
         self._pace = Pace()
         self._seconds = 0.0  # of the epoch: what ``position`` has of them may be from before a reading
 
     def epoch(self, position: Position) -> Generator[Position, None, None]:
         """See ``HostSteps``."""
         self._seconds = position.seconds
-        position = self._begin(position)
         first, last = position.step, len(self.loader) - 1
         for step in range(first, last + 1):
-            assert self._memory is not None
-            if not self._memory.is_current():
+            if step == first:
+                position = self._begin(position)
+            elif self._memory is not None and not self._memory.is_current():
                 position = self._begin(self.read(position))
+            if self._memory is None:
+                yield from self.host.epoch(position)
+                return
             position = self._run(position)
             if step in (first, last) or self._pace.is_due():
                 position = self.read(position)
@@ -153,11 +148,18 @@ class DeviceSteps:
 
     @_timed
     def _begin(self, p: Position) -> Position:
-        """Has the device stand where the host is, with the model and the optimiser as they are."""
+        """Has the device stand where the host is, with the model and the optimiser as they are, and all its memory
+        taken; ``_memory`` is None where there is not enough."""
         if self._memory is not None and not self._memory.can_begin():
             self._memory = None  # its buffers go before others are made: there may be no room for both
-        self._memory = self._memory or Memory(self.host, self._data)
-        self._memory.begin(p)
+        if self._finds_room:
+            try:
+                self._data = self._data or Data.upload(self.host, self._augment)
+                self._memory = self._memory or TrainingMemory(self.host, self._data)
+                self._memory.begin(p)
+            except DeviceMemoryError as error:
+                self._finds_room, self._data, self._memory = False, None, None
+                _tell(error)
         self._pace.start()
         return p
 
@@ -165,7 +167,7 @@ class DeviceSteps:
     def _run(self, p: Position) -> Position:
         """Launches the step behind ``p``."""
         assert self._memory is not None
-        self._memory.form(self.loader.size(p.step), self.update.follows(p.step)).run(self._device)
+        self._memory.form(p.step).run(self._device)
         self._pace.step()
         self.model.store.changed()
         return replace(p, step=p.step + 1)
@@ -185,7 +187,7 @@ class DeviceSteps:
         counted = {name: getattr(tally, name) for name in ("hits", "labels", "images", "skipped")}
         return replace(p, loss_sum=loss_sum, **counted)
 
-    def _write_back(self, memory: Memory, p: Position, tally: Tally) -> None:
+    def _write_back(self, memory: TrainingMemory, p: Position, tally: Tally) -> None:
         """What the host keeps of a training beside its sums."""
         update = self.update
         update.optimizer.steps = memory.updates_before + tally.updates

@@ -12,14 +12,25 @@ from numbacnn.data.augment import Compose
 from numbacnn.device import Device
 from numbacnn.events import Position
 from numbacnn.executor import BoundStep, Executor
+from numbacnn.geometry import Shape
 from numbacnn.kernels.recording import Launch, run
-from numbacnn.kernels.steps import HITS_ROW, LOSS_ROWS, SQUARES_ROW, SUM_GROUPS, VERDICT, StepForm, Tally
+from numbacnn.kernels.steps import (
+    COUNTED_ROW,
+    HITS_ROW,
+    LOSS_ROWS,
+    SQUARES_ROW,
+    SUM_GROUPS,
+    VERDICT,
+    StepForm,
+    Tally,
+)
+from numbacnn.losses import Loss, ignored_label
 from numbacnn.steps.batch import TrainingBatch
 from numbacnn.steps.host import HostSteps
-from numbacnn.steps.planned import PlannedAugmentation
+from numbacnn.steps.planned import PlannedAugmentation, Table
 
 
-class Form:
+class RecordedStep:
     """Steps of one form: their launches, by what is to be named where one of them fails."""
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[Launch]]]) -> None:
@@ -42,39 +53,43 @@ class Form:
 
 
 class Data(NamedTuple):
-    """A data set on the device: images as rows N·H × W·C, and what changes them; the labels N × M, which hits are
-    counted by, and behind them targets N × M of losses that take others; and for each output which of these its loss
-    takes."""
+    """A data set on the device: images as rows N·H × W·C, and what changes them; the labels; and for each output the
+    shape of what its loss makes of an image's labels, None where it takes them as they are."""
 
     images: Any
     augmentation: PlannedAugmentation | None
-    targets: list[Any]
-    chosen: list[int]
+    labels: Table
+    targets: list[Shape | None]
 
     @classmethod
     def upload(cls, host: HostSteps, augment: Compose | None) -> "Data":
-        """The whole training set."""
+        """The whole training set. Raises ArgumentError where a loss does not take the labels."""
         data, device, n = host.loader.dataset, host.model.device, host.loader.size(0)
-        batch = host.model.training_batch(n, host.objective)
-        shapes = [(len(data), *output.shape[1:]) for output in batch.binding.outputs]
-        targets, chosen = [np.ascontiguousarray(data.labels, np.int64)], []
-        for target in host.objective.targets(data.labels, shapes):
-            if target.dtype != np.int64:
-                targets.append(target)
-            chosen.append(0 if target.dtype == np.int64 else len(targets) - 1)
+        classes = host.task.classes(host.model.output_shape[-1])
+        targets = _target_shapes(host, classes if augment is not None and augment.mixes else None)
         images = data.images.reshape(prod(data.images.shape[:-2]), -1)
-        placed = [_uploaded(device, target.reshape(len(data), -1)) for target in targets]
-        augmentation = None if augment is None else PlannedAugmentation(augment, device, data.images, n)
-        return cls(_uploaded(device, images), augmentation, placed, chosen)
+        placed, labels = device.zeros(images.shape, images.dtype), Table.of(device, data.labels)
+        device.write(placed, images)
+        labels.write(device, data.labels)
+        augmentation = None if augment is None else PlannedAugmentation(augment, device, data, n, classes)
+        return cls(placed, augmentation, labels, targets)
 
 
-def _uploaded(device: Device, array: Any) -> Any:
-    placed = device.zeros(array.shape, array.dtype)
-    device.write(placed, array)
-    return placed
+def _target_shapes(host: HostSteps, mixed: int | None) -> list[Shape | None]:
+    """As in ``Data``, once each loss has seen all labels; ``mixed``: the classes of which they become probabilities."""
+    data, n = host.loader.dataset, host.loader.size(0)
+    outputs = host.model.training_batch(n, host.objective).binding.outputs
+    found: list[Any] = []
+    for start in range(0, len(data), n):
+        labels = data.labels[start : start + n]
+        if mixed is not None:
+            labels = np.eye(mixed, dtype=np.float32)[labels]
+            labels = (labels + np.roll(labels, 1, axis=0)) / 2
+        found = host.objective.targets(labels, [(len(labels), *output.shape[1:]) for output in outputs])
+    return [None if target.dtype == np.int64 or mixed is not None else target.shape[1:] for target in found]
 
 
-class Memory:
+class TrainingMemory:
     """The arrays of a training on the device, and the launches that work on them: for the model as it is frozen when
     they are made, and the optimiser's options of that time, learning rates apart."""
 
@@ -88,7 +103,9 @@ class Memory:
         self._penalties = batch.penalties
         self._written, self._launched = _settings(host)
         self._update.optimizer.attach(self._model)
-        self._buffers = [device.zeros((n, target.shape[1]), target.dtype) for target in data.targets]
+        self._labels = device.zeros((n, *data.labels.shape), data.labels.dtype)
+        self._targets = [None if shape is None else device.zeros((n, *shape)) for shape in data.targets]
+        self._weights = device.zeros((2, SUM_GROUPS), np.float64)
         self._factors = [device.zeros(factor.size) for factor in self._model.input_factors(images)]
         self._indices, self._order = device.zeros(n, np.int64), device.zeros(len(images), np.int64)
         self._counters, self.sums = device.zeros(len(Tally._fields), np.int64), device.zeros(2, np.float64)
@@ -100,7 +117,7 @@ class Memory:
         rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
         self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
         self._state_before = device.zeros(self._model.store.state.size)
-        self._forms: dict[tuple[int, bool], Form] = {}
+        self._forms: dict[tuple[int, bool], RecordedStep] = {}
         self.updates_before = 0
         self.learning_rates = np.ones(1)  # of the updates of the epoch
 
@@ -113,7 +130,8 @@ class Memory:
         return self._launched == _settings(self._host)[1]
 
     def begin(self, p: Position) -> None:
-        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images."""
+        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images; and
+        records its steps. No memory is taken behind that."""
         device, update = self._device, self._update
         self._written, _ = _settings(self._host)
         rates, steps = update.rates(p.epoch), update.optimizer.steps
@@ -132,6 +150,8 @@ class Memory:
         device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
         if self._data.augmentation is not None:
             self._data.augmentation.plan(self._loader.seed, p.epoch)
+        for step in range(p.step, len(self._loader)):
+            self.form(step)
 
     def tally(self) -> Tally:
         """How far the device has come."""
@@ -139,19 +159,20 @@ class Memory:
 
     # -- the launches of a step ---------------------------------------------------------------------------------------
 
-    def form(self, n: int, updates: bool) -> Form:
-        """Steps on ``n`` images that do or do not update."""
+    def form(self, step: int) -> RecordedStep:
+        """Of a step of the epoch: all on as many images, that update or that do not, have one."""
+        n, updates = self._loader.size(step), self._update.follows(step)
         if (n, updates) not in self._forms:
-            self._forms[n, updates] = Form(self._parts(n, updates))
+            self._forms[n, updates] = RecordedStep(self._parts(n, updates))
         return self._forms[n, updates]
 
     def _parts(self, n: int, updates: bool) -> list[tuple[str, list[Launch]]]:
         batch = TrainingBatch(self._executor, n, self._host.objective, self._penalties)
-        targets = [buffer[:n] for buffer in self._buffers]
+        labels: list[Any] = []  # as the batch has them, once it is gathered
         return [
-            ("gathering the batch", self._record(lambda: self._gather(batch, targets))),
+            ("gathering the batch", self._record(lambda: labels.append(self._gather(batch, n)))),
             *_named("forward", batch.binding.forward),
-            ("the loss", self._record(lambda: self._losses(batch, targets))),
+            ("the loss", self._record(lambda: self._losses(batch, *labels))),
             *_named("backward", batch.binding.backward),
             ("the update", self._record(lambda: self._finish(batch, n, updates))),
         ]
@@ -160,39 +181,58 @@ class Memory:
         record = self._device.record(work)
         return record.preparations + record.launches
 
-    def _gather(self, batch: TrainingBatch, targets: list[Any]) -> None:
-        resident, indices, (x,) = self._device.resident, self._indices[: len(targets[0])], batch.inputs
+    def _gather(self, batch: TrainingBatch, n: int) -> Any:
+        """Writes the input; returns the labels."""
+        resident, indices, (x,) = self._device.resident, self._indices[:n], batch.inputs
         if state := self._model.store.state.size:
             self._device.kernels.copy(
                 *(part.reshape(1, 1, 1, state) for part in (self._state_before, self._model.store.state))
             )
         resident.take_indices(indices, self._order, self._counters, self._loader.batch_size)
-        if self._data.augmentation is None:
-            resident.gather_images(x, self._data.images, indices, *self._factors)
-        else:
-            self._data.augmentation.launch(x, self._data.images, indices, *self._factors)
-        for target, whole in zip(targets, self._data.targets, strict=True):
-            resident.gather_rows(target, whole, indices)
+        data = self._data
+        if data.augmentation is not None:
+            return data.augmentation.launch(x, data.images, data.labels, indices, *self._factors)
+        labels = self._labels[:n]
+        resident.gather_images(x, data.images, indices, *self._factors)
+        resident.gather_rows(labels.reshape(n, -1), data.labels.whole, indices)
+        return labels
 
-    def _losses(self, batch: TrainingBatch, targets: list[Any]) -> None:
-        kernels, resident, objective = self._device.kernels, self._device.resident, self._host.objective
-        outputs = zip(batch.binding.outputs, batch.binding.output_gradients, strict=True)
-        for i, (y, dy) in enumerate(outputs):
-            loss, losses = objective.losses[i], self._executor.pixel_losses[: prod(y.shape[:-1])]
-            target = targets[self._data.chosen[i]]
-            target = target.reshape(-1) if target.dtype == np.int64 else target.reshape(y.shape)
-            scale = objective.weights[i] / loss.weight(target)
-            loss.launch(kernels, losses, dy, y, target, scale)
-            resident.sum_losses(self._partial[LOSS_ROWS + i], losses, scale)
-        resident.count_hits(self._partial[HITS_ROW], batch.output, targets[0].reshape(-1))
+    def _losses(self, batch: TrainingBatch, labels: Any) -> None:
+        outputs, objective = batch.binding.outputs, self._host.objective
+        targets = [self._target(i, y, labels) for i, y in enumerate(outputs)]
+        for i, (y, dy, target) in enumerate(zip(outputs, batch.binding.output_gradients, targets, strict=True)):
+            self._loss(self._partial[LOSS_ROWS + i], objective.losses[i], objective.weights[i], dy, y, target)
+        counts = self._partial[HITS_ROW : COUNTED_ROW + 1]
+        hits = self._device.resident, counts, batch.output, labels, targets[0], objective.losses[0]
+        self._host.task.launch_hits(*hits)
+
+    def _target(self, i: int, y: Any, labels: Any) -> Any:
+        """What the loss of output number i takes of the batch's labels."""
+        whole = self._targets[i]
+        if whole is None:
+            return labels.reshape(-1) if labels.dtype == np.int64 else labels.reshape(y.shape)
+        target = whole[: len(y)]
+        self._host.objective.losses[i].launch_target(self._device.resident, target, labels)
+        return target
+
+    def _loss(self, partial: Any, loss: Loss, weight: float, dy: Any, y: Any, target: Any) -> None:
+        """As ``losses.differentiate``, with the sums of the loss in ``partial``."""
+        kernels, resident, losses = self._device.kernels, self._device.resident, self._executor.pixel_losses
+        losses = losses[: prod(y.shape[:-1])]
+        class_weights = loss.label_weights(y.shape[-1]) if target.ndim == 1 else None
+        scale = weight / loss.weight(target) if class_weights is None else 1.0
+        loss.launch(kernels, losses, dy, y, target, scale)
+        resident.sum_losses(partial, losses, scale)
+        if class_weights is not None:
+            resident.sum_label_weights(self._weights[0], target, class_weights, ignored_label(loss.ignore_index))
+            resident.take_mean(partial, dy, self._weights, weight)
 
     def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
         kernels, resident, update, store = self._device.kernels, self._device.resident, self._update, self._model.store
         for i, sums in enumerate(batch.penalties.launch()):
             resident.sum_losses(self._partial[LOSS_ROWS + len(batch.binding.outputs) + i], sums, 1.0)
         kernels.sum_squares(self._partial[SQUARES_ROW], store.gradients)
-        labels = prod(batch.output.shape[:-1])
-        form = StepForm(n, labels, update.accumulate, int(updates), int(self._host.skips))
+        form = StepForm(n, update.accumulate, int(updates), int(self._host.skips))
         tables = self._partial, self._rates, self._numbers, form
         resident.judge_step(self._counters, self.sums, self._executor.random, self._verdict, self._now, *tables)
         if store.state.size:

@@ -52,6 +52,10 @@ class Task:
         """How many of a batch's predictions name the right class, and how many count. output: N×H×W×C."""
         raise NotImplementedError
 
+    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+        """Launches what counts them on a device, see ``kernels.cuda.labels``; target: what ``loss`` makes of labels."""
+        raise NotImplementedError
+
     def check_output(self, shape: tuple[int, ...]) -> None:
         """ArgumentError where a model whose output for one image is of ``shape`` cannot do this."""
 

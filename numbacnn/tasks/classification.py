@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.labels import CLASSES
 from numbacnn.device import Device
-from numbacnn.losses import CrossEntropy, Loss
+from numbacnn.losses import CrossEntropy, Loss, ignored_label
 from numbacnn.metrics import Metrics, hits
 from numbacnn.tasks.base import Float32, Task
 
@@ -27,3 +28,10 @@ class Classification(Task):
     def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """See ``Task``."""
         return hits(output, labels, loss.ignore_index)
+
+    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+        """See ``Task``."""
+        if labels.dtype == np.int64:
+            resident.count_hits(partial, output, labels.reshape(-1), ignored_label(loss.ignore_index))
+        else:
+            resident.count_likeliest_hits(partial, output, labels.reshape(output.shape))

@@ -63,6 +63,10 @@ class Detection(Task):
         found = output[present][:, LOGITS:].argmax(axis=1)
         return int(np.count_nonzero(found == target[present][:, LOGITS])), len(found)
 
+    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+        """See ``Task``."""
+        resident.count_object_hits(partial, output, target)
+
     def check_output(self, shape: tuple[int, ...]) -> None:
         """See ``Task``; the output has to be a grid."""
         if len(shape) != 3 or shape[-1] <= LOGITS or len(self.input_shape) != 3:
@@ -138,6 +142,7 @@ class DetectionLoss(Loss):
     """
 
     name: ClassVar[str] = "detection"
+    device_steps: ClassVar[bool] = True
 
     size: tuple[int, int]
     box_weight: float = 2.0
@@ -163,6 +168,10 @@ class DetectionLoss(Loss):
     def weight(self, target: NDArray[Any]) -> float:
         """The number of images."""
         return len(target)
+
+    def launch_target(self, resident: Any, target: Any, labels: Any) -> None:
+        """See ``Loss``."""
+        resident.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
 
     def launch(
         self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any], scale: float

@@ -96,8 +96,14 @@ def test_everything_at_once_is_as_on_the_cpu(captured):
         lambda: nc.RMSprop(0.01),
         lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
         lambda: nc.Adagrad(0.1),
+        lambda: nc.LAMB(0.1, clip_norm=0.5),
+        lambda: nc.Muon(0.1, weight_decay=0.1),
+        lambda: nc.Muon(0.1, nesterov=False, groups=[nc.Group("*.weight", orthogonalize=False)]),
     ],
-    ids=["SGD", "AdamW", "RMSprop", "RMSprop of all kinds", "Adagrad"],
+    ids=[
+        *("SGD", "AdamW", "RMSprop", "RMSprop of all kinds", "Adagrad"),
+        *("LAMB", "Muon", "Muon without a matrix"),
+    ],
 )
 def test_optimizers(optimizer):
     assert_alike(fit("cuda", optimizer=optimizer), fit("cpu", optimizer=optimizer))
@@ -110,6 +116,75 @@ def test_float_images_masks_and_a_loss_of_one_hot_targets():
     masks = RNG.integers(0, 3, (5, 4, 4))
     data = RNG.standard_normal((5, 4, 4, 2)).astype(np.float32), masks
     options = {"make": make, "data": data, "loss": "dice", "augment": "noise=0.1"}
+    assert_alike(fit("cuda", **options), fit("cpu", **options))
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augment", ["mixup=0.4", "hflip, cutmix, noise=0.1, mixup=0.4@0.7, translate=1"])
+def test_mixed_images_and_labels(augment):
+    """Of several transforms that mix, the later one takes images that the earlier one has mixed."""
+    options = {"make": whole, "augment": augment, "loss": nc.losses.CrossEntropy(0.1)}
+    assert_alike(fit("cuda", **options), fit("cpu", **options))
+
+
+def test_a_loss_that_takes_no_shares_of_classes_tells_so():
+    for loss, message in (("focal", "wants integer classes"), ("sigmoid_focal", "give 0 or 1 for each")):
+        with pytest.raises(nc.errors.ArgumentError, match=message):
+            fit("cuda", loss=loss, augment="mixup")
+
+
+WEIGHED = {
+    "class weights": nc.losses.CrossEntropy(0.1, class_weights=[0.0, 2.0, 0.5]),
+    "an ignored label": nc.losses.CrossEntropy(ignore_index=1),
+    "both, focal": nc.losses.Focal(class_weights=[1.0, 2.0, 3.0], ignore_index=0),
+}
+
+
+@pytest.mark.parametrize("loss", WEIGHED.values(), ids=WEIGHED)
+def test_labels_that_do_not_count_alike(loss):
+    """Nor does every batch: there are some of a single label, which may be the one that counts nothing."""
+    data = DATA[0], np.array([0, 1, 1, 2, 1, 0, 0])
+    for batch_size in (1, 3):
+        options = {"loss": loss, "data": data, "epochs": 1, "batch_size": batch_size}
+        assert_alike(fit("cuda", **options), fit("cpu", **options))
+
+
+MASKED = RNG.integers(0, 256, (5, 4, 6, 2), np.uint8), RNG.integers(0, 3, (5, 4, 6), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("loss", "augment"),
+    [
+        (nc.losses.CrossEntropy(ignore_index=2), "rotate=20, elastic=3:1, noise=0.1, crop=1, elastic=2:1"),
+        (nc.losses.Dice(), "hflip, translate=1.5"),
+    ],
+    ids=["labels", "one-hot"],
+)
+def test_masks_follow_the_augmentation(loss, augment):
+    def make(where):
+        return nc.Sequential([nc.Conv2D(3, 1)], (4, 6, 2), seed=1, device=where)
+
+    options = {"make": make, "data": MASKED, "loss": loss, "augment": augment}
+    assert_alike(fit("cuda", **options), fit("cpu", **options))
+
+
+BOXES = [
+    np.array([[0, 1, 5, 6, 0], [1, 2, 4, 5, 1]], np.float32),  # two middles in one cell
+    np.array([[0, 0, 3, 4, 1]], np.float32),
+    np.zeros((0, 5), np.float32),
+    np.array([[4, 4, 8, 8, 0], [0, 5, 1, 8, 1], [3, 0, 8, 1, 0]], np.float32),
+]
+
+
+@pytest.mark.parametrize("augment", [None, "hflip, rotate=15, noise=0.1, elastic=5:2, translate=2"])
+def test_boxes_follow_the_augmentation(augment):
+    def make(where):
+        return nc.Sequential([nc.Conv2D(7, 4, stride=4)], (8, 8, 1), device=where, seed=1)
+
+    data = Dataset.from_arrays(RNG.integers(0, 256, (4, 8, 8, 1), np.uint8), BOXES)
+    options = {"make": make, "data": data, "augment": augment, "epochs": 1}
     assert_alike(fit("cuda", **options), fit("cpu", **options))
 
 
@@ -167,10 +242,15 @@ def normalized(make):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator tells of NaN
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "ema": 0.5}], ids=str)
-def test_skipped_batches_leave_no_trace(options):
-    options |= {"make": normalized(whole), "data": spoiled(), "on_nan": "skip"}
-    options["optimizer"] = lambda: nc.Adam(0.01)  # whose correction counts the updates that were made
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [(nc.Adam, {}), (nc.Adam, {"accumulate": 2, "ema": 0.5}), (nc.LAMB, {}), (nc.Muon, {})],
+    ids=["Adam", "Adam and means", "LAMB", "Muon"],
+)
+def test_skipped_batches_leave_no_trace(optimizer, options):
+    """Nor in the correction of Adam, which counts the updates that were made."""
+    options = {"make": normalized(whole), "data": spoiled(), "on_nan": "skip", **options}
+    options["optimizer"] = lambda: optimizer(0.01)
     found = fit("cuda", **options)
     assert [record.skipped for record in found[0].epochs] == [1, 1]
     assert_alike(found, fit("cpu", **options))
@@ -308,14 +388,14 @@ def test_a_training_that_was_left_goes_on_from_where_it_stood(monkeypatch):
 
 def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch):
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
-    made, run, steps = trainer(), memory.Form.run, []
+    made, run, steps = trainer(), memory.RecordedStep.run, []
 
     def interrupted(self, device):
         if len(steps) == 2:
             raise KeyboardInterrupt
         steps.append(run(self, device))
 
-    monkeypatch.setattr(memory.Form, "run", interrupted)
+    monkeypatch.setattr(memory.RecordedStep, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(made.run())
     assert (made.position.images, made.optimizer.steps) == (6, 2)
@@ -336,13 +416,13 @@ def test_the_learning_rate_on_record_is_that_of_the_update():
 def clock(monkeypatch):
     """Of a host that waits for the device where it reads: for a second, or as a test has it."""
     clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
-    tally = memory.Memory.tally
+    tally = memory.TrainingMemory.tally
 
     def read(self):
         clock.readings, clock.now = clock.readings + 1, clock.wait()
         return tally(self)
 
-    monkeypatch.setattr(memory.Memory, "tally", read)
+    monkeypatch.setattr(memory.TrainingMemory, "tally", read)
     monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
@@ -357,7 +437,7 @@ def test_never_more_than_a_tenth_of_a_second_of_steps_waits(monkeypatch, clock):
         waiting.append(done[0] - clock.now)
 
     clock.wait = lambda: max(clock.now, done[0])
-    monkeypatch.setattr(memory.Form, "run", run)
+    monkeypatch.setattr(memory.RecordedStep, "run", run)
     steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._steps
     assert len(list(steps.epoch(Position()))) == 60
     assert max(waiting) < device.READ_EVERY + 0.01
@@ -391,14 +471,19 @@ class OwnLayer(nc.Layer):
         kernels.copy(t.y, t.x)
 
 
+class OwnOptimizer(nc.SGD):
+    """Which may do anything."""
+
+
+class OwnLoss(nc.losses.CrossEntropy):
+    """Likewise."""
+
+
 @pytest.mark.parametrize(
     ("reason", "options"),
     [
-        ("mixes", {"augment": "mixup"}),
-        ("LAMB", {"optimizer": nc.LAMB()}),
-        ("Muon", {"optimizer": nc.Muon()}),
-        ("loss", {"loss": nc.losses.CrossEntropy(class_weights=[1, 2, 3])}),
-        ("loss", {"loss": nc.losses.CrossEntropy(ignore_index=0)}),
+        ("OwnOptimizer", {"optimizer": OwnOptimizer(0.1)}),
+        ("loss", {"loss": OwnLoss()}),
         ("launch kernels", {"layers": [OwnLayer()]}),
         ('"cpu"', {"where": "cpu"}),
     ],
@@ -406,27 +491,8 @@ class OwnLayer(nc.Layer):
 )
 def test_the_host_drives_what_the_device_cannot(reason, options):
     made = trainer(**options)
-    assert reason in device.why_not_on_device(made._host, made.augment)
+    assert reason in device.why_not_on_device(made._host)
     assert isinstance(made._steps, HostSteps)
-
-
-@pytest.mark.parametrize(
-    ("reason", "labels", "augment"),
-    [
-        ("labels are boxes", [np.array([[0, 0, 8, 8, 0]], np.float32)] * 2, None),
-        ("masks follow the augmentation", np.zeros((2, 16, 16), np.uint8), "hflip"),
-        (None, np.zeros((2, 16, 16), np.uint8), "noise=0.1"),
-    ],
-    ids=["boxes", "masks that are flipped", "masks below noise"],
-)
-def test_labels_that_follow_geometry_are_the_host_s(reason, labels, augment):
-    if reason == "labels are boxes":
-        model = nc.models.grid_detector((16, 16, 1), classes=2, depth=2, width=4, device="cuda")
-    else:
-        model = nc.Sequential([nc.Conv2D(2, 1)], (16, 16, 1), device="cuda")
-    data = Dataset.from_arrays(np.zeros((2, 16, 16, 1), np.uint8), labels, ("a", "b"))
-    made = Trainer(model, data, optimizer=None, epochs=1, batch_size=2, seed=0, augment=augment)
-    assert device.why_not_on_device(made._host, made.augment) == reason
 
 
 def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
@@ -442,16 +508,63 @@ def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
     assert isinstance(trainer()._steps, DeviceSteps)
 
 
-def test_a_set_that_finds_no_room_stays_with_the_host(monkeypatch):
-    """Where memory has been taken since, or lies in pieces."""
-    array, shim, zeros = get_device("cuda")._array, get_device("cuda")._shim, get_device("cuda")._array.zeros
+class Full:
+    """The device's memory, in which there is no room for array number ``fails``, counted from now on."""
 
-    def full(shape, dtype=np.float32):
-        if dtype == np.uint8:
-            raise shim.OutOfMemory(8 << 30, 2 << 30)
-        return zeros(shape, dtype)
+    def __init__(self, monkeypatch, fails):
+        self.taken, self.fails, self._zeros = 0, fails, get_device("cuda")._array.zeros
+        monkeypatch.setattr(get_device("cuda")._array, "zeros", self)
 
-    monkeypatch.setattr(array, "zeros", full)
-    made = trainer()
-    with pytest.warns(RuntimeWarning, match="the host drives the training's steps: out of GPU memory: 8,192 MiB"):
-        assert isinstance(made._steps, HostSteps)
+    def __call__(self, shape, dtype=np.float32):
+        self.taken += 1
+        if self.taken == self.fails:
+            raise get_device("cuda")._shim.OutOfMemory(8 << 30, 2 << 30)
+        return self._zeros(shape, dtype)
+
+
+NO_ROOM = "the host drives the training's steps: out of GPU memory: 8,192 MiB"
+
+
+def test_steps_that_find_no_room_are_the_host_s():
+    """Where memory has been taken since, or lies in pieces: at the data set, a table, what a launch is given."""
+
+    def run(fails):
+        made = trainer(batch_size=7, augment="hflip", optimizer=nc.SGD(0.1, clip_norm=1.0))
+        steps = made._steps  # behind the model's own buffers
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            memory = Full(monkeypatch, fails)
+            (position,) = steps.epoch(Position())
+        return memory.taken, position, dict(made.model.parameters)
+
+    taken, expected, parameters = run(fails=0)
+    for fails in (1, taken // 3, taken):
+        with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+            _, position, found = run(fails)
+        assert len(told) == 1
+        assert position.loss == pytest.approx(expected.loss, rel=1e-5)
+        for name, array in found.items():
+            np.testing.assert_allclose(array, parameters[name], rtol=1e-5, atol=1e-7)
+
+
+def test_steps_that_find_no_room_any_more_are_the_host_s(monkeypatch):
+    """Recorded anew behind the first of three steps, whose sums are kept; so are those of the next epoch."""
+
+    def full(*arguments):
+        raise nc.errors.DeviceMemoryError("out of GPU memory: 8,192 MiB asked")
+
+    def run(where):
+        model = small(where)
+
+        def freeze(event):
+            if getattr(event, "step", 0) == 1 and event.epoch == 1:
+                model.freeze("*.bias")
+                monkeypatch.setattr(device, "TrainingMemory", full)
+
+        history = model.fit(DATA, batch_size=3, epochs=2, optimizer=nc.SGD(0.1), callbacks=[freeze])
+        return history, dict(model.store.arrays())
+
+    with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+        found = run("cuda")
+    assert len(told) == 1
+    monkeypatch.undo()
+    assert_alike(found, run("cpu"))

@@ -13,10 +13,11 @@ from test_twins import Arrays
 from twins import Image
 
 import numbacnn as nc
+from numbacnn.bench.roofs import measure_roofs
 from numbacnn.device import CudaDevice, get_device
 from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
-from numbacnn.kernels.cuda import product, shim, tensor_product
+from numbacnn.kernels.cuda import product, roofline, shim, tensor_product
 from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda import tensor_cores as cores
 from numbacnn.kernels.cuda.array import to_device as on_device
@@ -165,6 +166,22 @@ def test_launchers_multiply_rounded_operands(precision, call):
     found = check(call, precision)
     plain, *_ = Arrays(cuda_sizes, on_device).run(cuda, call)
     assert not np.array_equal(found, plain.read())
+
+
+@pytest.mark.parametrize("precision", ROUND)
+def test_the_peak_is_measured_by_products_of_known_sums(precision):
+    """Each of a thread's 4·8 numbers grows by 8 words' products of ½ and 2⁻¹² in a step; a part of a block has no y."""
+    y, steps, terms = on_device(np.full(5, 3, np.float32)), 2, cores.WORDS_OF[precision].terms
+    roofline.warp_multiply_adds(y, steps, precision)
+    np.testing.assert_allclose(y.read(), 32 * (3 + steps * 8 * terms * 2.0**-13), rtol=1e-6)
+    assert roofline.WARP_STEP_FLOPS[precision] == 512 * terms
+
+
+@pytest.mark.parametrize("precision", ROUND)
+def test_the_roof_is_that_of_the_precision(precision):
+    found = measure_roofs(get_device("cuda", precision), quick=True)
+    assert found.precision == precision
+    assert min(found.gflops, found.bandwidth) > 0
 
 
 @pytest.mark.parametrize("precision", ROUND)

@@ -17,7 +17,7 @@ from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
 from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.cpu.simd_ir import LINE
 from numbacnn.kernels.cpu.sums import sum_groups
-from numbacnn.kernels.cpu.window_tile import Pixels, Window, tap_tile, window_tile
+from numbacnn.kernels.cpu.window_tile import PixelSteps, Window, tap_tile, window_tile
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.phases import axis_phases
 
@@ -199,7 +199,7 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
             inputs = p_x + n * x.strides[0] + p * x_p - g.pad_top * x.strides[1] - g.pad_left * x.strides[2]
             gradients = p_dy + n * dy.strides[0] + p * dy_p
             ahead = count * x_p // 4, count * dy_p // 4
-            pixels = Pixels(count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4)
+            pixels = PixelSteps(count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4)
             for tap in range(0, x_rows.size, TAPS):
                 tables = address(dw_rows) + 8 * tap, address(x_rows) + 8 * tap
                 _add_taps(target, tables[0], inputs, tables[1], gradients, g.c, ahead, m > first, pixels)

@@ -105,7 +105,7 @@ def _forward_pairs(y, x, w, bias, scratch, g, relu):
     tile_products(y, plan.c_rows, x, plan.a_rows, wide, bias, NO_MASK, plan.c_rows, plan.product)
 
 
-class _Plan(NamedTuple):
+class _DirectPlan(NamedTuple):
     product: Product
     c_rows: np.ndarray
     a_rows: np.ndarray
@@ -151,7 +151,7 @@ def forward_plan(
     c_rows = row_table((span, y_image), (g.p, y_row), (g.q, y_pixel))
     a_rows = row_table((span, x_image), (g.p, g.stride_h * x_row), (g.q, g.stride_w * x_pixel))
     addend_rows = row_table((span, addend_image), (g.p, addend_row), (g.q, addend_pixel))
-    return _Plan(product, c_rows, a_rows, pack, addend_rows)
+    return _DirectPlan(product, c_rows, a_rows, pack, addend_rows)
 
 
 def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
@@ -256,7 +256,7 @@ def _weight_gradient_plan(g, images, grouped, target_strides, x_strides, dy_stri
         b_ahead=min(g.k, panel_block * PANEL) * do.ahead,
     )
     a_rows = row_table((g.r, g.dilation_h * x_row), (g.s, g.dilation_w * x_pixel), (g.c, 1))
-    return _Plan(product, row_table((terms, c_row)), a_rows)
+    return _DirectPlan(product, row_table((terms, c_row)), a_rows)
 
 
 class _Groups(NamedTuple):
@@ -415,7 +415,7 @@ def _phase_plan(g, images, row, column, dx_strides, dy_strides, w_strides, mask_
             (mask_image, g.stride_h * mask_row, g.stride_w * mask_pixel),
         )
     )
-    return _Plan(product, c_rows, a_rows, pack, mask_rows)
+    return _DirectPlan(product, c_rows, a_rows, pack, mask_rows)
 
 
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:

@@ -37,7 +37,7 @@ from numbacnn.kernels.cpu.rows import copy_row, mask_row
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.cpu.vector import LANES as STORED
 from numbacnn.kernels.cpu.vector import splat, store
-from numbacnn.kernels.cpu.window_tile import Pixels, Window
+from numbacnn.kernels.cpu.window_tile import PixelSteps, Window
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
 
 WORKERS = 16  # bands that are spread at a time, each in a scratch of its own
@@ -301,7 +301,7 @@ def _partial_weights(partial, dw_rows, x_rows, x, dy, scratch, rows, columns, fa
                 _spread(memory, x_first, x.strides[1], x.strides[2], high, width, c, min(LANES, channels - c), fan)
                 gradients = address(dy) + n * dy.strides[0] + band * dy.strides[1] + 4 * c
                 x_p, x_q = rows.x_step * fan.terms * width * LANES, columns.x_step * LANES
-                pixels = Pixels(count, columns.count, x_p, x_q, dy.strides[1] // 4, dy.strides[2] // 4)
+                pixels = PixelSteps(count, columns.count, x_p, x_q, dy.strides[1] // 4, dy.strides[2] // 4)
                 for term in range(0, x_rows.size, TAPS):
                     dw_table, x_table = address(dw_rows) + 8 * term, address(x_rows) + 8 * term
                     if channels - c >= LANES:

@@ -88,14 +88,14 @@ def weight_gradient_by_panels(dw, x, dy, scratch, g):
     for first in range(0, images, step):
         count = min(step, images - first)
         part = slice(first, first + count)
-        x_pixels = Pixels(count, copied.h, copied.w, copied.step_h, copied.step_w, g.c, g.pad_top, g.pad_left)
+        x_pixels = CopiedPixels(count, copied.h, copied.w, copied.step_h, copied.step_w, g.c, g.pad_top, g.pad_left)
         _copy_panels(x_copy, x[part], x_pixels)
-        _copy_panels(dy_copy, dy[part], Pixels(count, g.p, g.q, 1, 1, g.k))
+        _copy_panels(dy_copy, dy[part], CopiedPixels(count, g.p, g.q, 1, 1, g.k))
         plan = _plan(g, count, dw.strides, first > 0)
         tile_products(dw, plan.c_rows, x_copy, plan.a_rows, dy_copy, NO_BIAS, NO_MASK, plan.c_rows, plan.product)
 
 
-class Pixels(NamedTuple):
+class CopiedPixels(NamedTuple):
     """Which pixels are copied: ``h``×``w`` of each image, from ``top`` and ``left`` pixels before its first on."""
 
     images: int
@@ -108,7 +108,7 @@ class Pixels(NamedTuple):
     left: int = 0
 
 
-@cpu_kernel(float32_4d, float32_4d, Pixels)
+@cpu_kernel(float32_4d, float32_4d, CopiedPixels)
 def _copy_panels(panels, x, g):
     """panels[0, 0, panel·rows + pixel, j] = x's pixel, channel panel·PANEL + j. Each thread owns rows of pixels."""
     x_image, x_row, x_pixel = x.strides[:3]
@@ -126,7 +126,7 @@ def _copy_panels(panels, x, g):
             target += 4 * PANEL
 
 
-class _Plan(NamedTuple):
+class _PanelPlan(NamedTuple):
     product: Product
     c_rows: np.ndarray
     a_rows: np.ndarray
@@ -166,7 +166,7 @@ def _plan(g, images, dw_strides, accumulate):
         accumulate=int(accumulate),
     )
     c_rows = row_table((g.r * g.s * g.c, dw_strides[2] // 4))
-    return _Plan(product, c_rows, _tap_rows(g, copied, x_panel))
+    return _PanelPlan(product, c_rows, _tap_rows(g, copied, x_panel))
 
 
 def _tap_rows(g, copied, x_panel):

@@ -74,7 +74,7 @@ def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
     kernel(y, argmax, plan.y_rows, x, plan.a_rows, plan.block_rows, w, bias, plan.product, plan.windows)
 
 
-class _Plan(NamedTuple):
+class _PooledPlan(NamedTuple):
     product: Product
     windows: Windows
     y_rows: np.ndarray  # of the windows
@@ -103,7 +103,7 @@ def _plan(g, pool, images, y_strides, x_strides, w_strides, packed, relu):
         pixel_step=g.k if pairs else PANEL,
     )
     y_rows = row_table((pool.p, y_strides[1] // 4), (pool.q, y_strides[2] // 4))
-    return _Plan(direct.product, windows, y_rows, a_rows, row_table((BLOCK_ROWS, PANEL)), direct.pack)
+    return _PooledPlan(direct.product, windows, y_rows, a_rows, row_table((BLOCK_ROWS, PANEL)), direct.pack)
 
 
 @cache

@@ -160,7 +160,7 @@ def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu, adds):
         product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu, adds)
 
 
-class _Plan(NamedTuple):
+class _WinogradPlan(NamedTuple):
     product: Product
     c_rows: np.ndarray
     a_rows: np.ndarray
@@ -196,4 +196,4 @@ def _gradient_plan(f, channels, filters, tiling, products_strides, x_strides, dy
         accumulate=int(accumulate),
     )
     c_rows = row_table((padded, PANEL))
-    return _Plan(product, c_rows, row_table((padded // PANEL, count * PANEL), (PANEL, 1)))
+    return _WinogradPlan(product, c_rows, row_table((padded // PANEL, count * PANEL), (PANEL, 1)))

@@ -63,7 +63,7 @@ def window_tile(pixels: int, lanes: int, masked: bool):
     return tile
 
 
-class Pixels(NamedTuple):
+class PixelSteps(NamedTuple):
     """Rows and columns of pixels, and the steps between their inputs and between their gradients, in elements."""
 
     p: int
@@ -89,7 +89,7 @@ def tap_tile(taps: int, lanes: int, masked: bool):
 
         def emit(context, builder, signature, arguments):
             *numbers, columns, x_ahead, dy_ahead, add, pixels = arguments
-            steps = Pixels(*cgutils.unpack_tuple(builder, pixels, len(Pixels._fields)))
+            steps = PixelSteps(*cgutils.unpack_tuple(builder, pixels, len(PixelSteps._fields)))
             emitter = _TapEmitter(builder, taps, lanes, columns if masked else None)
             emitter.emit(*numbers, x_ahead, dy_ahead, add, steps)
             return context.get_dummy_value()

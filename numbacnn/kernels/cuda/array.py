@@ -119,10 +119,5 @@ def to_device(source: NDArray[Any]) -> DeviceArray:
     return array
 
 
-def on_device(argument: Any) -> Any:
-    """A launcher's argument: host arrays as device arrays of their numbers, others as they are."""
-    return to_device(np.ascontiguousarray(argument)) if isinstance(argument, np.ndarray) else argument
-
-
 def _strides(shape: Shape, itemsize: int) -> Shape:
     return tuple(itemsize * prod(shape[axis + 1 :]) for axis in range(len(shape)))

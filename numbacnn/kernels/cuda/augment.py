@@ -133,7 +133,7 @@ def _warp_bilinear(y, x, matrices, field, fill):
     exact."""
     n, h, w, c = _element(y)
     if n < len(y):
-        i, j = _source(n, h, w, y.shape[2], matrices, field)
+        i, j = source(n, h, w, y.shape[2], matrices, field)
         value = fill
         if -ONE < i < np.float32(x.shape[1]) and -ONE < j < np.float32(x.shape[2]):
             top, left = int(i + ONE) - 1, int(j + ONE) - 1
@@ -155,7 +155,7 @@ def _warp_nearest(y, x, matrices, field, fill):
     """Each thread owns a channel of a pixel."""
     n, h, w, c = _element(y)
     if n < len(y):
-        i, j = _source(n, h, w, y.shape[2], matrices, field)
+        i, j = source(n, h, w, y.shape[2], matrices, field)
         value = fill
         if -ONE < i < np.float32(x.shape[1]) and -ONE < j < np.float32(x.shape[2]):
             value = _at(x, n, int(i + HALF_WAY + ONE) - 1, int(j + HALF_WAY + ONE) - 1, c, fill)
@@ -177,7 +177,7 @@ def _at(x, n, h, w, c, fill):
 
 
 @device_function
-def _source(n, h, w, width, matrices, field):
+def source(n, h, w, width, matrices, field):
     """Row and column of x from which pixel (h, w) of y comes."""
     across, down = np.float32(w), np.float32(h)
     if len(field) > 0:

@@ -1,5 +1,6 @@
 """What a training step consists of, beside forward and backward, where the host does not drive it: the batch is
-gathered from a data set on the device, and what the step found decides there what it changes. No twins on the CPU.
+gathered from a data set on the device, and what the step found decides there what it changes. No twins on the CPU. What
+labels become is in ``labels``.
 
 Nothing that differs from step to step is an argument, so that launches can be captured once and replayed: it lies in
 ``counters``, ``kernels.steps.Tally`` as int64; ``verdict``, see there; and ``now``, the numbers of a rule's update:
@@ -17,13 +18,20 @@ from numbacnn.kernels.cuda.jit import (
     float32_1d,
     float32_2d,
     float32_3d,
-    float32_4d,
     int64,
     int64_1d,
     over,
     over_rows,
     place,
 )
+from numbacnn.kernels.cuda.labels import count_hits as count_hits
+from numbacnn.kernels.cuda.labels import count_likeliest_hits as count_likeliest_hits
+from numbacnn.kernels.cuda.labels import count_object_hits as count_object_hits
+from numbacnn.kernels.cuda.labels import encode_boxes as encode_boxes
+from numbacnn.kernels.cuda.labels import move_boxes as move_boxes
+from numbacnn.kernels.cuda.labels import one_hot as one_hot
+from numbacnn.kernels.cuda.labels import sum_label_weights as sum_label_weights
+from numbacnn.kernels.cuda.labels import warp_classes as warp_classes
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.shim import cuda, device_function
 from numbacnn.kernels.cuda.update import (
@@ -34,6 +42,9 @@ from numbacnn.kernels.cuda.update import (
     adam,
     float64_1d,
     float64_2d,
+    lamb_direction,
+    lamb_norms,
+    moments,
     over_groups,
     range_of,
     rmsprop,
@@ -46,6 +57,7 @@ from numbacnn.kernels.cuda.update import (
 from numbacnn.kernels.scalar import ONE, ZERO
 from numbacnn.kernels.steps import (
     AVERAGE_SHARE,
+    COUNTED_ROW,
     GOOD,
     HELD_SHARE,
     HITS_ROW,
@@ -81,8 +93,9 @@ def _take_indices(indices, order, counters, batch_size):
 
 
 def gather_rows(y, x, indices):
-    """y[i] = x[indices[i]], int64 or float32. y: n × M; x: N × M."""
-    kernel = _gather_integers if y.dtype == np.int64 else _gather_floats
+    """y[i] = x[indices[i]], float32, or int64 from int64 or bytes. y: n × M; x: N × M."""
+    integers = _gather_small_integers if x.dtype == np.uint8 else _gather_integers
+    kernel = integers if y.dtype == np.int64 else _gather_floats
     kernel[over(y.size)](y, x, indices)
 
 
@@ -97,6 +110,11 @@ def _gather(y, x, indices):
 
 @cuda_kernel(int64_2d, int64_2d, int64_1d)
 def _gather_integers(y, x, indices):
+    _gather(y, x, indices)
+
+
+@cuda_kernel(int64_2d, uint8_2d, int64_1d)
+def _gather_small_integers(y, x, indices):
     _gather(y, x, indices)
 
 
@@ -155,30 +173,24 @@ def _sum_losses(partial, losses, scale):
         partial[cuda.blockIdx.x] = scale * total
 
 
-def count_hits(partial, x, labels):
-    """partial[g] = the pixels of group g whose largest channel in x, the first of equals, is their label's."""
-    _count_hits[over_groups(labels.size)](partial, x, labels)
+def take_mean(partial, dx, weights, weight):
+    """Has a loss, of which ``partial`` are sums, and its gradient dx, counted as a mean of labels of unlike weights:
+    both times ``weight`` over the sum of weights[0], or 0 where that is. weights: 2 × SUM_GROUPS."""
+    _mean_factor[1, JUDGES](partial, weights, weight)
+    _scale_by([dx], [dx], constants=[weights[1]])
 
 
-@cuda_kernel(float64_1d, float32_4d, int64_1d)
-def _count_hits(partial, x, labels):
-    """Each block owns a group, and each thread pixels of it."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = range_of(labels)
-    height, width, found = x.shape[1], x.shape[2], 0.0
-    while i < last:
-        row = i // width
-        n, h, w = row // height, row % height, i % width
-        best, most = 0, x[n, h, w, 0]
-        for c in range(1, x.shape[3]):
-            if x[n, h, w, c] > most:
-                best, most = c, x[n, h, w, c]
-        if best == labels[i]:
-            found += 1.0
+@cuda_kernel(float64_1d, float64_2d, float64)
+def _mean_factor(partial, weights, weight):
+    """One block. weights[1, 0] = what dx is multiplied by."""
+    shared = cuda.shared.array(JUDGES, float64)
+    total, i = _row_sum(shared, weights, 0), cuda.threadIdx.x
+    factor = weight / total if total > 0 else 0.0
+    while i < SUM_GROUPS:
+        partial[i] *= factor
         i += cuda.blockDim.x
-    found = block_sum(shared, found)
     if cuda.threadIdx.x == 0:
-        partial[cuda.blockIdx.x] = found
+        weights[1, 0] = factor
 
 
 def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
@@ -200,7 +212,8 @@ def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, fo
 def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
     """One block; all threads add, the first one decides."""
     shared = cuda.shared.array(JUDGES, float64)
-    squares, hits, loss = _row_sum(shared, partial, SQUARES_ROW), _row_sum(shared, partial, HITS_ROW), 0.0
+    squares, loss = _row_sum(shared, partial, SQUARES_ROW), 0.0
+    hits, counted = _row_sum(shared, partial, HITS_ROW), _row_sum(shared, partial, COUNTED_ROW)
     for row in range(LOSS_ROWS, len(partial)):
         loss += _row_sum(shared, partial, row)
     if cuda.threadIdx.x == 0:
@@ -213,7 +226,7 @@ def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, f
         if good:
             sums[LOSS] += loss * form.images
             counters[HITS] += int(hits)
-            counters[LABELS] += form.labels
+            counters[LABELS] += int(counted)
             counters[IMAGES] += form.images
         elif running:
             counters[SKIPPED] += 1
@@ -380,6 +393,86 @@ def _rmsprop_centered_moving_step(w, square, mean, velocity, dw, now, o):
     if now[0] == ZERO:
         return w, square, mean, velocity
     return rmsprop_centered_moving(w, square, mean, velocity, dw, now[1], o)
+
+
+def lamb_step(w, mean, square, dw, now, partial, o):
+    """``lamb_moments`` and ``lamb_update`` of one tensor, with step size and correction in now[1] and now[2], not in
+    ``o``, and the learning rate in now[3]. partial: scratch, 2 × SUM_GROUPS."""
+    _lamb_moments_step([mean, square], [w, mean, square, dw], constants=[now, o])
+    _lamb_norms_step[over_groups(w.size)](partial, w, mean, square, now, o)
+    _trust[1, JUDGES](partial)
+    _lamb_step([w], [w, mean, square], constants=[now, partial[1], o])
+
+
+@element_kernel(outputs=2, inputs=4, constants=[float32_1d, ADAM])
+def _lamb_moments_step(w, mean, square, dw, now, o):
+    if now[0] == ZERO:
+        return mean, square
+    return moments(w, mean, square, dw, o, 0.0)
+
+
+@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, ADAM)
+def _lamb_norms_step(partial, w, mean, square, now, o):
+    lamb_norms(partial, w, mean, square, now[1], now[2], o)
+
+
+@cuda_kernel(float64_2d)
+def _trust(partial):
+    """One block. partial[1, 0] = ‖w‖ / ‖r‖, 1 where one of the two is 0."""
+    shared = cuda.shared.array(JUDGES, float64)
+    weight, direction = _row_sum(shared, partial, 0), _row_sum(shared, partial, 1)
+    if cuda.threadIdx.x == 0:
+        partial[1, 0] = (weight / direction) ** 0.5 if weight > 0 and direction > 0 else 1.0
+
+
+@element_kernel(inputs=3, constants=[float32_1d, float64_1d, ADAM])
+def _lamb_step(w, mean, square, now, trust, o):
+    if now[0] == ZERO:
+        return w
+    rate = np.float32(np.float64(now[3]) * trust[0])
+    return w - rate * lamb_direction(w, mean, square, now[1], now[2], o)
+
+
+def muon_momentum(x, mean, dw, now, momentum, share):
+    """mean approaches dw by 1 − momentum; x = dw + share · (mean − dw)."""
+    _muon_momentum([x, mean], [mean, dw], constants=[now, momentum, share])
+
+
+@element_kernel(outputs=2, inputs=2, constants=[float32_1d, float32, float32])
+def _muon_momentum(mean, dw, now, momentum, share):
+    if now[0] == ZERO:
+        return ZERO, mean
+    mean += (ONE - momentum) * (dw - mean)
+    return (ONE - share) * dw + share * mean, mean
+
+
+def normalize_in_place(x, partial, least):
+    """x over its Euclidean norm, or over ``least`` where that is smaller. partial: scratch, 2 × SUM_GROUPS."""
+    sum_squares(partial[0], x)
+    _inverse_norm[1, JUDGES](partial, least)
+    _scale_by([x], [x], constants=[partial[1]])
+
+
+@cuda_kernel(float64_2d, float64)
+def _inverse_norm(partial, least):
+    """One block. partial[1, 0] = what x is multiplied by."""
+    shared = cuda.shared.array(JUDGES, float64)
+    squares = _row_sum(shared, partial, 0)
+    if cuda.threadIdx.x == 0:
+        partial[1, 0] = 1 / max(squares**0.5, least)
+
+
+def muon_step(w, direction, now, weight_decay, wide):
+    """w becomes w − rate · (weight_decay · w + wide · direction), at the learning rate now[4]: before it are AdamW's
+    numbers."""
+    _muon_step([w], [w, direction], constants=[now, weight_decay, wide])
+
+
+@element_kernel(inputs=2, constants=[float32_1d, float32, float32])
+def _muon_step(w, direction, now, weight_decay, wide):
+    if now[0] == ZERO:
+        return w
+    return (ONE - now[4] * weight_decay) * w - now[4] * wide * direction
 
 
 def adagrad_step(w, square, dw, now, epsilon, weight_decay):

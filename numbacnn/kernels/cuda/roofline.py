@@ -9,6 +9,7 @@ from numba import types
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d, int64, over
 from numbacnn.kernels.cuda.shim import cuda, device_function
+from numbacnn.kernels.cuda.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
 
 CHAINS = 12  # as on the CPU, so that the numbers are the same; a multiply-add takes four cycles
 STEP_FLOPS = 2 * CHAINS
@@ -54,6 +55,56 @@ def _step(chains):
     e, f, g, h = e * HALF + ONE, f * HALF + ONE, g * HALF + ONE, h * HALF + ONE
     p, q, r, s = p * HALF + ONE, q * HALF + ONE, r * HALF + ONE, s * HALF + ONE
     return a, b, c, d, e, f, g, h, p, q, r, s
+
+
+# -- on tensor cores --------------------------------------------------------------------------------------------------
+
+WARP_CHAINS = 8  # of a warp, each of matrices that wait for themselves
+TINY = np.float32(2.0**-12)
+WARP_STEP_FLOPS = {  # of each of a warp's threads
+    precision: 2 * WARP_CHAINS * ROWS * COLUMNS * WORDS * WORDS_OF[precision].terms // WARP for precision in PRECISIONS
+}
+
+
+def warp_multiply_adds(y, steps, precision):
+    """As ``multiply_adds`` on tensor cores: y[i] from ``steps`` steps of ``WARP_STEP_FLOPS`` operations each."""
+    _WARP_MULTIPLY_ADDS[precision][over(y.size)](y, steps)
+
+
+def _warp_kernel(precision):
+    terms, pack, mma = WORDS_OF[precision]
+    halves, tinies = (HALF,) * terms, (TINY,) * terms
+
+    @device_function
+    def step(ab, chains):
+        """One instruction of each chain: every number of it grows by as many halves of TINY as there are terms."""
+        p, q, r, s, t, u, v, w = chains
+        p, q, r, s = mma(ab + p), mma(ab + q), mma(ab + r), mma(ab + s)
+        return p, q, r, s, mma(ab + t), mma(ab + u), mma(ab + v), mma(ab + w)
+
+    def multiply_adds(y, steps):
+        """Each thread owns a y[i], the sum of its numbers in its warp's chains, which start at y[i]."""
+        i = cuda.grid(1)
+        start = y[min(i, y.size - 1)]
+        c, a, b = (start, start, start, start), pack(halves), pack(tinies)
+        ab = a, a, a, a, b, b
+        chains = c, c, c, c, c, c, c, c
+        for _ in range(steps):
+            chains = step(ab, chains)
+        total = np.float32(0)
+        for c in chains:
+            total += (c[0] + c[1]) + (c[2] + c[3])
+        if i < y.size:
+            y[i] = total
+
+    multiply_adds.__name__ = multiply_adds.__qualname__ = f"multiply_adds_{precision}"
+    return cuda_kernel(float32_1d, int64, least_capability=LEAST_CAPABILITY)(multiply_adds)
+
+
+_WARP_MULTIPLY_ADDS = {precision: _warp_kernel(precision) for precision in PRECISIONS}
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
 
 
 def triad(a, b, c, scale):

@@ -63,7 +63,7 @@ if shim.SIMULATED:  # whose threads are Python's
     TILES = WarpTile(32, 16, 16, 16, 8), WarpTile(16, 8, 16, 8, 8), WarpTile(16, 8, 16, 8, 8)
 
 
-class Layout(NamedTuple):
+class SharedLayout(NamedTuple):
     """Where words lie in shared memory: from line to line, from word to word, and in all."""
 
     line: int
@@ -71,12 +71,12 @@ class Layout(NamedTuple):
     size: int
 
 
-def layout_of(extent: int, words: int, across: bool) -> Layout:
+def layout_of(extent: int, words: int, across: bool) -> SharedLayout:
     """Of ``extent`` lines, side by side where ``across``. The steps, 8 and 20 modulo the 32 banks in the largest tiles,
     have the 8×4 words of a fragment's register in 32 of them."""
     if across:
-        return Layout(1, extent + 8, words * (extent + 8))
-    return Layout(words + 4, 1, extent * (words + 4))
+        return SharedLayout(1, extent + 8, words * (extent + 8))
+    return SharedLayout(words + 4, 1, extent * (words + 4))
 
 
 @cache

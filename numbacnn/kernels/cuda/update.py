@@ -61,13 +61,13 @@ def _adam(w, mean, square, dw, o):
 @device_function
 def adam(w, mean, square, dw, step_size, correction, keep, o):
     """The new w, mean and square of ``adam_update``; of ``o`` the numbers count that are the same in every step."""
-    mean, square = _moments(w, mean, square, dw, o, o.weight_decay)
+    mean, square = moments(w, mean, square, dw, o, o.weight_decay)
     step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.epsilon))
     return keep * w - step, mean, square
 
 
 @device_function
-def _moments(w, mean, square, dw, o, decay):
+def moments(w, mean, square, dw, o, decay):
     """The running means of g and g², g = dw + decay·w. 1 − β is taken in float64: in float32 it would lose digits."""
     gradient = dw + np.float32(decay) * w
     mean = np.float32(o.beta_1) * mean + np.float32(1 - o.beta_1) * gradient
@@ -86,23 +86,29 @@ def lamb_moments(partial, w, mean, square, dw, o):
 
 @element_kernel(outputs=2, inputs=4, constants=[ADAM])
 def _lamb_moments(w, mean, square, dw, o):
-    return _moments(w, mean, square, dw, o, 0.0)
+    return moments(w, mean, square, dw, o, 0.0)
 
 
 @device_function
-def _lamb_direction(w, mean, square, o):
-    scale = MATHS.sqrt(square) * np.float32(o.correction) + np.float32(o.epsilon)
-    return np.float32(o.step_size) * mean / scale + np.float32(o.weight_decay) * w
+def lamb_direction(w, mean, square, step_size, correction, o):
+    """r of ``lamb_moments``; of ``o`` the numbers count that are the same in every step."""
+    scale = MATHS.sqrt(square) * correction + np.float32(o.epsilon)
+    return step_size * mean / scale + np.float32(o.weight_decay) * w
 
 
-@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, AdamStep)
+@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, ADAM)
 def _lamb_norms(partial, w, mean, square, o):
-    """Each block owns one of the groups, and each group a range of elements."""
+    lamb_norms(partial, w, mean, square, np.float32(o.step_size), np.float32(o.correction), o)
+
+
+@device_function
+def lamb_norms(partial, w, mean, square, step_size, correction, o):
+    """The sums of ``lamb_moments``. Each block owns one of the groups, and each group a range of elements."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     i, last = range_of(w)
     weights, directions = 0.0, 0.0
     while i < last:
-        r = np.float64(_lamb_direction(w[i], mean[i], square[i], o))
+        r = np.float64(lamb_direction(w[i], mean[i], square[i], step_size, correction, o))
         weights += np.float64(w[i]) * np.float64(w[i])
         directions += r * r
         i += cuda.blockDim.x
@@ -118,7 +124,7 @@ def lamb_update(w, mean, square, o, rate):
 
 @element_kernel(inputs=3, constants=[ADAM, float32])
 def _lamb(w, mean, square, o, rate):
-    return w - rate * _lamb_direction(w, mean, square, o)
+    return w - rate * lamb_direction(w, mean, square, np.float32(o.step_size), np.float32(o.correction), o)
 
 
 # -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
@@ -329,5 +335,11 @@ def _square(x):
 @device_function
 def range_of(x):
     """The first element of this thread, and the first behind the block's, of SUM_GROUPS ranges of a flat array."""
+    return range_among(x.size)
+
+
+@device_function
+def range_among(count):
+    """As ``range_of``, among so many items."""
     group = cuda.blockIdx.x
-    return x.size * group // SUM_GROUPS + cuda.threadIdx.x, x.size * (group + 1) // SUM_GROUPS
+    return count * group // SUM_GROUPS + cuda.threadIdx.x, count * (group + 1) // SUM_GROUPS

@@ -1,0 +1,240 @@
+"""Labels of a batch where the host does not drive a step: what becomes of them as images are changed, the targets that
+losses make of them, and how many an output hits. No twins on the CPU; see ``resident``.
+
+Labels are int64, a class of each image or pixel; float32 N×C, shares of classes; or boxes N × most × 5 as in
+``numbacnn.boxes``. ``partial``: rows of SUM_GROUPS partial sums.
+"""
+
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.augment import source
+from numbacnn.kernels.cuda.detection import CLASSES
+from numbacnn.kernels.cuda.jit import (
+    THREADS,
+    cuda_kernel,
+    float32_2d,
+    float32_4d,
+    int64,
+    int64_1d,
+    over,
+)
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function
+from numbacnn.kernels.cuda.softmax import team_max
+from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_among, range_of
+from numbacnn.kernels.scalar import HALF, ONE, ZERO
+
+float32, float64 = types.float32, types.float64
+float32_3d = types.Array(float32, 3, "C")
+int64_3d = types.Array(int64, 3, "C")
+NO_BOX = np.float32(-1)  # the class of rows that hold no box, ``numbacnn.boxes.PADDING``
+TWO = np.float32(2)
+
+
+# -- what becomes of labels -------------------------------------------------------------------------------------------
+
+
+def warp_classes(y, x, matrices, field):
+    """Masks N×H×W after ``warp_nearest``; outside the image is class 0."""
+    _warp_classes[over(y.size)](y, x, matrices, field)
+
+
+@cuda_kernel(int64_3d, int64_3d, float32_2d, float32_2d)
+def _warp_classes(y, x, matrices, field):
+    """Each thread owns a pixel."""
+    item, (_, height, width) = cuda.grid(1), x.shape
+    n, h, w = item // (height * width), item // width % height, item % width
+    if n < len(y):
+        row, column = source(n, h, w, width, matrices, field)
+        value = 0
+        if -ONE < row < np.float32(height) and -ONE < column < np.float32(width):
+            i, j = int(row + HALF + ONE) - 1, int(column + HALF + ONE) - 1
+            if 0 <= i < height and 0 <= j < width:
+                value = x[n, i, j]
+        y[n, h, w] = value
+
+
+def move_boxes(y, x, matrices, field, height, width, least):
+    """Boxes after a warp of their images H×W: each that around the new pixels that come from inside it; none where no
+    more than the share ``least`` of it is left."""
+    images, most, _ = x.shape
+    _move_boxes[(images * most,), THREADS](y, x, matrices, field, height, width, least)
+
+
+@cuda_kernel(float32_3d, float32_3d, float32_2d, float32_2d, int64, int64, float32)
+def _move_boxes(y, x, matrices, field, height, width, least):
+    """Each block owns a box, each thread pixels of its image."""
+    shared = cuda.shared.array(THREADS, float32)
+    n, row = cuda.blockIdx.x // x.shape[1], cuda.blockIdx.x % x.shape[1]
+    left, top, right, bottom = x[n, row, 0], x[n, row, 1], x[n, row, 2], x[n, row, 3]
+    beyond = np.float32(-(height + width))
+    count, first_w, first_h, last_w, last_h = ZERO, beyond, beyond, beyond, beyond
+    i = cuda.threadIdx.x
+    while i < height * width:
+        h, w = i // width, i % width
+        down, across = source(n, h, w, width, matrices, field)
+        if left <= across + HALF < right and top <= down + HALF < bottom:
+            count += ONE
+            first_w, last_w = max(first_w, np.float32(-w)), max(last_w, np.float32(w + 1))
+            first_h, last_h = max(first_h, np.float32(-h)), max(last_h, np.float32(h + 1))
+        i += cuda.blockDim.x
+    team = cuda.blockDim.x
+    count = block_sum(shared, count)
+    first_w, last_w = team_max(shared, first_w, team), team_max(shared, last_w, team)
+    first_h, last_h = team_max(shared, first_h, team), team_max(shared, last_h, team)
+    if cuda.threadIdx.x == 0:
+        shrinkage = abs(matrices[n, 0] * matrices[n, 4] - matrices[n, 1] * matrices[n, 3])
+        kept = count > least * ((right - left) * (bottom - top)) / shrinkage
+        y[n, row, 0], y[n, row, 1] = -first_w if kept else ZERO, -first_h if kept else ZERO
+        y[n, row, 2], y[n, row, 3] = last_w if kept else ZERO, last_h if kept else ZERO
+        y[n, row, 4] = x[n, row, 4] if kept else NO_BOX
+
+
+# -- targets ----------------------------------------------------------------------------------------------------------
+
+
+def one_hot(y, labels):
+    """y[i, c] = 1 where c is label i, else 0; of one channel the label itself. y: n × C, of n labels."""
+    _one_hot[over(y.size)](y, labels)
+
+
+@cuda_kernel(float32_2d, int64_1d)
+def _one_hot(y, labels):
+    """Each thread owns a number."""
+    item, channels = cuda.grid(1), y.shape[1]
+    i, c = item // channels, item % channels
+    if i < len(y):
+        y[i, c] = np.float32(labels[i]) if channels == 1 else ONE if labels[i] == c else ZERO
+
+
+def encode_boxes(y, boxes, height, width):
+    """The target of each cell of a detector's grid, as ``tasks.detection.encode``, of images H×W. y: n×h×w×6."""
+    _encode_boxes[over(y.size // y.shape[3])](y, boxes, np.float32(height / y.shape[1]), np.float32(width / y.shape[2]))
+
+
+@cuda_kernel(float32_4d, float32_3d, float32, float32)
+def _encode_boxes(y, boxes, cell_height, cell_width):
+    """Each thread owns a cell: of the objects with their middles in it the smallest counts, of equals the last."""
+    item, (_, height, width, channels) = cuda.grid(1), y.shape
+    n, h, w = item // (height * width), item // width % height, item % width
+    if n < len(y):
+        for c in range(channels):
+            y[n, h, w, c] = ZERO
+        least = ZERO
+        for row in range(boxes.shape[1]):
+            x_0, y_0, x_1, y_1 = boxes[n, row, 0], boxes[n, row, 1], boxes[n, row, 2], boxes[n, row, 3]
+            across, down = (x_0 + x_1) / (TWO * cell_width), (y_0 + y_1) / (TWO * cell_height)
+            sides_w, sides_h = (x_1 - x_0) / cell_width, (y_1 - y_0) / cell_height
+            here = min(int(across), width - 1) == w and min(int(down), height - 1) == h
+            if boxes[n, row, 4] != NO_BOX and here and (y[n, h, w, 0] == ZERO or sides_w * sides_h <= least):
+                least = sides_w * sides_h
+                y[n, h, w, 0] = ONE
+                y[n, h, w, 1], y[n, h, w, 2] = across - np.float32(w) - HALF, down - np.float32(h) - HALF
+                y[n, h, w, 3], y[n, h, w, 4] = MATHS.log(sides_w), MATHS.log(sides_h)
+                y[n, h, w, 5] = boxes[n, row, 4]
+
+
+# -- means over labels that do not count alike ------------------------------------------------------------------------
+
+
+def sum_label_weights(partial, labels, weights, ignored):
+    """partial[g] = Σ weights[label] over group g of the labels, those that are ``ignored`` apart. weights: C."""
+    _sum_label_weights[over_groups(labels.size)](partial, labels, weights, ignored)
+
+
+@cuda_kernel(float64_1d, int64_1d, float64_1d, int64)
+def _sum_label_weights(partial, labels, weights, ignored):
+    """Each block owns a group."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    i, last = range_of(labels)
+    total = 0.0
+    while i < last:
+        if labels[i] != ignored:
+            total += weights[labels[i]]
+        i += cuda.blockDim.x
+    total = block_sum(shared, total)
+    if cuda.threadIdx.x == 0:
+        partial[cuda.blockIdx.x] = total
+
+
+# -- hits -------------------------------------------------------------------------------------------------------------
+
+
+def count_hits(partial, x, labels, ignored):
+    """partial[0, g] = the pixels of group g whose largest channel in x, the first of equals, is their label's;
+    partial[1, g] = those whose label is not ``ignored``, of which alone the others are."""
+    _count_hits[over_groups(labels.size)](partial, x, labels, ignored)
+
+
+@cuda_kernel(float64_2d, float32_4d, int64_1d, int64)
+def _count_hits(partial, x, labels, ignored):
+    """Each block owns a group, and each thread pixels of it."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    i, last = range_of(labels)
+    found, counted = 0.0, 0.0
+    while i < last:
+        if labels[i] != ignored:
+            counted += 1.0
+            found += 1.0 if _likeliest(x, i, 0) == labels[i] else 0.0
+        i += cuda.blockDim.x
+    _write_counts(shared, partial, found, counted)
+
+
+def count_likeliest_hits(partial, x, shares):
+    """As ``count_hits``, of the classes with the largest ``shares``, n×1×1×C, the first of equals."""
+    _count_likeliest_hits[over_groups(len(shares))](partial, x, shares)
+
+
+@cuda_kernel(float64_2d, float32_4d, float32_4d)
+def _count_likeliest_hits(partial, x, shares):
+    """Each block owns a group, and each thread images of it."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    i, last = range_among(len(shares))
+    found, counted = 0.0, 0.0
+    while i < last:
+        counted += 1.0
+        found += 1.0 if _likeliest(x, i, 0) == _likeliest(shares, i, 0) else 0.0
+        i += cuda.blockDim.x
+    _write_counts(shared, partial, found, counted)
+
+
+def count_object_hits(partial, x, target):
+    """As ``count_hits``, of a detector's cells with an object in the target."""
+    _count_object_hits[over_groups(target.size // target.shape[3])](partial, x, target)
+
+
+@cuda_kernel(float64_2d, float32_4d, float32_4d)
+def _count_object_hits(partial, x, target):
+    """Each block owns a group, and each thread cells of it."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    height, width = target.shape[1], target.shape[2]
+    i, last = range_among(len(target) * height * width)
+    found, counted = 0.0, 0.0
+    while i < last:
+        n, h, w = i // (height * width), i // width % height, i % width
+        if target[n, h, w, 0] > ZERO:
+            counted += 1.0
+            found += 1.0 if _likeliest(x, i, CLASSES) == int(target[n, h, w, CLASSES]) else 0.0
+        i += cuda.blockDim.x
+    _write_counts(shared, partial, found, counted)
+
+
+@device_function
+def _likeliest(x, i, first):
+    """The largest channel of pixel i, the first of equals, counted from channel ``first`` on."""
+    row = i // x.shape[2]
+    n, h, w = row // x.shape[1], row % x.shape[1], i % x.shape[2]
+    best, most = first, x[n, h, w, first]
+    for c in range(first + 1, x.shape[3]):
+        if x[n, h, w, c] > most:
+            best, most = c, x[n, h, w, c]
+    return best - first
+
+
+@device_function
+def _write_counts(shared, partial, found, counted):
+    """For all threads of the block."""
+    found, counted = block_sum(shared, found), block_sum(shared, counted)
+    if cuda.threadIdx.x == 0:
+        partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = found, counted
