@@ -6,7 +6,8 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
-from numbacnn.kernels.cpu import conv2d_direct, conv2d_panels, conv2d_winograd
+from numbacnn.kernels.cpu import conv2d_direct, conv2d_pairs, conv2d_panels, conv2d_winograd
+from numbacnn.kernels.cpu.product import LANES
 
 SHAPE, BATCH = (13, 14, 64), 6
 LAYERS = {
@@ -78,6 +79,14 @@ def test_rounds_of_packed_weights(monkeypatch, name):
     for buffer in buffers:
         assert small[buffer] < large[buffer]
     assert_results_close(*results(model), name)
+
+
+def test_pairs_of_pixels_take_no_panels(monkeypatch):
+    """Not even of many channels: what they are computed from is no image of x, and the scratch is another."""
+    monkeypatch.setattr(conv2d_panels, "WORTH", 0)
+    model = listed(nc.Sequential([nc.Conv2D(LANES // 2, 3, padding=1)], SHAPE))
+    assert conv2d_pairs.applies(model.graph.nodes[0].geometry)
+    assert_results_close(*results(model), "pairs")
 
 
 @pytest.mark.parametrize("name", LARGE)

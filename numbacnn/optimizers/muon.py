@@ -57,6 +57,12 @@ class Muon(Optimizer):
         """The momentum, or AdamW's running mean of the gradient; and its running mean of the square."""
         return ("mean", "square")
 
+    @property
+    def runs_on_device(self) -> bool:
+        """Where AdamW's own rule, not a subclass's, updates all else."""
+        others = [rule.others for rule in self._rules() if isinstance(rule, Muon)]
+        return super().runs_on_device and all(other is not None and other.runs_on_device for other in others)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_buffers": {}}
 

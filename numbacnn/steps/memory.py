@@ -25,6 +25,7 @@ from numbacnn.kernels.steps import (
     Tally,
 )
 from numbacnn.losses import Loss, ignored_label
+from numbacnn.optimizers.base import Optimizer
 from numbacnn.steps.batch import TrainingBatch
 from numbacnn.steps.host import HostSteps
 from numbacnn.steps.planned import PlannedAugmentation, Table
@@ -250,6 +251,7 @@ def _settings(host: HostSteps) -> tuple[object, object]:
     """What may be changed between two steps, by value: what ``begin`` writes, and what is in the launches."""
     model, optimizer = host.model, host.update.optimizer
     options = [optimizer.options, *(group.options for group in optimizer.groups)]
+    options += [value.options for own in options for value in own.values() if isinstance(value, Optimizer)]  # of Muon
     learning_rates = [own.get("learning_rate") for own in options]
     others = [{**own, "learning_rate": None, "groups": None} for own in options]
     patterns = [group.pattern for group in optimizer.groups]

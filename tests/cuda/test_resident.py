@@ -330,6 +330,44 @@ def test_changes_by_callbacks_are_seen_at_once(change):
     assert any(np.abs(array - unchanged[1][name]).max() > 1e-3 for name, array in expected[1].items())
 
 
+OTHERS = {
+    "the learning rate": lambda others: setattr(others, "learning_rate", 0.2),
+    "the betas": lambda others: setattr(others, "betas", (0.1, 0.2)),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
+def test_changes_of_muons_other_rule_are_seen_at_once(change):
+    """Behind the first of three steps."""
+
+    def run(where, change=lambda others: None):
+        model, others = small(where), nc.AdamW(0.05)
+
+        def callback(event):
+            if getattr(event, "step", 0) == 1:
+                change(others)
+
+        optimizer = nc.Muon(0.1, others=others)
+        history = model.fit(DATA, batch_size=3, epochs=1, optimizer=optimizer, callbacks=[callback])
+        return history, dict(model.store.arrays())
+
+    expected, unchanged = run("cpu", change), run("cpu")
+    assert_alike(run("cuda", change), expected)
+    assert any(np.abs(array - unchanged[1][name]).max() > 1e-3 for name, array in expected[1].items())
+
+
+def test_muon_with_a_rule_of_ones_own_is_driven_by_the_host():
+    """Its update may do anything."""
+
+    class OwnRule(nc.AdamW):
+        def _update(self, device, t, step, scale):
+            pass
+
+    assert nc.Muon().runs_on_device
+    assert not nc.Muon(others=OwnRule()).runs_on_device
+    assert not nc.Muon(groups=[nc.Group("*.weight", others=OwnRule())]).runs_on_device
+
+
 def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):
     """Nor is augmentation planned anew."""
     plans, draw = [], planned.draw_uniforms

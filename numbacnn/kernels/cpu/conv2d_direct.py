@@ -198,17 +198,21 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
         conv2d_pairs.fold_pairs(dw, wide, g.stride_w)
         return
     if g.groups == 1:
-        _weight_gradient(dw, x, dy, partial, g, dy.strides)
+        _group_weight_gradient(dw, x, dy, partial, g)
         return
     one = _one_group(g)
     for x_part, dy_part, k in _group_slices(x, dy, g):
-        _weight_gradient(dw[..., k], x_part, dy_part, partial, one, dy_part.strides)
+        _group_weight_gradient(dw[..., k], x_part, dy_part, partial, one)
+
+
+def _group_weight_gradient(dw, x, dy, partial, g):
+    if partial.size and conv2d_panels.applies(g):
+        conv2d_panels.weight_gradient_by_panels(dw, x, dy, partial, g)
+    else:
+        _weight_gradient(dw, x, dy, partial, g, dy.strides)
 
 
 def _weight_gradient(dw, x, dy, partial, g, dy_strides):
-    if partial.size and conv2d_panels.applies(g):
-        conv2d_panels.weight_gradient_by_panels(dw, x, dy, partial, g)
-        return
     groups = _pixel_groups(g, len(x)).groups if partial.size else 1
     target = partial if groups > 1 else dw
     plan = _weight_gradient_plan(g, len(x), groups > 1, target.strides, x.strides, dy_strides)
