@@ -1,8 +1,9 @@
 """Timing: one function by itself, and two in turn, A B B A, with the ratio of their times and its interval.
 
 Machines are noisy and drift; a pair shares its moment, so the ratio holds where single times would not. Each turn
-repeats its function for some milliseconds, as training does: caches are its own, and the worker threads of the other
-library, which spin for a while after their last work, have gone to sleep.
+repeats its function for some milliseconds, as training does, so that caches are its own. Between turns of different
+libraries there is a rest, in which the threads of the one go to sleep: those of onnxruntime spin for tens of
+milliseconds after their last work, and LeNet-5 on one image takes three times as long beside them.
 """
 
 import time
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 BOOTSTRAP_SAMPLES = 2000
 CHOOSING_TURNS = 4  # of each mode of a peer, before the better one is paired
 LEAST_PAIRS = 5
+REST = 0.1  # seconds
 
 Work = Callable[[], object]
 
@@ -78,7 +80,8 @@ def measured(work: Work, effort: Effort = Effort()) -> Time:  # noqa: B008 (a Na
 def paired(a: Work, b: Work, effort: Effort = Effort()) -> Ratio:  # noqa: B008
     """The geometric mean over the pairs of time(b) / time(a), each timed A B B A."""
     turns = [(work, _repeats(work, effort)) for work in (a, b)]
-    times = _until(effort, lambda: [seconds(*turns[i]) for i in (0, 1, 1, 0)])
+    order = ((0, True), (1, True), (1, False), (0, True))
+    times = _until(effort, lambda: [_turn(*turns[i], rests, effort) for i, rests in order])
     time_a, time_b = times[:, 0] + times[:, 3], times[:, 1] + times[:, 2]
     logs = np.log(time_b / time_a)
     low, high = _interval(logs, np.mean)
@@ -94,7 +97,7 @@ def fastest(modes: Mapping[str, Work], effort: Effort) -> str:
     best = dict.fromkeys(modes, float("inf"))
     for _ in range(CHOOSING_TURNS):
         for name, work in modes.items():
-            best[name] = min(best[name], seconds(work, repeats[name]))
+            best[name] = min(best[name], _turn(work, repeats[name], True, effort))
     return min(best, key=best.__getitem__)
 
 
@@ -112,6 +115,13 @@ def seconds(work: Work, repeats: int = 1) -> float:
     if wait is not None:
         wait()
     return (time.perf_counter() - start) / repeats
+
+
+def _turn(work: Work, repeats: int, rests: bool, effort: Effort) -> float:
+    """``seconds``, behind a rest where another's turn came before."""
+    if rests and effort.turn_seconds > 0:
+        time.sleep(REST)
+    return seconds(work, repeats)
 
 
 def _repeats(work: Work, effort: Effort) -> int:
