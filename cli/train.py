@@ -146,7 +146,7 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; needs no other option.")
 @click.option(
     "--recipe",
-    help=f"Settings known to work together: {', '.join(RECIPES)}; other options go before.",
+    help=f"Settings that go together: {', '.join(RECIPES)}; other options go before.",
     metavar="NAME",
     shell_complete=_names(RECIPES),
 )

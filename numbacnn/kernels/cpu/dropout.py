@@ -76,16 +76,17 @@ def _drop_row(y, x, item, height, random, stream, threshold, scale):
     n, h, whole = np.uint64(item // height), item % height, len(x) // 4
     seed, step = random[0], random[1]
     first, step, stream, low, high = h * -(-len(x) // 4), step & LOW, stream & LOW, seed & LOW, seed >> SHIFT
-    for block in range(whole):  # without conditions, so that several blocks are drawn at once
+    for block in range(whole):
         a, b, c, d = philox(np.uint64(first + block), n, step, stream, low, high)
         i = 4 * block
         y[i] = x[i] * (scale if a >= threshold else ZERO)
         y[i + 1] = x[i + 1] * (scale if b >= threshold else ZERO)
         y[i + 2] = x[i + 2] * (scale if c >= threshold else ZERO)
         y[i + 3] = x[i + 3] * (scale if d >= threshold else ZERO)
-    words = philox(np.uint64(first + whole), n, step, stream, low, high)
-    for i in range(4 * whole, len(x)):
-        y[i] = x[i] * (scale if words[i - 4 * whole] >= threshold else ZERO)
+    if 4 * whole < len(x):
+        words = philox(np.uint64(first + whole), n, step, stream, low, high)
+        for i in range(4 * whole, len(x)):
+            y[i] = x[i] * (scale if words[i - 4 * whole] >= threshold else ZERO)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
