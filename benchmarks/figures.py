@@ -9,11 +9,12 @@ bootstrap 95 % interval; PyTorch in its faster memory format.
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes
 from numbacnn.bench.peers import Peers, find_peers
-from numbacnn.bench.roofs import Roofs, measure_roofs
+from numbacnn.bench.roofs import Roofs, make_triad, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort
 from numbacnn.device import get_device
 from numbacnn.records import processor, versions
@@ -47,7 +48,8 @@ class Bench:
         """Single convolutions and dense layers, and what the convolutions are together."""
         yield ["case", "batch", "direction", "ms", "GFLOP/s", "of peak", *self.peers.modules]
         results = []
-        for result in self._kernels(case for case in cases.CASES if cases.representative(case) or case.op == "dense"):
+        chosen = (case for case in cases.CASES if cases.representative(case) or case.op == "dense")
+        for result in self._kernels(chosen, self.peers):
             results.append(result)
             yield [*_names(result), *self._compute(result.measurement), *self._ratios(result.measurement)]
         summaries = {peer: measure.summarize_kernels(results, peer) for peer in self.peers.modules}
@@ -60,12 +62,15 @@ class Bench:
                 yield [f"{peer}, {name}", *[""] * 5, *(f"{ratio:.2f}×" if peer == other else "" for other in summaries)]
 
     def memory_bound(self) -> Rows:
-        """What memory bounds, out of cache; each beside a triad of its own, since memory is faster at some times."""
+        """What memory bounds, out of cache; shares of a triad's bandwidth are paired, as memory is faster at some times."""
         yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.modules]
-        for result in self._kernels(case for case in cases.CASES if case.origin == "out of cache"):
-            m, triad = result.measurement, measure_roofs(quick=self.quick).bandwidth
-            rates = f"{m.time.ms:.2f}", f"{m.bandwidth:.1f}", f"{m.bandwidth / triad:.0%} of {triad:.1f}"
-            yield [*_names(result), *rates, *self._ratios(m)]
+        triad, moved = make_triad(get_device("cpu"), self.quick)
+        beside = Peers({"triad": SimpleNamespace(kernel=lambda case, direction: {"": triad})} | self.peers.modules)
+        for result in self._kernels((case for case in cases.CASES if case.origin == "out of cache"), beside):
+            m = result.measurement
+            ratio, share = m.peers["triad"].ratio, m.cost.bytes / moved
+            of_triad = f"{ratio.ratio * share:.0%} [{ratio.low * share:.0%}, {ratio.high * share:.0%}]"
+            yield [*_names(result), f"{m.time.ms:.2f}", f"{m.bandwidth:.1f}", of_triad, *self._ratios(m)]
 
     def training(self) -> Rows:
         """Training steps."""
@@ -104,10 +109,10 @@ class Bench:
             m = measure.measure_model(MODELS[name](), batch, training, self.effort, self.peers).measurement
             yield [name, str(batch), *self._compute(m), *self._ratios(m, names)]
 
-    def _kernels(self, chosen: Iterable[cases.Case]) -> Iterator[measure.KernelResult]:
+    def _kernels(self, chosen: Iterable[cases.Case], peers: Peers) -> Iterator[measure.KernelResult]:
         sized = [case._replace(batch=1) if self.quick else case for case in chosen]
         wanted = cases.in_directions(sized, cases.DIRECTIONS)
-        return measure.measure_kernels(wanted, get_device("cpu"), self.peers, self.effort)
+        return measure.measure_kernels(wanted, get_device("cpu"), peers, self.effort)
 
     def _compute(self, m: measure.Measurement) -> list[str]:
         return [f"{m.time.ms:.3f}", f"{m.gflops:.1f}", f"{m.gflops / self.roofs.gflops:.0%}"]

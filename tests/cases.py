@@ -137,6 +137,9 @@ TRANSPOSED = [
 DEPTHWISE = [
     _depthwise("MobileNet's", (8, 7, 33), 2, 3, padding=1),
     _depthwise("MobileNet's, stride 2", (9, 8, 16), 2, 3, stride=2, padding=1),
+    _depthwise("two vectors of channels and a rest, an odd number of rows", (5, 16, 71), 2, 3, padding=1),
+    _depthwise("gradients of more rows than are summed at once", (37, 29, 64), 1, 3, padding=1),
+    _depthwise("rows of windows apart, their columns not", (9, 9, 33), 2, 3, stride=(2, 1), dilation=(1, 1), padding=1),
     _depthwise("one channel is an ordinary convolution", (5, 6, 1), 2, 3),
     _depthwise("three filters a channel", (6, 5, 4), 2, 3, 3, padding="same"),
     _depthwise("dilation and stride without a common factor", (13, 12, 5), 1, 3, stride=2, dilation=3, padding=3),

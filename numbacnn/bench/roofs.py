@@ -28,22 +28,27 @@ class Roofs(NamedTuple):
 
 
 def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
-    """The best of some turns of each, as a roof is what cannot be exceeded; of the CPU by default.
-
-    A triad a = b + s·c counts 12 bytes an element, as STREAM does. Each of its arrays is written before: what never was
-    is one page of zeros, read from the cache again and again.
-    """
+    """The best of some turns of each, as a roof is what cannot be exceeded; of the CPU by default."""
     device = get_device("cpu") if device is None else device
-    items, steps, elements = _sizes(device, quick)
+    items, steps, _ = _sizes(device, quick)
     y, turns = device.zeros(items), 2 if quick else 15
-    a, b, c = (device.zeros(elements) for _ in range(3))
     multiply_adds, flops = _multiply_adds(device)
-    compute = _best(device, lambda: multiply_adds(y, steps), turns)
-    for arrays in ((b, c, a), (c, a, b)):
-        device.kernels.triad(*arrays, 3.0)
-    memory = _best(device, lambda: device.kernels.triad(a, b, c, 3.0), turns)
-    gflops, bandwidth = items * steps * flops / compute / 1e9, 12 * elements / memory / 1e9
-    return Roofs(gflops, bandwidth, device.precision)
+    compute = _best(_launched(device, lambda: multiply_adds(y, steps)), turns)
+    triad, moved = make_triad(device, quick)
+    return Roofs(items * steps * flops / compute / 1e9, moved / _best(triad, turns) / 1e9, device.precision)
+
+
+def make_triad(device: Device, quick: bool = False) -> tuple[Launched, int]:
+    """A triad a = b + s·c, and the bytes it counts: 12 an element, as STREAM does.
+
+    Each of its arrays is written before: what never was is one page of zeros, read from the cache again and again.
+    """
+    elements = _sizes(device, quick)[2]
+    a, b, c = (device.zeros(elements) for _ in range(3))
+    with ENGINE:
+        for arrays in ((b, c, a), (c, a, b)):
+            device.kernels.triad(*arrays, 3.0)
+    return _launched(device, lambda: device.kernels.triad(a, b, c, 3.0)), 12 * elements
 
 
 def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
@@ -70,8 +75,18 @@ def _multiply_adds(device: Device) -> tuple[Callable[[Any, int], None], int]:
     return work, gpu_roofline.WARP_STEP_FLOPS[device.precision]
 
 
-def _best(device: Device, work: Callable[[], None], turns: int) -> float:
-    """Seconds of the fastest turn. Launches are recorded, so that Python's share is small."""
+def _launched(device: Device, work: Callable[[], None]) -> Launched:
+    """Launches are recorded, so that Python's share is small."""
     with ENGINE:
-        start = partial(run, device.record(work).launches)
-        return min([seconds(Launched(start, device.synchronize)) for _ in range(1 + turns)][1:])
+        launches = device.record(work).launches
+
+    def start() -> None:
+        with ENGINE:
+            run(launches)
+
+    return Launched(start, device.synchronize)
+
+
+def _best(work: Launched, turns: int) -> float:
+    """Seconds of the fastest turn."""
+    return min([seconds(work) for _ in range(1 + turns)][1:])

@@ -17,21 +17,27 @@ from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
 from numbacnn.kernels.cpu.rows import mask_row
 from numbacnn.kernels.cpu.simd_ir import LINE
 from numbacnn.kernels.cpu.sums import sum_groups
-from numbacnn.kernels.cpu.window_tile import PixelSteps, Window, tap_tile, window_tile
+from numbacnn.kernels.cpu.tap_tile import SIDE, SQUARE_VECTORS, PixelSteps, square_tile, tap_tile
+from numbacnn.kernels.cpu.window_tile import Window, window_tile
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.phases import axis_phases
+from numbacnn.kernels.target import host_target
 
 PIXELS = 7  # of a tile: widths are multiples of 7 where images have 224 pixels
+MANY_REGISTERS = host_target().registers >= 32
+TOGETHER = 2 if MANY_REGISTERS else 1  # rows of a tile, where windows are as far apart as their own rows
 TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide the latency of multiply-adds
 GROUPS = 16  # of rows in the weight gradient's sums
 CHUNK_BYTES = 1 << 17  # of x and dy that a weight gradient reads again for each vector of channels
 WHOLE_LINES = 4 * LANES == LINE  # a tile writes; parts of lines past the caches would take twice as long, not less
 NO_BIAS = np.empty(0, np.float32)
 
+together = window_tile(TOGETHER, PIXELS, LANES, masked=False)
 several, several_masked, one, one_masked = (
-    window_tile(pixels, LANES, masked) for pixels in (PIXELS, 1) for masked in (False, True)
+    window_tile(1, pixels, LANES, masked) for pixels in (PIXELS, 1) for masked in (False, True)
 )
 taps, taps_masked = (tap_tile(TAPS, LANES, masked) for masked in (False, True))
+square = square_tile(LANES)
 
 
 def applies(g: ConvGeometry) -> bool:
@@ -108,38 +114,60 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
         0,
         columns.w_tap * w.strides[1] // 4,
     )
-    y_next, x_next = rows.step * y.strides[1], (rows.x_step + (rows.taps - 1) * rows.x_tap) * x.strides[1]
+    most = TOGETHER if rows.taps > 0 and rows.x_step == rows.x_tap else 1
+    y_next, x_next = rows.step * y.strides[1], rows.x_step * x.strides[1]
+    ahead = most * y_next, (rows.taps - 1) * rows.x_tap * x.strides[1] + most * x_next
     past = WHOLE_LINES and channels % LANES == 0 and not mask.size and goes_past_caches(y)
-    for item in prange(len(y) * rows.count):
-        n, i = np.intp(item) // rows.count, np.intp(item) % rows.count
-        h, x_h = rows.first + i * rows.step, rows.x_first + i * rows.x_step
+    blocks, tiled = -(-rows.count // most), columns.count // PIXELS * PIXELS
+    for item in prange(len(y) * blocks):
+        n, first = np.intp(item) // blocks, np.intp(item) % blocks * most
+        count = min(most, rows.count - first)
+        h, x_h = rows.first + first * rows.step, rows.x_first + first * rows.x_step
         y_row = p_y + n * y.strides[0] + h * y.strides[1] + columns.first * y.strides[2]
         x_row = p_x + n * x.strides[0] + x_h * x.strides[1] + columns.x_first * x.strides[2]
-        tiles = columns.count // PIXELS
-        for j in range(tiles):
-            y_tile, x_tile = y_row + j * PIXELS * y_step, x_row + j * PIXELS * x_step
-            _several(y_tile, y_step, y_next, x_tile, x_step, x_next, p_w, p_b, channels, relu, past, window)
-        for j in range(tiles * PIXELS, columns.count):
-            _one(y_row + j * y_step, x_row + j * x_step, p_w, p_b, channels, relu, past, window)
-        if mask.size:
-            masks = p_mask + n * mask.strides[0] + h * mask.strides[1] + columns.first * mask.strides[2]
-            for j in range(columns.count):
-                mask_row(y_row + j * y_step, y_row + j * y_step, masks + j * mask_step, channels)
+        steps = RowSteps(count, y_next, y_step, x_next, x_step, ahead[0], ahead[1])
+        for j in range(0, tiled, PIXELS):
+            _several(y_row + j * y_step, x_row + j * x_step, p_w, p_b, channels, steps, relu, past, window)
+        for i in range(count):
+            y_here, x_here = y_row + i * y_next, x_row + i * x_next
+            for j in range(tiled, columns.count):
+                _one(y_here + j * y_step, x_here + j * x_step, p_w, p_b, channels, relu, past, window)
+            if mask.size:
+                masks = p_mask + n * mask.strides[0] + (h + i * rows.step) * mask.strides[1]
+                for j in range(columns.count):
+                    here = y_here + j * y_step
+                    mask_row(here, here, masks + columns.first * mask.strides[2] + j * mask_step, channels)
+
+
+class RowSteps(NamedTuple):
+    """Rows of outputs, and the bytes from row to row, from pixel to pixel, and to what comes a little later."""
+
+    count: int
+    y_next: int
+    y_step: int
+    x_next: int
+    x_step: int
+    y_ahead: int
+    x_ahead: int
 
 
 @inlined
-def _several(y, y_step, y_next, x, x_step, x_next, w, b, channels, relu, past, window):
-    """PIXELS outputs, a vector of channels after the other; steps in bytes, to the next pixel and the next row."""
+def _several(y, x, w, b, channels, t, relu, past, window):
+    """PIXELS outputs of each row, a vector of channels after the other."""
+    y_next, y_step, x_step = t.y_next // 4, t.y_step // 4, t.x_step // 4
     for c in range(0, channels, LANES):
         y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
-        y_ahead, x_ahead = y + y_next + 4 * PIXELS * c, x + x_next + 4 * PIXELS * c
-        steps = y_step // 4, x_step // 4
-        if left >= LANES:
-            several(y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
+        y_ahead, x_ahead = y + t.y_ahead + 4 * PIXELS * c, x + t.x_ahead + 4 * PIXELS * c
+        if left >= LANES and t.count == TOGETHER:
+            together(y_here, y_next, y_step, x_here, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
+        elif left >= LANES:
+            several(y_here, 0, y_step, x_here, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
         else:
-            several_masked(
-                y_here, steps[0], x_here, steps[1], w_here, b_here, left, x_ahead, y_ahead, relu, False, window
-            )
+            for i in range(t.count):
+                y_row, x_row = y_here + i * t.y_next, x_here + i * t.x_next
+                several_masked(
+                    y_row, 0, y_step, x_row, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, False, window
+                )
 
 
 @inlined
@@ -148,9 +176,9 @@ def _one(y, x, w, b, channels, relu, past, window):
     for c in range(0, channels, LANES):
         y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
         if left >= LANES:
-            one(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, past, window)
+            one(y_here, 0, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, past, window)
         else:
-            one_masked(y_here, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, False, window)
+            one_masked(y_here, 0, 0, x_here, 0, w_here, b_here, left, x_here, y_here, relu, False, window)
 
 
 # -- weight gradient --------------------------------------------------------------------------------------------------
@@ -189,6 +217,7 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
     groups, rows = len(partial), len(x) * g.p
     x_p, x_q, dy_p, dy_q = g.stride_h * x.strides[1], g.stride_w * x.strides[2], dy.strides[1], dy.strides[2]
     most = max(1, CHUNK_BYTES // (x_p + dy_p))
+    is_square = MANY_REGISTERS and g.r == g.s == SIDE and g.stride_w == g.dilation_w
     for item in prange(groups):
         group = np.intp(item)
         first, last = rows * group // groups, rows * (group + 1) // groups
@@ -202,14 +231,17 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
             pixels = PixelSteps(count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4)
             for tap in range(0, x_rows.size, TAPS):
                 tables = address(dw_rows) + 8 * tap, address(x_rows) + 8 * tap
-                _add_taps(target, tables[0], inputs, tables[1], gradients, g.c, ahead, m > first, pixels)
+                _add_taps(target, tables[0], inputs, tables[1], gradients, g.c, is_square, ahead, m > first, pixels)
             m += count
 
 
 @inlined
-def _add_taps(dw, dw_rows, x, x_rows, dy, channels, ahead, add, pixels):
+def _add_taps(dw, dw_rows, x, x_rows, dy, channels, is_square, ahead, add, pixels):
     """TAPS taps, a vector of channels after the other."""
-    for c in range(0, channels, LANES):
+    done = channels // (SQUARE_VECTORS * LANES) * SQUARE_VECTORS * LANES if is_square else 0
+    for c in range(0, done, SQUARE_VECTORS * LANES):
+        square(dw + 4 * c, dw_rows, x + 4 * c, x_rows, dy + 4 * c, add, pixels)
+    for c in range(done, channels, LANES):
         dw_here, x_here, dy_here, left = dw + 4 * c, x + 4 * c, dy + 4 * c, channels - c
         if left >= LANES:
             taps(dw_here, dw_rows, x_here, x_rows, dy_here, left, ahead[0], ahead[1], add, pixels)

@@ -35,9 +35,10 @@ from numbacnn.kernels.cpu.memory import address, floats
 from numbacnn.kernels.cpu.product import LANES, NO_ADDRESS, NO_MASK, shift
 from numbacnn.kernels.cpu.rows import copy_row, mask_row
 from numbacnn.kernels.cpu.sums import sum_groups
+from numbacnn.kernels.cpu.tap_tile import PixelSteps
 from numbacnn.kernels.cpu.vector import LANES as STORED
 from numbacnn.kernels.cpu.vector import splat, store
-from numbacnn.kernels.cpu.window_tile import PixelSteps, Window
+from numbacnn.kernels.cpu.window_tile import Window
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
 
 WORKERS = 16  # bands that are spread at a time, each in a scratch of its own
@@ -214,18 +215,18 @@ def _spread(memory, x, x_row, x_pixel, height, width, c, count, fan):
 def _several(y, y_step, x, x_step, w, b, channels, relu, window):
     """PIXELS outputs, for a vector of channels."""
     if channels >= LANES:
-        several(y, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
+        several(y, 0, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
     else:
-        several_masked(y, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
+        several_masked(y, 0, y_step, x, x_step, w, b, channels, x, y, relu, False, window)
 
 
 @inlined
 def _one(y, x, w, b, channels, relu, window):
     """One output, for a vector of channels."""
     if channels >= LANES:
-        one(y, 0, x, 0, w, b, channels, x, y, relu, False, window)
+        one(y, 0, 0, x, 0, w, b, channels, x, y, relu, False, window)
     else:
-        one_masked(y, 0, x, 0, w, b, channels, x, y, relu, False, window)
+        one_masked(y, 0, 0, x, 0, w, b, channels, x, y, relu, False, window)
 
 
 @cpu_kernel(float32_4d, float32_4d, types.int64, types.int64)

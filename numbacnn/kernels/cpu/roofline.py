@@ -10,9 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbacnn.kernels.cpu import simd_ir
-from numbacnn.kernels.cpu.memory import address, goes_past_caches
-from numbacnn.kernels.cpu.vector import LANES, load, splat, stream
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, int64
+from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined, int64
 from numbacnn.kernels.target import host_target
 
 CHAINS = 12  # two units of a latency of up to five cycles are kept busy, and 16 registers hold them all
@@ -53,11 +52,16 @@ def _chains(typing, start, steps):
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, types.float32)
 def triad(a, b, c, scale):
-    """a = b + scale · c, past the caches where a is large. Each thread owns a range of blocks."""
-    p_a, p_b, p_c, past = address(a), address(b), address(c), goes_past_caches(a)
+    """a = b + scale · c. Each thread owns a range of blocks."""
+    p_a, p_b, p_c = address(a), address(b), address(c)
     for item in prange(-(-a.size // BLOCK)):
         first = np.intp(item) * BLOCK
-        count, at = min(a.size - first, BLOCK), 4 * first
-        for i in range(0, count, LANES):
-            total = load(p_b + at + 4 * i, count - i) + splat(scale) * load(p_c + at + 4 * i, count - i)
-            stream(p_a + at + 4 * i, total, count - i, past)
+        count = min(a.size - first, BLOCK)
+        at = 4 * first
+        _triad_block(floats(p_a + at, count), floats(p_b + at, count), floats(p_c + at, count), scale)
+
+
+@inlined
+def _triad_block(a, b, c, scale):
+    for i in range(len(a)):
+        a[i] = b[i] + scale * c[i]
