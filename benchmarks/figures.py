@@ -62,7 +62,7 @@ class Bench:
                 yield [f"{peer}, {name}", *[""] * 5, *(f"{ratio:.2f}×" if peer == other else "" for other in summaries)]
 
     def memory_bound(self) -> Rows:
-        """What memory bounds, out of cache; shares of a triad's bandwidth are paired, as memory is faster at some times."""
+        """What memory bounds, out of cache; shares of a triad are paired, since memory is faster at some times."""
         yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.modules]
         triad, moved = make_triad(get_device("cpu"), self.quick)
         beside = Peers({"triad": SimpleNamespace(kernel=lambda case, direction: {"": triad})} | self.peers.modules)
