@@ -313,8 +313,16 @@ def get_num_threads() -> int:
     return _threads[0] or int(numba.config.NUMBA_NUM_THREADS)
 
 
-# Numba keeps the number per launching Python thread; ours is one for the process, applied where work is launched.
+class _Applied(threading.local):
+    """The number that this Python thread launches on, 0 for Numba's own."""
+
+    count = 0
+
+
+# Numba keeps the number per launching Python thread; ours is one for the process, applied where work is launched, once
+# in each Python thread: that takes a microsecond, of the 25 of an inference of LeNet-5.
 _threads: list[int] = [0]
+_applied = _Applied()
 
 
 class _Engine:
@@ -323,16 +331,17 @@ class _Engine:
     _lost = False  # in a child forked from a process whose OpenMP threads had started: they are not in the child
 
     def __enter__(self) -> None:
-        import numba
-
         if self._lost:
             raise NumbacnnError(
                 "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
                 'with multiprocessing.get_context("spawn"), or before the first use of the engine'
             )
         ENGINE_LOCK.acquire()
-        if _threads[0]:
+        if _applied.count != _threads[0]:
+            import numba
+
             numba.set_num_threads(_threads[0])
+            _applied.count = _threads[0]
 
     def __exit__(self, *exception: object) -> None:
         ENGINE_LOCK.release()

@@ -296,7 +296,7 @@ class Model:
         for array, shape in zip(arrays, shapes, strict=True):
             if array.shape != (n, *shape) or n == 0:
                 raise ArgumentError(f"{what} of shape {array.shape}; the model wants {(n or 'N', *shape)}")
-        return [array.astype(np.float32, copy=False) for array in arrays]
+        return [array if array.dtype == FLOAT32 else array.astype(np.float32) for array in arrays]
 
     # -- raw images ---------------------------------------------------------------------------------------------------
 
@@ -687,8 +687,13 @@ def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:
     return Dataset.from_arrays(np.asarray(data[0]), data[1], classes)
 
 
+FLOAT32 = np.dtype(np.float32)
+
+
 def _numbers(given: Any, what: str) -> NDArray[Any]:
     """An array of real numbers, or an ArgumentError."""
+    if type(given) is np.ndarray and given.dtype == FLOAT32:
+        return given
     try:
         array = np.asarray(given)
     except ValueError as error:

@@ -2,8 +2,8 @@
 
 Machines are noisy and drift; a pair shares its moment, so the ratio holds where single times would not. Each turn
 repeats its function for some milliseconds, as training does, so that caches are its own. Between turns of different
-libraries there is a rest, in which the threads of the one go to sleep: those of onnxruntime spin for tens of
-milliseconds after their last work, and LeNet-5 on one image takes three times as long beside them.
+libraries there is a rest until the threads of the one sleep: those of onnxruntime spin for some 60 ms after their last
+work, at times for longer, and LeNet-5 on one image takes three to a hundred times as long beside them.
 """
 
 import time
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 BOOTSTRAP_SAMPLES = 2000
 CHOOSING_TURNS = 4  # of each mode of a peer, before the better one is paired
 LEAST_PAIRS = 5
-REST = 0.1  # seconds
+REST, MOST_REST = 0.02, 1.0  # seconds in which no thread works, and in which that is waited for
 
 Work = Callable[[], object]
 
@@ -120,8 +120,18 @@ def seconds(work: Work, repeats: int = 1) -> float:
 def _turn(work: Work, repeats: int, rests: bool, effort: Effort) -> float:
     """``seconds``, behind a rest where another's turn came before."""
     if rests and effort.turn_seconds > 0:
-        time.sleep(REST)
+        _rest()
     return seconds(work, repeats)
+
+
+def _rest() -> None:
+    """Until all threads of the process have slept for a while."""
+    end = time.perf_counter() + MOST_REST
+    while time.perf_counter() < end:
+        busy = time.process_time()
+        time.sleep(REST)
+        if time.process_time() - busy < REST / 10:
+            return
 
 
 def _repeats(work: Work, effort: Effort) -> int:
