@@ -26,7 +26,7 @@ BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # how many, and from how many ope
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
 QUICK = ("lenet5", "simple_cnn", "deep_cnn", "resnet20", "unet_small", "grid_detector")
 HUGE = (
-    *("vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     *("resnet50", "resnet101", "wide_resnet50_2", "wide_resnet28_10", "unet"),
 )
 
