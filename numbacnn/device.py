@@ -337,11 +337,12 @@ class _Engine:
                 'with multiprocessing.get_context("spawn"), or before the first use of the engine'
             )
         ENGINE_LOCK.acquire()
-        if _applied.count != _threads[0]:
+        count = _threads[0]
+        if _applied.count != count:
             import numba
 
-            numba.set_num_threads(_threads[0])
-            _applied.count = _threads[0]
+            numba.set_num_threads(count)
+            _applied.count = count
 
     def __exit__(self, *exception: object) -> None:
         ENGINE_LOCK.release()

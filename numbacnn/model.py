@@ -37,6 +37,7 @@ from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
+FLOAT32 = np.dtype(np.float32)
 EVALUATION_BATCH = 256
 MOST_NUMBERS = 1 << 24  # in the output of one layer for an evaluation's batch: 64 MiB
 
@@ -685,9 +686,6 @@ def as_dataset(data: Any, classes: Sequence[str] | None) -> Dataset:
     if not isinstance(data, tuple) or len(data) != 2:
         raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
     return Dataset.from_arrays(np.asarray(data[0]), data[1], classes)
-
-
-FLOAT32 = np.dtype(np.float32)
 
 
 def _numbers(given: Any, what: str) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,8 @@ from graphs import listed
 
 import numbacnn as nc
 from numbacnn.geometry import conv_geometry, pool_geometry
-from numbacnn.kernels.cpu import conv2d_pixels, sizes
-from numbacnn.kernels.cpu.product import ROWS
+from numbacnn.kernels.cpu import conv2d_pixels, conv2d_pooled, sizes
+from numbacnn.kernels.cpu.product import PANEL, ROWS
 from numbacnn.plan import make_plan
 
 
@@ -187,3 +188,25 @@ def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
     assert not applies((28, 28, 1), 6, pool=3)
     assert not applies((28, 28, 1), 6, stride=(1, 2))
     assert not applies((28, 2, 1), 6)
+
+
+def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch, rng):
+    """The last block of 3×3 windows is one of them; in memory before its table may lie what would look like a row."""
+    w, b = rng.standard_normal((3, 3, 1, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
+    x, found = rng.standard_normal((4, 8, 8, 1)).astype(np.float32), []
+    g, pool = conv_geometry((8, 8, 1), 8, (3, 3)), pool_geometry((6, 6, 8), (2, 2), (2, 2))
+    planned = conv2d_pooled._plan
+
+    def plan(*arguments, value):
+        made = planned(*arguments)
+        table = np.concatenate([np.full(ROWS, value), made.block_rows])
+        return made._replace(block_rows=table[ROWS:])
+
+    for value in (-1, *range(0, 2 * PANEL * ROWS, PANEL)):
+        monkeypatch.setattr(conv2d_pooled, "_plan", partial(plan, value=value))
+        y = np.zeros((4, 3, 3, 8), np.float32)
+        packed = np.zeros(sizes.packed_weights_shape(g), np.float32)
+        conv2d_pooled.conv2d_pool_forward(y, y[:0], x, w, b, packed, g, pool)
+        found.append(y)
+    for y in found[1:]:
+        np.testing.assert_array_equal(y, found[0])

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import fingerprints
@@ -10,6 +11,7 @@ import pytest
 from processes import run_python
 
 import numbacnn as nc
+from numbacnn.device import ENGINE
 from numbacnn.errors import ArgumentError
 
 TESTS = Path(__file__).parent
@@ -82,6 +84,36 @@ def test_the_number_of_threads_is_set_within_what_the_process_has():
         assert nc.get_num_threads() == limit
     finally:
         nc.set_num_threads(before)
+
+
+def test_the_number_of_threads_reaches_numba_in_every_python_thread():
+    import numba
+
+    found, before = [], nc.get_num_threads()
+
+    def look():
+        with ENGINE:
+            found.append(numba.get_num_threads())
+
+    def look_twice():
+        look()
+        changed.wait()
+        look()
+
+    changed, beside = threading.Event(), threading.Thread(target=look_twice)
+    try:
+        nc.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+        look()
+        beside.start()
+        while len(found) < 2:
+            time.sleep(0.001)
+        nc.set_num_threads(1)
+        look()
+        changed.set()
+        beside.join()
+    finally:
+        nc.set_num_threads(before)
+    assert found == [numba.config.NUMBA_NUM_THREADS] * 2 + [1] * 2
 
 
 def test_models_may_run_in_several_python_threads_at_once(rng):

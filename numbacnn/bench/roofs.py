@@ -41,7 +41,7 @@ def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
 def make_triad(device: Device, quick: bool = False) -> tuple[Launched, int]:
     """A triad a = b + s·c, and the bytes it counts: 12 an element, as STREAM does.
 
-    Each of its arrays is written before: what never was is one page of zeros, read from the cache again and again.
+    What it reads is written before: memory that never was is one page of zeros, read from the cache again and again.
     """
     elements = _sizes(device, quick)[2]
     a, b, c = (device.zeros(elements) for _ in range(3))

@@ -125,7 +125,7 @@ def _turn(work: Work, repeats: int, rests: bool, effort: Effort) -> float:
 
 
 def _rest() -> None:
-    """Until all threads of the process have slept for a while."""
+    """Until all threads of the process have slept for a while, a second at most."""
     end = time.perf_counter() + MOST_REST
     while time.perf_counter() < end:
         busy = time.process_time()

@@ -20,13 +20,14 @@ import zoo_twins
 from safetensors.torch import save_file
 
 TIMES = 3  # PyTorch's own error
+JUMP = 0.1  # of gradients, where a ReLU or the place of a maximum turns: PyTorch's are up to 0.03
 BATCH = 2
 IMAGES = 16
 BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # how many, and from how many operations an image on a network is large
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
 QUICK = ("lenet5", "simple_cnn", "deep_cnn", "resnet20", "unet_small", "grid_detector")
 HUGE = (
-    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     *("resnet50", "resnet101", "wide_resnet50_2", "wide_resnet28_10", "unet"),
 )
 
@@ -101,13 +102,16 @@ def test_inference_is_as_exact_as_pytorch(pair):
 
 def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
     """Batch normalisation by the batch; the gradients of all parameters as one vector, and running statistics too.
+    The first batch once more, behind all others, gives the same bits.
 
     Gradients jump where rounding turns a ReLU or the place of a maximum: by up to 1e-2 for one among a million, where
     rounding itself is 1e-6, in PyTorch as here, and for other batches here than there. A mean over batches compares how
-    often each was lucky. What is wrong is wrong in every batch, so our best one counts, against PyTorch's middle one.
+    often each was lucky. What is wrong is wrong in every batch, so our best one counts, against PyTorch's middle one;
+    and none may be further off than a jump. Statistics, which do not jump, are compared by their mean.
     """
     peer, exact_peer = pair.theirs, copy.deepcopy(pair.theirs).double()
     errors: dict[str, list[list[float]]] = {}
+    first: dict[str, np.ndarray] = {}
     for seed in range(BATCHES_OF_LARGE if flops(pair.ours) >= LARGE else BATCHES):
         x, labels = training_batch(pair.ours, seed)
         found, single, exact = (
@@ -116,14 +120,24 @@ def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
             peer_gradients(exact_peer, x, labels),
         )
         assert found.keys() == exact.keys()
+        first = found if seed == 0 else first
         for what, names in kinds(pair.ours, exact).items():
             total = joined(exact, names)
             off = [off_by(joined(each, names), total) for each in (found, single)]
             errors.setdefault(what, []).append(off)
     for what, offs in errors.items():
         ours, theirs = np.transpose(offs)
+        jumps = what == "gradients"
         print(f"{what}: {ours.min():.2e} to {ours.max():.2e}, PyTorch {theirs.min():.2e} to {theirs.max():.2e}")
-        assert ours.min() <= TIMES * np.median(theirs), what
+        assert (ours.min() <= TIMES * np.median(theirs)) if jumps else (rms(ours) <= TIMES * rms(theirs)), what
+        assert ours.max() <= JUMP, what
+    again = our_gradients(pair.ours, *training_batch(pair.ours, 0))
+    for name in pair.ours.gradients:
+        np.testing.assert_array_equal(again[name], first[name])
+
+
+def rms(values):
+    return np.sqrt(np.mean(np.square(values)))
 
 
 def flops(model):

@@ -25,14 +25,14 @@ from numbacnn.kernels.target import host_target
 
 PIXELS = 7  # of a tile: widths are multiples of 7 where images have 224 pixels
 MANY_REGISTERS = host_target().registers >= 32
-TOGETHER = 2 if MANY_REGISTERS else 1  # rows of a tile, where windows are as far apart as their own rows
+ROWS_TOGETHER = 2 if MANY_REGISTERS else 1  # rows of a tile, where windows are as far apart as their own rows
 TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide the latency of multiply-adds
 GROUPS = 16  # of rows in the weight gradient's sums
 CHUNK_BYTES = 1 << 17  # of x and dy that a weight gradient reads again for each vector of channels
 WHOLE_LINES = 4 * LANES == LINE  # a tile writes; parts of lines past the caches would take twice as long, not less
 NO_BIAS = np.empty(0, np.float32)
 
-together = window_tile(TOGETHER, PIXELS, LANES, masked=False)
+together = window_tile(ROWS_TOGETHER, PIXELS, LANES, masked=False)
 several, several_masked, one, one_masked = (
     window_tile(1, pixels, LANES, masked) for pixels in (PIXELS, 1) for masked in (False, True)
 )
@@ -114,7 +114,7 @@ def _weigh_windows(y, x, w, b, mask, rows, columns, relu):
         0,
         columns.w_tap * w.strides[1] // 4,
     )
-    most = TOGETHER if rows.taps > 0 and rows.x_step == rows.x_tap else 1
+    most = ROWS_TOGETHER if rows.taps > 0 and rows.x_step == rows.x_tap else 1
     y_next, x_next = rows.step * y.strides[1], rows.x_step * x.strides[1]
     ahead = most * y_next, (rows.taps - 1) * rows.x_tap * x.strides[1] + most * x_next
     past = WHOLE_LINES and channels % LANES == 0 and not mask.size and goes_past_caches(y)
@@ -158,15 +158,16 @@ def _several(y, x, w, b, channels, t, relu, past, window):
     for c in range(0, channels, LANES):
         y_here, x_here, w_here, b_here, left = y + 4 * c, x + 4 * c, w + 4 * c, shift(b, c), channels - c
         y_ahead, x_ahead = y + t.y_ahead + 4 * PIXELS * c, x + t.x_ahead + 4 * PIXELS * c
-        if left >= LANES and t.count == TOGETHER:
+        if left >= LANES and t.count == ROWS_TOGETHER:
             together(y_here, y_next, y_step, x_here, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
         elif left >= LANES:
             several(y_here, 0, y_step, x_here, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, past, window)
         else:
             for i in range(t.count):
                 y_row, x_row = y_here + i * t.y_next, x_here + i * t.x_next
+                aheads = x_ahead + i * t.x_next, y_ahead + i * t.y_next
                 several_masked(
-                    y_row, 0, y_step, x_row, x_step, w_here, b_here, left, x_ahead, y_ahead, relu, False, window
+                    y_row, 0, y_step, x_row, x_step, w_here, b_here, left, aheads[0], aheads[1], relu, False, window
                 )
 
 

@@ -188,9 +188,9 @@ def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
 
 @inlined
 def product_rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
-    """Rows [first, last) of one panel of C."""
-    if offset(c_rows, last - ROWS) == offset(c_rows, last - 1):  # one row, repeated: of a batch of one, say
-        last -= ROWS
+    """Rows [first, last) of one panel of C; tables have them in whole tiles, from ``first`` on."""
+    if last - first >= ROWS and offset(c_rows, last - ROWS) == offset(c_rows, last - 1):
+        last -= ROWS  # one row, repeated: of a batch of one, say
         row_tile(c, c_rows + 8 * last, a, a_rows + 8 * last, b, bias, columns, mode, nest)
     done = 0
     if columns == PANEL:

@@ -37,13 +37,14 @@ class Window(NamedTuple):
 def window_tile(rows: int, pixels: int, lanes: int, masked: bool):
     """``tile(y, y_row, y_step, x, x_step, w, bias, columns, x_ahead, y_ahead, relu, past, window)`` for Numba code.
 
-    One row of outputs, or two whose inputs lie as far apart as the rows of a window: then each input is loaded once for
-    both. ``y x w bias`` are addresses of float32 (bias may be 0: none), steps lead from row to row and from pixel to
-    pixel, in elements. Only ``masked`` tiles heed ``columns``, the channels there are: they touch nothing beyond them.
-    ``x_ahead y_ahead`` are addresses from which as much of each row will be read and written as here, a little later.
-    ``past``: whole tiles write past the caches, where y's address lets them; y's steps are then those of whole vectors.
-    Where pixels lie as far apart as taps, as they do at stride 1, three taps of a window's row run together and each
-    input is loaded once for the three: a processor that multiplies as fast as it loads waits for loads.
+    One row of outputs, or two whose inputs lie as far apart as the rows of a window, of which there is one at least:
+    then each input is loaded once for both. ``y x w bias`` are addresses of float32 (bias may be 0: none), steps lead
+    from row to row and from pixel to pixel, in elements. Only ``masked`` tiles heed ``columns``, the channels there
+    are: they touch nothing beyond them. ``x_ahead y_ahead`` are addresses from which as much of each row will be read
+    and written as here, a little later. ``past``: whole tiles write past the caches, where y's address lets them; y's
+    steps are then those of whole vectors. Where pixels lie as far apart as taps, as they do at stride 1, three taps of
+    a window's row run together and each input is loaded once for the three: a processor that multiplies as fast as it
+    loads waits for loads.
     """
 
     @intrinsic
