@@ -137,7 +137,7 @@ def _rest() -> None:
 def _repeats(work: Work, effort: Effort) -> int:
     """Calls that fill a turn, behind calls that warm up; the first of them may compile."""
     seconds(work)
-    once = seconds(work)
+    once = _turn(work, 1, True, effort)
     if once < effort.turn_seconds / 5:
         once = seconds(work, 5)
     return max(1, round(effort.turn_seconds / once))

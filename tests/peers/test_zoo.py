@@ -120,7 +120,8 @@ def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
             peer_gradients(exact_peer, x, labels),
         )
         assert found.keys() == exact.keys()
-        first = found if seed == 0 else first
+        if seed == 0:
+            first = {name: array.copy() for name, array in found.items()}  # the next batch writes where these are
         for what, names in kinds(pair.ours, exact).items():
             total = joined(exact, names)
             off = [off_by(joined(each, names), total) for each in (found, single)]
