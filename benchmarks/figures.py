@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes
+from numbacnn.bench.peaks import Roofs, make_triad, measure_roofs
 from numbacnn.bench.peers import Peers, find_peers
-from numbacnn.bench.roofs import Roofs, make_triad, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort
-from numbacnn.device import get_device
-from numbacnn.records import processor, versions
+from numbacnn.engine.device import get_device
+from numbacnn.runs.provenance import processor, versions
 
 CIFAR = {"input_shape": (32, 32, 3), "classes": 10}
 MODELS: dict[str, Callable[[], nc.Model]] = {

@@ -23,18 +23,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import numbacnn as nc
+from numbacnn._checks import brief
 from numbacnn.bench import measure
 from numbacnn.bench.cases import CASES, DIRECTIONS, FORWARD, Case, in_directions, own_case
+from numbacnn.bench.peaks import Roofs, measure_roofs
 from numbacnn.bench.peers import Peers, find_peers
-from numbacnn.bench.roofs import Roofs, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort, Launched, seconds
 from numbacnn.bench.work import Cost
 from numbacnn.data import Dataset
-from numbacnn.device import cuda_facts, get_device
-from numbacnn.names import brief
-from numbacnn.pretrained import state_dict
-from numbacnn.records import versions
-from numbacnn.runs import RECIPES, Settings, load_data, read_config
+from numbacnn.engine.device import cuda_facts, get_device
+from numbacnn.runs.provenance import versions
+from numbacnn.runs.run import RECIPES, Settings, load_data, read_config
+from numbacnn.saving.pretrained import state_dict
 
 TESTS = Path(__file__).parent.parent / "tests"
 IMAGES, EPOCHS, BATCH = 60_000, 5, 256  # of LeNet-5's training

@@ -24,8 +24,8 @@ import numbacnn as nc
 from numbacnn.bench.torch_peer import FORMATS, Twin
 from numbacnn.data import Dataset, Loader
 from numbacnn.data.augment import Augmenter, get_augmentation
-from numbacnn.pretrained import state_dict
-from numbacnn.runs import RECIPES, Settings, load_data, read_config
+from numbacnn.runs.run import RECIPES, Settings, load_data, read_config
+from numbacnn.saving.pretrained import state_dict
 
 Side = Callable[[Settings, Dataset, Dataset, int], tuple[float, float]]
 LAYOUT = FORMATS["channels_last"]

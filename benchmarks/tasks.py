@@ -18,8 +18,8 @@ from torch.nn import functional as F  # noqa: N812
 
 import numbacnn as nc
 from numbacnn.data import Dataset, Loader
-from numbacnn.device import get_device
-from numbacnn.runs import Settings, load_data
+from numbacnn.engine.device import get_device
+from numbacnn.runs.run import Settings, load_data
 from numbacnn.tasks import Task, task_of
 from numbacnn.tasks.detection import LOGITS, DetectionLoss, encode
 

@@ -6,7 +6,7 @@ import pytest
 import numbacnn as nc
 from numbacnn.bench import cases
 from numbacnn.bench.work import kernel_job
-from numbacnn.device import get_device
+from numbacnn.engine.device import get_device
 
 KERNELS = cases.in_directions(cases.select(patterns=["lenet-5", "two convolutions", "resnet", "mobilenet"]), ())
 LAYERS = {

@@ -9,15 +9,15 @@ import click
 
 import numbacnn
 from numbacnn import models, plots
+from numbacnn._checks import choose
 from numbacnn.bench import cases, measure, processes
+from numbacnn.bench.peaks import Roofs, measure_roofs
 from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
-from numbacnn.bench.roofs import Roofs, measure_roofs
 from numbacnn.bench.timing import QUICK, Effort
-from numbacnn.device import Device, cuda_facts, get_device
+from numbacnn.engine.device import Device, cuda_facts, get_device
 from numbacnn.errors import ArgumentError
-from numbacnn.names import choose
 from numbacnn.plots.figures import checked_path, figure
-from numbacnn.records import processor, versions
+from numbacnn.runs.provenance import processor, versions
 
 from . import bench_tables, render
 from .options import (

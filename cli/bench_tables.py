@@ -5,7 +5,7 @@ from typing import Any
 
 from numbacnn.bench.cases import Case
 from numbacnn.bench.measure import KernelResult, rates
-from numbacnn.bench.roofs import Roofs
+from numbacnn.bench.peaks import Roofs
 from numbacnn.bench.work import Cost
 
 from . import render

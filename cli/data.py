@@ -8,7 +8,7 @@ from numbacnn import data as data_sets
 from numbacnn.data.augment import get_augmentation
 from numbacnn.data.labels import CLASSES
 from numbacnn.errors import DataError
-from numbacnn.runs import DEFAULTS
+from numbacnn.runs.run import DEFAULTS
 from numbacnn.tasks import TASKS
 
 from . import render

@@ -14,7 +14,7 @@ from numbacnn.data import Dataset
 from numbacnn.data.labels import CLASSES, renumbered
 from numbacnn.errors import DataError, ModelFileError, NumbacnnError
 from numbacnn.model import EVALUATION_BATCH
-from numbacnn.runs import DEFAULTS, model_file, read_config, run_of
+from numbacnn.runs.run import DEFAULTS, model_file, read_config, run_of
 from numbacnn.tasks import task_of
 
 from . import render

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 import numbacnn
-from numbacnn.device import cuda_facts
-from numbacnn.records import processor, versions
+from numbacnn.engine.device import cuda_facts
+from numbacnn.runs.provenance import processor, versions
 
 from . import render
 from .options import debug_option, json_option

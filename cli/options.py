@@ -13,10 +13,10 @@ import click
 
 import numbacnn
 from numbacnn import models
-from numbacnn.device import PRECISIONS
+from numbacnn._checks import brief
+from numbacnn.engine.device import PRECISIONS
 from numbacnn.errors import ArgumentError
-from numbacnn.names import brief
-from numbacnn.runs import model_file
+from numbacnn.runs.run import model_file
 
 from . import render
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 import numbacnn
 from numbacnn import plots
+from numbacnn._checks import choose
 from numbacnn.data import Dataset
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.names import choose
 from numbacnn.plots.figures import checked_path, figure
-from numbacnn.runs import RunFolder, model_file
+from numbacnn.runs.run import RunFolder, model_file
 
 from . import render
 from .eval import data_of_run, test_part

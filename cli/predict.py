@@ -12,7 +12,7 @@ import numbacnn
 from numbacnn.data import image_size, match_polarity, read_image, resize_nearest, write_mask
 from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.runs import model_file
+from numbacnn.runs.run import model_file
 from numbacnn.tasks import Classification, Detection, Segmentation
 from numbacnn.tasks.detection import LEAST_SCORE
 

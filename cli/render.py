@@ -11,7 +11,7 @@ from typing import Any
 
 from numbacnn.data.remote import Progress
 from numbacnn.metrics import Report
-from numbacnn.training import EpochEnd, Event, StepEnd
+from numbacnn.training.trainer import EpochEnd, Event, StepEnd
 
 ERASE_LINE = "\r\x1b[K"
 

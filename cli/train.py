@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from numbacnn._checks import choose
 from numbacnn.data import NAMES
 from numbacnn.errors import ArgumentError
 from numbacnn.models import MODELS
-from numbacnn.names import choose
 from numbacnn.optimizers import OPTIMIZERS
-from numbacnn.recovery import parse_interval
-from numbacnn.runs import (
+from numbacnn.runs.run import (
     CHANGEABLE,
     DATA_DEFAULTS,
     DEFAULTS,
@@ -29,9 +28,10 @@ from numbacnn.runs import (
     read_config,
     with_optimizer,
 )
+from numbacnn.saving.checkpoints import parse_interval
 from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
-from numbacnn.training import ON_NAN, ON_SAVE_ERROR
+from numbacnn.training.trainer import ON_NAN, ON_SAVE_ERROR
 
 from . import render
 from .options import debug_option, device_option, engine, json_option, precision_option, threads_option

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from numbacnn.errors import NumbacnnError
-from numbacnn.verification import verify_run
+from numbacnn.runs.verify import verify_run
 
 from . import render
 from .options import debug_option, engine, json_option, threads_option

@@ -2,12 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import boxes, data, functional, layers, losses, metrics, models, plots, schedules
+from numbacnn import data, detection, functional, layers, losses, metrics, models, plots, schedules
 from numbacnn.data import augment
-from numbacnn.device import get_num_threads, kernel, set_num_threads
+from numbacnn.engine.device import get_num_threads, kernel, set_num_threads
+from numbacnn.engine.graph import Input
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
-from numbacnn.gradient_check import check_gradients
-from numbacnn.graph import Input
 from numbacnn.layers import (
     ELU,
     GELU,
@@ -50,7 +49,8 @@ from numbacnn.layers import (
 )
 from numbacnn.model import Model, Sequential, load
 from numbacnn.optimizers import LAMB, SGD, Adagrad, Adam, AdamW, Group, Muon, RMSprop
-from numbacnn.training import EarlyStopping, EpochEnd, History, StepEnd
+from numbacnn.testing import check_gradients
+from numbacnn.training.trainer import EarlyStopping, EpochEnd, History, StepEnd
 
 try:
     __version__ = version("numbacnn")
@@ -118,9 +118,9 @@ __all__ = [
     "ZeroPad2D",
     "activation",
     "augment",
-    "boxes",
     "check_gradients",
     "data",
+    "detection",
     "functional",
     "get_num_threads",
     "kernel",

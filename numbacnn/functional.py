@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
-from numbacnn.device import ENGINE, get_device
+from numbacnn.engine.device import ENGINE, get_device
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError
-from numbacnn.executor import Executor
 from numbacnn.geometry import Padding, whole
-from numbacnn.graph import Graph, Input
-from numbacnn.parameters import Parameters
-from numbacnn.plan import make_plan
 
 Float32 = NDArray[np.float32]
 Pair = int | tuple[int, int]

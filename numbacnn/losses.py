@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.device import ENGINE, Device, get_device
+from numbacnn._checks import choose
+from numbacnn.engine.device import ENGINE, Device, get_device
 from numbacnn.errors import ArgumentError
-from numbacnn.names import choose
 
 Float32 = NDArray[np.float32]
 Target = NDArray[Any]

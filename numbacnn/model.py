@@ -9,31 +9,32 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn import checkpoint as files
-from numbacnn import probing, training
-from numbacnn.boxes import Detections
+from numbacnn._checks import matching
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
-from numbacnn.device import ENGINE, Device, get_device
+from numbacnn.data.normalization import Normalization, raw_images
+from numbacnn.detection import Detections
+from numbacnn.engine.device import ENGINE, Device, get_device
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.graph import Graph, Input, Tensor, import_own_layers
+from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.executor import Executor
 from numbacnn.geometry import number, whole
-from numbacnn.graph import Graph, Input, Tensor, import_own_layers
+from numbacnn.inspection import activations as probing
+from numbacnn.inspection.summary import Summary, summarize
 from numbacnn.layers import Layer
 from numbacnn.metrics import Metrics, Report
-from numbacnn.names import matching
-from numbacnn.normalization import Normalization, raw_images
-from numbacnn.objective import Objective, make_objective
 from numbacnn.optimizers import Optimizer
-from numbacnn.parameters import Parameters
-from numbacnn.penalties import Penalties
-from numbacnn.plan import make_plan
-from numbacnn.pretrained import LoadedWeights, load_weights
+from numbacnn.saving import format as files
+from numbacnn.saving.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
-from numbacnn.steps import LossOfOutputs, TrainingBatch
-from numbacnn.summary import Summary, summarize
 from numbacnn.tasks import Detection, Segmentation, task_for, task_of
 from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
+from numbacnn.training import trainer as training
+from numbacnn.training.batch import LossOfOutputs, TrainingBatch
+from numbacnn.training.objective import Objective, make_objective
+from numbacnn.training.penalties import Penalties
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from numbacnn._checks import choose
 from numbacnn.errors import ArgumentError
-from numbacnn.names import choose
 
 Schedule = Callable[[int, int], float]
 

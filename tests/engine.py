@@ -7,8 +7,8 @@ import numpy as np
 import oracles
 
 import numbacnn as nc
-from numbacnn.executor import Executor
-from numbacnn.plan import make_plan
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import make_plan
 
 KEY = (2**40 + 5, 7)  # (seed, step) of every run: what layers draw repeats itself
 TOLERANCE = 1e-5  # relative norm, forward and gradients; the promise is 1e-4

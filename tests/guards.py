@@ -3,7 +3,7 @@
 import numpy as np
 from engine import run_planned
 
-from numbacnn.executor import Executor
+from numbacnn.engine.executor import Executor
 
 ZONE = 1 << 12  # bytes between buffers
 POISON = np.uint32(0x7FC0DEAD)  # a NaN that no computation makes

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 import numbacnn as nc
-from numbacnn.boxes import unpack
 from numbacnn.data import load_folder, read_mask, write_mask
 from numbacnn.data.palette import mask_colors
+from numbacnn.detection import unpack
 
 HEAD = "image,x0,y0,x1,y1,class\n"
 

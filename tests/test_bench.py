@@ -16,12 +16,12 @@ from PIL import Image
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes, timing, work
+from numbacnn.bench.peaks import Roofs
 from numbacnn.bench.peers import find_peers
-from numbacnn.bench.roofs import Roofs
-from numbacnn.device import cuda_facts, get_device
+from numbacnn.engine.device import cuda_facts, get_device
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import NumbacnnError
-from numbacnn.executor import Executor
-from numbacnn.plan import make_plan
 
 QUICK = ("--quick", "--threads", 1, "--no-peers")
 FIGURES = {"ms", "flops", "bytes", "gflops", "share_of_peak", "bandwidth", "share_of_triad", "ms_interval", "peers"}

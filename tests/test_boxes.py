@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from numbacnn import boxes as b
-from numbacnn.boxes import Detections
+from numbacnn import detection as b
+from numbacnn.detection import Detections
 
 
 def row(*rows):

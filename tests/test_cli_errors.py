@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import numbacnn as nc
 from numbacnn.data import write_idx
-from numbacnn.device import cuda_facts
+from numbacnn.engine.device import cuda_facts
 
 IMAGES, LABELS = "d/train-images-idx3-ubyte", "d/train-labels-idx1-ubyte"
 

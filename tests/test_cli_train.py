@@ -18,7 +18,7 @@ from faults import Faults
 
 import numbacnn as nc
 from numbacnn.data import files
-from numbacnn.runs import RunFolder
+from numbacnn.runs.run import RunFolder
 
 
 @pytest.fixture(autouse=True)

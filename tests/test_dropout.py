@@ -6,8 +6,8 @@ import reference as ref
 from engine import KEY, Fixed, draw_again, run_planned
 
 import numbacnn as nc
+from numbacnn.engine.plan import make_plan
 from numbacnn.kernels import scalar
-from numbacnn.plan import make_plan
 
 LAYERS = [nc.Dropout, nc.SpatialDropout]
 both = pytest.mark.parametrize("layer", LAYERS)

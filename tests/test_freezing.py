@@ -10,9 +10,9 @@ from test_optimizers import every_optimizer
 from test_training import bright_quadrants, small
 
 import numbacnn as nc
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError
-from numbacnn.executor import Executor
-from numbacnn.plan import make_plan
 
 
 def branched(seed=0):

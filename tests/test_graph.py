@@ -9,10 +9,10 @@ from graphs import NAMED, SMALL, arrays, fused_chain, listed, models
 from hypothesis import given
 
 import numbacnn as nc
+from numbacnn.engine.graph import FORMAT_VERSION, Graph
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
-from numbacnn.graph import FORMAT_VERSION, Graph
 from numbacnn.kernels.cpu import sizes
-from numbacnn.plan import make_plan
 
 # -- names ------------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ import pytest
 
 from numbacnn.geometry import Halo, conv_geometry, pool_geometry
 from numbacnn.kernels import cpu
-from numbacnn.kernels.cpu import batchnorm, conv2d_direct, conv2d_pairs
-from numbacnn.kernels.cpu.memory import STREAMED_BYTES
+from numbacnn.kernels.cpu.conv import direct, pixel_pairs
+from numbacnn.kernels.cpu.norm import batch_norm as batch_norm_kernels
+from numbacnn.kernels.cpu.simd.memory import STREAMED_BYTES
 
 HALOS = [Halo(*sides) for sides in itertools.product((0, 1, 2), repeat=4)]
 SHAPES = [(3, 6, 5, 3), (2, 5, 5, 1), (1, 7, 6, 17)]
@@ -75,13 +76,13 @@ def test_pixels_in_pairs_have_the_bits_of_single_ones(monkeypatch, rng, shape, f
 
     def forward():
         y = np.empty((3, g.p, g.q, g.k), np.float32)
-        scratch = np.empty(conv2d_direct.packed_weights_shape(g), np.float32)
-        conv2d_direct.conv2d_forward(y, x, w, b, scratch, g)
+        scratch = np.empty(direct.packed_weights_shape(g), np.float32)
+        direct.conv2d_forward(y, x, w, b, scratch, g)
         return y
 
-    assert conv2d_pairs.applies(g)
+    assert pixel_pairs.applies(g)
     paired = forward()
-    monkeypatch.setattr(conv2d_pairs, "applies", lambda g: False)
+    monkeypatch.setattr(pixel_pairs, "applies", lambda g: False)
     np.testing.assert_array_equal(forward(), paired)
 
 
@@ -97,13 +98,13 @@ def past_the_caches():
     no_scratch = np.empty((0, 1, 1, 32), np.float32)
 
     def batch_norm(out, x):
-        pattern = np.zeros(batchnorm.batch_norm_pattern_shape(c), np.float32)
+        pattern = np.zeros(batch_norm_kernels.batch_norm_pattern_shape(c), np.float32)
         cpu.batch_norm_inference(out, nothing, x, *[channel] * 4, pattern, 1e-5)
 
     def batch_norm_gradient(out, x):
-        statistics = np.ones(batchnorm.batch_norm_pattern_shape(c), np.float32)
-        pattern = np.zeros(batchnorm.batch_norm_gradient_shape(c), np.float32)
-        partial = np.zeros(batchnorm.batch_norm_partial_gradient_shape(len(x), *image), np.float32)
+        statistics = np.ones(batch_norm_kernels.batch_norm_pattern_shape(c), np.float32)
+        pattern = np.zeros(batch_norm_kernels.batch_norm_gradient_shape(c), np.float32)
+        partial = np.zeros(batch_norm_kernels.batch_norm_partial_gradient_shape(len(x), *image), np.float32)
         scratch = statistics, pattern, partial, False
         cpu.batch_norm_gradient(out, channel.copy(), channel.copy(), x, x, channel, *scratch)
 

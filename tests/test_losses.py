@@ -9,7 +9,7 @@ from loss_cases import CASES, DRAWS
 import numbacnn as nc
 from numbacnn.errors import ArgumentError
 from numbacnn.losses import LOSSES, get_loss
-from numbacnn.objective import make_objective
+from numbacnn.training.objective import make_objective
 
 L = nc.losses
 NAN, INF = np.nan, np.inf

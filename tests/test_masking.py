@@ -6,8 +6,8 @@ from engine import assert_results_close, normals, oracle, output_shapes, randomi
 from graphs import listed
 
 import numbacnn as nc
+from numbacnn.engine.plan import make_plan
 from numbacnn.kernels.cpu import sizes
-from numbacnn.plan import make_plan
 
 BEFORE = {
     "convolution": lambda: [nc.Conv2D(6, 1), nc.ReLU()],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu import maths
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd import math as simd_math
+from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 
 INF, NAN = np.inf, np.nan
@@ -20,13 +20,13 @@ def sigmoid(x):
 
 erfc = np.vectorize(math.erfc, otypes=[np.float64])
 FUNCTIONS = {  # name: ours, that of float64, error allowed in units in the last place
-    "exp": (maths.exp, np.exp, 2),
-    "expm1": (maths.expm1, np.expm1, 2),
-    "log": (maths.log, np.log, 2),
-    "log1p": (maths.log1p, np.log1p, 2),
-    "tanh": (maths.tanh, np.tanh, 2),
-    "sigmoid": (inlined(maths.with_these(scalar.sigmoid), always=True), sigmoid, 2),
-    "erfc": (maths.erfc, erfc, 6),
+    "exp": (simd_math.exp, np.exp, 2),
+    "expm1": (simd_math.expm1, np.expm1, 2),
+    "log": (simd_math.log, np.log, 2),
+    "log1p": (simd_math.log1p, np.log1p, 2),
+    "tanh": (simd_math.tanh, np.tanh, 2),
+    "sigmoid": (inlined(simd_math.with_these(scalar.sigmoid), always=True), sigmoid, 2),
+    "erfc": (simd_math.erfc, erfc, 6),
 }
 SPECIAL = {  # name: at −∞, ∞, −1, −0, 0
     "exp": (0, INF, None, 1, 1),
@@ -151,7 +151,7 @@ def test_the_smallest_numbers_pass_through_where_the_slope_is_one():
 
 @pytest.mark.parametrize("shared", [scalar.tanh, scalar.sigmoid, scalar.silu, scalar.gelu, scalar.gelu_tanh])
 def test_loops_of_them_are_vectors_without_a_call(shared):
-    function = inlined(maths.with_these(shared), always=True)
+    function = inlined(simd_math.with_these(shared), always=True)
 
     @cpu_kernel(float32_1d, float32_1d, parallel=False, key=lambda: None)
     def row(y, x):

@@ -6,8 +6,8 @@ from engine import run
 from graphs import arrays, several_inputs_and_outputs
 
 import numbacnn as nc
+from numbacnn.data.normalization import Normalization
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.normalization import Normalization
 
 
 def small(seed=0):

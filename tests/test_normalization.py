@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numbacnn as nc
-from numbacnn.kernels.cpu import channels
+from numbacnn.kernels.cpu.norm import channels
 
 seeds = st.integers(0, 2**32 - 1)
 

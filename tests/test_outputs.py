@@ -10,10 +10,10 @@ from engine import Result, assert_close, normals, oracle, output_shapes, randomi
 from graphs import several_inputs_and_outputs
 
 import numbacnn as nc
-from numbacnn.device import get_device
+from numbacnn.engine.device import get_device
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.graph import Graph
-from numbacnn.plan import make_plan
 
 L = nc.losses
 

@@ -17,7 +17,7 @@ from processes import run_python
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.kernels.own import code_key
+from numbacnn.kernels.custom import code_key
 from numbacnn.layers import REGISTRY
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "own_layer.py"

@@ -7,8 +7,8 @@ from numba import prange
 from numba.core.codegen import JITCodeLibrary
 
 import numbacnn as nc
+from numbacnn.kernels.deferred import parts_of
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
-from numbacnn.kernels.parts import parts_of
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from cases import CASES
 from engine import assert_same_bits, case_arrays, one_layer, run_planned
 from loss_cases import CASES as LOSSES
 
-from numbacnn import plan
-from numbacnn.device import get_device
+from numbacnn.engine import plan
+from numbacnn.engine.device import get_device
 from numbacnn.losses import get_loss
 
 FAR = 1 << 14  # bytes

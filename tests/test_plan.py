@@ -7,9 +7,9 @@ from engine import assert_close, assert_results_close, assert_same_bits, oracle,
 from graphs import NAMED, SMALL, arrays, models, shortcuts
 from hypothesis import given, settings
 
-from numbacnn.device import get_device
+from numbacnn.engine.device import get_device
+from numbacnn.engine.plan import ALIGNMENT, make_plan
 from numbacnn.geometry import Halo
-from numbacnn.plan import ALIGNMENT, make_plan
 
 SIZES = get_device("cpu").sizes
 NO_HALO = Halo()

@@ -13,7 +13,7 @@ from processes import run_python
 
 import numbacnn as nc
 from numbacnn.metrics import Report, confusion_matrix
-from numbacnn.training import EpochRecord, History
+from numbacnn.training.trainer import EpochRecord, History
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 plots = nc.plots
@@ -392,7 +392,7 @@ def test_an_image_of_ones_own(run, tmp_path):
 
 
 def test_what_a_run_recorded_is_read_back(run):
-    from numbacnn.runs import RunFolder
+    from numbacnn.runs.run import RunFolder
 
     folder = RunFolder(run)
     found, text = folder.read_metrics(), folder.metrics.read_text()

@@ -11,10 +11,11 @@ from engine import assert_results_close, normals, oracle, output_shapes, randomi
 from graphs import listed
 
 import numbacnn as nc
+from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import conv_geometry, pool_geometry
-from numbacnn.kernels.cpu import conv2d_pixels, conv2d_pooled, sizes
-from numbacnn.kernels.cpu.product import PANEL, ROWS
-from numbacnn.plan import make_plan
+from numbacnn.kernels.cpu import sizes
+from numbacnn.kernels.cpu.conv import pooled, single_channel
+from numbacnn.kernels.cpu.gemm.gemm import PANEL, ROWS
 
 
 class Case(NamedTuple):
@@ -179,7 +180,7 @@ def test_lenet_and_the_two_convolution_network_take_their_maxima_in_the_tile():
 def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
     def applies(shape, filters, pool=2, **options):
         g = conv_geometry(shape, filters, **{"window": (3, 3), "padding": "same"} | options)
-        return conv2d_pixels.applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
+        return single_channel.applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
 
     assert applies((28, 28, 1), 6)
     assert applies((28, 32, 1), 1)
@@ -195,7 +196,7 @@ def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch,
     w, b = rng.standard_normal((3, 3, 1, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
     x, found = rng.standard_normal((4, 8, 8, 1)).astype(np.float32), []
     g, pool = conv_geometry((8, 8, 1), 8, (3, 3)), pool_geometry((6, 6, 8), (2, 2), (2, 2))
-    planned = conv2d_pooled._plan
+    planned = pooled._plan
 
     def plan(*arguments, value):
         made = planned(*arguments)
@@ -203,10 +204,10 @@ def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch,
         return made._replace(block_rows=table[ROWS:])
 
     for value in (-1, *range(0, 2 * PANEL * ROWS, PANEL)):
-        monkeypatch.setattr(conv2d_pooled, "_plan", partial(plan, value=value))
+        monkeypatch.setattr(pooled, "_plan", partial(plan, value=value))
         y = np.zeros((4, 3, 3, 8), np.float32)
         packed = np.zeros(sizes.packed_weights_shape(g), np.float32)
-        conv2d_pooled.conv2d_pool_forward(y, y[:0], x, w, b, packed, g, pool)
+        pooled.conv2d_pool_forward(y, y[:0], x, w, b, packed, g, pool)
         found.append(y)
     for y in found[1:]:
         np.testing.assert_array_equal(y, found[0])

@@ -7,8 +7,8 @@ from engine import assert_close, normals, output_shapes, randomize
 from graphs import listed
 
 import numbacnn as nc
+from numbacnn.engine.plan import make_plan
 from numbacnn.kernels.cpu import sizes
-from numbacnn.plan import make_plan
 
 SHAPE = (12, 12, 4)
 FOLDING = {

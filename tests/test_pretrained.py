@@ -66,7 +66,7 @@ def test_a_state_dict_loads_by_name_with_its_layouts_permuted(source, path):
 
 
 def test_blocks_of_rows_do_not_show(source, path, monkeypatch):
-    from numbacnn import pretrained
+    from numbacnn.saving import pretrained
 
     monkeypatch.setattr(pretrained, "BLOCK_FLOATS", 1)
     monkeypatch.setattr(pretrained, "LEAST_ROWS", 2)
@@ -193,7 +193,7 @@ def test_googlenet_without_heads_passes_over_theirs(path):
 
 def test_initial_values_are_those_of_the_seed_whenever_they_are_drawn():
     """Parameters are drawn when first used, in parts: the same numbers."""
-    from numbacnn.initializers import DRAWN_AT_ONCE, he_normal
+    from numbacnn.layers.initializers import DRAWN_AT_ONCE, he_normal
 
     shape = (1, DRAWN_AT_ONCE + 3)
     whole = np.random.default_rng(2).standard_normal(shape[1]) * np.sqrt(2)

@@ -8,8 +8,8 @@ from graphs import auxiliary_heads, models, normalised, squeezed
 from hypothesis import given, settings
 
 import numbacnn as nc
-from numbacnn.normalization import Normalization
-from numbacnn.probing import score_value
+from numbacnn.data.normalization import Normalization
+from numbacnn.inspection.activations import score_value
 
 ONE_INPUT = models().filter(lambda model: len(model.graph.input_shapes) == 1)
 

@@ -15,9 +15,9 @@ from processes import run_python
 from trainings import data, model, options, saved
 
 import numbacnn as nc
-from numbacnn import recovery
 from numbacnn.data import files
-from numbacnn.recovery import Checkpoints, Interval, describe, parse_interval
+from numbacnn.saving import checkpoints as recovery
+from numbacnn.saving.checkpoints import Checkpoints, Interval, describe, parse_interval
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals")
 CALLS_OF_A_SAVE = ["open", "write", "fsync", "close", "replace", "replace", "open", "fsync", "close", "unlink"]
@@ -149,7 +149,7 @@ def test_an_interval_needs_a_file():
 
 def test_intervals_of_time_count_from_the_end_of_the_last_save(tmp_path, monkeypatch):
     now, saves = [0.0], []
-    monkeypatch.setattr("numbacnn.training.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("numbacnn.training.trainer.time.monotonic", lambda: now[0])
     save = Checkpoints.save
 
     def slow(self, *arguments):

@@ -8,7 +8,7 @@ import pytest
 from trainings import TIMES, data, model, options, saved
 
 import numbacnn as nc
-from numbacnn import checkpoint
+from numbacnn.saving import format as checkpoint
 
 STEPS = 50
 

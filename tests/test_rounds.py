@@ -6,15 +6,16 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
-from numbacnn.kernels.cpu import conv2d_direct, conv2d_pairs, conv2d_panels, conv2d_winograd
-from numbacnn.kernels.cpu.product import LANES
+from numbacnn.kernels.cpu.conv import blocked, direct, pixel_pairs
+from numbacnn.kernels.cpu.conv.winograd import winograd
+from numbacnn.kernels.cpu.gemm.gemm import LANES
 
 SHAPE, BATCH = (13, 14, 64), 6
 LAYERS = {
-    "winograd2": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd2"), conv2d_winograd),
-    "winograd2, 5×5": (lambda: nc.Conv2D(34, 5, algorithm="winograd2"), conv2d_winograd),
-    "winograd4": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd4"), conv2d_winograd),
-    "panels": (lambda: nc.Conv2D(66, 2, stride=2), conv2d_panels),
+    "winograd2": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd2"), winograd),
+    "winograd2, 5×5": (lambda: nc.Conv2D(34, 5, algorithm="winograd2"), winograd),
+    "winograd4": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd4"), winograd),
+    "panels": (lambda: nc.Conv2D(66, 2, stride=2), blocked),
 }
 
 
@@ -45,7 +46,7 @@ def scratch(model):
 def test_rounds_of_a_few_images(monkeypatch, name):
     """Bit by bit but for the weights' gradients: their sums are rounded from round to round, and held to float64."""
     make, module = LAYERS[name]
-    monkeypatch.setattr(conv2d_panels, "WORTH", 0)
+    monkeypatch.setattr(blocked, "WORTH", 0)
     model = listed(nc.Sequential([make()], SHAPE))
     monkeypatch.setattr(module, "ROUND_BYTES", 1 << 30)
     whole, _ = results(model)
@@ -73,7 +74,7 @@ def test_rounds_of_packed_weights(monkeypatch, name):
     """A panel of channels at a time, whose products are added up, or lie side by side."""
     make, shape, buffers = PACKED[name]
     large = scratch(listed(nc.Sequential([make()], shape)))
-    monkeypatch.setattr(conv2d_direct, "ROUND_BYTES", 1)
+    monkeypatch.setattr(direct, "ROUND_BYTES", 1)
     model = listed(nc.Sequential([make()], shape))
     small = scratch(model)
     for buffer in buffers:
@@ -83,9 +84,9 @@ def test_rounds_of_packed_weights(monkeypatch, name):
 
 def test_pairs_of_pixels_take_no_panels(monkeypatch):
     """Not even of many channels: what they are computed from is no image of x, and the scratch is another."""
-    monkeypatch.setattr(conv2d_panels, "WORTH", 0)
+    monkeypatch.setattr(blocked, "WORTH", 0)
     model = listed(nc.Sequential([nc.Conv2D(LANES // 2, 3, padding=1)], SHAPE))
-    assert conv2d_pairs.applies(model.graph.nodes[0].geometry)
+    assert pixel_pairs.applies(model.graph.nodes[0].geometry)
     assert_results_close(*results(model), "pairs")
 
 

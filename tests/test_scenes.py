@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.boxes import iou, unpack
 from numbacnn.data import make_scenes
+from numbacnn.detection import iou, unpack
 
 
 @pytest.fixture(scope="module")

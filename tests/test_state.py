@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn import checkpoint
+from numbacnn.saving import format as checkpoint
 
 
 def net(seed=0):

@@ -8,8 +8,8 @@ import reference as ref
 from engine import assert_close, generator_of
 
 import numbacnn as nc
-from numbacnn.boxes import pack, unpack
 from numbacnn.data import Dataset
+from numbacnn.detection import pack, unpack
 from numbacnn.metrics import intersection_over_union, mean_iou
 from numbacnn.tasks import Detection, Segmentation, task_of
 from numbacnn.tasks.detection import DetectionLoss, encode

@@ -11,7 +11,7 @@ import pytest
 from processes import run_python
 
 import numbacnn as nc
-from numbacnn.device import ENGINE
+from numbacnn.engine.device import ENGINE
 from numbacnn.errors import ArgumentError
 
 TESTS = Path(__file__).parent

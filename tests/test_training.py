@@ -6,8 +6,8 @@ import reference as ref
 from engine import assert_close
 
 import numbacnn as nc
+from numbacnn.data.normalization import Normalization
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.normalization import Normalization
 
 
 def bright_quadrants(n=96, seed=0, channels=1):

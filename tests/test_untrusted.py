@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import numbacnn as nc
 from numbacnn.data import read_image
 from numbacnn.errors import ArgumentError, DataError, ModelFileError
-from numbacnn.runs import MOST_CONFIG_BYTES, MOST_DOTS, read_config
+from numbacnn.runs.run import MOST_CONFIG_BYTES, MOST_DOTS, read_config
 
 FUZZ = Path(__file__).parent / "long" / "fuzz.py"
 

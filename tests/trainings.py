@@ -3,7 +3,7 @@
 import numpy as np
 
 import numbacnn as nc
-from numbacnn import checkpoint
+from numbacnn.saving import format as checkpoint
 
 TIMES = {"seconds", "images_per_second"}
 

@@ -12,10 +12,10 @@ from math import prod
 from typing import Any, NamedTuple
 
 from numbacnn import layers as nl
+from numbacnn._checks import choose
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers import Layer
-from numbacnn.names import choose
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, STEP = DIRECTIONS = (
     "forward",

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from numbacnn._checks import brief
 from numbacnn.bench.cases import DIRECTIONS, Case, representative
+from numbacnn.bench.peaks import Roofs
 from numbacnn.bench.peers import NO_PEERS, Peers
-from numbacnn.bench.roofs import Roofs
 from numbacnn.bench.timing import Effort, Launched, Ratio, Time, Work, fastest, geometric_mean, measured, paired
 from numbacnn.bench.work import Cost, LayerTime, kernel_job, plan_cost, time_layers
-from numbacnn.device import Device
+from numbacnn.engine.device import Device
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.executor import Executor
 from numbacnn.model import Model
-from numbacnn.names import brief
 from numbacnn.optimizers import SGD
-from numbacnn.plan import make_plan
-from numbacnn.pretrained import state_dict
+from numbacnn.saving.pretrained import state_dict
 
 Modes = Callable[[], dict[str, Work]]  # makes a peer's functions for the same work, by mode
 

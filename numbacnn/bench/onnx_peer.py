@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from numbacnn.bench.cases import FORWARD, Case
 from numbacnn.bench.timing import Work
 from numbacnn.bench.work import graph_of
+from numbacnn.engine.graph import Graph, Node
 from numbacnn.errors import NumbacnnError
 from numbacnn.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, Shape
-from numbacnn.graph import Graph, Node
-from numbacnn.pretrained import state_dict_shapes
+from numbacnn.saving.pretrained import state_dict_shapes
 
 NAME = "onnxruntime"
 VERSION = onnxruntime.__version__

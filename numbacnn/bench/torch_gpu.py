@@ -28,7 +28,7 @@ from numbacnn.bench.torch_peer import (
     total_loss,
     update_work,
 )
-from numbacnn.graph import Graph
+from numbacnn.engine.graph import Graph
 
 __all__ = [
     "MODES",

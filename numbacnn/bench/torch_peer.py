@@ -16,10 +16,10 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
 from numbacnn.bench.timing import Work
 from numbacnn.bench.work import graph_of
+from numbacnn.engine.graph import Graph, Node
 from numbacnn.errors import NumbacnnError
 from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
-from numbacnn.graph import Graph, Node
-from numbacnn.pretrained import state_dict_shapes
+from numbacnn.saving.pretrained import state_dict_shapes
 
 NAME = "PyTorch"
 VERSION = torch.__version__

@@ -9,13 +9,13 @@ import numpy as np
 
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
 from numbacnn.bench.timing import Effort, Launched, Work
-from numbacnn.device import ENGINE, Device
-from numbacnn.executor import Binding, Executor
-from numbacnn.graph import Graph, Input
+from numbacnn.engine.device import ENGINE, Device
+from numbacnn.engine.executor import Binding, Executor
+from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.plan import Plan, Step, View, make_plan
 from numbacnn.kernels.recording import run
 from numbacnn.layers.base import WeightLayer
-from numbacnn.parameters import Parameters
-from numbacnn.plan import Plan, Step, View, make_plan
 
 
 class Cost(NamedTuple):

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.boxes import pack
+from numbacnn._checks import brief, choose
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.images import image_size, is_grey, read_image, read_mask, resize_nearest
 from numbacnn.data.labels import MASKS
+from numbacnn.detection import pack
 from numbacnn.errors import ArgumentError, DataError
-from numbacnn.names import brief, choose
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 COLUMNS = ("image", "x0", "y0", "x1", "y1", "class")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.boxes import PADDING, areas
+from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, MASKS, kind_of
 from numbacnn.data.transforms import (
@@ -44,10 +44,10 @@ from numbacnn.data.transforms import (
     Warp,
     as_text,
 )
-from numbacnn.device import ENGINE, Device, get_device
+from numbacnn.detection import PADDING, areas
+from numbacnn.engine.device import ENGINE, Device, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number, whole
-from numbacnn.names import choose
 
 __all__ = [
     "Augmented",

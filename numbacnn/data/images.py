@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
-from numbacnn.names import brief
 
 if TYPE_CHECKING:
     from PIL.Image import Image

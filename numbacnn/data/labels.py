@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.boxes import PADDING, pack
+from numbacnn.detection import PADDING, pack
 from numbacnn.errors import ArgumentError, DataError
 
 CLASSES, MASKS, BOXES = "classes", "masks", "boxes"

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.boxes import PADDING
 from numbacnn.data.augment import Augmentation, Augmenter, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS
 from numbacnn.data.palette import class_colors, mask_colors
+from numbacnn.detection import PADDING
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import whole
 

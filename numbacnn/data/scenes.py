@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.boxes import areas, intersections, pack
+from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
-from numbacnn.device import ENGINE, get_device
+from numbacnn.detection import areas, intersections, pack
+from numbacnn.engine.device import ENGINE, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import whole
-from numbacnn.names import choose
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -26,7 +26,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 
 from numbacnn.errors import NumbacnnError
-from numbacnn.kernels.parts import parts_of
+from numbacnn.kernels.deferred import parts_of
 from numbacnn.kernels.recording import Launch, tape
 from numbacnn.kernels.target import host_target
 
@@ -273,8 +273,12 @@ def _key_parts() -> Iterator[bytes]:
     yield repr(host_target()).encode()
     yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
-    of_the_cpu = [path for path in sorted(kernels.rglob("*.py")) if path.parent.name != "cuda"]
-    for path in [*of_the_cpu, kernels.parent / "geometry.py"]:
+    sources = [
+        path
+        for path in sorted(kernels.rglob("*.py"))
+        if not {"cuda", "reference"} & set(path.relative_to(kernels).parts)
+    ]
+    for path in [*sources, kernels.parent / "geometry.py"]:
         yield str(path.relative_to(kernels.parent)).encode()
         yield path.read_bytes()
 

@@ -18,8 +18,8 @@ from numbacnn.geometry import (
     pair,
     whole,
 )
-from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Parameter, Scratch, WeightLayer
+from numbacnn.layers.initializers import check_initializer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 WINOGRAD = ("packed", "weights", "tiles")  # scratch of the algorithm, by its names in the bindings
@@ -173,7 +173,7 @@ class Conv2D(_Convolution):
 
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
-    (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name of ``numbacnn.initializers``; "auto"
+    (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name from ``layers.initializers``; "auto"
     takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" takes
     the fastest; "direct", or Winograd's with tiles of 2×2 or 4×4 outputs, "winograd2" and "winograd4", force one.
     ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out of range,

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, whole
-from numbacnn.initializers import check_initializer
 from numbacnn.layers.base import Parameter, Scratch, WeightLayer
+from numbacnn.layers.initializers import check_initializer
 
 
 @dataclass(eq=False)

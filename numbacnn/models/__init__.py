@@ -7,6 +7,7 @@ returns a Model; ``weights`` is a file for ``Model.load_weights``. Layers are ca
 from collections.abc import Callable
 from typing import Any
 
+from numbacnn._checks import choose
 from numbacnn.model import Model
 from numbacnn.models.alexnet import alexnet
 from numbacnn.models.detector import grid_detector
@@ -18,7 +19,6 @@ from numbacnn.models.resnet_cifar import resnet20, resnet32, resnet56, wide_resn
 from numbacnn.models.simple import deep_cnn, simple_cnn
 from numbacnn.models.unet import unet, unet_small
 from numbacnn.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
-from numbacnn.names import choose
 
 FUNCTIONS: tuple[Callable[..., Model], ...] = (
     lenet5,

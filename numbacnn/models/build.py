@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Concatenate, ParamSpec, TypeVar
 
+from numbacnn.engine.graph import Input, Tensor
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape
-from numbacnn.graph import Input, Tensor
 from numbacnn.layers import BatchNorm, Conv2D, Layer, ReLU
 from numbacnn.model import Model
 

@@ -4,8 +4,8 @@ It differs from the paper in three ways: batch normalisation in place of local r
 where the paper has 5×5 (an old slip that the published weights need), and auxiliary heads behind a pool to 4×4.
 """
 
+from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
-from numbacnn.graph import Tensor
 from numbacnn.layers import (
     AdaptiveAveragePool2D,
     Concat,

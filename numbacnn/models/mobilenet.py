@@ -2,8 +2,8 @@
 
 import math
 
+from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
-from numbacnn.graph import Tensor
 from numbacnn.layers import Add, Conv2D, Dense, DepthwiseConv2D, Dropout, GlobalAveragePool2D, ReLU6
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, convolution

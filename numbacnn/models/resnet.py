@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
-from numbacnn.graph import Tensor
 from numbacnn.layers import Add, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, convolution, relu, variant

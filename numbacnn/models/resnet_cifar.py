@@ -10,7 +10,7 @@ convolution, and a shortcut that changes the shape is a 1×1 convolution behind 
 
 from typing import NamedTuple
 
-from numbacnn.graph import Tensor
+from numbacnn.engine.graph import Tensor
 from numbacnn.layers import Add, BatchNorm, Conv2D, Dropout
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, convolution, relu, variant

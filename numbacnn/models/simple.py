@@ -1,6 +1,6 @@
 """Plain networks for small images."""
 
-from numbacnn.graph import Tensor
+from numbacnn.engine.graph import Tensor
 from numbacnn.layers import Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, pair_of_convolutions

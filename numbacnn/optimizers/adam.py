@@ -5,7 +5,7 @@ from math import fsum, sqrt
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.kernels.steps import AdamStep
+from numbacnn.kernels.step_scalars import AdamStep
 from numbacnn.optimizers.base import Optimizer, check, check_betas
 
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.device import ENGINE, Device
+from numbacnn._checks import choose, matching
+from numbacnn.engine.device import ENGINE, Device
+from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
-from numbacnn.kernels.steps import SUM_GROUPS
-from numbacnn.names import choose, matching
-from numbacnn.parameters import Parameters
+from numbacnn.kernels.step_scalars import SUM_GROUPS
 
 Float32 = NDArray[np.float32]
 OWN = ("groups", "clip_norm", "clip_value")  # what concerns the whole model, and no group

@@ -6,12 +6,12 @@ from math import prod, sqrt
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from numbacnn.device import Device
+from numbacnn.engine.device import Device
+from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape, whole
 from numbacnn.optimizers.adam import AdamW
 from numbacnn.optimizers.base import Float32, Optimizer, Segment, check, norm_of
-from numbacnn.parameters import Parameters
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
 SMALLEST_NORM = 1e-7

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from numbacnn.device import Device
-from numbacnn.kernels.steps import RmspropStep
+from numbacnn.engine.device import Device
+from numbacnn.kernels.step_scalars import RmspropStep
 from numbacnn.optimizers.base import NOTHING, Float32, Optimizer, check
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import choose
+from numbacnn.data.normalization import raw_images
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
-from numbacnn.names import choose
-from numbacnn.normalization import raw_images
 from numbacnn.plots.figures import DIVERGING, evenly, figure, grid, plain, show_image
 from numbacnn.plots.values import class_activation_map, last_maps
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.boxes import Detections, unpack
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, MASKS
 from numbacnn.data.palette import mask_colors
+from numbacnn.detection import Detections, unpack
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
 from numbacnn.plots.classification import LONGEST_NAME

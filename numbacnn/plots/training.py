@@ -6,7 +6,7 @@ from typing import Any
 
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import BLUE, GREEN, VERMILION, figure, plain
-from numbacnn.training import History
+from numbacnn.training.trainer import History
 
 
 def training_curves(history: History, title: str = "Training") -> Any:

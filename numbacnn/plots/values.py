@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.device import ENGINE
+from numbacnn.data.normalization import raw_images
+from numbacnn.engine.device import ENGINE
 from numbacnn.errors import ArgumentError
+from numbacnn.inspection.activations import layer_value, score_value
 from numbacnn.model import Model, as_dataset
-from numbacnn.normalization import raw_images
-from numbacnn.probing import layer_value, score_value
 from numbacnn.tasks import task_for
-from numbacnn.training import LossOfOutputs
+from numbacnn.training.trainer import LossOfOutputs
 
 Float32 = NDArray[np.float32]
 WINDOWED = ("conv2d", "depthwise_conv2d", "conv2d_transpose")

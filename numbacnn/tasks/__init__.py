@@ -5,8 +5,8 @@ Everything that depends on it (loss, metrics, what an output means) is asked of 
 
 from collections.abc import Mapping
 
+from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset
-from numbacnn.names import choose
 from numbacnn.tasks.base import Task
 from numbacnn.tasks.classification import Classification
 from numbacnn.tasks.detection import Detection

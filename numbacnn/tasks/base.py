@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.device import Device
+from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.losses import Loss
 from numbacnn.metrics import Metrics

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.labels import CLASSES
-from numbacnn.device import Device
+from numbacnn.engine.device import Device
 from numbacnn.losses import CrossEntropy, Loss, ignored_label
 from numbacnn.metrics import Metrics, hits
 from numbacnn.tasks.base import Float32, Task

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.boxes import PADDING, Detections, average_precision, mean_average_precision, suppress
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
-from numbacnn.device import Device
+from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, suppress
+from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number
 from numbacnn.losses import Loss

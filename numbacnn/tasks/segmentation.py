@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.labels import MASKS
-from numbacnn.device import Device
+from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.losses import Loss
 from numbacnn.metrics import Metrics, confusion_matrix, intersection_over_union, mean_iou, per_class

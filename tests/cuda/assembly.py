@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from numbacnn.kernels.cuda import shim
+from numbacnn.kernels.cuda.runtime import shim
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from numbacnn.kernels.cuda import shim
+from numbacnn.kernels.cuda.runtime import shim
 
 if shim.SIMULATED:
     import simulator

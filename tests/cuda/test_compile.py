@@ -12,24 +12,26 @@ from assembly import assemble, assembler, capabilities, compiled, parameters
 from numba import types
 
 from numbacnn.kernels import cuda
-from numbacnn.kernels.cuda import product, roofline, shim, tensor_product
-from numbacnn.kernels.cuda.jit import KERNELS
+from numbacnn.kernels.cuda import roofline
+from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
+from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
 
 for module in pkgutil.iter_modules(cuda.__path__):
     importlib.import_module(f"numbacnn.kernels.cuda.{module.name}")
 
-for tile in (product.LARGE, product.SMALL, product.NARROW):  # forward, and the gradients of the input and the weights
+for tile in (gemm.LARGE, gemm.SMALL, gemm.NARROW):  # forward, and the gradients of the input and the weights
     for by_rows, by_terms in ((False, False), (False, True), (True, False)):
         for vector in (True, False):
-            product.product_kernel(tile, by_rows, vector, by_terms, vector)
+            gemm.product_kernel(tile, by_rows, vector, by_terms, vector)
 
 # Fewer of tensor cores': vectors in the largest tile, where registers are short, and none in the others.
 for precision in ("tf32", "bf16"):
     for i, (by_rows, by_terms) in enumerate(((False, False), (False, True), (True, False))):
-        tensor_product.product_kernel(precision, tensor_product.TILES[0], by_rows, True, by_terms, True)
-        tensor_product.product_kernel(precision, tensor_product.TILES[1 + i % 2], by_rows, False, by_terms, False)
+        tensor_core_gemm.product_kernel(precision, tensor_core_gemm.TILES[0], by_rows, True, by_terms, True)
+        tensor_core_gemm.product_kernel(precision, tensor_core_gemm.TILES[1 + i % 2], by_rows, False, by_terms, False)
 
 KINDS = {ctypes.c_float: "f32", ctypes.c_double: "f64", ctypes.c_int64: "u64", ctypes.c_uint64: "u64", bool: "u8"}
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import sanitize
 
-from numbacnn.device import cuda_facts
-from numbacnn.kernels.cuda import shim
+from numbacnn.engine.device import cuda_facts
+from numbacnn.kernels.cuda.runtime import shim
 
 pytestmark = pytest.mark.anywhere
 

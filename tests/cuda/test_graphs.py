@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from numbacnn.device import CudaDevice
-from numbacnn.kernels.cuda import shim
+from numbacnn.engine.device import CudaDevice
+from numbacnn.kernels.cuda.runtime import shim
 
 pytestmark = pytest.mark.anywhere
 LEGACY = "the legacy stream"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from numbacnn.kernels import cuda
-from numbacnn.kernels.cuda.array import to_device, zeros
+from numbacnn.kernels.cuda.runtime.array import to_device, zeros
 from numbacnn.kernels.recording import record
 
 

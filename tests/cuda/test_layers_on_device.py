@@ -9,7 +9,7 @@ import pytest
 from cases import CASES, PICKED
 from engine import assert_results_close, assert_same_bits, case_arrays, one_layer, run
 
-from numbacnn.kernels.cuda import shim
+from numbacnn.kernels.cuda.runtime import shim
 
 TOLERANCE = 1e-4  # relative norm: sums run in other orders than on the CPU
 

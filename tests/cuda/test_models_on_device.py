@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.device import CudaDevice, get_device
+from numbacnn.engine.device import CudaDevice, get_device
 
 RNG = np.random.default_rng(3)
 IMAGES, LABELS = RNG.standard_normal((3, 6, 6, 2)).astype(np.float32), np.array([0, 3, 4])

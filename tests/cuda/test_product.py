@@ -5,7 +5,8 @@ import pytest
 from convolutions import CALLS
 from test_twins import test_twins_write_the_same as check
 
-from numbacnn.kernels.cuda import channel_sums, operands, product
+from numbacnn.kernels.cuda.gemm import gemm, operands
+from numbacnn.kernels.cuda.norm import channel_sums
 
 WEIGHTS = [call for call in CALLS if call.steps[-1][0] in ("conv2d_weight_gradient", "bias_gradient")]
 FOURS = [call for call in CALLS if call.reason.startswith(("fours", "strides"))]
@@ -13,7 +14,7 @@ FOURS = [call for call in CALLS if call.reason.startswith(("fours", "strides"))]
 
 @pytest.mark.parametrize("call", WEIGHTS, ids=str)
 def test_sums_in_parts(call, monkeypatch):
-    monkeypatch.setattr(product, "LEAST_TERMS", 7)
+    monkeypatch.setattr(gemm, "LEAST_TERMS", 7)
     monkeypatch.setattr(channel_sums, "LEAST_PIXELS", 1)
     check(call)
 
@@ -21,7 +22,7 @@ def test_sums_in_parts(call, monkeypatch):
 @pytest.mark.parametrize("sides", [(16, 16, 8, 8, 4), (16, 4, 4, 4, 4), (8, 8, 4, 4, 8)])
 @pytest.mark.parametrize("call", FOURS, ids=str)
 def test_every_tile(call, sides, monkeypatch):
-    monkeypatch.setattr(product, "choose_tile", lambda *shape: product.Tile(*sides))
+    monkeypatch.setattr(gemm, "choose_tile", lambda *shape: gemm.Tile(*sides))
     check(call)
 
 

@@ -13,9 +13,13 @@ import pytest
 
 import numbacnn as nc
 from numbacnn.data import Dataset
-from numbacnn.device import get_device
-from numbacnn.steps import DeviceSteps, HostSteps, device, memory, planned
-from numbacnn.training import Position, Trainer
+from numbacnn.engine.device import get_device
+from numbacnn.training.device_loop import DeviceSteps
+from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.trainer import Position, Trainer
+from numbacnn.training.trainer import device_augmentation as planned
+from numbacnn.training.trainer import device_loop as device
+from numbacnn.training.trainer import device_memory as memory
 
 RNG = np.random.default_rng(0)
 DATA = RNG.integers(0, 256, (7, 4, 4, 1), np.uint8), np.arange(7) % 3

@@ -13,14 +13,16 @@ from test_twins import Arrays
 from twins import Image
 
 import numbacnn as nc
-from numbacnn.bench.roofs import measure_roofs
-from numbacnn.device import CudaDevice, get_device
+from numbacnn.bench.peaks import measure_roofs
+from numbacnn.engine.device import CudaDevice, get_device
 from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
-from numbacnn.kernels.cuda import product, roofline, shim, tensor_product
+from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda import tensor_cores as cores
-from numbacnn.kernels.cuda.array import to_device as on_device
+from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
+from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime.array import to_device as on_device
 
 ROUND = {"tf32": cores.round_to_tf32, "bf16": cores.round_to_bf16}
 LAUNCHERS = ("conv2d_forward", "conv2d_input_gradient", "conv2d_weight_gradient", "dense_forward")
@@ -117,7 +119,7 @@ def test_ties():
 @pytest.mark.parametrize("across", [True, False])
 @pytest.mark.parametrize("tile", [(128, 16), (64, 16), (16, 16)])
 def test_a_register_of_all_lanes_lies_in_32_banks(tile, across):
-    line, word, size = tensor_product.layout_of(*tile, across)
+    line, word, size = tensor_core_gemm.layout_of(*tile, across)
     for place, line_first in ((cores.a_place, True), (cores.b_place, False)):
         banks = set()
         for lane in range(cores.WARP):
@@ -138,11 +140,11 @@ def rounded(argument, precision):
 
 
 def check(call, precision):
-    """The launcher's product of operands, which are its first two inputs, against the CPU's of rounded ones."""
+    """The launcher's gemm of operands, which are its first two inputs, against the CPU's of rounded ones."""
     ((name, (out, first, second, *rest)),) = call.steps
     exact = call._replace(steps=[(name, [out, rounded(first, precision), rounded(second, precision), *rest])])
     expected, *_ = Arrays(cpu_sizes, np.array).run(cpu, exact)
-    with product.in_precision(precision):
+    with gemm.in_precision(precision):
         found, *_ = Arrays(cuda_sizes, on_device).run(cuda, call)
     assert_close(found.read(), expected, f"{call}, {precision}")
     return found.read()
@@ -186,9 +188,9 @@ def test_the_roof_is_that_of_the_precision(precision):
 
 @pytest.mark.parametrize("precision", ROUND)
 def test_several_warps_parts_and_slices(precision, monkeypatch):
-    monkeypatch.setattr(product, "LEAST_TERMS", 7)
-    tile = tensor_product.WarpTile(32, 16, 16, 16, 16)
-    monkeypatch.setattr(product, "choose_tile", lambda *shape: tile)
+    monkeypatch.setattr(gemm, "LEAST_TERMS", 7)
+    tile = tensor_core_gemm.WarpTile(32, 16, 16, 16, 16)
+    monkeypatch.setattr(gemm, "choose_tile", lambda *shape: tile)
     (call,) = [call for call in CALLS if str(call) == "conv2d_weight_gradient many filters"]
     check(call, precision)
 

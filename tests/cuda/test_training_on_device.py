@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.kernels.cuda import shim
+from numbacnn.kernels.cuda.runtime import shim
 
 CLASSES = 10
 

@@ -10,7 +10,7 @@ from twins import Image, Scratch
 from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
 from numbacnn.kernels.cuda import sizes as cuda_sizes
-from numbacnn.kernels.cuda.array import to_device as on_device
+from numbacnn.kernels.cuda.runtime.array import to_device as on_device
 
 CALLS = [*twins.CALLS, *convolutions.CALLS]
 TOLERANCE = 1e-5  # relative norm; the promise is 1e-4

@@ -17,7 +17,7 @@ from numbacnn.geometry import (
     PoolGeometry,
     UpSampleGeometry,
 )
-from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
 
 SIDES = Halo(1, 2, 0, 1)
 RANDOM = np.array([2**40 + 5, 7], np.uint64)

@@ -34,9 +34,9 @@ from PIL import Image
 from safetensors.numpy import save
 
 import numbacnn as nc
-from numbacnn.checkpoint import FORMAT, VERSION, digest
 from numbacnn.data import read_idx, read_image, write_idx
-from numbacnn.runs import Settings, read_config
+from numbacnn.runs.run import Settings, read_config
+from numbacnn.saving.format import FORMAT, VERSION, digest
 
 SECONDS, BYTES = 1.0, 256 << 20
 CHUNK = 2_000  # inputs that hypothesis draws at once: it remembers them

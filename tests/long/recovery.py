@@ -27,8 +27,8 @@ import trainings
 from numbacnn.cli import main
 
 import numbacnn as nc
-from numbacnn.recovery import Checkpoints
-from numbacnn.steps import HostSteps
+from numbacnn.saving.checkpoints import Checkpoints
+from numbacnn.training.host_loop import HostSteps
 
 STEPS = 10  # of an epoch
 

@@ -13,7 +13,7 @@ import numbacnn as nc
 from numbacnn.bench import cases, measure, processes, timing
 from numbacnn.bench.peers import Peers, find_peers
 from numbacnn.bench.work import graph_of
-from numbacnn.pretrained import state_dict, state_dict_shapes
+from numbacnn.saving.pretrained import state_dict, state_dict_shapes
 
 if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
     pytest.importorskip("torch", reason="PyTorch is not installed")

@@ -153,7 +153,7 @@ def test_averages_match_pytorchs():
     average = torch.optim.swa_utils.AveragedModel(
         peer.double(), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
     )
-    from numbacnn.averages import WeightAverage
+    from numbacnn.training.averages import WeightAverage
 
     model = nc.Sequential([nc.Dense(5, bias=False)], (7,))
     ours = WeightAverage(model.store, 0.9)

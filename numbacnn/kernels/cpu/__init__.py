@@ -18,23 +18,17 @@ from numbacnn.kernels.cpu.augment import (
     warp_bilinear,
     warp_nearest,
 )
-from numbacnn.kernels.cpu.batchnorm import (
-    batch_norm_forward,
-    batch_norm_gradient,
-    batch_norm_inference,
-    fold_batch_norm,
-)
 from numbacnn.kernels.cpu.bias import add_bias_in_place
-from numbacnn.kernels.cpu.conv2d_direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
-from numbacnn.kernels.cpu.conv2d_maxima import maxima_input_gradient, maxima_weight_gradient
-from numbacnn.kernels.cpu.conv2d_pooled import conv2d_pool_forward
-from numbacnn.kernels.cpu.conv2d_winograd import (
+from numbacnn.kernels.cpu.conv.direct import conv2d_forward, conv2d_input_gradient, conv2d_weight_gradient
+from numbacnn.kernels.cpu.conv.pool_backward import maxima_input_gradient, maxima_weight_gradient
+from numbacnn.kernels.cpu.conv.pooled import conv2d_pool_forward
+from numbacnn.kernels.cpu.conv.winograd.winograd import (
     winograd_forward,
     winograd_input_gradient,
     winograd_weight_gradient,
 )
 from numbacnn.kernels.cpu.dense import dense_forward, dense_input_gradient, dense_weight_gradient
-from numbacnn.kernels.cpu.detection import detection
+from numbacnn.kernels.cpu.detection_loss import detection
 from numbacnn.kernels.cpu.dropout import (
     dropout_forward,
     dropout_gradient_in_place,
@@ -73,8 +67,6 @@ from numbacnn.kernels.cpu.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
-from numbacnn.kernels.cpu.groupnorm import group_norm_forward, group_norm_gradient
-from numbacnn.kernels.cpu.local_response import local_response_norm_forward, local_response_norm_gradient
 from numbacnn.kernels.cpu.losses import (
     binary_cross_entropy,
     cross_entropy_labels,
@@ -87,6 +79,14 @@ from numbacnn.kernels.cpu.losses import (
     sigmoid_focal,
 )
 from numbacnn.kernels.cpu.merging import channel_dots, copy_channels, multiply, scale_channels
+from numbacnn.kernels.cpu.norm.batch_norm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
+from numbacnn.kernels.cpu.norm.group_norm import group_norm_forward, group_norm_gradient
+from numbacnn.kernels.cpu.norm.local_response import local_response_norm_forward, local_response_norm_gradient
 from numbacnn.kernels.cpu.penalties import add_penalty_in_place
 from numbacnn.kernels.cpu.pool2d import (
     average_pool_forward,

@@ -8,8 +8,8 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import AdaptiveGeometry
-from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_equal, where_greater
+from numbacnn.kernels.cpu.simd.memory import address
+from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_equal, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 MINUS_INFINITY = np.float32(-np.inf)

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.cpu.simd.memory import address
+from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d
 
 ZERO = np.float32(0)

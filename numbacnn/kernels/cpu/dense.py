@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu import conv2d_direct
+from numbacnn.kernels.cpu.conv import direct
 
 NO_SCRATCH = np.empty((0, 1, 1, 1), np.float32)  # of sums by groups of images, and of columns: for windows only
 
@@ -16,13 +16,13 @@ def dense_forward(y, x, w, b, packed, relu=False):
     y: N×1×1×K; x: N×1×1×C; w: C×K; b: K or None; packed: scratch of ``dense_packed_weights_shape``
     or ``dense_packed_round_shape``.
     """
-    conv2d_direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
+    direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
 
 
 def dense_weight_gradient(dw, x, dy):
     """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
     g = _geometry(len(x), *dw.shape)
-    conv2d_direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_SCRATCH, g)
+    direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_SCRATCH, g)
 
 
 def dense_input_gradient(dx, dy, w, packed, mask=None):
@@ -32,7 +32,7 @@ def dense_input_gradient(dx, dy, w, packed, mask=None):
     """
     g = _geometry(len(dx), *w.shape)
     mask = None if mask is None else _as_row(mask)
-    conv2d_direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, NO_SCRATCH, g, mask)
+    direct.conv2d_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, NO_SCRATCH, g, mask)
 
 
 @lru_cache(maxsize=1024)
@@ -47,14 +47,14 @@ def _as_row(x):
 
 def dense_packed_weights_shape(c, k):
     """Scratch of the forward pass, for weights that are kept packed."""
-    return conv2d_direct.packed_weights_shape(_geometry(1, c, k))
+    return direct.packed_weights_shape(_geometry(1, c, k))
 
 
 def dense_packed_round_shape(c, k):
     """Scratch of the forward pass, for weights that are packed every time."""
-    return conv2d_direct.packed_round_shape(_geometry(1, c, k))
+    return direct.packed_round_shape(_geometry(1, c, k))
 
 
 def dense_packed_gradient_shape(c, k):
     """Scratch of the input gradient."""
-    return conv2d_direct.packed_gradient_shape(_geometry(1, c, k))
+    return direct.packed_gradient_shape(_geometry(1, c, k))

@@ -11,10 +11,10 @@ from numba import prange, types
 
 from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu import maths
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd import math as simd_math
+from numbacnn.kernels.cpu.simd.memory import address, floats
+from numbacnn.kernels.custom import code_key
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
-from numbacnn.kernels.own import code_key
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 
@@ -105,8 +105,8 @@ def _of_the_package(name, function, gradient):
 
 
 def _shared(name, make=_of_the_package):
-    """The kernels of ``scalar.name`` and its gradient, with this processor's maths."""
-    return make(name, *(maths.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
+    """The kernels of ``scalar.name`` and its gradient, with this processor's simd_math."""
+    return make(name, *(simd_math.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
 
 
 relu_forward, relu_gradient_in_place = _shared("relu")

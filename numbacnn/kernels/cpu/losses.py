@@ -11,9 +11,9 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu import maths
 from numbacnn.kernels.cpu.elementwise import row_address, sigmoid_forward
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd import math as simd_math
+from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel, pixel_memory, softmax_ahead, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
@@ -156,7 +156,9 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
     """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
     largest, log_total = told
     p, q = dx[label], _others(dx, label)
-    surprise = -maths.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
+    surprise = (
+        -simd_math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)
+    )  # −log p, precise at both ends
     damping = weights[label] * q**gamma
     slope = damping
     if p > ZERO:
@@ -175,7 +177,7 @@ def elementwise_loss(name, formula, function):
 
     function: of ``scalar``, (loss, derivative by x) of an element.
     """
-    function = inlined(maths.with_these(function), always=True)
+    function = inlined(simd_math.with_these(function), always=True)
 
     @inlined
     def loss_row(dx, x, target, options, scale):

@@ -7,8 +7,8 @@ import numpy as np
 from numba import prange
 
 from numbacnn.kernels.cpu.elementwise import row
-from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store
+from numbacnn.kernels.cpu.simd.memory import address
+from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 ZERO = np.float32(0)

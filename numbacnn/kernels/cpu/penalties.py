@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 
 BLOCK = 4096

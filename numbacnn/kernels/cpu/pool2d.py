@@ -12,9 +12,9 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import PoolGeometry
-from numbacnn.kernels.cpu.memory import address, goes_past_caches
-from numbacnn.kernels.cpu.rows import clear_row
-from numbacnn.kernels.cpu.vector import (
+from numbacnn.kernels.cpu.gemm.rows import clear_row
+from numbacnn.kernels.cpu.simd.memory import address, goes_past_caches
+from numbacnn.kernels.cpu.simd.vector import (
     BLOCK,
     LANES,
     load,

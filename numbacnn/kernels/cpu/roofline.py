@@ -9,8 +9,8 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbacnn.kernels.cpu import simd_ir
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd import llvm
+from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined, int64
 from numbacnn.kernels.target import host_target
 
@@ -30,22 +30,22 @@ def multiply_adds(y, steps):
 def _chains(typing, start, steps):
     """The sum of vectors v that went through v = v/2 + 1 ``steps`` times, each waiting for itself alone."""
     target = host_target()
-    vector = ir.VectorType(simd_ir.FLOAT, target.lanes)
+    vector = ir.VectorType(llvm.FLOAT, target.lanes)
 
     def emit(context, builder, signature, arguments):
         start, steps = arguments
         half, one = (ir.Constant(vector, [number] * target.lanes) for number in (0.5, 1.0))
         places = [cgutils.alloca_once(builder, vector) for _ in range(CHAINS)]
-        first = simd_ir.splat(builder, start, vector)
+        first = llvm.splat(builder, start, vector)
         for i, place in enumerate(places):  # numbers of its own, or LLVM would keep one chain for all
             builder.store(builder.fadd(first, ir.Constant(vector, [float(i)] * target.lanes)), place)
         with cgutils.for_range(builder, steps):
             for place in places:
-                builder.store(simd_ir.fma(builder, builder.load(place), half, one, target.fma), place)
-        total = simd_ir.zeros(vector)
+                builder.store(llvm.fma(builder, builder.load(place), half, one, target.fma), place)
+        total = llvm.zeros(vector)
         for place in places:
             total = builder.fadd(total, builder.load(place))
-        return builder.extract_element(total, simd_ir.INT32(0))
+        return builder.extract_element(total, llvm.INT32(0))
 
     return types.float32(types.float32, types.int64), emit
 

@@ -1,24 +1,24 @@
 """Scratch that the CPU's kernels need, as functions from geometry to shapes: what a plan asks before arrays exist."""
 
-from numbacnn.kernels.cpu.batchnorm import (
-    batch_norm_gradient_shape,
-    batch_norm_partial_gradient_shape,
-    batch_norm_partial_shape,
-    batch_norm_pattern_shape,
-)
-from numbacnn.kernels.cpu.conv2d_columns import columns_shape
-from numbacnn.kernels.cpu.conv2d_direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
-from numbacnn.kernels.cpu.conv2d_maxima import (
+from numbacnn.kernels.cpu.conv.col2im import columns_shape
+from numbacnn.kernels.cpu.conv.direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
+from numbacnn.kernels.cpu.conv.pool_backward import (
     maxima_apply,
     maxima_image_shape,
     maxima_packed_shape,
     maxima_partial_shape,
     maxima_places_shape,
 )
-from numbacnn.kernels.cpu.conv2d_pooled import pool_fuses
-from numbacnn.kernels.cpu.conv2d_winograd import winograd_filtering, winograd_gradient_shapes, winograd_shapes
+from numbacnn.kernels.cpu.conv.pooled import pool_fuses
+from numbacnn.kernels.cpu.conv.winograd.winograd import winograd_filtering, winograd_gradient_shapes, winograd_shapes
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_round_shape, dense_packed_weights_shape
-from numbacnn.kernels.cpu.groupnorm import (
+from numbacnn.kernels.cpu.norm.batch_norm import (
+    batch_norm_gradient_shape,
+    batch_norm_partial_gradient_shape,
+    batch_norm_partial_shape,
+    batch_norm_pattern_shape,
+)
+from numbacnn.kernels.cpu.norm.group_norm import (
     group_norm_gradient_shape,
     group_norm_partial_gradient_shape,
     group_norm_partial_shape,

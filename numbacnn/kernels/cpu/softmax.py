@@ -3,9 +3,9 @@
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu import maths
 from numbacnn.kernels.cpu.elementwise import row_address
-from numbacnn.kernels.cpu.memory import floats, stack_floats
+from numbacnn.kernels.cpu.simd import math as simd_math
+from numbacnn.kernels.cpu.simd.memory import floats, stack_floats
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 ZERO = np.float32(0)
@@ -57,7 +57,7 @@ def _softmax(y, x, count, channels, largest, total):
         largest[p] = most
     below = floats(y, count * channels)
     for i in range(len(below)):
-        below[i] = maths.exp(below[i])
+        below[i] = simd_math.exp(below[i])
     for p in range(count):
         exponentials, sum_ = floats(y + 4 * p * channels, channels), ZERO
         for c in range(channels):  # a loop of its own: see ``jit.FAST_MATH``
@@ -66,7 +66,7 @@ def _softmax(y, x, count, channels, largest, total):
             exponentials[c] /= sum_
         total[p] = sum_
     for p in range(count):
-        total[p] = maths.log(total[p])
+        total[p] = simd_math.log(total[p])
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d)

@@ -8,8 +8,8 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import UpSampleGeometry
-from numbacnn.kernels.cpu.memory import address
-from numbacnn.kernels.cpu.vector import LANES, load, splat, store
+from numbacnn.kernels.cpu.simd.memory import address
+from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 ZERO, ONE = np.float32(0), np.float32(1)

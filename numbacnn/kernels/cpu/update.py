@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.memory import address, floats
+from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
-from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
 
 BLOCK = 4096
 float32 = types.float32

@@ -47,31 +47,30 @@ from numbacnn.kernels.cuda.augment import (
     warp_bilinear,
     warp_nearest,
 )
-from numbacnn.kernels.cuda.batchnorm import (
-    batch_norm_forward,
-    batch_norm_gradient,
-    batch_norm_inference,
-    fold_batch_norm,
-)
 from numbacnn.kernels.cuda.bias import (
     add_bias_in_place,
 )
-from numbacnn.kernels.cuda.conv2d import (
+from numbacnn.kernels.cuda.conv.implicit_gemm import (
     conv2d_forward,
     conv2d_input_gradient,
     conv2d_weight_gradient,
 )
-from numbacnn.kernels.cuda.conv2d_pooled import (
+from numbacnn.kernels.cuda.conv.pooled import (
     conv2d_pool_forward,
     maxima_input_gradient,
     maxima_weight_gradient,
+)
+from numbacnn.kernels.cuda.conv.winograd import (
+    winograd_forward,
+    winograd_input_gradient,
+    winograd_weight_gradient,
 )
 from numbacnn.kernels.cuda.dense import (
     dense_forward,
     dense_input_gradient,
     dense_weight_gradient,
 )
-from numbacnn.kernels.cuda.detection import (
+from numbacnn.kernels.cuda.detection_loss import (
     detection,
 )
 from numbacnn.kernels.cuda.dropout import (
@@ -112,14 +111,6 @@ from numbacnn.kernels.cuda.elementwise import (
     tanh_forward,
     tanh_gradient_in_place,
 )
-from numbacnn.kernels.cuda.groupnorm import (
-    group_norm_forward,
-    group_norm_gradient,
-)
-from numbacnn.kernels.cuda.local_response import (
-    local_response_norm_forward,
-    local_response_norm_gradient,
-)
 from numbacnn.kernels.cuda.losses import (
     binary_cross_entropy,
     cross_entropy_labels,
@@ -136,6 +127,20 @@ from numbacnn.kernels.cuda.merging import (
     copy_channels,
     multiply,
     scale_channels,
+)
+from numbacnn.kernels.cuda.norm.batch_norm import (
+    batch_norm_forward,
+    batch_norm_gradient,
+    batch_norm_inference,
+    fold_batch_norm,
+)
+from numbacnn.kernels.cuda.norm.group_norm import (
+    group_norm_forward,
+    group_norm_gradient,
+)
+from numbacnn.kernels.cuda.norm.local_response import (
+    local_response_norm_forward,
+    local_response_norm_gradient,
 )
 from numbacnn.kernels.cuda.penalties import (
     add_penalty_in_place,
@@ -181,11 +186,6 @@ from numbacnn.kernels.cuda.update import (
     sgd_update,
     sum_squares,
     swap,
-)
-from numbacnn.kernels.cuda.winograd import (
-    winograd_forward,
-    winograd_input_gradient,
-    winograd_weight_gradient,
 )
 
 __all__ = [

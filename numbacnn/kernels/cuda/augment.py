@@ -11,7 +11,8 @@ from numba import types
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.elementwise import uint8_2d
-from numbacnn.kernels.cuda.jit import (
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
     float32_1d,
@@ -24,8 +25,7 @@ from numbacnn.kernels.cuda.jit import (
     over_rows,
     place,
 )
-from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.shim import MATHS, cospi, cuda, device_function, scalar_function, sinpi
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cospi, cuda, device_function, scalar_function, sinpi
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
 float32, float64, uint64 = types.float32, types.float64, types.uint64

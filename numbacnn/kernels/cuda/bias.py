@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d, float32_4d, over_channels, pixel_of
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, over_channels, pixel_of
 
 ZERO = np.float32(0)
 

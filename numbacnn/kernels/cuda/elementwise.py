@@ -11,8 +11,8 @@ from numba import types
 from numbacnn.geometry import Halo
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, place
-from numbacnn.kernels.cuda.shim import cuda, scalar_function
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, place
+from numbacnn.kernels.cuda.runtime.shim import cuda, scalar_function
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 _relu = scalar_function(scalar.relu)

@@ -2,15 +2,16 @@
 losses make of them, and how many an output hits. No twins on the CPU; see ``resident``.
 
 Labels are int64, a class of each image or pixel; float32 N×C, shares of classes; or boxes N × most × 5 as in
-``numbacnn.boxes``. ``partial``: rows of SUM_GROUPS partial sums.
+``numbacnn.detection``. ``partial``: rows of SUM_GROUPS partial sums.
 """
 
 import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.augment import source
-from numbacnn.kernels.cuda.detection import CLASSES
-from numbacnn.kernels.cuda.jit import (
+from numbacnn.kernels.cuda.detection_loss import CLASSES
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
     float32_2d,
@@ -19,8 +20,7 @@ from numbacnn.kernels.cuda.jit import (
     int64_1d,
     over,
 )
-from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.softmax import team_max
 from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_among, range_of
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
@@ -28,7 +28,7 @@ from numbacnn.kernels.scalar import HALF, ONE, ZERO
 float32, float64 = types.float32, types.float64
 float32_3d = types.Array(float32, 3, "C")
 int64_3d = types.Array(int64, 3, "C")
-NO_BOX = np.float32(-1)  # the class of rows that hold no box, ``numbacnn.boxes.PADDING``
+NO_BOX = np.float32(-1)  # the class of rows that hold no box, ``numbacnn.detection.PADDING``
 TWO = np.float32(2)
 
 

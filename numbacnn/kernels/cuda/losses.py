@@ -8,10 +8,19 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cuda.channels import sum_down
 from numbacnn.kernels.cuda.elementwise import sigmoid_forward
-from numbacnn.kernels.cuda.jit import THREADS, cuda_kernel, float32_1d, float32_2d, float32_4d, int64, int64_1d, over
-from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function, scalar_function
+from numbacnn.kernels.cuda.norm.channels import sum_down
+from numbacnn.kernels.cuda.runtime.jit import (
+    THREADS,
+    cuda_kernel,
+    float32_1d,
+    float32_2d,
+    float32_4d,
+    int64,
+    int64_1d,
+    over,
+)
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.softmax import largest_logit, softmax_forward, team_pixel, team_sum, teams_over
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 

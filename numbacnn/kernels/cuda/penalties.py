@@ -3,9 +3,9 @@
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.jit import THREADS, cuda_kernel, float32_1d
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.shim import cuda
+from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d
+from numbacnn.kernels.cuda.runtime.shim import cuda
 
 BLOCK = 4096
 float32 = types.float32

@@ -7,9 +7,9 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.jit import cuda_kernel, float32_1d, int64, over
-from numbacnn.kernels.cuda.shim import cuda, device_function
-from numbacnn.kernels.cuda.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
+from numbacnn.kernels.cuda.gemm.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, int64, over
+from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
 
 CHAINS = 12  # as on the CPU, so that the numbers are the same; a multiply-add takes four cycles
 STEP_FLOPS = 2 * CHAINS

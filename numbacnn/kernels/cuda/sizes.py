@@ -3,14 +3,14 @@
 from typing import Any, NamedTuple
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
-from numbacnn.kernels.cuda.batchnorm import (
+from numbacnn.kernels.cuda.conv.implicit_gemm import partial_weights_shape
+from numbacnn.kernels.cuda.norm.batch_norm import (
     batch_norm_gradient_shape,
     batch_norm_partial_gradient_shape,
     batch_norm_partial_shape,
     batch_norm_pattern_shape,
 )
-from numbacnn.kernels.cuda.conv2d import partial_weights_shape
-from numbacnn.kernels.cuda.groupnorm import (
+from numbacnn.kernels.cuda.norm.group_norm import (
     group_norm_gradient_shape,
     group_norm_partial_gradient_shape,
     group_norm_partial_shape,

@@ -8,10 +8,10 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.jit import THREADS, cuda_kernel, float32_1d, numba_type
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.shim import MATHS, cuda, device_function
-from numbacnn.kernels.steps import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, numba_type
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
+from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
 
 float32, float64 = types.float32, types.float64
 float64_1d = types.Array(float64, 1, "C")

@@ -1,0 +1,364 @@
+"""Devices: which kernels run, where arrays lie, and how they come and go."""
+
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache, partial, wraps
+from math import prod
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
+from numbacnn.geometry import Shape
+
+if TYPE_CHECKING:
+    from numbacnn.kernels.jit import CpuKernel
+    from numbacnn.kernels.recording import Launch, Record
+
+# One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
+ENGINE_LOCK = threading.RLock()
+ALIGNMENT = 64  # bytes
+KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
+PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
+
+
+class Device:
+    """The CPU, and what another device must offer: kernels, their scratch sizes, and arrays."""
+
+    name = "cpu"
+    precision = "fp32"
+
+    def __init__(self) -> None:
+        from numbacnn.kernels import cpu
+        from numbacnn.kernels.cpu import sizes
+
+        self.kernels: Any = cpu
+        self.sizes: ModuleType = sizes
+        self.resident: Any = None  # kernels of steps that the host does not drive, where the device has them
+
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
+        """An array of zeros on the device, aligned to a cache line."""
+        count = (shape if isinstance(shape, int) else prod(shape)) * np.dtype(dtype).itemsize
+        raw = np.zeros(count + ALIGNMENT, np.uint8)
+        start = -raw.ctypes.data % ALIGNMENT
+        return raw[start : start + count].view(dtype).reshape(shape)
+
+    def arena(self, size: int, batch: int) -> Any:
+        """``size`` bytes of float32 zeros, for the buffers of ``batch`` images."""
+        return self.zeros(size // 4)
+
+    def write(self, target: Any, source: Any) -> None:
+        """Copies an array of the host or the device into a contiguous device array of the same shape. Launches no
+        kernel."""
+        np.copyto(target, source, casting="same_kind")
+
+    def host(self, array: Any) -> NDArray[Any]:
+        """A device array's numbers on the host: here the array itself."""
+        return array  # type: ignore[no-any-return]
+
+    def upload(self, target: Any, source: NDArray[Any]) -> None:
+        """Copies a host array into a device view of the same shape; the caller holds ``ENGINE``."""
+        flags, large = source.flags, source.size >= KERNEL_FLOATS
+        if large and target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
+            self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow
+        else:
+            np.copyto(target, source, casting="same_kind")
+
+    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
+        """A fresh host array of a device view, in another shape of the same size."""
+        return np.array(source, np.float32).reshape(shape)
+
+    def record(self, work: Callable[[], None]) -> "Record":
+        """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
+        from numbacnn.kernels.recording import record
+
+        return record(work)
+
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """One function that runs recorded launches, by one launch of all of them; None where there is no such thing."""
+        return None
+
+    def free_memory(self) -> int:
+        """Bytes of memory that arrays could take, of a device with memory of its own."""
+        return 0
+
+    def synchronize(self) -> None:
+        """Returns when all launched work is done: on the CPU, at once."""
+
+    def is_watched(self, first: bool) -> bool:
+        """Whether steps are to be run one by one under ``watch``; ``first``: they have not been run before."""
+        return False
+
+    def watch(self, what: str) -> AbstractContextManager[None]:
+        """For a block of launches: NumbacnnError that names ``what`` where one of them fails, now or later."""
+        return nullcontext()
+
+
+class CudaDevice(Device):
+    """The first NVIDIA GPU, through ``kernels.cuda``: see ``Device``. Raises NumbacnnError where there is none to use,
+    or it has no tensor cores for ``precision``.
+
+    Launchers also take host arrays, as inputs, which are uploaded.
+    """
+
+    name = "cuda"
+
+    def __init__(self, precision: str = "fp32") -> None:
+        from numbacnn.kernels.cuda.runtime import shim
+
+        problem = shim.why_not()
+        if problem:
+            raise NumbacnnError(f'device "cuda" cannot run: {problem}')
+        from numbacnn.kernels import cuda
+        from numbacnn.kernels.cuda import device_loop, sizes
+        from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
+        from numbacnn.kernels.cuda.runtime import array
+
+        gpus, least = shim.list_gpus(), tensor_cores.LEAST_CAPABILITY
+        if precision != "fp32" and gpus and gpus[0].capability < least:
+            needed, found = (".".join(map(str, capability)) for capability in (least, gpus[0].capability))
+            raise NumbacnnError(
+                f'precision "{precision}" needs a GPU of compute capability {needed} or higher; '
+                f'{gpus[0].name} has {found}: leave it at "fp32"'
+            )
+        self.precision, self._shim, self._array = precision, shim, array
+        in_precision = partial(gemm.in_precision, precision)
+        self.kernels, self.sizes = _Launchers(cuda, self._placed, in_precision), sizes
+        self.resident = _Launchers(device_loop, self._placed)
+        self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
+
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
+        """See ``Device``."""
+        with self._memory_errors():
+            return self._array.zeros(shape, dtype)
+
+    def _placed(self, argument: Any) -> Any:
+        """A launcher's argument: a host array as a device array of its numbers, others as they are."""
+        if not isinstance(argument, np.ndarray):
+            return argument
+        with self._memory_errors():
+            return self._array.to_device(np.ascontiguousarray(argument))
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._shim.OutOfMemory as error:
+            raise DeviceMemoryError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
+
+    def arena(self, size: int, batch: int) -> Any:
+        """See ``Device``; an error says which batch would fit."""
+        try:
+            return self._array.zeros(size // 4)
+        except self._shim.OutOfMemory as error:
+            fits = batch * error.free // size
+            remedy = f"a batch of about {fits} would fit" if fits else "not even a batch of 1 would fit"
+            raise DeviceMemoryError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
+
+    def write(self, target: Any, source: Any) -> None:
+        """See ``Device``."""
+        target.write(np.broadcast_to(source, target.shape) if isinstance(source, np.ndarray) else source)
+
+    def host(self, array: Any) -> NDArray[Any]:
+        """A fresh copy of a device array's numbers."""
+        return self._dense(array).read()  # type: ignore[no-any-return]
+
+    def upload(self, target: Any, source: NDArray[Any]) -> None:
+        """See ``Device``."""
+        if target.contiguous:
+            target.write(source)
+        else:
+            staged = self._array.to_device(np.ascontiguousarray(source, target.dtype))
+            self.kernels.copy(target, staged)
+
+    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
+        """See ``Device``."""
+        return self.host(source).reshape(shape)
+
+    def _dense(self, array: Any) -> Any:
+        """The array itself where it is contiguous, else a copy that is: of images inside a halo."""
+        if array.contiguous:
+            return array
+        dense = self.zeros(array.shape)
+        self.kernels.copy(dense, array)
+        return dense
+
+    def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
+        """See ``Device``: a CUDA graph. The launches have run before, so that their code is loaded."""
+        from numbacnn.kernels.recording import run
+
+        try:
+            return self._shim.capture(partial(run, launches))
+        except Exception as error:  # whatever packages and driver raise: without the graph the same launches run
+            warnings.warn(f"no CUDA graph, training launches kernel by kernel: {error}", RuntimeWarning, stacklevel=2)
+            return None
+
+    def free_memory(self) -> int:
+        """See ``Device``."""
+        return self._shim.free_memory()
+
+    def synchronize(self) -> None:
+        """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""
+        try:
+            self._shim.synchronize()
+        except self._shim.DeviceError as error:
+            raise NumbacnnError(
+                f"a kernel failed on the GPU: {error}; set NUMBACNN_CUDA_SYNC=1 to have its layer named"
+            ) from None
+
+    def is_watched(self, first: bool) -> bool:
+        """See ``Device``: the first time, or always with ``NUMBACNN_CUDA_SYNC=1``."""
+        return first or self._watches
+
+    @contextmanager
+    def watch(self, what: str) -> Iterator[None]:
+        """See ``Device``."""
+        try:
+            yield
+            self._shim.synchronize()
+        except self._shim.DeviceError as error:
+            raise NumbacnnError(f"{what} failed on the GPU: {error}") from None
+
+
+class _Launchers:
+    """A module of launchers that take host arrays too, and whose products are launched in a precision."""
+
+    def __init__(
+        self,
+        module: ModuleType,
+        place: Callable[[Any], Any],
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._module, self._place, self._precision = module, place, precision
+
+    def __getattr__(self, name: str) -> Any:
+        launcher, place = getattr(self._module, name), self._place
+
+        @wraps(launcher)
+        def launch(*arguments: Any) -> Any:
+            with self._precision():
+                return launcher(*map(place, arguments))
+
+        setattr(self, name, launch)
+        return launch
+
+
+def get_device(name: str, precision: str = "fp32") -> Device:
+    """The device called "cpu" or "cuda", one for each precision that it multiplies in: "fp32", or on "cuda" "tf32" or
+    "bf16". Raises ArgumentError for others, NumbacnnError where it cannot run."""
+    if name not in ("cpu", "cuda"):
+        raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+    if precision not in PRECISIONS:
+        raise ArgumentError(f'unknown precision {precision!r}; choose "fp32", "tf32" or "bf16"')
+    if name == "cpu" and precision != "fp32":
+        raise ArgumentError(
+            f'precision "{precision}" is for tensor cores: give device="cuda" too, or leave it at "fp32"'
+        )
+    return _device(name, precision)
+
+
+@cache
+def _device(name: str, precision: str) -> Device:
+    return Device() if name == "cpu" else CudaDevice(precision)
+
+
+def cuda_facts() -> dict[str, Any]:
+    """What there is to run device "cuda" on: ``available``, ``reason`` why not, ``simulated``, the CUDA versions of
+    ``driver`` and ``toolkit``, None where they are not known, and the ``gpus``, each with its name, compute capability
+    and memory in bytes."""
+    from numbacnn.kernels.cuda.runtime import shim
+
+    reason = shim.why_not()
+    known = shim.INSTALLED and not shim.SIMULATED
+    facts: dict[str, Any] = {"available": reason is None, "reason": reason, "simulated": shim.SIMULATED}
+    facts["toolkit"] = ".".join(map(str, shim.toolkit_version())) if known else None
+    facts["driver"] = ".".join(map(str, shim.driver_version())) if known and shim.has_driver() else None
+    facts["gpus"] = [gpu._asdict() for gpu in shim.list_gpus()] if reason is None else []
+    return facts
+
+
+def kernel(function: Callable[..., None]) -> "CpuKernel":
+    """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
+
+    It compiles at its first call, for the types of its arguments then, in the engine's flags and disk cache:
+    activations N×H×W×C are float32 arrays of any strides, Python floats float32, ints int64. Give each thread
+    outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
+    on the number of threads. Indices are not checked, and nothing may be raised inside.
+    """
+    from numbacnn.kernels.custom import own_kernel
+
+    return own_kernel(function)
+
+
+def set_num_threads(count: int) -> None:
+    """Sets the threads that kernels run on. Raises ArgumentError outside 1 … the number the process started with."""
+    import numba
+
+    limit: int = numba.config.NUMBA_NUM_THREADS
+    if not isinstance(count, int) or not 1 <= count <= limit:
+        raise ArgumentError(
+            f"{count} threads: choose 1 to {limit}; to go higher, set NUMBA_NUM_THREADS before the process starts"
+        )
+    _threads[0] = count
+
+
+def get_num_threads() -> int:
+    """The threads that kernels run on."""
+    import numba
+
+    return _threads[0] or int(numba.config.NUMBA_NUM_THREADS)
+
+
+class _Applied(threading.local):
+    """The number that this Python thread launches on, 0 for Numba's own."""
+
+    count = 0
+
+
+# Numba keeps the number per launching Python thread; ours is one for the process, applied where work is launched, once
+# in each Python thread: that takes a microsecond, of the 25 of an inference of LeNet-5.
+_threads: list[int] = [0]
+_applied = _Applied()
+
+
+class _Engine:
+    """``with ENGINE:`` holds the engine lock and applies the number of threads to this Python thread."""
+
+    _lost = False  # in a child forked from a process whose OpenMP threads had started: they are not in the child
+
+    def __enter__(self) -> None:
+        if self._lost:
+            raise NumbacnnError(
+                "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
+                'with multiprocessing.get_context("spawn"), or before the first use of the engine'
+            )
+        ENGINE_LOCK.acquire()
+        count = _threads[0]
+        if _applied.count != count:
+            import numba
+
+            numba.set_num_threads(count)
+            _applied.count = count
+
+    def __exit__(self, *exception: object) -> None:
+        ENGINE_LOCK.release()
+
+    def after_fork(self) -> None:
+        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP kills it, or hangs."""
+        ENGINE_LOCK.release()
+        parallel = sys.modules.get("numba.np.ufunc.parallel")
+        with suppress(ValueError):  # no threads were started yet
+            self._lost = self._lost or (parallel is not None and parallel.threading_layer() == "omp")
+
+
+ENGINE = _Engine()
+if hasattr(os, "register_at_fork"):  # the child must not inherit a lock that a thread it lacks will never release
+    os.register_at_fork(
+        before=ENGINE_LOCK.acquire, after_in_parent=ENGINE_LOCK.release, after_in_child=ENGINE.after_fork
+    )

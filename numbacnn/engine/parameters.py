@@ -1,0 +1,202 @@
+"""The arrays of a model: trained values, their gradients and kept state in one flat arena each."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.engine.device import ENGINE_LOCK, Device
+from numbacnn.errors import ArgumentError
+from numbacnn.geometry import Shape
+from numbacnn.layers.initializers import initial_values
+
+Float32 = NDArray[np.float32]
+ALIGNMENT = 16  # floats: each array starts on a cache line; the gaps stay zero
+
+
+class Slot(NamedTuple):
+    """Where one array lies in the arena."""
+
+    start: int
+    shape: Shape
+
+    @property
+    def stop(self) -> int:
+        """Behind its last number."""
+        return self.start + prod(self.shape)
+
+    def of(self, arena: Float32) -> Float32:
+        """The array in ``arena``."""
+        return arena[self.start : self.stop].reshape(self.shape)
+
+
+class Arena(NamedTuple):
+    """Named arrays side by side in a flat one."""
+
+    slots: Mapping[str, Slot]
+    array: Float32
+
+
+Specifications = Mapping[str, tuple[Shape, str]]  # shape and initializer by name
+
+
+class Parameters:
+    """Named float32 arrays: trained ones in the flat arena ``values``, so that an update is one kernel, with their
+    gradients in ``gradients`` (made when first used); and those that are kept but not trained in ``state``.
+
+    ``random`` is the key (seed, step) of the numbers that layers draw in training; every training forward is a step.
+    ``frozen`` names the parameters that training leaves as they are, and frozen layers that have none; their gradients
+    are zeros.
+    """
+
+    def __init__(self, specifications: Specifications, state: Specifications, device: Device) -> None:
+        self.specifications, self.state_specifications = dict(specifications), dict(state)
+        self.device = device
+        self.slots, self.size = _lay_out(specifications)
+        self.state_slots, state_size = _lay_out(state)
+        self._state_size = state_size
+        self._arenas: tuple[Float32, Float32] | None = None
+        self._seed: int | None = None  # of the values that the arenas will have when they are made
+        self.random = np.zeros(2, np.uint64)
+        self.frozen: frozenset[str] = frozenset()
+        self._gradients: Float32 | None = None
+        self._discarded: Float32 | None = None
+        self.version = 0  # counts the changes of values and state
+
+    def changed(self) -> None:
+        """To be called by all that writes to values or state: inference then prepares its weights anew."""
+        self.version += 1
+
+    @property
+    def values(self) -> Float32:
+        """The flat arena of trained arrays."""
+        return self._made()[0]
+
+    @property
+    def state(self) -> Float32:
+        """The flat arena of kept arrays."""
+        return self._made()[1]
+
+    def _made(self) -> tuple[Float32, Float32]:
+        """Both arenas, made and drawn when first used: a summary, or weights from a file, need no initial values."""
+        with ENGINE_LOCK:
+            if self._arenas is None:
+                self._arenas = self.device.zeros(self.size), self.device.zeros(self._state_size)
+                if self._seed is not None:
+                    self._draw(self._seed)
+            return self._arenas
+
+    @property
+    def gradients(self) -> Float32:
+        """The flat arena of gradients."""
+        if self._gradients is None:
+            self._gradients = self.device.zeros(self.size)
+        return self._gradients
+
+    @property
+    def discarded(self) -> Float32:
+        """Where layers write gradients that nobody reads: those of frozen parameters."""
+        if self._discarded is None:
+            self._discarded = self.device.zeros(self.size)
+        return self._discarded
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Makes these, and no others, the frozen ones."""
+        self.frozen = names
+        if self._gradients is not None:
+            for name in names & self.slots.keys():
+                slot = self.slots[name]
+                self.device.write(slot.of(self._gradients), np.zeros(slot.shape, np.float32))
+
+    @property
+    def count(self) -> int:
+        """How many numbers are trained."""
+        return sum(prod(shape) for shape, _ in self.specifications.values())
+
+    def initialize(self, seed: int) -> None:
+        """Gives every array the values that the seed and its own name draw."""
+        self.set_random(seed, 0)
+        self._seed = seed
+        if self._arenas is not None:
+            self._draw(seed)
+
+    def skip_initialization(self) -> None:
+        """Spares the drawing of values, where that has not been done, since all will be written."""
+        self._seed = None
+
+    def _draw(self, seed: int) -> None:
+        self.changed()
+        for name, (shape, initializer) in {**self.specifications, **self.state_specifications}.items():
+            self.device.write(self.array(name), initial_values(initializer, shape, seed, name))
+
+    def set_random(self, seed: int, step: int) -> None:
+        """The next training forward is step ``step + 1`` under ``seed``."""
+        self.random[:] = int(seed) % 2**64, step
+
+    def view(self, arena: Float32) -> Mapping[str, Float32]:
+        """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
+        return _views(self.slots, self.device.host(arena))
+
+    def state_view(self) -> Mapping[str, Float32]:
+        """Read-only views by name into ``state``."""
+        return _views(self.state_slots, self.device.host(self.state))
+
+    def arrays(self) -> Mapping[str, Float32]:
+        """All that a model file holds: read-only views of values and state."""
+        return {**self.view(self.values), **self.state_view()}
+
+    def arenas(self) -> dict[str, Arena]:
+        """What a training changes: values and state, to read or to write to."""
+        self.changed()
+        return {"parameter": Arena(self.slots, self.values), "state": Arena(self.state_slots, self.state)}
+
+    def array(self, name: str) -> Float32:
+        """One of the arrays, values or state, to write to."""
+        self.changed()
+        return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
+
+    @contextmanager
+    def editing(self, name: str) -> Iterator[Float32]:
+        """One of the arrays on the host, for the block to write to."""
+        array = self.array(name)
+        host = self.device.host(array)
+        yield host
+        if host is not array:  # a copy
+            self.device.write(array, host)
+
+    def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Writes some of the arrays, values or state. Raises ArgumentError, and writes none, where a name or a shape
+        does not fit."""
+        slots = {**self.slots, **self.state_slots}
+        for name, array in arrays.items():
+            if name not in slots:
+                raise ArgumentError(f'no parameter is called "{name}"; there are {", ".join(slots)}')
+            if np.shape(array) != slots[name].shape:
+                raise ArgumentError(f'"{name}" has shape {slots[name].shape}, not {np.shape(array)}')
+            if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
+                raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
+        copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
+        for name, array in copies.items():
+            self.device.write(self.array(name), array)
+
+
+def _lay_out(specifications: Specifications) -> tuple[dict[str, Slot], int]:
+    """Where each array lies in an arena of its own, and the arena's size."""
+    slots: dict[str, Slot] = {}
+    start = 0
+    for name, (shape, _) in specifications.items():
+        slots[name] = Slot(start, shape)
+        start += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+    return slots, start
+
+
+def _views(slots: Mapping[str, Slot], arena: Float32) -> Mapping[str, Float32]:
+    views = {}
+    for name, slot in slots.items():
+        views[name] = slot.of(arena)
+        views[name].flags.writeable = False
+    return MappingProxyType(views)

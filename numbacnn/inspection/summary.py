@@ -1,0 +1,98 @@
+"""What a model holds: shapes, parameters, FLOPs and memory, as data and as a table."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.plan import make_plan
+from numbacnn.geometry import Shape
+
+BATCH = 64  # images for which memory is told
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer: FLOPs are of the direct algorithm for one image, a multiply-add counted as two."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output_shape: Shape
+    parameters: int
+    flops: int
+    training_only: bool = False  # only auxiliary outputs need it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of a model and their totals; ``memory`` is in bytes, for a batch of 64.
+
+    Rows that run in training only count in ``parameters``, not in ``flops``.
+    """
+
+    rows: tuple[Row, ...]
+    input_shapes: tuple[Shape, ...]
+    parameters: int
+    flops: int
+    memory: dict[str, int]
+
+    def __str__(self) -> str:
+        lines = [("layer", "kind", "output", "parameters", "MFLOP")]
+        lines += [
+            (
+                f"{row.name} *" if row.training_only else row.name,
+                row.op,
+                _times(row.output_shape),
+                f"{row.parameters:,}",
+                f"{row.flops / 1e6:.3f}",
+            )
+            for row in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = ["  ".join(map(_align, range(5), line, widths)) for line in lines]
+        table.insert(1, "─" * len(table[0]))
+        memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
+        return "\n".join(
+            [
+                f"input {', '.join(map(_times, self.input_shapes))}",
+                *table,
+                f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
+                f"memory at batch {BATCH}: {memory}",
+                *["* in training only"] * any(row.training_only for row in self.rows),
+            ]
+        )
+
+
+def summarize(graph: Graph, sizes: Any) -> Summary:
+    """Describes a graph; ``sizes`` as in ``make_plan``."""
+    names, inference = graph.names, set(graph.inference.names)
+    rows = tuple(
+        Row(
+            node.name,
+            node.layer.op,
+            tuple(names[value] for value in node.inputs),
+            node.shape,
+            sum(prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()),
+            node.layer.flops(node.geometry, node.shape),
+            node.name not in inference,
+        )
+        for node in graph.nodes
+    )
+    parameters = sum(row.parameters for row in rows)
+    memory = {
+        "parameters": 4 * parameters,
+        "inference": make_plan(graph, sizes, BATCH, training=False).bytes,
+        "training": make_plan(graph, sizes, BATCH, training=True).bytes,
+    }
+    flops = sum(row.flops for row in rows if not row.training_only)
+    return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
+
+
+def _times(shape: Shape) -> str:
+    return "×".join(map(str, shape))
+
+
+def _align(column: int, cell: str, width: int) -> str:
+    """Words to the left, numbers to the right."""
+    return cell.ljust(width) if column < 3 else cell.rjust(width)

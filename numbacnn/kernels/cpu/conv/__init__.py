@@ -1,0 +1,1 @@
+"""Convolution on the CPU, one module per algorithm."""

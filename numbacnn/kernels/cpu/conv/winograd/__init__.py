@@ -1,0 +1,1 @@
+"""Winograd convolution (Lavin & Gray 2016): transforms, kernels, and the algorithm."""

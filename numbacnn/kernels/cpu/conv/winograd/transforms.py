@@ -1,0 +1,170 @@
+"""The transforms of Winograd's minimal filtering, of a vector of channels at a time: see ``conv2d_winograd``."""
+
+from functools import cache, partial
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from numbacnn.kernels.cpu.simd.memory import stack_floats
+from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
+from numbacnn.kernels.jit import inlined
+
+compiled_into = partial(inlined, always=True)  # functions of a few vectors
+VECTOR = 4 * LANES  # bytes
+F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
+HALF, TWO, SUM = np.float32(0.5), np.float32(2), np.float32(2.5)  # p², q², p² + q²; p²·q² is 1
+P3, Q3 = np.float32(sqrt(0.125)), np.float32(sqrt(8))  # p³, q³
+
+
+class Filtering(NamedTuple):
+    """F(m×m, r×r)."""
+
+    m: int
+    r: int
+
+    @property
+    def n(self) -> int:
+        """Inputs of a tile, and places, along each axis."""
+        return self.m + self.r - 1
+
+
+# -- one dimension ----------------------------------------------------------------------------------------------------
+
+
+@compiled_into
+def _input_4(d):
+    """Bᵀ·d for n = 4."""
+    return d[0] - d[2], d[1] + d[2], d[2] - d[1], d[3] - d[1]
+
+
+@compiled_into
+def _output_2_4(t):
+    """Aᵀ·t for m = 2, n = 4."""
+    return t[0] + t[1] + t[2], t[1] - t[2] + t[3]
+
+
+@compiled_into
+def _gradient_2_4(d):
+    """A·d for m = 2, n = 4."""
+    return d[0], d[0] + d[1], d[0] - d[1], d[1]
+
+
+@compiled_into
+def _input_6(d):
+    """Bᵀ·d for n = 6."""
+    even_p, odd_p = d[4] - splat(TWO) * d[2], splat(F4_P) * (d[3] - splat(TWO) * d[1])
+    even_q, odd_q = d[4] - splat(HALF) * d[2], splat(F4_Q) * (d[3] - splat(HALF) * d[1])
+    first, last = d[0] + d[4] - splat(SUM) * d[2], d[1] + d[5] - splat(SUM) * d[3]
+    return first, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, last
+
+
+@compiled_into
+def _output_4_6(t):
+    """Aᵀ·t for m = 4, n = 6."""
+    even_p, odd_p, even_q, odd_q = t[1] + t[2], t[1] - t[2], t[3] + t[4], t[3] - t[4]
+    return (
+        t[0] + even_p + even_q,
+        splat(F4_P) * odd_p + splat(F4_Q) * odd_q,
+        splat(HALF) * even_p + splat(TWO) * even_q,
+        splat(P3) * odd_p + splat(Q3) * odd_q + t[5],
+    )
+
+
+@compiled_into
+def _gradient_4_6(d):
+    """A·d for m = 4, n = 6."""
+    even_p, odd_p = d[0] + splat(HALF) * d[2], splat(F4_P) * d[1] + splat(P3) * d[3]
+    even_q, odd_q = d[0] + splat(TWO) * d[2], splat(F4_Q) * d[1] + splat(Q3) * d[3]
+    return d[0], even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, d[3]
+
+
+@compiled_into
+def _output_2_6(t):
+    """Aᵀ·t for m = 2, n = 6."""
+    return (
+        t[0] + t[1] + t[2] + t[3] + t[4],
+        splat(F4_P) * (t[1] - t[2]) + splat(F4_Q) * (t[3] - t[4]) + t[5],
+    )
+
+
+@compiled_into
+def _gradient_2_6(d):
+    """A·d for m = 2, n = 6."""
+    odd_p, odd_q = splat(F4_P) * d[1], splat(F4_Q) * d[1]
+    return d[0], d[0] + odd_p, d[0] - odd_p, d[0] + odd_q, d[0] - odd_q, d[1]
+
+
+INPUT = {4: _input_4, 6: _input_6}  # by n
+OUTPUT = {(2, 4): _output_2_4, (4, 6): _output_4_6, (2, 6): _output_2_6}  # by m and n
+GRADIENT = {(2, 4): _gradient_2_4, (4, 6): _gradient_4_6, (2, 6): _gradient_2_6}
+
+
+@cache
+def weight_transform(f: Filtering) -> np.ndarray:
+    """G, n×r: row i holds the powers of point i over the product of its distances to the other points."""
+    points = [0.0, 1.0, -1.0] if f.n == 4 else [0.0, sqrt(0.5), -sqrt(0.5), sqrt(2), -sqrt(2)]
+    rows = []
+    for i, x in enumerate(points):
+        distance = np.prod([x - y for j, y in enumerate(points) if j != i])
+        rows.append([x**power / distance for power in range(f.r)])
+    if f.n == 4:
+        rows[0] = [-value for value in rows[0]]  # as _input_4 has it
+    return np.array([*rows, [0.0] * (f.r - 1) + [1.0]], np.float32)
+
+
+# -- two dimensions, a vector of channels at a time -------------------------------------------------------------------
+
+
+@compiled_into
+def _read_2(source, step, count):
+    return load(source, count), load(source + step, count)
+
+
+@compiled_into
+def _read_4(source, step, count):
+    return _read_2(source, step, count) + _read_2(source + 2 * step, step, count)
+
+
+@compiled_into
+def _read_6(source, step, count):
+    return _read_4(source, step, count) + _read_2(source + 4 * step, step, count)
+
+
+@compiled_into
+def _write_2(target, step, values):
+    store(target, values[0], LANES)
+    store(target + step, values[1], LANES)
+
+
+@compiled_into
+def _write_4(target, step, values):
+    _write_2(target, step, values[:2])
+    _write_2(target + 2 * step, step, values[2:])
+
+
+@compiled_into
+def _write_6(target, step, values):
+    _write_4(target, step, values[:4])
+    _write_2(target + 4 * step, step, values[4:])
+
+
+READ, WRITE = {2: _read_2, 4: _read_4, 6: _read_6}, {2: _write_2, 4: _write_4, 6: _write_6}
+
+
+@cache
+def square_transform(transform, taken, given):
+    """A function that transforms taken×taken vectors, ``outer`` and ``inner`` bytes apart, along both of its axes to
+    given×given. Of the source, ``count`` lanes are read, the others 0."""
+    read, write = READ[taken], WRITE[given]
+    memory, row = stack_floats(given * taken * LANES), taken * VECTOR
+
+    @inlined
+    def square(target, outer, inner, source, source_outer, source_inner, count):
+        half = memory()
+        for j in range(taken):
+            write(half + j * VECTOR, row, transform(read(source + j * source_inner, source_outer, count)))
+        for i in range(given):
+            write(target + i * outer, inner, transform(read(half + i * row, VECTOR, LANES)))
+
+    return square

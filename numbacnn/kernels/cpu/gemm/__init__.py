@@ -1,0 +1,1 @@
+"""The GEMM microkernel, the parallel loops around it, and packing."""

@@ -1,0 +1,152 @@
+"""Batch normalisation (Ioffe and Szegedy 2015): two passes over the images forward, two back.
+
+y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics, as
+``write_statistics`` has them. Oracle: ``tests/reference.py``.
+"""
+
+import math
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels.cpu.norm.channels import (
+    fitting,
+    gradient_sums,
+    mean_and_variance,
+    moments,
+    normalize,
+    normalize_gradient,
+    partial_shape,
+    pattern_shape,
+    total_of,
+    write_statistics,
+)
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64
+from numbacnn.kernels.recording import prepare
+
+float64 = types.float64
+NO_BIAS = np.empty(0, np.float32)
+
+
+def batch_norm_forward(
+    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+):
+    """Training: normalises by the batch, and moves the running statistics by ``momentum`` towards it.
+
+    y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
+    ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    """
+    n, h, w, _ = x.shape
+    partial = fitting(partial, x, 1)
+    moments(partial, x)
+    _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, n * h, w, momentum, eps)
+    normalize(y, x, pattern, relu)
+
+
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+    """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
+    _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps)
+    normalize(y, x, pattern, relu)
+
+
+def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
+    """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
+
+    folded_weight, w: …×K; folded_bias, b: K, or b None; norm: ``weight bias running_mean running_var``, K, and ``eps``.
+    """
+    k = w.shape[-1]
+    arrays = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    bias = NO_BIAS if b is None else b
+    prepare(_fold, folded_weight.reshape(-1, k), folded_bias, w.reshape(-1, k), bias, *arrays, norm.eps)
+
+
+@cpu_kernel(float32_2d, float32_1d, float32_2d, *[float32_1d] * 5, float64)
+def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
+    """Each thread owns a range of rows of the weights; the row behind the last is the bias."""
+    rows = len(w)
+    for m in prange(rows + 1):
+        for k in range(w.shape[1]):
+            scale = weight[k] / math.sqrt(float64(variance[k]) + eps)
+            if m < rows:
+                folded_weight[m, k] = w[m, k] * scale
+            else:
+                own = float64(b[k]) if b.size else 0.0
+                folded_bias[k] = (own - mean[k]) * scale + bias[k]
+
+
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+    """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
+
+    pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
+    """
+    n, h, w, _ = x.shape
+    partial = fitting(partial, x, 1)
+    gradient_sums(partial, dy, x, statistics)
+    _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, n * h, w, training)
+    if dx is not None:
+        normalize_gradient(dx, dy, x, pattern)
+
+
+def batch_norm_pattern_shape(c):
+    """Scratch of forward, and what it saves: three numbers for each channel."""
+    return pattern_shape(1, 3, c)
+
+
+def batch_norm_partial_shape(n, h, w, c):
+    """Scratch of forward's sums."""
+    return partial_shape(1, n * h, 3, w, c)
+
+
+def batch_norm_gradient_shape(c):
+    """Scratch of backward: four numbers for each channel."""
+    return pattern_shape(1, 4, c)
+
+
+def batch_norm_partial_gradient_shape(n, h, w, c):
+    """Scratch of backward's sums."""
+    return partial_shape(1, n * h, 2, w, c)
+
+
+# -- channels: each thread owns a range of them ------------------------------------------------------------------------
+
+
+@cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, int64, float64, float64)
+def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, rows, w, momentum, eps):
+    """From ``moments``: statistics, the pattern of ``normalize``, and the running statistics' next values."""
+    c, count = len(weight), np.float64(rows * w)
+    for item in prange(c):
+        channel = np.intp(item)
+        mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, w, c)
+        running_mean[channel] += momentum * (mean - running_mean[channel])
+        running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
+        inverse = 1 / math.sqrt(variance + eps)
+        write_statistics(pattern, statistics, 0, channel, c, mean, inverse, weight[channel], bias[channel])
+
+
+@cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
+def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
+    """The pattern of ``normalize``, and statistics where there is room. Serial: a few numbers for each channel."""
+    for c in range(len(weight)):
+        inverse = 1 / math.sqrt(np.float64(running_var[c]) + eps)
+        mean = np.float64(running_mean[c])
+        write_statistics(pattern, statistics, 0, c, len(weight), mean, inverse, weight[c], bias[c])
+
+
+@cpu_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, int64, types.boolean)
+def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, rows, w, training):
+    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``."""
+    c, count = len(weight), np.float64(rows * w)
+    for item in prange(c):
+        channel = np.intp(item)
+        remainder, inverse = np.float64(statistics[0, 0, 1, channel]), np.float64(statistics[0, 0, 2, channel])
+        total = total_of(partial, 0, 0, channel, w, c)
+        product = (total_of(partial, 0, 1, channel, w, c) - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
+        dbias[channel], dweight[channel] = total, product
+        a = weight[channel] * inverse
+        b = -a * inverse * product / count if training else np.float64(0)
+        d = -a * total / count - b * remainder if training else np.float64(0)
+        for i in range(channel, pattern.shape[3], c):
+            pattern[0, 0, 0, i] = statistics[0, 0, 0, channel]
+            pattern[0, 0, 1, i] = a
+            pattern[0, 0, 2, i] = b
+            pattern[0, 0, 3, i] = d

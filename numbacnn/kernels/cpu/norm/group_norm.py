@@ -1,0 +1,114 @@
+"""Group normalisation (Wu and He 2018): each image by itself, over its pixels and the channels of a group.
+
+Statistics as in ``batchnorm.py``, for each image and channel. Oracle: ``tests/reference.py``.
+"""
+
+import math
+
+import numpy as np
+from numba import prange, types
+
+from numbacnn.kernels.cpu.norm.channels import (
+    fitting,
+    gradient_sums,
+    mean_and_variance,
+    moments,
+    normalize,
+    normalize_gradient,
+    partial_shape,
+    pattern_shape,
+    total_of,
+    write_statistics,
+)
+from numbacnn.kernels.cpu.sums import plus, sum_pixels
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
+
+
+def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+    """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
+
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics without
+    images where no gradient will be asked for; partial: scratch of ``group_norm_partial_shape``.
+    """
+    n, h, w, _ = x.shape
+    partial, pattern = fitting(partial, x, n), pattern[:n]
+    moments(partial, x)
+    _group_pattern(pattern, statistics[:n], partial, weight, bias, groups, h, w, eps)
+    normalize(y, x, pattern, relu)
+
+
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
+    """The gradients by x (None: not asked for), weight and bias.
+
+    pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
+    """
+    n, h, w, _ = x.shape
+    partial, pattern, sums = fitting(partial, x, n), pattern[:n], sums[:n]
+    gradient_sums(partial, dy, x, statistics)
+    _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w)
+    sum_pixels(dbias.reshape(1, 1, 1, -1), sums[:, :, :1])
+    sum_pixels(dweight.reshape(1, 1, 1, -1), sums[:, :, 1:])
+    if dx is not None:
+        normalize_gradient(dx, dy, x, pattern)
+
+
+def group_norm_pattern_shape(n, c):
+    """Scratch of forward, and what it saves: three numbers for each image and channel."""
+    return pattern_shape(n, 3, c)
+
+
+def group_norm_partial_shape(n, h, w, c):
+    """Scratch of forward's sums."""
+    return partial_shape(n, h, 3, w, c)
+
+
+def group_norm_gradient_shape(n, c):
+    """Scratch of backward: four numbers for each image and channel."""
+    return pattern_shape(n, 4, c)
+
+
+def group_norm_partial_gradient_shape(n, h, w, c):
+    """Scratch of backward's sums."""
+    return partial_shape(n, h, 2, w, c)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, int64, types.float64)
+def _group_pattern(pattern, statistics, partial, weight, bias, groups, h, w, eps):
+    """From ``moments``: statistics, and the pattern of ``normalize``. Each thread owns a range of images."""
+    c = len(weight)
+    size = c // groups
+    for item in prange(len(pattern)):
+        n = np.intp(item)
+        for first in range(0, c, size):
+            mean, variance = mean_and_variance(partial, n, first, first + size, h, w, c)
+            inverse = 1 / math.sqrt(variance + eps)
+            for channel in range(first, first + size):
+                write_statistics(pattern, statistics, n, channel, c, mean, inverse, weight[channel], bias[channel])
+
+
+@cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64, int64)
+def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
+    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and for each image and channel what the gradients
+    of bias and weight sum up. Each thread owns a range of images."""
+    c = len(weight)
+    size = c // groups
+    count = np.float64(h * w * size)
+    for item in prange(len(pattern)):
+        n = np.intp(item)
+        for first in range(0, c, size):
+            remainder, inverse = np.float64(statistics[n, 0, 1, first]), np.float64(statistics[n, 0, 2, first])
+            total, product = np.float64(0), np.float64(0)
+            for channel in range(first, first + size):
+                gradient = total_of(partial, n, 0, channel, w, c)
+                moment = (total_of(partial, n, 1, channel, w, c) - remainder * gradient) * inverse
+                sums[n, 0, 0, channel], sums[n, 0, 1, channel] = gradient, moment
+                total = plus(total, weight[channel] * gradient)
+                product = plus(product, weight[channel] * moment)
+            b = -inverse * inverse * product / count
+            d = -inverse * total / count - b * remainder
+            for channel in range(first, first + size):
+                for i in range(channel, pattern.shape[3], c):
+                    pattern[n, 0, 0, i] = statistics[n, 0, 0, channel]
+                    pattern[n, 0, 1, i] = weight[channel] * inverse
+                    pattern[n, 0, 2, i] = b
+                    pattern[n, 0, 3, i] = d

@@ -1,0 +1,246 @@
+"""A SIMD register of up to 8 floats as a Numba value: a kernel says in Python what happens to a vector of channels.
+
+LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
+``min(count, LANES)`` floats and never a byte beyond them, so one loop serves every number of channels:
+
+    for c in range(0, channels, LANES):
+        store(y + 4 * c, load(x + 4 * c, channels - c) * splat(0.5), channels - c)
+
+Where much is found out for each vector, four of them make a block, which has no count: it is full. Functions written
+with ``load_like`` and ``splat_like`` serve both.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.datamodel import models, register_default
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+from numbacnn.kernels.cpu.simd import llvm
+from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
+from numbacnn.kernels.target import host_target
+
+# Wider vectors gain nothing where memory is the limit, and images of few channels would leave them empty.
+LANES = min(host_target().lanes, 8)
+BLOCK = 4 * LANES  # floats of a block
+FLAGS = ("contract", "nsz")
+
+
+class VectorType(types.Type):
+    """Numba's type of so many float32 in registers."""
+
+    def __init__(self, lanes):
+        super().__init__(name=f"float32x{lanes}")
+        self.lanes = lanes
+
+
+vector, block = VectorType(LANES), VectorType(BLOCK)
+REGISTER = ir.VectorType(FLOAT, LANES)
+
+
+@register_default(VectorType)
+class VectorModel(models.PrimitiveModel):
+    """A vector is passed and kept as LLVM's own."""
+
+    def __init__(self, manager, numba_type):
+        super().__init__(manager, numba_type, ir.VectorType(FLOAT, numba_type.lanes))
+
+
+@intrinsic
+def load(typing, address, count):
+    """The ``min(count, LANES)`` floats at ``address``, and zeros."""
+    return vector(types.intp, types.intp), _emit_load
+
+
+def _emit_load(context, builder, signature, arguments):
+    address, count = arguments
+    pointer = builder.inttoptr(address, FLOAT.as_pointer())
+    result = cgutils.alloca_once(builder, REGISTER)
+    with builder.if_else(_is_full(builder, count)) as (full, partial):
+        with full:
+            builder.store(llvm.load(builder, pointer, REGISTER), result)
+        with partial:
+            mask = llvm.mask(builder, count, LANES)
+            builder.store(llvm.load_masked(builder, pointer, mask, REGISTER), result)
+    return builder.load(result)
+
+
+@intrinsic
+def store(typing, address, value, count):
+    """Writes the first ``min(count, LANES)`` lanes of ``value`` at ``address``; of a block, all."""
+
+    def emit(context, builder, signature, arguments):
+        _store(builder, *arguments, llvm.store)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, value, types.intp), emit
+
+
+@intrinsic
+def stream(typing, address, value, count, streams):
+    """``store``, past the caches where ``streams``, a truth, and the address let it."""
+
+    def emit(context, builder, signature, arguments):
+        *arguments, streams = arguments
+
+        def write(builder, value, pointer):
+            past = builder.and_(streams, llvm.streams(builder, pointer, value.type))
+            with builder.if_else(past) as (streaming, ordinary):
+                with streaming:
+                    llvm.store_streaming(builder, value, pointer)
+                with ordinary:
+                    llvm.store(builder, value, pointer)
+
+        _store(builder, *arguments, write)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, value, types.intp, types.boolean), emit
+
+
+def _store(builder, address, value, count, write):
+    pointer, lanes = builder.inttoptr(address, FLOAT.as_pointer()), value.type.count
+    if lanes > LANES:
+        write(builder, value, pointer)
+        return
+    with builder.if_else(_is_full(builder, count)) as (full, partial):
+        with full:
+            write(builder, value, pointer)
+        with partial:
+            llvm.store_masked(builder, value, pointer, llvm.mask(builder, count, lanes))
+
+
+@intrinsic
+def splat(typing, value):
+    """``value`` in every lane."""
+
+    def emit(context, builder, signature, arguments):
+        return llvm.splat(builder, arguments[0], REGISTER)
+
+    return vector(types.float32), emit
+
+
+@intrinsic
+def load_block(typing, address):
+    """The ``BLOCK`` floats at ``address``."""
+
+    def emit(context, builder, signature, arguments):
+        return llvm.load(builder, builder.inttoptr(arguments[0], FLOAT.as_pointer()), ir.VectorType(FLOAT, BLOCK))
+
+    return block(types.intp), emit
+
+
+@intrinsic
+def load_like(typing, like, address, count):
+    """``load``, of a block where ``like`` is one: all of it."""
+    if like == vector:
+        return vector(like, types.intp, types.intp), lambda *emitting: _emit_load(*emitting[:3], emitting[3][1:])
+
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[1], FLOAT.as_pointer())
+        return llvm.load(builder, pointer, arguments[0].type)
+
+    return like(like, types.intp, types.intp), emit
+
+
+@intrinsic
+def splat_like(typing, like, value):
+    """``splat``, in a block where ``like`` is one."""
+
+    def emit(context, builder, signature, arguments):
+        return llvm.splat(builder, arguments[1], arguments[0].type)
+
+    return like(like, types.float32), emit
+
+
+@intrinsic
+def splat_block(typing, value):
+    """``value`` in every lane of a block."""
+
+    def emit(context, builder, signature, arguments):
+        return llvm.splat(builder, arguments[0], ir.VectorType(FLOAT, BLOCK))
+
+    return block(types.float32), emit
+
+
+@intrinsic
+def where_greater(typing, a, b, yes, no):
+    """Lane by lane: ``yes`` where a > b or a is NaN, else ``no``."""
+
+    def emit(context, builder, signature, arguments):
+        a, b, yes, no = arguments
+        nan = builder.fcmp_unordered("uno", a, a)
+        return builder.select(builder.or_(builder.fcmp_ordered(">", a, b), nan), yes, no)
+
+    return a(a, b, yes, no), emit
+
+
+@intrinsic
+def where_equal(typing, a, b, yes, no):
+    """Lane by lane: ``yes`` where a == b, else ``no``."""
+
+    def emit(context, builder, signature, arguments):
+        a, b, yes, no = arguments
+        return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
+
+    return a(a, b, yes, no), emit
+
+
+@intrinsic
+def transpose(typing, y, y_step, x, x_step, rows, columns):
+    """y[j·y_step + i] = x[i·x_step + j] for i < rows, j < columns, each ``LANES`` at most; steps in bytes."""
+
+    def emit(context, builder, signature, arguments):
+        y, y_step, x, x_step, rows, columns = arguments
+
+        def pointer(base, step, i):
+            return builder.inttoptr(builder.add(base, builder.mul(step, INT64(i))), FLOAT.as_pointer())
+
+        def mask_of_row(i, rows, columns):
+            count = builder.select(builder.icmp_signed(">", rows, INT64(i)), columns, INT64(0))
+            return llvm.mask(builder, count, LANES)
+
+        lines = [
+            llvm.load_masked(builder, pointer(x, x_step, i), mask_of_row(i, rows, columns), REGISTER)
+            for i in range(LANES)
+        ]
+        for i, line in enumerate(llvm.transposed(builder, lines)):
+            llvm.store_masked(builder, line, pointer(y, y_step, i), mask_of_row(i, columns, rows))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), emit
+
+
+@intrinsic
+def rectified(typing, a):
+    """Lane by lane: 0 where a < 0, else a; NaN stays NaN."""
+
+    def emit(context, builder, signature, arguments):
+        (a,) = arguments
+        zeros = llvm.zeros(REGISTER)
+        return builder.select(builder.fcmp_ordered("<", a, zeros), zeros, a)
+
+    return vector(vector), emit
+
+
+def _arithmetic(emit, *functions):
+    for function in functions:
+
+        @infer_global(function)
+        class Typing(ConcreteTemplate):
+            cases = [signature(kind, kind, kind) for kind in (vector, block)]  # noqa: RUF012 (Numba's own form)
+
+        @lower_builtin(function, VectorType, VectorType)
+        def lower(context, builder, signature, arguments):
+            return emit(builder, *arguments)
+
+
+_arithmetic(lambda builder, a, b: builder.fadd(a, b, flags=FLAGS), operator.add, operator.iadd)
+_arithmetic(lambda builder, a, b: builder.fsub(a, b, flags=FLAGS), operator.sub, operator.isub)
+_arithmetic(lambda builder, a, b: builder.fmul(a, b, flags=FLAGS), operator.mul, operator.imul)
+
+
+def _is_full(builder, count):
+    return builder.icmp_signed(">=", count, INT64(LANES))

@@ -1,0 +1,1 @@
+"""Convolution on the GPU, one module per algorithm."""

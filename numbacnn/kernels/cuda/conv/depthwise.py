@@ -1,0 +1,116 @@
+"""Convolution of each channel by itself, and its two gradients: the twins of ``conv2d_direct`` where there are as many
+groups as channels. A product has too few terms and columns then; threads own outputs, neighbours neighbouring channels.
+"""
+
+import numpy as np
+from numba import types
+
+from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.runtime.jit import (
+    THREADS,
+    cuda_kernel,
+    float32_1d,
+    float32_3d,
+    float32_4d,
+    over_channels,
+    pixel_of,
+)
+from numbacnn.kernels.cuda.runtime.shim import cuda
+from numbacnn.kernels.cuda.sums import sum_parts
+
+ZERO = np.float32(0)
+
+
+def applies(g):
+    """Whether each of several channels has filters of its own."""
+    return g.groups == g.c > 1
+
+
+def depthwise_forward(y, x, w, b, g, relu):
+    """y as in ``conv2d_forward``."""
+    bias = w.reshape(-1)[:0] if b is None else b
+    _forward[over_channels(y)](y, x, w.reshape(-1), bias, g, relu)
+
+
+@cuda_kernel(float32_4d, float32_4d, float32_1d, float32_1d, ConvGeometry, types.boolean)
+def _forward(y, x, w, b, g, relu):
+    """Each thread owns a filter of a pixel (n, p, q). x is not read in its halo."""
+    n, p, q, k = pixel_of(g.p, g.q)
+    if n < y.shape[0] and k < g.k:
+        c, top, left = k // (g.k // g.c), p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left
+        total = ZERO
+        for r in range(g.r):
+            h = top + r * g.dilation_h
+            if 0 <= h < g.h:
+                for s in range(g.s):
+                    column = left + s * g.dilation_w
+                    if 0 <= column < g.w:
+                        total += x[n, h, column, c] * w[(r * g.s + s) * g.k + k]
+        if b.size > 0:
+            total += b[k]
+        y[n, p, q, k] = ZERO if relu and total < ZERO else total
+
+
+def depthwise_input_gradient(dx, dy, w, g, mask):
+    """dx as in ``conv2d_input_gradient``."""
+    masked = mask is not None
+    _input_gradient[over_channels(dx)](dx, dy, w.reshape(-1), mask if masked else dx, g, masked)
+
+
+@cuda_kernel(float32_4d, float32_4d, float32_1d, float32_4d, ConvGeometry, types.boolean)
+def _input_gradient(dx, dy, w, mask, g, masked):
+    """Each thread owns a channel of a pixel (n, h, w). dy is not read in its halo."""
+    n, h, column, c = pixel_of(g.h, g.w)
+    if n < dx.shape[0] and c < g.c:
+        filters = g.k // g.c
+        total = ZERO
+        for r in range(g.r):
+            place = h + g.pad_top - r * g.dilation_h
+            p = place // g.stride_h
+            if place >= 0 and p * g.stride_h == place and p < g.p:
+                for s in range(g.s):
+                    place = column + g.pad_left - s * g.dilation_w
+                    q = place // g.stride_w
+                    if place >= 0 and q * g.stride_w == place and q < g.q:
+                        for k in range(c * filters, (c + 1) * filters):
+                            total += dy[n, p, q, k] * w[(r * g.s + s) * g.k + k]
+        dx[n, h, column, c] = ZERO if masked and mask[n, h, column, c] <= ZERO else total
+
+
+def depthwise_weight_gradient(dw, x, dy, partial, g):
+    """dw as in ``conv2d_weight_gradient``."""
+    parts = weight_parts(g, len(x))
+    target = (partial[:parts] if parts > 1 else dw).reshape(parts, g.r * g.s, g.k)
+    _weight_gradient[(channel_blocks(g.k), g.r * g.s, parts), THREADS](target, x, dy, g)
+    if parts > 1:
+        sum_parts(dw.reshape(-1), partial[:parts].reshape(parts, -1))
+
+
+def weight_parts(g, images):
+    """Into how many parts the pixels of the weight gradient are cut."""
+    return part_count(images * g.p * g.q, g.k, g.r * g.s)
+
+
+@cuda_kernel(float32_3d, float32_4d, float32_4d, ConvGeometry)
+def _weight_gradient(partial, x, dy, g):
+    """partial[part,tap,k] = Σ x · dy over the part's pixels (n, p, q). Each block owns filters of a part and a tap."""
+    shared = cuda.shared.array(THREADS, types.float32)
+    k, lane, width = my_channel(g.k)
+    tap, part = cuda.blockIdx.y, cuda.blockIdx.z
+    r = tap // g.s
+    down, across = r * g.dilation_h - g.pad_top, (tap - r * g.s) * g.dilation_w - g.pad_left
+    c = k // (g.k // g.c)
+    pixel, last, step = my_pixels(dy.shape[0] * g.p * g.q, part, cuda.gridDim.z, lane, width)
+    total = ZERO
+    while pixel < last:
+        row = pixel // g.q
+        n = row // g.p
+        p, q = row - n * g.p, pixel - row * g.q
+        h, column = p * g.stride_h + down, q * g.stride_w + across
+        if 0 <= h < g.h and 0 <= column < g.w:
+            total += x[n, h, column, c] * dy[n, p, q, k]
+        pixel += step
+    total = sum_lanes(shared, total, width)
+    if lane == 0:
+        partial[part, tap, k] = total

@@ -1,0 +1,1 @@
+"""Matrix products on the GPU: on CUDA cores and on tensor cores."""

@@ -1,0 +1,1 @@
+"""Batch, group and local response normalization on the GPU."""

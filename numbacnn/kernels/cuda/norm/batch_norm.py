@@ -1,0 +1,159 @@
+"""Batch normalisation (Ioffe and Szegedy 2015): two passes over the images forward, two back.
+
+y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics, as
+``write_statistics`` has them.
+"""
+
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.norm.channels import (
+    SUM_THREADS,
+    fitting,
+    gradient_sums,
+    mean_and_variance,
+    moments,
+    normalize,
+    normalize_gradient,
+    partial_shape,
+    pattern_shape,
+    write_statistics,
+)
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
+from numbacnn.kernels.recording import prepare
+
+float64 = types.float64
+
+
+def batch_norm_forward(
+    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+):
+    """Training: normalises by the batch, and moves the running statistics by ``momentum`` towards it.
+
+    y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
+    ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    """
+    n, h, w, c = x.shape
+    partial = fitting(partial, x, 1)
+    moments(partial, x)
+    arrays = pattern, statistics, running_mean, running_var, partial, weight, bias
+    _batch_pattern[c, SUM_THREADS](*arrays, n * h * w, momentum, eps)
+    normalize(y, x, pattern, relu)
+
+
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+    """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
+    _running_pattern[over(weight.size)](pattern, statistics, weight, bias, running_mean, running_var, eps)
+    normalize(y, x, pattern, relu)
+
+
+def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
+    """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
+
+    folded_weight, w: …×K; folded_bias, b: K, or b None; norm: ``weight bias running_mean running_var``, K, and ``eps``.
+    """
+    k = w.shape[-1]
+    arrays = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    bias = w.flat()[:0] if b is None else b
+    grid = over(w.size + k)
+    prepare(_fold[grid], folded_weight.reshape(-1, k), folded_bias, w.reshape(-1, k), bias, *arrays, norm.eps)
+
+
+@cuda_kernel(float32_2d, float32_1d, float32_2d, *[float32_1d] * 5, float64)
+def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
+    """Each thread owns an element of the weights; the row behind the last is the bias."""
+    i = cuda.grid(1)
+    rows, columns = w.shape
+    m, k = i // columns, i % columns
+    if m <= rows:
+        scale = np.float64(weight[k]) / MATHS.sqrt(np.float64(variance[k]) + eps)
+        if m < rows:
+            folded_weight[m, k] = np.float32(np.float64(w[m, k]) * scale)
+        else:
+            own = np.float64(b[k]) if b.size > 0 else np.float64(0)
+            folded_bias[k] = np.float32((own - np.float64(mean[k])) * scale + np.float64(bias[k]))
+
+
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+    """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
+
+    pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
+    """
+    n, h, w, c = x.shape
+    partial = fitting(partial, x, 1)
+    gradient_sums(partial, dy, x, statistics)
+    arrays = pattern, dweight, dbias, partial, weight, statistics
+    _gradient_pattern[c, SUM_THREADS](*arrays, n * h * w, training)
+    if dx is not None:
+        normalize_gradient(dx, dy, x, pattern)
+
+
+def batch_norm_pattern_shape(c):
+    """Scratch of forward, and what it saves: three numbers for each channel."""
+    return pattern_shape(1, 3, c)
+
+
+def batch_norm_partial_shape(n, h, w, c):
+    """Scratch of forward's sums."""
+    return partial_shape(1, n * h * w, 3, c)
+
+
+def batch_norm_gradient_shape(c):
+    """Scratch of backward: four numbers for each channel."""
+    return pattern_shape(1, 4, c)
+
+
+def batch_norm_partial_gradient_shape(n, h, w, c):
+    """Scratch of backward's sums."""
+    return partial_shape(1, n * h * w, 2, c)
+
+
+@cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
+def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, pixels, momentum, eps):
+    """From ``moments``: statistics, the pattern of ``normalize``, and the running statistics' next values. Each block
+    owns a channel."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    c, count = cuda.blockIdx.x, np.float64(pixels)
+    mean, variance = mean_and_variance(shared, partial, 0, c, 1, pixels)
+    if cuda.threadIdx.x == 0:
+        old_mean, old_var = np.float64(running_mean[c]), np.float64(running_var[c])
+        running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
+        running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
+        inverse = 1 / MATHS.sqrt(variance + eps)
+        write_statistics(pattern, statistics, 0, c, mean, inverse, weight[c], bias[c])
+
+
+@cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64)
+def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
+    """The pattern of ``normalize``, and statistics where there is room. Each thread owns a channel."""
+    c = cuda.grid(1)
+    if c < weight.size:
+        inverse = 1 / MATHS.sqrt(np.float64(running_var[c]) + eps)
+        write_statistics(pattern, statistics, 0, c, np.float64(running_mean[c]), inverse, weight[c], bias[c])
+
+
+@cuda_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, types.boolean)
+def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixels, training):
+    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``. Each block owns a
+    channel."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    c, count = cuda.blockIdx.x, np.float64(pixels)
+    total, product, g = np.float64(0), np.float64(0), cuda.threadIdx.x
+    while g < partial.shape[1]:
+        total += np.float64(partial[0, g, 0, c])
+        product += np.float64(partial[0, g, 1, c])
+        g += cuda.blockDim.x
+    total, product = block_sum(shared, total), block_sum(shared, product)
+    if cuda.threadIdx.x == 0:
+        remainder, inverse = np.float64(statistics[0, 0, 1, c]), np.float64(statistics[0, 0, 2, c])
+        product = (product - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
+        dbias[c], dweight[c] = np.float32(total), np.float32(product)
+        a = np.float64(weight[c]) * inverse
+        b = -a * inverse * product / count if training else np.float64(0)
+        d = -a * total / count - b * remainder if training else np.float64(0)
+        pattern[0, 0, 0, c] = statistics[0, 0, 0, c]
+        pattern[0, 0, 1, c] = np.float32(a)
+        pattern[0, 0, 2, c] = np.float32(b)
+        pattern[0, 0, 3, c] = np.float32(d)

@@ -1,0 +1,133 @@
+"""Group normalisation (Wu and He 2018): each image by itself, over its pixels and the channels of a group.
+
+Statistics as in ``batchnorm.py``, for each image and channel.
+"""
+
+import numpy as np
+from numba import types
+
+from numbacnn.kernels.cuda.norm.channels import (
+    SUM_THREADS,
+    fitting,
+    gradient_sums,
+    mean_and_variance,
+    moments,
+    normalize,
+    normalize_gradient,
+    partial_shape,
+    pattern_shape,
+    write_statistics,
+)
+from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, int64
+from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
+
+float64 = types.float64
+
+
+def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+    """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
+
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics without
+    images where no gradient will be asked for; partial: scratch of ``group_norm_partial_shape``.
+    """
+    n, h, w, _ = x.shape
+    partial, pattern = fitting(partial, x, n), pattern[:n]
+    moments(partial, x)
+    _group_pattern[n * groups, SUM_THREADS](pattern, statistics[:n], partial, weight, bias, groups, h * w, eps)
+    normalize(y, x, pattern, relu)
+
+
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
+    """The gradients by x (None: not asked for), weight and bias.
+
+    pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
+    """
+    n, h, w, c = x.shape
+    partial, pattern, sums = fitting(partial, x, n), pattern[:n], sums[:n]
+    gradient_sums(partial, dy, x, statistics)
+    _gradient_pattern[n * groups, SUM_THREADS](pattern, sums, partial, weight, statistics, groups, h * w)
+    _sum_images[c, SUM_THREADS](dweight, dbias, sums)
+    if dx is not None:
+        normalize_gradient(dx, dy, x, pattern)
+
+
+def group_norm_pattern_shape(n, c):
+    """Scratch of forward, and what it saves: three numbers for each image and channel."""
+    return pattern_shape(n, 3, c)
+
+
+def group_norm_partial_shape(n, h, w, c):
+    """Scratch of forward's sums."""
+    return partial_shape(n, h * w, 3, c)
+
+
+def group_norm_gradient_shape(n, c):
+    """Scratch of backward: four numbers for each image and channel."""
+    return pattern_shape(n, 4, c)
+
+
+def group_norm_partial_gradient_shape(n, h, w, c):
+    """Scratch of backward's sums."""
+    return partial_shape(n, h * w, 2, c)
+
+
+@cuda_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, float64)
+def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, eps):
+    """From ``moments``: statistics, and the pattern of ``normalize``. Each block owns a group of an image."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    n, size = cuda.blockIdx.x // groups, weight.size // groups
+    first = cuda.blockIdx.x % groups * size
+    mean, variance = mean_and_variance(shared, partial, n, first, size, pixels)
+    inverse = 1 / MATHS.sqrt(variance + eps)
+    c = first + cuda.threadIdx.x
+    while c < first + size:
+        write_statistics(pattern, statistics, n, c, mean, inverse, weight[c], bias[c])
+        c += cuda.blockDim.x
+
+
+@cuda_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64)
+def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, pixels):
+    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and for each image and channel what the gradients
+    of bias and weight sum up. Each block owns a group of an image."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    n, size = cuda.blockIdx.x // groups, weight.size // groups
+    first = cuda.blockIdx.x % groups * size
+    count = np.float64(pixels * size)
+    remainder, inverse = np.float64(statistics[n, 0, 1, first]), np.float64(statistics[n, 0, 2, first])
+    total, product, c = np.float64(0), np.float64(0), first + cuda.threadIdx.x
+    while c < first + size:
+        gradient, moment = np.float64(0), np.float64(0)
+        for g in range(partial.shape[1]):
+            gradient += np.float64(partial[n, g, 0, c])
+            moment += np.float64(partial[n, g, 1, c])
+        moment = (moment - remainder * gradient) * inverse
+        sums[n, 0, 0, c], sums[n, 0, 1, c] = np.float32(gradient), np.float32(moment)
+        total += np.float64(weight[c]) * gradient
+        product += np.float64(weight[c]) * moment
+        c += cuda.blockDim.x
+    total, product = block_sum(shared, total), block_sum(shared, product)
+    b = -inverse * inverse * product / count
+    d = -inverse * total / count - b * remainder
+    c = first + cuda.threadIdx.x
+    while c < first + size:
+        pattern[n, 0, 0, c] = statistics[n, 0, 0, c]
+        pattern[n, 0, 1, c] = np.float32(np.float64(weight[c]) * inverse)
+        pattern[n, 0, 2, c] = np.float32(b)
+        pattern[n, 0, 3, c] = np.float32(d)
+        c += cuda.blockDim.x
+
+
+@cuda_kernel(float32_1d, float32_1d, float32_4d)
+def _sum_images(dweight, dbias, sums):
+    """dbias, dweight = Σ_n sums[n,0]. Each block owns a channel."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    c, n = cuda.blockIdx.x, cuda.threadIdx.x
+    gradient, moment = np.float64(0), np.float64(0)
+    while n < len(sums):
+        gradient += np.float64(sums[n, 0, 0, c])
+        moment += np.float64(sums[n, 0, 1, c])
+        n += cuda.blockDim.x
+    gradient, moment = block_sum(shared, gradient), block_sum(shared, moment)
+    if cuda.threadIdx.x == 0:
+        dbias[c], dweight[c] = np.float32(gradient), np.float32(moment)

@@ -1,0 +1,1 @@
+"""The one place that imports ``numba.cuda``: compiling, launching, memory, and the simulator."""

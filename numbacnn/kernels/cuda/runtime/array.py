@@ -1,0 +1,123 @@
+"""Arrays on the device, as the host sees them: where they lie, never what is in them."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from numbacnn.kernels.cuda.runtime import shim
+
+Shape = tuple[int, ...]
+
+
+class DeviceArray:
+    """A view of device memory. Slices of step 1 and reshapes of contiguous views are views of the same memory, as in
+    NumPy; numbers come and go by ``upload`` and ``download`` alone.
+
+    ``offset`` counts elements from the start of ``memory``, ``strides`` bytes.
+    """
+
+    def __init__(self, memory: shim.Memory, offset: int, shape: Shape, strides: Shape, dtype: DTypeLike) -> None:
+        self.memory, self.offset, self.shape, self.strides = memory, offset, shape, strides
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie side by side, in C's order."""
+        step = self.dtype.itemsize
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != step and self.size:
+                return False
+            step *= size
+        return True
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> "DeviceArray":
+        parts = list(index) if isinstance(index, tuple) else [index]
+        if Ellipsis in parts:
+            at = parts.index(Ellipsis)
+            parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
+        parts += [slice(None)] * (self.ndim - len(parts))
+        offset, shape, strides = self.offset, [], []
+        for part, size, stride in zip(parts, self.shape, self.strides, strict=True):
+            first, last, step = (part, part + 1, 1) if isinstance(part, int) else part.indices(size)
+            if step != 1 or not 0 <= first <= size:
+                raise IndexError(f"{part} of an axis of {size}: device arrays give whole numbers and slices of step 1")
+            offset += first * stride // self.dtype.itemsize
+            if not isinstance(part, int):
+                shape.append(max(0, last - first))
+                strides.append(stride)
+        return DeviceArray(self.memory, offset, tuple(shape), tuple(strides), self.dtype)
+
+    def reshape(self, *shape: Any) -> "DeviceArray":
+        """The same elements in another shape, one size of which may be −1."""
+        sizes = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        if -1 in sizes:
+            known = -prod(sizes)
+            sizes = tuple(self.size // known if size == -1 else size for size in sizes)
+        if prod(sizes) != self.size or not self.contiguous:
+            raise ValueError(f"a device array of {self.shape}, strides {self.strides}, is no view of {sizes}")
+        return DeviceArray(self.memory, self.offset, sizes, _strides(sizes, self.dtype.itemsize), self.dtype)
+
+    def flat(self) -> "DeviceArray":
+        """The whole of its memory in one axis: ``offset`` is where this view starts in it."""
+        count = self.memory.size // self.dtype.itemsize
+        return DeviceArray(self.memory, 0, (count,), (self.dtype.itemsize,), self.dtype)
+
+    def rows(self) -> "DeviceArray":
+        """N×H×W×C as N×H×(W·C), whose rows are contiguous also inside a halo."""
+        n, h, w, c = self.shape
+        strides = (*self.strides[:2], self.dtype.itemsize)
+        return DeviceArray(self.memory, self.offset, (n, h, w * c), strides, self.dtype)
+
+    def write(self, source: "NDArray[Any] | DeviceArray") -> None:
+        """Copies an array of the host or the device, of the same shape, into this contiguous view."""
+        if source.shape != self.shape or not self.contiguous:
+            raise ValueError(f"{source.shape} into {self.shape}, strides {self.strides}: give contiguous arrays alike")
+        start = self.offset * self.dtype.itemsize
+        if isinstance(source, DeviceArray):
+            self.memory.copy(start, source.memory, source.offset * source.dtype.itemsize, self.nbytes)
+        else:
+            self.memory.write(start, np.ascontiguousarray(source, self.dtype))
+
+    def read(self) -> NDArray[Any]:
+        """A fresh host array of this contiguous view."""
+        target = np.empty(self.shape, self.dtype)
+        self.memory.read(self.offset * self.dtype.itemsize, target)
+        return target
+
+
+def zeros(shape: Shape | int, dtype: DTypeLike = np.float32) -> DeviceArray:
+    """A new array of zeros."""
+    sizes = (shape,) if isinstance(shape, int) else shape
+    itemsize = np.dtype(dtype).itemsize
+    return DeviceArray(shim.Memory(prod(sizes) * itemsize), 0, sizes, _strides(sizes, itemsize), dtype)
+
+
+def to_device(source: NDArray[Any]) -> DeviceArray:
+    """A new device array with the numbers of a host array."""
+    array = zeros(source.shape, source.dtype)
+    array.write(source)
+    return array
+
+
+def _strides(shape: Shape, itemsize: int) -> Shape:
+    return tuple(itemsize * prod(shape[axis + 1 :]) for axis in range(len(shape)))

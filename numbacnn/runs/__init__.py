@@ -1,0 +1,1 @@
+"""Runs: what a training was asked to do, its folder, its provenance, and how it is verified."""

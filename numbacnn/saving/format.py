@@ -1,0 +1,220 @@
+"""Model files and checkpoints: safetensors, whose metadata holds the graph and all else as JSON. No pickle."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn._checks import brief
+from numbacnn.data.files import replacing
+from numbacnn.data.normalization import Normalization
+from numbacnn.engine.device import Device
+from numbacnn.engine.graph import DAMAGE, Graph
+from numbacnn.engine.parameters import Arena, Parameters, Slot
+from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.layers import Layer
+from numbacnn.tasks import task_of
+
+FORMAT = "numbacnn"
+CHECKPOINT_FORMAT = "numbacnn-checkpoint"
+VERSION = 1
+METADATA = {"format", "version", "head", "digest"}
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Saveable(Protocol):
+    """What a model file holds: a Model."""
+
+    graph: Graph
+    store: Parameters
+    classes: tuple[str, ...] | None
+    normalization: Normalization | None
+    auxiliary_weight: float
+    task: str | None
+    _several_inputs: bool
+    _several_outputs: bool
+
+
+class ModelFile(NamedTuple):
+    """The content of a model file, checked: every parameter and state of the graph is there, in its shape."""
+
+    graph: Graph
+    arrays: Mapping[str, NDArray[np.float32]]
+    classes: tuple[str, ...] | None
+    normalization: Normalization | None
+    several_inputs: bool
+    several_outputs: bool
+    auxiliary_weight: float
+    task: str | None
+
+
+def save_model(model: Saveable, path: str | PathLike[str]) -> None:
+    """Writes a model file; see docs/model-file.md."""
+    head = {
+        "graph": model.graph.to_dict(),
+        "classes": model.classes,
+        "normalization": model.normalization and model.normalization._asdict(),
+        "lists": [model._several_inputs, model._several_outputs],
+        "auxiliary_weight": model.auxiliary_weight,
+        "task": model.task,
+    }
+    _write(Path(path), FORMAT, head, model.store.arrays())
+
+
+def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) -> ModelFile:
+    """Reads and checks a model file, with a user's own ``layers``. Raises ModelFileError with what is wrong with it."""
+    file = Path(path)
+    head, arrays = _read(file, FORMAT)
+    try:
+        graph = Graph.from_dict(head["graph"], layers)
+        _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
+        classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
+        several_inputs, several_outputs = map(bool, head["lists"])
+        normalization = _normalization(head["normalization"])
+        if normalization is not None and len(normalization.mean) != graph.input_shapes[0][-1]:
+            raise ModelFileError(f"its normalisation is damaged: {len(normalization.mean)} channels, unlike its input")
+        auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
+        if not 0 <= auxiliary_weight < math.inf:
+            raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
+        task = head.get("task")
+        if task is not None:
+            task_of(task, graph.input_shapes[0]).check_output(graph.shapes[graph.outputs[0]])
+        if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
+            raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
+    except (ModelFileError, ArgumentError) as error:
+        raise ModelFileError(f"{file}: {brief(error)}") from None
+    except DAMAGE as error:
+        raise ModelFileError(f"{file}: its metadata is damaged: {brief(repr(error))}") from None
+    return ModelFile(graph, arrays, classes, normalization, several_inputs, several_outputs, auxiliary_weight, task)
+
+
+def read_normalization(path: Path) -> Normalization | None:
+    """What raw images go through before the model of a file; None where the file says nothing of it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    try:
+        return (
+            _normalization(json.loads(metadata["head"])["normalization"]) if metadata.get("format") == FORMAT else None
+        )
+    except DAMAGE as error:
+        raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
+
+
+def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: Any, keep_as: Path | None = None) -> None:
+    """Writes the arrays of some arenas, as "arena/array", and a JSON state; ``keep_as``: see ``replacing``."""
+    arrays = {f"{part}/{name}": slot.of(arena.array) for part, arena, name, slot in _each_slot(arenas)}
+    _write(path, CHECKPOINT_FORMAT, state, arrays, keep_as)
+
+
+def read_checkpoint(path: Path) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
+    """The state and the arrays that ``save_checkpoint`` wrote, bit for bit; else ModelFileError."""
+    return _read(path, CHECKPOINT_FORMAT)
+
+
+def check_fit(path: Path, arrays: Mapping[str, NDArray[Any]], arenas: Mapping[str, Arena]) -> None:
+    """ModelFileError where a checkpoint's arrays do not fit these arenas."""
+    wanted = {f"{part}/{name}": slot.shape for part, _, name, slot in _each_slot(arenas)}
+    try:
+        _check_arrays(arrays, wanted)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
+
+
+def restore(arrays: Mapping[str, NDArray[np.float32]], arenas: Mapping[str, Arena], device: Device) -> None:
+    """Writes the arrays of a checkpoint into the arenas, which they fit."""
+    for part, arena, name, slot in _each_slot(arenas):
+        device.write(slot.of(arena.array), arrays[f"{part}/{name}"])
+
+
+def _each_slot(arenas: Mapping[str, Arena]) -> Iterator[tuple[str, Arena, str, Slot]]:
+    for part, arena in arenas.items():
+        for name, slot in arena.slots.items():
+            yield part, arena, name, slot
+
+
+def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """SHA-256 of a file's metadata, but for the digest itself, and of every array in the order of their names."""
+    whole = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
+    for name, array in arrays:
+        whole.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
+
+
+def check_digest(path: Path, file: Any) -> None:
+    """ModelFileError where an opened safetensors file is not what was written; files of before 0.2 have no digest."""
+    metadata = file.metadata() or {}
+    for key in metadata.keys() - METADATA:  # else a digest under a damaged name would be none
+        raise ModelFileError(f"{path}: damaged: its metadata holds an unknown {brief(repr(key))}")
+    if "digest" in metadata:
+        found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
+        if found != metadata["digest"]:
+            raise ModelFileError(f"{path}: damaged: its content is not what was written (its digest differs)")
+
+
+def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]], keep_as: Path | None = None) -> None:
+    from safetensors.numpy import save
+
+    metadata = {"format": kind, "version": str(VERSION), "head": json.dumps(head)}
+    saved = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    metadata["digest"] = digest(metadata, sorted(saved.items()))
+    content = save(saved, metadata)
+    with replacing(path, keep_as) as file:
+        file.write(content)
+
+
+def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            _check_version(path, metadata, kind)
+            check_digest(path, file)
+            head = json.loads(metadata["head"])
+            return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, *DAMAGE) as error:
+        raise ModelFileError(f"{path}: not a numbacnn file, or damaged: {brief(error)}") from None
+
+
+def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
+    if metadata.get("format") != kind:
+        found = metadata.get("format")
+        raise ModelFileError(f"{path}: not a {kind} file" + (f", but {brief(repr(found))}" if found else ""))
+    version = metadata.get("version", "")
+    if not version.isdecimal() or len(version) > 9:
+        raise ModelFileError(f"{path}: its version {brief(repr(version))} is not a number: the file is damaged")
+    if int(version) > VERSION:
+        raise ModelFileError(
+            f"{path}: of format version {version}, newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
+        )
+
+
+def _check_arrays(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Names, shapes and types, before anything of the size that the graph claims is allocated."""
+    for name in wanted.keys() ^ arrays.keys():
+        raise ModelFileError(f'"{name}" is {"missing" if name in wanted else "of no layer"}')
+    for name, array in arrays.items():
+        if array.shape != wanted[name] or array.dtype != np.float32:
+            raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {wanted[name]}')
+
+
+def _normalization(form: Any) -> Normalization | None:
+    if form is None:
+        return None
+    mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
+    finite = all(map(math.isfinite, mean + std))
+    if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
+        raise ModelFileError(f"its normalisation is damaged: mean {mean}, std {std}")
+    return Normalization(mean, std)

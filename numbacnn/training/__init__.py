@@ -1,0 +1,1 @@
+"""The training loop: steps, updates, objectives, events, and the device-side loop."""

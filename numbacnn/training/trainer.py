@@ -1,0 +1,302 @@
+"""The training loop: a generator of events. It never prints; progress, logs and early stopping are callbacks on it."""
+
+import json
+import time
+import warnings
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from numbacnn._checks import choose
+from numbacnn.data.augment import Augmentation, get_augmentation
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import CLASSES
+from numbacnn.data.loader import Loader
+from numbacnn.data.normalization import Normalization
+from numbacnn.engine.device import ENGINE
+from numbacnn.engine.parameters import Arena
+from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
+from numbacnn.geometry import whole
+from numbacnn.optimizers import SGD, Optimizer
+from numbacnn.saving import format as files
+from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
+from numbacnn.schedules import Schedule, constant, watches
+from numbacnn.tasks import task_for
+from numbacnn.training.batch import Learner, LossOfOutputs, TrainingBatch
+from numbacnn.training.device_loop import DeviceSteps, choose_steps
+from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
+from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.update import Update
+
+__all__ = [
+    "EarlyStopping",
+    "EpochEnd",
+    "EpochRecord",
+    "Event",
+    "History",
+    "Learner",
+    "LossOfOutputs",
+    "Position",
+    "StepEnd",
+    "Trainer",
+    "TrainingBatch",
+]
+
+ON_SAVE_ERROR = {"warn": False, "stop": True}  # whether training ends
+ON_NAN = {"stop": False, "skip": True}  # whether it goes on
+
+
+class Trainer:
+    """One training of one model. ``run`` yields the events; ``history`` grows with the epochs."""
+
+    def __init__(
+        self,
+        model: Learner,
+        dataset: Dataset,
+        *,
+        optimizer: Optimizer | None,
+        loss: LossOfOutputs | None = None,
+        loss_weights: Sequence[float] | None = None,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        schedule: Schedule | None = None,
+        validation: Dataset | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: int | str | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+        on_save_error: str = "warn",
+        on_nan: str = "stop",
+        augment: Augmentation | None = None,
+    ) -> None:
+        for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
+            whole(value, name)
+        whole(seed, "seed", 0)
+        if checkpoint_every is not None and checkpoint is None:
+            raise ArgumentError("checkpoint_every needs checkpoint=FILE")
+        if not isinstance(optimizer, Optimizer | None):
+            raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
+        self.task = task_for(model.task, dataset, model.input_shape)
+        for part in (dataset, validation):
+            if part is not None:
+                self.task.check(part, model.output_shape)
+        if schedule is not None and watches(schedule) and validation is None:
+            raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
+        self.model, self.dataset, self.validation = model, dataset, validation
+        self.optimizer = optimizer or SGD(0.02, momentum=0.9)
+        self.loss, self.loss_weights = self.task.loss() if loss is None else loss, loss_weights
+        self.objective = model.objective(self.loss, loss_weights)
+        self.epochs, self.schedule = epochs, schedule or constant
+        self.loader = Loader(dataset, batch_size, seed=seed)
+        self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
+        self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
+        self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
+        self.history = History()
+        self.position = Position()
+        self.augment = get_augmentation(augment)
+        if self.augment and self.augment.mixes and dataset.kind != CLASSES:
+            raise ArgumentError(f"augment: {dataset.kind} cannot follow mixup or cutmix; leave those out")
+        self.optimizer.attach(model)
+        plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
+        self.update = Update(model, self.optimizer, self.schedule, **plan, ema=ema)
+        skips = choose("on_nan", on_nan, ON_NAN)
+        self._host = HostSteps(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
+        classes = self.task.classes(model.output_shape[-1])
+        if model.normalization is None:
+            model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
+        if model.classes is None and len(dataset.classes) == classes:
+            model.classes = dataset.classes
+        model.task = self.task.name
+
+    def run(self) -> Generator[Event, None, None]:
+        """Trains from the position on; the state is consistent after every event.
+
+        With ``ema`` the model holds the averaged weights at the end of every epoch, for validation and whoever gets the
+        event, and when the training has ended; in between it holds those that are trained.
+        """
+        self._last_save = time.monotonic()
+        try:
+            while self.position.epoch < self.epochs:
+                self._show_average(False)
+                yield from self._epoch()
+        finally:
+            self._show_average(True)
+
+    def _show_average(self, shown: bool) -> bool:
+        with ENGINE:
+            return self.update.average is not None and self.update.average.show(shown)
+
+    @cached_property
+    def _steps(self) -> HostSteps | DeviceSteps:
+        """Chosen when they are first needed: to know whether the data fits, the model's buffers are made."""
+        return choose_steps(self._host, self.augment, 0 if self.validation is None else len(self.validation))
+
+    def _epoch(self) -> Iterator[Event]:
+        self.update.begin_epoch([record.validation_loss or 0.0 for record in self.history.epochs])
+        steps = self._steps.epoch(self.position)
+        try:
+            for position in steps:
+                self.position = position
+                if self._is_save_due():
+                    self.save()
+                p = self.position
+                images = self.loader.size(p.step - 1)
+                yield StepEnd(p.epoch + 1, self.epochs, p.step, len(self.loader), images, p.loss, p.accuracy)
+        except (GeneratorExit, KeyboardInterrupt):  # whoever goes on from here finds all sums
+            self.position = self._steps.read(self.position)
+            raise
+        finally:
+            steps.close()
+        yield self._end_epoch()
+
+    def _end_epoch(self) -> EpochEnd:
+        p = self.position
+        with ENGINE:
+            self._host.check_weights(f"at the end of epoch {p.epoch + 1}")
+        if not p.images:
+            raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was left out; see why with on_nan="stop"')
+        self._show_average(True)
+        validation = {}
+        if self.validation is not None:
+            validation = self.model.evaluate(self.validation, self.loss, self.loss_weights)
+        record = EpochRecord(
+            p.epoch + 1,
+            p.loss,
+            p.accuracy,
+            validation.get("loss"),
+            validation.get("accuracy"),
+            self.update.learning_rate,
+            p.seconds,
+            p.images / p.seconds,
+            p.skipped,
+            None if self.task.score == "accuracy" else validation.get(self.task.score),
+        )
+        self.history.epochs.append(record)
+        self.position = Position(p.epoch + 1)
+        if self.checkpoints is not None:
+            self.save()
+        return EpochEnd(record, self.epochs, self.history.since_best)
+
+    # -- the whole state in a file ------------------------------------------------------------------------------------
+
+    def _is_save_due(self) -> bool:
+        every = self.checkpoint_every
+        if every is None:
+            return False
+        if every.steps is not None:
+            return (self.position.epoch * len(self.loader) + self.position.step) % every.steps == 0
+        return every.seconds is not None and time.monotonic() - self._last_save >= every.seconds
+
+    def save(self) -> None:
+        """Writes weights, optimiser, position and history to the checkpoint file, whole or not at all.
+
+        Where it cannot be written, ``on_save_error`` decides; numbers that are not finite are never written, but
+        NumbacnnError raised. Returns when the file is on the disk: one save ends before the next begins.
+        """
+        assert self.checkpoints is not None
+        with ENGINE:
+            self.position = p = self._steps.read(self.position)
+            self._host.check_weights(f"after epoch {p.epoch}, step {p.step}")
+        state = {
+            "run": self._identity,
+            "position": asdict(self.position),
+            "history": [asdict(record) for record in self.history.epochs],
+            "normalization": self.model.normalization and self.model.normalization._asdict(),
+            "optimizer_steps": self.optimizer.steps,
+            "learning_rate": self.update.learning_rate,
+            "accumulated_images": self.update.mean.images if self.update.mean else 0,
+        }
+        shown = self._show_average(False)
+        try:
+            with self.saving(self.checkpoints.newest):
+                host = self.model.device.host
+                arenas = {part: Arena(slots, host(array)) for part, (slots, array) in self._arenas().items()}
+                self.checkpoints.save(arenas, state)
+        finally:
+            self._show_average(shown)
+            self._last_save = time.monotonic()
+
+    @contextmanager
+    def saving(self, path: Path) -> Iterator[None]:
+        """Writing ``path`` in this block may fail: that becomes a warning, or NumbacnnError where it is to stop."""
+        try:
+            yield
+        except OSError as error:
+            problem = f"{path}: cannot be written ({error.strerror or error})"
+            if self._stops_without_save:
+                raise NumbacnnError(f"{problem}; what was saved before is whole") from None
+            warnings.warn(f"{problem}; training goes on, and what was saved before is whole", stacklevel=2)
+
+    def _arenas(self) -> dict[str, Arena]:
+        """The arrays that a checkpoint holds."""
+        store = self.model.store
+        arenas = store.arenas() | {name: Arena(store.slots, arena) for name, arena in self.optimizer.slots.items()}
+        if self.update.mean is not None:
+            arenas["accumulated"] = Arena(store.slots, self.update.mean.arena)
+        if self.update.average is not None:
+            arenas["average"] = Arena(store.slots, self.update.average.values)
+            arenas["average-state"] = Arena(store.state_slots, self.update.average.state)
+        return arenas
+
+    def resume(self) -> None:
+        """Takes the state from the checkpoint file, where there is one; from the one before, with a warning, where the
+        newest is damaged."""
+        if self.checkpoints is None:
+            raise ArgumentError("resume=True needs checkpoint=FILE")
+        found = self.checkpoints.read()
+        if found is None:
+            return
+        file, state, arrays = found
+        try:
+            run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
+            learning_rate = float(state["learning_rate"])
+            position = replace(Position(), **state["position"])
+            history = History([EpochRecord(**record) for record in state["history"]])
+            normalization = state["normalization"] and Normalization(*map(tuple, state["normalization"].values()))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{file}: its state is damaged: {error!r}") from None
+        for name, value in self._identity.items():
+            if run.get(name) != value:
+                raise ArgumentError(f"{file} is of a training with {name} {run.get(name)}, not {value}")
+        files.check_fit(file, arrays, self._arenas())
+        files.restore(arrays, self._arenas(), self.model.device)
+        self.position, self.history, self.optimizer.steps = position, history, steps
+        self.update.learning_rate = learning_rate
+        self.model.normalization = normalization
+        if self.update.mean is not None:
+            self.update.mean.images = images
+        self._show_average(position.step == 0 and position.epoch > 0)
+
+    @cached_property
+    def _identity(self) -> dict[str, int | float | str | None]:
+        """What must be the same for the training to go on as it would have."""
+        return {
+            "seed": self.loader.seed,
+            "batch_size": self.loader.batch_size,
+            "images": len(self.dataset),
+            "data checksum": _checksum(self.dataset),
+            "validation checksum": None if self.validation is None else _checksum(self.validation),
+            "task": self.task.name,
+            "model checksum": zlib.crc32(json.dumps(self.model.graph.to_dict(), sort_keys=True).encode()),
+            "loss": describe(self.objective.losses),
+            "loss weights": describe(self.objective.weights),
+            "optimizer": self.optimizer.name,
+            **{f"optimizer's {name}": describe(value) for name, value in self.optimizer.options.items()},
+            "schedule": describe(self.schedule),
+            "accumulate": self.update.accumulate,
+            "ema": None if self.update.average is None else self.update.average.decay,
+            "augment": None if self.augment is None else str(self.augment),
+            "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
+        }
+
+
+def _checksum(data: Dataset) -> int:
+    """CRC-32 of images and labels."""
+    return zlib.crc32(np.ascontiguousarray(data.images).data, zlib.crc32(np.ascontiguousarray(data.labels).data))
