@@ -25,7 +25,7 @@ import numpy as np
 import numbacnn as nc
 from numbacnn._checks import brief
 from numbacnn.bench import measure
-from numbacnn.bench.cases import CASES, DIRECTIONS, FORWARD, Case, in_directions, own_case
+from numbacnn.bench.cases import CASES, DIRECTIONS, FORWARD, Case, custom_case, in_directions
 from numbacnn.bench.peaks import Roofs, measure_roofs
 from numbacnn.bench.peers import Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort, Launched, seconds
@@ -181,7 +181,7 @@ class Bench:
         totals = {direction: Cost(0, 0) for direction in DIRECTIONS[:3]}
         spent = dict.fromkeys(totals, 0.0)
         for spec, count in specs.items():
-            case = own_case("conv2d", spec, 2 if self.smoke else 128)
+            case = custom_case("conv2d", spec, 2 if self.smoke else 128)
             wanted = in_directions([case], list(totals))
             for result in measure.measure_kernels(wanted, self.device, self.peers, self.effort):
                 m = result.measurement

@@ -4,7 +4,7 @@
 
 Trains as ``numbacnn train --recipe NAME`` does, seeds 0, 1, …, on what the recipe leaves of the training part, and
 prints each run's accuracy on the test part after the last epoch and its seconds of training: loading, augmenting and
-normalising included, on both sides. Compiled kernels are in the cache: a step on each side comes first. Loader and
+normalising included, on both sides. Compiled kernels are in the cache: a step on each side comes first. DataLoader and
 augmentation are ours on both sides; PyTorch runs in channels-last, with its fused optimiser. Recipes that average
 weights, clip gradients or take another optimiser than SGD, Adam and AdamW have no twin here, and run alone.
 """
@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import numbacnn as nc
 from numbacnn.bench.torch_peer import FORMATS, Twin
-from numbacnn.data import Dataset, Loader
+from numbacnn.data import DataLoader, Dataset
 from numbacnn.data.augment import Augmenter, get_augmentation
 from numbacnn.runs.run import RECIPES, Settings, load_data, read_config
 from numbacnn.saving.pretrained import state_dict
@@ -83,7 +83,7 @@ def _batches(settings: Settings, train: Dataset, seed: int) -> Iterator[tuple[np
     """All batches of a training, augmented."""
     chain = get_augmentation(settings.augment)
     augmenter = Augmenter(chain, train, len(train.classes)) if chain else None
-    loader = Loader(train, settings.batch_size, seed=seed)
+    loader = DataLoader(train, settings.batch_size, seed=seed)
     for epoch in range(settings.epochs):
         for batch in loader.epoch(epoch):
             if augmenter is None:

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import numbacnn as nc
-from numbacnn.data import Dataset, Loader
+from numbacnn.data import DataLoader, Dataset
 from numbacnn.engine.device import get_device
 from numbacnn.runs.run import Settings, load_data
 from numbacnn.tasks import Task, task_of
@@ -69,7 +69,7 @@ def twin(
 
 def _train(settings: Settings, network: torch.nn.Module, train: Dataset, task: Task) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
-    schedule, batches = settings.make_schedule(), Loader(train, settings.batch_size, seed=settings.seed)
+    schedule, batches = settings.make_schedule(), DataLoader(train, settings.batch_size, seed=settings.seed)
     steps, step = settings.epochs * len(batches), 0
     for epoch in range(settings.epochs):
         for batch in batches.epoch(epoch):

@@ -12,7 +12,7 @@ KERNELS = cases.in_directions(cases.select(patterns=["lenet-5", "two convolution
 LAYERS = {
     "max pool 28² 32": (64, (28, 28, 32), lambda: nc.MaxPool2D(2)),
     "max pool 28² 64 overlapping": (8, (28, 28, 64), lambda: nc.MaxPool2D(3, 2, padding=1)),
-    "average pool 28² 32": (64, (28, 28, 32), lambda: nc.AveragePool2D(2)),
+    "average pool 28² 32": (64, (28, 28, 32), lambda: nc.AvgPool2D(2)),
     "relu 28² 32": (64, (28, 28, 32), lambda: nc.ReLU()),
     "batch norm 28² 32": (64, (28, 28, 32), lambda: nc.BatchNorm()),
     "group norm 28² 32": (64, (28, 28, 32), lambda: nc.GroupNorm(8)),

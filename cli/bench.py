@@ -105,7 +105,7 @@ def kernels_command(
     Without options: the representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers at sizes out
     of cache. Shares are of this machine's measured peak, which is that of the precision, and of a triad's bandwidth.
     """
-    chosen = _own_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
+    chosen = _custom_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
     sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
     wanted = cases.in_directions(sized, directions)
     _check_plot(plot)
@@ -142,10 +142,10 @@ def _title(device: Device) -> str:
     return f"Kernels on {place}"
 
 
-def _own_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch: int | None) -> list[cases.Case]:
+def _custom_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch: int | None) -> list[cases.Case]:
     if patterns or len(ops) > 1:
         raise click.UsageError("--shape is one case of your own: give one --op with it, and no --filter.")
-    return [cases.own_case(ops[0] if ops else "conv2d", shape, batch or 64)]
+    return [cases.custom_case(ops[0] if ops else "conv2d", shape, batch or 64)]
 
 
 @command.command("train")

@@ -14,7 +14,7 @@ from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.runs.run import model_file
 from numbacnn.tasks import Classification, Detection, Segmentation
-from numbacnn.tasks.detection import LEAST_SCORE
+from numbacnn.tasks.detection import SCORE_THRESHOLD
 
 from . import render
 from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
@@ -27,7 +27,11 @@ Rows = list[dict[str, Any]]
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="How many classes a classifier tells.")
 @click.option(
-    "--least", type=click.FloatRange(0, 1), default=LEAST_SCORE, metavar="F", help="Smallest score a detector tells of."
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    default=SCORE_THRESHOLD,
+    metavar="F",
+    help="Smallest score at which a detection is reported.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="A folder for a segmenter's masks, as PNG.")
 @click.option(
@@ -45,7 +49,7 @@ def command(
     model: Path,
     images: tuple[Path, ...],
     top: int,
-    least: float,
+    score_threshold: float,
     out: Path | None,
     polarity: str,
     threads: int | None,
@@ -67,7 +71,7 @@ def command(
         tell: dict[str, Callable[[], Rows]] = {
             Classification.name: lambda: _classes(network, model, pixels, top),
             Segmentation.name: lambda: _shares(network, pixels, images, files),
-            Detection.name: lambda: _boxes(network, pixels, images, least),
+            Detection.name: lambda: _boxes(network, pixels, images, score_threshold),
         }
         found = tell[network.task or Classification.name]()
     predictions = [{"image": str(path), **row} for path, row in zip(images, found, strict=True)]
@@ -118,11 +122,11 @@ def _shares(
     return rows
 
 
-def _boxes(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], least: float) -> Rows:
+def _boxes(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], score_threshold: float) -> Rows:
     """Boxes in pixels of the image files, the surest first."""
     height, width, _ = model.input_shape
     rows = []
-    for image, found in zip(images, model.detect(pixels, least), strict=True):
+    for image, found in zip(images, model.detect(pixels, score_threshold), strict=True):
         h, w = image_size(image)
         edges = (found.boxes * np.array([w / width, h / height] * 2)).tolist()
         columns = zip(found.classes, found.scores.tolist(), edges, strict=True)

@@ -28,7 +28,7 @@ def main():
     test = test.subset(np.arange(20)) if options.fast else test
     found = model.evaluate(test)
     print(f"mAP@0.5 {found['map_50']:.2%}, mAP@0.5:0.95 {found['map']:.2%}")
-    detections = model.detect(test.images[:1], least=0.4)[0]
+    detections = model.detect(test.images[:1], score_threshold=0.4)[0]
     for box, label, score in zip(*detections, strict=True):
         print(f"scene 0: a {test.classes[label]} at {np.round(box, 1)}, score {score:.2f}")
 

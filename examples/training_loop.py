@@ -27,9 +27,9 @@ def main():
         train = train.subset(np.arange(320))
 
     model = nc.models.lenet5()
-    optimizer = nc.AdamW(0.002, clip_norm=1.0, groups=[nc.Group("*.bias", weight_decay=0)])
+    optimizer = nc.AdamW(0.002, clip_norm=1.0, groups=[nc.ParamGroup("*.bias", weight_decay=0)])
     schedule = nc.schedules.Warmup(nc.schedules.cosine, 0.1)
-    batches = nc.data.Loader(train, 32, seed=0)
+    batches = nc.data.DataLoader(train, 32, seed=0)
     steps = epochs * len(batches)
 
     for epoch in range(epochs):

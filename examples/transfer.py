@@ -41,7 +41,7 @@ def compare(train, test, epochs, seed):
     source = learn(nc.models.lenet5(classes=5, seed=seed), digits_of(train, 0, 4), 0.002, epochs, 64, seed)
     transferred = source.replace_head(5, seed=seed + 1)
     transferred.freeze("conv2d_1.*")  # edges and strokes are those of any digit
-    slowly = [nc.Group("conv2d_2.*", learning_rate=0.001)]
+    slowly = [nc.ParamGroup("conv2d_2.*", learning_rate=0.001)]
     learn(transferred, few, 0.003, 40, 20, seed, slowly)
 
     scratch = learn(nc.models.lenet5(classes=5, seed=seed), few, 0.003, 40, 20, seed)

@@ -61,13 +61,13 @@ def iou(a: Float32, b: Float32) -> Float32:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
-def suppress(boxes: Float32, scores: Float32, overlap: float) -> NDArray[np.int64]:
+def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int64]:
     """Non-maximum suppression: indices of boxes (k, 4) to keep, the surest first, of equal scores the first.
 
-    A box goes where its intersection over union with a surer one that stays is above ``overlap``.
+    A box goes where its intersection over union with a surer one that stays is above ``iou_threshold``.
     """
     waiting = np.argsort(-scores, kind="stable")
-    above, kept = iou(boxes, boxes) > overlap, []
+    above, kept = iou(boxes, boxes) > iou_threshold, []
     while len(waiting):
         kept.append(waiting[0])
         waiting = waiting[1:][~above[waiting[0], waiting[1:]]]

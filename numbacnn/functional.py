@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
-from numbacnn.engine.device import ENGINE, get_device
+from numbacnn.engine.device import engine_lock, get_device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph, Input
 from numbacnn.engine.parameters import Parameters
@@ -50,11 +50,11 @@ def depthwise_conv2d(
     padding: Padding = "valid",
     dilation: Pair = 1,
 ) -> Float32:
-    """Cross-correlation of each channel of (n, h, w, c) by itself with (r, s, 1, c·multiplier), plus b."""
+    """Cross-correlation of each channel of (n, h, w, c) by itself with (r, s, 1, c·depth_multiplier), plus b."""
     weight, channels = np.asarray(w), np.shape(x)[-1] if np.ndim(x) else 0
     if weight.ndim != 4 or weight.shape[2] != 1 or not channels or weight.shape[3] % channels:
         raise ArgumentError(
-            f"depthwise_conv2d weights have shape {weight.shape}; give (r, s, 1, {channels}·multiplier)"
+            f"depthwise_conv2d weights have shape {weight.shape}; give (r, s, 1, {channels}·depth_multiplier)"
         )
     r, s, _, k = weight.shape
     layer = layers.DepthwiseConv2D((r, s), k // channels, stride, padding, dilation, bias=b is not None)
@@ -135,7 +135,7 @@ def max_pool2d(
     return _apply(layers.MaxPool2D(pool_size, stride, padding, ceil_mode), [x])
 
 
-def average_pool2d(
+def avg_pool2d(
     x: ArrayLike,
     pool_size: Pair = 2,
     stride: Pair | None = None,
@@ -144,17 +144,17 @@ def average_pool2d(
     count_include_pad: bool = True,
 ) -> Float32:
     """The mean of each window."""
-    return _apply(layers.AveragePool2D(pool_size, stride, padding, ceil_mode, count_include_pad), [x])
+    return _apply(layers.AvgPool2D(pool_size, stride, padding, ceil_mode, count_include_pad), [x])
 
 
-def global_max_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float32:
+def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Float32:
     """The largest value of each channel."""
-    return _apply(layers.GlobalMaxPool2D(keep_dimensions), [x])
+    return _apply(layers.GlobalMaxPool2D(keepdims), [x])
 
 
-def global_average_pool2d(x: ArrayLike, keep_dimensions: bool = False) -> Float32:
+def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Float32:
     """The mean of each channel."""
-    return _apply(layers.GlobalAveragePool2D(keep_dimensions), [x])
+    return _apply(layers.GlobalAvgPool2D(keepdims), [x])
 
 
 def adaptive_max_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
@@ -162,14 +162,14 @@ def adaptive_max_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
     return _apply(layers.AdaptiveMaxPool2D(output_size), [x])
 
 
-def adaptive_average_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
+def adaptive_avg_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
     """The mean of each of output_size bins."""
-    return _apply(layers.AdaptiveAveragePool2D(output_size), [x])
+    return _apply(layers.AdaptiveAvgPool2D(output_size), [x])
 
 
-def up_sample2d(x: ArrayLike, factor: Pair = 2, mode: str = "nearest") -> Float32:
+def upsample2d(x: ArrayLike, factor: Pair = 2, mode: str = "nearest") -> Float32:
     """Images enlarged by whole factors, "nearest" or "bilinear"."""
-    return _apply(layers.UpSample2D(factor, mode), [x])
+    return _apply(layers.Upsample2D(factor, mode), [x])
 
 
 def zero_pad2d(x: ArrayLike, padding: Padding = 1) -> Float32:
@@ -290,7 +290,7 @@ def _apply(
     device = get_device("cpu")
     store = Parameters(graph.parameters(), graph.state(), device)
     store.set_random(seed or 0, 0)
-    with ENGINE:
+    with engine_lock:
         store.set({f"op.{name}": array for name, array in (parameters or {}).items()})
         executor = Executor(make_plan(graph, device.sizes, n, training=seed is not None), store, device)
         binding = executor.bind(n)

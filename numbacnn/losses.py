@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import choose
-from numbacnn.engine.device import ENGINE, Device, get_device
+from numbacnn.engine.device import Device, engine_lock, get_device
 from numbacnn.errors import ArgumentError
 
 Float32 = NDArray[np.float32]
@@ -385,7 +385,7 @@ def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike, device: Device) 
     image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
     prepared = loss.target(target, image.shape)
     losses, dx = np.empty(image[..., 0].size, np.float32), np.empty_like(image)
-    with ENGINE:
+    with engine_lock:
         value = differentiate(loss, 1.0, device, losses, dx, image, prepared)
     return value, dx.reshape(x.shape)
 

@@ -14,9 +14,9 @@ from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import Normalization, raw_images
 from numbacnn.detection import Detections
-from numbacnn.engine.device import ENGINE, Device, get_device
+from numbacnn.engine.device import Device, engine_lock, get_device
 from numbacnn.engine.executor import Executor
-from numbacnn.engine.graph import Graph, Input, Tensor, import_own_layers
+from numbacnn.engine.graph import Graph, Input, Tensor, import_custom_layers
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -30,7 +30,7 @@ from numbacnn.saving import format as files
 from numbacnn.saving.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.tasks import Detection, Segmentation, task_for, task_of
-from numbacnn.tasks.detection import LEAST_SCORE, OVERLAP
+from numbacnn.tasks.detection import IOU_THRESHOLD, SCORE_THRESHOLD
 from numbacnn.training import trainer as training
 from numbacnn.training.batch import LossOfOutputs, TrainingBatch
 from numbacnn.training.objective import Objective, make_objective
@@ -108,7 +108,7 @@ class Model:
     def set_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes parameters and state by name. Raises ArgumentError, and writes nothing, where a name or a shape does
         not fit."""
-        with ENGINE:
+        with engine_lock:
             self.store.set(arrays)
 
     def load_weights(self, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()) -> LoadedWeights:
@@ -119,7 +119,7 @@ class Model:
         ModelFileError, and writes nothing, where a tensor is missing, misshapen, or of no layer. With ``strict=False``
         what fits is written and the rest left as it was; the result names both.
         """
-        with ENGINE:
+        with engine_lock:
             return load_weights(self.graph, self.store, path, strict, ignore)
 
     # -- transfer learning --------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Model:
         return model
 
     def _set_frozen(self, names: frozenset[str]) -> None:
-        with ENGINE:
+        with engine_lock:
             self.store.freeze(names)
             trained = {name: factors for name, factors in self.graph.penalties().items() if name not in names}
             self._penalties = Penalties(trained, self.store)
@@ -188,7 +188,7 @@ class Model:
         """
         arrays = self._checked(x, self._several_inputs, self.graph.input_shapes, "input")
         n = len(arrays[0])
-        with ENGINE:
+        with engine_lock:
             executor = self._executor(n, training, input_gradient=training)
             binding = executor.bind(n)
             for view, array in zip(binding.inputs, arrays, strict=True):
@@ -219,7 +219,7 @@ class Model:
             raise NumbacnnError("backward needs a forward(x, training=True) before it")
         executor, n = self._pending
         arrays = self._checked(dy, self._gives_list(True), self._output_shapes(True), "gradient", n)
-        with ENGINE:
+        with engine_lock:
             binding = executor.bind(n)
             for view, array in zip(binding.output_gradients, arrays, strict=True):
                 self.device.upload(view, array.reshape(view.shape))
@@ -236,7 +236,7 @@ class Model:
 
         For a loop of one's own, between ``backward`` and the update; ``train_step`` and ``fit`` do it themselves.
         """
-        with ENGINE:
+        with engine_lock:
             return self._penalties.add()
 
     def train_step(
@@ -256,7 +256,7 @@ class Model:
         """
         arrays = self._checked(images, self._several_inputs, self.graph.input_shapes, "input")
         objective = self.objective(loss, loss_weights)
-        with ENGINE:
+        with engine_lock:
             batch = self.training_batch(len(arrays[0]), objective)
             for view, array in zip(batch.inputs, arrays, strict=True):
                 self.device.upload(view, array.reshape(view.shape))
@@ -270,7 +270,7 @@ class Model:
         return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
 
     def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
-        """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``device.ENGINE``."""
+        """The buffers of a training step on ``n`` images, for a loop that fills them itself under ``engine_lock``."""
         self._pending = None
         executor = self._executor(n, True, input_gradient=False)
         return TrainingBatch(executor, n, objective, self._penalties)
@@ -324,7 +324,7 @@ class Model:
         return self._rows
 
     def reserve_outputs(self, images: int, batch_size: int = EVALUATION_BATCH) -> int:
-        """Makes the buffers that ``each_output`` takes for so many images, under ``device.ENGINE``; returns the size of
+        """Makes the buffers that ``each_output`` takes for so many images, under ``engine_lock``; returns the size of
         its batches."""
         largest = max(map(math.prod, self.graph.shapes))
         batch_size = max(1, min(batch_size, images, MOST_NUMBERS // largest))
@@ -336,7 +336,7 @@ class Model:
     ) -> None:
         """Calls ``receive(start, outputs)`` for each batch of raw images with the views (n, 1, 1, C) or (n, H, W, C) of
         its outputs, which the next batch overwrites. Batches are smaller where the images are large."""
-        with ENGINE:
+        with engine_lock:
             batch_size = self.reserve_outputs(len(images), batch_size)
             executor = self._executor(batch_size, False, False)
             for start in range(0, len(images), batch_size):
@@ -386,20 +386,20 @@ class Model:
     def detect(
         self,
         images: ArrayLike,
-        least: float = LEAST_SCORE,
-        overlap: float = OVERLAP,
+        score_threshold: float = SCORE_THRESHOLD,
+        iou_threshold: float = IOU_THRESHOLD,
         batch_size: int = EVALUATION_BATCH,
     ) -> list[Detections]:
         """What is found in each of raw images as ``predict`` takes them: boxes, classes and scores, the surest first.
 
-        least: the smallest score to tell of. overlap: of two boxes with a larger intersection over union the surer one
-        stays. Raises ArgumentError where the model does not detect.
+        score_threshold: the smallest score to report. iou_threshold: of two boxes with a larger intersection over
+        union, the one with the higher score is kept. Raises ArgumentError where the model does not detect.
         """
         if self.task != Detection.name:
             raise ArgumentError(f"detect: this model's task is to {self.task or 'do nothing yet'}; train one to detect")
-        least, overlap = number(least, "least", 0, 1), number(overlap, "overlap", 0, 1)
+        number(score_threshold, "score_threshold", 0, 1), number(iou_threshold, "iou_threshold", 0, 1)
         task = Detection(self.input_shape)
-        parts = self._decoded(lambda output: task.decode(output, least, overlap), images, batch_size)
+        parts = self._decoded(lambda output: task.decode(output, score_threshold, iou_threshold), images, batch_size)
         return [found for part in parts for found in part]
 
     def _decoded(self, decode: Callable[[Float32], T], images: ArrayLike, batch_size: int) -> list[T]:
@@ -516,7 +516,7 @@ class Model:
         raw = raw_images(images, self.input_shape)
         if not len(raw):
             raise ArgumentError("there are no images")
-        with ENGINE:
+        with engine_lock:
             x = self.device.zeros((len(raw), *(1, 1, *self.input_shape)[-3:]))
             self.load_images(x, raw)
             return self.device.host(x)
@@ -635,7 +635,7 @@ class Model:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        import_own_layers(state["graph"])
+        import_custom_layers(state["graph"])
         self._build(Graph.from_dict(state["graph"]), get_device(*state["device"]))
         self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task = state["kept"]

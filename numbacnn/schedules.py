@@ -75,28 +75,28 @@ class Step:
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up from 1/divisor to 1 in the first ``rise`` of the training, and down to 1/(divisor·final_divisor) at its end,
-    both along half cosines (Smith and Topin 2018, "Super-convergence", in PyTorch's form). The learning rate is the
+    """Up from 1/div_factor to 1 in the first ``pct_start`` of the training, then down to
+    1/(div_factor·final_div_factor) at its end, both along half cosines (Smith and Topin 2018, "Super-convergence", in PyTorch's form). The learning rate is the
     largest one.
     """
 
-    rise: float = 0.3
-    divisor: float = 25.0
-    final_divisor: float = 1e4
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rise <= 1:
-            raise ArgumentError(f"rise={self.rise}: give a share of the training, from 0 to 1")
-        for name in ("divisor", "final_divisor"):
+        if not 0 <= self.pct_start <= 1:
+            raise ArgumentError(f"pct_start={self.pct_start}: give a share of the training, from 0 to 1")
+        for name in ("div_factor", "final_div_factor"):
             if not 1 <= getattr(self, name) < math.inf:
                 raise ArgumentError(f"{name}={getattr(self, name)}: give a number of at least 1")
 
     def __call__(self, step: int, steps: int) -> float:
         """The factor at ``step`` of ``steps``."""
-        start, peak, last = 1 / self.divisor, self.rise * steps - 1, steps - 1
+        start, peak, last = 1 / self.div_factor, self.pct_start * steps - 1, steps - 1
         if step <= peak:
             return _anneal(start, 1.0, step / peak if peak else 1.0)
-        return _anneal(1.0, start / self.final_divisor, (step - peak) / (last - peak) if last > peak else 1.0)
+        return _anneal(1.0, start / self.final_div_factor, (step - peak) / (last - peak) if last > peak else 1.0)
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,15 @@ class Warmup:
             return self.start + (1 - self.start) * step / length
         return self.schedule(step - length, steps - length)
 
-    def after(self, losses: Sequence[float]) -> Schedule:
-        """The warm-up itself, with the schedule behind it as it stands after ``losses``."""
-        return Warmup(after(self.schedule, losses), self.length, self.start)
+    def after(self, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
+        """The same warm-up, followed by ``schedule`` as it is after these validation losses."""
+        return Warmup(after(self.schedule, losses, learning_rate), self.length, self.start)
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Times ``factor`` when the validation loss has not fallen for more than ``patience`` epochs, down to ``least``.
+    """Times ``factor`` when the validation loss has not fallen for more than ``patience`` epochs, down to the
+    learning rate ``min_lr``, as PyTorch's ``ReduceLROnPlateau``.
 
     A loss counts as lower below best · (1 − threshold). After a fall of the rate, ``cooldown`` epochs are not counted.
     It keeps nothing: each epoch it looks at all the losses so far, so that a resumed training goes on as it would
@@ -138,11 +139,11 @@ class Plateau:
     patience: int = 10
     threshold: float = 1e-4
     cooldown: int = 0
-    least: float = 0.0
+    min_lr: float = 0.0
 
     def __post_init__(self) -> None:
         _check_factor("factor", self.factor)
-        for name in ("patience", "threshold", "cooldown", "least"):
+        for name in ("patience", "threshold", "cooldown", "min_lr"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ArgumentError(f"{name}={getattr(self, name)}: give a number of at least 0")
 
@@ -150,8 +151,9 @@ class Plateau:
         """1: no loss is known yet."""
         return 1.0
 
-    def after(self, losses: Sequence[float]) -> Schedule:
-        """The schedule of the epoch that follows these validation losses."""
+    def after(self, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
+        """The schedule of the epoch that follows these validation losses; ``learning_rate`` is the optimizer's."""
+        least = min(1.0, self.min_lr / learning_rate) if self.min_lr else 0.0
         scale, best, bad, cooling = 1.0, math.inf, 0, 0
         for loss in losses:
             better = loss < best * (1 - self.threshold)
@@ -160,7 +162,7 @@ class Plateau:
             if cooling:
                 cooling, bad = cooling - 1, 0
             if bad > self.patience:
-                scale, cooling, bad = max(scale * self.factor, self.least), self.cooldown, 0
+                scale, cooling, bad = max(scale * self.factor, least), self.cooldown, 0
         return Fixed(scale)
 
 
@@ -175,10 +177,13 @@ class Fixed:
         return self.scale
 
 
-def after(schedule: Schedule, losses: Sequence[float]) -> Schedule:
-    """What ``schedule`` is in the epoch after these validation losses: itself, unless it looks at them."""
-    watching: Callable[[Sequence[float]], Schedule] | None = getattr(schedule, "after", None)
-    return schedule if watching is None else watching(losses)
+def after(schedule: Schedule, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
+    """The schedule of the epoch that follows these validation losses: ``schedule`` itself, unless it watches them.
+
+    ``learning_rate``: the optimizer's, which every factor multiplies.
+    """
+    watching: Callable[[Sequence[float], float], Schedule] | None = getattr(schedule, "after", None)
+    return schedule if watching is None else watching(losses, learning_rate)
 
 
 def watches(schedule: Schedule) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.engine.device import ENGINE
+from numbacnn.engine.device import engine_lock
 from numbacnn.engine.graph import Input
 from numbacnn.errors import GradientError
 from numbacnn.geometry import whole
@@ -47,7 +47,7 @@ def check_gradients(
     """
     check = _Check(layer, input_shape, whole(batch, "batch"), seed)
     errors = {}
-    with ENGINE:
+    with engine_lock:
         check.backward()
         for name in check.arrays:
             difference = check.difference(name, whole(samples, "samples"))

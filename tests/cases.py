@@ -170,15 +170,15 @@ POOL_GEOMETRIES = [
 ]  # fmt: skip
 POOLINGS = [
     _pool(layer, reason, shape, batch, **options)
-    for layer in (nl.MaxPool2D, nl.AveragePool2D)
+    for layer in (nl.MaxPool2D, nl.AvgPool2D)
     for reason, shape, batch, options in POOL_GEOMETRIES
 ] + [
-    _pool(nl.AveragePool2D, "padding left out of the mean", (6, 5, 3), 2, pool_size=3, stride=2, padding=1,
+    _pool(nl.AvgPool2D, "padding left out of the mean", (6, 5, 3), 2, pool_size=3, stride=2, padding=1,
           count_include_pad=False),
-    _pool(nl.AveragePool2D, "ceil_mode, padding left out", (6, 7, 3), 2, pool_size=3, stride=2, padding=1,
+    _pool(nl.AvgPool2D, "ceil_mode, padding left out", (6, 7, 3), 2, pool_size=3, stride=2, padding=1,
           ceil_mode=True, count_include_pad=False),
-    _pool(nl.GlobalMaxPool2D, "image that keeps its axes", (3, 4, 5), 2, keep_dimensions=True),
-    _pool(nl.GlobalAveragePool2D, "image that keeps its axes", (3, 4, 5), 2, keep_dimensions=True),
+    _pool(nl.GlobalMaxPool2D, "image that keeps its axes", (3, 4, 5), 2, keepdims=True),
+    _pool(nl.GlobalAvgPool2D, "image that keeps its axes", (3, 4, 5), 2, keepdims=True),
 ]  # fmt: skip
 OTHERS = [
     Case("dense LeNet's last", lambda: nl.Dense(10), ((84,),), 7),
@@ -197,10 +197,10 @@ OTHERS = [
     Case("multiply features as gate", nl.Multiply, ((3, 4, 9), (9,)), 2),
     Case("multiply one pixel by features", nl.Multiply, ((1, 1, 9), (9,)), 2),
     Case("multiply long sums", nl.Multiply, ((60, 50, 3), (1, 1, 3)), 1),
-    Case("adaptive_average_pool2d to its own size", lambda: nl.AdaptiveAveragePool2D(6), ((6, 6, 9),), 1),
-    Case("adaptive_average_pool2d VGG's at half the size", lambda: nl.AdaptiveAveragePool2D(7), ((3, 4, 9),), 1),
-    Case("up_sample2d one pixel, bilinear", lambda: nl.UpSample2D(3, "bilinear"), ((1, 1, 5),), 2),
-    Case("up_sample2d large factor, bilinear", lambda: nl.UpSample2D((8, 5), "bilinear"), ((3, 4, 2),), 1),
+    Case("adaptive_avg_pool2d to its own size", lambda: nl.AdaptiveAvgPool2D(6), ((6, 6, 9),), 1),
+    Case("adaptive_avg_pool2d VGG's at half the size", lambda: nl.AdaptiveAvgPool2D(7), ((3, 4, 9),), 1),
+    Case("upsample2d one pixel, bilinear", lambda: nl.Upsample2D(3, "bilinear"), ((1, 1, 5),), 2),
+    Case("upsample2d large factor, bilinear", lambda: nl.Upsample2D((8, 5), "bilinear"), ((3, 4, 2),), 1),
     Case("zero_pad2d none", lambda: nl.ZeroPad2D(0), ((3, 4, 5),), 2),
     Case("zero_pad2d one side", lambda: nl.ZeroPad2D(((2, 0), (0, 1))), ((3, 4, 5),), 2),
     Case("add three inputs", nl.Add, ((4, 5, 3),) * 3, 2),
@@ -309,7 +309,7 @@ def _draw_transposed(draw):
 def _draw_depthwise(draw):
     (h, r, stride_h), (w, s, stride_w) = _axis(draw), _axis(draw)
     options = {
-        "multiplier": draw.choice((1, 1, 1, 2, 3)),
+        "depth_multiplier": draw.choice((1, 1, 1, 2, 3)),
         "stride": (stride_h, stride_w),
         "padding": _draw_padding(draw, 3),
         "dilation": (draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2, 3))),
@@ -327,7 +327,7 @@ def _draw_pooling(layer):
             "padding": _draw_padding(draw, min(r, s) - 1),
             "ceil_mode": draw.random() < 0.5,
         }
-        if layer is nl.AveragePool2D:
+        if layer is nl.AvgPool2D:
             options["count_include_pad"] = draw.random() < 0.5
         return Case(f"{layer.op} {_told((r, s), options)}", lambda: layer((r, s), **options),
                     ((h, w, draw.choice(CHANNELS)),), draw.choice(BATCHES))  # fmt: skip
@@ -441,7 +441,7 @@ def _draw_adaptive(layer):
 
 def _draw_up_sampling(draw):
     factor, mode = (draw.randint(1, 5), draw.randint(1, 5)), draw.choice(("nearest", "bilinear"))
-    return Case(f"up_sample2d {mode} {factor[0]}x{factor[1]}", lambda: nl.UpSample2D(factor, mode),
+    return Case(f"upsample2d {mode} {factor[0]}x{factor[1]}", lambda: nl.Upsample2D(factor, mode),
                 (_draw_image(draw),), draw.choice(BATCHES))  # fmt: skip
 
 
@@ -489,15 +489,15 @@ DRAWS = {
     "local_response_norm": _draw_local_response_norm,
     "dropout": _draw_dropout(nl.Dropout, _draw_shape),
     "spatial_dropout": _draw_dropout(nl.SpatialDropout, _draw_image),
-    **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AveragePool2D)},
-    **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAveragePool2D)},
+    **{layer.op: _draw_pooling(layer) for layer in (nl.MaxPool2D, nl.AvgPool2D)},
+    **{layer.op: _draw_global(layer) for layer in (nl.GlobalMaxPool2D, nl.GlobalAvgPool2D)},
     **{layer.op: _draw_elementwise(layer) for layer in ELEMENTWISE},
     **{layer.op: _draw_constant(layer) for layer in (nl.LeakyReLU, nl.ELU)},
-    **{layer.op: _draw_adaptive(layer) for layer in (nl.AdaptiveAveragePool2D, nl.AdaptiveMaxPool2D)},
+    **{layer.op: _draw_adaptive(layer) for layer in (nl.AdaptiveAvgPool2D, nl.AdaptiveMaxPool2D)},
     "gelu": _draw_gelu,
     "concat": _draw_concat,
     "multiply": _draw_multiply,
-    "up_sample2d": _draw_up_sampling,
+    "upsample2d": _draw_up_sampling,
     "zero_pad2d": _draw_zero_padding,
     "reshape": _draw_reshape,
 }

@@ -89,7 +89,9 @@ def fingerprints():
     found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
     found |= training("normalising", 33, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01, clip_norm=0.5))
-    found |= training("lenet5", 9, 3, nc.Muon(0.02, clip_norm=1.0, groups=[nc.Group("*.bias", learning_rate=0.001)]))
+    found |= training(
+        "lenet5", 9, 3, nc.Muon(0.02, clip_norm=1.0, groups=[nc.ParamGroup("*.bias", learning_rate=0.001)])
+    )
     found |= training("lenet5", 9, 3, nc.LAMB(0.01))
     found |= training("lenet5", 9, 3, nc.RMSprop(0.001, momentum=0.9, centered=True))
     found |= training("lenet5", 9, 3, nc.Adagrad(0.01, clip_value=0.1))

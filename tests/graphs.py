@@ -18,7 +18,7 @@ def residual():
     h = nc.ReLU()(nc.Conv2D(6, 3, padding="same")(x))
     block = nc.Conv2D(6, 3, padding="same")(nc.ReLU()(nc.Conv2D(4, 1)(h)))
     h = nc.ReLU()(nc.Add()([h, block, h]))
-    return nc.Model([x], [nc.Dense(5)(nc.GlobalAveragePool2D()(h))])
+    return nc.Model([x], [nc.Dense(5)(nc.GlobalAvgPool2D()(h))])
 
 
 def fork_and_join():
@@ -30,7 +30,7 @@ def fork_and_join():
         nc.Conv2D(4, 1, stride=2)(h),
         nc.Conv2D(4, 2, stride=2)(nc.ReLU()(h)),
         nc.Conv2D(4, 1)(nc.MaxPool2D(3, stride=2, padding="same")(h)),
-        nc.Conv2D(4, 1)(nc.AveragePool2D(2)(h)),
+        nc.Conv2D(4, 1)(nc.AvgPool2D(2)(h)),
     ]
     return nc.Model([x], [nc.Dense(3)(nc.Flatten()(nc.Sigmoid()(nc.Add()(branches))))])
 
@@ -69,7 +69,7 @@ def auxiliary_heads():
     h = nc.ReLU()(nc.Conv2D(4, 3, padding="same")(x))
     side = nc.Dense(3)(nc.Flatten()(nc.ReLU()(nc.Conv2D(2, 5)(h))))
     deep = nc.Conv2D(5, 3)(h)
-    main = nc.Dense(3)(nc.GlobalAveragePool2D()(nc.ReLU()(deep)))
+    main = nc.Dense(3)(nc.GlobalAvgPool2D()(nc.ReLU()(deep)))
     return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
 
 
@@ -88,10 +88,10 @@ def squeezed():
     """Branches of different paths side by side, gated by squeeze-and-excitation, between values with halos."""
     x = nc.Input((6, 5, 3))
     h = nc.Conv2D(4, 3, padding="same")(x)
-    up = nc.UpSample2D(2)(nc.MaxPool2D((2, 1))(nc.ZeroPad2D(((0, 0), (0, 1)))(h)))
+    up = nc.Upsample2D(2)(nc.MaxPool2D((2, 1))(nc.ZeroPad2D(((0, 0), (0, 1)))(h)))
     branches = [
         nc.SiLU()(nc.Conv2D(3, 3, padding="same")(h)),
-        nc.PReLU()(nc.AveragePool2D(3, stride=1, padding="same")(h)),
+        nc.PReLU()(nc.AvgPool2D(3, stride=1, padding="same")(h)),
         nc.Conv2D(5, (1, 8))(nc.LeakyReLU()(nc.Conv2D(2, 3, padding="same")(up))),
     ]
     h = nc.layers.squeeze_excite(nc.Concat()(branches), reduction=4)
@@ -161,19 +161,19 @@ IMAGE_LAYERS = [
     nc.Softmax,
     lambda: nc.MaxPool2D(2, ceil_mode=True),
     lambda: nc.MaxPool2D(3, stride=2, padding="same"),
-    lambda: nc.AveragePool2D(2, stride=1),
+    lambda: nc.AvgPool2D(2, stride=1),
     nc.LeakyReLU,
     nc.PReLU,
     nc.GELU,
     nc.Hardswish,
-    lambda: nc.AdaptiveAveragePool2D((3, 2)),
+    lambda: nc.AdaptiveAvgPool2D((3, 2)),
     lambda: nc.AdaptiveMaxPool2D(2),
-    lambda: nc.UpSample2D((1, 2), "bilinear"),
+    lambda: nc.Upsample2D((1, 2), "bilinear"),
     lambda: nc.ZeroPad2D(((1, 0), (0, 2))),
     lambda: nc.Reshape((-1, 2, 3)),
     nc.Flatten,
     nc.GlobalMaxPool2D,
-    lambda: nc.GlobalAveragePool2D(keep_dimensions=True),
+    lambda: nc.GlobalAvgPool2D(keepdims=True),
     lambda: nc.GroupNorm(1, eps=0.5),  # eps: so that few values that happen to be close are no ill-posed case
     lambda: nc.LocalResponseNorm(3, alpha=0.5),
 ]

@@ -73,8 +73,8 @@ def _counted_windows(layer, x):
 POOLS = {
     "max_pool2d": (ref.max_pool2d, ref.max_pool2d_gradient, _windows),
     "global_max_pool2d": (ref.max_pool2d, ref.max_pool2d_gradient, _maximum),
-    "average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _counted_windows),
-    "global_average_pool2d": (ref.average_pool2d, ref.average_pool2d_gradient, _maximum),
+    "avg_pool2d": (ref.avg_pool2d, ref.avg_pool2d_gradient, _counted_windows),
+    "global_avg_pool2d": (ref.avg_pool2d, ref.avg_pool2d_gradient, _maximum),
 }
 # op → y of (layer, x, weight, bias); dx, dweight, dbias of (dy, layer, x, weight)
 WEIGHTED = {
@@ -96,13 +96,13 @@ ONE_INPUT = {
     "tanh": (ref.tanh, ref.tanh_gradient, ()),
     "sigmoid": (ref.sigmoid, ref.sigmoid_gradient, ()),
     "softmax": (ref.softmax, ref.softmax_gradient, ()),
-    "adaptive_average_pool2d": (ref.adaptive_pool2d, ref.adaptive_average_pool2d_gradient, ("output_size",)),
+    "adaptive_avg_pool2d": (ref.adaptive_pool2d, ref.adaptive_avg_pool2d_gradient, ("output_size",)),
     "adaptive_max_pool2d": (
         lambda x, output_size: ref.adaptive_pool2d(x, output_size, largest=True),
         ref.adaptive_max_pool2d_gradient,
         ("output_size",),
     ),
-    "up_sample2d": (ref.up_sample2d, ref.up_sample2d_gradient, ("factor", "mode")),
+    "upsample2d": (ref.upsample2d, ref.upsample2d_gradient, ("factor", "mode")),
     "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
 }
 DROPOUTS = {"dropout": ref.dropout, "spatial_dropout": ref.spatial_dropout}  # y of (x, rate, key)
@@ -135,7 +135,7 @@ def forward(layer, xs, arrays, key=None):
     if layer.op in POOLS:
         function, _, arguments = POOLS[layer.op]
         y = function(x, *arguments(layer, x))
-        return y[:, 0, 0] if layer.op.startswith("global") and not layer.keep_dimensions else y
+        return y[:, 0, 0] if layer.op.startswith("global") and not layer.keepdims else y
     if layer.op in WEIGHTED:
         return WEIGHTED[layer.op][0](layer, x, arrays["weight"], arrays.get("bias"))
     if layer.op == "batch_norm" and key is None:
@@ -207,7 +207,7 @@ def graph_forward(graph, xs, arrays, key=None):
     values = [np.asarray(x, np.float64) for x in xs]
     for node in graph.nodes:
         xs = [values[i] for i in node.inputs]
-        values.append(forward(node.layer, xs, own_arrays(node, arrays), key and node_key(node, key)))
+        values.append(forward(node.layer, xs, custom_arrays(node, arrays), key and node_key(node, key)))
     return values
 
 
@@ -219,7 +219,7 @@ def graph_gradients(graph, values, dys, arrays, key):
     by_name = {}
     for i, node in reversed(list(enumerate(graph.nodes))):
         xs = [values[x] for x in node.inputs]
-        dy, own = totals[graph.value(i)], own_arrays(node, arrays)
+        dy, own = totals[graph.value(i)], custom_arrays(node, arrays)
         dxs, own = gradients(dy, node.layer, xs, own, node_key(node, key))
         for x, dx in zip(node.inputs, dxs, strict=True):
             totals[x] += dx
@@ -227,7 +227,7 @@ def graph_gradients(graph, values, dys, arrays, key):
     return totals[: len(graph.input_shapes)], by_name
 
 
-def own_arrays(node, arrays):
+def custom_arrays(node, arrays):
     """A node's parameters and state by their short names, in float64."""
     names = [*node.layer.parameters(node.input_shapes), *node.layer.state(node.input_shapes)]
     return {name: np.asarray(arrays[f"{node.name}.{name}"], np.float64) for name in names}

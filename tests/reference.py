@@ -160,14 +160,14 @@ def _stacked(x, over):
     return np.stack([over.view(padded, i, j) for i, j in over.taps])
 
 
-def average_pool2d(x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
+def avg_pool2d(x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
     """The sum of each window over its number of pixels."""
     over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
     padded = over.pad(x)
     return sum(over.view(padded, i, j) for i, j in over.taps) / _counts(x, over, count_include_pad)
 
 
-def average_pool2d_gradient(dy, x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
+def avg_pool2d_gradient(dy, x, size, stride, padding="valid", ceil_mode=False, count_include_pad=True):
     over = windows(x, size, stride, padding, ceil_mode=ceil_mode)
     dx = np.zeros(over.pad(x).shape)
     for i, j in over.taps:
@@ -193,7 +193,7 @@ def adaptive_pool2d(x, output_size, largest=False):
     return y
 
 
-def adaptive_average_pool2d_gradient(dy, x, output_size):
+def adaptive_avg_pool2d_gradient(dy, x, output_size):
     dx = np.zeros(x.shape)
     for p, q, rows, columns in bins(x, output_size):
         part = dx[:, rows, columns]
@@ -238,12 +238,12 @@ def up_sampling(size, factor, mode):
     return matrix
 
 
-def up_sample2d(x, factor, mode):
+def upsample2d(x, factor, mode):
     rows, columns = (up_sampling(size, f, mode) for size, f in zip(x.shape[1:3], factor, strict=True))
     return np.einsum("ph,qw,nhwc->npqc", rows, columns, x)
 
 
-def up_sample2d_gradient(dy, x, factor, mode):
+def upsample2d_gradient(dy, x, factor, mode):
     rows, columns = (up_sampling(size, f, mode) for size, f in zip(x.shape[1:3], factor, strict=True))
     return np.einsum("ph,qw,npqc->nhwc", rows, columns, dy)
 
@@ -610,38 +610,38 @@ def sgd(w, dw, state, learning_rate, momentum=0.0, nesterov=False, weight_decay=
     return w - learning_rate * step, velocity
 
 
-def adam(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.0):
+def adam(w, dw, state, learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     mean, square, step = state or (0.0, 0.0, 0)
     gradient, step = dw + weight_decay * w, step + 1
     mean = betas[0] * mean + (1 - betas[0]) * gradient
     square = betas[1] * square + (1 - betas[1]) * gradient**2
     unbiased, deviation = mean / (1 - betas[0] ** step), np.sqrt(square / (1 - betas[1] ** step))
-    return w - learning_rate * unbiased / (deviation + epsilon), (mean, square, step)
+    return w - learning_rate * unbiased / (deviation + eps), (mean, square, step)
 
 
-def adamw(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-8, weight_decay=0.01):
-    return adam((1 - learning_rate * weight_decay) * w, dw, state, learning_rate, betas, epsilon)
+def adamw(w, dw, state, learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    return adam((1 - learning_rate * weight_decay) * w, dw, state, learning_rate, betas, eps)
 
 
-def lamb(w, dw, state, learning_rate, betas=(0.9, 0.999), epsilon=1e-6, weight_decay=0.01):
-    stepped, state = adam(w, dw, state, 1.0, betas, epsilon)
+def lamb(w, dw, state, learning_rate, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
+    stepped, state = adam(w, dw, state, 1.0, betas, eps)
     direction = w - stepped + weight_decay * w
     norms = np.linalg.norm(w), np.linalg.norm(direction)
     return w - learning_rate * (norms[0] / norms[1] if min(norms) > 0 else 1.0) * direction, state
 
 
-def rmsprop(w, dw, state, learning_rate, alpha=0.99, epsilon=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
+def rmsprop(w, dw, state, learning_rate, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
     square, mean, velocity = state or (0.0, 0.0, 0.0)
     gradient = dw + weight_decay * w
     square, mean = alpha * square + (1 - alpha) * gradient**2, alpha * mean + (1 - alpha) * gradient
-    velocity = momentum * velocity + gradient / (np.sqrt(square - (mean**2 if centered else 0.0)) + epsilon)
+    velocity = momentum * velocity + gradient / (np.sqrt(square - (mean**2 if centered else 0.0)) + eps)
     return w - learning_rate * velocity, (square, mean, velocity)
 
 
-def adagrad(w, dw, state, learning_rate, epsilon=1e-10, initial_accumulator=0.0, weight_decay=0.0):
+def adagrad(w, dw, state, learning_rate, eps=1e-10, initial_accumulator=0.0, weight_decay=0.0):
     gradient = dw + weight_decay * w
     total = (initial_accumulator if state is None else state) + gradient**2
-    return w - learning_rate * gradient / (np.sqrt(total) + epsilon), total
+    return w - learning_rate * gradient / (np.sqrt(total) + eps), total
 
 
 def muon(w, dw, state, learning_rate, momentum=0.95, nesterov=True, weight_decay=0.0, iterations=5):

@@ -295,7 +295,7 @@ def test_a_training_sees_what_apply_gives(data):
     seen, load = [], model.load_images
     model.load_images = lambda target, images: (seen.append(images.copy()), load(target, images))
     model.fit(data, epochs=2, batch_size=16, seed=5, augment=ALL)
-    loader = nc.data.Loader(data, 16, seed=5)
+    loader = nc.data.DataLoader(data, 16, seed=5)
     expected = [
         augment.apply(ALL, batch.images, batch.labels, 5, epoch, batch.indices, source=data).images
         for epoch in range(2)

@@ -6,7 +6,7 @@ from engine import assert_close
 from test_training import bright_quadrants, normalized, small
 
 import numbacnn as nc
-from numbacnn.data import Loader
+from numbacnn.data import DataLoader
 from numbacnn.errors import ArgumentError
 
 # -- accumulation -----------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_the_mean_gradient_is_that_of_one_batch_of_all_images(accumulate, groups
     model, data, recorder = small(), bright_quadrants(36), Recorder(0.0)
     model.fit(data, optimizer=recorder, batch_size=11, epochs=2, accumulate=accumulate)
     assert len(recorder.seen) == 2 * len(groups)
-    order = [Loader(nc.data.Dataset.from_arrays(*data), 36).order(epoch) for epoch in (0, 1)]
+    order = [DataLoader(nc.data.Dataset.from_arrays(*data), 36).order(epoch) for epoch in (0, 1)]
     for number, found in enumerate(recorder.seen):
         epoch, place = divmod(number, len(groups))
         first = sum(groups[:place])
@@ -136,7 +136,7 @@ def test_frozen_weights_stay_as_they_are_in_the_averages():
 # -- both, interrupted ------------------------------------------------------------------------------------------------
 
 MAKERS = {
-    "sgd": lambda: nc.SGD(0.05, momentum=0.9, groups=[nc.Group("*.bias", learning_rate=0.01)]),
+    "sgd": lambda: nc.SGD(0.05, momentum=0.9, groups=[nc.ParamGroup("*.bias", learning_rate=0.01)]),
     "adamw": lambda: nc.AdamW(0.01),
     "rmsprop": lambda: nc.RMSprop(0.003, momentum=0.5, centered=True, clip_norm=0.5),
     "adagrad": lambda: nc.Adagrad(0.02, initial_accumulator=0.1),

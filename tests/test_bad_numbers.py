@@ -12,7 +12,7 @@ from test_training import normalized
 from trainings import saved
 
 import numbacnn as nc
-from numbacnn.data import Dataset, Loader
+from numbacnn.data import DataLoader, Dataset
 
 
 class Spike(nc.Layer):
@@ -157,7 +157,7 @@ def test_a_skipped_batch_is_one_that_was_never_there(accumulate):
 def weights_after_four_batches(accumulate, normalization):
     """Of the first epoch, by hand."""
     model, (images, labels) = net(), data()
-    batches = Loader(Dataset.from_arrays(images, labels), 8).order(0)[:32].reshape(4, 8)
+    batches = DataLoader(Dataset.from_arrays(images, labels), 8).order(0)[:32].reshape(4, 8)
     model.normalization = normalization
     for first in range(0, 4, accumulate):
         group = batches[first : first + accumulate]

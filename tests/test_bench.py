@@ -78,7 +78,7 @@ def test_kernels_as_text():
         ("depthwise_conv2d", "8x8x6/3/1/1", ["forward", "input-gradient", "weight-gradient"]),
         ("dense", "20->7", ["forward", "input-gradient", "weight-gradient"]),
         ("max_pool2d", "8x8x6/2/2", ["forward", "input-gradient"]),
-        ("average_pool2d", "8x8x6/3/2/1", ["forward", "input-gradient"]),
+        ("avg_pool2d", "8x8x6/3/2/1", ["forward", "input-gradient"]),
         ("batch_norm", "8x8x6", ["forward", "input-gradient"]),
         ("relu", "8x8x6", ["forward", "input-gradient"]),
         ("update", "1000", ["step"]),
@@ -137,7 +137,7 @@ def test_costs_of_a_convolution():
     ],
 )
 def test_costs_of_one_direction(op, spec, direction, expected):
-    job = work.kernel_job(cases.own_case(op, spec, 2), direction, get_device("cpu"))
+    job = work.kernel_job(cases.custom_case(op, spec, 2), direction, get_device("cpu"))
     assert job.cost == expected
     job.work()
 

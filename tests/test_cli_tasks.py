@@ -111,14 +111,14 @@ def test_predicted_masks_are_files_of_their_images_sizes(runs):
 def test_predicted_boxes_are_in_pixels_of_the_image(runs):
     picture("a.png", (64, 128))
     run = runs[0] / "detect"
-    found = json.loads(numbacnn("predict", run, "a.png", "--json", "--least", 0).out)
+    found = json.loads(numbacnn("predict", run, "a.png", "--json", "--score-threshold", 0).out)
     boxes = np.array([item["box"] for item in found["predictions"][0]["boxes"]])
     assert len(boxes)
     assert (boxes >= 0).all()
     assert (boxes <= [128, 64, 128, 64]).all()
     assert boxes[:, 2].max() > 64
-    assert numbacnn("predict", run, "a.png", "--least", 1).out == "a.png  nothing found\n"
-    assert numbacnn("predict", run, "a.png", "--least", 0).out.count("a.png") == len(boxes)
+    assert numbacnn("predict", run, "a.png", "--score-threshold", 1).out == "a.png  nothing found\n"
+    assert numbacnn("predict", run, "a.png", "--score-threshold", 0).out.count("a.png") == len(boxes)
     refused("--out is for the masks", "predict", run, "a.png", "--out", "masks", code=2)
 
 

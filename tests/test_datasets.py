@@ -191,7 +191,7 @@ class TestImageFolder:
         assert test is None
 
     @pytest.mark.parametrize("test_part", ["test", "val"])
-    def test_parts(self, tmp_path, test_part):
+    def test_deferred(self, tmp_path, test_part):
         paint(tmp_path / "train" / "a" / "1.png", 1)
         paint(tmp_path / "train" / "b" / "1.png", 2, size=(8, 6))
         paint(tmp_path / test_part / "b" / "1.png", (3, 3, 4), size=(2, 2), mode="RGB")

@@ -7,10 +7,10 @@ import pytest
 from processes import run_python
 
 import numbacnn as nc
-from numbacnn.layers import REGISTRY, is_own
+from numbacnn.layers import REGISTRY, is_custom
 
 DOCS = Path(__file__).parents[1] / "docs"
-LAYERS = [layer for layer in REGISTRY.values() if not is_own(layer)]
+LAYERS = [layer for layer in REGISTRY.values() if not is_custom(layer)]
 
 
 def words(name):
@@ -25,7 +25,7 @@ def test_every_layer_is_public_and_in_the_documentation(layer):
 
 
 def test_the_code_about_own_layers_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "own-layers.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "custom-layers.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "page.py").write_text("\n".join([*blocks, "print(nc.check_gradients(Scale(), (5, 6, 3)))"]))
     assert re.fullmatch(r"\{'x': \d\.\d+e-07, 'weight': \d\.\d+e-07\}\n", run_python(tmp_path / "page.py"))
 

@@ -222,7 +222,7 @@ def test_a_new_head_is_drawn_and_all_else_stays(rng):
 def test_a_head_is_the_last_layer_with_weights_before_each_output():
     x = nc.Input((8, 8, 3))
     h = nc.Conv2D(4, 3, name="stem")(x)
-    y = nc.Softmax()(nc.GlobalAveragePool2D()(nc.Conv2D(5, 1, name="main")(h)))
+    y = nc.Softmax()(nc.GlobalAvgPool2D()(nc.Conv2D(5, 1, name="main")(h)))
     side = nc.Dense(5, name="side")(nc.Flatten()(h))
     model = nc.Model(x, y, auxiliary=[side]).replace_head(9)
     assert {name: array.shape[-1] for name, array in model.parameters.items() if name.endswith("weight")} == {

@@ -10,24 +10,24 @@ from engine import assert_close, case_arrays, one_layer
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError
-from numbacnn.layers import REGISTRY, is_own
+from numbacnn.layers import REGISTRY, is_custom
 
 ARGUMENTS = {
     "conv2d": ("stride", "padding", "dilation", "groups", "algorithm"),
     "depthwise_conv2d": ("stride", "padding", "dilation"),
     "conv2d_transpose": ("stride", "padding", "output_padding", "dilation", "groups"),
     "max_pool2d": ("pool_size", "stride", "padding", "ceil_mode"),
-    "average_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-    "global_max_pool2d": ("keep_dimensions",),
-    "global_average_pool2d": ("keep_dimensions",),
+    "avg_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
+    "global_max_pool2d": ("keepdims",),
+    "global_avg_pool2d": ("keepdims",),
     "batch_norm": ("eps",),
     "group_norm": ("groups", "eps"),
     "local_response_norm": ("size", "alpha", "beta", "k"),
     "dropout": ("rate",),
     "spatial_dropout": ("rate",),
     "adaptive_max_pool2d": ("output_size",),
-    "adaptive_average_pool2d": ("output_size",),
-    "up_sample2d": ("factor", "mode"),
+    "adaptive_avg_pool2d": ("output_size",),
+    "upsample2d": ("factor", "mode"),
     "zero_pad2d": ("padding",),
     "reshape": ("shape",),
     "leaky_relu": ("slope",),
@@ -39,7 +39,7 @@ SOME = [*PICKED, *CASES[len(PICKED) :: 25]]
 
 
 def test_every_op_has_a_function_and_a_case():
-    ops = {op for op, layer in REGISTRY.items() if not is_own(layer)}
+    ops = {op for op, layer in REGISTRY.items() if not is_custom(layer)}
     assert {case.layer().op for case in SOME} == ops
     assert all(callable(getattr(nc.functional, op)) for op in ops)
 
@@ -49,7 +49,7 @@ def test_functions_match_the_oracle(case):
     model = one_layer(case)
     xs, _ = case_arrays(case, model)
     (node,) = model.graph.nodes
-    layer, arrays = node.layer, oracles.own_arrays(node, model.store.arrays())
+    layer, arrays = node.layer, oracles.custom_arrays(node, model.store.arrays())
     function = getattr(nc.functional, layer.op)
     options = {name: getattr(layer, name) for name in ARGUMENTS.get(layer.op, ())}
     given = {SHORT.get(name, name): array for name, array in arrays.items()}
@@ -65,7 +65,7 @@ def test_functions_match_the_oracle(case):
     [
         (lambda f: f.conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 2, 4))), r"\(3, 3, 3, 4\), not \(3, 3, 2, 4\)"),
         (lambda f: f.conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 3))), r"weights have shape \(3, 3, 3\)"),
-        (lambda f: f.depthwise_conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 1, 4))), "1, 3·multiplier"),
+        (lambda f: f.depthwise_conv2d(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 1, 4))), "1, 3·depth_multiplier"),
         (lambda f: f.conv2d_transpose(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 4))), r"give \(r, s, k/groups, c\)"),
         (lambda f: f.conv2d_transpose(np.zeros((1, 2, 2, 3)), np.zeros((3, 3, 4, 3)), padding=3), "leaves -2×-2 of"),
         (lambda f: f.dense(np.zeros((1, 5)), np.zeros(5)), r"weights have shape \(5,\); give \(in, out\)"),

@@ -52,7 +52,7 @@ def scaled(**wrong):
         reads_x: ClassVar[bool] = wrong.get("reads_x", True)
 
         def parameters(self, shapes):
-            return {"weight": nc.Parameter(shapes[0][-1:], "ones")}
+            return {"weight": nc.ParameterSpec(shapes[0][-1:], "ones")}
 
         def forward(self, kernels, t, g):
             t.y[: wrong.get("images")] = t.x[: wrong.get("images")] * t.weight
@@ -105,7 +105,7 @@ def test_places_are_those_of_the_shapes_given():
     with pytest.raises(
         GradientError, match=r"gradient of x is off by 1 of its norm; most at \(\d, \d\), where backward"
     ):
-        nc.check_gradients(nc.activation("stopped", lambda x: x * x, lambda dy, x: np.float32(0))(), (5,))
+        nc.check_gradients(nc.custom_activation("stopped", lambda x: x * x, lambda dy, x: np.float32(0))(), (5,))
 
 
 def test_a_tolerance_of_ones_own():

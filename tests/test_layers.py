@@ -29,7 +29,7 @@ def test_oracle_gradients_match_a_central_difference(case):
     (node,) = model.graph.nodes
     xs, (dy,) = case_arrays(case, model)
     xs = [x.astype(np.float64) for x in xs]
-    arrays, key = oracles.own_arrays(node, model.store.arrays()), oracles.node_key(node, KEY)
+    arrays, key = oracles.custom_arrays(node, model.store.arrays()), oracles.node_key(node, KEY)
     parameters = {name: arrays[name] for name in node.layer.parameters(node.input_shapes)}
     x_directions = [draw.standard_normal(x.shape) for x in xs]
     directions = {name: draw.standard_normal(array.shape) for name, array in parameters.items()}

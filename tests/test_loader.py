@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from numbacnn.data import Dataset, Loader
+from numbacnn.data import DataLoader, Dataset
 from numbacnn.errors import ArgumentError
 
 
@@ -25,7 +25,7 @@ def indices(batches):
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 64])
 def test_batches_hold_what_their_indices_say(dtype, batch_size):
     data = dataset(dtype=dtype)
-    loader, seen = Loader(data, batch_size), []
+    loader, seen = DataLoader(data, batch_size), []
     for batch in loader.epoch(0):
         assert batch.images.dtype == dtype
         assert batch.images.flags.c_contiguous
@@ -39,37 +39,37 @@ def test_batches_hold_what_their_indices_say(dtype, batch_size):
 
 def test_every_image_comes_once_in_an_order_of_seed_and_epoch_alone():
     data = dataset()
-    orders = [Loader(data, 4, seed=seed).order(epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
+    orders = [DataLoader(data, 4, seed=seed).order(epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert all(sorted(order) == list(range(23)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    loader = Loader(data, 4, seed=1)
-    assert indices(loader.epoch(1)) == indices(loader.epoch(1)) == indices(Loader(data, 4, seed=1).epoch(1))
+    loader = DataLoader(data, 4, seed=1)
+    assert indices(loader.epoch(1)) == indices(loader.epoch(1)) == indices(DataLoader(data, 4, seed=1).epoch(1))
     assert [*chain.from_iterable(indices(loader.epoch(1)))] == orders[3]
 
 
 def test_the_order_stays_the_same_from_version_to_version():
-    assert Loader(dataset(8), 4, seed=7).order(3).tolist() == [4, 3, 5, 6, 0, 7, 1, 2]
+    assert DataLoader(dataset(8), 4, seed=7).order(3).tolist() == [4, 3, 5, 6, 0, 7, 1, 2]
 
 
 def test_without_shuffling_the_order_is_the_data_sets():
-    assert indices(Loader(dataset(5), 2, shuffle=False).epoch(9)) == [[0, 1], [2, 3], [4]]
+    assert indices(DataLoader(dataset(5), 2, shuffle=False).epoch(9)) == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("start", [0, 2, 6])
 def test_a_later_start_continues_the_same_epoch(start):
-    loader = Loader(dataset(), 4)
+    loader = DataLoader(dataset(), 4)
     assert indices(loader.epoch(5, start=start)) == indices(loader.epoch(5))[start:]
 
 
 def test_the_last_batch_can_be_dropped():
-    loader = Loader(dataset(), 4, drop_last=True)
+    loader = DataLoader(dataset(), 4, drop_last=True)
     assert len(loader) == 5
     assert {len(batch) for batch in indices(loader.epoch(0))} == {4}
 
 
 def test_buffers_are_reused_and_a_batch_stays_valid_while_it_is_in_use():
     data, addresses = dataset(400), set()
-    for batch in Loader(data, 4, prefetch=1).epoch(0):
+    for batch in DataLoader(data, 4, prefetch=1).epoch(0):
         time.sleep(0.001)  # gives the thread time to run as far ahead as it may
         np.testing.assert_array_equal(batch.images, data.images[batch.indices])
         addresses.add(batch.images.ctypes.data)
@@ -77,7 +77,7 @@ def test_buffers_are_reused_and_a_batch_stays_valid_while_it_is_in_use():
 
 
 def test_two_epochs_of_one_loader_can_run_at_the_same_time():
-    data, loader = dataset(), Loader(dataset(), 4)
+    data, loader = dataset(), DataLoader(dataset(), 4)
     for first, second in zip(loader.epoch(0), loader.epoch(1), strict=True):
         np.testing.assert_array_equal(first.images, data.images[first.indices])
         np.testing.assert_array_equal(second.images, data.images[second.indices])
@@ -85,7 +85,7 @@ def test_two_epochs_of_one_loader_can_run_at_the_same_time():
 
 def test_closing_early_stops_the_thread():
     before = threading.active_count()
-    batches = Loader(dataset(), 1).epoch(0)
+    batches = DataLoader(dataset(), 1).epoch(0)
     assert threading.active_count() == before
     next(batches)
     assert threading.active_count() == before + 1
@@ -98,7 +98,7 @@ def test_closing_early_stops_the_thread():
 def test_an_error_in_the_consumer_stops_the_thread():
     before = threading.active_count()
     with suppress(ZeroDivisionError):
-        for batch in Loader(dataset(), 1).epoch(0):
+        for batch in DataLoader(dataset(), 1).epoch(0):
             len(batch.indices) / 0
     assert threading.active_count() == before
 
@@ -110,22 +110,22 @@ def test_an_error_in_the_thread_reaches_the_consumer(monkeypatch):
     monkeypatch.setattr(np, "take", fail)
     before = threading.active_count()
     with pytest.raises(MemoryError, match="no room"):
-        next(Loader(dataset(), 4).epoch(0))
+        next(DataLoader(dataset(), 4).epoch(0))
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"prefetch": -1}, {"seed": -1}, {"seed": 1 << 64}])
 def test_wrong_arguments(wrong):
-    with pytest.raises(ArgumentError, match="Loader: "):
-        Loader(dataset(), **({"batch_size": 4} | wrong))
+    with pytest.raises(ArgumentError, match="DataLoader: "):
+        DataLoader(dataset(), **({"batch_size": 4} | wrong))
 
 
 def test_no_batch_at_all():
     with pytest.raises(ArgumentError, match="batch_size 24 with drop_last leaves no batch of 23 images"):
-        Loader(dataset(), 24, drop_last=True)
+        DataLoader(dataset(), 24, drop_last=True)
 
 
 @pytest.mark.parametrize(("epoch", "start"), [(-1, 0), (0, -1), (0, 7)])
 def test_wrong_position(epoch, start):
     with pytest.raises(ArgumentError, match="start from 0 to 6"):
-        Loader(dataset(), 4).epoch(epoch, start)
+        DataLoader(dataset(), 4).epoch(epoch, start)

@@ -54,7 +54,7 @@ def test_relus_that_others_read_too_or_that_no_such_layer_follows_do_it_themselv
     x = nc.Input((6, 6, 3))
     h = nc.ReLU()(nc.Conv2D(4, 3)(x))
     assert not masks(nc.Model(x, nc.Add()([nc.Conv2D(4, 1)(h), h])))
-    assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.ReLU(), nc.AveragePool2D(2)], (6, 6, 3)))
+    assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.ReLU(), nc.AvgPool2D(2)], (6, 6, 3)))
     assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.ReLU(), nc.Conv2DTranspose(4, 3)], (6, 6, 3)))
     assert not masks(nc.Sequential([nc.Conv2D(4, 3), nc.Sigmoid(), nc.Conv2D(4, 3)], (6, 6, 3)))
     assert not masks(nc.Model(x, [h, nc.Conv2D(4, 1)(h)]))

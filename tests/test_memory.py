@@ -12,7 +12,7 @@ from numbacnn.kernels import jit
 
 OPTIMIZERS = {
     "SGD": lambda: nc.SGD(0.05, momentum=0.9),
-    "groups": lambda: nc.SGD(0.05, groups=[nc.Group("*.bias", momentum=0.5)], clip_norm=1.0, clip_value=1.0),
+    "groups": lambda: nc.SGD(0.05, groups=[nc.ParamGroup("*.bias", momentum=0.5)], clip_norm=1.0, clip_value=1.0),
     "Adam": nc.Adam,
     "AdamW": nc.AdamW,
     "RMSprop": lambda: nc.RMSprop(momentum=0.5, centered=True),

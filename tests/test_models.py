@@ -72,7 +72,7 @@ def test_options_change_the_network(name, options, count):
 def test_the_original_lenet_has_tanh_and_average_pools():
     ops = [node.layer.op for node in nc.models.lenet5(original=True).graph.nodes]
     assert ops.count("tanh") == 4
-    assert ops.count("average_pool2d") == 2
+    assert ops.count("avg_pool2d") == 2
     assert "relu" not in ops
 
 

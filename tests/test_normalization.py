@@ -34,7 +34,7 @@ def test_a_mean_far_larger_than_the_deviation_costs_no_digits(layer, shape, mean
     dy = rng.standard_normal(x.shape).astype(np.float32)
     model = listed([layer()], shape)
     (node,) = model.graph.nodes
-    arrays, key = oracles.own_arrays(node, model.store.arrays()), oracles.node_key(node, KEY)
+    arrays, key = oracles.custom_arrays(node, model.store.arrays()), oracles.node_key(node, KEY)
     result = run(model, [x], [dy])
     assert_close(result.ys[0], oracles.forward(node.layer, [x.astype(np.float64)], arrays, key), "y", 1e-6)
     (dx,), gradients = oracles.gradients(dy.astype(np.float64), node.layer, [x.astype(np.float64)], arrays, key)

@@ -19,12 +19,12 @@ SGD_OPTIONS = [
     {"weight_decay": 0.1},
     {"momentum": 0.5, "weight_decay": 0.01, "nesterov": True},
 ]
-ADAM_OPTIONS = [{}, {"betas": (0.5, 0.9)}, {"weight_decay": 0.1}, {"epsilon": 0.1}, {"betas": (0.0, 0.0)}]
+ADAM_OPTIONS = [{}, {"betas": (0.5, 0.9)}, {"weight_decay": 0.1}, {"eps": 0.1}, {"betas": (0.0, 0.0)}]
 RMSPROP_OPTIONS = [
     {},
     {"momentum": 0.9},
-    {"centered": True, "epsilon": 1e-3},
-    {"momentum": 0.5, "centered": True, "alpha": 0.9, "weight_decay": 0.1, "epsilon": 1e-3},
+    {"centered": True, "eps": 1e-3},
+    {"momentum": 0.5, "centered": True, "alpha": 0.9, "weight_decay": 0.1, "eps": 1e-3},
 ]
 MUON_OPTIONS = [{}, {"nesterov": False}, {"momentum": 0.5, "weight_decay": 0.1}, {"iterations": 2}]
 CASES = [
@@ -113,7 +113,7 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
         (lambda: nc.SGD(0.1, nesterov=True), "nesterov=True needs a momentum above 0"),
         (lambda: nc.SGD(0.1, weight_decay=-1), "weight_decay=-1"),
         (lambda: nc.Adam(0.1, betas=(0.9, 1.0)), "betas=1"),
-        (lambda: nc.Adam(0.1, epsilon=-1e-8), "epsilon=-1e-08"),
+        (lambda: nc.Adam(0.1, eps=-1e-8), "eps=-1e-08"),
         (lambda: nc.RMSprop(0.1, alpha=1.0), "alpha=1"),
         (lambda: nc.Adagrad(0.1, initial_accumulator=-1), "initial_accumulator=-1"),
         (lambda: nc.Muon(0.1, iterations=0), "iterations=0"),
@@ -122,11 +122,11 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
         (lambda: nc.SGD(0.1, clip_norm=-1), "clip_norm=-1"),
         (lambda: nc.SGD(0.1, clip_value=float("nan")), "clip_value=nan"),
         (
-            lambda: nc.SGD(0.1, groups=[nc.Group("*", momentun=0.9)]),
+            lambda: nc.SGD(0.1, groups=[nc.ParamGroup("*", momentun=0.9)]),
             "unknown option.*'momentun'; did you mean 'momentum'",
         ),
-        (lambda: nc.SGD(0.1, groups=[nc.Group("*", clip_norm=1)]), "unknown option.*'clip_norm'"),
-        (lambda: nc.SGD(0.1, groups=[nc.Group("*", learning_rate=-1)]), "learning_rate=-1"),
+        (lambda: nc.SGD(0.1, groups=[nc.ParamGroup("*", clip_norm=1)]), "unknown option.*'clip_norm'"),
+        (lambda: nc.SGD(0.1, groups=[nc.ParamGroup("*", learning_rate=-1)]), "learning_rate=-1"),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(make, message):
@@ -200,7 +200,7 @@ def test_a_group_moves_as_an_optimizer_with_its_options_would(make):
     base, slow = make(), make()
     slow.learning_rate /= 7
     grouped = make()
-    grouped.groups = [nc.Group("dense_2.*", learning_rate=grouped.learning_rate / 7)]
+    grouped.groups = [nc.ParamGroup("dense_2.*", learning_rate=grouped.learning_rate / 7)]
     expected, slowly = stepped(base, 1), stepped(slow, 1)
     for name, array in stepped(grouped, 1).items():
         if grouped.name == "muon" and name == "dense_2.bias":
@@ -209,7 +209,7 @@ def test_a_group_moves_as_an_optimizer_with_its_options_would(make):
 
 
 def test_the_first_group_that_matches_counts():
-    groups = [nc.Group("*.bias", learning_rate=0), nc.Group("dense_1.*", learning_rate=0.3)]
+    groups = [nc.ParamGroup("*.bias", learning_rate=0), nc.ParamGroup("dense_1.*", learning_rate=0.3)]
     moved, start = stepped(nc.SGD(0.1, groups=groups), 1), small_model().parameters
     alone = {rate: stepped(nc.SGD(rate), 1) for rate in (0.0, 0.1, 0.3)}
     for name, rate in {"dense_1.weight": 0.3, "dense_1.bias": 0.0, "dense_2.weight": 0.1, "dense_2.bias": 0.0}.items():
@@ -218,13 +218,13 @@ def test_the_first_group_that_matches_counts():
 
 
 def test_groups_may_have_any_option_of_their_own():
-    group = nc.Group("dense_2.*", momentum=0.0, weight_decay=0.5)
+    group = nc.ParamGroup("dense_2.*", momentum=0.0, weight_decay=0.5)
     found = stepped(nc.SGD(0.1, momentum=0.9, groups=[group]), 1)
     np.testing.assert_array_equal(found["dense_2.weight"], stepped(nc.SGD(0.1, weight_decay=0.5), 1)["dense_2.weight"])
-    group = nc.Group("dense_2.*", orthogonalize=False)
+    group = nc.ParamGroup("dense_2.*", orthogonalize=False)
     found = stepped(nc.Muon(0.1, groups=[group]), 1)
     np.testing.assert_array_equal(found["dense_2.weight"], stepped(nc.AdamW(0.001), 1)["dense_2.weight"])
-    groups = [nc.Group("dense_1.weight", initial_accumulator=3.0), nc.Group("dense_2.weight", centered=True)]
+    groups = [nc.ParamGroup("dense_1.weight", initial_accumulator=3.0), nc.ParamGroup("dense_2.weight", centered=True)]
     found = stepped(nc.Adagrad(0.1, groups=groups[:1]), 2)
     np.testing.assert_array_equal(found["dense_2.bias"].shape, (3,))
     one = stepped(nc.Adagrad(0.1, groups=groups[:1]), 1)
@@ -236,7 +236,7 @@ def test_groups_may_have_any_option_of_their_own():
 
 
 def test_a_learning_rate_set_between_steps_reaches_groups_that_have_none_of_their_own():
-    optimizer = nc.SGD(0.1, groups=[nc.Group("*.bias", momentum=0.5)])
+    optimizer = nc.SGD(0.1, groups=[nc.ParamGroup("*.bias", momentum=0.5)])
     optimizer.learning_rate = 0.3
     np.testing.assert_array_equal(stepped(optimizer, 1)["dense_2.bias"], stepped(nc.SGD(0.3), 1)["dense_2.bias"])
 
@@ -244,7 +244,7 @@ def test_a_learning_rate_set_between_steps_reaches_groups_that_have_none_of_thei
 def test_a_group_that_matches_nothing_is_refused_with_near_names(rng):
     model = small_model()
     fill_gradients(model, rng)
-    optimizer = nc.SGD(0.1, groups=[nc.Group("dens_1.*", learning_rate=0.1)])
+    optimizer = nc.SGD(0.1, groups=[nc.ParamGroup("dens_1.*", learning_rate=0.1)])
     with pytest.raises(ArgumentError, match=r"pattern 'dens_1\.\*' matches no parameter; there are .*dense_1\.weight"):
         optimizer.step(model)
 
@@ -297,7 +297,7 @@ def test_clipping_keeps_nan_in_sight(rng):
 @every_optimizer
 def test_a_copy_goes_on_where_the_optimizer_was(make, copied):
     optimizer, model = make(), small_model()
-    optimizer.groups = [nc.Group("*.bias", learning_rate=0.01)]
+    optimizer.groups = [nc.ParamGroup("*.bias", learning_rate=0.01)]
     stepped(optimizer, 3, model)
     again, twin = copied(optimizer), copied(model)
     expected = stepped(optimizer, 3, model)

@@ -24,7 +24,7 @@ def with_auxiliary(auxiliary=True, l2=0.0, **options):
     h = nc.ReLU(name="first")(nc.Conv2D(4, 3, padding="same", l2=l2, name="conv")(x))
     side = nc.Dense(3, name="side")(nc.Flatten(name="flat")(nc.Conv2D(2, 3, name="reduce")(h)))
     h = nc.ReLU(name="second")(nc.Conv2D(5, 3, name="deep")(h))
-    y = nc.Dense(3, name="head")(nc.GlobalAveragePool2D(name="pool")(h))
+    y = nc.Dense(3, name="head")(nc.GlobalAvgPool2D(name="pool")(h))
     late = nc.GlobalMaxPool2D(name="peak")(nc.Conv2D(3, 1, name="late")(h))
     return nc.Model(x, y, auxiliary=[side, late] if auxiliary else (), **options)
 

@@ -265,7 +265,7 @@ def test_feature_maps_of_a_deep_model_are_a_selection():
 def test_class_activation_map_against_numpy():
     """Conv, ReLU, global average, dense: there α is the class's weight over the pixels (section 3.1)."""
     model = nc.Sequential(
-        [nc.Conv2D(5, 3, padding="same"), nc.ReLU(), nc.GlobalAveragePool2D(), nc.Dense(4), nc.Softmax()], (6, 7, 3)
+        [nc.Conv2D(5, 3, padding="same"), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(4), nc.Softmax()], (6, 7, 3)
     )
     randomize(model, generator_of("grad-cam"))
     images = generator_of("x").standard_normal((3, 6, 7, 3)).astype(np.float32)

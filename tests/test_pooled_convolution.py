@@ -64,7 +64,7 @@ def drawn(count):
             model = case.make()
         except nc.GeometryError:
             continue
-        if takes_maxima(model):
+        if accepts_pool_gradient(model):
             found.append(case)
     return found
 
@@ -88,7 +88,7 @@ def draw_case(draw, reason):
     return Case(reason, shape, layers, draw.randint(1, 4))
 
 
-def takes_maxima(model):
+def accepts_pool_gradient(model):
     plan = make_plan(model.graph, sizes, 2, training=True)
     return any(step.pool is not None for step in plan.backward)
 
@@ -96,7 +96,7 @@ def takes_maxima(model):
 @pytest.mark.parametrize("case", [*PICKED, *drawn(60)], ids=lambda case: case.reason)
 def test_gradients_match_the_oracle_and_the_pool_s_own_way(case):
     """NaN runs through first, in a larger batch; then every gradient, by both ways."""
-    assert takes_maxima(case.make())
+    assert accepts_pool_gradient(case.make())
     check_gradients(case)
 
 
@@ -144,7 +144,7 @@ def test_a_value_that_others_read_too_keeps_its_own_gradient():
         h = nc.Conv2D(8, 3)(x)
         a = nc.ReLU()(h)
         model = nc.Model([x], [nc.MaxPool2D(2)(a), nc.Tanh()(h if more_of == "convolution" else a)])
-        assert not takes_maxima(model)
+        assert not accepts_pool_gradient(model)
 
 
 def takes_its_maxima(model):

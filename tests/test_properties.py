@@ -54,7 +54,7 @@ def test_pooling_does_not_see_a_pixel_move_inside_its_window(seed, c, size, data
         row, column = data.draw(place), data.draw(place)
         images.append(x.copy())
         images[-1][0, size + row, column] = bright
-    for pool in (F.max_pool2d, F.average_pool2d):
+    for pool in (F.max_pool2d, F.avg_pool2d):
         np.testing.assert_array_equal(pool(images[0], size), pool(images[1], size))
 
 

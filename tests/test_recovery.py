@@ -253,8 +253,8 @@ def test_kills_and_signals_at_random_instants(tmp_path):
 
 def test_descriptions_are_the_same_in_every_process():
     assert describe(nc.schedules.Warmup(nc.schedules.cosine, 0.1)) == "Warmup(schedule=cosine, length=0.1, start=0.01)"
-    assert describe(nc.Group("*.bias", weight_decay=np.float64(0.5))) == (
-        "Group(pattern='*.bias', options={weight_decay: 0.5})"
+    assert describe(nc.ParamGroup("*.bias", weight_decay=np.float64(0.5))) == (
+        "ParamGroup(pattern='*.bias', options={weight_decay: 0.5})"
     )
     assert describe((1, None, "a", nc.losses.Huber)) == "[1, None, 'a', Huber]"
 

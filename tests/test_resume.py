@@ -83,7 +83,9 @@ CHANGES = {
     "loss weights": {"loss_weights": [2.0]},
     "optimizer adam, not sgd": {"optimizer": nc.SGD(0.01)},
     "optimizer's learning_rate 0.01, not 0.02": {"optimizer": nc.Adam(0.02, clip_norm=1.0)},
-    "optimizer's groups": {"optimizer": nc.Adam(0.01, clip_norm=1.0, groups=[nc.Group("*.bias", weight_decay=0.5)])},
+    "optimizer's groups": {
+        "optimizer": nc.Adam(0.01, clip_norm=1.0, groups=[nc.ParamGroup("*.bias", weight_decay=0.5)])
+    },
     "schedule Warmup.*, not cosine": {"schedule": "cosine"},
     r"schedule .*, not Halving\(factor=0.5": {"schedule": Halving(0.5)},
 }

@@ -54,7 +54,7 @@ def test_warm_up_rises_along_a_line_and_hands_over_the_rest():
 
 
 def test_one_cycle_reaches_the_learning_rate_and_ends_far_below():
-    found = factors(OneCycle(rise=0.3, divisor=10, final_divisor=100), 100)
+    found = factors(OneCycle(pct_start=0.3, div_factor=10, final_div_factor=100), 100)
     assert found[0] == pytest.approx(0.1)
     assert max(found) == found[29] == 1.0
     assert found[-1] == pytest.approx(0.001)
@@ -66,7 +66,7 @@ def test_plateau_looks_at_the_losses_alone():
     losses = [1.0, 0.9, 0.95, 0.93, 0.8, 0.81, 0.82, 0.83, 0.84]
     found = [after(plateau, losses[:n])(0, 10) for n in range(len(losses) + 1)]
     assert found == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
-    assert after(Plateau(factor=0.5, patience=0, least=0.3), [1.0] * 9)(0, 10) == 0.3
+    assert after(Plateau(factor=0.5, patience=0, min_lr=0.03), [1.0] * 9, 0.1)(0, 10) == 0.3
     assert after(Warmup(plateau, 2), losses)(5, 10) == 0.125
     assert after(Warmup(plateau, 2, start=0.5), losses)(0, 10) == 0.5
 
@@ -99,8 +99,8 @@ def test_a_schedule_by_name_and_in_a_training():
         (lambda: Step(gamma=-0.1), "gamma=-0.1: give a number from 0 to 1"),
         (lambda: Step((0.5, 1.5)), "milestones=1.5: give an integer number of updates, or a share"),
         (lambda: Step(every=0), "every=0"),
-        (lambda: OneCycle(rise=2), "rise=2"),
-        (lambda: OneCycle(divisor=0.5), "divisor=0.5: give a number of at least 1"),
+        (lambda: OneCycle(pct_start=2), "pct_start=2"),
+        (lambda: OneCycle(div_factor=0.5), "div_factor=0.5: give a number of at least 1"),
         (lambda: Warmup(length=-1), "length=-1"),
         (lambda: Warmup(start=2), "start=2"),
         (lambda: Plateau(factor=float("nan")), "factor=nan"),

@@ -184,4 +184,4 @@ def test_saturated_activations_have_no_gradient(layer):
 def test_average_of_an_infinite_pixel_stays_in_its_window():
     x = np.ones((1, 4, 4, 1), np.float32)
     x[0, 0, 0] = INF
-    np.testing.assert_array_equal(F.average_pool2d(x, 2), image([[INF, 1], [1, 1]]))
+    np.testing.assert_array_equal(F.avg_pool2d(x, 2), image([[INF, 1], [1, 1]]))

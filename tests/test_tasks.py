@@ -103,8 +103,8 @@ def test_decoded_predictions(trained):
     )
     assert right > 0.9 * len(test)
     assert all((part.scores[:-1] >= part.scores[1:]).all() for part in found)
-    assert sum(len(part.boxes) for part in model.detect(test.images, least=0)) > len(test)
-    assert not any(len(part.boxes) for part in model.detect(test.images, least=1))
+    assert sum(len(part.boxes) for part in model.detect(test.images, score_threshold=0)) > len(test)
+    assert not any(len(part.boxes) for part in model.detect(test.images, score_threshold=1))
 
 
 def test_class_rows_tell_what_the_means_are_of(trained):

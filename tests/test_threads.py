@@ -11,7 +11,7 @@ import pytest
 from processes import run_python
 
 import numbacnn as nc
-from numbacnn.engine.device import ENGINE
+from numbacnn.engine.device import engine_lock
 from numbacnn.errors import ArgumentError
 
 TESTS = Path(__file__).parent
@@ -92,7 +92,7 @@ def test_the_number_of_threads_reaches_numba_in_every_python_thread():
     found, before = [], nc.get_num_threads()
 
     def look():
-        with ENGINE:
+        with engine_lock:
             found.append(numba.get_num_threads())
 
     def look_twice():

@@ -28,7 +28,7 @@ def options():
         "validation": data(20, seed=1),
         "optimizer": nc.Adam(0.01, clip_norm=1.0),
         "loss": nc.losses.CrossEntropy(label_smoothing=0.1),
-        "schedule": nc.schedules.Warmup(nc.schedules.Plateau(factor=0.5, patience=0, threshold=0.5, least=0.05), 6),
+        "schedule": nc.schedules.Warmup(nc.schedules.Plateau(factor=0.5, patience=0, threshold=0.5, min_lr=0.0005), 6),
         "batch_size": 8,
         "seed": 3,
         "accumulate": 3,

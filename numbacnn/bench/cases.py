@@ -89,7 +89,7 @@ OPS: dict[str, Callable[[int, int, int, int], Layer]] = {
     "depthwise_conv2d": lambda k, r, s, p: nl.DepthwiseConv2D(r, stride=s, padding=p, bias=False),
     "dense": lambda k, r, s, p: nl.Dense(k, bias=False),
     "max_pool2d": lambda k, r, s, p: nl.MaxPool2D(r, s, padding=p),
-    "average_pool2d": lambda k, r, s, p: nl.AveragePool2D(r, s, padding=p),
+    "avg_pool2d": lambda k, r, s, p: nl.AvgPool2D(r, s, padding=p),
     "batch_norm": lambda k, r, s, p: nl.BatchNorm(),
     "relu": lambda k, r, s, p: nl.ReLU(),
 }
@@ -125,7 +125,7 @@ CASES = (
     *_table("depthwise_conv2d", "out of cache", 64, "112x112x32/3/1/1"),
     *_table("batch_norm", "out of cache", 64, "56x56x128"),
     *_table("max_pool2d", "out of cache", 64, "112x112x64/2/2", "112x112x64/3/2/1"),
-    *_table("average_pool2d", "out of cache", 64, "112x112x64/2/2"),
+    *_table("avg_pool2d", "out of cache", 64, "112x112x64/2/2"),
     *_table("update", "out of cache", 1, "33554432"),
 )
 
@@ -157,7 +157,7 @@ def in_directions(chosen: Iterable[Case], directions: Sequence[str]) -> list[tup
     return found
 
 
-def own_case(op: str, spec: str, batch: int) -> Case:
+def custom_case(op: str, spec: str, batch: int) -> Case:
     """A case of one's own. Raises ArgumentError, or GeometryError, where the layer cannot be."""
     case = Case(choose("op", op, dict.fromkeys(ALL_OPS, op)), spec, batch)
     if op == "update":

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from numbacnn.bench.timing import Launched, seconds
-from numbacnn.engine.device import ENGINE, Device, cuda_facts, get_device, get_num_threads
+from numbacnn.engine.device import Device, cuda_facts, engine_lock, get_device, get_num_threads
 from numbacnn.kernels.recording import run
 
 ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache
@@ -45,7 +45,7 @@ def make_triad(device: Device, quick: bool = False) -> tuple[Launched, int]:
     """
     elements = _sizes(device, quick)[2]
     a, b, c = (device.zeros(elements) for _ in range(3))
-    with ENGINE:
+    with engine_lock:
         for arrays in ((b, c, a), (c, a, b)):
             device.kernels.triad(*arrays, 3.0)
     return _launched(device, lambda: device.kernels.triad(a, b, c, 3.0)), 12 * elements
@@ -77,11 +77,11 @@ def _multiply_adds(device: Device) -> tuple[Callable[[Any, int], None], int]:
 
 def _launched(device: Device, work: Callable[[], None]) -> Launched:
     """Launches are recorded, so that Python's share is small."""
-    with ENGINE:
+    with engine_lock:
         launches = device.record(work).launches
 
     def start() -> None:
-        with ENGINE:
+        with engine_lock:
             run(launches)
 
     return Launched(start, device.synchronize)

@@ -16,7 +16,7 @@ import numpy as np
 from numbacnn.bench.measure import random_labels
 from numbacnn.bench.peers import MODULES
 from numbacnn.bench.timing import Work
-from numbacnn.engine.device import ENGINE, get_num_threads, set_num_threads
+from numbacnn.engine.device import engine_lock, get_num_threads, set_num_threads
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
@@ -94,7 +94,7 @@ def _compilation(model: Model, batch: int) -> tuple[int, float, float]:
 
 def _memory(model: Model, batch: int, peer: str | None, mode: str) -> int:
     if peer is None:
-        with ENGINE:  # starts the threads
+        with engine_lock:  # starts the threads
             pass
         before, step = _resident(), _our_step(model, batch)
     else:

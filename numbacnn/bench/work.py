@@ -9,7 +9,7 @@ import numpy as np
 
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
 from numbacnn.bench.timing import Effort, Launched, Work
-from numbacnn.engine.device import ENGINE, Device
+from numbacnn.engine.device import Device, engine_lock
 from numbacnn.engine.executor import Binding, Executor
 from numbacnn.engine.graph import Graph, Input
 from numbacnn.engine.parameters import Parameters
@@ -123,7 +123,7 @@ def kernel_job(case: Case, direction: str, device: Device) -> Job:
         frozen=frozenset(graph.parameters()) if alone else frozenset(),
     )
     executor = Executor(plan, store, device)
-    with ENGINE:
+    with engine_lock:
         fill(device, executor.bind(case.batch))
         executor.forward(case.batch)
     return _job(executor, case.batch, backward=True)
@@ -131,12 +131,12 @@ def kernel_job(case: Case, direction: str, device: Device) -> Job:
 
 def _job(executor: Executor, n: int, backward: bool = False) -> Job:
     """All of an executor's forward, or backward, steps on random numbers."""
-    with ENGINE:
+    with engine_lock:
         fill(executor.device, executor.bind(n))
     run, steps = (executor.backward, executor.plan.backward) if backward else (executor.forward, executor.plan.forward)
 
     def start() -> None:
-        with ENGINE:
+        with engine_lock:
             run(n)
 
     return Job(Launched(start, executor.device.synchronize), plan_cost(steps, n))
@@ -151,7 +151,7 @@ def _update_job(case: Case, device: Device) -> Job:
     update = device.record(lambda: device.kernels.sgd_update(w, velocity, dw, 1e-3, 0.9, 0.0, False))
 
     def start() -> None:
-        with ENGINE:
+        with engine_lock:
             run(update.launches)
 
     return Job(Launched(start, device.synchronize), Cost(4 * count, 5 * 4 * count))
@@ -181,7 +181,7 @@ class LayerTime(NamedTuple):
 def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
     """Every step of a plan in its order, so that each finds the caches as it does in a training or an inference."""
     plan = executor.plan
-    with ENGINE:
+    with engine_lock:
         binding = executor.bind(n)
         fill(executor.device, binding)
         planned, bound = [*plan.forward, *plan.backward], [*binding.forward, *binding.backward]

@@ -13,7 +13,7 @@ from numbacnn.data.images import (
     write_image,
     write_mask,
 )
-from numbacnn.data.loader import Batch, Loader
+from numbacnn.data.loader import Batch, DataLoader
 from numbacnn.data.preview import preview
 from numbacnn.data.remote import NamedSet
 from numbacnn.data.scenes import make_scenes
@@ -21,8 +21,8 @@ from numbacnn.data.scenes import make_scenes
 __all__ = [
     "NAMES",
     "Batch",
+    "DataLoader",
     "Dataset",
-    "Loader",
     "NamedSet",
     "download",
     "image_size",

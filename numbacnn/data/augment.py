@@ -45,7 +45,7 @@ from numbacnn.data.transforms import (
     as_text,
 )
 from numbacnn.detection import PADDING, areas
-from numbacnn.engine.device import ENGINE, Device, get_device
+from numbacnn.engine.device import Device, engine_lock, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number, whole
 
@@ -213,7 +213,7 @@ class Augmenter:
         if self.chain.mixes and not np.issubdtype(labels.dtype, np.floating):
             labels = np.eye(self.classes, dtype=np.float32)[labels]
         random = np.array([seed, epoch], np.uint64)
-        with ENGINE:
+        with engine_lock:
             x, labels = self._run(images, labels, indices, random, self.chain.stages, "")
             labels = self._followed(labels)
             if images.dtype != np.uint8:
@@ -376,7 +376,7 @@ def apply(
                 f"augment: images of {batch.images.shape[1:]}, those of source {source.images.shape[1:]}"
             )
     augmenter = Augmenter(chain, source, len(batch.classes))
-    with ENGINE:
+    with engine_lock:
         pixels, found = augmenter(batch.images, batch.labels, numbers, seed=seed, epoch=epoch)
         moved = None if masks is None else _follow_masks(_checked_masks(masks, batch.images.shape), augmenter)
     around = (

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     indices: NDArray[np.int64]
 
 
-class Loader:
+class DataLoader:
     """Cuts a data set into batches, in an order that depends on seed and epoch alone.
 
     Args:
@@ -49,12 +49,12 @@ class Loader:
     ) -> None:
         if batch_size < 1 or prefetch < 0 or not 0 <= seed < 1 << 64:
             raise ArgumentError(
-                f"Loader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
+                f"DataLoader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
                 "give a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
             )
         if drop_last and batch_size > len(dataset):
             raise ArgumentError(
-                f"Loader: batch_size {batch_size} with drop_last leaves no batch of {len(dataset)} images; "
+                f"DataLoader: batch_size {batch_size} with drop_last leaves no batch of {len(dataset)} images; "
                 "choose a smaller batch_size or keep the last batch"
             )
         self.dataset = dataset
@@ -91,7 +91,7 @@ class Loader:
         """
         if epoch < 0 or not 0 <= start <= len(self):
             raise ArgumentError(
-                f"Loader.epoch: epoch {epoch}, start {start}; "
+                f"DataLoader.epoch: epoch {epoch}, start {start}; "
                 f"give an epoch of at least 0 and a start from 0 to {len(self)}"
             )
         order = self.order(epoch)

@@ -13,7 +13,7 @@ from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack
-from numbacnn.engine.device import ENGINE, get_device
+from numbacnn.engine.device import engine_lock, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import whole
 
@@ -147,7 +147,7 @@ def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
     x = np.zeros((len(objects), room, room, 1), np.float32)
     x[:, :height, :width] = source.images[[item.number for item in objects]] / np.float32(255)
     y = np.empty_like(x)
-    with ENGINE:
+    with engine_lock:
         get_device("cpu").kernels.warp_bilinear(y, x, matrices, np.empty((0, 0), np.float32), 0.0)
     return y[:, :side, :side, 0]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numbacnn.kernels.recording import Launch, Record
 
 # One parallel region at a time in the process: some threading layers abort when two Python threads launch at once.
-ENGINE_LOCK = threading.RLock()
+PROCESS_LOCK = threading.RLock()
 ALIGNMENT = 64  # bytes
 KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
 PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
@@ -63,7 +63,7 @@ class Device:
         return array  # type: ignore[no-any-return]
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:
-        """Copies a host array into a device view of the same shape; the caller holds ``ENGINE``."""
+        """Copies a host array into a device view of the same shape; the caller holds ``engine_lock``."""
         flags, large = source.flags, source.size >= KERNEL_FLOATS
         if large and target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
             self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow
@@ -291,9 +291,9 @@ def kernel(function: Callable[..., None]) -> "CpuKernel":
     outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
     on the number of threads. Indices are not checked, and nothing may be raised inside.
     """
-    from numbacnn.kernels.custom import own_kernel
+    from numbacnn.kernels.custom import custom_kernel
 
-    return own_kernel(function)
+    return custom_kernel(function)
 
 
 def set_num_threads(count: int) -> None:
@@ -328,7 +328,7 @@ _applied = _Applied()
 
 
 class _Engine:
-    """``with ENGINE:`` holds the engine lock and applies the number of threads to this Python thread."""
+    """``with engine_lock:`` holds the engine lock and applies the number of threads to this Python thread."""
 
     _lost = False  # in a child forked from a process whose OpenMP threads had started: they are not in the child
 
@@ -338,7 +338,7 @@ class _Engine:
                 "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
                 'with multiprocessing.get_context("spawn"), or before the first use of the engine'
             )
-        ENGINE_LOCK.acquire()
+        PROCESS_LOCK.acquire()
         count = _threads[0]
         if _applied.count != count:
             import numba
@@ -347,18 +347,18 @@ class _Engine:
             _applied.count = count
 
     def __exit__(self, *exception: object) -> None:
-        ENGINE_LOCK.release()
+        PROCESS_LOCK.release()
 
     def after_fork(self) -> None:
         """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP kills it, or hangs."""
-        ENGINE_LOCK.release()
+        PROCESS_LOCK.release()
         parallel = sys.modules.get("numba.np.ufunc.parallel")
         with suppress(ValueError):  # no threads were started yet
             self._lost = self._lost or (parallel is not None and parallel.threading_layer() == "omp")
 
 
-ENGINE = _Engine()
+engine_lock = _Engine()
 if hasattr(os, "register_at_fork"):  # the child must not inherit a lock that a thread it lacks will never release
     os.register_at_fork(
-        before=ENGINE_LOCK.acquire, after_in_parent=ENGINE_LOCK.release, after_in_child=ENGINE.after_fork
+        before=PROCESS_LOCK.acquire, after_in_parent=PROCESS_LOCK.release, after_in_child=engine_lock.after_fork
     )

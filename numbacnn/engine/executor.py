@@ -163,7 +163,7 @@ class Executor:
         tensors.algorithm, tensors.addend = step.algorithm, self._optional(step.addend, n)
         tensors.norm = None
         if step.norm is not None:
-            tensors.norm = SimpleNamespace(**self._own_arrays(step.norm), **step.norm.layer.attributes())
+            tensors.norm = SimpleNamespace(**self._custom_arrays(step.norm), **step.norm.layer.attributes())
         tensors.random, tensors.stream = self.random, np.uint64(zlib.crc32(step.node.name.encode()))
         tensors.xs = [self._array(view, n) for view in step.xs]
         tensors.y = self._array(step.y, n)
@@ -172,7 +172,7 @@ class Executor:
         tensors.x = tensors.xs[0] if tensors.xs else None
         tensors.dx = tensors.dxs[0] if tensors.dxs else None
         tensors.mask = tensors.x if step.masks else None
-        for name, array in self._own_arrays(step.node).items():
+        for name, array in self._custom_arrays(step.node).items():
             setattr(tensors, name, array)
         for full_name, name in step.node.parameters.items() if self.plan.training else ():
             gradients = self.parameters.discarded if name in step.frozen else self.parameters.gradients
@@ -181,7 +181,7 @@ class Executor:
             setattr(tensors, name, self._nothing if buffer is None else self._whole(buffer))
         return tensors
 
-    def _own_arrays(self, node: Node) -> dict[str, Float32]:
+    def _custom_arrays(self, node: Node) -> dict[str, Float32]:
         """A layer's parameters and state, by its own names."""
         store = self.parameters
         arrays = {own: store.slots[name].of(store.values) for name, own in node.parameters.items()}

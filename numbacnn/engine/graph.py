@@ -17,7 +17,7 @@ from typing import Any
 from numbacnn._checks import brief
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
 from numbacnn.geometry import Shape, whole
-from numbacnn.layers import REGISTRY, Layer, is_own
+from numbacnn.layers import REGISTRY, Layer, is_custom
 from numbacnn.layers.initializers import AUTO
 
 FORMAT_VERSION = 1
@@ -257,7 +257,7 @@ class Graph:
                 {
                     "name": node.name,
                     "op": node.layer.op,
-                    **({"module": type(node.layer).__module__} if is_own(type(node.layer)) else {}),
+                    **({"module": type(node.layer).__module__} if is_custom(type(node.layer)) else {}),
                     "inputs": [names[value] for value in node.inputs],
                     "attributes": node.layer.attributes(),
                 }
@@ -317,7 +317,7 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
     raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
 
 
-def import_own_layers(form: Mapping[str, Any]) -> None:
+def import_custom_layers(form: Mapping[str, Any]) -> None:
     """Imports the modules of a user's own layers, as unpickling does with what a pickle names; never for a file."""
     for item in form["nodes"]:
         if item["op"] not in REGISTRY and "module" in item:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.engine.device import ENGINE_LOCK, Device
+from numbacnn.engine.device import PROCESS_LOCK, Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers.initializers import initial_values
@@ -83,7 +83,7 @@ class Parameters:
 
     def _made(self) -> tuple[Float32, Float32]:
         """Both arenas, made and drawn when first used: a summary, or weights from a file, need no initial values."""
-        with ENGINE_LOCK:
+        with PROCESS_LOCK:
             if self._arenas is None:
                 self._arenas = self.device.zeros(self.size), self.device.zeros(self._state_size)
                 if self._seed is not None:

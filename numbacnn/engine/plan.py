@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from numbacnn.engine.graph import Graph, Node
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
-from numbacnn.layers.base import Scratch
+from numbacnn.layers.base import ScratchSpec
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 THICK_HALO = 0.25  # share of a buffer; a halo thicker than this is not worth clearing in every step
@@ -203,7 +203,7 @@ class _Planner:
         for i, node in enumerate(self.graph.nodes):
             consumer = self._only_consumer(self.graph.value(i))
             alone = node.layer.monotone and self._only_consumer(node.inputs[0]) == i
-            if alone and consumer is not None and self.graph.nodes[consumer].layer.takes_maximum:
+            if alone and consumer is not None and self.graph.nodes[consumer].layer.is_max_pool:
                 delayed[i] = consumer
         return delayed
 
@@ -234,7 +234,7 @@ class _Planner:
             producer = self._node(before.get(self._node(source), source))
             if producer >= 0 and self._only_consumer(source) == i:
                 layer, geometry = self.graph.nodes[producer].layer, self.graph.nodes[producer].geometry
-                if layer.takes_maxima(self.sizes, geometry, node.geometry):
+                if layer.accepts_pool_gradient(self.sizes, geometry, node.geometry):
                     pooled[producer] = i
         return pooled
 
@@ -252,7 +252,7 @@ class _Planner:
 
     def _takes_windows(self, i: int) -> bool:
         """Whether node i is a max-pool of windows at even steps, as the bins of an adaptive one are not."""
-        return self.graph.nodes[i].layer.takes_maximum and isinstance(self.graph.nodes[i].geometry, PoolGeometry)
+        return self.graph.nodes[i].layer.is_max_pool and isinstance(self.graph.nodes[i].geometry, PoolGeometry)
 
     def _node(self, value: int) -> int:
         """The node that computes ``value``; negative for an input of the model."""
@@ -415,7 +415,7 @@ class _Planner:
             buffers[name] = self._scratch_buffer(node, name, scratch)
         return buffers | {"argmax": self.saved[pool]["argmax"]}
 
-    def _scratch_buffer(self, node: Node, name: str, scratch: Scratch) -> Buffer:
+    def _scratch_buffer(self, node: Node, name: str, scratch: ScratchSpec) -> Buffer:
         kept = scratch.when == "prepared" and not self.training
         shape = scratch.trained if self.training and scratch.trained is not None else scratch.shape
         buffer = Buffer(f"{node.name}.{name}", shape, permanent=kept)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose
-from numbacnn.engine.device import ENGINE, Device
+from numbacnn.engine.device import Device, engine_lock
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.parameters import Parameters
@@ -39,7 +39,7 @@ def activations(
     values = {name: layer_value(graph, name) for name in names}
     part = graph.between(range(len(graph.input_shapes)), list(values.values()))
     result = {name: np.empty((len(x), *graph.shapes[value]), np.float32) for name, value in values.items()}
-    with ENGINE:
+    with engine_lock:
         executor = Executor(make_plan(part, device.sizes, min(batch_size, len(x)), training=False), store, device)
         for start in range(0, len(x), batch_size):
             binding = executor.bind(len(x[start : start + batch_size]))
@@ -68,7 +68,7 @@ def class_gradients(
         told = f"class {classes[wrong[0]]}" if len(wrong) else f"classes of shape {classes.shape}"
         raise ArgumentError(f"{told} for {len(x)} images and {channels} classes: give each a number below {channels}")
     (y,) = activations(graph, store, device, x, [name], len(x)).values()
-    with ENGINE:
+    with engine_lock:
         # Where all is frozen, all runs as in inference, and no parameter gets a gradient.
         frozen = frozenset(graph.freezable)
         plan = make_plan(part, device.sizes, len(x), training=True, input_gradient=True, frozen=frozen)

@@ -9,7 +9,7 @@
 - One parallel loop per kernel function; its docstring says which thread owns which outputs.
 - The same bits on any number of threads: work is cut by the problem's shape, partial sums lie in a fixed number of
   groups and are added in a fixed order; no atomics.
-- One parallel region at a time in the process: callers hold ``device.ENGINE_LOCK``.
+- One parallel region at a time in the process: callers hold ``device.PROCESS_LOCK``.
 
 ``kernels/cuda`` has the same launchers with the same parameters; its ``NOT_YET`` lists those still missing.
 """

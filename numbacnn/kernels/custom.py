@@ -20,7 +20,7 @@ KNOWN = frozenset({"builtins", "math", "cmath", "operator", "numpy", "numba", "n
 NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic)
 
 
-def own_kernel(function: Callable[..., None]) -> CpuKernel:
+def custom_kernel(function: Callable[..., None]) -> CpuKernel:
     """The kernel that ``device.kernel`` promises."""
     return CpuKernel(
         function,

@@ -15,7 +15,7 @@ class AdamStep(NamedTuple):
     beta_1: float
     beta_2: float
     correction: float
-    epsilon: float
+    eps: float
     weight_decay: float = 0.0
     keep: float = 1.0
 
@@ -26,7 +26,7 @@ class RmspropStep(NamedTuple):
     learning_rate: float
     alpha: float
     momentum: float
-    epsilon: float
+    eps: float
     weight_decay: float
 
 

@@ -13,33 +13,33 @@ from numbacnn.layers.activations import (
     SiLU,
     Softmax,
     Tanh,
-    activation,
+    custom_activation,
 )
-from numbacnn.layers.base import REGISTRY, Layer, Parameter, Scratch, is_own
+from numbacnn.layers.base import REGISTRY, Layer, ParameterSpec, ScratchSpec, is_custom
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
 from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite
 from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
-    AdaptiveAveragePool2D,
+    AdaptiveAvgPool2D,
     AdaptiveMaxPool2D,
-    AveragePool2D,
-    GlobalAveragePool2D,
+    AvgPool2D,
+    GlobalAvgPool2D,
     GlobalMaxPool2D,
     MaxPool2D,
 )
-from numbacnn.layers.shape import Flatten, Reshape, UpSample2D, ZeroPad2D
+from numbacnn.layers.shape import Flatten, Reshape, Upsample2D, ZeroPad2D
 from numbacnn.layers.transposed import Conv2DTranspose
 
 __all__ = [
     "ELU",
     "GELU",
     "REGISTRY",
-    "AdaptiveAveragePool2D",
+    "AdaptiveAvgPool2D",
     "AdaptiveMaxPool2D",
     "Add",
-    "AveragePool2D",
+    "AvgPool2D",
     "BatchNorm",
     "Concat",
     "Conv2D",
@@ -48,7 +48,7 @@ __all__ = [
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
-    "GlobalAveragePool2D",
+    "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GroupNorm",
     "Hardsigmoid",
@@ -59,19 +59,19 @@ __all__ = [
     "MaxPool2D",
     "Multiply",
     "PReLU",
-    "Parameter",
+    "ParameterSpec",
     "ReLU",
     "ReLU6",
     "Reshape",
-    "Scratch",
+    "ScratchSpec",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "SpatialDropout",
     "Tanh",
-    "UpSample2D",
+    "Upsample2D",
     "ZeroPad2D",
-    "activation",
-    "is_own",
+    "custom_activation",
+    "is_custom",
     "squeeze_excite",
 ]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 
 
 @dataclass(eq=False)
@@ -114,15 +114,15 @@ class PReLU(Layer):
         """The image's shape."""
         return shapes[0] if len(shapes[0]) == 3 else (1, 1, *shapes[0])
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight``."""
-        return {"weight": Parameter(shapes[0][-1:], "quarters")}
+        return {"weight": ParameterSpec(shapes[0][-1:], "quarters")}
 
-    def scratch(self, sizes: Any, geometry: Shape, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: Shape, batch: int) -> Mapping[str, ScratchSpec]:
         """The weight's gradient at every element, and partial sums of it."""
         return {
-            "parts": Scratch((batch, *geometry), "backward"),
-            "partial": Scratch(sizes.partial_bias_shape(batch, *geometry), "backward"),
+            "parts": ScratchSpec((batch, *geometry), "backward"),
+            "partial": ScratchSpec(sizes.partial_bias_shape(batch, *geometry), "backward"),
         }
 
     def flops(self, geometry: Shape, output_shape: Shape) -> int:
@@ -221,14 +221,14 @@ class _OwnActivation(_Activation):
         return kernels.activation_kernels(self.op, type(self).function, type(self).gradient)
 
 
-def activation(
+def custom_activation(
     name: str, forward: Callable[[Any], Any], gradient: Callable[[Any, Any], Any], *, rectifies: bool = False
 ) -> type[Layer]:
     """An activation layer of your own, from two Python functions of float32 numbers, which Numba compiles.
 
     ``forward(x)`` gives y, ``gradient(dy, x)`` gives dx. ``name`` is the layer's kind in model files. ``rectifies``:
-    it is ReLU-like, and weights before it are drawn as He et al. say. Returns the class: ``Swish = activation(…)``,
-    then ``Swish()`` in a model. Raises ArgumentError where a layer of numbacnn's has that name.
+    it is ReLU-like, and weights before it are drawn as He et al. say. Returns the class:
+    ``Swish = custom_activation(…)``, then ``Swish()`` in a model. Raises ArgumentError where a layer of numbacnn's has that name.
     """
     for function, what in ((forward, "forward"), (gradient, "gradient")):
         if not callable(function):

@@ -10,7 +10,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Halo, PoolGeometry, Shape
 
 
-class Parameter(NamedTuple):
+class ParameterSpec(NamedTuple):
     """A trained array, or one of state: its shape, the name of its initializer, and how training penalises it."""
 
     shape: Shape
@@ -19,7 +19,7 @@ class Parameter(NamedTuple):
     l2: float = 0.0  # + l2 · Σw²
 
 
-class Scratch(NamedTuple):
+class ScratchSpec(NamedTuple):
     """A buffer that kernels need beside inputs and outputs: its shape, and when it is used."""
 
     shape: Shape
@@ -39,8 +39,8 @@ REGISTRY: dict[str, type["Layer"]] = {}
 
 # What each says of a layer's methods, beside ``only_launches``.
 PROMISES = {
-    "forward": ("fuses", "folds", "adds", "fuses_pool", "monotone", "takes_maximum", "is_view", "idle_in_inference"),
-    "backward": ("masks_gradient", "takes_maxima", "monotone", "takes_maximum", "in_place_gradient"),
+    "forward": ("fuses", "folds", "adds", "fuses_pool", "monotone", "is_max_pool", "is_view", "idle_in_inference"),
+    "backward": ("masks_gradient", "accepts_pool_gradient", "monotone", "is_max_pool", "in_place_gradient"),
 }
 
 
@@ -49,7 +49,7 @@ def _writer(cls: type, name: str) -> type:
     return next(base for base in cls.__mro__ if name in base.__dict__)
 
 
-def is_own(layer: type) -> bool:
+def is_custom(layer: type) -> bool:
     """Whether the class is a user's own, not numbacnn's."""
     return layer.__module__.partition(".")[0] != "numbacnn"
 
@@ -59,7 +59,7 @@ def _register(layer: type["Layer"]) -> None:
     if not isinstance(layer.op, str) or not layer.op.isidentifier():
         raise ArgumentError(f'{layer.__name__}.op is {layer.op!r}; give letters, digits and _, such as "my_layer"')
     known = REGISTRY.get(layer.op)
-    if known is not None and is_own(layer) and not is_own(known):
+    if known is not None and is_custom(layer) and not is_custom(known):
         raise ArgumentError(f'"{layer.op}" is numbacnn\'s own {known.__name__}; choose another name for your layer')
     REGISTRY[layer.op] = layer
 
@@ -89,7 +89,7 @@ class Layer:
     is_view: ClassVar[bool] = False  # the output is the input's memory in another shape
     in_place_gradient: ClassVar[bool] = False  # backward turns dy into dx
     monotone: ClassVar[bool] = False  # an activation that does not decrease, with its gradient known from y
-    takes_maximum: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
+    is_max_pool: ClassVar[bool] = False  # of windows: a monotone activation's gradient may be applied behind it
     rectifies: ClassVar[bool] = False  # ReLU-like: weights before it are drawn as He et al. say
     only_launches: ClassVar[bool]  # forward and backward do nothing but launch kernels, the same in every step
     normalizes: ClassVar[bool] = False  # weights before it are drawn for the activation behind it
@@ -104,7 +104,7 @@ class Layer:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if is_own(cls):  # also where it is derived from a layer of this package
+        if is_custom(cls):  # also where it is derived from a layer of this package
             cls._inherit_no_promises()
         elif "only_launches" not in cls.__dict__:
             cls.only_launches = True
@@ -119,13 +119,13 @@ class Layer:
         for method, names in PROMISES.items():
             writer = _writer(cls, method)
             for name in names:
-                if is_own(writer) and not issubclass(_writer(cls, name), writer):
+                if is_custom(writer) and not issubclass(_writer(cls, name), writer):
                     setattr(cls, name, getattr(Layer, name))
 
     @property
     def known_op(self) -> str | None:
         """``op``, where forward and backward are those of this package, so that another layer may do their work."""
-        return None if any(is_own(_writer(type(self), method)) for method in PROMISES) else self.op
+        return None if any(is_custom(_writer(type(self), method)) for method in PROMISES) else self.op
 
     def __call__(self, x: Any) -> Any:
         """Records this layer on a symbolic tensor, or on a list of them."""
@@ -146,18 +146,18 @@ class Layer:
         """Shape of the output for one image."""
         return shapes[0]
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """The trained arrays, by name."""
         return {}
 
-    def state(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def state(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """The arrays that are kept with the parameters but not trained, by name."""
         return {}
 
     def check_training(self, geometry: Any, batch: int) -> None:
         """ArgumentError where the layer cannot be trained on ``batch`` images."""
 
-    def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: Any, batch: int) -> Mapping[str, ScratchSpec]:
         """Buffers for ``batch`` images; ``sizes`` has the device's functions from geometry to scratch shapes."""
         return {}
 
@@ -181,7 +181,7 @@ class Layer:
         """
         return False
 
-    def takes_maxima(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
+    def accepts_pool_gradient(self, sizes: Any, geometry: Any, pool: PoolGeometry) -> bool:
         """Whether backward can take the gradient of a max-pool behind this layer, instead of its own output's.
 
         Then ``t.dy`` is that of the pool's output, contiguous, ``t.argmax`` has the places of its maxima, and
@@ -189,14 +189,14 @@ class Layer:
         """
         return False
 
-    def maxima_scratch(self, sizes: Any, geometry: Any, pool: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
+    def maxima_scratch(self, sizes: Any, geometry: Any, pool: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """Buffers of that backward, in place of those of ``scratch``."""
         return {}
 
-    def folded_scratch(self, shapes: Sequence[Shape]) -> Mapping[str, Scratch]:
+    def folded_scratch(self, shapes: Sequence[Shape]) -> Mapping[str, ScratchSpec]:
         """Buffers for the weights and the bias that take in a normalisation of ``folds``."""
         weight = self.parameters(shapes)["weight"].shape
-        return {"folded_weight": Scratch(weight, "prepared"), "folded_bias": Scratch(weight[-1:], "prepared")}
+        return {"folded_weight": ScratchSpec(weight, "prepared"), "folded_bias": ScratchSpec(weight[-1:], "prepared")}
 
     def flops(self, geometry: Any, output_shape: Shape) -> int:
         """Floating-point operations of a forward pass of one image; a multiply-add counts as two."""
@@ -232,6 +232,6 @@ class WeightLayer(Layer):
         kernels.fold_batch_norm(t.folded_weight, t.folded_bias, t.weight, bias, t.norm)
         return t.folded_weight, t.folded_bias
 
-    def weight_parameter(self, shape: Shape, initializer: str) -> Parameter:
+    def weight_parameter(self, shape: Shape, initializer: str) -> ParameterSpec:
         """The weights, of this shape, with this layer's penalties."""
-        return Parameter(shape, initializer, self.l1, self.l2)
+        return ParameterSpec(shape, initializer, self.l1, self.l2)

@@ -18,7 +18,7 @@ from numbacnn.geometry import (
     pair,
     whole,
 )
-from numbacnn.layers.base import Parameter, Scratch, WeightLayer
+from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
 from numbacnn.layers.initializers import check_initializer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
@@ -64,29 +64,31 @@ class _Convolution(WindowLayer):
         g = self.geometry(shapes)
         return g.p, g.q, g.k
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         g = self.geometry(shapes)
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
-        return {"weight": weight, "bias": Parameter((g.k,), "zeros")} if self.bias else {"weight": weight}
+        return {"weight": weight, "bias": ParameterSpec((g.k,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
         g, f = geometry, sizes.winograd_filtering(geometry, self.algorithm)
-        scratch = {"partial_bias": Scratch(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
+        scratch = {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
         if f is not None:
             shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, f)
-            scratch |= {name: Scratch(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
+            scratch |= {name: ScratchSpec(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
             scratch["weights"] = scratch["weights"]._replace(when="prepared")
             shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, f)
-            scratch |= {f"{name}_gradient": Scratch(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)}
+            scratch |= {
+                f"{name}_gradient": ScratchSpec(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)
+            }
             shapes = sizes.winograd_gradient_shapes(g, batch, f)
-            scratch |= {name: Scratch(s, "backward") for name, s in zip(WINOGRAD_GRADIENT, shapes, strict=True)}
+            scratch |= {name: ScratchSpec(s, "backward") for name, s in zip(WINOGRAD_GRADIENT, shapes, strict=True)}
         else:
-            scratch["partial_weight"] = Scratch(sizes.partial_weights_shape(g, batch), "backward")
-            scratch["packed"] = Scratch(sizes.packed_weights_shape(g), "prepared")
-            scratch["packed_gradient"] = Scratch(sizes.packed_gradient_shape(g), "backward")
-            scratch["columns"] = Scratch(sizes.columns_shape(g, batch), "backward")
+            scratch["partial_weight"] = ScratchSpec(sizes.partial_weights_shape(g, batch), "backward")
+            scratch["packed"] = ScratchSpec(sizes.packed_weights_shape(g), "prepared")
+            scratch["packed_gradient"] = ScratchSpec(sizes.packed_gradient_shape(g), "backward")
+            scratch["columns"] = ScratchSpec(sizes.columns_shape(g, batch), "backward")
         return scratch
 
     def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
@@ -99,13 +101,13 @@ class _Convolution(WindowLayer):
         direct = self.choose_algorithm(sizes, geometry) == "direct"
         return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
-    def takes_maxima(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+    def accepts_pool_gradient(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
         return isinstance(pool, PoolGeometry) and bool(sizes.maxima_apply(geometry, pool))
 
     def maxima_scratch(
         self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry, batch: int
-    ) -> Mapping[str, Scratch]:
+    ) -> Mapping[str, ScratchSpec]:
         """Partial sums, places of maxima, weights by filter, and images to add windows to."""
         g = geometry
         shapes = {
@@ -115,7 +117,7 @@ class _Convolution(WindowLayer):
             "image": sizes.maxima_image_shape(g, batch),
             "partial_bias": sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c),
         }
-        return {name: Scratch(shape, "backward") for name, shape in shapes.items()}
+        return {name: ScratchSpec(shape, "backward") for name, shape in shapes.items()}
 
     def input_halo(self, geometry: ConvGeometry) -> Halo:
         """The padding that windows reach."""
@@ -213,17 +215,17 @@ class Conv2D(_Convolution):
 
 @dataclass(eq=False)
 class DepthwiseConv2D(_Convolution):
-    """``multiplier`` windows over each channel by itself: Y[…, c·multiplier + j] sees channel c of X alone.
+    """``depth_multiplier`` windows over each channel by itself: Y[…, c·depth_multiplier + j] sees channel c of X alone.
 
     The grouped convolution of as many groups as there are channels, for code that does not know their number. Input
-    (h, w, c), output (p, q, c·multiplier); ``weight`` R×S×1×C·multiplier, ``bias`` C·multiplier; the other arguments
-    and errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
+    (h, w, c), output (p, q, c·depth_multiplier); ``weight`` R×S×1×C·depth_multiplier, ``bias`` C·depth_multiplier; the
+    other arguments and errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
     """
 
     op: ClassVar[str] = "depthwise_conv2d"
 
     kernel_size: int | tuple[int, int]
-    multiplier: int = 1
+    depth_multiplier: int = 1
     stride: int | tuple[int, int] = 1
     padding: Padding = "valid"
     dilation: int | tuple[int, int] = 1
@@ -232,11 +234,11 @@ class DepthwiseConv2D(_Convolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.multiplier = whole(self.multiplier, "multiplier")
+        self.depth_multiplier = whole(self.depth_multiplier, "depth_multiplier")
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """That of a convolution with a group for each channel."""
         window, stride, dilation = self._pairs()
         channels = image_shape(shapes[0])[2]
-        filters = channels * self.multiplier
+        filters = channels * self.depth_multiplier
         return conv_geometry(shapes[0], filters, window, stride, self.padding, dilation, channels)

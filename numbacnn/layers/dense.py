@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, whole
-from numbacnn.layers.base import Parameter, Scratch, WeightLayer
+from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
 from numbacnn.layers.initializers import check_initializer
 
 
@@ -44,18 +44,18 @@ class Dense(WeightLayer):
         """(units,)."""
         return (self.geometry(shapes)[1],)
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         weight = self.weight_parameter(self.geometry(shapes), self.initializer)
-        return {"weight": weight, "bias": Parameter((self.units,), "zeros")} if self.bias else {"weight": weight}
+        return {"weight": weight, "bias": ParameterSpec((self.units,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Packed weights."""
         whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
-            "packed": Scratch(whole, "prepared", trained=part),
-            "packed_gradient": Scratch(sizes.dense_packed_gradient_shape(*geometry), "backward"),
-            "partial_bias": Scratch(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
+            "packed": ScratchSpec(whole, "prepared", trained=part),
+            "packed_gradient": ScratchSpec(sizes.dense_packed_gradient_shape(*geometry), "backward"),
+            "partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
         }
 
     def flops(self, geometry: tuple[int, int], output_shape: Shape) -> int:

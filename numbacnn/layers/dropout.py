@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.geometry import Shape, image_shape, number
-from numbacnn.layers.base import Layer, Scratch
+from numbacnn.layers.base import Layer, ScratchSpec
 
 
 @dataclass(eq=False)
@@ -70,10 +70,10 @@ class SpatialDropout(_Dropout):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """What each channel is multiplied by."""
         shape = (batch, 1, 1, geometry[2])
-        return {"factors": Scratch(shape, "forward"), "factors_gradient": Scratch(shape, "backward")}
+        return {"factors": ScratchSpec(shape, "forward"), "factors_gradient": ScratchSpec(shape, "backward")}
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
         """y = x · mask / (1 − rate)."""

@@ -12,7 +12,7 @@ from numbacnn.geometry import Shape, image_shape, whole
 from numbacnn.layers.activations import ReLU, Sigmoid
 from numbacnn.layers.base import Layer
 from numbacnn.layers.dense import Dense
-from numbacnn.layers.pooling import GlobalAveragePool2D
+from numbacnn.layers.pooling import GlobalAvgPool2D
 
 
 @dataclass(eq=False)
@@ -135,7 +135,7 @@ def squeeze_excite(x: Any, reduction: int = 16) -> Any:
     means of all channels (Hu et al. 2018, section 3, equations 2 to 4).
     """
     c = image_shape(x.shape)[2]
-    hidden = ReLU()(Dense(max(1, c // whole(reduction, "reduction")))(GlobalAveragePool2D()(x)))
+    hidden = ReLU()(Dense(max(1, c // whole(reduction, "reduction")))(GlobalAvgPool2D()(x)))
     return Multiply()([x, Sigmoid()(Dense(c)(hidden))])
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape, image_shape, number, whole
-from numbacnn.layers.base import Layer, Parameter, Scratch
+from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 
 
 @dataclass(eq=False)
@@ -39,14 +39,14 @@ class BatchNorm(Layer):
         """(h, w, c)."""
         return _as_image(shapes[0])
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight`` and ``bias``."""
         return _weight_and_bias(shapes[0])
 
-    def state(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def state(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``running_mean`` and ``running_var``."""
         c = shapes[0][-1:]
-        return {"running_mean": Parameter(c, "zeros"), "running_var": Parameter(c, "ones")}
+        return {"running_mean": ParameterSpec(c, "zeros"), "running_var": ParameterSpec(c, "ones")}
 
     def check_training(self, geometry: tuple[int, int, int], batch: int) -> None:
         """One value for each channel has no variance."""
@@ -54,15 +54,15 @@ class BatchNorm(Layer):
         if batch * h * w == 1:
             raise ArgumentError("1 image of 1×1 pixels has no variance; train on batches of at least 2 images")
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Statistics, partial sums, and the numbers that each channel is multiplied by."""
         h, w, c = geometry
         return {
-            "statistics": Scratch(sizes.batch_norm_pattern_shape(c), "saved"),
-            "pattern": Scratch(sizes.batch_norm_pattern_shape(c), "forward"),
-            "partial": Scratch(sizes.batch_norm_partial_shape(batch, h, w, c), "forward"),
-            "pattern_gradient": Scratch(sizes.batch_norm_gradient_shape(c), "backward"),
-            "partial_gradient": Scratch(sizes.batch_norm_partial_gradient_shape(batch, h, w, c), "backward"),
+            "statistics": ScratchSpec(sizes.batch_norm_pattern_shape(c), "saved"),
+            "pattern": ScratchSpec(sizes.batch_norm_pattern_shape(c), "forward"),
+            "partial": ScratchSpec(sizes.batch_norm_partial_shape(batch, h, w, c), "forward"),
+            "pattern_gradient": ScratchSpec(sizes.batch_norm_gradient_shape(c), "backward"),
+            "partial_gradient": ScratchSpec(sizes.batch_norm_partial_gradient_shape(batch, h, w, c), "backward"),
         }
 
     def flops(self, geometry: tuple[int, int, int], output_shape: Shape) -> int:
@@ -126,20 +126,20 @@ class GroupNorm(Layer):
         self.geometry(shapes)
         return shapes[0]
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight`` and ``bias``."""
         return _weight_and_bias(shapes[0])
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Statistics, partial sums, and the numbers that each image's channels are multiplied by."""
         h, w, c = geometry
         return {
-            "statistics": Scratch(sizes.group_norm_pattern_shape(batch, c), "saved"),
-            "pattern": Scratch(sizes.group_norm_pattern_shape(batch, c), "forward"),
-            "partial": Scratch(sizes.group_norm_partial_shape(batch, h, w, c), "forward"),
-            "pattern_gradient": Scratch(sizes.group_norm_gradient_shape(batch, c), "backward"),
-            "partial_gradient": Scratch(sizes.group_norm_partial_gradient_shape(batch, h, w, c), "backward"),
-            "sums": Scratch((batch, 1, 2, c), "backward"),
+            "statistics": ScratchSpec(sizes.group_norm_pattern_shape(batch, c), "saved"),
+            "pattern": ScratchSpec(sizes.group_norm_pattern_shape(batch, c), "forward"),
+            "partial": ScratchSpec(sizes.group_norm_partial_shape(batch, h, w, c), "forward"),
+            "pattern_gradient": ScratchSpec(sizes.group_norm_gradient_shape(batch, c), "backward"),
+            "partial_gradient": ScratchSpec(sizes.group_norm_partial_gradient_shape(batch, h, w, c), "backward"),
+            "sums": ScratchSpec((batch, 1, 2, c), "backward"),
         }
 
     def flops(self, geometry: tuple[int, int, int], output_shape: Shape) -> int:
@@ -190,9 +190,9 @@ class LocalResponseNorm(Layer):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """What each element is divided by, computed anew: cheaper than to keep it."""
-        return {"scales": Scratch((batch, *geometry), "backward")}
+        return {"scales": ScratchSpec((batch, *geometry), "backward")}
 
     def flops(self, geometry: tuple[int, int, int], output_shape: Shape) -> int:
         """Two for each element of each window, two for scaling, one for the power, one for the product."""
@@ -213,5 +213,5 @@ def _as_image(shape: Shape) -> tuple[int, int, int]:
     return (1, 1, shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[2])
 
 
-def _weight_and_bias(shape: Shape) -> Mapping[str, Parameter]:
-    return {"weight": Parameter(shape[-1:], "ones"), "bias": Parameter(shape[-1:], "zeros")}
+def _weight_and_bias(shape: Shape) -> Mapping[str, ParameterSpec]:
+    return {"weight": ParameterSpec(shape[-1:], "ones"), "bias": ParameterSpec(shape[-1:], "zeros")}

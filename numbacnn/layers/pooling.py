@@ -15,7 +15,7 @@ from numbacnn.geometry import (
     pair,
     pool_geometry,
 )
-from numbacnn.layers.base import Layer, Scratch
+from numbacnn.layers.base import Layer, ScratchSpec
 
 
 @dataclass(eq=False)
@@ -67,11 +67,11 @@ class _Averages:
 class _Maxima:
     """The bindings of max pooling."""
 
-    takes_maximum: ClassVar[bool] = True
+    is_max_pool: ClassVar[bool] = True
 
-    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """The place of each maximum in its window."""
-        return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
+        return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
         """y = maximum of each window of x."""
@@ -93,13 +93,13 @@ class MaxPool2D(_Maxima, _Pool2D):
 
 
 @dataclass(eq=False)
-class AveragePool2D(_Averages, _Pool2D):
+class AvgPool2D(_Averages, _Pool2D):
     """The mean of each window; with ``count_include_pad`` padding counts as zeros, else it is left out.
 
     Input (h, w, c), output (p, q, c). With ``ceil_mode`` the output size is rounded up instead of down.
     """
 
-    op: ClassVar[str] = "average_pool2d"
+    op: ClassVar[str] = "avg_pool2d"
 
     count_include_pad: bool = True
 
@@ -113,9 +113,9 @@ class AveragePool2D(_Averages, _Pool2D):
 
 @dataclass(eq=False)
 class _GlobalPool2D(Layer):
-    """One window over the whole image; output (1, 1, c), or (c,) unless ``keep_dimensions``."""
+    """One window over the whole image; output (1, 1, c), or (c,) unless ``keepdims``."""
 
-    keep_dimensions: bool = False
+    keepdims: bool = False
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
         """One window of the image's size."""
@@ -125,7 +125,7 @@ class _GlobalPool2D(Layer):
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """(1, 1, c) or (c,)."""
         c = image_shape(shapes[0])[2]
-        return (1, 1, c) if self.keep_dimensions else (c,)
+        return (1, 1, c) if self.keepdims else (c,)
 
     def flops(self, geometry: PoolGeometry, output_shape: Shape) -> int:
         """One for each pixel."""
@@ -134,16 +134,16 @@ class _GlobalPool2D(Layer):
 
 @dataclass(eq=False)
 class GlobalMaxPool2D(_Maxima, _GlobalPool2D):
-    """The largest value of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keep_dimensions``."""
+    """The largest value of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keepdims``."""
 
     op: ClassVar[str] = "global_max_pool2d"
 
 
 @dataclass(eq=False)
-class GlobalAveragePool2D(_Averages, _GlobalPool2D):
-    """The mean of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keep_dimensions``."""
+class GlobalAvgPool2D(_Averages, _GlobalPool2D):
+    """The mean of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keepdims``."""
 
-    op: ClassVar[str] = "global_average_pool2d"
+    op: ClassVar[str] = "global_avg_pool2d"
 
 
 @dataclass(eq=False)
@@ -175,13 +175,13 @@ class _AdaptivePool2D(Layer):
 
 
 @dataclass(eq=False)
-class AdaptiveAveragePool2D(_AdaptivePool2D):
+class AdaptiveAvgPool2D(_AdaptivePool2D):
     """The mean of each of ``output_size`` bins. Bins share the image as PyTorch's do.
 
     Input (h, w, c), output (p, q, c).
     """
 
-    op: ClassVar[str] = "adaptive_average_pool2d"
+    op: ClassVar[str] = "adaptive_avg_pool2d"
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
         """y = mean of each bin of x."""
@@ -200,11 +200,11 @@ class AdaptiveMaxPool2D(_AdaptivePool2D):
     """
 
     op: ClassVar[str] = "adaptive_max_pool2d"
-    takes_maximum: ClassVar[bool] = True
+    is_max_pool: ClassVar[bool] = True
 
-    def scratch(self, sizes: Any, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """The place of each maximum in its image."""
-        return {"argmax": Scratch((batch, geometry.p, geometry.q, geometry.c), "saved")}
+        return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
     def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
         """y = maximum of each bin of x."""

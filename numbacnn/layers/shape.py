@@ -112,14 +112,14 @@ def _inside(images: Any, halo: Halo) -> Any:
 
 
 @dataclass(eq=False)
-class UpSample2D(Layer):
+class Upsample2D(Layer):
     """Images enlarged by whole factors: one integer, or (height, width).
 
     ``mode`` "nearest" repeats pixels; "bilinear" weighs the four around each place, pixels being squares whose corners
     stay where they are (PyTorch's ``align_corners=False``). Input (h, w, c), output (h·factor, w·factor, c).
     """
 
-    op: ClassVar[str] = "up_sample2d"
+    op: ClassVar[str] = "upsample2d"
 
     factor: int | tuple[int, int] = 2
     mode: str = "nearest"

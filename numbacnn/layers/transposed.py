@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, pair, transposed_geometry, whole
-from numbacnn.layers.base import Parameter, Scratch
+from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.convolution import WindowLayer
 
 
@@ -62,21 +62,21 @@ class Conv2DTranspose(WindowLayer):
         g = self.geometry(shapes)
         return g.h, g.w, g.c
 
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
         """``weight`` and, unless ``bias=False``, ``bias``."""
         g = self.geometry(shapes)
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
-        return {"weight": weight, "bias": Parameter((g.c,), "zeros")} if self.bias else {"weight": weight}
+        return {"weight": weight, "bias": ParameterSpec((g.c,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, Scratch]:
+    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """That of the convolution transposed, with forward and backward exchanged."""
         g = geometry
         return {
-            "packed_gradient": Scratch(sizes.packed_gradient_shape(g), "forward"),
-            "columns": Scratch(sizes.columns_shape(g, batch), "forward"),
-            "packed": Scratch(sizes.packed_weights_shape(g), "backward"),
-            "partial_weight": Scratch(sizes.partial_weights_shape(g, batch), "backward"),
-            "partial_bias": Scratch(sizes.partial_bias_shape(batch, g.h, g.w, g.c), "backward"),
+            "packed_gradient": ScratchSpec(sizes.packed_gradient_shape(g), "forward"),
+            "columns": ScratchSpec(sizes.columns_shape(g, batch), "forward"),
+            "packed": ScratchSpec(sizes.packed_weights_shape(g), "backward"),
+            "partial_weight": ScratchSpec(sizes.partial_weights_shape(g, batch), "backward"),
+            "partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.h, g.w, g.c), "backward"),
         }
 
     def input_halo(self, geometry: ConvGeometry) -> Halo:

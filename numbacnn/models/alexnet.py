@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky et al. 2012), in the one-column form of Krizhevsky 2014, "One weird trick for parallelizing
 convolutional neural networks", which torchvision has too."""
 
-from numbacnn.layers import AdaptiveAveragePool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU
+from numbacnn.layers import AdaptiveAvgPool2D, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, numbered
 
@@ -31,7 +31,7 @@ def alexnet(
     ]
     layers = [
         *numbered("features", features),
-        AdaptiveAveragePool2D((6, 6), name="avgpool"),
+        AdaptiveAvgPool2D((6, 6), name="avgpool"),
         Flatten(name="flatten"),
         *numbered("classifier", classifier),
     ]

@@ -7,13 +7,13 @@ where the paper has 5×5 (an old slip that the published weights need), and auxi
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
 from numbacnn.layers import (
-    AdaptiveAveragePool2D,
+    AdaptiveAvgPool2D,
     Concat,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
-    GlobalAveragePool2D,
+    GlobalAvgPool2D,
     MaxPool2D,
 )
 from numbacnn.model import Model
@@ -66,7 +66,7 @@ def googlenet(
                 heads.append(_head(x, HEADS[place], classes, auxiliary_dropout))
             if place in POOLS:
                 x = POOLS[place](x)
-        last = [GlobalAveragePool2D(name="avgpool"), Dropout(dropout, name="dropout"), Dense(classes, name="fc")]
+        last = [GlobalAvgPool2D(name="avgpool"), Dropout(dropout, name="dropout"), Dense(classes, name="fc")]
         return chain(x, last)
 
     ignored = () if auxiliary else ("aux1.*", "aux2.*")
@@ -102,7 +102,7 @@ def _inception(x: Tensor, name: str, filters: tuple[int, ...]) -> Tensor:
 
 def _head(x: Tensor, name: str, classes: int, dropout: float) -> Tensor:
     """A classifier on the way, so that gradients reach the first layers (section 5)."""
-    x = _basic(AdaptiveAveragePool2D((4, 4), name=f"{name}.pool")(x), f"{name}.conv", 128, 1)
+    x = _basic(AdaptiveAvgPool2D((4, 4), name=f"{name}.pool")(x), f"{name}.conv", 128, 1)
     layers = [
         Flatten(name=f"{name}.flatten"),
         Dense(1024, name=f"{name}.fc1"),

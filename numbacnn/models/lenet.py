@@ -1,6 +1,6 @@
 """LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B)."""
 
-from numbacnn.layers import AveragePool2D, Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Tanh
+from numbacnn.layers import AvgPool2D, Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Tanh
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain
 
@@ -22,7 +22,7 @@ def lenet5(
     drawn patterns.
     """
     activation: type[Layer] = Tanh if original else ReLU
-    pool: type[AveragePool2D | MaxPool2D] = AveragePool2D if original else MaxPool2D
+    pool: type[AvgPool2D | MaxPool2D] = AvgPool2D if original else MaxPool2D
     layers = [
         *(Conv2D(6, 5, padding=2), activation(), pool(2)),
         *(Conv2D(16, 5), activation(), pool(2)),

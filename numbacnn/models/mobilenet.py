@@ -4,7 +4,7 @@ import math
 
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
-from numbacnn.layers import Add, Conv2D, Dense, DepthwiseConv2D, Dropout, GlobalAveragePool2D, ReLU6
+from numbacnn.layers import Add, Conv2D, Dense, DepthwiseConv2D, Dropout, GlobalAvgPool2D, ReLU6
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, convolution
 
@@ -46,7 +46,7 @@ def mobilenet_v2(
         name, filters = f"features.{place}", _filters(1280 * max(1.0, width))
         x = convolution(x, Conv2D(filters, 1, bias=False, name=f"{name}.0"), f"{name}.1", ReLU6(name=f"{name}.2"))
         last = [
-            GlobalAveragePool2D(name="avgpool"),
+            GlobalAvgPool2D(name="avgpool"),
             Dropout(dropout, name="classifier.0"),
             Dense(classes, name="classifier.1"),
         ]

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
-from numbacnn.layers import Add, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D
+from numbacnn.layers import Add, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, convolution, relu, variant
 
@@ -66,7 +66,7 @@ def stages(x: Tensor, block: Block, counts: Sequence[int], filters: int) -> Tens
 
 def head(x: Tensor, classes: int) -> Tensor:
     """The mean of each channel, and the classes' logits "fc"."""
-    y: Tensor = Dense(classes, name="fc")(GlobalAveragePool2D(name="avgpool")(x))
+    y: Tensor = Dense(classes, name="fc")(GlobalAvgPool2D(name="avgpool")(x))
     return y
 
 

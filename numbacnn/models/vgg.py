@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from numbacnn.layers import (
-    AdaptiveAveragePool2D,
+    AdaptiveAvgPool2D,
     BatchNorm,
     Conv2D,
     Dense,
@@ -51,7 +51,7 @@ def _vgg(
     ]
     layers = [
         *numbered("features", features),
-        AdaptiveAveragePool2D((7, 7), name="avgpool"),
+        AdaptiveAvgPool2D((7, 7), name="avgpool"),
         Flatten(name="flatten"),
         *numbered("classifier", classifier),
     ]

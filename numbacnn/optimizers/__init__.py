@@ -1,7 +1,7 @@
 """Optimisers: kernels over the flat arena of parameters, and their state in arenas of the same layout."""
 
 from numbacnn.optimizers.adam import LAMB, Adam, AdamW
-from numbacnn.optimizers.base import Group, Optimizer, Trainable
+from numbacnn.optimizers.base import Optimizer, ParamGroup, Trainable
 from numbacnn.optimizers.muon import Muon
 from numbacnn.optimizers.rmsprop import Adagrad, RMSprop
 from numbacnn.optimizers.sgd import SGD
@@ -15,9 +15,9 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
-    "Group",
     "Muon",
     "Optimizer",
+    "ParamGroup",
     "RMSprop",
     "Trainable",
 ]

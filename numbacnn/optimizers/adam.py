@@ -18,12 +18,12 @@ class Adam(Optimizer):
 
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
+    eps: float = 1e-8
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self.betas = check_betas(self.betas)
-        self.epsilon = check("epsilon", self.epsilon, 0)
+        self.eps = check("eps", self.eps, 0)
         self.weight_decay = check("weight_decay", self.weight_decay, 0)
         super().__post_init__()
 
@@ -48,7 +48,7 @@ class Adam(Optimizer):
     def _moments(self, step: int, rate: float) -> AdamStep:
         """A step without weight decay, its bias corrections made."""
         beta_1, beta_2 = self.betas
-        return AdamStep(rate / (1 - beta_1**step), beta_1, beta_2, 1 / sqrt(1 - beta_2**step), self.epsilon)
+        return AdamStep(rate / (1 - beta_1**step), beta_1, beta_2, 1 / sqrt(1 - beta_2**step), self.eps)
 
 
 @dataclass(eq=False)
@@ -74,7 +74,7 @@ class LAMB(Adam):
     by_array: ClassVar[bool] = True
     device_steps: ClassVar[bool] = True
 
-    epsilon: float = 1e-6
+    eps: float = 1e-6
     weight_decay: float = 0.01
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:

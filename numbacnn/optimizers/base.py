@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, matching
-from numbacnn.engine.device import ENGINE, Device
+from numbacnn.engine.device import Device, engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
@@ -27,8 +27,8 @@ class Trainable(Protocol):
     store: Parameters
 
 
-class Group:
-    """Options of their own for the parameters whose names match ``pattern``, as in ``Group("*.bias", weight_decay=0)``.
+class ParamGroup:
+    """Options of their own for the parameters whose names match ``pattern``: ``ParamGroup("*.bias", weight_decay=0)``.
 
     ``pattern`` is of fnmatch's form, over names as in ``model.parameters``; of several groups the first that matches
     counts. ``options`` are arguments of the optimiser; those not given are the optimiser's own.
@@ -39,7 +39,7 @@ class Group:
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        return f"Group({self.pattern!r}{options})"
+        return f"ParamGroup({self.pattern!r}{options})"
 
 
 class Segment(NamedTuple):
@@ -66,7 +66,7 @@ class Optimizer:
     device_steps: ClassVar[bool] = False  # has ``_update_on_device``; each class says so itself, a subclass of it anew
 
     learning_rate: float = 0.001
-    groups: Sequence[Group] = ()
+    groups: Sequence[ParamGroup] = ()
     clip_norm: float | None = None
     clip_value: float | None = None
     steps: int = field(default=0, init=False, repr=False)
@@ -95,7 +95,7 @@ class Optimizer:
 
     def step(self, model: Trainable, scale: float = 1.0) -> None:
         """One update from ``model.gradients``, at ``scale`` times the learning rate."""
-        with ENGINE:
+        with engine_lock:
             self.attach(model)
             self._clip(model.store)
             self.steps += 1
@@ -124,7 +124,7 @@ class Optimizer:
     def launch_on_device(self, model: Trainable, now: Any) -> None:
         """Launches the kernels of an update; those numbers, and whether there is one, are in ``now``, rules × (1 + K).
 
-        See ``kernels.cuda.resident``. The caller holds ``device.ENGINE``, and counts the steps.
+        See ``kernels.cuda.resident``. The caller holds ``engine_lock``, and counts the steps.
         """
         device, gradients = model.store.device, model.store.gradients
         if self.clip_value is not None:

@@ -27,7 +27,7 @@ class Muon(Optimizer):
     bfloat16.
 
     ``others`` updates all else: biases, scales, and matrices of groups with ``orthogonalize=False``, as one wants for
-    the last layer: ``groups=[nc.Group("dense_3.*", orthogonalize=False)]``. By default it is ``AdamW(0.001)``.
+    the last layer: ``groups=[nc.ParamGroup("dense_3.*", orthogonalize=False)]``. By default it is ``AdamW(0.001)``.
     """
 
     name: ClassVar[str] = "muon"

@@ -24,14 +24,14 @@ class RMSprop(Optimizer):
 
     learning_rate: float = 0.001
     alpha: float = 0.99
-    epsilon: float = 1e-8
+    eps: float = 1e-8
     momentum: float = 0.0
     centered: bool = False
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self.alpha, self.momentum = check("alpha", self.alpha, 0, 1), check("momentum", self.momentum, 0, 1)
-        self.epsilon, self.weight_decay = check("epsilon", self.epsilon, 0), check("weight_decay", self.weight_decay, 0)
+        self.eps, self.weight_decay = check("eps", self.eps, 0), check("weight_decay", self.weight_decay, 0)
         super().__post_init__()
 
     @property
@@ -44,7 +44,7 @@ class RMSprop(Optimizer):
         device.kernels.rmsprop_update(t.w, t.square, mean, velocity, t.dw, self._options(*self._numbers(step, scale)))
 
     def _options(self, rate: float) -> RmspropStep:
-        return RmspropStep(rate, self.alpha, self.momentum, self.epsilon, self.weight_decay)
+        return RmspropStep(rate, self.alpha, self.momentum, self.eps, self.weight_decay)
 
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
@@ -65,12 +65,12 @@ class Adagrad(Optimizer):
     device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.01
-    epsilon: float = 1e-10
+    eps: float = 1e-10
     initial_accumulator: float = 0.0
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.epsilon, self.weight_decay = check("epsilon", self.epsilon, 0), check("weight_decay", self.weight_decay, 0)
+        self.eps, self.weight_decay = check("eps", self.eps, 0), check("weight_decay", self.weight_decay, 0)
         self.initial_accumulator = check("initial_accumulator", self.initial_accumulator, 0)
         super().__post_init__()
 
@@ -88,10 +88,10 @@ class Adagrad(Optimizer):
 
     def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
         (rate,) = self._numbers(step, scale)
-        device.kernels.adagrad_update(t.w, t.square, t.dw, rate, self.epsilon, self.weight_decay)
+        device.kernels.adagrad_update(t.w, t.square, t.dw, rate, self.eps, self.weight_decay)
 
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
     def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        device.resident.adagrad_step(t.w, t.square, t.dw, now, self.epsilon, self.weight_decay)
+        device.resident.adagrad_step(t.w, t.square, t.dw, now, self.eps, self.weight_decay)

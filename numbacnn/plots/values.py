@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import raw_images
-from numbacnn.engine.device import ENGINE
+from numbacnn.engine.device import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
 from numbacnn.model import Model, as_dataset
@@ -91,7 +91,7 @@ def layer_gradient_norms(
     raw = raw_images(images, model.input_shape)
     if loss is None:
         loss = task_for(model.task, as_dataset((raw, labels), None), model.input_shape).loss()
-    with ENGINE:
+    with engine_lock:
         batch = probe.training_batch(len(raw), probe.objective(loss))
         probe.load_images(batch.inputs[0], raw)
         batch.gradients(labels)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
-from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, suppress
+from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, nms
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number
@@ -24,9 +24,9 @@ from numbacnn.metrics import Metrics
 from numbacnn.tasks.base import Float32, Task
 
 LOGITS = 5  # channels before those of the classes
-LEAST_SCORE = 0.4  # of what is shown as found
+SCORE_THRESHOLD = 0.4  # of what is shown as found
 LEAST_COUNTED = 0.01  # of what average precision looks at
-OVERLAP = 0.5  # of two boxes that are taken for the same object's
+IOU_THRESHOLD = 0.5  # of two boxes that are taken for the same object's
 LARGEST_LOG = 10.0  # of a side in cells, so that no damaged number overflows
 
 
@@ -78,11 +78,14 @@ class Detection(Task):
         if dataset.kind == BOXES and not (dataset.labels[..., 4] != PADDING).any():
             raise ArgumentError(f"there is no box in any of the {len(dataset)} images")
 
-    def decode(self, output: Float32, least: float = LEAST_SCORE, overlap: float = OVERLAP) -> list[Detections]:
-        """What was found in each image, from an output (n, h, w, 5 + classes), with scores of ``least`` or more.
+    def decode(
+        self, output: Float32, score_threshold: float = SCORE_THRESHOLD, iou_threshold: float = IOU_THRESHOLD
+    ) -> list[Detections]:
+        """What was found in each image, from an output (n, h, w, 5 + classes), with scores of at least
+        ``score_threshold``.
 
         A score is the presence's probability times the likeliest class's. Of boxes that overlap by more than
-        ``overlap``, of whichever classes, the surest stays.
+        ``iou_threshold``, of whichever classes, the surest stays.
         """
         height, width = self.size
         n, h, w, _ = output.shape
@@ -96,8 +99,8 @@ class Detection(Task):
         boxes = edges.clip(0, np.array([width, height] * 2, np.float32)).reshape(n, h * w, 4)
         found = []
         for image in range(n):
-            likely = np.flatnonzero(scores[image] >= least)
-            kept = likely[suppress(boxes[image, likely], scores[image, likely], overlap)]
+            likely = np.flatnonzero(scores[image] >= score_threshold)
+            kept = likely[nms(boxes[image, likely], scores[image, likely], iou_threshold)]
             found.append(Detections(boxes[image, kept], classes[image, kept], scores[image, kept]))
         return found
 

@@ -71,7 +71,7 @@ def _finite(device: Device, arrays: Iterable[Float32]) -> bool:
     return all(np.isfinite(device.host(array)).all() for array in arrays)
 
 
-class Learner(Protocol):
+class TrainableModel(Protocol):
     """What the loop trains: a Model."""
 
     graph: Graph

@@ -58,7 +58,7 @@ class PlannedAugmentation:
         self._planned: tuple[int, int] | None = None  # the seed and the epoch
 
     def plan(self, seed: int, epoch: int) -> None:
-        """Writes what happens in an epoch to the device, once. The caller holds ``device.ENGINE``."""
+        """Writes what happens in an epoch to the device, once. The caller holds ``engine_lock``."""
         if self._planned == (seed, epoch):
             return
         random, everything = np.array([seed, epoch], np.uint64), np.arange(self._shape[0])

@@ -16,7 +16,7 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
-from numbacnn.engine.device import ENGINE
+from numbacnn.engine.device import engine_lock
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.kernels.step_scalars import Tally
 from numbacnn.training.device_memory import Data, TrainingMemory
@@ -57,7 +57,7 @@ def why_not_on_device(host: HostSteps) -> str | None:
 def _too_large(host: HostSteps, validation: int) -> str | None:
     """Where the data set does not fit beside the buffers of the largest batches, which this allocates."""
     model, data = host.model, host.loader.dataset
-    with ENGINE:
+    with engine_lock:
         model.training_batch(host.loader.size(0), host.objective)
         if validation:
             model.reserve_outputs(validation)
@@ -99,7 +99,7 @@ def _timed(work: "Callable[[DeviceSteps, Position], Position]") -> "Callable[[De
     @wraps(work)
     def timed(self: "DeviceSteps", position: Position) -> Position:
         start = time.perf_counter()
-        with ENGINE:
+        with engine_lock:
             position = work(self, position)
         self._seconds += time.perf_counter() - start
         return replace(position, seconds=self._seconds)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.augment import Augmenter, Compose
-from numbacnn.data.loader import Batch, Loader
-from numbacnn.engine.device import ENGINE
+from numbacnn.data.loader import Batch, DataLoader
+from numbacnn.engine.device import engine_lock
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 from numbacnn.tasks.base import Task
-from numbacnn.training.batch import Float32, Learner, TrainingBatch
+from numbacnn.training.batch import Float32, TrainableModel, TrainingBatch
 from numbacnn.training.events import Position
 from numbacnn.training.objective import Objective
 from numbacnn.training.update import Update
@@ -27,8 +27,8 @@ class HostSteps:
 
     def __init__(
         self,
-        model: Learner,
-        loader: Loader,
+        model: TrainableModel,
+        loader: DataLoader,
         objective: Objective,
         task: Task,
         augment: Compose | None,
@@ -59,7 +59,7 @@ class HostSteps:
     def _step(self, batch: Batch, p: Position) -> Position:
         start = time.perf_counter()
         n = len(batch.images)
-        with ENGINE:
+        with engine_lock:
             batch = self._augmented(batch, p)
             buffers = self.model.training_batch(n, self.objective)
             if self.skips:
@@ -115,7 +115,7 @@ class HostSteps:
         n = self.loader.size(p.step)
         batches = self.loader.epoch(p.epoch, p.step)
         try:
-            with ENGINE:
+            with engine_lock:
                 batch = self._augmented(next(batches), p)
                 buffers = self.model.training_batch(n, self.objective)
                 self._name_bad_number(buffers, batch, p, loss)

@@ -34,7 +34,7 @@ class Penalties:
         return len(self._factors)
 
     def add(self) -> float:
-        """Adds l1·sign(w) + 2·l2·w to the gradients; returns l1·Σ|w| + l2·Σw². The caller holds ``device.ENGINE``."""
+        """Adds l1·sign(w) + 2·l2·w to the gradients; returns l1·Σ|w| + l2·Σw². The caller holds ``engine_lock``."""
         return sum(float(self._store.device.host(sums).sum(dtype=np.float64)) for sums in self.launch())
 
     def launch(self) -> list[Float32]:

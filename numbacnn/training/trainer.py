@@ -17,9 +17,9 @@ from numbacnn._checks import choose
 from numbacnn.data.augment import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import CLASSES
-from numbacnn.data.loader import Loader
+from numbacnn.data.loader import DataLoader
 from numbacnn.data.normalization import Normalization
-from numbacnn.engine.device import ENGINE
+from numbacnn.engine.device import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.geometry import whole
@@ -28,7 +28,7 @@ from numbacnn.saving import format as files
 from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
-from numbacnn.training.batch import Learner, LossOfOutputs, TrainingBatch
+from numbacnn.training.batch import LossOfOutputs, TrainableModel, TrainingBatch
 from numbacnn.training.device_loop import DeviceSteps, choose_steps
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostSteps
@@ -40,10 +40,10 @@ __all__ = [
     "EpochRecord",
     "Event",
     "History",
-    "Learner",
     "LossOfOutputs",
     "Position",
     "StepEnd",
+    "TrainableModel",
     "Trainer",
     "TrainingBatch",
 ]
@@ -57,7 +57,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Learner,
+        model: TrainableModel,
         dataset: Dataset,
         *,
         optimizer: Optimizer | None,
@@ -94,7 +94,7 @@ class Trainer:
         self.loss, self.loss_weights = self.task.loss() if loss is None else loss, loss_weights
         self.objective = model.objective(self.loss, loss_weights)
         self.epochs, self.schedule = epochs, schedule or constant
-        self.loader = Loader(dataset, batch_size, seed=seed)
+        self.loader = DataLoader(dataset, batch_size, seed=seed)
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
@@ -130,7 +130,7 @@ class Trainer:
             self._show_average(True)
 
     def _show_average(self, shown: bool) -> bool:
-        with ENGINE:
+        with engine_lock:
             return self.update.average is not None and self.update.average.show(shown)
 
     @cached_property
@@ -158,7 +158,7 @@ class Trainer:
 
     def _end_epoch(self) -> EpochEnd:
         p = self.position
-        with ENGINE:
+        with engine_lock:
             self._host.check_weights(f"at the end of epoch {p.epoch + 1}")
         if not p.images:
             raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was left out; see why with on_nan="stop"')
@@ -201,7 +201,7 @@ class Trainer:
         NumbacnnError raised. Returns when the file is on the disk: one save ends before the next begins.
         """
         assert self.checkpoints is not None
-        with ENGINE:
+        with engine_lock:
             self.position = p = self._steps.read(self.position)
             self._host.check_weights(f"after epoch {p.epoch}, step {p.step}")
         state = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from numbacnn.optimizers import Optimizer
 from numbacnn.schedules import Schedule, after
 from numbacnn.training.averages import GradientMean, WeightAverage
-from numbacnn.training.batch import Learner
+from numbacnn.training.batch import TrainableModel
 from numbacnn.training.events import Position
 
 
@@ -23,7 +23,7 @@ class Update:
 
     def __init__(
         self,
-        model: Learner,
+        model: TrainableModel,
         optimizer: Optimizer,
         schedule: Schedule,
         *,
@@ -43,7 +43,7 @@ class Update:
 
     def begin_epoch(self, validation_losses: Sequence[float]) -> None:
         """To be called with the losses of the epochs before."""
-        self._scale = after(self.schedule, validation_losses)
+        self._scale = after(self.schedule, validation_losses, self.optimizer.learning_rate)
 
     def follows(self, step: int) -> bool:
         """Whether an update follows the batch of this step of an epoch, counted from 0."""
@@ -57,7 +57,7 @@ class Update:
 
     def add(self, p: Position, n: int) -> None:
         """Updates from the gradients of a batch of ``n``, 0 where it is skipped; or adds them up, until there are
-        ``accumulate`` batches, or the epoch ends. The caller holds ``device.ENGINE``."""
+        ``accumulate`` batches, or the epoch ends. The caller holds ``engine_lock``."""
         before = 0 if self.mean is None else self.mean.images
         if self.mean is not None:
             if not self.follows(p.step):

@@ -14,12 +14,12 @@ import pytest
 import numbacnn as nc
 from numbacnn.data import Dataset
 from numbacnn.engine.device import get_device
+from numbacnn.training import device_augmentation as planned
+from numbacnn.training import device_loop as device
+from numbacnn.training import device_memory as memory
 from numbacnn.training.device_loop import DeviceSteps
 from numbacnn.training.host_loop import HostSteps
 from numbacnn.training.trainer import Position, Trainer
-from numbacnn.training.trainer import device_augmentation as planned
-from numbacnn.training.trainer import device_loop as device
-from numbacnn.training.trainer import device_memory as memory
 
 RNG = np.random.default_rng(0)
 DATA = RNG.integers(0, 256, (7, 4, 4, 1), np.uint8), np.arange(7) % 3
@@ -96,13 +96,13 @@ def test_everything_at_once_is_as_on_the_cpu(captured):
     "optimizer",
     [
         lambda: nc.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, clip_value=0.1),
-        lambda: nc.AdamW(0.01, groups=[nc.Group("*.bias", weight_decay=0.0, learning_rate=0.1)]),
+        lambda: nc.AdamW(0.01, groups=[nc.ParamGroup("*.bias", weight_decay=0.0, learning_rate=0.1)]),
         lambda: nc.RMSprop(0.01),
         lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
         lambda: nc.Adagrad(0.1),
         lambda: nc.LAMB(0.1, clip_norm=0.5),
         lambda: nc.Muon(0.1, weight_decay=0.1),
-        lambda: nc.Muon(0.1, nesterov=False, groups=[nc.Group("*.weight", orthogonalize=False)]),
+        lambda: nc.Muon(0.1, nesterov=False, groups=[nc.ParamGroup("*.weight", orthogonalize=False)]),
     ],
     ids=[
         *("SGD", "AdamW", "RMSprop", "RMSprop of all kinds", "Adagrad"),
@@ -320,7 +320,7 @@ def test_changes_by_callbacks_are_seen_at_once(change):
 
     def run(where, change=lambda model, optimizer: None):
         model = small(where)
-        optimizer = nc.SGD(0.1, momentum=0.9, groups=[nc.Group("*.weight", learning_rate=0.05)])
+        optimizer = nc.SGD(0.1, momentum=0.9, groups=[nc.ParamGroup("*.weight", learning_rate=0.05)])
 
         def callback(event):
             if getattr(event, "step", 0) == 1:
@@ -369,7 +369,7 @@ def test_muon_with_a_rule_of_ones_own_is_driven_by_the_host():
 
     assert nc.Muon().runs_on_device
     assert not nc.Muon(others=OwnRule()).runs_on_device
-    assert not nc.Muon(groups=[nc.Group("*.weight", others=OwnRule())]).runs_on_device
+    assert not nc.Muon(groups=[nc.ParamGroup("*.weight", others=OwnRule())]).runs_on_device
 
 
 def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):

@@ -19,8 +19,8 @@ from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
 from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda import sizes as cuda_sizes
-from numbacnn.kernels.cuda import tensor_cores as cores
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
+from numbacnn.kernels.cuda.gemm import tensor_cores as cores
 from numbacnn.kernels.cuda.runtime import shim
 from numbacnn.kernels.cuda.runtime.array import to_device as on_device
 

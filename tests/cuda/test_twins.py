@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import twins
 from engine import assert_close
-from twins import Image, Scratch
+from twins import Image, ScratchSpec
 
 from numbacnn.kernels import cpu, cuda
 from numbacnn.kernels.cpu import sizes as cpu_sizes
@@ -26,7 +26,7 @@ class Arrays:
         """What a launcher takes for an argument of the table."""
         if isinstance(given, Image):
             return given.view(self._array(given.whole, given.whole))
-        if isinstance(given, Scratch):
+        if isinstance(given, ScratchSpec):
             return self._array(given, np.full(given.shape(self.sizes), np.nan, given.dtype))
         if isinstance(given, np.ndarray):
             return self._array(given, given)
@@ -43,7 +43,7 @@ class Arrays:
         """All arrays but scratch, once the call has run."""
         for name, arguments in call.steps:
             getattr(kernels, name)(*map(self.argument, arguments))
-        return [array for key, array in self.placed.values() if not isinstance(key, Scratch)]
+        return [array for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
 
 
 def close(found, expected, what):

@@ -36,7 +36,7 @@ class Image(NamedTuple):
         return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right, self.channels]
 
 
-class Scratch(NamedTuple):
+class ScratchSpec(NamedTuple):
     """What kernels need beside outputs and inputs, in the shape that the device's ``sizes`` say: not compared."""
 
     shape: Callable[[Any], tuple[int, ...]]
@@ -70,12 +70,12 @@ def positive(draw, *shape):
 
 
 def scratch(*shape, dtype=np.float32):
-    return Scratch(lambda sizes: shape, dtype)
+    return ScratchSpec(lambda sizes: shape, dtype)
 
 
 def sized(name, *arguments):
     """Scratch of the shape that the function ``name`` of ``sizes`` gives."""
-    return Scratch(lambda sizes: getattr(sizes, name)(*arguments))
+    return ScratchSpec(lambda sizes: getattr(sizes, name)(*arguments))
 
 
 ALIGNED, ODD = (2, 3, 6, 8), (3, 4, 5, 3)  # rows of whole vectors; rows of fifteen numbers

@@ -100,11 +100,11 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
     for mode, step in steps.items():
         assert [step() for _ in range(2)] == pytest.approx(ours, rel=1e-3), mode
     for direction in cases.DIRECTIONS[:3]:
-        works = torch_gpu.kernel(cases.own_case("conv2d", "6x6x3->4/3", 2), direction)
+        works = torch_gpu.kernel(cases.custom_case("conv2d", "6x6x3->4/3", 2), direction)
         assert set(works) == {f"{layout}, {form}" for layout in torch_peer.FORMATS for form in ("eager", "graph")}
         for work in works.values():
             work()
-    updates = torch_gpu.kernel(cases.own_case("update", "10", 1), "step")
+    updates = torch_gpu.kernel(cases.custom_case("update", "10", 1), "step")
     assert set(updates) == {"fused, eager", "fused, graph"}
     for work in updates.values():
         work()
@@ -125,7 +125,7 @@ def test_captured_kernels_are_made_where_they_are_captured(op, monkeypatch):
         return run
 
     monkeypatch.setattr(torch_gpu, "_capture", capture)
-    for work in torch_gpu.kernel(cases.own_case(op, "6x6x3", 2), "input-gradient").values():
+    for work in torch_gpu.kernel(cases.custom_case(op, "6x6x3", 2), "input-gradient").values():
         work()
         work()
     assert made == [False, False, True, True]  # two memory formats, eager and captured
@@ -182,13 +182,13 @@ def test_every_batch_size_is_compiled_for_itself(monkeypatch):
         ("depthwise_conv2d", "8x8x6/3/1/1"),
         ("dense", "20->7"),
         ("max_pool2d", "8x8x6/2/2"),
-        ("average_pool2d", "8x8x6/3/2/1"),
+        ("avg_pool2d", "8x8x6/3/2/1"),
         ("batch_norm", "8x8x6"),
         ("relu", "8x8x6"),
     ],
 )
 def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
-    case = cases.own_case(op, spec, 3)
+    case = cases.custom_case(op, spec, 3)
     c, *image = torch_peer._channels_first(case.shape)
     for direction in case.directions:
         for work in torch_peer.kernel(case, direction).values():
@@ -201,7 +201,7 @@ def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
 
 
 def test_gradients_of_convolutions_are_autograds():
-    case = cases.own_case("conv2d", "9x8x4->6/3/2/1", 3)
+    case = cases.custom_case("conv2d", "9x8x4->6/3/2/1", 3)
     graph = graph_of(case)
     for layout in torch_peer.FORMATS.values():
         twin = torch_peer.Twin(graph, None, layout, True)

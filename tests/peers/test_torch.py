@@ -91,7 +91,7 @@ def max_pool2d(layer, g, x):
     return channels_last(F.max_pool2d(F.pad(image, pads(g), value=-np.inf), (g.r, g.s), stride))
 
 
-def average_pool2d(layer, g, x):
+def avg_pool2d(layer, g, x):
     stride, sides, image = (g.stride_h, g.stride_w), symmetric(layer, g), channels_first(x)
     if sides is not None:
         y = F.avg_pool2d(image, (g.r, g.s), stride, sides, layer.ceil_mode, layer.count_include_pad)
@@ -110,7 +110,7 @@ def average_pool2d(layer, g, x):
 
 def global_pool(function):
     def pool(layer, g, x):
-        return function(x, dim=(1, 2), keepdim=layer.keep_dimensions)
+        return function(x, dim=(1, 2), keepdim=layer.keepdims)
 
     return pool
 
@@ -135,7 +135,7 @@ def dropout(layer, g, x):
     return x * torch.tensor(oracles.forward(layer, [np.ones(x.shape)], {}, key))
 
 
-def up_sample2d(layer, g, x):
+def upsample2d(layer, g, x):
     corners = {"align_corners": False} if layer.mode == "bilinear" else {}
     return channels_last(F.interpolate(channels_first(x), scale_factor=layer.factor, mode=layer.mode, **corners))
 
@@ -156,9 +156,9 @@ PEERS = {
     "conv2d_transpose": conv2d_transpose,
     "dense": lambda layer, g, x, weight, bias=None: F.linear(x, weight.T, bias),
     "max_pool2d": max_pool2d,
-    "average_pool2d": average_pool2d,
+    "avg_pool2d": avg_pool2d,
     "global_max_pool2d": global_pool(torch.amax),
-    "global_average_pool2d": global_pool(torch.mean),
+    "global_avg_pool2d": global_pool(torch.mean),
     "relu": lambda layer, g, x: F.relu(x),
     "tanh": lambda layer, g, x: torch.tanh(x),
     "sigmoid": lambda layer, g, x: torch.sigmoid(x),
@@ -172,9 +172,9 @@ PEERS = {
     "silu": lambda layer, g, x: F.silu(x),
     "hardswish": lambda layer, g, x: F.hardswish(x),
     "hardsigmoid": lambda layer, g, x: F.hardsigmoid(x),
-    "adaptive_average_pool2d": lambda layer, g, x: channels_last(F.adaptive_avg_pool2d(channels_first(x), (g.p, g.q))),
+    "adaptive_avg_pool2d": lambda layer, g, x: channels_last(F.adaptive_avg_pool2d(channels_first(x), (g.p, g.q))),
     "adaptive_max_pool2d": lambda layer, g, x: channels_last(F.adaptive_max_pool2d(channels_first(x), (g.p, g.q))),
-    "up_sample2d": up_sample2d,
+    "upsample2d": upsample2d,
     "zero_pad2d": lambda layer, g, x: F.pad(x, (0, 0, g.left, g.right, g.top, g.bottom)),
     "reshape": lambda layer, g, x: torch.reshape(x, (len(x), *layer.shape)),
     "add": lambda layer, g, *xs: sum(xs),

@@ -73,7 +73,7 @@ PAIRS = {
     ),
     "Adam": (lambda: nc.Adam(0.001, weight_decay=0.01), lambda p: o.Adam(p, 0.001, weight_decay=0.01)),
     "Adam betas": (
-        lambda: nc.Adam(0.01, betas=(0.5, 0.9), epsilon=1e-3),
+        lambda: nc.Adam(0.01, betas=(0.5, 0.9), eps=1e-3),
         lambda p: o.Adam(p, 0.01, betas=(0.5, 0.9), eps=1e-3),
     ),
     "AdamW": (lambda: nc.AdamW(0.003), lambda p: o.AdamW(p, 0.003)),
@@ -84,7 +84,7 @@ PAIRS = {
         lambda p: o.RMSprop(p, 0.003, alpha=0.9, momentum=0.9, weight_decay=0.1),
     ),
     "RMSprop centered": (
-        lambda: nc.RMSprop(0.003, momentum=0.5, centered=True, epsilon=1e-2),
+        lambda: nc.RMSprop(0.003, momentum=0.5, centered=True, eps=1e-2),
         lambda p: o.RMSprop(p, 0.003, momentum=0.5, centered=True, eps=1e-2),
     ),
     "Adagrad": (lambda: nc.Adagrad(0.02), lambda p: o.Adagrad(p, 0.02)),
@@ -130,7 +130,7 @@ def test_groups_match_pytorchs():
         slow = {"params": [peers["conv2d_1.weight"]], "lr": 0.002, "momentum": 0.5}
         return [o.SGD([{"params": biases, "weight_decay": 0.0}, slow, {"params": rest}], 0.02, 0.9, weight_decay=0.1)]
 
-    groups = [nc.Group("*.bias", weight_decay=0), nc.Group("conv2d_1.*", learning_rate=0.002, momentum=0.5)]
+    groups = [nc.ParamGroup("*.bias", weight_decay=0), nc.ParamGroup("conv2d_1.*", learning_rate=0.002, momentum=0.5)]
     follow(nc.SGD(0.02, momentum=0.9, weight_decay=0.1, groups=groups), theirs, torch.float64)
 
 
@@ -217,7 +217,7 @@ def test_plateau_matches_pytorch_loss_by_loss(options):
     losses = np.exp(-np.arange(80) / 9) + 0.05 * np.random.default_rng(1).random(80)
     optimizer = o.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
     peer = s.ReduceLROnPlateau(optimizer, **{"min_lr": 1e-3, "eps": 0.0} | options)
-    ours = schedules.Plateau(least=1e-3, **options)
+    ours = schedules.Plateau(min_lr=1e-3, **options)
     for epoch, loss in enumerate(losses):
         peer.step(loss)
         found = schedules.after(ours, list(losses[: epoch + 1]))(0, 1)

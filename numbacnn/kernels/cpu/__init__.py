@@ -98,12 +98,6 @@ from numbacnn.kernels.cpu.prelu import prelu_forward, prelu_gradient_in_place
 from numbacnn.kernels.cpu.roofline import multiply_adds, triad
 from numbacnn.kernels.cpu.softmax import softmax_forward, softmax_gradient
 from numbacnn.kernels.cpu.sums import bias_gradient
-from numbacnn.kernels.cpu.up_sample2d import (
-    up_sample_bilinear_forward,
-    up_sample_bilinear_gradient,
-    up_sample_nearest_forward,
-    up_sample_nearest_gradient,
-)
 from numbacnn.kernels.cpu.update import (
     adagrad_update,
     adam_update,
@@ -118,6 +112,12 @@ from numbacnn.kernels.cpu.update import (
     sgd_update,
     sum_squares,
     swap,
+)
+from numbacnn.kernels.cpu.upsample2d import (
+    up_sample_bilinear_forward,
+    up_sample_bilinear_gradient,
+    up_sample_nearest_forward,
+    up_sample_nearest_gradient,
 )
 
 LAUNCHERS = (

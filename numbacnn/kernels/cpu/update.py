@@ -74,7 +74,7 @@ def _sgd_block(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
 def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
-    w = keep·w − step_size · mean / (√square · correction + epsilon).
+    w = keep·w − step_size · mean / (√square · correction + eps).
     """
     for item in prange(blocks(w)):
         _adam_block(block(w, item), block(mean, item), block(square, item), block(dw, item), o)
@@ -83,10 +83,10 @@ def adam_update(w, mean, square, dw, o):
 @inlined
 def _adam_block(w, mean, square, dw, o):
     _moments(w, mean, square, dw, o, o.weight_decay)
-    step_size, correction, epsilon = np.float32(o.step_size), np.float32(o.correction), np.float32(o.epsilon)
+    step_size, correction, eps = np.float32(o.step_size), np.float32(o.correction), np.float32(o.eps)
     keep = np.float32(o.keep)
     for i in range(len(w)):
-        w[i] = keep * w[i] - step_size * mean[i] / (math.sqrt(square[i]) * correction + epsilon)
+        w[i] = keep * w[i] - step_size * mean[i] / (math.sqrt(square[i]) * correction + eps)
 
 
 @inlined
@@ -104,7 +104,7 @@ def _moments(w, mean, square, dw, o, decay):
 @cpu_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
 def lamb_moments(partial, w, mean, square, dw, o):
     """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
-    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + epsilon) + weight_decay · w.
+    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + eps) + weight_decay · w.
 
     partial: 2 × SUM_GROUPS. Each thread owns a range of the groups, and each group a range of elements.
     """
@@ -115,17 +115,17 @@ def lamb_moments(partial, w, mean, square, dw, o):
 
 
 @inlined
-def _lamb_direction(w, mean, square, step_size, correction, epsilon, weight_decay):
-    return step_size * mean / (math.sqrt(square) * correction + epsilon) + weight_decay * w
+def _lamb_direction(w, mean, square, step_size, correction, eps, weight_decay):
+    return step_size * mean / (math.sqrt(square) * correction + eps) + weight_decay * w
 
 
 @inlined
 def _lamb_norms(w, mean, square, o):
     step_size, correction = np.float32(o.step_size), np.float32(o.correction)
-    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    eps, weight_decay = np.float32(o.eps), np.float32(o.weight_decay)
     weights, directions = 0.0, 0.0
     for i in range(len(w)):
-        r = np.float64(_lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay))
+        r = np.float64(_lamb_direction(w[i], mean[i], square[i], step_size, correction, eps, weight_decay))
         weights += np.float64(w[i]) * np.float64(w[i])
         directions += r * r
     return weights, directions
@@ -141,9 +141,9 @@ def lamb_update(w, mean, square, o, rate):
 @inlined
 def _lamb_block(w, mean, square, o, rate):
     step_size, correction = np.float32(o.step_size), np.float32(o.correction)
-    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    eps, weight_decay = np.float32(o.eps), np.float32(o.weight_decay)
     for i in range(len(w)):
-        w[i] -= rate * _lamb_direction(w[i], mean[i], square[i], step_size, correction, epsilon, weight_decay)
+        w[i] -= rate * _lamb_direction(w[i], mean[i], square[i], step_size, correction, eps, weight_decay)
 
 
 # -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _lamb_block(w, mean, square, o, rate):
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, float32_1d, RmspropStep)
 def rmsprop_update(w, square, mean, velocity, dw, o):
-    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + epsilon).
+    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + eps).
 
     mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
     or empty.
@@ -166,7 +166,7 @@ def rmsprop_update(w, square, mean, velocity, dw, o):
 def _rmsprop_block(w, square, mean, velocity, dw, o):
     centered, moving = mean.size > 0, velocity.size > 0
     learning_rate, momentum = np.float32(o.learning_rate), np.float32(o.momentum)
-    epsilon, weight_decay = np.float32(o.epsilon), np.float32(o.weight_decay)
+    eps, weight_decay = np.float32(o.eps), np.float32(o.weight_decay)
     alpha, share = np.float32(o.alpha), np.float32(1 - o.alpha)
     for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
@@ -176,7 +176,7 @@ def _rmsprop_block(w, square, mean, velocity, dw, o):
             m = alpha * mean[i] + share * gradient
             mean[i] = m
             variance = max(variance - m * m, ZERO)  # rounding may leave a square below the mean's
-        step = gradient / (math.sqrt(variance) + epsilon)
+        step = gradient / (math.sqrt(variance) + eps)
         if moving:
             step += momentum * velocity[i]
             velocity[i] = step
@@ -184,18 +184,18 @@ def _rmsprop_block(w, square, mean, velocity, dw, o):
 
 
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32)
-def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
-    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + epsilon), with g as in RMSprop."""
+def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
+    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + eps), with g as in RMSprop."""
     for item in prange(blocks(w)):
-        _adagrad_block(block(w, item), block(square, item), block(dw, item), learning_rate, epsilon, weight_decay)
+        _adagrad_block(block(w, item), block(square, item), block(dw, item), learning_rate, eps, weight_decay)
 
 
 @inlined
-def _adagrad_block(w, square, dw, learning_rate, epsilon, weight_decay):
+def _adagrad_block(w, square, dw, learning_rate, eps, weight_decay):
     for i in range(len(w)):
         gradient = dw[i] + weight_decay * w[i]
         square[i] += gradient * gradient
-        w[i] -= learning_rate * gradient / (math.sqrt(square[i]) + epsilon)
+        w[i] -= learning_rate * gradient / (math.sqrt(square[i]) + eps)
 
 
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------

@@ -166,12 +166,6 @@ from numbacnn.kernels.cuda.softmax import (
 from numbacnn.kernels.cuda.sums import (
     bias_gradient,
 )
-from numbacnn.kernels.cuda.up_sample2d import (
-    up_sample_bilinear_forward,
-    up_sample_bilinear_gradient,
-    up_sample_nearest_forward,
-    up_sample_nearest_gradient,
-)
 from numbacnn.kernels.cuda.update import (
     adagrad_update,
     adam_update,
@@ -186,6 +180,12 @@ from numbacnn.kernels.cuda.update import (
     sgd_update,
     sum_squares,
     swap,
+)
+from numbacnn.kernels.cuda.upsample2d import (
+    up_sample_bilinear_forward,
+    up_sample_bilinear_gradient,
+    up_sample_nearest_forward,
+    up_sample_nearest_gradient,
 )
 
 __all__ = [

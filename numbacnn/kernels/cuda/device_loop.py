@@ -475,13 +475,13 @@ def _muon_step(w, direction, now, weight_decay, wide):
     return (ONE - now[4] * weight_decay) * w - now[4] * wide * direction
 
 
-def adagrad_step(w, square, dw, now, epsilon, weight_decay):
+def adagrad_step(w, square, dw, now, eps, weight_decay):
     """``adagrad_update`` at the learning rate now[1]."""
-    _adagrad_step([w, square], [w, square, dw], constants=[now, epsilon, weight_decay])
+    _adagrad_step([w, square], [w, square, dw], constants=[now, eps, weight_decay])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32])
-def _adagrad_step(w, square, dw, now, epsilon, weight_decay):
+def _adagrad_step(w, square, dw, now, eps, weight_decay):
     if now[0] == ZERO:
         return w, square
-    return adagrad(w, square, dw, now[1], epsilon, weight_decay)
+    return adagrad(w, square, dw, now[1], eps, weight_decay)

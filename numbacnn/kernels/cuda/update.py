@@ -48,7 +48,7 @@ _sgd = element_kernel(2, 3, constants=[float32, float32, float32, types.boolean]
 
 def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
-    w = keep·w − step_size · mean / (√square · correction + epsilon).
+    w = keep·w − step_size · mean / (√square · correction + eps).
     """
     _adam([w, mean, square], [w, mean, square, dw], constants=[o])
 
@@ -62,7 +62,7 @@ def _adam(w, mean, square, dw, o):
 def adam(w, mean, square, dw, step_size, correction, keep, o):
     """The new w, mean and square of ``adam_update``; of ``o`` the numbers count that are the same in every step."""
     mean, square = moments(w, mean, square, dw, o, o.weight_decay)
-    step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.epsilon))
+    step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.eps))
     return keep * w - step, mean, square
 
 
@@ -76,7 +76,7 @@ def moments(w, mean, square, dw, o, decay):
 
 def lamb_moments(partial, w, mean, square, dw, o):
     """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
-    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + epsilon) + weight_decay · w.
+    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + eps) + weight_decay · w.
 
     partial: 2 × SUM_GROUPS.
     """
@@ -92,7 +92,7 @@ def _lamb_moments(w, mean, square, dw, o):
 @device_function
 def lamb_direction(w, mean, square, step_size, correction, o):
     """r of ``lamb_moments``; of ``o`` the numbers count that are the same in every step."""
-    scale = MATHS.sqrt(square) * correction + np.float32(o.epsilon)
+    scale = MATHS.sqrt(square) * correction + np.float32(o.eps)
     return step_size * mean / scale + np.float32(o.weight_decay) * w
 
 
@@ -131,7 +131,7 @@ def _lamb(w, mean, square, o, rate):
 
 
 def rmsprop_update(w, square, mean, velocity, dw, o):
-    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + epsilon).
+    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + eps).
 
     mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
     or empty.
@@ -217,20 +217,20 @@ def _centered(square, mean):
 
 @device_function
 def _rmsprop_step(gradient, variance, o):
-    return gradient / (MATHS.sqrt(variance) + np.float32(o.epsilon))
+    return gradient / (MATHS.sqrt(variance) + np.float32(o.eps))
 
 
-def adagrad_update(w, square, dw, learning_rate, epsilon, weight_decay):
-    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + epsilon), with g as in RMSprop."""
-    _adagrad([w, square], [w, square, dw], constants=[learning_rate, epsilon, weight_decay])
+def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
+    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + eps), with g as in RMSprop."""
+    _adagrad([w, square], [w, square, dw], constants=[learning_rate, eps, weight_decay])
 
 
 @device_function
-def adagrad(w, square, dw, learning_rate, epsilon, weight_decay):
+def adagrad(w, square, dw, learning_rate, eps, weight_decay):
     """The new w and square of ``adagrad_update``."""
     gradient = dw + weight_decay * w
     square = square + gradient * gradient
-    return w - learning_rate * gradient / (MATHS.sqrt(square) + epsilon), square
+    return w - learning_rate * gradient / (MATHS.sqrt(square) + eps), square
 
 
 _adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagrad)

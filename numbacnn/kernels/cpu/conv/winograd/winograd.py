@@ -98,7 +98,7 @@ def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
 
 
 def winograd_shapes(images, height, width, channels, filters, f):
-    """Scratch: windows in panels, weights and tiles, for outputs height × width × filters of ``channels``."""
+    """ScratchSpec: windows in panels, weights and tiles, for outputs height × width × filters of ``channels``."""
     panels, places = -(-filters // PANEL), f.n**2
     count = _images_of_round(images, height, width, channels, f) * _tiles(height, f.m) * _tiles(width, f.m)
     return (

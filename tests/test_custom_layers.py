@@ -20,7 +20,7 @@ from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.kernels.custom import code_key
 from numbacnn.layers import REGISTRY
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_layer.py"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "custom_layer.py"
 MODULE = """
 import math
 
@@ -40,7 +40,7 @@ def swish_gradient(dy, x):
     return dy * s * (ONE + x * (ONE - s))
 
 
-Swish = nc.activation("swish", swish, swish_gradient)
+Swish = nc.custom_activation("swish", swish, swish_gradient)
 """
 
 
@@ -77,16 +77,16 @@ def test_an_own_activation_is_that_of_the_engine(swish, rng):
 
 
 def test_its_name_its_summary_and_its_initial_weights():
-    layer = nc.activation("my_square", square, square_gradient, rectifies=True)
+    layer = nc.custom_activation("my_square", square, square_gradient, rectifies=True)
     assert (layer.__name__, layer.op, layer.__module__) == ("MySquare", "my_square", __name__)
     model = model_of(layer())
     assert [row.name for row in model.summary(show=False).rows][1] == "my_square_1"
-    plain = model_of(nc.activation("plain_square", square, square_gradient)())
+    plain = model_of(nc.custom_activation("plain_square", square, square_gradient)())
     assert model.parameters["conv2d_1.weight"].std() > plain.parameters["conv2d_1.weight"].std()
 
 
 def test_functions_that_numba_compiled_already_will_do():
-    Square = nc.activation("jitted_square", njit(square), njit(square_gradient))
+    Square = nc.custom_activation("jitted_square", njit(square), njit(square_gradient))
     assert nc.check_gradients(Square(), (4, 5, 2))["x"] < 1e-5
 
 
@@ -177,19 +177,19 @@ def test_what_is_no_class_of_a_layer_is_refused(tmp_path, wrong):
 )
 def test_names_that_are_taken_or_none_are_refused(name, message):
     with pytest.raises(ArgumentError, match=message):
-        nc.activation(name, square, square_gradient)
+        nc.custom_activation(name, square, square_gradient)
     assert REGISTRY["relu"] is nc.ReLU
 
 
 def test_what_is_no_function_is_refused():
     with pytest.raises(ArgumentError, match="gradient=3: give a function"):
-        nc.activation("square", square, 3)
+        nc.custom_activation("square", square, 3)
 
 
 def test_a_cell_that_is_run_again_redefines_its_layer(rng):
     x = rng.standard_normal((2, 3)).astype(np.float32)
-    first = nc.activation("redefined", square, square_gradient)
-    second = nc.activation("redefined", lambda x: x + np.float32(1), lambda dy, x: dy)
+    first = nc.custom_activation("redefined", square, square_gradient)
+    second = nc.custom_activation("redefined", lambda x: x + np.float32(1), lambda dy, x: dy)
     assert REGISTRY["redefined"] is second
     np.testing.assert_allclose(nc.Sequential([first()], (3,)).forward(x), x * x, rtol=1e-6)
     np.testing.assert_allclose(nc.Sequential([second()], (3,)).forward(x), x + 1, rtol=1e-6)
@@ -241,7 +241,7 @@ def test_layers_that_only_launch_are_recorded_and_the_others_called_in_every_ste
 
 
 def test_what_numba_cannot_compile_is_told_in_a_line():
-    layer = nc.activation("own", lambda x: x + Path, lambda dy, x: dy)
+    layer = nc.custom_activation("own", lambda x: x + Path, lambda dy, x: dy)
     with pytest.raises(
         nc.NumbacnnError, match=r"^own_forward cannot be compiled: Untyped global name 'Path'.*$"
     ) as error:
@@ -291,7 +291,7 @@ def own_gradient(dy, x):
 compiled = []
 from numbacnn.kernels.jit import add_compile_listener
 add_compile_listener(lambda name, done: compiled.append(name))
-y = nc.Sequential([nc.activation("own", own, own_gradient)()], (1,)).forward(np.full((1, 1), 3, np.float32))
+y = nc.Sequential([nc.custom_activation("own", own, own_gradient)()], (1,)).forward(np.full((1, 1), 3, np.float32))
 print(y.item(), len([name for name in compiled if name.startswith("own")]))
 """
 
@@ -351,7 +351,7 @@ def test_kernels_are_compiled_for_the_types_of_their_first_call():
 
 def test_what_has_no_key_is_compiled_and_not_kept():
     """A module's attribute is one of all that may be in it: the key cannot hold it."""
-    layer = nc.activation("own", lambda x: x + np.float32(cases.DRAWN), lambda dy, x: dy)
+    layer = nc.custom_activation("own", lambda x: x + np.float32(cases.DRAWN), lambda dy, x: dy)
     assert code_key(layer.function) is None
     y = nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
     assert y.item() == cases.DRAWN

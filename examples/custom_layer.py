@@ -1,6 +1,6 @@
 """Two layers of one's own: an activation from a scalar function, and a whole layer with a parameter and kernels.
 
-python examples/own_layer.py [--fast]
+python examples/custom_layer.py [--fast]
 """
 
 import math
@@ -31,7 +31,7 @@ def swish_gradient(dy, x):
     return dy * s * (ONE + x * (ONE - s))
 
 
-Swish = nc.activation("swish", swish, swish_gradient, rectifies=True)
+Swish = nc.custom_activation("swish", swish, swish_gradient, rectifies=True)
 
 # -- a whole layer: its kernels, and the class that calls them ---------------------------------------------------------
 
@@ -71,7 +71,7 @@ class Scale(nc.Layer):
 
     def parameters(self, shapes):
         """Names, shapes and initial values of what is trained."""
-        return {"weight": nc.Parameter(shapes[0][-1:], self.initializer)}
+        return {"weight": nc.ParameterSpec(shapes[0][-1:], self.initializer)}
 
     def forward(self, kernels, t, g):
         """Writes t.y from t.x."""

@@ -43,10 +43,10 @@ def test_packing_and_unpacking():
 def test_suppression_keeps_the_surest_and_what_overlaps_little():
     boxes = row((0, 0, 4, 4), (0, 0, 4, 3), (0, 2, 4, 6), (9, 9, 10, 10))
     scores = np.array([0.5, 0.9, 0.8, 0.1], np.float32)
-    assert b.suppress(boxes, scores, 0.5).tolist() == [1, 2, 3]
-    assert b.suppress(boxes, scores, 0.8).tolist() == [1, 2, 0, 3]
-    assert b.suppress(boxes[:2], np.array([0.5, 0.5], np.float32), 0.5).tolist() == [0]  # of equals the first
-    assert b.suppress(row(), np.zeros(0, np.float32), 0.5).tolist() == []
+    assert b.nms(boxes, scores, 0.5).tolist() == [1, 2, 3]
+    assert b.nms(boxes, scores, 0.8).tolist() == [1, 2, 0, 3]
+    assert b.nms(boxes[:2], np.array([0.5, 0.5], np.float32), 0.5).tolist() == [0]  # of equals the first
+    assert b.nms(row(), np.zeros(0, np.float32), 0.5).tolist() == []
 
 
 def test_average_precision_of_hand_made_cases():

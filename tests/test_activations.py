@@ -28,7 +28,7 @@ def values(model, x, replaced=None):
     for node in model.graph.nodes:
         y = (replaced or {}).get(node.name)
         if y is None:
-            y = oracles.forward(node.layer, [known[i] for i in node.inputs], oracles.own_arrays(node, arrays))
+            y = oracles.forward(node.layer, [known[i] for i in node.inputs], oracles.custom_arrays(node, arrays))
         known.append(y)
     return dict(zip(model.graph.names, known, strict=True))
 
