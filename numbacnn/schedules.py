@@ -76,8 +76,8 @@ class Step:
 @dataclass(frozen=True)
 class OneCycle:
     """Up from 1/div_factor to 1 in the first ``pct_start`` of the training, then down to
-    1/(div_factor·final_div_factor) at its end, both along half cosines (Smith and Topin 2018, "Super-convergence", in PyTorch's form). The learning rate is the
-    largest one.
+    1/(div_factor·final_div_factor) at its end, both along half cosines (Smith and Topin 2018, "Super-convergence", in
+    PyTorch's form). The learning rate is the largest one.
     """
 
     pct_start: float = 0.3

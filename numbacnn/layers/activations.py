@@ -228,7 +228,8 @@ def custom_activation(
 
     ``forward(x)`` gives y, ``gradient(dy, x)`` gives dx. ``name`` is the layer's kind in model files. ``rectifies``:
     it is ReLU-like, and weights before it are drawn as He et al. say. Returns the class:
-    ``Swish = custom_activation(…)``, then ``Swish()`` in a model. Raises ArgumentError where a layer of numbacnn's has that name.
+    ``Swish = custom_activation(…)``, then ``Swish()`` in a model.
+    Raises ArgumentError if a layer of numbacnn has that name.
     """
     for function, what in ((forward, "forward"), (gradient, "gradient")):
         if not callable(function):
