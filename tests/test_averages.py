@@ -189,7 +189,7 @@ def test_another_training_is_refused_before_anything_changes(change, message, tm
 
 def test_frozen_parameters_belong_to_a_training_and_its_normalization_comes_back(tmp_path):
     data, model = bright_quadrants(32), small()
-    model.normalization = nc.normalization.Normalization((0.25,), (0.5,))
+    model.normalization = nc.data.normalization.Normalization((0.25,), (0.5,))
     model.freeze("conv2d_1.*")
     model.fit(data, epochs=1, checkpoint=tmp_path / "state")
     with pytest.raises(ArgumentError, match=r"frozen parameters conv2d_1\.bias, conv2d_1\.weight, not "):

@@ -212,9 +212,9 @@ def test_other_policies_are_refused(option, known):
 
 
 def test_the_command_line_reports_what_it_left_out(tmp_path, monkeypatch):
-    gradients, calls = nc.training.TrainingBatch.gradients, iter(range(1 << 20))
+    gradients, calls = nc.training.batch.TrainingBatch.gradients, iter(range(1 << 20))
     monkeypatch.setattr(
-        nc.training.TrainingBatch,
+        nc.training.batch.TrainingBatch,
         "gradients",
         lambda self, labels: math.nan if next(calls) in (5, 7) else gradients(self, labels),
     )

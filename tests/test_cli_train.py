@@ -129,11 +129,11 @@ def test_a_second_signal_ends_the_process_at_once(sign):
 import sys, time
 import numbacnn as nc
 from numbacnn.cli import main
-gradients = nc.training.TrainingBatch.gradients
+gradients = nc.training.batch.TrainingBatch.gradients
 def gradients_of_a_minute(self, labels):
     print("step", flush=True)
     time.sleep(60)
-nc.training.TrainingBatch.gradients = gradients_of_a_minute
+nc.training.batch.TrainingBatch.gradients = gradients_of_a_minute
 sys.exit(main(["train", "--out", "run", "--quiet"]))
 """
     child = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -201,7 +201,7 @@ def test_a_new_head_is_drawn_and_all_else_stays(rng):
     model = branched(seed=3)
     randomize(model, rng)
     model.freeze("features.*")
-    model.normalization, model.classes = nc.normalization.Normalization((0.1,) * 3, (0.5,) * 3), tuple("abcd")
+    model.normalization, model.classes = nc.data.normalization.Normalization((0.1,) * 3, (0.5,) * 3), tuple("abcd")
     before, again = arrays(model), model.replace_head(7, seed=5)
     assert again.output_shape == (7,)
     assert again.parameters["head.weight"].shape == (128, 7)

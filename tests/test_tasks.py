@@ -202,7 +202,7 @@ def test_the_detection_loss_and_its_gradient_match_the_oracle(shape):
     x = draw.standard_normal(shape).astype(np.float32)
     for options in ({}, {"box_weight": 0.5, "beta": 1.0}):
         loss, target = DetectionLoss(SIZE, **options), encode(labels, shape[1:3], SIZE)
-        value, dx = nc.losses.evaluate(loss, x, labels, nc.device.get_device("cpu"))
+        value, dx = nc.losses.evaluate(loss, x, labels, nc.engine.device.get_device("cpu"))
         expected, gradient = ref.detection(x.astype(np.float64), target.astype(np.float64), **options)
         assert value == pytest.approx(expected, rel=1e-5)
         assert_close(dx, gradient, f"{shape} {options}")

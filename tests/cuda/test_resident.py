@@ -239,7 +239,7 @@ def normalized(make):
 
     def made(where):
         model = make(where)
-        model.normalization = nc.normalization.Normalization((0.5,), (0.25,))
+        model.normalization = nc.data.normalization.Normalization((0.5,), (0.25,))
         return model
 
     return made
@@ -309,7 +309,7 @@ CHANGES = {
     "clipping": lambda model, optimizer: setattr(optimizer, "clip_value", 1e-3),
     "what is frozen": lambda model, optimizer: model.freeze("*.bias"),
     "the normalisation": lambda model, optimizer: setattr(
-        model, "normalization", nc.normalization.Normalization((0.2,), (0.1,))
+        model, "normalization", nc.data.normalization.Normalization((0.2,), (0.1,))
     ),
 }
 

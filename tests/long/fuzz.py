@@ -160,7 +160,7 @@ class ModelFile:
         h = nc.MaxPool2D(2)(nc.ReLU()(nc.BatchNorm()(nc.Conv2D(2, 3, padding="same")(x))))
         h = nc.Dropout(0.5)(nc.Add()([h, nc.Conv2D(2, 1)(h)]))
         model = nc.Model(x, nc.Dense(2)(nc.Flatten()(h)))
-        model.classes, model.normalization = ("a", "b"), nc.normalization.Normalization((0.1, 0.2), (0.3, 0.4))
+        model.classes, model.normalization = ("a", "b"), nc.data.normalization.Normalization((0.1, 0.2), (0.3, 0.4))
         model.save(folder / "seed")
         self.seeds = [(folder / "seed").read_bytes()]
         self.arrays = {name: np.array(array) for name, array in model.store.arrays().items()}
