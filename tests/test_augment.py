@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numbacnn as nc
 from numbacnn import augment
 from numbacnn.data.transforms import TRANSFORMS
-from numbacnn.kernels import cpu
+from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.metrics import hits
 
 NO_FIELD = np.empty((0, 0), np.float32)

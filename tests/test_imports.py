@@ -9,7 +9,7 @@ import pytest
 from processes import run_python
 
 import numbacnn
-from numbacnn.kernels import cpu, cuda
+from numbacnn.kernels import cpu, cuda, registry
 
 PACKAGE = Path(numbacnn.__file__).parent
 
@@ -110,24 +110,23 @@ def test_graph_and_plan_know_no_kernels(part, path):
         assert module in USES_NUMPY or "numpy" not in {name.split(".")[0] for name in imported(path)}
 
 
-def parameters(launcher):
-    return list(inspect.signature(launcher).parameters)
+def signatures(launchers):
+    return {name: list(inspect.signature(launcher).parameters) for name, launcher in vars(launchers).items()}
 
 
-@pytest.mark.parametrize("launcher", cpu.LAUNCHERS, ids=lambda launcher: launcher.__name__)
-def test_every_launcher_has_a_twin_for_cuda_or_is_listed_as_missing(launcher):
-    name = launcher.__name__
-    if name in cuda.NOT_YET:
-        assert not hasattr(cuda, name), f"{name} is there: take it off NOT_YET"
-    else:
-        assert parameters(getattr(cuda, name)) == parameters(launcher)
+def test_cuda_has_every_cpu_launcher_with_the_same_parameters_and_no_others():
+    assert len(signatures(cpu.launchers)) > 90
+    assert signatures(cuda.launchers) == signatures(cpu.launchers)
 
 
-def test_launchers_are_named_once_and_nothing_else_is_listed_as_missing():
-    names = [launcher.__name__ for launcher in cpu.LAUNCHERS]
-    assert len(names) == len(set(names))
-    assert all(getattr(cpu, name) is launcher for name, launcher in zip(names, cpu.LAUNCHERS, strict=True))
-    assert set(names) >= cuda.NOT_YET
+def test_a_launcher_registers_once_with_the_device_whose_package_defines_it():
+    def copy(y, x):
+        raise NotImplementedError
+
+    copy.__module__ = "numbacnn.kernels.cpu.elementwise"
+    with pytest.raises(ValueError, match="cpu already has a launcher called copy"):
+        registry.launcher(copy)
+    assert cpu.launchers.copy is not copy
 
 
 PROBE = """

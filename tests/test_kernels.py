@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from numbacnn.geometry import Halo, conv_geometry, pool_geometry
-from numbacnn.kernels import cpu
+from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.cpu.conv import direct, pixel_pairs
 from numbacnn.kernels.cpu.norm import batch_norm as batch_norm_kernels
 from numbacnn.kernels.cpu.simd.memory import STREAMED_BYTES

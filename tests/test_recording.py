@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.kernels import cpu, recording
+from numbacnn.kernels import recording
+from numbacnn.kernels.cpu import launchers as cpu
 
 
 class Noisy(nc.ReLU):

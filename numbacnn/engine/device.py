@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache, partial, wraps
 from math import prod
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +35,9 @@ class Device:
     precision = "fp32"
 
     def __init__(self) -> None:
-        from numbacnn.kernels import cpu
-        from numbacnn.kernels.cpu import sizes
+        from numbacnn.kernels.cpu import launchers, sizes
 
-        self.kernels: Any = cpu
+        self.kernels: Any = launchers
         self.sizes: ModuleType = sizes
         self.resident: Any = None  # kernels of steps that the host does not drive, where the device has them
 
@@ -115,8 +114,7 @@ class CudaDevice(Device):
         problem = shim.why_not()
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
-        from numbacnn.kernels import cuda
-        from numbacnn.kernels.cuda import device_loop, sizes
+        from numbacnn.kernels.cuda import device_loop, launchers, sizes
         from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
         from numbacnn.kernels.cuda.runtime import array
 
@@ -129,7 +127,7 @@ class CudaDevice(Device):
             )
         self.precision, self._shim, self._array = precision, shim, array
         in_precision = partial(gemm.in_precision, precision)
-        self.kernels, self.sizes = _Launchers(cuda, self._placed, in_precision), sizes
+        self.kernels, self.sizes = _Launchers(launchers, self._placed, in_precision), sizes
         self.resident = _Launchers(device_loop, self._placed)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
@@ -227,18 +225,18 @@ class CudaDevice(Device):
 
 
 class _Launchers:
-    """A module of launchers that take host arrays too, and whose products are launched in a precision."""
+    """Launchers that take host arrays too, and whose products are launched in a precision."""
 
     def __init__(
         self,
-        module: ModuleType,
+        launchers: ModuleType | SimpleNamespace,
         place: Callable[[Any], Any],
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._module, self._place, self._precision = module, place, precision
+        self._launchers, self._place, self._precision = launchers, place, precision
 
     def __getattr__(self, name: str) -> Any:
-        launcher, place = getattr(self._module, name), self._place
+        launcher, place = getattr(self._launchers, name), self._place
 
         @wraps(launcher)
         def launch(*arguments: Any) -> Any:

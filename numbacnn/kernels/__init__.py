@@ -11,5 +11,6 @@
   groups and are added in a fixed order; no atomics.
 - One parallel region at a time in the process: callers hold ``device.PROCESS_LOCK``.
 
-``kernels/cuda`` has the same launchers with the same parameters; its ``NOT_YET`` lists those still missing.
+Each device's package registers its launchers by ``@launcher`` (``registry``); every device has the same ones, with the
+same parameters.
 """

@@ -2,8 +2,6 @@
 
 import ctypes
 import gc
-import importlib
-import pkgutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,16 +9,12 @@ import pytest
 from assembly import assemble, assembler, capabilities, compiled, parameters
 from numba import types
 
-from numbacnn.kernels import cuda
 from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
 from numbacnn.kernels.cuda.runtime import shim
 from numbacnn.kernels.cuda.runtime.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
-
-for module in pkgutil.iter_modules(cuda.__path__):
-    importlib.import_module(f"numbacnn.kernels.cuda.{module.name}")
 
 for tile in (gemm.LARGE, gemm.SMALL, gemm.NARROW):  # forward, and the gradients of the input and the weights
     for by_rows, by_terms in ((False, False), (False, True), (True, False)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from numbacnn.kernels import cuda
+from numbacnn.kernels.cuda import launchers as cuda
 from numbacnn.kernels.cuda.runtime.array import to_device, zeros
 from numbacnn.kernels.recording import record
 

@@ -15,8 +15,9 @@ from twins import Image
 import numbacnn as nc
 from numbacnn.bench.peaks import measure_roofs
 from numbacnn.engine.device import CudaDevice, get_device
-from numbacnn.kernels import cpu, cuda
+from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.cpu import sizes as cpu_sizes
+from numbacnn.kernels.cuda import launchers as cuda
 from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm

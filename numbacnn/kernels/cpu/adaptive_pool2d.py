@@ -11,6 +11,7 @@ from numbacnn.geometry import AdaptiveGeometry
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_equal, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
@@ -30,6 +31,7 @@ def _share(p, q, g):
     return np.float32(1.0) / np.float32((last_h - first_h) * (last_w - first_w))
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, AdaptiveGeometry)
 def adaptive_average_pool_forward(y, x, g):
     """y[n,p,q,c] = mean of x over bin (p, q)."""
@@ -52,6 +54,7 @@ def adaptive_average_pool_forward(y, x, g):
                 store(p_y + n * y_image + p * y_row + q * y_pixel + 4 * c, total * share, g.c - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, AdaptiveGeometry)
 def adaptive_average_pool_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] / pixels of the bin, over the bins that hold (h, w)."""
@@ -72,6 +75,7 @@ def adaptive_average_pool_gradient(dx, dy, g):
                 store(p_dx + n * dx_image + h * dx_row + w * dx_pixel + 4 * c, total, g.c - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, AdaptiveGeometry)
 def adaptive_max_pool_forward(y, argmax, x, g):
     """y[n,p,q,c] = maximum of x over bin (p, q); argmax: its place h·W + w in the image, the first of equals.
@@ -100,6 +104,7 @@ def adaptive_max_pool_forward(y, argmax, x, g):
                     store(p_argmax + n * a_image + p * a_row + q * a_pixel + 4 * c, place, g.c - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, AdaptiveGeometry)
 def adaptive_max_pool_gradient(dx, dy, argmax, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] over the bins whose maximum is at (h, w)."""

@@ -17,6 +17,7 @@ from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.elementwise import row, uint8_2d
 from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
 uint64 = types.uint64
@@ -45,6 +46,7 @@ def _uniform(word):
     return np.float32(word >> EIGHT) * UNIT
 
 
+@launcher
 @cpu_kernel(float32_2d, int64_1d, uint64_1d)
 def draw_uniforms(u, indices, random):
     """u: N × a multiple of 4, uniform in [0, 1). Each thread owns a range of images."""
@@ -59,6 +61,7 @@ def draw_uniforms(u, indices, random):
 # -- the field of elastic distortions ---------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_2d, float32_2d, int64_1d, uint64_1d, uint64, float32_1d, float32_1d, types.int64)
 def draw_field(field, scratch, indices, random, purpose, strengths, weights, width):
     """field[2n] and field[2n + 1]: displacements along x and y of image n's pixels, planes of H·W numbers.
@@ -144,6 +147,7 @@ PART = 64  # pixels of a row whose sources are found together: short enough to s
 _room = stack_floats(2 * PART)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_bilinear(y, x, matrices, field, fill):
     """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
@@ -162,6 +166,7 @@ def warp_bilinear(y, x, matrices, field, fill):
             _interpolate(part, image, i, j, x.shape[1], x.shape[2], channels, fill)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_nearest(y, x, matrices, field, fill):
     """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
@@ -243,6 +248,7 @@ def _interpolate(y, x, i, j, height, width, channels, fill):
 # -- changes of pixels ------------------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_4d, int64_2d, types.float32)
 def fill_boxes_in_place(x, boxes, fill):
     """x[n] = fill where top ≤ h < bottom, left ≤ w < right. boxes: N × (top, left, bottom, right), inside the image.
@@ -256,6 +262,7 @@ def fill_boxes_in_place(x, boxes, fill):
                     x[n, h, w, c] = fill
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, int64_2d)
 def paste_boxes_in_place(y, x, boxes):
     """y[n] = x[n] in the boxes of ``fill_boxes_in_place`` (CutMix). Each thread owns a range of images."""
@@ -266,6 +273,7 @@ def paste_boxes_in_place(y, x, boxes):
                     y[n, h, w, c] = x[n, h, w, c]
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_1d)
 def mix_in_place(y, x, shares):
     """y[n] becomes y[n] + shares[n] · (x[n] − y[n]) (mixup). Each thread owns a range of rows (n, h)."""
@@ -279,6 +287,7 @@ def _mix_row(y, x, share):
         y[i] += share * (x[i] - y[i])
 
 
+@launcher
 @cpu_kernel(float32_4d, int64_1d, uint64_1d, uint64, float32_1d)
 def add_noise_in_place(x, indices, random, purpose, deviations):
     """x[n] += deviations[n] · normal numbers, of Box and Muller's formula. Each thread owns a range of rows (n, h)."""
@@ -303,6 +312,7 @@ def _add_noise(x, h, index, random, purpose, deviation):
                 x[i + 1] += deviation * np.float32(radius * math.sin(angle))
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_2d)
 def jitter_colors_in_place(x, factors):
     """factors: N × (brightness, contrast, saturation). Each thread owns a range of images.
@@ -341,6 +351,7 @@ def _grey(x, n, h, w):
     return x[n, h, w, 0]
 
 
+@launcher
 @cpu_kernel(uint8_2d, float32_4d)
 def round_to_bytes(y, x):
     """y = x rounded to the nearest byte; N·H × W·C. Each thread owns a range of rows (n, h)."""

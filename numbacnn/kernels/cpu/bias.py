@@ -6,11 +6,13 @@ from numba import prange, types
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 NO_BIAS = np.empty(0, np.float32)
 
 
+@launcher
 def add_bias_in_place(y, b, relu=False):
     """y[n,p,q,k] += b[k], then ReLU if asked. y: N×P×Q×K; b: K or None."""
     if b is not None or relu:

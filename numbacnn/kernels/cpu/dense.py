@@ -6,10 +6,12 @@ import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv import direct
+from numbacnn.kernels.registry import launcher
 
 NO_SCRATCH = np.empty((0, 1, 1, 1), np.float32)  # of sums by groups of images, and of columns: for windows only
 
 
+@launcher
 def dense_forward(y, x, w, b, packed, relu=False):
     """y[n,k] = b[k] + Σ_c x[n,c] · w[c,k], then ReLU if asked.
 
@@ -19,12 +21,14 @@ def dense_forward(y, x, w, b, packed, relu=False):
     direct.conv2d_forward(_as_row(y), _as_row(x), w[None, None], b, packed, _geometry(len(x), *w.shape), relu)
 
 
+@launcher
 def dense_weight_gradient(dw, x, dy):
     """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
     g = _geometry(len(x), *dw.shape)
     direct.conv2d_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_SCRATCH, g)
 
 
+@launcher
 def dense_input_gradient(dx, dy, w, packed, mask=None):
     """dx[n,c] = Σ_k dy[n,k] · w[c,k], zero where ``mask`` is given and not positive, as in convolution.
 

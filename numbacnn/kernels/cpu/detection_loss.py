@@ -9,6 +9,7 @@ from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
@@ -17,6 +18,7 @@ UNWEIGHTED = (ONE,)
 EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32, float32, float32)
 def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
     """losses[i] = BCE(presence) + [an object there] · (box_weight · Σ smooth_l1(box) + cross-entropy(classes)).

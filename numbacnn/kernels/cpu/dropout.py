@@ -11,6 +11,7 @@ from numba import prange, types
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.elementwise import row
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, SHIFT, ZERO
 
 uint64 = types.uint64
@@ -18,22 +19,26 @@ uint64_1d = types.Array(uint64, 1, "C")
 philox = inlined(scalar.philox)
 
 
+@launcher
 def dropout_forward(y, x, rate, random, stream):
     """y = x · mask / (1 − rate)."""
     _drop(y, x, random, stream, *_threshold_and_scale(rate))
 
 
+@launcher
 def dropout_gradient_in_place(dy, rate, random, stream):
     """dy becomes dx = dy · mask / (1 − rate)."""
     _drop_in_place(dy, random, stream, *_threshold_and_scale(rate))
 
 
+@launcher
 def spatial_dropout_forward(y, x, factors, rate, random, stream):
     """y = x · mask / (1 − rate), with one mask for all pixels of a channel. factors: scratch N×1×1×C."""
     _draw_factors(factors[: len(x)], random, stream, *_threshold_and_scale(rate))
     _scale_channels(y, x, factors)
 
 
+@launcher
 def spatial_dropout_gradient_in_place(dy, factors, rate, random, stream):
     """dy becomes dx = dy · mask / (1 − rate), as ``spatial_dropout_forward`` has them."""
     _draw_factors(factors[: len(dy)], random, stream, *_threshold_and_scale(rate))

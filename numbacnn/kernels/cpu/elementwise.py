@@ -15,6 +15,7 @@ from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.custom import code_key
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 
@@ -35,6 +36,7 @@ def row(x, item):
 _relu = inlined(scalar.relu, always=True)
 
 
+@launcher
 @cache
 def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
@@ -106,7 +108,8 @@ def _of_the_package(name, function, gradient):
 
 def _shared(name, make=_of_the_package):
     """The kernels of ``scalar.name`` and its gradient, with this processor's simd_math."""
-    return make(name, *(simd_math.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient")))
+    functions = (simd_math.with_these(getattr(scalar, part)) for part in (name, f"{name}_gradient"))
+    return [launcher(kernel) for kernel in make(name, *functions)]
 
 
 relu_forward, relu_gradient_in_place = _shared("relu")
@@ -124,6 +127,7 @@ gelu_forward, gelu_gradient_in_place = _shared("gelu")
 gelu_tanh_forward, gelu_tanh_gradient_in_place = _shared("gelu_tanh")
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d)
 def copy(y, x):
     """y = x."""
@@ -137,6 +141,7 @@ def _copy_row(y, x):
         y[i] = x[i]
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d)
 def copy_reshaped(y, x):
     """y = x, whose images have as many elements in another shape. Each thread owns a range of rows (n, h) of y."""
@@ -157,6 +162,7 @@ def _copy_from(y, x, n, start):
         done += count
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
 def add(y, a, b, relu):
     """y = a + b, rectified if asked."""
@@ -164,6 +170,7 @@ def add(y, a, b, relu):
         _add_rows(row(y, item), row(a, item), row(b, item), relu)
 
 
+@launcher
 def add_in_place(y, x, relu=False):
     """y += x, rectified if asked."""
     _add_in_place(y, x, relu)
@@ -195,6 +202,7 @@ def _add_row(y, x, relu):
             y[i] += x[i]
 
 
+@launcher
 @cpu_kernel(float32_4d, Halo)
 def clear_halo(x, halo):
     """Zeros in the halo of whole images N×(H + halo)×(W + halo)×C. Each thread owns a range of rows."""
@@ -218,6 +226,7 @@ def _scale_row(y, x, scale, shift):
         y[i] = np.float32(x[i]) * scale[i] + shift[i]
 
 
+@launcher
 @cpu_kernel(float32_4d, uint8_2d, float32_1d, float32_1d)
 def normalize_bytes(y, x, scale, shift):
     """y = x · scale + shift for 8-bit images; x: N·H × W·C; scale, shift: W·C."""
@@ -225,6 +234,7 @@ def normalize_bytes(y, x, scale, shift):
         _scale_row(row(y, item), x[item], scale, shift)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_2d, float32_1d, float32_1d)
 def normalize_floats(y, x, scale, shift):
     """y = x · scale + shift for float images; x: N·H × W·C; scale, shift: W·C."""

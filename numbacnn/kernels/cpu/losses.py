@@ -17,6 +17,7 @@ from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.cpu.softmax import pixel, pixel_memory, softmax_ahead, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
@@ -42,6 +43,7 @@ def _clear(x):
 # -- softmax and labels -----------------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_4d, float32_4d, int64_1d, float32_2d, int64, float32)
 def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     """losses[i] = Σ_c q[c] · (log Σ_d exp(x[i,d]) − x[i,c]), with q[c] = weights[0,c]·[c = labels[i]] + weights[1,c].
@@ -99,6 +101,7 @@ def _others(p, label):
     return total
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32)
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
     """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
@@ -131,6 +134,7 @@ def _probability_row(dx, x, target, told, weights, scale):
     return loss
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_4d, float32_4d, int64_1d, float32_1d, int64, float32, float32)
 def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
     """losses[i] = −weights[y] · (1 − p)^gamma · log p, with p = softmax(x[i])[y] of the class y = labels[i].
@@ -196,7 +200,7 @@ def elementwise_loss(name, formula, function):
 
     kernel.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
     kernel.__name__ = kernel.__qualname__ = name
-    return cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel)
+    return launcher(cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel))
 
 
 mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", scalar.squared)
@@ -220,6 +224,7 @@ sigmoid_focal = elementwise_loss(
 # -- overlap ----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     """losses[i] = mean_c 1 − D[c] of i's image, D[c] = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth) over its pixels.
 

@@ -10,10 +10,12 @@ from numbacnn.kernels.cpu.elementwise import row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d)
 def copy_channels(y, x):
     """y = x, where either may be some of the channels of a wider view. Each thread owns a range of rows (n, h)."""
@@ -30,6 +32,7 @@ def copy_channels(y, x):
                 store(target + w * y_pixel + 4 * c, value, channels - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
 def multiply(y, a, b):
     """y = a · b, element by element. Each thread owns a range of rows (n, h)."""
@@ -43,6 +46,7 @@ def _multiply_row(y, a, b):
         y[i] = a[i] * b[i]
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
 def scale_channels(y, x, gate):
     """y[n,h,w,c] = x[n,h,w,c] · gate[n,0,0,c]. Each thread owns a range of rows (n, h)."""
@@ -61,6 +65,7 @@ def scale_channels(y, x, gate):
                 store(target + w * y_pixel + 4 * c, value * factor, channels - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
 def channel_dots(dgate, dy, x):
     """dgate[n,0,0,c] = Σ_hw dy[n,h,w,c] · x[n,h,w,c], row by row. Each thread owns channels of images."""

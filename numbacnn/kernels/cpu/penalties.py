@@ -5,6 +5,7 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+from numbacnn.kernels.registry import launcher
 
 BLOCK = 4096
 float32 = types.float32
@@ -16,6 +17,7 @@ def penalty_sums_shape(elements):
     return (-(-elements // BLOCK),)
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)
 def add_penalty_in_place(sums, dw, w, l1, l2):
     """dw += l1·sign(w) + 2·l2·w; sums[block] = Σ l1·|w| + l2·w² over the block."""

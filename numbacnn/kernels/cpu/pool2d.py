@@ -29,6 +29,7 @@ from numbacnn.kernels.cpu.simd.vector import (
     where_greater,
 )
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
@@ -36,6 +37,7 @@ ZERO = np.float32(0)
 within = partial(inlined, always=True)  # a call for each block would cost as much as a window
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, PoolGeometry)
 def max_pool_forward(y, argmax, x, g):
     """y[n,p,q,c] = max of x over the window; argmax: its place r·S + s in the window, the first of equals.
@@ -98,6 +100,7 @@ def _max(best, x, x_row, x_pixel, rows, columns, left):
     return best
 
 
+@launcher
 def max_pool_gradient(dx, dy, argmax, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] over the windows whose maximum is at (h, w).
 
@@ -201,6 +204,7 @@ def _chosen(total, dy, argmax, steps, rows, columns, top, left, count, g):
     return total
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, PoolGeometry)
 def average_pool_forward(y, x, g):
     """y[n,p,q,c] = mean of x over the window. Each thread owns a range of rows (n, p).
@@ -237,6 +241,7 @@ def _sum(total, x, x_row, x_pixel, rows, columns, left):
     return total
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, PoolGeometry)
 def average_pool_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] / count over the windows that cover (h, w). Each thread owns rows (n, h)."""

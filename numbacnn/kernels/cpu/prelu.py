@@ -6,10 +6,12 @@ from numba import prange
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_1d)
 def prelu_forward(y, x, w):
     """y = x where x > 0 (or NaN), else w[c] · x. y, x: N×H×W×C; w: C."""
@@ -27,6 +29,7 @@ def prelu_forward(y, x, w):
                 store(p_y + n * y_image + h * y_row + i * y_pixel + 4 * c, value, count)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d)
 def prelu_gradient_in_place(dy, dw_parts, x, w):
     """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0, to be summed for each c.

@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined, int64
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.target import host_target
 
 CHAINS = 12  # two units of a latency of up to five cycles are kept busy, and 16 registers hold them all
@@ -19,6 +20,7 @@ BLOCK = 1 << 14  # floats
 STEP_FLOPS = 2 * CHAINS * host_target().lanes
 
 
+@launcher
 @cpu_kernel(float32_1d, int64)
 def multiply_adds(y, steps):
     """y[i] from ``steps`` steps of ``STEP_FLOPS`` operations each, in registers. Each thread owns a range of i."""
@@ -50,6 +52,7 @@ def _chains(typing, start, steps):
     return types.float32(types.float32, types.int64), emit
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, types.float32)
 def triad(a, b, c, scale):
     """a = b + scale · c. Each thread owns a range of blocks."""

@@ -7,6 +7,7 @@ from numbacnn.kernels.cpu.elementwise import row_address
 from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import floats, stack_floats
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 PIXELS = 64  # go through softmax together: enough to fill vectors, few enough for a cache
@@ -19,6 +20,7 @@ def pixel(x, row, w):
     return floats(row_address(x, row) + w * x.strides[2], x.shape[3])
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d)
 def softmax_forward(y, x):
     """y[…,c] = exp(x[…,c]) / Σ_c exp(x[…,c]). Each thread owns a range of rows (n, h)."""
@@ -69,6 +71,7 @@ def _softmax(y, x, count, channels, largest, total):
         total[p] = simd_math.log(total[p])
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d)
 def softmax_gradient(dx, dy, y):
     """dx[…,c] = y[…,c] · (dy[…,c] − Σ_d dy[…,d]·y[…,d]). Each thread owns a range of rows (n, h)."""

@@ -6,6 +6,7 @@ from numba import prange
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined
+from numbacnn.kernels.registry import launcher
 
 SMALL = 1 << 15  # elements; smaller sums are not worth a second pass
 GROUPS = 16
@@ -38,6 +39,7 @@ def _sum_row(total, row, count, step, columns):
         store(total + 4 * k, accumulator, columns - k)
 
 
+@launcher
 def bias_gradient(db, dy, partial):
     """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
     total = db.reshape(1, 1, 1, -1)

@@ -14,6 +14,7 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
 
 BLOCK = 4096
@@ -47,6 +48,7 @@ def part(x, item):
 # -- SGD --------------------------------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32, types.boolean)
 def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
     """g = dw + weight_decay·w;  velocity = momentum·velocity + g;  w −= learning_rate · velocity.
@@ -71,6 +73,7 @@ def _sgd_block(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov)
 # -- Adam and its kin -------------------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
 def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
@@ -101,6 +104,7 @@ def _moments(w, mean, square, dw, o, decay):
         square[i] = beta_2 * square[i] + share_2 * gradient * gradient
 
 
+@launcher
 @cpu_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, AdamStep)
 def lamb_moments(partial, w, mean, square, dw, o):
     """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
@@ -131,6 +135,7 @@ def _lamb_norms(w, mean, square, o):
     return weights, directions
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, AdamStep, float32)
 def lamb_update(w, mean, square, o, rate):
     """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
@@ -149,6 +154,7 @@ def _lamb_block(w, mean, square, o, rate):
 # -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32_1d, float32_1d, RmspropStep)
 def rmsprop_update(w, square, mean, velocity, dw, o):
     """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + eps).
@@ -183,6 +189,7 @@ def _rmsprop_block(w, square, mean, velocity, dw, o):
         w[i] -= learning_rate * step
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32, float32)
 def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
     """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + eps), with g as in RMSprop."""
@@ -201,6 +208,7 @@ def _adagrad_block(w, square, dw, learning_rate, eps, weight_decay):
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32, float32)
 def blend_in_place(y, x, a, b):
     """y = a·y + b·x."""
@@ -214,6 +222,7 @@ def _blend_block(y, x, a, b):
         y[i] = a * y[i] + b * x[i]
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32)
 def approach_in_place(y, x, share):
     """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
@@ -227,6 +236,7 @@ def _approach_block(y, x, share):
         y[i] += share * (x[i] - y[i])
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)
 def blend(y, x, z, a, b):
     """y = a·x + b·z."""
@@ -240,6 +250,7 @@ def _blend_into_block(y, x, z, a, b):
         y[i] = a * x[i] + b * z[i]
 
 
+@launcher
 @cpu_kernel(float32_1d, float32)
 def scale_in_place(x, a):
     """x = a·x."""
@@ -253,6 +264,7 @@ def _scale_block(x, a):
         x[i] *= a
 
 
+@launcher
 @cpu_kernel(float32_1d, float32_1d)
 def swap(x, y):
     """Exchanges x and y."""
@@ -266,6 +278,7 @@ def _swap_block(x, y):
         x[i], y[i] = y[i], x[i]
 
 
+@launcher
 @cpu_kernel(float32_1d, float32)
 def clip_in_place(x, bound):
     """x brought to [−bound, bound]; NaN stays NaN."""
@@ -280,6 +293,7 @@ def _clip_block(x, bound):
         x[i] = -bound if value < -bound else value
 
 
+@launcher
 @cpu_kernel(float64_1d, float32_1d)
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x. Each thread owns a range of groups."""

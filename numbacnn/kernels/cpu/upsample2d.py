@@ -11,10 +11,12 @@ from numbacnn.geometry import UpSampleGeometry
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.registry import launcher
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_nearest_forward(y, x, g):
     """y[n,p,q,c] = x[n, p // factor_h, q // factor_w, c]."""
@@ -31,6 +33,7 @@ def up_sample_nearest_forward(y, x, g):
                     store(target + q * y_pixel + 4 * c, value, g.c - c)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_nearest_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy over the outputs that are x[n,h,w,c]."""
@@ -56,6 +59,7 @@ def _taps(p, factor, size):
     return first, min(first + 1, size - 1), np.float32(place % (2 * factor)) / np.float32(2 * factor)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_bilinear_forward(y, x, g):
     """y[n,p,q,c] = the four pixels of x around the centre of (p, q), weighted by how near they are."""
@@ -90,6 +94,7 @@ def _weight(p, h, factor, size):
     return (ONE - share if first == h else ZERO) + (share if second == h else ZERO)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_bilinear_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] · the share of x[n,h,w,c] in output (p, q)."""

@@ -11,6 +11,7 @@ from numbacnn.kernels.cuda.pool2d import MINUS_INFINITY, ONE, ZERO, larger, plac
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.runtime.shim import device_function
+from numbacnn.kernels.registry import launcher
 
 
 @device_function
@@ -27,6 +28,7 @@ def _share(p, q, g):
     return ONE / np.float32((last_h - first_h) * (last_w - first_w))
 
 
+@launcher
 def adaptive_average_pool_forward(y, x, g):
     """y[n,p,q,c] = mean of x over bin (p, q)."""
     width = width_of(y, x)
@@ -52,6 +54,7 @@ def _average_forward(lanes):
     return kernel
 
 
+@launcher
 def adaptive_average_pool_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] / pixels of the bin, over the bins that hold (h, w)."""
     width = width_of(dx, dy)
@@ -77,6 +80,7 @@ def _average_gradient(lanes):
     return kernel
 
 
+@launcher
 def adaptive_max_pool_forward(y, argmax, x, g):
     """y[n,p,q,c] = maximum of x over bin (p, q); argmax: its place h·W + w in the image, the first of equals.
 
@@ -110,6 +114,7 @@ def _max_forward(lanes):
     return kernel
 
 
+@launcher
 def adaptive_max_pool_gradient(dx, dy, argmax, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] over the bins whose maximum is at (h, w)."""
     width = width_of(dx, dy, argmax)

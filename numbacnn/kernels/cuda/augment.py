@@ -26,6 +26,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     place,
 )
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cospi, cuda, device_function, scalar_function, sinpi
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
 float32, float64, uint64 = types.float32, types.float64, types.uint64
@@ -47,6 +48,7 @@ def _words(block, index, random, purpose):
     return philox(np.uint64(block), np.uint64(index) & LOW, counter_2, counter_3, seed & LOW, seed >> SHIFT)
 
 
+@launcher
 def draw_uniforms(u, indices, random):
     """u: N × a multiple of 4, uniform in [0, 1)."""
     _draw_uniforms[over(u.size // 4)](u, indices, random)
@@ -66,6 +68,7 @@ def _draw_uniforms(u, indices, random):
 # -- the field of elastic distortions ---------------------------------------------------------------------------------
 
 
+@launcher
 def draw_field(field, scratch, indices, random, purpose, strengths, weights, width):
     """field[2n] and field[2n + 1]: displacements along x and y of image n's pixels, planes of H·W numbers.
 
@@ -118,6 +121,7 @@ def _smooth_down(y, x, strengths, weights, width):
 # -- resampling -------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def warp_bilinear(y, x, matrices, field, fill):
     """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
 
@@ -145,6 +149,7 @@ def _warp_bilinear(y, x, matrices, field, fill):
         y[n, h, w, c] = value
 
 
+@launcher
 def warp_nearest(y, x, matrices, field, fill):
     """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
     _warp_nearest[over(y.size)](y, x, matrices, field, fill)
@@ -191,6 +196,7 @@ def source(n, h, w, width, matrices, field):
 # -- changes of pixels ------------------------------------------------------------------------------------------------
 
 
+@launcher
 def fill_boxes_in_place(x, boxes, fill):
     """x[n] = fill where top ≤ h < bottom, left ≤ w < right. boxes: N × (top, left, bottom, right), inside the image."""
     _fill_boxes[over(x.size)](x, boxes, fill)
@@ -204,6 +210,7 @@ def _fill_boxes(x, boxes, fill):
         x[n, h, w, c] = fill
 
 
+@launcher
 def paste_boxes_in_place(y, x, boxes):
     """y[n] = x[n] in the boxes of ``fill_boxes_in_place`` (CutMix)."""
     _paste_boxes[over(y.size)](y, x, boxes)
@@ -222,6 +229,7 @@ def _inside(boxes, n, h, w):
     return boxes[n, 0] <= h < boxes[n, 2] and boxes[n, 1] <= w < boxes[n, 3]
 
 
+@launcher
 def mix_in_place(y, x, shares):
     """y[n] becomes y[n] + shares[n] · (x[n] − y[n]) (mixup)."""
     _mix([y], [y, x], [shares.reshape(-1, 1)])
@@ -232,6 +240,7 @@ def _mix(y, x, share):
     return y + share * (x - y)
 
 
+@launcher
 def add_noise_in_place(x, indices, random, purpose, deviations):
     """x[n] += deviations[n] · normal numbers, of Box and Muller's formula."""
     rows = x.rows()
@@ -263,6 +272,7 @@ def _add_pair(x, n, h, i, word_0, word_1, deviation):
             x[n, h, i + 1] += deviation * np.float32(radius * sinpi(turns))
 
 
+@launcher
 def jitter_colors_in_place(x, factors):
     """factors: N × (brightness, contrast, saturation).
 
@@ -307,6 +317,7 @@ def _grey(x, n, h, w):
     return x[n, h, w, 0]
 
 
+@launcher
 def round_to_bytes(y, x):
     """y = x rounded to the nearest byte; N·H × W·C."""
     rows = x.rows()

@@ -4,10 +4,12 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, over_channels, pixel_of
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 def add_bias_in_place(y, b, relu=False):
     """y[n,p,q,k] += b[k], then ReLU if asked. y: N×P×Q×K; b: K or None."""
     if b is not None or relu:

@@ -8,6 +8,7 @@ from numbacnn.kernels.cuda.losses import label_loss
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import pixel_part
 from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, scalar_function
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
@@ -16,6 +17,7 @@ EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers
 UNWEIGHTED = (ONE,)
 
 
+@launcher
 def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
     """losses[i] = BCE(presence) + [an object there] · (box_weight · Σ smooth_l1(box) + cross-entropy(classes)).
 

@@ -14,6 +14,7 @@ from numbacnn.kernels.cuda.merging import scale_channels
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_3d, over_rows, place
 from numbacnn.kernels.cuda.runtime.lanes import VECTOR, in_lanes, width_of
 from numbacnn.kernels.cuda.runtime.shim import device_function, scalar_function
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, SHIFT, ZERO
 
 uint64 = types.uint64
@@ -21,17 +22,20 @@ uint64_1d = types.Array(uint64, 1, "C")
 philox = scalar_function(scalar.philox)
 
 
+@launcher
 def dropout_forward(y, x, rate, random, stream):
     """y = x · mask / (1 − rate)."""
     y, x = y.rows(), x.rows()
     _drop[width_of(y, x)][over_rows(y, VECTOR)](y, x, random, stream, *_threshold_and_scale(rate))
 
 
+@launcher
 def dropout_gradient_in_place(dy, rate, random, stream):
     """dy becomes dx = dy · mask / (1 − rate)."""
     dropout_forward(dy, dy, rate, random, stream)
 
 
+@launcher
 def spatial_dropout_forward(y, x, factors, rate, random, stream):
     """y = x · mask / (1 − rate), with one mask for all pixels of a channel. factors: scratch N×1×1×C."""
     factors = factors[: len(x)]
@@ -40,6 +44,7 @@ def spatial_dropout_forward(y, x, factors, rate, random, stream):
     scale_channels(y, x, factors)
 
 
+@launcher
 def spatial_dropout_gradient_in_place(dy, factors, rate, random, stream):
     """dy becomes dx = dy · mask / (1 − rate), as ``spatial_dropout_forward`` has them."""
     spatial_dropout_forward(dy, dy, factors, rate, random, stream)

@@ -13,11 +13,13 @@ from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, place
 from numbacnn.kernels.cuda.runtime.shim import cuda, scalar_function
+from numbacnn.kernels.registry import launcher
 
 uint8_2d = types.Array(types.uint8, 2, "C")
 _relu = scalar_function(scalar.relu)
 
 
+@launcher
 @cache
 def activation_kernels(name, function, gradient, own=True):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, y)`` of scalar functions f(x), g(dy, y).
@@ -60,8 +62,8 @@ def _named(name, forward, gradient_in_place):
     """Both launchers, with names and docstrings of their own."""
     forward.__doc__ = f"y = {name}(x)."
     gradient_in_place.__doc__ = f"dy becomes dx = dy · {name}'(x)."
-    for launcher, suffix in ((forward, "forward"), (gradient_in_place, "gradient_in_place")):
-        launcher.__name__ = launcher.__qualname__ = f"{name}_{suffix}"
+    for launch, suffix in ((forward, "forward"), (gradient_in_place, "gradient_in_place")):
+        launch.__name__ = launch.__qualname__ = f"{name}_{suffix}"
     return forward, gradient_in_place
 
 
@@ -71,7 +73,7 @@ def _of_the_package(name, function, gradient):
 
 def _shared(name, make=_of_the_package):
     """The kernels of ``scalar.name`` and its gradient."""
-    return make(name, getattr(scalar, name), getattr(scalar, f"{name}_gradient"))
+    return [launcher(kernel) for kernel in make(name, getattr(scalar, name), getattr(scalar, f"{name}_gradient"))]
 
 
 relu_forward, relu_gradient_in_place = _shared("relu")
@@ -89,6 +91,7 @@ gelu_forward, gelu_gradient_in_place = _shared("gelu")
 gelu_tanh_forward, gelu_tanh_gradient_in_place = _shared("gelu_tanh")
 
 
+@launcher
 def copy(y, x):
     """y = x."""
     _copy([y], [x])
@@ -99,11 +102,13 @@ def _copy(x):
     return x
 
 
+@launcher
 def add(y, a, b, relu):
     """y = a + b, rectified if asked."""
     _add([y], [a, b], constants=[relu])
 
 
+@launcher
 def add_in_place(y, x, relu=False):
     """y += x, rectified if asked."""
     add(y, y, x, relu)
@@ -114,6 +119,7 @@ def _add(a, b, relu):
     return _relu(a + b) if relu else a + b
 
 
+@launcher
 def copy_reshaped(y, x):
     """y = x, whose images have as many elements in another shape."""
     if y.contiguous and x.contiguous:
@@ -132,6 +138,7 @@ def _copy_reshaped(y, x):
         y[n, i // size, i % size] = x[n, i // x_size, i % x_size]
 
 
+@launcher
 def clear_halo(x, halo):
     """Zeros in the halo of whole images N×(H + halo)×(W + halo)×C."""
     channels = x.shape[3]
@@ -152,6 +159,7 @@ def _clear(x, halo):
             i += step
 
 
+@launcher
 def normalize_bytes(y, x, scale, shift):
     """y = x · scale + shift for 8-bit images; x: N·H × W·C; scale, shift: W·C."""
     rows = y.rows()
@@ -168,6 +176,7 @@ def _normalize_bytes(y, x, scale, shift):
             i += step
 
 
+@launcher
 def normalize_floats(y, x, scale, shift):
     """y = x · scale + shift for float images; x: N·H × W·C; scale, shift: W·C."""
     _normalize_floats([y], [x.reshape(y.shape)], [scale.reshape(1, -1), shift.reshape(1, -1)])

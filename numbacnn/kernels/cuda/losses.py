@@ -22,6 +22,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
 )
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.softmax import largest_logit, softmax_forward, team_pixel, team_sum, teams_over
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32, float64 = types.float32, types.float64
@@ -32,6 +33,7 @@ times = scalar_function(scalar.times)
 # -- softmax and labels -----------------------------------------------------------------------------------------------
 
 
+@launcher
 def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     """losses[i] = Σ_c q[c] · (log Σ_d exp(x[i,d]) − x[i,c]), with q[c] = weights[0,c]·[c = labels[i]] + weights[1,c].
 
@@ -93,6 +95,7 @@ def label_loss(shared, dx, x, n, h, w, start, first, label, weights, scale, team
     return own + loss
 
 
+@launcher
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
     """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
     grid, team = teams_over(x)
@@ -131,6 +134,7 @@ def _target_share(target, weights, c):
     return weights[0, c] * target + (weights[1, c] if len(weights) > 1 else ZERO)
 
 
+@launcher
 def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
     """losses[i] = −weights[y] · (1 − p)^gamma · log p, with p = softmax(x[i])[y] of the class y = labels[i].
 
@@ -204,7 +208,7 @@ def elementwise_loss(name, formula, function):
 
     launch.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
     launch.__name__ = launch.__qualname__ = name
-    return launch
+    return launcher(launch)
 
 
 mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", scalar.squared)
@@ -228,6 +232,7 @@ sigmoid_focal = elementwise_loss(
 # -- overlap ----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     """losses[i] = mean_c 1 − D[c] of i's image, D[c] = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth) over its pixels.
 

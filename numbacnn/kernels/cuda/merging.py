@@ -11,10 +11,12 @@ from numbacnn.kernels.cuda.norm.channels import block_threads, sum_down
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.runtime.shim import cuda
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 def copy_channels(y, x):
     """y = x, where either may be some of the channels of a wider view."""
     width = width_of(y, x)
@@ -35,6 +37,7 @@ def _copy_channels(lanes):
     return kernel
 
 
+@launcher
 def multiply(y, a, b):
     """y = a · b, element by element."""
     _multiply([y], [a, b])
@@ -45,6 +48,7 @@ def _multiply(a, b):
     return a * b
 
 
+@launcher
 def scale_channels(y, x, gate):
     """y[n,h,w,c] = x[n,h,w,c] · gate[n,0,0,c]."""
     _scale_channels([y], [x], [gate[:, 0, 0]])
@@ -55,6 +59,7 @@ def _scale_channels(x, factor):
     return x * factor
 
 
+@launcher
 def channel_dots(dgate, dy, x):
     """dgate[n,0,0,c] = Σ_hw dy[n,h,w,c] · x[n,h,w,c]."""
     width, channels = width_of(dgate, dy, x), x.shape[3]

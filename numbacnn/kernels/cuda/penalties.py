@@ -6,6 +6,7 @@ from numba import types
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d
 from numbacnn.kernels.cuda.runtime.shim import cuda
+from numbacnn.kernels.registry import launcher
 
 BLOCK = 4096
 float32 = types.float32
@@ -17,6 +18,7 @@ def penalty_sums_shape(elements):
     return (-(-elements // BLOCK),)
 
 
+@launcher
 def add_penalty_in_place(sums, dw, w, l1, l2):
     """dw += l1·sign(w) + 2·l2·w; sums[block] = Σ l1·|w| + l2·w² over the block."""
     _add_penalty[-(-w.size // BLOCK), THREADS](sums, dw, w, l1, l2)

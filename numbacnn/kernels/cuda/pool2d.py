@@ -10,6 +10,7 @@ from numbacnn.geometry import PoolGeometry
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.runtime.shim import device_function
+from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -33,6 +34,7 @@ def where_here(chosen, here, value):
     return value if chosen == here else ZERO
 
 
+@launcher
 def max_pool_forward(y, argmax, x, g):
     """y[n,p,q,c] = max of x over the window; argmax: its place r·S + s in the window, the first of equals.
 
@@ -66,6 +68,7 @@ def _max_forward(lanes):
     return kernel
 
 
+@launcher
 def max_pool_gradient(dx, dy, argmax, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] over the windows whose maximum is at (h, w).
 
@@ -97,6 +100,7 @@ def _max_gradient(lanes):
     return kernel
 
 
+@launcher
 def average_pool_forward(y, x, g):
     """y[n,p,q,c] = mean of x over the window.
 
@@ -123,6 +127,7 @@ def _average_forward(lanes):
     return kernel
 
 
+@launcher
 def average_pool_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] / count over the windows that cover (h, w)."""
     width = width_of(dx, dy)

@@ -3,10 +3,12 @@
 import numpy as np
 
 from numbacnn.kernels.cuda.elements import element_kernel
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 def prelu_forward(y, x, w):
     """y = x where x > 0 (or NaN), else w[c] · x. y, x: N×H×W×C; w: C."""
     _prelu([y], [x], [w.reshape(1, -1)])
@@ -17,6 +19,7 @@ def _prelu(x, slope):
     return slope * x if x <= ZERO else x
 
 
+@launcher
 def prelu_gradient_in_place(dy, dw_parts, x, w):
     """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0, to be summed for each c.
 

@@ -10,6 +10,7 @@ from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.gemm.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, int64, over
 from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
+from numbacnn.kernels.registry import launcher
 
 CHAINS = 12  # as on the CPU, so that the numbers are the same; a multiply-add takes four cycles
 STEP_FLOPS = 2 * CHAINS
@@ -18,6 +19,7 @@ HALF, ONE = np.float32(0.5), np.float32(1)
 STARTS = tuple(np.float32(chain) for chain in range(CHAINS))
 
 
+@launcher
 def multiply_adds(y, steps):
     """y[i] from ``steps`` steps of ``STEP_FLOPS`` operations each, in registers."""
     _multiply_adds[over(y.size)](y, steps)
@@ -107,6 +109,7 @@ _WARP_MULTIPLY_ADDS = {precision: _warp_kernel(precision) for precision in PRECI
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def triad(a, b, c, scale):
     """a = b + scale · c."""
     _triad([a], [b, c], constants=[scale])

@@ -8,6 +8,7 @@ from numba import types
 
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_4d, int64
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
+from numbacnn.kernels.registry import launcher
 
 float32 = types.float32
 CHANNELS = 8  # for each thread of a team, or more where there are not so many threads
@@ -83,6 +84,7 @@ def largest_logit(shared, x, n, h, w, first, c, team):
     return team_max(shared, most, team)
 
 
+@launcher
 def softmax_forward(y, x):
     """y[…,c] = exp(x[…,c]) / Σ_c exp(x[…,c])."""
     grid, team = teams_over(x)
@@ -106,6 +108,7 @@ def _softmax(y, x, team):
         c += team
 
 
+@launcher
 def softmax_gradient(dx, dy, y):
     """dx[…,c] = y[…,c] · (dy[…,c] − Σ_d dy[…,d]·y[…,d])."""
     grid, team = teams_over(y)

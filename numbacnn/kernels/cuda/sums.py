@@ -6,6 +6,7 @@ from numba import types
 from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, float32_2d, float32_4d, over
 from numbacnn.kernels.cuda.runtime.shim import cuda
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
@@ -26,6 +27,7 @@ def _sum_parts(total, partial):
         total[i] = value
 
 
+@launcher
 def bias_gradient(db, dy, partial):
     """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
     n, p, q, k = dy.shape

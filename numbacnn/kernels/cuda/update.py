@@ -11,6 +11,7 @@ from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, numba_type
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
 
 float32, float64 = types.float32, types.float64
@@ -24,6 +25,7 @@ ZERO = np.float32(0)
 # -- SGD --------------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
     """g = dw + weight_decay·w;  velocity = momentum·velocity + g;  w −= learning_rate · velocity.
 
@@ -46,6 +48,7 @@ _sgd = element_kernel(2, 3, constants=[float32, float32, float32, types.boolean]
 # -- Adam and its kin -------------------------------------------------------------------------------------------------
 
 
+@launcher
 def adam_update(w, mean, square, dw, o):
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
     w = keep·w − step_size · mean / (√square · correction + eps).
@@ -74,6 +77,7 @@ def moments(w, mean, square, dw, o, decay):
     return mean, np.float32(o.beta_2) * square + np.float32(1 - o.beta_2) * gradient * gradient
 
 
+@launcher
 def lamb_moments(partial, w, mean, square, dw, o):
     """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
     et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + eps) + weight_decay · w.
@@ -117,6 +121,7 @@ def lamb_norms(partial, w, mean, square, step_size, correction, o):
         partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = weights, directions
 
 
+@launcher
 def lamb_update(w, mean, square, o, rate):
     """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
     _lamb([w], [w, mean, square], constants=[o, rate])
@@ -130,6 +135,7 @@ def _lamb(w, mean, square, o, rate):
 # -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
 
 
+@launcher
 def rmsprop_update(w, square, mean, velocity, dw, o):
     """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + eps).
 
@@ -220,6 +226,7 @@ def _rmsprop_step(gradient, variance, o):
     return gradient / (MATHS.sqrt(variance) + np.float32(o.eps))
 
 
+@launcher
 def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
     """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + eps), with g as in RMSprop."""
     _adagrad([w, square], [w, square, dw], constants=[learning_rate, eps, weight_decay])
@@ -239,11 +246,13 @@ _adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagra
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------
 
 
+@launcher
 def blend_in_place(y, x, a, b):
     """y = a·y + b·x."""
     _blend([y], [y, x], constants=[a, b])
 
 
+@launcher
 def blend(y, x, z, a, b):
     """y = a·x + b·z."""
     _blend([y], [x, z], constants=[a, b])
@@ -254,6 +263,7 @@ def _blend(x, z, a, b):
     return a * x + b * z
 
 
+@launcher
 def approach_in_place(y, x, share):
     """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
     _approach([y], [y, x], constants=[share])
@@ -264,6 +274,7 @@ def _approach(y, x, share):
     return y + share * (x - y)
 
 
+@launcher
 def scale_in_place(x, a):
     """x = a·x."""
     _scale([x], [x], constants=[a])
@@ -274,6 +285,7 @@ def _scale(x, a):
     return a * x
 
 
+@launcher
 def swap(x, y):
     """Exchanges x and y."""
     _swap([x, y], [x, y])
@@ -284,6 +296,7 @@ def _swap(x, y):
     return y, x
 
 
+@launcher
 def clip_in_place(x, bound):
     """x brought to [−bound, bound]; NaN stays NaN."""
     _clip([x], [x], constants=[bound])
@@ -295,6 +308,7 @@ def _clip(x, bound):
     return -bound if below < -bound else below
 
 
+@launcher
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x."""
     _sum_squares[over_groups(x.size)](partial, x)

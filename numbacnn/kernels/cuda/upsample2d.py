@@ -10,10 +10,12 @@ from numbacnn.geometry import UpSampleGeometry
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.runtime.shim import device_function
+from numbacnn.kernels.registry import launcher
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
+@launcher
 def up_sample_nearest_forward(y, x, g):
     """y[n,p,q,c] = x[n, p // factor_h, q // factor_w, c]."""
     width = width_of(y, x)
@@ -32,6 +34,7 @@ def _nearest_forward(lanes):
     return kernel
 
 
+@launcher
 def up_sample_nearest_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy over the outputs that are x[n,h,w,c]."""
     width = width_of(dx, dy)
@@ -68,6 +71,7 @@ def _between(a, b, share):
     return (ONE - share) * a + share * b
 
 
+@launcher
 def up_sample_bilinear_forward(y, x, g):
     """y[n,p,q,c] = the four pixels of x around the centre of (p, q), weighted by how near they are."""
     width = width_of(y, x)
@@ -105,6 +109,7 @@ def _weight(p, h, factor, size):
     return (ONE - share if first == h else ZERO) + (share if second == h else ZERO)
 
 
+@launcher
 def up_sample_bilinear_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] · the share of x[n,h,w,c] in output (p, q)."""
     width = width_of(dx, dy)

@@ -18,6 +18,7 @@ from numbacnn.kernels.cpu.gemm.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.phases import axis_phases
 from numbacnn.kernels.recording import launch, prepare
+from numbacnn.kernels.registry import launcher
 
 NO_BIAS = np.empty(0, np.float32)
 PACK_ABOVE = 4 * PANEL  # columns; the rows of wider weights lie too far apart for the cache, so they are packed
@@ -42,6 +43,7 @@ WINDOWS = _Pass(1024, 64, ahead=False)
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
     """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], plus the addend,
     then ReLU if asked.
@@ -180,6 +182,7 @@ def packed_round_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 # -- weight gradient --------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_weight_gradient(dw, x, dy, partial, g):
     """dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k].
 
@@ -320,6 +323,7 @@ def _partial_sums(g, images):
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
     """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
 

@@ -20,6 +20,7 @@ from numbacnn.kernels.cpu.gemm.gemm import HALF, NO_MASK, row_table
 from numbacnn.kernels.cpu.gemm.rows import add_row, clear_row, copy_row, gather_row, mask_row, spread_row
 from numbacnn.kernels.cpu.simd.memory import address, floats, integers
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.target import host_target
 
 VECTORS = 4 if host_target().registers >= 32 else 2  # of the wide tile; narrower ones split fewer cache lines
@@ -49,6 +50,7 @@ def maxima_apply(g: ConvGeometry, pool: PoolGeometry) -> bool:
 # -- weight gradient --------------------------------------------------------------------------------------------------
 
 
+@launcher
 def maxima_weight_gradient(dw, x, dy, argmax, partial, places, g, pool):
     """dw[r,s,c,k] = Σ_npq x[n, h·stride + r·dilation, w·stride + s, c] · dy[n,p,q,k], (h, w) the maximum's pixel.
 
@@ -159,6 +161,7 @@ def _sum_filters(dw, partial):
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
+@launcher
 def maxima_input_gradient(dx, dy, argmax, w, packed, image, g, pool, mask=None):
     """dx as in ``conv2d_input_gradient``, from the gradient of a max-pool behind the convolution.
 

@@ -21,6 +21,7 @@ from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.recording import prepare
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 block_memory = stack_floats(BLOCK_ROWS * PANEL)
@@ -54,6 +55,7 @@ class Windows(NamedTuple):
     pixel_step: int  # and from one pixel to the next
 
 
+@launcher
 def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
     """y, argmax as of ``max_pool_forward`` from what ``conv2d_forward`` would write.
 

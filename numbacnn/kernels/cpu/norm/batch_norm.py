@@ -23,11 +23,13 @@ from numbacnn.kernels.cpu.norm.channels import (
 )
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64
 from numbacnn.kernels.recording import prepare
+from numbacnn.kernels.registry import launcher
 
 float64 = types.float64
 NO_BIAS = np.empty(0, np.float32)
 
 
+@launcher
 def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
@@ -43,12 +45,14 @@ def batch_norm_forward(
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
     """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
     _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps)
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
     """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
 
@@ -74,6 +78,7 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
                 folded_bias[k] = (own - mean[k]) * scale + bias[k]
 
 
+@launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
     """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
 

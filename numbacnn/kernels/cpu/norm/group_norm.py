@@ -22,8 +22,10 @@ from numbacnn.kernels.cpu.norm.channels import (
 )
 from numbacnn.kernels.cpu.sums import plus, sum_pixels
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
+from numbacnn.kernels.registry import launcher
 
 
+@launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
 
@@ -37,6 +39,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
     """The gradients by x (None: not asked for), weight and bias.
 

@@ -10,11 +10,13 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.softmax import pixel
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64
+from numbacnn.kernels.registry import launcher
 
 float32 = types.float32
 THREE_QUARTERS = np.float32(0.75)
 
 
+@launcher
 @cpu_kernel(float32_4d, float32_4d, int64, float32, float32, float32)
 def local_response_norm_forward(y, x, size, alpha, beta, k):
     """y = x · s^−β. Each thread owns a range of rows (n, h)."""
@@ -23,6 +25,7 @@ def local_response_norm_forward(y, x, size, alpha, beta, k):
             _forward_pixel(pixel(y, row, w), pixel(x, row, w), size, alpha, beta, k)
 
 
+@launcher
 @cpu_kernel(*[float32_4d] * 5, int64, float32, float32, float32)
 def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
     """dx[c] = dy[c]·s[c]^−β − 2αβ/size · x[c] · Σ dy·y/s over the channels whose windows hold c.

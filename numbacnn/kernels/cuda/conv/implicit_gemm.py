@@ -11,10 +11,12 @@ from numbacnn.kernels.cuda.gemm.gemm import launch_product, split_count
 from numbacnn.kernels.cuda.gemm.operands import Product, axes
 from numbacnn.kernels.cuda.sums import sum_parts
 from numbacnn.kernels.phases import axis_phases
+from numbacnn.kernels.registry import launcher
 
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
     """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], plus the addend,
     then ReLU if asked.
@@ -71,6 +73,7 @@ def _forward_product(g, images, x_offset, x_strides, w_offset, y_offset, y_strid
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
     """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
 
@@ -140,6 +143,7 @@ def _phase_product(g, row, column, images, dx_offset, dx_strides, dy_offset, dy_
 # -- weight gradient --------------------------------------------------------------------------------------------------
 
 
+@launcher
 def conv2d_weight_gradient(dw, x, dy, partial, g):
     """dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k].
 

@@ -9,10 +9,12 @@ from numba import types
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, over_channels, pixel_of
 from numbacnn.kernels.cuda.runtime.shim import device_function
+from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
+@launcher
 def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
     """y, argmax as of ``max_pool_forward`` from what ``conv2d_forward`` would write.
 
@@ -60,6 +62,7 @@ def _output(x, w, n, p, q, k, g):
     return total
 
 
+@launcher
 def maxima_weight_gradient(dw, x, dy, argmax, partial, places, g, pool):
     """dw[r,s,c,k] = Σ_npq x[n, h·stride + r·dilation, w·stride + s, c] · dy[n,p,q,k], (h, w) the maximum's pixel.
 
@@ -88,6 +91,7 @@ def _maxima_weights(dw, x, dy, argmax, g, pool):
         dw[r, s, c, k] = total
 
 
+@launcher
 def maxima_input_gradient(dx, dy, argmax, w, packed, image, g, pool, mask=None):
     """dx as in ``conv2d_input_gradient``, from the gradient of a max-pool behind the convolution.
 

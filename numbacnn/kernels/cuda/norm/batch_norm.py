@@ -23,10 +23,12 @@ from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
 from numbacnn.kernels.recording import prepare
+from numbacnn.kernels.registry import launcher
 
 float64 = types.float64
 
 
+@launcher
 def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
@@ -43,12 +45,14 @@ def batch_norm_forward(
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
     """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
     _running_pattern[over(weight.size)](pattern, statistics, weight, bias, running_mean, running_var, eps)
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
     """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
 
@@ -76,6 +80,7 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
             folded_bias[k] = np.float32((own - np.float64(mean[k])) * scale + np.float64(bias[k]))
 
 
+@launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
     """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
 

@@ -21,10 +21,12 @@ from numbacnn.kernels.cuda.norm.channels import (
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, int64
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
+from numbacnn.kernels.registry import launcher
 
 float64 = types.float64
 
 
+@launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
 
@@ -38,6 +40,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
     normalize(y, x, pattern, relu)
 
 
+@launcher
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
     """The gradients by x (None: not asked for), weight and bias.
 

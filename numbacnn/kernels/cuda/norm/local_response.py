@@ -10,11 +10,13 @@ from numba import types
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_4d, int64, over
 from numbacnn.kernels.cuda.runtime.lanes import pixel_part
 from numbacnn.kernels.cuda.runtime.shim import MATHS, device_function
+from numbacnn.kernels.registry import launcher
 
 float32 = types.float32
 ZERO, TWO, THREE_QUARTERS = np.float32(0), np.float32(2), np.float32(0.75)
 
 
+@launcher
 def local_response_norm_forward(y, x, size, alpha, beta, k):
     """y = x · s^−β."""
     _forward[over(x.size)](y, x, size, alpha, beta, k)
@@ -28,6 +30,7 @@ def _forward(y, x, size, alpha, beta, k):
         y[n, h, w, c] = _times_power(x[n, h, w, c], s, beta)
 
 
+@launcher
 def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
     """dx[c] = dy[c]·s[c]^−β − 2αβ/size · x[c] · Σ dy·y/s over the channels whose windows hold c.
 

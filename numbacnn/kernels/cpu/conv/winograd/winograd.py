@@ -36,6 +36,7 @@ from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering, weight_tran
 from numbacnn.kernels.cpu.gemm.gemm import NO_MASK, PANEL, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.gemm.packing import Pack, pack_panels
 from numbacnn.kernels.recording import prepare
+from numbacnn.kernels.registry import launcher
 
 NO_BIAS = np.empty(0, np.float32)
 CHANNELS = 32  # at least: in fewer the transforms cost too much
@@ -62,6 +63,7 @@ def _filtering(transformed, g):
 # -- the three directions ---------------------------------------------------------------------------------------------
 
 
+@launcher
 def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=None):
     """y as of ``conv2d_forward``. packed, weights, tiles: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
@@ -72,6 +74,7 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=N
     _convolve(y, x, packed, bias, beside, weights, tiles, f, pads, relu, addend is not None)
 
 
+@launcher
 def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
@@ -81,6 +84,7 @@ def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, f, pads, False, False)
 
 
+@launcher
 def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
     """dw as of ``conv2d_weight_gradient``. x_tiles, dy_tiles, products: scratch of ``winograd_gradient_shapes``."""
     f = _filtering(products, g)
