@@ -1,0 +1,48 @@
+"""The package configuration in pyproject.toml lists every package and every data file.
+
+``.ci/run`` builds both distributions, compares them with the repository, and uses the installed wheel in another folder.
+"""
+
+import tomllib
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import numbacnn
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(numbacnn.__file__).parent
+
+
+def settings():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["tool"]["setuptools"]
+
+
+def files():
+    """(package, file name) of every file that an installation needs."""
+    for folder, prefix in [(PACKAGE, "numbacnn"), (ROOT / "cli", "numbacnn.cli")]:
+        for path in folder.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield ".".join([prefix, *path.relative_to(folder).parent.parts]), path.name
+
+
+def test_every_package_is_listed():
+    assert settings()["packages"] == sorted({package for package, _ in files()})
+
+
+def test_every_data_file_matches_a_pattern_of_package_data():
+    patterns = settings()["package-data"]
+    left_out = [
+        f"{package}: {name}"
+        for package, name in files()
+        if not name.endswith(".py")
+        and not any(PurePosixPath(name).match(pattern) for pattern in patterns.get(package, []))
+    ]
+    assert left_out == []
+
+
+@pytest.mark.parametrize("folder", ["numbacnn", "cli"])
+def test_every_folder_of_modules_is_a_package(folder):
+    modules = (path for path in (ROOT / folder).rglob("*.py"))
+    assert not {module.parent for module in modules if not (module.parent / "__init__.py").exists()}
