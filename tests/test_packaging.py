@@ -1,6 +1,6 @@
 """The package configuration in pyproject.toml lists every package and every data file.
 
-``.ci/run`` builds both distributions, compares them with the repository, and uses the installed wheel in another folder.
+``.ci/run`` builds both distributions, compares them with the repository, and trains with the installed wheel elsewhere.
 """
 
 import tomllib
