@@ -4,8 +4,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from numbacnn import data, detection, functional, layers, losses, metrics, models, plots, schedules
 from numbacnn.data import augment
-from numbacnn.engine.device import get_num_threads, kernel, set_num_threads
+from numbacnn.engine.device import kernel
 from numbacnn.engine.graph import Input
+from numbacnn.engine.locks import get_num_threads, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
 from numbacnn.layers import (
     ELU,

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
-from numbacnn.engine.device import engine_lock, get_device
+from numbacnn.engine.device import get_device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import choose
-from numbacnn.engine.device import Device, engine_lock, get_device
+from numbacnn.engine.device import Device, get_device
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 
 Float32 = NDArray[np.float32]

@@ -14,9 +14,11 @@ from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import Normalization, raw_images
 from numbacnn.detection import Detections
-from numbacnn.engine.device import Device, engine_lock, get_device
+from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.executor import Executor
-from numbacnn.engine.graph import Graph, Input, Tensor, import_custom_layers
+from numbacnn.engine.graph import Graph, Input, Tensor
+from numbacnn.engine.graph_format import from_dict, import_custom_layers, to_dict
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -625,7 +627,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "graph": self.graph.to_dict(),
+            "graph": to_dict(self.graph),
             "arrays": {name: np.array(value) for name, value in self.store.arrays().items()},
             "random": self.store.random.tolist(),
             "device": (self.device.name, self.device.precision),
@@ -636,7 +638,7 @@ class Model:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import_custom_layers(state["graph"])
-        self._build(Graph.from_dict(state["graph"]), get_device(*state["device"]))
+        self._build(from_dict(state["graph"]), get_device(*state["device"]))
         self.auxiliary_weight = state["auxiliary_weight"]
         self._several_inputs, self._several_outputs, self.classes, self.normalization, self.task = state["kept"]
         self.store.set(state["arrays"])

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.engine.device import engine_lock
 from numbacnn.engine.graph import Input
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import GradientError
 from numbacnn.geometry import whole
 from numbacnn.layers import Layer

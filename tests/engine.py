@@ -8,6 +8,7 @@ import oracles
 
 import numbacnn as nc
 from numbacnn.engine.executor import Executor
+from numbacnn.engine.graph_format import to_dict
 from numbacnn.engine.plan import make_plan
 
 KEY = (2**40 + 5, 7)  # (seed, step) of every run: what layers draw repeats itself
@@ -84,7 +85,7 @@ def one_layer(case, device="cpu"):
 
 def listed_names(model):
     """Names of inputs and nodes, of outputs, and of auxiliary ones."""
-    form = model.graph.to_dict()
+    form = to_dict(model.graph)
     return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"], form["auxiliary"]
 
 

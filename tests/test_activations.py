@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 import numbacnn as nc
 from numbacnn.data.normalization import Normalization
+from numbacnn.engine.graph_format import to_dict
 from numbacnn.inspection.activations import score_value
 
 ONE_INPUT = models().filter(lambda model: len(model.graph.input_shapes) == 1)
@@ -17,7 +18,7 @@ ONE_INPUT = models().filter(lambda model: len(model.graph.input_shapes) == 1)
 def one_input(model):
     """A model of one input that takes and gives arrays, with random parameters, and raw images for it."""
     model._several_inputs = False
-    draw = generator_of(repr(model.graph.to_dict()))
+    draw = generator_of(repr(to_dict(model.graph)))
     randomize(model, draw)
     return model, draw.standard_normal((3, *model.input_shape)).astype(np.float32)
 

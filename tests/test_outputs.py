@@ -11,7 +11,7 @@ from graphs import several_inputs_and_outputs
 
 import numbacnn as nc
 from numbacnn.engine.device import get_device
-from numbacnn.engine.graph import Graph
+from numbacnn.engine.graph_format import from_dict, to_dict
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, ModelFileError
 
@@ -80,12 +80,12 @@ def test_gradients_of_auxiliary_heads_match_the_oracle(rng):
     """The oracle runs the same graph with the heads as outputs like the others."""
     model = with_auxiliary()
     randomize(model, rng)
-    form = model.graph.to_dict()
+    form = to_dict(model.graph)
     form["outputs"] += form.pop("auxiliary")
     (x,), dys = normals(rng, [(7, 8, 2)], 3), normals(rng, [(3,)] * 3, 3)
     found = Result(model.forward(x, training=True), [model.backward(dys)], dict(model.gradients))
     twin = nc.Model.__new__(nc.Model)
-    twin._build(Graph.from_dict(form), model.device)
+    twin._build(from_dict(form), model.device)
     expected = oracle(shared_parameters(model, twin), [x], dys)
     for name, array in found.named().items():
         assert_close(np.array(array), expected.named()[name], name)
@@ -136,7 +136,7 @@ COPIES = {
 def test_copies_keep_auxiliary_heads_their_weight_and_penalties(copied, tmp_path, rng):
     model, (x, labels) = with_auxiliary(l2=0.5, auxiliary_weight=0.7), batch(rng)
     again = copied(model, tmp_path)
-    assert again.graph.to_dict() == model.graph.to_dict()
+    assert to_dict(again.graph) == to_dict(model.graph)
     assert again.auxiliary_weight == 0.7
     assert again.graph.penalties() == {"conv.weight": (0.0, 0.5)}
     expected = model.train_step(x, labels, nc.SGD(0.1))
@@ -144,13 +144,13 @@ def test_copies_keep_auxiliary_heads_their_weight_and_penalties(copied, tmp_path
 
 
 def test_forms_without_auxiliary_outputs_are_read_and_damaged_ones_refused():
-    form = json.loads(json.dumps(with_auxiliary(auxiliary=False).graph.to_dict()))
+    form = json.loads(json.dumps(to_dict(with_auxiliary(auxiliary=False).graph)))
     assert form.pop("auxiliary") == []
-    assert Graph.from_dict(form).auxiliary == ()
+    assert from_dict(form).auxiliary == ()
     with pytest.raises(ModelFileError, match="cannot be rebuilt: 'nobody'"):
-        Graph.from_dict(form | {"auxiliary": ["nobody"]})
+        from_dict(form | {"auxiliary": ["nobody"]})
     with pytest.raises(ModelFileError, match="stands twice among the outputs"):
-        Graph.from_dict(form | {"auxiliary": ["head"]})
+        from_dict(form | {"auxiliary": ["head"]})
 
 
 def test_the_summary_marks_what_runs_in_training_alone():

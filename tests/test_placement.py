@@ -9,8 +9,8 @@ from cases import CASES
 from engine import assert_same_bits, case_arrays, one_layer, run_planned
 from loss_cases import CASES as LOSSES
 
-from numbacnn.engine import plan
 from numbacnn.engine.device import get_device
+from numbacnn.engine.plan import arena
 from numbacnn.losses import get_loss
 
 FAR = 1 << 14  # bytes
@@ -21,7 +21,7 @@ def test_layers_give_the_same_bits_in_buffers_far_apart(case, monkeypatch):
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     near = run_planned(model, xs, dys)
-    monkeypatch.setattr(plan, "ALIGNMENT", FAR)
+    monkeypatch.setattr(arena, "ALIGNMENT", FAR)
     assert_same_bits(run_planned(model, xs, dys), near, str(case))
 
 

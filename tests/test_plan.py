@@ -8,7 +8,8 @@ from graphs import NAMED, SMALL, arrays, models, shortcuts
 from hypothesis import given, settings
 
 from numbacnn.engine.device import get_device
-from numbacnn.engine.plan import ALIGNMENT, make_plan
+from numbacnn.engine.plan import make_plan
+from numbacnn.engine.plan.arena import ALIGNMENT
 from numbacnn.geometry import Halo
 
 SIZES = get_device("cpu").sizes

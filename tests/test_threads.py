@@ -11,7 +11,7 @@ import pytest
 from processes import run_python
 
 import numbacnn as nc
-from numbacnn.engine.device import engine_lock
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 
 TESTS = Path(__file__).parent

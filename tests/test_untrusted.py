@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import numbacnn as nc
 from numbacnn.data import read_image
+from numbacnn.engine.graph_format import to_dict
 from numbacnn.errors import ArgumentError, DataError, ModelFileError
 from numbacnn.runs.run import MOST_CONFIG_BYTES, MOST_DOTS, read_config
 
@@ -43,7 +44,7 @@ def same_or_refused(path, expected):
         model = nc.load(path)
     except ModelFileError:
         return "refused"
-    assert model.graph.to_dict() == expected.graph.to_dict()
+    assert to_dict(model.graph) == to_dict(expected.graph)
     assert (model.classes, model.normalization) == (expected.classes, expected.normalization)
     for name, array in expected.store.arrays().items():
         np.testing.assert_array_equal(model.store.arrays()[name], array, strict=True)

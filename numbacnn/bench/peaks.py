@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from numbacnn.bench.timing import Launched, seconds
-from numbacnn.engine.device import Device, cuda_facts, engine_lock, get_device, get_num_threads
+from numbacnn.engine.device import Device, cuda_facts, get_device
+from numbacnn.engine.locks import engine_lock, get_num_threads
 from numbacnn.kernels.recording import run
 
 ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache

@@ -4,7 +4,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-from numbacnn.engine.device import get_num_threads
+from numbacnn.engine.locks import get_num_threads
 
 INSTALL = "pip install 'numbacnn[bench]'"
 MODULES: dict[

@@ -16,7 +16,7 @@ import numpy as np
 from numbacnn.bench.measure import random_labels
 from numbacnn.bench.peers import MODULES
 from numbacnn.bench.timing import Work
-from numbacnn.engine.device import engine_lock, get_num_threads, set_num_threads
+from numbacnn.engine.locks import engine_lock, get_num_threads, set_num_threads
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD

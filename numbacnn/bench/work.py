@@ -9,9 +9,10 @@ import numpy as np
 
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
 from numbacnn.bench.timing import Effort, Launched, Work
-from numbacnn.engine.device import Device, engine_lock
+from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Binding, Executor
 from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import Plan, Step, View, make_plan
 from numbacnn.kernels.recording import run

@@ -45,7 +45,8 @@ from numbacnn.data.transforms import (
     as_text,
 )
 from numbacnn.detection import PADDING, areas
-from numbacnn.engine.device import Device, engine_lock, get_device
+from numbacnn.engine.device import Device, get_device
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import number, whole
 

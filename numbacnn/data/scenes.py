@@ -13,7 +13,8 @@ from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack
-from numbacnn.engine.device import engine_lock, get_device
+from numbacnn.engine.device import get_device
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import whole
 

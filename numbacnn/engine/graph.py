@@ -3,26 +3,18 @@
 Calling a layer on a symbolic tensor records a node. A graph is all that its outputs depend on.
 """
 
-import importlib
-import inspect
 import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from numbacnn._checks import brief
-from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
+from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape, whole
-from numbacnn.layers import REGISTRY, Layer, is_custom
+from numbacnn.layers import Layer
 from numbacnn.layers.initializers import AUTO
-
-FORMAT_VERSION = 1
-DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
-"""What rebuilding from a damaged form may raise, beside errors of ours."""
 
 _recorded = itertools.count()
 
@@ -200,15 +192,25 @@ class Graph:
 
         Raises ArgumentError where that is no dense layer or convolution.
         """
-        form = self.to_dict()
-        heads = {self.head(value) for value in self.training_outputs}
-        for item in form["nodes"]:
-            if item["name"] in heads:
-                size = next((name for name in ("units", "filters") if name in item["attributes"]), None)
+        replacements = {}
+        for node in self.nodes:
+            if node.name in {self.head(value) for value in self.training_outputs}:
+                attributes = node.layer.attributes()
+                size = next((name for name in ("units", "filters") if name in attributes), None)
                 if size is None:
-                    raise ArgumentError(f'the last layer with weights, "{item["name"]}", is no Dense or Conv2D')
-                item["attributes"][size] = whole(outputs, "classes")
-        return Graph.from_dict(form, [type(node.layer) for node in self.nodes])
+                    raise ArgumentError(f'the last layer with weights, "{node.name}", is no Dense or Conv2D')
+                replacements[node.name] = type(node.layer)(**attributes | {size: whole(outputs, "classes")})
+        return self._recorded_with(replacements)
+
+    def _recorded_with(self, replacements: Mapping[str, Layer]) -> "Graph":
+        """This graph, recorded anew with other layers in place of the named ones."""
+        tensors = [Input(shape, name) for name, shape in zip(self.input_names, self.input_shapes, strict=True)]
+        inputs = list(tensors)
+        for node in self.nodes:
+            layer = replace(replacements.get(node.name, node.layer), name=node.name)
+            read = [tensors[value] for value in node.inputs]
+            tensors.append(read[0].record(layer, read))
+        return Graph(inputs, [tensors[i] for i in self.outputs], [tensors[i] for i in self.auxiliary])
 
     def head(self, value: int) -> str:
         """Name of the node with parameters that an output comes from, by way of first inputs."""
@@ -241,102 +243,6 @@ class Graph:
                 if not layer.monotone and not weighs:
                     pending.append(i)
         return False
-
-    # -- the form that model files hold -------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """The versioned form, documented in docs/model-file.md, of JSON's own types."""
-        names = self.names
-        return {
-            "version": FORMAT_VERSION,
-            "inputs": [
-                {"name": name, "shape": list(shape)}
-                for name, shape in zip(self.input_names, self.input_shapes, strict=True)
-            ],
-            "nodes": [
-                {
-                    "name": node.name,
-                    "op": node.layer.op,
-                    **({"module": type(node.layer).__module__} if is_custom(type(node.layer)) else {}),
-                    "inputs": [names[value] for value in node.inputs],
-                    "attributes": node.layer.attributes(),
-                }
-                for node in self.nodes
-            ],
-            "outputs": [names[value] for value in self.outputs],
-            "auxiliary": [names[value] for value in self.auxiliary],
-        }
-
-    @classmethod
-    def from_dict(cls, form: Any, layers: Sequence[type[Layer]] = ()) -> "Graph":
-        """The graph of ``to_dict``'s form; ``layers`` are classes of a user's own besides those that are known.
-
-        Raises ModelFileError where the form is damaged or of a newer version, or a layer's class cannot be found.
-        """
-        known = {layer.op: layer for layer in layers}
-        version = form.get("version") if isinstance(form, dict) else None
-        if not isinstance(version, int):
-            raise ModelFileError("the graph has no version: the file is damaged")
-        if version > FORMAT_VERSION:
-            raise ModelFileError(
-                f"the graph has version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
-            )
-        try:
-            return cls._rebuild(form, known)
-        except DAMAGE as error:
-            raise ModelFileError(f"the graph cannot be rebuilt: {brief(error)}") from None
-
-    @classmethod
-    def _rebuild(cls, form: dict[str, Any], known: Mapping[str, type[Layer]]) -> "Graph":
-        tensors = {item["name"]: Input(item["shape"], item["name"]) for item in form["inputs"]}
-        inputs = list(tensors.values())
-        for item in form["nodes"]:
-            kind = known.get(item["op"]) or _find_class(item["op"], item["name"], item.get("module"))
-            layer = make_layer(kind, item["attributes"], item["name"])
-            read = [tensors[name] for name in item["inputs"]]
-            if not read:
-                raise ModelFileError(f'node "{item["name"]}" has no inputs')
-            tensors[item["name"]] = read[0].record(layer, read)
-        outputs, auxiliary = (
-            [tensors[name] for name in names] for names in (form["outputs"], form.get("auxiliary", []))
-        )
-        return cls(inputs, outputs, auxiliary)
-
-
-def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
-    """The class of a node, among those that are defined: what a file names is never imported, since that runs code."""
-    if op in REGISTRY:
-        return REGISTRY[op]
-    if module is not None:
-        raise ModelFileError(
-            f'node "{name}" is a layer {op!r} of your own, from {module}; reading a file imports nothing: import that '
-            "module before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
-        )
-    near = get_close_matches(op, REGISTRY, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
-
-
-def import_custom_layers(form: Mapping[str, Any]) -> None:
-    """Imports the modules of a user's own layers, as unpickling does with what a pickle names; never for a file."""
-    for item in form["nodes"]:
-        if item["op"] not in REGISTRY and "module" in item:
-            importlib.import_module(item["module"])
-
-
-def make_layer(layer: type[Layer], attributes: dict[str, Any], name: str) -> Layer:
-    """A layer from its form in a model file."""
-    known = set(inspect.signature(layer).parameters) - {"name"}
-    unknown = sorted(set(attributes) - known)
-    if unknown:
-        raise ModelFileError(f'node "{name}" ({layer.op}) has an unknown attribute {unknown[0]!r}')
-    frozen = {key: _tuples(value) for key, value in attributes.items()}
-    return layer(**frozen, name=name)
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.engine.device import PROCESS_LOCK, Device
+from numbacnn.engine.device import Device
+from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers.initializers import initial_values

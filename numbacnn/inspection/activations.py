@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose
-from numbacnn.engine.device import Device, engine_lock
+from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError

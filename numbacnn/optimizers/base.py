@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, matching
-from numbacnn.engine.device import Device, engine_lock
+from numbacnn.engine.device import Device
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape

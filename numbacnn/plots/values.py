@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import raw_images
-from numbacnn.engine.device import engine_lock
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
 from numbacnn.model import Model, as_dataset

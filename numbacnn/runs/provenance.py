@@ -10,7 +10,7 @@ from typing import Any
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import replacing
-from numbacnn.engine.device import get_num_threads
+from numbacnn.engine.locks import get_num_threads
 from numbacnn.kernels.target import host_target
 from numbacnn.saving.format import digest
 

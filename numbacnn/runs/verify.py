@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from numbacnn._checks import brief
 from numbacnn.data.remote import Progress
-from numbacnn.engine.graph import DAMAGE
+from numbacnn.engine.graph_format import DAMAGE
 from numbacnn.errors import ArgumentError
 from numbacnn.model import load
 from numbacnn.runs.provenance import data_digest, file_digests, processor, versions

@@ -15,7 +15,8 @@ from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.data.normalization import Normalization
 from numbacnn.engine.device import Device
-from numbacnn.engine.graph import DAMAGE, Graph
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.graph_format import DAMAGE, from_dict, to_dict
 from numbacnn.engine.parameters import Arena, Parameters, Slot
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.layers import Layer
@@ -58,7 +59,7 @@ class ModelFile(NamedTuple):
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
     """Writes a model file; see docs/model-file.md."""
     head = {
-        "graph": model.graph.to_dict(),
+        "graph": to_dict(model.graph),
         "classes": model.classes,
         "normalization": model.normalization and model.normalization._asdict(),
         "lists": [model._several_inputs, model._several_outputs],
@@ -73,7 +74,7 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
     file = Path(path)
     head, arrays = _read(file, FORMAT)
     try:
-        graph = Graph.from_dict(head["graph"], layers)
+        graph = from_dict(head["graph"], layers)
         _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])

@@ -16,7 +16,7 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
-from numbacnn.engine.device import engine_lock
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.kernels.step_scalars import Tally
 from numbacnn.training.device_memory import Data, TrainingMemory

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from numbacnn.data.augment import Augmenter, Compose
 from numbacnn.data.loader import Batch, DataLoader
-from numbacnn.engine.device import engine_lock
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 from numbacnn.tasks.base import Task

@@ -19,7 +19,8 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import CLASSES
 from numbacnn.data.loader import DataLoader
 from numbacnn.data.normalization import Normalization
-from numbacnn.engine.device import engine_lock
+from numbacnn.engine.graph_format import to_dict
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.geometry import whole
@@ -284,7 +285,7 @@ class Trainer:
             "data checksum": _checksum(self.dataset),
             "validation checksum": None if self.validation is None else _checksum(self.validation),
             "task": self.task.name,
-            "model checksum": zlib.crc32(json.dumps(self.model.graph.to_dict(), sort_keys=True).encode()),
+            "model checksum": zlib.crc32(json.dumps(to_dict(self.model.graph), sort_keys=True).encode()),
             "loss": describe(self.objective.losses),
             "loss weights": describe(self.objective.weights),
             "optimizer": self.optimizer.name,
