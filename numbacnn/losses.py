@@ -58,9 +58,9 @@ class Loss:
         """What a label of each class adds to ``weight``, where that is not 1 for all; ``ignore_index`` adds nothing."""
         return None
 
-    def launch_target(self, resident: Any, target: Any, labels: Any) -> None:
+    def launch_target(self, loop_kernels: Any, target: Any, labels: Any) -> None:
         """Launches what writes ``target(labels)``, N×H×W×C, on a device: see ``kernels.cuda.labels``."""
-        resident.one_hot(target.reshape(-1, target.shape[-1]), labels.reshape(-1))
+        loop_kernels.one_hot(target.reshape(-1, target.shape[-1]), labels.reshape(-1))
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Writes each pixel's loss, and ``scale`` times the gradient of their sum. x, dx: N×H×W×C; losses: N·H·W."""

@@ -15,17 +15,17 @@ from numbacnn.losses import Loss
 
 
 class Metrics:
-    """Sums the loss and the hits of batch after batch."""
+    """Accumulates the loss and the correct predictions over batches."""
 
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
-        self.total, self.weight, self.hits, self.labels = 0.0, 0.0, 0, 0
+        self.total, self.weight, self.correct, self.labels = 0.0, 0.0, 0, 0
 
     def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in a batch's output (n, H, W, C) and its labels."""
         self.add_loss(output, labels)
-        right, counted = hits(self._device.host(output), labels, self._loss.ignore_index)
-        self.hits, self.labels = self.hits + right, self.labels + counted
+        right, counted = count_correct(self._device.host(output), labels, self._loss.ignore_index)
+        self.correct, self.labels = self.correct + right, self.labels + counted
 
     def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
         """Counts in the loss alone."""
@@ -43,7 +43,7 @@ class Metrics:
     @property
     def accuracy(self) -> float:
         """Share of the labels that count, so far, at which the output is largest; 0 where none does."""
-        return self.hits / self.labels if self.labels else 0.0
+        return self.correct / self.labels if self.labels else 0.0
 
     def results(self) -> dict[str, float]:
         """Each measure by its name."""
@@ -54,7 +54,9 @@ class Metrics:
         raise NotImplementedError
 
 
-def hits(output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None) -> tuple[int, int]:
+def count_correct(
+    output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None
+) -> tuple[int, int]:
     """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities;
     and how many labels count: those that are not ``ignore_index``."""
     if np.issubdtype(labels.dtype, np.floating) and labels.size == output.size:

@@ -10,7 +10,7 @@ import numbacnn as nc
 from numbacnn import augment
 from numbacnn.data.transforms import TRANSFORMS
 from numbacnn.kernels.cpu import launchers as cpu
-from numbacnn.metrics import hits
+from numbacnn.metrics import count_correct
 
 NO_FIELD = np.empty((0, 0), np.float32)
 ALL = (
@@ -309,8 +309,8 @@ def test_a_training_sees_what_apply_gives(data):
 def test_hits_count_the_class_of_the_larger_share():
     labels = np.array([[0.3, 0.7, 0], [0.9, 0, 0.1], [0.4, 0, 0.6]], np.float32)
     output = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32).reshape(3, 1, 1, 3)
-    assert hits(output, labels) == (2, 3)
-    assert hits(output, np.array([1, 0, 0])) == (3, 3)
+    assert count_correct(output, labels) == (2, 3)
+    assert count_correct(output, np.array([1, 0, 0])) == (3, 3)
 
 
 def test_labels_that_are_mixed_can_be_smoothed_and_counted(data):

@@ -35,7 +35,7 @@ class Device:
 
         self.kernels: Any = launchers
         self.sizes: ModuleType = sizes
-        self.resident: Any = None  # kernels of steps that the host does not drive, where the device has them
+        self.loop_kernels: Any = None  # kernels of steps that the host does not drive, where the device has them
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
         """An array of zeros on the device, aligned to a cache line."""
@@ -124,7 +124,7 @@ class CudaDevice(Device):
         self.precision, self._shim, self._array = precision, shim, array
         in_precision = partial(gemm.in_precision, precision)
         self.kernels, self.sizes = _Launchers(launchers, self._placed, in_precision), sizes
-        self.resident = _Launchers(device_loop, self._placed)
+        self.loop_kernels = _Launchers(device_loop, self._placed)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:

@@ -228,5 +228,5 @@ def sigmoid_focal(x, target, options, c):
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
     rest = math.log1p(e)
-    surprise, damping = max(-z, ZERO) + rest, weight * math.exp(-times(gamma, max(z, ZERO) + rest))
-    return times(damping, surprise), -sign * damping * (q + gamma * times(p, surprise))
+    nll, modulating_factor = max(-z, ZERO) + rest, weight * math.exp(-times(gamma, max(z, ZERO) + rest))
+    return times(modulating_factor, nll), -sign * modulating_factor * (q + gamma * times(p, nll))

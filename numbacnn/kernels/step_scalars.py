@@ -1,4 +1,4 @@
-"""What kernels are told of one training step, on any device; and what a device keeps that runs steps by itself."""
+"""The numbers of one training step as kernels take them, and the counters and decisions of a loop on the device."""
 
 from typing import NamedTuple
 
@@ -30,13 +30,13 @@ class RmspropStep(NamedTuple):
     weight_decay: float
 
 
-# -- steps that the host does not drive -------------------------------------------------------------------------------
+# -- the device loop --------------------------------------------------------------------------------------------------
 
 
 class StepForm(NamedTuple):
-    """What all steps of one form have in common: their ``images``; how many batches make an update (``accumulate``);
-    whether these ``update``; and whether batches with NaN or infinity are left out, and counted (``skips``), or end the
-    training."""
+    """The constants of a recorded step: images per batch (``images``), batches per update (``accumulate``), whether the
+    step ``updates`` the weights, and whether a batch with NaN or infinity is skipped (``skips``) or ends the training.
+    """
 
     images: int
     accumulate: int
@@ -44,27 +44,36 @@ class StepForm(NamedTuple):
     skips: int
 
 
-class Tally(NamedTuple):
-    """How far an epoch has come on the device, int64: its ``step`` that is next; ``updates`` made, and the number of
-    the last one in the epoch; ``hits`` among ``labels``, and ``images``, of batches that counted; batches ``skipped``;
-    images whose gradients are ``held`` for the next update; and the first ``bad_step``, that ended it, or −1."""
+class EpochCounters(NamedTuple):
+    """The progress of an epoch on the device, as int64.
+
+    Attributes:
+        step: the next step.
+        updates: updates made since the counters were written.
+        last_update: the number of the last update in the epoch, or −1.
+        correct: correct predictions among ``labels``, over batches that were not skipped.
+        images: images of those batches.
+        skipped: skipped batches.
+        accumulated: images whose gradients wait for the next update.
+        bad_step: the step that ended the training, or −1.
+    """
 
     step: int = 0
     updates: int = 0
     last_update: int = -1
-    hits: int = 0
+    correct: int = 0
     labels: int = 0
     images: int = 0
     skipped: int = 0
-    held: int = 0
+    accumulated: int = 0
     bad_step: int = -1
 
 
-# Rows of SUM_GROUPS partial sums of a step: of the gradients' squares, of hits, of labels that count among these, and
-# from there of losses and penalties.
-SQUARES_ROW, HITS_ROW, COUNTED_ROW, LOSS_ROWS = range(4)
+# Rows of SUM_GROUPS partial sums of a step: the gradients' squares, correct predictions, labels that are not ignored,
+# and from LOSS_ROWS on the losses and penalties.
+SQUARES_ROW, CORRECT_ROW, COUNTED_ROW, LOSS_ROWS = range(4)
 
-# What the device finds of a step, float32: 1 where its numbers are finite, else 0; what the new gradients and those
-# held are multiplied with in the mean of both; and the share of the new weights in their average, 0 without an update.
-VERDICT = 4
-GOOD, NEW_SHARE, HELD_SHARE, AVERAGE_SHARE = range(VERDICT)
+# The decision on a step, float32: 1 if its numbers are finite, else 0; the factors of the new and of the accumulated
+# gradients in the mean of both; and the share of the new weights in their moving average, 0 without an update.
+DECISION = 4
+GOOD, NEW_SHARE, ACCUMULATED_SHARE, AVERAGE_SHARE = range(DECISION)

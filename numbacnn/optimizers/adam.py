@@ -39,8 +39,8 @@ class Adam(Optimizer):
         options = self._options(step, self.learning_rate * scale)
         return options.step_size, options.correction, options.keep
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        device.resident.adam_step(t.w, t.mean, t.square, t.dw, now, self._options(1, 0.0))
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.loop_kernels.adam_step(t.w, t.mean, t.square, t.dw, scalars, self._options(1, 0.0))
 
     def _options(self, step: int, rate: float) -> AdamStep:
         return self._moments(step, rate)._replace(weight_decay=self.weight_decay)
@@ -88,5 +88,5 @@ class LAMB(Adam):
         options = self._options(step, 1.0)
         return options.step_size, options.correction, self.learning_rate * scale
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        device.resident.lamb_step(t.w, t.mean, t.square, t.dw, now, t.partial, self._options(1, 1.0))
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.loop_kernels.lamb_step(t.w, t.mean, t.square, t.dw, scalars, t.partial, self._options(1, 1.0))

@@ -122,20 +122,22 @@ class Optimizer:
         numbers[:, :, 1] -= numbers[:, :, 0]
         return numbers.reshape(count, 2 * len(rules), -1)
 
-    def launch_on_device(self, model: Trainable, now: Any) -> None:
-        """Launches the kernels of an update; those numbers, and whether there is one, are in ``now``, rules × (1 + K).
+    def launch_on_device(self, model: Trainable, scalars: Any) -> None:
+        """Launch the kernels of an update, which read ``device_numbers`` from ``scalars``, rules × (1 + K).
 
-        See ``kernels.cuda.resident``. The caller holds ``engine_lock``, and counts the steps.
+        See ``kernels.cuda.device_loop``. The caller holds ``engine_lock``, and counts the steps.
         """
         device, gradients = model.store.device, model.store.gradients
         if self.clip_value is not None:
             device.kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
-            device.resident.clip_norm_in_place(gradients, self._partial, self.clip_norm)
+            device.loop_kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
         rules = self._rules()
         for segment in self._segments:
             rule = rules[segment.group]
-            rule._update_on_device(device, self._arrays(segment, model.store, rule), now[segment.group % len(rules)])
+            rule._update_on_device(
+                device, self._arrays(segment, model.store, rule), scalars[segment.group % len(rules)]
+            )
 
     def attach(self, model: Trainable) -> None:
         """Makes the state for this model, and follows what it has frozen.
@@ -224,8 +226,8 @@ class Optimizer:
         """What differs from update to update, as many numbers in each: a + scale·b, with a and b of ``step`` alone."""
         raise NotImplementedError
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        """``_update`` with these numbers in device memory, behind now[0]."""
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        """``_update`` with these numbers in device memory, behind scalars[0]."""
         raise NotImplementedError
 
     def _start(self, device: Device, slot: str, arena: Float32) -> None:

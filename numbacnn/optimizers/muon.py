@@ -101,16 +101,16 @@ class Muon(Optimizer):
         assert self.others is not None
         return *self.others._numbers(step, scale), self.learning_rate * scale
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
         if len(t.shape) < 2 or not self.orthogonalize:
             assert self.others is not None
-            self.others._update_on_device(device, t, now)
+            self.others._update_on_device(device, t, scalars)
             return
-        resident, x = device.resident, t.x.reshape(-1)
-        resident.muon_momentum(x, t.mean, t.dw, now, self.momentum, self.momentum if self.nesterov else 1.0)
-        resident.normalize_in_place(x, t.partial, SMALLEST_NORM)
+        loop_kernels, x = device.loop_kernels, t.x.reshape(-1)
+        loop_kernels.muon_momentum(x, t.mean, t.dw, scalars, self.momentum, self.momentum if self.nesterov else 1.0)
+        loop_kernels.normalize_in_place(x, t.partial, SMALLEST_NORM)
         direction = orthogonalize(device.kernels, t, self.iterations)
-        resident.muon_step(t.w, direction.reshape(-1), now, self.weight_decay, _widening(direction))
+        loop_kernels.muon_step(t.w, direction.reshape(-1), scalars, self.weight_decay, _widening(direction))
 
 
 def _widening(direction: Float32) -> float:

@@ -49,9 +49,9 @@ class RMSprop(Optimizer):
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
         mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
-        device.resident.rmsprop_step(t.w, t.square, mean, velocity, t.dw, now, self._options(0.0))
+        device.loop_kernels.rmsprop_step(t.w, t.square, mean, velocity, t.dw, scalars, self._options(0.0))
 
 
 @dataclass(eq=False)
@@ -93,5 +93,5 @@ class Adagrad(Optimizer):
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        device.resident.adagrad_step(t.w, t.square, t.dw, now, self.eps, self.weight_decay)
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.loop_kernels.adagrad_step(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)

@@ -43,5 +43,5 @@ class SGD(Optimizer):
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, now: Any) -> None:
-        device.resident.sgd_step(t.w, t.velocity, t.dw, now, self.momentum, self.weight_decay, self.nesterov)
+    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.loop_kernels.sgd_step(t.w, t.velocity, t.dw, scalars, self.momentum, self.weight_decay, self.nesterov)

@@ -48,11 +48,13 @@ class Task:
         """What adds up how well a model does, batch after batch."""
         raise NotImplementedError
 
-    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
+    def count_correct(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """How many of a batch's predictions name the right class, and how many count. output: N×H×W×C."""
         raise NotImplementedError
 
-    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+    def launch_count_correct(
+        self, loop_kernels: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss
+    ) -> None:
         """Launches what counts them on a device, see ``kernels.cuda.labels``; target: what ``loss`` makes of labels."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from numbacnn.data.labels import CLASSES
 from numbacnn.engine.device import Device
 from numbacnn.losses import CrossEntropy, Loss, ignored_label
-from numbacnn.metrics import Metrics, hits
+from numbacnn.metrics import Metrics, count_correct
 from numbacnn.tasks.base import Float32, Task
 
 
@@ -25,13 +25,15 @@ class Classification(Task):
         """Loss and accuracy."""
         return Metrics(loss, device)
 
-    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
+    def count_correct(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """See ``Task``."""
-        return hits(output, labels, loss.ignore_index)
+        return count_correct(output, labels, loss.ignore_index)
 
-    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+    def launch_count_correct(
+        self, loop_kernels: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss
+    ) -> None:
         """See ``Task``."""
         if labels.dtype == np.int64:
-            resident.count_hits(partial, output, labels.reshape(-1), ignored_label(loss.ignore_index))
+            loop_kernels.count_correct(partial, output, labels.reshape(-1), ignored_label(loss.ignore_index))
         else:
-            resident.count_likeliest_hits(partial, output, labels.reshape(output.shape))
+            loop_kernels.count_correct_top1(partial, output, labels.reshape(output.shape))

@@ -56,16 +56,18 @@ class Detection(Task):
         """Loss, accuracy of the objects' cells, mAP@0.5 and mAP@0.5:0.95."""
         return DetectionMetrics(self, loss, device)
 
-    def hits(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
+    def count_correct(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
         """At the cells where objects are, their classes."""
         target = encode(labels, output.shape[1:3], self.size)
         present = target[..., 0] > 0
         found = output[present][:, LOGITS:].argmax(axis=1)
         return int(np.count_nonzero(found == target[present][:, LOGITS])), len(found)
 
-    def launch_hits(self, resident: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss) -> None:
+    def launch_count_correct(
+        self, loop_kernels: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss
+    ) -> None:
         """See ``Task``."""
-        resident.count_object_hits(partial, output, target)
+        loop_kernels.count_correct_objects(partial, output, target)
 
     def check_output(self, shape: tuple[int, ...]) -> None:
         """See ``Task``; the output has to be a grid."""
@@ -172,9 +174,9 @@ class DetectionLoss(Loss):
         """The number of images."""
         return len(target)
 
-    def launch_target(self, resident: Any, target: Any, labels: Any) -> None:
+    def launch_target(self, loop_kernels: Any, target: Any, labels: Any) -> None:
         """See ``Loss``."""
-        resident.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
+        loop_kernels.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
 
     def launch(
         self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any], scale: float
@@ -198,8 +200,8 @@ class DetectionMetrics(Metrics):
         """See ``Metrics``."""
         self.add_loss(output, labels)
         output = self._device.host(output)
-        right, counted = self.task.hits(output, labels, self._loss)
-        self.hits, self.labels = self.hits + right, self.labels + counted
+        right, counted = self.task.count_correct(output, labels, self._loss)
+        self.correct, self.labels = self.correct + right, self.labels + counted
         self.found += self.task.decode(output, LEAST_COUNTED)
         self.truth.append(np.array(labels, np.float32))
         self.classes = self.task.classes(output.shape[-1])

@@ -18,7 +18,7 @@ import numpy as np
 from numbacnn.data.augment import Compose
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import DeviceMemoryError
-from numbacnn.kernels.step_scalars import Tally
+from numbacnn.kernels.step_scalars import EpochCounters
 from numbacnn.training.device_memory import Data, TrainingMemory
 from numbacnn.training.events import Position
 from numbacnn.training.host_loop import HostSteps
@@ -46,7 +46,7 @@ def why_not_on_device(host: HostSteps) -> str | None:
     """What beside memory keeps the steps of a training from running so, in a few words; None where nothing does."""
     model = host.model
     reasons = {
-        f'device "{model.device.name}" is driven by the host': model.device.resident is None,
+        f'device "{model.device.name}" is driven by the host': model.device.loop_kernels is None,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
         "the loss is of your own": not all(loss.runs_on_device for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.runs_on_device,
@@ -177,24 +177,24 @@ class DeviceSteps:
     @_timed
     def _read(self, p: Position) -> Position:
         assert self._memory is not None
-        tally, (loss_sum, bad_loss) = self._memory.tally(), map(float, self._device.host(self._memory.sums))
+        counters, (loss_sum, bad_loss) = self._memory.counters(), map(float, self._device.host(self._memory.sums))
         self._pace.read()
-        self._write_back(self._memory, p, tally)
-        if tally.bad_step >= 0:
-            self._name_bad_step(replace(p, step=tally.bad_step), bad_loss)
-        if tally.skipped > p.skipped:
+        self._write_back(self._memory, p, counters)
+        if counters.bad_step >= 0:
+            self._name_bad_step(replace(p, step=counters.bad_step), bad_loss)
+        if counters.skipped > p.skipped:
             self.host.check_weights(f"at epoch {p.epoch + 1}, step {p.step}")
-        counted = {name: getattr(tally, name) for name in ("hits", "labels", "images", "skipped")}
+        counted = {name: getattr(counters, name) for name in ("correct", "labels", "images", "skipped")}
         return replace(p, loss_sum=loss_sum, **counted)
 
-    def _write_back(self, memory: TrainingMemory, p: Position, tally: Tally) -> None:
+    def _write_back(self, memory: TrainingMemory, p: Position, counters: EpochCounters) -> None:
         """What the host keeps of a training beside its sums."""
         update = self.update
-        update.optimizer.steps = memory.updates_before + tally.updates
+        update.optimizer.steps = memory.updates_before + counters.updates
         if update.mean is not None:
-            update.mean.images = tally.held
-        if tally.last_update >= 0:
-            update.learning_rate = float(memory.learning_rates[tally.last_update])
+            update.mean.images = counters.accumulated
+        if counters.last_update >= 0:
+            update.learning_rate = float(memory.learning_rates[counters.last_update])
         self.model.store.set_random(self.loader.seed, p.epoch * len(self.loader) + p.step)
 
     def _name_bad_step(self, p: Position, loss: float) -> None:

@@ -14,14 +14,14 @@ from numbacnn.engine.executor import BoundStep, Executor
 from numbacnn.geometry import Shape
 from numbacnn.kernels.recording import Launch, run
 from numbacnn.kernels.step_scalars import (
+    CORRECT_ROW,
     COUNTED_ROW,
-    HITS_ROW,
+    DECISION,
     LOSS_ROWS,
     SQUARES_ROW,
     SUM_GROUPS,
-    VERDICT,
+    EpochCounters,
     StepForm,
-    Tally,
 )
 from numbacnn.losses import Loss, ignored_label
 from numbacnn.optimizers.base import Optimizer
@@ -109,12 +109,12 @@ class TrainingMemory:
         self._weights = device.zeros((2, SUM_GROUPS), np.float64)
         self._factors = [device.zeros(factor.size) for factor in self._model.input_factors(images)]
         self._indices, self._order = device.zeros(n, np.int64), device.zeros(len(images), np.int64)
-        self._counters, self.sums = device.zeros(len(Tally._fields), np.int64), device.zeros(2, np.float64)
-        self._verdict = device.zeros(VERDICT)
+        self._counters, self.sums = device.zeros(len(EpochCounters._fields), np.int64), device.zeros(2, np.float64)
+        self._decision = device.zeros(DECISION)
         self._rates = device.zeros((self._update.in_epoch, 2), np.float64)
         numbers = self._update.optimizer.device_numbers(1, 1)
         self._numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
-        self._now = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]))
+        self._scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]))
         rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
         self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
         self._state_before = device.zeros(self._model.store.state.size)
@@ -143,9 +143,9 @@ class TrainingMemory:
         device.write(self._order, self._loader.order(p.epoch))
         device.write(self._rates, rates)
         device.write(self._numbers, update.optimizer.device_numbers(steps + 1, update.in_epoch))
-        held = 0 if update.mean is None else update.mean.images
-        tally = Tally(p.step, 0, -1, p.hits, p.labels, p.images, p.skipped, held)
-        device.write(self._counters, np.array(tally, np.int64))
+        accumulated = 0 if update.mean is None else update.mean.images
+        counters = EpochCounters(p.step, 0, -1, p.correct, p.labels, p.images, p.skipped, accumulated)
+        device.write(self._counters, np.array(counters, np.int64))
         device.write(self.sums, np.array([p.loss_sum, 0.0]))
         total = p.epoch * len(self._loader) + p.step
         device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
@@ -154,9 +154,9 @@ class TrainingMemory:
         for step in range(p.step, len(self._loader)):
             self.form(step)
 
-    def tally(self) -> Tally:
+    def counters(self) -> EpochCounters:
         """How far the device has come."""
-        return Tally(*map(int, self._device.host(self._counters)))
+        return EpochCounters(*map(int, self._device.host(self._counters)))
 
     # -- the launches of a step ---------------------------------------------------------------------------------------
 
@@ -184,18 +184,18 @@ class TrainingMemory:
 
     def _gather(self, batch: TrainingBatch, n: int) -> Any:
         """Writes the input; returns the labels."""
-        resident, indices, (x,) = self._device.resident, self._indices[:n], batch.inputs
+        loop_kernels, indices, (x,) = self._device.loop_kernels, self._indices[:n], batch.inputs
         if state := self._model.store.state.size:
             self._device.kernels.copy(
                 *(part.reshape(1, 1, 1, state) for part in (self._state_before, self._model.store.state))
             )
-        resident.take_indices(indices, self._order, self._counters, self._loader.batch_size)
+        loop_kernels.take_indices(indices, self._order, self._counters, self._loader.batch_size)
         data = self._data
         if data.augmentation is not None:
             return data.augmentation.launch(x, data.images, data.labels, indices, *self._factors)
         labels = self._labels[:n]
-        resident.gather_images(x, data.images, indices, *self._factors)
-        resident.gather_rows(labels.reshape(n, -1), data.labels.whole, indices)
+        loop_kernels.gather_images(x, data.images, indices, *self._factors)
+        loop_kernels.gather_rows(labels.reshape(n, -1), data.labels.whole, indices)
         return labels
 
     def _losses(self, batch: TrainingBatch, labels: Any) -> None:
@@ -203,9 +203,9 @@ class TrainingMemory:
         targets = [self._target(i, y, labels) for i, y in enumerate(outputs)]
         for i, (y, dy, target) in enumerate(zip(outputs, batch.binding.output_gradients, targets, strict=True)):
             self._loss(self._partial[LOSS_ROWS + i], objective.losses[i], objective.weights[i], dy, y, target)
-        counts = self._partial[HITS_ROW : COUNTED_ROW + 1]
-        hits = self._device.resident, counts, batch.output, labels, targets[0], objective.losses[0]
-        self._host.task.launch_hits(*hits)
+        counts = self._partial[CORRECT_ROW : COUNTED_ROW + 1]
+        correct = self._device.loop_kernels, counts, batch.output, labels, targets[0], objective.losses[0]
+        self._host.task.launch_count_correct(*correct)
 
     def _target(self, i: int, y: Any, labels: Any) -> Any:
         """What the loss of output number i takes of the batch's labels."""
@@ -213,38 +213,41 @@ class TrainingMemory:
         if whole is None:
             return labels.reshape(-1) if labels.dtype == np.int64 else labels.reshape(y.shape)
         target = whole[: len(y)]
-        self._host.objective.losses[i].launch_target(self._device.resident, target, labels)
+        self._host.objective.losses[i].launch_target(self._device.loop_kernels, target, labels)
         return target
 
     def _loss(self, partial: Any, loss: Loss, weight: float, dy: Any, y: Any, target: Any) -> None:
         """As ``losses.differentiate``, with the sums of the loss in ``partial``."""
-        kernels, resident, losses = self._device.kernels, self._device.resident, self._executor.pixel_losses
+        kernels, loop_kernels, losses = self._device.kernels, self._device.loop_kernels, self._executor.pixel_losses
         losses = losses[: prod(y.shape[:-1])]
         class_weights = loss.label_weights(y.shape[-1]) if target.ndim == 1 else None
         scale = weight / loss.weight(target) if class_weights is None else 1.0
         loss.launch(kernels, losses, dy, y, target, scale)
-        resident.sum_losses(partial, losses, scale)
+        loop_kernels.sum_losses(partial, losses, scale)
         if class_weights is not None:
-            resident.sum_label_weights(self._weights[0], target, class_weights, ignored_label(loss.ignore_index))
-            resident.take_mean(partial, dy, self._weights, weight)
+            loop_kernels.sum_label_weights(self._weights[0], target, class_weights, ignored_label(loss.ignore_index))
+            loop_kernels.take_mean(partial, dy, self._weights, weight)
 
     def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
-        kernels, resident, update, store = self._device.kernels, self._device.resident, self._update, self._model.store
+        kernels, loop_kernels = self._device.kernels, self._device.loop_kernels
+        update, store = self._update, self._model.store
         for i, sums in enumerate(batch.penalties.launch()):
-            resident.sum_losses(self._partial[LOSS_ROWS + len(batch.binding.outputs) + i], sums, 1.0)
+            loop_kernels.sum_losses(self._partial[LOSS_ROWS + len(batch.binding.outputs) + i], sums, 1.0)
         kernels.sum_squares(self._partial[SQUARES_ROW], store.gradients)
         form = StepForm(n, update.accumulate, int(updates), int(self._host.skips))
         tables = self._partial, self._rates, self._numbers, form
-        resident.judge_step(self._counters, self.sums, self._executor.random, self._verdict, self._now, *tables)
+        loop_kernels.decide_update(
+            self._counters, self.sums, self._executor.random, self._decision, self._scalars, *tables
+        )
         if store.state.size:
-            resident.restore_unless_good(store.state, self._state_before, self._verdict)
+            loop_kernels.restore_unless_good(store.state, self._state_before, self._decision)
         if update.mean is not None:
             target = store.gradients if updates else update.mean.arena
-            resident.blend_gradients(target, store.gradients, update.mean.arena, self._verdict)
+            loop_kernels.blend_gradients(target, store.gradients, update.mean.arena, self._decision)
         if updates:
-            update.optimizer.launch_on_device(self._model, self._now)
+            update.optimizer.launch_on_device(self._model, self._scalars)
             for average, newest in () if update.average is None else update.average.pairs():
-                resident.average_weights(average, newest, self._verdict)
+                loop_kernels.average_weights(average, newest, self._decision)
 
 
 def _settings(host: HostSteps) -> tuple[object, object]:

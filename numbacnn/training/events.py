@@ -89,8 +89,8 @@ class Position:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    hits: int = 0
-    labels: int = 0  # of which the hits are: of images or pixels, those that count
+    correct: int = 0
+    labels: int = 0  # of which the correct are: of images or pixels, those that count
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
@@ -103,7 +103,7 @@ class Position:
     @property
     def accuracy(self) -> float:
         """Share of right predictions; NaN before the first."""
-        return self.hits / self.labels if self.labels else math.nan
+        return self.correct / self.labels if self.labels else math.nan
 
 
 class EarlyStopping:

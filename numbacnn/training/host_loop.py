@@ -69,7 +69,7 @@ class HostSteps:
             good = math.isfinite(value) and self.is_finite(self.model.store.gradients)
             if good:
                 output = self.model.device.host(buffers.output)
-                right, counted = self.task.hits(output, batch.labels, self.objective.losses[0])
+                right, counted = self.task.count_correct(output, batch.labels, self.objective.losses[0])
             elif self.skips:
                 self.check_weights(_place(p))
                 self._restore_state()
@@ -77,7 +77,7 @@ class HostSteps:
                 self._name_bad_number(buffers, batch, p, value)
             self.update.add(p, n if good else 0)
         if good:
-            sums = {"hits": p.hits + right, "labels": p.labels + counted, "images": p.images + n}
+            sums = {"correct": p.correct + right, "labels": p.labels + counted, "images": p.images + n}
             p = replace(p, loss_sum=p.loss_sum + value * n, **sums)
         else:
             p = replace(p, skipped=p.skipped + 1)

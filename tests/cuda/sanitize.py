@@ -18,7 +18,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-TESTS = [str(HERE / name) for name in ("test_twins.py", "test_product.py", "test_tensor_cores.py", "test_resident.py")]
+TESTS = [
+    str(HERE / name) for name in ("test_twins.py", "test_product.py", "test_tensor_cores.py", "test_device_loop.py")
+]
 PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin")  # where toolkits are installed, if not on the path
 
 

@@ -92,8 +92,8 @@ def test_checkers_that_are_not_installed(monkeypatch):
 
 
 def test_checkers_look_at_every_kernel():
-    """The launchers' twins, and those that have none: of resident steps."""
-    assert {"test_twins.py", "test_resident.py"} <= {sanitize.Path(file).name for file in sanitize.TESTS}
+    """The launchers' twins, and those that have none: of the device loop."""
+    assert {"test_twins.py", "test_device_loop.py"} <= {sanitize.Path(file).name for file in sanitize.TESTS}
     assert all(sanitize.Path(file).exists() for file in sanitize.TESTS)
 
 

@@ -26,8 +26,8 @@ def focal(x, labels, gamma=2.0, class_weights=None, ignore_index=None):
     rows, labels = x.reshape(-1, x.shape[-1]), labels.reshape(-1)
     kept = labels == labels if ignore_index is None else labels != ignore_index
     rows, labels = rows[kept], labels[kept]
-    surprise = F.cross_entropy(rows, labels, reduction="none")
-    return (weights[labels] * (1 - torch.exp(-surprise)) ** gamma * surprise).sum() / weights[labels].sum()
+    nll = F.cross_entropy(rows, labels, reduction="none")
+    return (weights[labels] * (1 - torch.exp(-nll)) ** gamma * nll).sum() / weights[labels].sum()
 
 
 def binary_cross_entropy(x, target, pos_weight=1.0):
@@ -36,9 +36,9 @@ def binary_cross_entropy(x, target, pos_weight=1.0):
 
 
 def sigmoid_focal(x, target, gamma=2.0, alpha=0.25):
-    surprise = F.binary_cross_entropy_with_logits(x, target.double(), reduction="none")
+    nll = F.binary_cross_entropy_with_logits(x, target.double(), reduction="none")
     weight = torch.where(target == 1, alpha, 1 - alpha)
-    return (weight * (1 - torch.exp(-surprise)) ** gamma * surprise).mean()
+    return (weight * (1 - torch.exp(-nll)) ** gamma * nll).mean()
 
 
 def dice(x, target, activation="softmax", smooth=1.0):

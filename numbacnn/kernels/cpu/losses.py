@@ -160,17 +160,15 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
     """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
     largest, log_total = told
     p, q = dx[label], _others(dx, label)
-    surprise = (
-        -simd_math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)
-    )  # −log p, precise at both ends
-    damping = weights[label] * q**gamma
-    slope = damping
+    nll = -simd_math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
+    modulating_factor = weights[label] * q**gamma
+    slope = modulating_factor
     if p > ZERO:
-        slope *= ONE + gamma * p * (surprise / q if q > ZERO else ONE)
+        slope *= ONE + gamma * p * (nll / q if q > ZERO else ONE)
     for c in range(len(x)):
         dx[c] *= scale * slope
     dx[label] = -scale * slope * q
-    return times(damping, surprise)
+    return times(modulating_factor, nll)
 
 
 # -- element by element -----------------------------------------------------------------------------------------------

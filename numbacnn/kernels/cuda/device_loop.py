@@ -1,10 +1,10 @@
-"""What a training step consists of, beside forward and backward, where the host does not drive it: the batch is
-gathered from a data set on the device, and what the step found decides there what it changes. No twins on the CPU. What
-labels become is in ``labels``.
+"""The parts of a training step besides forward and backward, for the loop that runs on the device: gather a batch from
+the data set in device memory, decide whether the step updates the weights, and update them. ``labels`` holds what
+becomes of labels. None of these launchers has a CPU twin.
 
-Nothing that differs from step to step is an argument, so that launches can be captured once and replayed: it lies in
-``counters``, ``kernels.steps.Tally`` as int64; ``verdict``, see there; and ``now``, the numbers of a rule's update:
-now[0] is 0 where there is none, and all stays as it was, else 1.
+No argument differs from step to step, so that launches can be captured once and replayed. What does differ is stored
+in device memory: ``counters`` (``kernels.step_scalars.EpochCounters`` as int64), ``decision`` (see there), and
+``scalars``, the numbers of one optimizer update; scalars[0] is 1, or 0 if the step makes no update.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.elementwise import uint8_2d
-from numbacnn.kernels.cuda.labels import count_hits as count_hits
-from numbacnn.kernels.cuda.labels import count_likeliest_hits as count_likeliest_hits
-from numbacnn.kernels.cuda.labels import count_object_hits as count_object_hits
+from numbacnn.kernels.cuda.labels import count_correct as count_correct
+from numbacnn.kernels.cuda.labels import count_correct_objects as count_correct_objects
+from numbacnn.kernels.cuda.labels import count_correct_top1 as count_correct_top1
 from numbacnn.kernels.cuda.labels import encode_boxes as encode_boxes
 from numbacnn.kernels.cuda.labels import move_boxes as move_boxes
 from numbacnn.kernels.cuda.labels import one_hot as one_hot
@@ -56,25 +56,25 @@ from numbacnn.kernels.cuda.update import (
 )
 from numbacnn.kernels.scalar import ONE, ZERO
 from numbacnn.kernels.step_scalars import (
+    ACCUMULATED_SHARE,
     AVERAGE_SHARE,
+    CORRECT_ROW,
     COUNTED_ROW,
     GOOD,
-    HELD_SHARE,
-    HITS_ROW,
     LOSS_ROWS,
     NEW_SHARE,
     SQUARES_ROW,
     SUM_GROUPS,
+    EpochCounters,
     StepForm,
-    Tally,
 )
 
 float32, float64 = types.float32, types.float64
 int64_2d, uint64_1d = types.Array(int64, 2, "C"), types.Array(types.uint64, 1, "C")
 float64_3d = types.Array(float64, 3, "C")
-STEP, UPDATES, LAST_UPDATE, HITS, LABELS, IMAGES, SKIPPED, HELD, BAD_STEP = range(len(Tally._fields))
+STEP, UPDATES, LAST_UPDATE, CORRECT, LABELS, IMAGES, SKIPPED, ACCUMULATED, BAD_STEP = range(len(EpochCounters._fields))
 LOSS, BAD_LOSS = range(2)  # of ``sums``
-JUDGES = min(SUM_GROUPS, THREADS)  # threads of the one block that adds up the groups
+DECIDING_THREADS = min(SUM_GROUPS, THREADS)  # threads of the one block that adds up the groups
 
 
 # -- the batch --------------------------------------------------------------------------------------------------------
@@ -176,14 +176,14 @@ def _sum_losses(partial, losses, scale):
 def take_mean(partial, dx, weights, weight):
     """Has a loss, of which ``partial`` are sums, and its gradient dx, counted as a mean of labels of unlike weights:
     both times ``weight`` over the sum of weights[0], or 0 where that is. weights: 2 × SUM_GROUPS."""
-    _mean_factor[1, JUDGES](partial, weights, weight)
+    _mean_factor[1, DECIDING_THREADS](partial, weights, weight)
     _scale_by([dx], [dx], constants=[weights[1]])
 
 
 @cuda_kernel(float64_1d, float64_2d, float64)
 def _mean_factor(partial, weights, weight):
     """One block. weights[1, 0] = what dx is multiplied by."""
-    shared = cuda.shared.array(JUDGES, float64)
+    shared = cuda.shared.array(DECIDING_THREADS, float64)
     total, i = _row_sum(shared, weights, 0), cuda.threadIdx.x
     factor = weight / total if total > 0 else 0.0
     while i < SUM_GROUPS:
@@ -193,27 +193,29 @@ def _mean_factor(partial, weights, weight):
         weights[1, 0] = factor
 
 
-def judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
-    """Decides what a step is worth, counts it, and goes on to the next one.
+def decide_update(counters, sums, random, decision, scalars, partial, rates, numbers, form):
+    """Decide whether the update is applied, update the counters, and advance to the next step.
 
-    partial: rows of SUM_GROUPS sums, see ``kernels.steps``. A step whose squares and losses
-    are finite counts in ``counters``, and in sums[LOSS] with its loss times its images; another is skipped, or ends the
-    training: from it on no step counts or changes anything, and sums[BAD_LOSS] is its loss. In ``now``, rules ×
-    (1 + K), an update finds a + s·b of its numbers: (a, b) are numbers[u, 2r] and numbers[u, 2r + 1] for rule r of
-    update u behind the tables' start; s is rates[v, 0] for update v of the epoch, skipped or not, and rates[v, 1] the
-    verdict's share of the average. random: (seed, step) of the layers.
+    partial: rows of SUM_GROUPS partial sums, see ``kernels.step_scalars``. A step with a finite loss and finite
+    gradients is added to ``counters``, and its loss times its images to sums[LOSS]. Any other step is skipped, or ends
+    the training: then sums[BAD_LOSS] is its loss, and no later step changes anything.
+
+    scalars: rules × (1 + K), written as a + s·b, with a = numbers[u, 2r] and b = numbers[u, 2r + 1] for rule r of the
+    u-th update since the tables were written, and s = rates[v, 0] for update v of the epoch, skipped ones included.
+    rates[v, 1] becomes the share of the new weights in their average. random: (seed, step) of the layers' random
+    numbers.
     """
-    _judge_step[1, JUDGES](counters, sums, random, verdict, now, partial, rates, numbers, form)
+    _decide_update[1, DECIDING_THREADS](counters, sums, random, decision, scalars, partial, rates, numbers, form)
 
 
 @cuda_kernel(
     int64_1d, float64_1d, uint64_1d, float32_1d, float32_2d, float64_2d, float64_2d, float64_3d, StepForm
 )  # fmt: skip
-def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, form):
+def _decide_update(counters, sums, random, decision, scalars, partial, rates, numbers, form):
     """One block; all threads add, the first one decides."""
-    shared = cuda.shared.array(JUDGES, float64)
+    shared = cuda.shared.array(DECIDING_THREADS, float64)
     squares, loss = _row_sum(shared, partial, SQUARES_ROW), 0.0
-    hits, counted = _row_sum(shared, partial, HITS_ROW), _row_sum(shared, partial, COUNTED_ROW)
+    correct, counted = _row_sum(shared, partial, CORRECT_ROW), _row_sum(shared, partial, COUNTED_ROW)
     for row in range(LOSS_ROWS, len(partial)):
         loss += _row_sum(shared, partial, row)
     if cuda.threadIdx.x == 0:
@@ -225,22 +227,22 @@ def _judge_step(counters, sums, random, verdict, now, partial, rates, numbers, f
         good = finite and running
         if good:
             sums[LOSS] += loss * form.images
-            counters[HITS] += int(hits)
+            counters[CORRECT] += int(correct)
             counters[LABELS] += int(counted)
             counters[IMAGES] += form.images
         elif running:
             counters[SKIPPED] += 1
         images = form.images if good else 0
-        held = counters[HELD]
-        total = held + images
+        accumulated = counters[ACCUMULATED]
+        total = accumulated + images
         updates = form.updates != 0 and running and total > 0
-        verdict[GOOD] = ONE if good else ZERO
+        decision[GOOD] = ONE if good else ZERO
         share = np.float32(1 / total) if form.updates != 0 and total > 0 else ONE
-        verdict[NEW_SHARE] = np.float32(images) * share
-        verdict[HELD_SHARE] = share if held > 0 else ZERO
+        decision[NEW_SHARE] = np.float32(images) * share
+        decision[ACCUMULATED_SHARE] = share if accumulated > 0 else ZERO
         if running:
-            counters[HELD] = 0 if form.updates != 0 or form.accumulate == 1 else total
-        _set_numbers(counters, verdict, now, rates, numbers, counters[STEP] // form.accumulate, updates)
+            counters[ACCUMULATED] = 0 if form.updates != 0 or form.accumulate == 1 else total
+        _set_numbers(counters, decision, scalars, rates, numbers, counters[STEP] // form.accumulate, updates)
         counters[STEP] += 1
         random[1] += np.uint64(1)
 
@@ -256,15 +258,15 @@ def _row_sum(shared, partial, row):
 
 
 @device_function
-def _set_numbers(counters, verdict, now, rates, numbers, update, updates):
+def _set_numbers(counters, decision, scalars, rates, numbers, update, updates):
     """Of update number ``update`` of the epoch, where it is made."""
-    verdict[AVERAGE_SHARE] = np.float32(rates[update, 1]) if updates else ZERO
+    decision[AVERAGE_SHARE] = np.float32(rates[update, 1]) if updates else ZERO
     made = counters[UPDATES]
-    for rule in range(len(now)):
-        now[rule, 0] = ONE if updates else ZERO
-        for k in range(1, now.shape[1] if updates else 0):
+    for rule in range(len(scalars)):
+        scalars[rule, 0] = ONE if updates else ZERO
+        for k in range(1, scalars.shape[1] if updates else 0):
             fixed, slope = numbers[made, 2 * rule, k - 1], numbers[made, 2 * rule + 1, k - 1]
-            now[rule, k] = np.float32(fixed + rates[update, 0] * slope)
+            scalars[rule, k] = np.float32(fixed + rates[update, 0] * slope)
     if updates:
         counters[UPDATES] = made + 1
         counters[LAST_UPDATE] = update
@@ -273,36 +275,36 @@ def _set_numbers(counters, verdict, now, rates, numbers, update, updates):
 # -- what it changes --------------------------------------------------------------------------------------------------
 
 
-def restore_unless_good(y, x, verdict):
-    """y = x unless the step was good. y, x: flat."""
-    _restore([y], [y, x], constants=[verdict])
+def restore_unless_good(y, x, decision):
+    """y = x unless the step is good. y, x: flat."""
+    _restore([y], [y, x], constants=[decision])
 
 
 @element_kernel(inputs=2, constants=[float32_1d])
-def _restore(y, x, verdict):
-    return x if verdict[GOOD] == ZERO else y
+def _restore(y, x, decision):
+    return x if decision[GOOD] == ZERO else y
 
 
-def blend_gradients(y, x, held, verdict):
-    """y = a·x + b·held, with the verdict's shares a and b of new and held gradients; of a share of 0 nothing, NaN
-    neither."""
-    _blend_gradients([y], [x, held], constants=[verdict])
-
-
-@element_kernel(inputs=2, constants=[float32_1d])
-def _blend_gradients(x, held, verdict):
-    a, b = verdict[NEW_SHARE], verdict[HELD_SHARE]
-    return (a * x if a != ZERO else ZERO) + (b * held if b != ZERO else ZERO)
-
-
-def average_weights(y, x, verdict):
-    """y += share · (x − y), with the verdict's share of the average; at 1 x itself."""
-    _average([y], [y, x], constants=[verdict])
+def blend_gradients(y, x, accumulated, decision):
+    """y = a·x + b·accumulated, with the decision's shares a and b; a share of 0 drops its array even where it holds
+    NaN."""
+    _blend_gradients([y], [x, accumulated], constants=[decision])
 
 
 @element_kernel(inputs=2, constants=[float32_1d])
-def _average(y, x, verdict):
-    share = verdict[AVERAGE_SHARE]
+def _blend_gradients(x, accumulated, decision):
+    a, b = decision[NEW_SHARE], decision[ACCUMULATED_SHARE]
+    return (a * x if a != ZERO else ZERO) + (b * accumulated if b != ZERO else ZERO)
+
+
+def average_weights(y, x, decision):
+    """y += share · (x − y), with the decision's share of the average; at 1 x itself."""
+    _average([y], [y, x], constants=[decision])
+
+
+@element_kernel(inputs=2, constants=[float32_1d])
+def _average(y, x, decision):
+    share = decision[AVERAGE_SHARE]
     approached = x if share == ONE else y + share * (x - y)
     return y if share == ZERO else approached
 
@@ -310,14 +312,14 @@ def _average(y, x, verdict):
 def clip_norm_in_place(x, partial, limit):
     """x brought to the Euclidean norm ``limit`` where it is longer. partial: scratch, 2 × SUM_GROUPS."""
     sum_squares(partial[0], x)
-    _norm_factor[1, JUDGES](partial, limit)
+    _norm_factor[1, DECIDING_THREADS](partial, limit)
     _scale_by([x], [x], constants=[partial[1]])
 
 
 @cuda_kernel(float64_2d, float64)
 def _norm_factor(partial, limit):
     """partial[1, 0] = what x is multiplied by."""
-    shared = cuda.shared.array(JUDGES, float64)
+    shared = cuda.shared.array(DECIDING_THREADS, float64)
     squares = _row_sum(shared, partial, 0)
     if cuda.threadIdx.x == 0:
         partial[1, 0] = limit / squares**0.5 if squares > limit * limit else 1.0
@@ -331,116 +333,118 @@ def _scale_by(x, factor):
 # -- updates: see ``update`` ------------------------------------------------------------------------------------------
 
 
-def sgd_step(w, velocity, dw, now, momentum, weight_decay, nesterov):
-    """``sgd_update`` at the learning rate now[1]."""
-    _sgd_step([w, velocity], [w, velocity, dw], constants=[now, momentum, weight_decay, nesterov])
+def sgd_step(w, velocity, dw, scalars, momentum, weight_decay, nesterov):
+    """``sgd_update`` at the learning rate scalars[1]."""
+    _sgd_step([w, velocity], [w, velocity, dw], constants=[scalars, momentum, weight_decay, nesterov])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32, types.boolean])
-def _sgd_step(w, velocity, dw, now, momentum, weight_decay, nesterov):
-    if now[0] == ZERO:
+def _sgd_step(w, velocity, dw, scalars, momentum, weight_decay, nesterov):
+    if scalars[0] == ZERO:
         return w, velocity
-    return sgd(w, velocity, dw, now[1], momentum, weight_decay, nesterov)
+    return sgd(w, velocity, dw, scalars[1], momentum, weight_decay, nesterov)
 
 
-def adam_step(w, mean, square, dw, now, o):
-    """``adam_update`` with step size, correction and share that is kept in now[1], now[2] and now[3], not in ``o``."""
-    _adam_step([w, mean, square], [w, mean, square, dw], constants=[now, o])
+def adam_step(w, mean, square, dw, scalars, o):
+    """``adam_update`` with the step size, correction and ``keep`` in scalars[1:4] instead of those in ``o``."""
+    _adam_step([w, mean, square], [w, mean, square, dw], constants=[scalars, o])
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, ADAM])
-def _adam_step(w, mean, square, dw, now, o):
-    if now[0] == ZERO:
+def _adam_step(w, mean, square, dw, scalars, o):
+    if scalars[0] == ZERO:
         return w, mean, square
-    return adam(w, mean, square, dw, now[1], now[2], now[3], o)
+    return adam(w, mean, square, dw, scalars[1], scalars[2], scalars[3], o)
 
 
-def rmsprop_step(w, square, mean, velocity, dw, now, o):
-    """``rmsprop_update`` at the learning rate now[1], not that of ``o``."""
+def rmsprop_step(w, square, mean, velocity, dw, scalars, o):
+    """``rmsprop_update`` at the learning rate scalars[1], not that of ``o``."""
     if mean.size and velocity.size:
-        _rmsprop_centered_moving_step([w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[now, o])
+        _rmsprop_centered_moving_step(
+            [w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[scalars, o]
+        )
     elif mean.size:
-        _rmsprop_centered_step([w, square, mean], [w, square, mean, dw], constants=[now, o])
+        _rmsprop_centered_step([w, square, mean], [w, square, mean, dw], constants=[scalars, o])
     elif velocity.size:
-        _rmsprop_moving_step([w, square, velocity], [w, square, velocity, dw], constants=[now, o])
+        _rmsprop_moving_step([w, square, velocity], [w, square, velocity, dw], constants=[scalars, o])
     else:
-        _rmsprop_step([w, square], [w, square, dw], constants=[now, o])
+        _rmsprop_step([w, square], [w, square, dw], constants=[scalars, o])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, RMSPROP])
-def _rmsprop_step(w, square, dw, now, o):
-    if now[0] == ZERO:
+def _rmsprop_step(w, square, dw, scalars, o):
+    if scalars[0] == ZERO:
         return w, square
-    return rmsprop(w, square, dw, now[1], o)
+    return rmsprop(w, square, dw, scalars[1], o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_moving_step(w, square, velocity, dw, now, o):
-    if now[0] == ZERO:
+def _rmsprop_moving_step(w, square, velocity, dw, scalars, o):
+    if scalars[0] == ZERO:
         return w, square, velocity
-    return rmsprop_moving(w, square, velocity, dw, now[1], o)
+    return rmsprop_moving(w, square, velocity, dw, scalars[1], o)
 
 
 @element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered_step(w, square, mean, dw, now, o):
-    if now[0] == ZERO:
+def _rmsprop_centered_step(w, square, mean, dw, scalars, o):
+    if scalars[0] == ZERO:
         return w, square, mean
-    return rmsprop_centered(w, square, mean, dw, now[1], o)
+    return rmsprop_centered(w, square, mean, dw, scalars[1], o)
 
 
 @element_kernel(outputs=4, inputs=5, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered_moving_step(w, square, mean, velocity, dw, now, o):
-    if now[0] == ZERO:
+def _rmsprop_centered_moving_step(w, square, mean, velocity, dw, scalars, o):
+    if scalars[0] == ZERO:
         return w, square, mean, velocity
-    return rmsprop_centered_moving(w, square, mean, velocity, dw, now[1], o)
+    return rmsprop_centered_moving(w, square, mean, velocity, dw, scalars[1], o)
 
 
-def lamb_step(w, mean, square, dw, now, partial, o):
-    """``lamb_moments`` and ``lamb_update`` of one tensor, with step size and correction in now[1] and now[2], not in
-    ``o``, and the learning rate in now[3]. partial: scratch, 2 × SUM_GROUPS."""
-    _lamb_moments_step([mean, square], [w, mean, square, dw], constants=[now, o])
-    _lamb_norms_step[over_groups(w.size)](partial, w, mean, square, now, o)
-    _trust[1, JUDGES](partial)
-    _lamb_step([w], [w, mean, square], constants=[now, partial[1], o])
+def lamb_step(w, mean, square, dw, scalars, partial, o):
+    """``lamb_moments`` and ``lamb_update`` of one tensor, with the step size, correction and learning rate in
+    scalars[1:4] instead of those in ``o``. partial: scratch, 2 × SUM_GROUPS."""
+    _lamb_moments_step([mean, square], [w, mean, square, dw], constants=[scalars, o])
+    _lamb_norms_step[over_groups(w.size)](partial, w, mean, square, scalars, o)
+    _trust[1, DECIDING_THREADS](partial)
+    _lamb_step([w], [w, mean, square], constants=[scalars, partial[1], o])
 
 
 @element_kernel(outputs=2, inputs=4, constants=[float32_1d, ADAM])
-def _lamb_moments_step(w, mean, square, dw, now, o):
-    if now[0] == ZERO:
+def _lamb_moments_step(w, mean, square, dw, scalars, o):
+    if scalars[0] == ZERO:
         return mean, square
     return moments(w, mean, square, dw, o, 0.0)
 
 
 @cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, ADAM)
-def _lamb_norms_step(partial, w, mean, square, now, o):
-    lamb_norms(partial, w, mean, square, now[1], now[2], o)
+def _lamb_norms_step(partial, w, mean, square, scalars, o):
+    lamb_norms(partial, w, mean, square, scalars[1], scalars[2], o)
 
 
 @cuda_kernel(float64_2d)
 def _trust(partial):
     """One block. partial[1, 0] = ‖w‖ / ‖r‖, 1 where one of the two is 0."""
-    shared = cuda.shared.array(JUDGES, float64)
+    shared = cuda.shared.array(DECIDING_THREADS, float64)
     weight, direction = _row_sum(shared, partial, 0), _row_sum(shared, partial, 1)
     if cuda.threadIdx.x == 0:
         partial[1, 0] = (weight / direction) ** 0.5 if weight > 0 and direction > 0 else 1.0
 
 
 @element_kernel(inputs=3, constants=[float32_1d, float64_1d, ADAM])
-def _lamb_step(w, mean, square, now, trust, o):
-    if now[0] == ZERO:
+def _lamb_step(w, mean, square, scalars, trust, o):
+    if scalars[0] == ZERO:
         return w
-    rate = np.float32(np.float64(now[3]) * trust[0])
-    return w - rate * lamb_direction(w, mean, square, now[1], now[2], o)
+    rate = np.float32(np.float64(scalars[3]) * trust[0])
+    return w - rate * lamb_direction(w, mean, square, scalars[1], scalars[2], o)
 
 
-def muon_momentum(x, mean, dw, now, momentum, share):
+def muon_momentum(x, mean, dw, scalars, momentum, share):
     """mean approaches dw by 1 − momentum; x = dw + share · (mean − dw)."""
-    _muon_momentum([x, mean], [mean, dw], constants=[now, momentum, share])
+    _muon_momentum([x, mean], [mean, dw], constants=[scalars, momentum, share])
 
 
 @element_kernel(outputs=2, inputs=2, constants=[float32_1d, float32, float32])
-def _muon_momentum(mean, dw, now, momentum, share):
-    if now[0] == ZERO:
+def _muon_momentum(mean, dw, scalars, momentum, share):
+    if scalars[0] == ZERO:
         return ZERO, mean
     mean += (ONE - momentum) * (dw - mean)
     return (ONE - share) * dw + share * mean, mean
@@ -449,39 +453,38 @@ def _muon_momentum(mean, dw, now, momentum, share):
 def normalize_in_place(x, partial, least):
     """x over its Euclidean norm, or over ``least`` where that is smaller. partial: scratch, 2 × SUM_GROUPS."""
     sum_squares(partial[0], x)
-    _inverse_norm[1, JUDGES](partial, least)
+    _inverse_norm[1, DECIDING_THREADS](partial, least)
     _scale_by([x], [x], constants=[partial[1]])
 
 
 @cuda_kernel(float64_2d, float64)
 def _inverse_norm(partial, least):
     """One block. partial[1, 0] = what x is multiplied by."""
-    shared = cuda.shared.array(JUDGES, float64)
+    shared = cuda.shared.array(DECIDING_THREADS, float64)
     squares = _row_sum(shared, partial, 0)
     if cuda.threadIdx.x == 0:
         partial[1, 0] = 1 / max(squares**0.5, least)
 
 
-def muon_step(w, direction, now, weight_decay, wide):
-    """w becomes w − rate · (weight_decay · w + wide · direction), at the learning rate now[4]: before it are AdamW's
-    numbers."""
-    _muon_step([w], [w, direction], constants=[now, weight_decay, wide])
+def muon_step(w, direction, scalars, weight_decay, wide):
+    """w −= rate · (weight_decay · w + wide · direction), with rate = scalars[4], after the numbers of AdamW."""
+    _muon_step([w], [w, direction], constants=[scalars, weight_decay, wide])
 
 
 @element_kernel(inputs=2, constants=[float32_1d, float32, float32])
-def _muon_step(w, direction, now, weight_decay, wide):
-    if now[0] == ZERO:
+def _muon_step(w, direction, scalars, weight_decay, wide):
+    if scalars[0] == ZERO:
         return w
-    return (ONE - now[4] * weight_decay) * w - now[4] * wide * direction
+    return (ONE - scalars[4] * weight_decay) * w - scalars[4] * wide * direction
 
 
-def adagrad_step(w, square, dw, now, eps, weight_decay):
-    """``adagrad_update`` at the learning rate now[1]."""
-    _adagrad_step([w, square], [w, square, dw], constants=[now, eps, weight_decay])
+def adagrad_step(w, square, dw, scalars, eps, weight_decay):
+    """``adagrad_update`` at the learning rate scalars[1]."""
+    _adagrad_step([w, square], [w, square, dw], constants=[scalars, eps, weight_decay])
 
 
 @element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32])
-def _adagrad_step(w, square, dw, now, eps, weight_decay):
-    if now[0] == ZERO:
+def _adagrad_step(w, square, dw, scalars, eps, weight_decay):
+    if scalars[0] == ZERO:
         return w, square
-    return adagrad(w, square, dw, now[1], eps, weight_decay)
+    return adagrad(w, square, dw, scalars[1], eps, weight_decay)

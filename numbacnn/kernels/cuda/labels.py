@@ -1,5 +1,5 @@
 """Labels of a batch where the host does not drive a step: what becomes of them as images are changed, the targets that
-losses make of them, and how many an output hits. No twins on the CPU; see ``resident``.
+losses make of them, and how many predictions are correct. No twins on the CPU; see ``device_loop``.
 
 Labels are int64, a class of each image or pixel; float32 N×C, shares of classes; or boxes N × most × 5 as in
 ``numbacnn.detection``. ``partial``: rows of SUM_GROUPS partial sums.
@@ -158,17 +158,17 @@ def _sum_label_weights(partial, labels, weights, ignored):
         partial[cuda.blockIdx.x] = total
 
 
-# -- hits -------------------------------------------------------------------------------------------------------------
+# -- correct predictions ----------------------------------------------------------------------------------------------
 
 
-def count_hits(partial, x, labels, ignored):
+def count_correct(partial, x, labels, ignored):
     """partial[0, g] = the pixels of group g whose largest channel in x, the first of equals, is their label's;
     partial[1, g] = those whose label is not ``ignored``, of which alone the others are."""
-    _count_hits[over_groups(labels.size)](partial, x, labels, ignored)
+    _count_correct[over_groups(labels.size)](partial, x, labels, ignored)
 
 
 @cuda_kernel(float64_2d, float32_4d, int64_1d, int64)
-def _count_hits(partial, x, labels, ignored):
+def _count_correct(partial, x, labels, ignored):
     """Each block owns a group, and each thread pixels of it."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     i, last = range_of(labels)
@@ -176,36 +176,36 @@ def _count_hits(partial, x, labels, ignored):
     while i < last:
         if labels[i] != ignored:
             counted += 1.0
-            found += 1.0 if _likeliest(x, i, 0) == labels[i] else 0.0
+            found += 1.0 if _top1(x, i, 0) == labels[i] else 0.0
         i += cuda.blockDim.x
     _write_counts(shared, partial, found, counted)
 
 
-def count_likeliest_hits(partial, x, shares):
-    """As ``count_hits``, of the classes with the largest ``shares``, n×1×1×C, the first of equals."""
-    _count_likeliest_hits[over_groups(len(shares))](partial, x, shares)
+def count_correct_top1(partial, x, shares):
+    """As ``count_correct``, of the classes with the largest ``shares``, n×1×1×C, the first of equals."""
+    _count_correct_top1[over_groups(len(shares))](partial, x, shares)
 
 
 @cuda_kernel(float64_2d, float32_4d, float32_4d)
-def _count_likeliest_hits(partial, x, shares):
+def _count_correct_top1(partial, x, shares):
     """Each block owns a group, and each thread images of it."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     i, last = range_among(len(shares))
     found, counted = 0.0, 0.0
     while i < last:
         counted += 1.0
-        found += 1.0 if _likeliest(x, i, 0) == _likeliest(shares, i, 0) else 0.0
+        found += 1.0 if _top1(x, i, 0) == _top1(shares, i, 0) else 0.0
         i += cuda.blockDim.x
     _write_counts(shared, partial, found, counted)
 
 
-def count_object_hits(partial, x, target):
-    """As ``count_hits``, of a detector's cells with an object in the target."""
-    _count_object_hits[over_groups(target.size // target.shape[3])](partial, x, target)
+def count_correct_objects(partial, x, target):
+    """As ``count_correct``, of a detector's cells with an object in the target."""
+    _count_correct_objects[over_groups(target.size // target.shape[3])](partial, x, target)
 
 
 @cuda_kernel(float64_2d, float32_4d, float32_4d)
-def _count_object_hits(partial, x, target):
+def _count_correct_objects(partial, x, target):
     """Each block owns a group, and each thread cells of it."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     height, width = target.shape[1], target.shape[2]
@@ -215,13 +215,13 @@ def _count_object_hits(partial, x, target):
         n, h, w = i // (height * width), i // width % height, i % width
         if target[n, h, w, 0] > ZERO:
             counted += 1.0
-            found += 1.0 if _likeliest(x, i, CLASSES) == int(target[n, h, w, CLASSES]) else 0.0
+            found += 1.0 if _top1(x, i, CLASSES) == int(target[n, h, w, CLASSES]) else 0.0
         i += cuda.blockDim.x
     _write_counts(shared, partial, found, counted)
 
 
 @device_function
-def _likeliest(x, i, first):
+def _top1(x, i, first):
     """The largest channel of pixel i, the first of equals, counted from channel ``first`` on."""
     row = i // x.shape[2]
     n, h, w = row // x.shape[1], row % x.shape[1], i % x.shape[2]

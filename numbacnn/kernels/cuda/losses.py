@@ -162,18 +162,18 @@ def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
     total, others = team_sum(shared, total, team), team_sum(shared, others, team)
     p, q = MATHS.exp(x[n, h, w, label] - most) / total, others / total
     # −log p, precise at both ends
-    surprise = -MATHS.log1p(-q) if q < HALF else MATHS.log(total) + (most - x[n, h, w, label])
-    damping = weights[label] * MATHS.pow(q, gamma)
-    slope = damping
+    nll = -MATHS.log1p(-q) if q < HALF else MATHS.log(total) + (most - x[n, h, w, label])
+    modulating_factor = weights[label] * MATHS.pow(q, gamma)
+    slope = modulating_factor
     if p > ZERO:
-        slope *= ONE + gamma * p * (surprise / q if q > ZERO else ONE)
+        slope *= ONE + gamma * p * (nll / q if q > ZERO else ONE)
     c = first
     while known and c < x.shape[3]:
         apart = -q if c == label else MATHS.exp(x[n, h, w, c] - most) / total
         dx[n, h, w, c] = scale * slope * apart if counts else ZERO
         c += team
     if known and first == 0:
-        losses[i] = times(damping, surprise) if counts else ZERO
+        losses[i] = times(modulating_factor, nll) if counts else ZERO
 
 
 # -- element by element -----------------------------------------------------------------------------------------------

@@ -458,13 +458,13 @@ def test_the_learning_rate_on_record_is_that_of_the_update():
 def clock(monkeypatch):
     """Of a host that waits for the device where it reads: for a second, or as a test has it."""
     clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
-    tally = memory.TrainingMemory.tally
+    counters = memory.TrainingMemory.counters
 
     def read(self):
         clock.readings, clock.now = clock.readings + 1, clock.wait()
-        return tally(self)
+        return counters(self)
 
-    monkeypatch.setattr(memory.TrainingMemory, "tally", read)
+    monkeypatch.setattr(memory.TrainingMemory, "counters", read)
     monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
