@@ -33,7 +33,7 @@ from numbacnn.bench.work import Cost
 from numbacnn.data import Dataset
 from numbacnn.engine.device import cuda_facts, get_device
 from numbacnn.runs.provenance import versions
-from numbacnn.runs.run import RECIPES, Settings, load_data, read_config
+from numbacnn.runs.settings import RECIPES, Settings, read_config
 from numbacnn.saving.pretrained import state_dict
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -155,7 +155,7 @@ class Bench:
             train = test = Dataset.from_arrays(images, labels)
             epochs, batch = 1, 2
         else:
-            train, test = load_data(settings)
+            train, test = settings.load_data()
             epochs, batch = settings.epochs, settings.batch_size
         took = []
         for _ in range(2):

@@ -24,7 +24,7 @@ import numbacnn as nc
 from numbacnn.bench.torch_peer import FORMATS, Twin
 from numbacnn.data import DataLoader, Dataset
 from numbacnn.data.augment import Augmenter, get_augmentation
-from numbacnn.runs.run import RECIPES, Settings, load_data, read_config
+from numbacnn.runs.settings import RECIPES, Settings, read_config
 from numbacnn.saving.pretrained import state_dict
 
 Side = Callable[[Settings, Dataset, Dataset, int], tuple[float, float]]
@@ -135,7 +135,7 @@ def main() -> int:
     changed = {name: getattr(options, name) for name in ("data", "model", "augment", "epochs", "batch_size", "lr")}
     recipe = read_config(RECIPES[options.recipe])
     settings = Settings.resolve(recipe | {name: value for name, value in changed.items() if value is not None})
-    train, test = load_data(settings)
+    train, test = settings.load_data()
     part = "the test part"
     if options.held_out:
         part = "images held out of the training part"

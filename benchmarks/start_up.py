@@ -18,7 +18,7 @@ from pathlib import Path
 
 def train(cache: Path, out: Path) -> float:
     """Seconds of one run."""
-    command = [sys.executable, "-m", "numbacnn.cli", "train", "--epochs", "1", "--quiet", "--out", str(out)]
+    command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--out", str(out)]
     start = time.perf_counter()
     subprocess.run(command, check=True, env={**os.environ, "NUMBACNN_CACHE_DIR": str(cache)}, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 import numbacnn as nc
 from numbacnn.data import DataLoader, Dataset
 from numbacnn.engine.device import get_device
-from numbacnn.runs.run import Settings, load_data
+from numbacnn.runs.settings import Settings
 from numbacnn.tasks import Task, task_of
 from numbacnn.tasks.detection import LOGITS, DetectionLoss, encode
 
@@ -126,7 +126,7 @@ def main() -> int:
     nc.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     settings = Settings.resolve({name: getattr(options, name) for name in ("task", "data", "scenes", "epochs")})
-    train, test = load_data(settings)
+    train, test = settings.load_data()
     print(
         f"{settings.task}: {len(train):,} scenes of {options.data}, {settings.epochs} epochs, {options.threads} threads"
     )

@@ -1,7 +1,7 @@
-"""The command line: ``numbacnn`` and its commands, a file each. Exit codes: 0 done, 1 failed, 2 usage, 130 and
-143 ended by SIGINT and SIGTERM.
+"""The command line: ``numbacnn`` and its commands, one file each.
 
-Imports here are relative: in the source tree this folder is called ``cli``, installed it is ``numbacnn.cli``.
+Exit codes: 0 success, 1 failure, 2 usage error, 130 and 143 stopped by SIGINT and SIGTERM. Imports in this folder are
+relative: in the source tree it is called ``cli``, and it is installed as ``numbacnn.cli``.
 """
 
 import os
@@ -25,12 +25,12 @@ from .options import State, debug_option
         "show_default": True,
     },
     no_args_is_help=False,
-    epilog="Options are also read from variables: NUMBACNN_TRAIN_EPOCHS=5 is train --epochs 5.",
+    epilog="Environment variables set options too: NUMBACNN_TRAIN_EPOCHS=5 is train --epochs 5.",
 )
 @click.version_option(numbacnn.__version__, prog_name="numbacnn", message="%(prog)s %(version)s")
 @debug_option
 def commands() -> None:
-    """Train and run convolutional networks, compiled with Numba. Start with: numbacnn train."""
+    """Train, evaluate and run convolutional networks. To get started: numbacnn train."""
 
 
 for _command in (train, evaluate, predict, plot, summary, verify, bench, data, info):
@@ -38,9 +38,9 @@ for _command in (train, evaluate, predict, plot, summary, verify, bench, data, i
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    render.be_robust()
+    render.replace_unencodable()
     state = State()
     with warnings.catch_warnings():
         warnings.showwarning = render.warning
@@ -53,20 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failure(error: BaseException, debug: bool) -> int:
-    """Says what went wrong in one line; the exit code."""
+    """Print an error as one line, and return the exit code."""
     if isinstance(error, SystemExit):
         raise error
     if isinstance(error, KeyboardInterrupt | click.Abort):
         render.error("interrupted")
         return 130
-    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
+    if isinstance(error, BrokenPipeError):  # whoever reads our output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if debug:
         raise error
     if isinstance(error, click.UsageError):
-        asked = error.ctx.command_path if error.ctx else "numbacnn"
-        render.error(f"{error.format_message()} See {asked} --help")
+        command = error.ctx.command_path if error.ctx else "numbacnn"
+        render.error(f"{error.format_message()} See {command} --help")
         return 2
     if isinstance(error, numbacnn.NumbacnnError):
         render.error(str(error))

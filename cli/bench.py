@@ -16,17 +16,17 @@ from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort
 from numbacnn.engine.device import Device, cuda_facts, get_device
 from numbacnn.errors import ArgumentError
-from numbacnn.plots.figures import checked_path, figure
+from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.provenance import processor, versions
 
-from . import bench_tables, render
+from . import bench_tables, progress, render
 from .options import (
     debug_option,
     device_option,
     engine,
     import_option,
+    is_file_name,
     json_option,
-    means_file,
     open_model,
     precision_option,
     threads_option,
@@ -205,11 +205,11 @@ def train_command(
         facts = {**_facts(found, roofs, effort, network.device), **_about(network, model, inference)}
         results = []
         for batch in batches:
-            render.measuring(f"{model}, batches of {batch}")
+            progress.status(f"measuring: {model}, batches of {batch} …")
             detailed = layers or plot is not None
             last = measure.measure_model(network, batch, not inference, effort, found, detailed)
             results.append(_result(last, roofs) | (_memory(network, last, found) if memory else {}))
-        render.measuring(None)
+        progress.status()
         facts["cold"] = processes.cold_compilation(network, 2)._asdict() if cold else None
     notes = [*found.notes, *last.measurement.notes]
     render.notes(notes)
@@ -225,7 +225,7 @@ def train_command(
 
 def _model(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn.Model:
     """A model file, or an architecture with the options of its own. Raises ArgumentError where one does not fit."""
-    if means_file(model):
+    if is_file_name(model):
         if given.keys() - {"device", "precision"} or options:
             raise ArgumentError(f"{model} is a file, and has its shapes: leave out --input-shape, --classes, --option")
         return open_model(model, **given)
@@ -296,7 +296,7 @@ def _effort(quick: bool, pairs: int) -> Effort:
 
 
 def _roofs(device: Device, quick: bool) -> Roofs:
-    render.measuring("the machine's roofs")
+    progress.status("measuring: the machine's roofs …")
     return measure_roofs(device, quick)
 
 
@@ -318,7 +318,7 @@ def _check_plot(plot: Path | None) -> None:
     """Says at once what would be wrong at the end."""
     if plot:
         checked_path(plot)
-        figure(1, 1)
+        new_figure(1, 1)
 
 
 def _plot(points: Sequence[plots.Point], roofs: Roofs, path: Path, title: str, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from numbacnn.bench.measure import KernelResult, rates
 from numbacnn.bench.peaks import Roofs
 from numbacnn.bench.work import Cost
 
-from . import render
+from . import progress, render
 
 RATES = ("ms", "GFLOP/s", "of peak", "GB/s", "of triad")
 NUMBER, RATIO = 9, 19  # characters of a column
@@ -31,14 +31,14 @@ class KernelTable:
     def add(self, result: KernelResult) -> None:
         """Prints a row."""
         self._done += 1
-        render.measuring(None)
+        progress.status()
         figures = result.measurement.figures(self._roofs)
         if not self._silent:
             name = str(result.case), str(result.case.batch), result.direction
             ratios = [ratio_cell(figures, peer) for peer in self._peers]
             _print([*name, *rate_cells(figures), *ratios], self._widths, self.WORDS)
         if self._done < self._total:
-            render.measuring(f"{self._done} of {self._total} done")
+            progress.status(f"measuring: {self._done} of {self._total} done …")
 
 
 def _print(cells: Sequence[str], widths: Sequence[int], words: tuple[int, ...]) -> None:
@@ -75,7 +75,7 @@ def model_times(report: Mapping[str, Any], layers: bool) -> None:
         cells = rate_cells(result)
         ratios = [ratio_cell(result, peer) for peer in peers]
         rows.append([str(result["batch"]), *cells, f"{result['images_per_second']:,.0f}", *ratios])
-    render.numbers(rows)
+    render.table(rows, left=(0,))
     for result in report["results"]:
         if layers:
             render.text("")

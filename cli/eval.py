@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,24 +14,38 @@ from numbacnn import data as data_sets
 from numbacnn.data import Dataset
 from numbacnn.data.labels import CLASSES, renumbered
 from numbacnn.errors import DataError, ModelFileError, NumbacnnError
+from numbacnn.metrics import Report
 from numbacnn.model import EVALUATION_BATCH
-from numbacnn.runs.run import DEFAULTS, model_file, read_config, run_of
+from numbacnn.runs.folder import model_file, run_of
+from numbacnn.runs.settings import DEFAULTS, read_config
 from numbacnn.tasks import task_of
 
 from . import render
-from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
+from .options import (
+    data_option,
+    debug_option,
+    device_option,
+    engine,
+    import_option,
+    json_option,
+    model_argument,
+    threads_option,
+)
+from .progress import download_progress
+
+MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 
 
 @click.command("eval")
 @model_argument
-@click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
+@data_option
 @import_option
 @click.option(
     "--report",
     is_flag=True,
-    help="Also class by class: precision, recall and F1 and the confusion matrix; IoU; or average precision.",
+    help="Also print scores per class: precision, recall, F1 and the confusion matrix; IoU; or average precision.",
 )
-@click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also how often the class is among the K likeliest.")
+@click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also print the top-K accuracy of a classifier.")
 @threads_option
 @device_option
 @json_option
@@ -44,82 +59,121 @@ def command(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Measure loss and accuracy; of a segmenter also mean IoU, of a detector mAP.
+    """Evaluate a model on the test set.
 
-    MODEL is a model file or a run's folder; it is measured on the test part of a data set.
+    MODEL is a model file or the folder of a run. Prints the loss and the accuracy of a classifier, the mean IoU of a
+    segmentation model, or the mAP of a detector.
     """
     name = data or data_of_run(model)
     with engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
-            raise click.UsageError(f"--top-k is of classifiers; this model's task is to {network.task}.")
-        test = test_part(network, name)
-        network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles
+            raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
+        test = load_test_set(network, name)
+        network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
         measured = network.evaluate(test)
-        seconds = time.perf_counter() - start
+        rate = len(test) / (time.perf_counter() - start)
         rows = network.metrics(test)[0][0].class_rows(network.class_names) if report and not classifies else None
         found = network.report(test, [top_k] if top_k else []) if classifies and (report or top_k) else None
     if not math.isfinite(measured["loss"]):
-        raise NumbacnnError(f"{model}: its loss is {measured['loss']}; its weights are damaged, or training diverged")
-    rate = len(test) / seconds
+        raise NumbacnnError(f"{model}: the loss is {measured['loss']}; the weights are damaged, or training diverged")
     result = {"model": str(model), "data": name, "images": len(test), **measured, "images_per_second": rate}
     if as_json:
-        shown = found.to_dict() if found else {}
-        whole = shown if report else {name: shown[name] for name in ("top_k",) if top_k}
-        render.as_json(result | ({"classes": rows} if rows else whole))
+        details = found.to_dict() if found else {}
+        if found and not report:
+            details = {"top_k": details["top_k"]}
+        render.as_json(result | ({"classes": rows} if rows else details))
         return
-    measure, came_to = render.measured(result)
-    render.text(f"{measure} {came_to}, {rate:,.0f} images/s: {model} on the test part of {name}")
+    score, values = render.scores(result)
+    render.text(f"{score} {values}, {rate:,.0f} images/s: {model} on the test set of {name}")
     if rows:
-        render.class_rows(rows)
+        _print_class_rows(rows)
     if found:
-        render.report(found, whole=report)
+        for k, accuracy in found.top_k.items():
+            render.text(f"top-{k} accuracy {render.percent(accuracy)}")
+        if report:
+            _print_report(found)
 
 
-def test_part(model: numbacnn.Model, name: str) -> Dataset:
-    """The test part of a data set, its labels counted as the model counts its classes; says what its reader changed."""
+def _print_class_rows(rows: Sequence[dict[str, str | float | None]]) -> None:
+    """Print a table of the scores of each class; a score that is undefined is empty."""
+
+    def cell(value: str | float | None) -> str:
+        if value is None or isinstance(value, str):
+            return value or ""
+        return f"{value:,}" if isinstance(value, int) else render.percent(value)
+
+    render.text("")
+    render.table([list(rows[0]), *([cell(value) for value in row.values()] for row in rows)], left=(0,))
+
+
+def _print_report(report: Report) -> None:
+    """Print the scores of each class, and the confusion matrix or its largest entries."""
+    percent = render.percent
+    rows = [
+        [name, percent(precision), percent(recall), percent(f1), f"{support:,}"]
+        for name, precision, recall, f1, support in zip(report.classes, *report.per_class, strict=True)
+    ]
+    rows.append(["mean of classes", *map(percent, report.mean), f"{report.confusion.sum():,}"])
+    render.text("")
+    render.table([["class", "precision", "recall", "F1", "images"], *rows], left=(0,))
+    render.text("")
+    if len(report.classes) <= MAX_MATRIX:
+        counts = zip(report.classes, report.confusion.tolist(), strict=True)
+        matrix = [[name, *map(str, row)] for name, row in counts]
+        render.table([["true \\ predicted", *report.classes], *matrix], left=(0,))
+    else:
+        mistakes = [[true, predicted, f"{count:,}"] for true, predicted, count in report.most_confused(MAX_MATRIX)]
+        render.text(f"most frequent mistakes (at most {MAX_MATRIX}; --json has the whole confusion matrix)")
+        render.table([["true", "predicted", "images"], *mistakes])
+
+
+def load_test_set(model: numbacnn.Model, name: str) -> Dataset:
+    """Load the test set of a data set, its labels numbered as in the model; prints how the reader changed it."""
     task = task_of(model.task, model.input_shape)
-    plain, height, width = task.labels == CLASSES, *model.input_shape[:2]
-    _, loaded = data_sets.load(
+    whole_images = task.labels == CLASSES
+    _, test = data_sets.load(
         name,
         labels=task.labels,
-        size=None if plain else (height, width),
-        scenes=None if plain or name not in data_sets.NAMES else 1,  # of the training part, which is not needed
-        progress=render.download_progress(),
+        size=None if whole_images else (model.input_shape[0], model.input_shape[1]),
+        scenes=None if whole_images or name not in data_sets.NAMES else 1,  # the training set is not used
+        progress=download_progress(),
     )
-    test = with_classes_of(model, loaded)
-    render.notes(loaded.notes)
-    return test
+    numbered = with_classes_of(model, test)
+    render.notes(test.notes)
+    return numbered
 
 
 def data_of_run(model: Path) -> str:
-    """The data set of the run that a model belongs to. Raises ModelFileError or UsageError where there is none."""
+    """Return the data set of the run that a model belongs to.
+
+    Raises:
+        ModelFileError: the model does not exist.
+        UsageError: it does not belong to a run.
+    """
     if not model.exists():
-        raise ModelFileError(f"{model}: there is no such file or folder")
+        raise ModelFileError(f"{model}: no such file or folder")
     run = run_of(model)
     if run is None:
-        raise click.UsageError(f"{model} belongs to no run; add --data.")
+        raise click.UsageError(f"{model} does not belong to a run; add --data.")
     return str(read_config(run.config).get("data", DEFAULTS["data"]))
 
 
 def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
-    """The data set, its labels counted as the model counts its classes: by name, else by number if they have no names.
+    """Number the labels as the model numbers its classes: by class name, or unchanged if the data has no names.
 
     Raises:
-        DataError: a class of the data is none of the model's.
+        DataError: the model does not have one of the data's classes.
     """
     known = model.class_names
-    outputs = len(known)
     unknown = [name for name in dataset.classes if name not in known]
-    if unknown and dataset.classes == tuple(map(str, range(len(dataset.classes)))):
-        if len(dataset.classes) > outputs:
-            raise DataError(
-                f"the labels of the data go to {len(dataset.classes) - 1}, those of the model to {outputs - 1}"
-            )
-        return dataset
-    if unknown:
-        raise DataError(f"class {unknown[0]!r} of the data is none of the model's: {', '.join(known)}")
-    numbers = [known.index(name) for name in dataset.classes]
-    return replace(dataset, labels=renumbered(dataset.labels, numbers), classes=known)
+    if not unknown:
+        numbers = [known.index(name) for name in dataset.classes]
+        return replace(dataset, labels=renumbered(dataset.labels, numbers), classes=known)
+    if dataset.classes != tuple(map(str, range(len(dataset.classes)))):
+        raise DataError(f"the model has no class {unknown[0]!r}; its classes are {', '.join(known)}")
+    if len(dataset.classes) > len(known):
+        raise DataError(f"labels reach {len(dataset.classes) - 1}, but the model's last class is {len(known) - 1}")
+    return dataset

@@ -18,7 +18,7 @@ from .options import debug_option, json_option
 @json_option
 @debug_option
 def command(clear_cache: bool, as_json: bool) -> None:
-    """Show versions, processor, threads, cache, and what there is of CUDA."""
+    """Show versions, processor, threads, kernel cache and CUDA."""
     from numbacnn.kernels import jit
 
     cleared = jit.cache_size() if clear_cache else None
@@ -36,14 +36,14 @@ def command(clear_cache: bool, as_json: bool) -> None:
     if as_json:
         render.as_json(facts)
     else:
-        render.facts(facts)
+        render.table(_rows(facts) + _cuda_rows(facts["cuda"]))
 
 
 def _threads() -> dict[str, Any]:
     from numba import config, get_num_threads
     from numba.np.ufunc import threading_layer
 
-    get_num_threads()  # starts the threading layer, so that its name is known
+    get_num_threads()  # starts the threading layer, which has no name before
     layer = threading_layer()
     return {
         "layer": layer,
@@ -56,4 +56,34 @@ def _threads() -> dict[str, Any]:
 def _advice() -> str:
     openmp = {"linux": "apt install libgomp1", "darwin": "brew install libomp"}.get(sys.platform)
     choices = "TBB (pip install tbb)" + (f" or OpenMP ({openmp})" if openmp else "")
-    return f"Numba's basic layer; {choices} gives a faster one"
+    return f"Numba's basic layer; install {choices} for a faster one"
+
+
+def _rows(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    processor, threads, cache = facts["processor"], facts["threads"], facts["cache"]
+    fma = "with" if processor["fma"] else "without"
+    rows = [
+        *facts["versions"].items(),
+        ("processor", f"{processor['name']}, {processor['instruction_set']}"),
+        ("vectors", f"{processor['vector_bits']} bits, {processor['vector_registers']} registers, {fma} fma"),
+        ("features", " ".join(processor["features"])),
+        ("threading layer", threads["layer"] + (f": {threads['advice']}" if threads["advice"] else "")),
+        ("threads", f"{threads['count']} of {threads['limit']}"),
+        ("kernel cache", f"{cache['folder']}, {render.size(cache['bytes'])}"),
+    ]
+    if "cleared_bytes" in cache:
+        rows.append(("", f"{render.size(cache['cleared_bytes'])} cleared"))
+    return rows
+
+
+def _cuda_rows(cuda: dict[str, Any]) -> list[tuple[str, str]]:
+    if cuda["simulated"]:
+        return [("cuda", "simulated (NUMBA_ENABLE_CUDASIM): kernels run in Python, for tests")]
+    rows = [("cuda", cuda["reason"] or "available")]
+    if cuda["driver"]:
+        rows.append(("cuda driver", f"CUDA {cuda['driver']}; packages are for CUDA {cuda['toolkit']}"))
+    for gpu in cuda["gpus"]:
+        capability = ".".join(map(str, gpu["capability"]))
+        memory = f"{render.size(gpu['free'])} of {render.size(gpu['memory'])} free"
+        rows.append(("gpu", f"{gpu['name']}, compute capability {capability}, {memory}"))
+    return rows

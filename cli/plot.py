@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
@@ -16,18 +16,21 @@ from numbacnn import plots
 from numbacnn._checks import choose
 from numbacnn.data import Dataset
 from numbacnn.errors import ArgumentError, ModelFileError
-from numbacnn.plots.figures import checked_path, figure
-from numbacnn.runs.run import RunFolder, model_file
+from numbacnn.plots.figures import checked_path, new_figure
+from numbacnn.runs.folder import RunFolder, model_file
 
 from . import render
-from .eval import data_of_run, test_part
-from .options import debug_option, device_option, engine, import_option, model_argument, threads_option
+from .eval import data_of_run, load_test_set
+from .options import data_option, debug_option, device_option, engine, import_option, model_argument, threads_option
 from .predict import read_images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a picture is of: the model, and what the options say; all of it read when it is asked for."""
+    """What a plot shows: a model or a run, with the command's options. Everything is read on first use."""
 
     path: Path
     device: str
@@ -40,51 +43,51 @@ class Subject:
 
     @cached_property
     def test(self) -> Dataset:
-        """The test part of the data, its classes the model's."""
+        """The test set, with the model's classes."""
         name = self.options["data"] or data_of_run(self.path)
-        return test_part(self.model, name)
+        return load_test_set(self.model, name)
 
     @cached_property
     def image(self) -> NDArray[Any]:
-        """The one image, raw: from a file, or from the test part."""
+        """The raw image (1, H, W, C) of --image, or of --index in the test set."""
         if self.options["image"] is not None:
             return read_images(self.model, [self.options["image"]])
         index = self.options["index"]
         if index >= len(self.test):
-            raise ArgumentError(f"--index {index}: the test part has images 0 to {len(self.test) - 1}")
+            raise ArgumentError(f"--index {index}: the test set has images 0 to {len(self.test) - 1}")
         return self.test.images[index : index + 1]
 
     @property
     def layer(self) -> str | None:
-        """The one layer, if it is given."""
+        """The name of --layer, if given. Raises ArgumentError if it is given twice."""
         layers = self.options["layer"]
         if len(layers) > 1:
-            raise ArgumentError("this picture is of one layer: give one --layer")
+            raise ArgumentError("this plot shows one layer: give one --layer")
         return layers[0] if layers else None
 
     @property
     def class_number(self) -> int | None:
-        """The number of the class, if it is given."""
+        """The number of the class of --class, if given."""
         name = self.options["class_name"]
         names = {known: number for number, known in enumerate(self.model.class_names)}
         return None if name is None else choose("class", name, names)
 
 
-def _curves(subject: Subject) -> Any:
-    if subject.path.exists() and not subject.path.is_dir():
-        raise ModelFileError(f"{subject.path} is a file; training curves are of a run: give its folder")
+def _curves(subject: Subject) -> "Figure":
     if not subject.path.exists():
-        raise ModelFileError(f"{subject.path}: there is no such folder")
+        raise ModelFileError(f"{subject.path}: no such folder")
+    if not subject.path.is_dir():
+        raise ModelFileError(f"{subject.path} is a file; give the folder of a run to plot its training curves")
     return plots.training_curves(RunFolder(subject.path).read_metrics(), f"Training of {subject.path}")
 
 
-def _gradients(subject: Subject) -> Any:
+def _gradients(subject: Subject) -> "Figure":
     chosen = subject.test.subset(np.arange(min(subject.options["count"] or 64, len(subject.test))))
     norms = plots.layer_gradient_norms(subject.model, chosen.images, chosen.labels)
-    return plots.gradient_norms(norms, f"Norm of the gradient, layer by layer, on {len(chosen)} images")
+    return plots.gradient_norms(norms, f"Gradient norms by layer, {len(chosen)} images")
 
 
-def _predictions(subject: Subject) -> Any:
+def _predictions(subject: Subject) -> "Figure":
     if subject.options["image"] is not None:
         return plots.predictions(subject.model, subject.image)
     chosen = plots.evenly_chosen(subject.test, subject.options["count"] or 6)
@@ -92,9 +95,9 @@ def _predictions(subject: Subject) -> Any:
 
 
 class Kind(NamedTuple):
-    """How a picture is drawn, and the options that it takes."""
+    """A kind of plot: its function, and the options that it takes."""
 
-    draw: Callable[[Subject], Any]
+    draw: "Callable[[Subject], Figure]"
     options: tuple[str, ...] = ()
 
 
@@ -114,17 +117,17 @@ KINDS = {
 @click.command("plot")
 @model_argument
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .png or .svg file.")
-@click.option("--data", metavar="NAME|DIR", help="Its test part is used.  [default: the data of the model's run]")
-@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="The image, instead of one of the data.")
-@click.option("--index", type=click.IntRange(0), default=0, metavar="N", help="Number of the image in the test part.")
-@click.option("--layer", multiple=True, metavar="NAME", help="A layer, as summary names it; for features, several.")
-@click.option("--class", "class_name", metavar="NAME", help="Of gradcam.  [default: the predicted class]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="PNG or SVG file to write.")
+@data_option
+@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="Image file, instead of a test image.")
+@click.option("--index", type=click.IntRange(0), default=0, metavar="N", help="Index of the image in the test set.")
+@click.option("--layer", multiple=True, metavar="NAME", help="Layer, as named by summary; repeatable for features.")
+@click.option("--class", "class_name", metavar="NAME", help="Class for gradcam.  [default: the predicted class]")
 @click.option(
     "--count",
     type=click.IntRange(1),
     metavar="N",
-    help="Mistakes (25), images of predictions (6) or of gradients (64).",
+    help="Number of images.  [default: 25 for mistakes, 6 for predictions, 64 for gradients]",
 )
 @import_option
 @threads_option
@@ -134,22 +137,28 @@ KINDS = {
 def command(
     ctx: click.Context, /, model: Path, kind: str, out: Path, threads: int | None, device: str | None, **options: Any
 ) -> None:
-    """Draw a picture of a training or a model.
+    """Plot a training run or a model. Needs matplotlib: pip install 'numbacnn[plot]'.
 
-    MODEL is a run's folder or a model file. KIND is curves (loss and accuracy over the epochs of a run), confusion
-    (which classes are taken for which), mistakes (those the model is surest of), predictions (of a model that segments
-    or detects, beside the truth), filters (a convolution's weights), features (what layers make of an image), gradcam
-    (where in an image a class is seen) or gradients (how large they are, layer by layer). Needs matplotlib: pip install
-    'numbacnn[plot]'.
+    MODEL is a model file or the folder of a run. KIND is one of:
+
+    \b
+    curves       loss, accuracy and learning rate of a run
+    confusion    confusion matrix
+    mistakes     misclassified images with the most confident predictions
+    predictions  predicted and true masks or boxes
+    filters      weights of a convolution
+    features     feature maps of an image
+    gradcam      Grad-CAM: the evidence for a class in an image
+    gradients    gradient norm of each layer
     """
-    wanted = KINDS[kind]
+    chosen = KINDS[kind]
     for name in options:
-        if name not in wanted.options and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+        if name not in chosen.options and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{kind} takes no --{name.removesuffix('_name')}.", ctx)
     if options["image"] and options["index"]:
         raise click.UsageError("give --image or --index, not both.", ctx)
     checked_path(out)
-    figure(1, 1)  # says at once where matplotlib is missing
+    new_figure(1, 1)  # fails early if matplotlib is missing
     with engine(threads):
-        plots.save(wanted.draw(Subject(model, device or "cpu", options)), out)
+        plots.save(chosen.draw(Subject(model, device or "cpu", options)), out)
     render.text(str(out))

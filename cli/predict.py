@@ -1,6 +1,6 @@
 """``numbacnn predict``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numbacnn
 from numbacnn.data import image_size, match_polarity, read_image, resize_nearest, write_mask
 from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.runs.run import model_file
-from numbacnn.tasks import Classification, Detection, Segmentation
+from numbacnn.runs.folder import model_file
+from numbacnn.tasks import Detection, Segmentation
 from numbacnn.tasks.detection import SCORE_THRESHOLD
 
 from . import render
@@ -25,20 +25,20 @@ Rows = list[dict[str, Any]]
 @click.command("predict")
 @model_argument
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="How many classes a classifier tells.")
+@click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="Number of classes to print per image.")
 @click.option(
     "--score-threshold",
     type=click.FloatRange(0, 1),
     default=SCORE_THRESHOLD,
     metavar="F",
-    help="Smallest score at which a detection is reported.",
+    help="Minimum score of a detection.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="A folder for a segmenter's masks, as PNG.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write masks to, as PNG files.")
 @click.option(
     "--polarity",
     type=click.Choice(["auto", "keep"]),
     default="auto",
-    help="auto: a grey image on a bright ground is inverted for a model that was trained on dark grounds, as MNIST's.",
+    help="auto: invert gray images with a bright background for a model trained on dark backgrounds, like MNIST's.",
 )
 @import_option
 @threads_option
@@ -56,60 +56,80 @@ def command(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Tell what images show.
+    """Predict classes, masks or boxes of image files.
 
-    MODEL is a model file or a run's folder, each IMAGE a file such as PNG or JPEG, of any size. A classifier tells the
-    likeliest classes, a segmenter the share of each class (and writes masks with --out), a detector boxes x0, y0, x1,
-    y1, in pixels of the IMAGE.
+    MODEL is a model file or the folder of a run. Each IMAGE is a file such as a PNG or JPEG, of any size. A classifier
+    prints the most probable classes, a segmentation model the fraction of pixels of each class (and writes masks with
+    --out), a detector the boxes x0, y0, x1, y1 in pixels of the IMAGE.
     """
     with engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
-            raise click.UsageError("--out is for the masks of a model that segments.")
-        files = _mask_files(images, out)
+            raise click.UsageError("--out is for the masks of a segmentation model.")
+        mask_files = _mask_files(images, out)
         pixels = read_images(network, images, polarity)
-        tell: dict[str, Callable[[], Rows]] = {
-            Classification.name: lambda: _classes(network, model, pixels, top),
-            Segmentation.name: lambda: _shares(network, pixels, images, files),
-            Detection.name: lambda: _boxes(network, pixels, images, score_threshold),
-        }
-        found = tell[network.task or Classification.name]()
+        if network.task == Segmentation.name:
+            found = _segment(network, pixels, images, mask_files)
+        elif network.task == Detection.name:
+            found = _detect(network, pixels, images, score_threshold)
+        else:
+            found = _classify(network, model, pixels, top)
     predictions = [{"image": str(path), **row} for path, row in zip(images, found, strict=True)]
     if as_json:
         render.as_json({"model": str(model), "predictions": predictions})
     else:
-        render.predictions(predictions)
+        _print(predictions)
 
 
-def _classes(model: numbacnn.Model, path: Path, pixels: NDArray[np.uint8], top: int) -> Rows:
+def _print(predictions: Rows) -> None:
+    """Print a line per image, or per box, then the names of the mask files."""
+    rows = []
+    for each in predictions:
+        if "boxes" in each:
+            lines = [[*_cells([item], "score"), ", ".join(f"{x:.1f}" for x in item["box"])] for item in each["boxes"]]
+            rows += [[each["image"], *line] for line in lines or [["nothing found"]]]
+        else:
+            cells = _cells(each["classes"], "probability") if "classes" in each else _cells(each["shares"], "share")
+            rows.append([each["image"], *cells])
+    render.table(rows)
+    for each in predictions:
+        if "mask" in each:
+            render.text(each["mask"])
+
+
+def _cells(items: Rows, value: str) -> list[str]:
+    return [f"{item['class']} {render.percent(item[value])}" for item in items]
+
+
+def _classify(model: numbacnn.Model, path: Path, pixels: NDArray[np.uint8], top: int) -> Rows:
+    """Return the ``top`` most probable classes of each image."""
     probabilities = model.predict(pixels)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-        raise NumbacnnError(f"{path}: gives no class probabilities; it is no classifier, or its weights are damaged")
-    return [{"classes": _best(row, model.class_names, top)} for row in probabilities]
-
-
-def _best(row: NDArray[np.float32], classes: tuple[str, ...], top: int) -> Rows:
-    order = np.argsort(-row, kind="stable")[:top]
-    return [{"class": classes[i], "probability": float(row[i])} for i in order]
+        raise NumbacnnError(f"{path}: no class probabilities; not a classifier, or its weights are damaged")
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        {"classes": [{"class": model.class_names[i], "probability": float(row[i])} for i in best]}
+        for row, best in zip(probabilities, order, strict=True)
+    ]
 
 
 def _mask_files(images: Sequence[Path], out: Path | None) -> list[Path | None]:
-    """Where the mask of each image goes. Raises ArgumentError where a file is there already, or of two images."""
+    """Name a mask file for each image. Raises ArgumentError if one exists already or has the name of another."""
     files = [None if out is None else out / f"{image.stem}.png" for image in images]
     for file in files:
         if file is not None and (file.exists() or files.count(file) > 1):
-            problem = "exists" if file.exists() else "would be of two images"
-            raise ArgumentError(f"{file}: {problem}; nothing is written")
+            problem = "exists already" if file.exists() else "would hold the masks of two images"
+            raise ArgumentError(f"{file}: {problem}; nothing was written")
     return files
 
 
-def _shares(
+def _segment(
     model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], files: Sequence[Path | None]
 ) -> Rows:
-    """The share of each class that is there, the largest first; and the masks' files, of their images' sizes."""
+    """Return the fraction of pixels of each class found, in descending order; write masks in the images' sizes."""
     names = model.class_names
     if any(files) and len(names) > 256:
-        raise ArgumentError(f"a PNG mask numbers 256 classes; the model has {len(names)}")
+        raise ArgumentError(f"a PNG mask holds at most 256 classes; the model has {len(names)}")
     rows, colors = [], mask_colors(len(names))
     for image, mask, file in zip(images, model.segment(pixels), files, strict=True):
         if file is not None:
@@ -122,47 +142,45 @@ def _shares(
     return rows
 
 
-def _boxes(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], score_threshold: float) -> Rows:
-    """Boxes in pixels of the image files, the surest first."""
+def _detect(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], score_threshold: float) -> Rows:
+    """Return boxes in pixels of the image files, in descending order of their scores."""
     height, width, _ = model.input_shape
     rows = []
     for image, found in zip(images, model.detect(pixels, score_threshold), strict=True):
         h, w = image_size(image)
-        edges = (found.boxes * np.array([w / width, h / height] * 2)).tolist()
-        columns = zip(found.classes, found.scores.tolist(), edges, strict=True)
-        boxes = [{"class": model.class_names[i], "score": score, "box": box} for i, score, box in columns]
-        rows.append({"boxes": boxes})
+        boxes = (found.boxes * np.array([w / width, h / height] * 2)).tolist()
+        columns = zip(found.classes, found.scores.tolist(), boxes, strict=True)
+        rows.append({"boxes": [{"class": model.class_names[i], "score": score, "box": b} for i, score, b in columns]})
     return rows
 
 
 def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str = "auto") -> NDArray[np.uint8]:
-    """Image files as the model takes them, (N, H, W, C); says what had to be changed.
+    """Read image files in the size and the channels of the model's input, (N, H, W, C); prints what was changed.
 
     Raises:
-        ArgumentError: the model's input is no image.
-        DataError: a file is missing, or no image.
+        ArgumentError: the model's input is not an image.
+        DataError: a file is missing or not an image.
     """
     if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
-        raise ArgumentError(f"the model's input is {model.input_shape}, which no image file can be")
+        raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
     notes: list[str] = []
-    invert = polarity == "auto" and _on_dark(model)
+    invert = polarity == "auto" and _is_trained_on_dark(model)
     pixels = np.stack([_read(path, model.input_shape, invert, notes) for path in paths])
     render.notes(notes)
     return pixels
 
 
-def _on_dark(model: numbacnn.Model) -> bool:
-    """Whether a grey model was trained on images that are mostly dark."""
+def _is_trained_on_dark(model: numbacnn.Model) -> bool:
+    """Return whether a model of gray images was trained on mostly dark ones."""
     return model.input_shape[2] == 1 and model.normalization is not None and model.normalization.mean[0] < 0.5
 
 
 def _read(path: Path, shape: tuple[int, ...], invert: bool, notes: list[str]) -> NDArray[np.uint8]:
-    """The image as the model takes it; ``notes`` gets a line for each change."""
-    height, width, channels = shape
-    image, note = read_image(path, height, width, channels)
+    """Read one image, and append a line to ``notes`` for each change."""
+    image, note = read_image(path, *shape)
     if note:
         notes.append(note)
     matched = match_polarity(image) if invert else image
     if matched is not image:
-        notes.append(f"{path}: inverted, since the model was trained on dark grounds (--polarity keep leaves it)")
+        notes.append(f"{path}: inverted, as the model was trained on dark backgrounds (--polarity keep prevents this)")
     return matched

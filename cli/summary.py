@@ -14,9 +14,9 @@ from .options import debug_option, import_option, json_option, open_model
 @json_option
 @debug_option
 def command(model: str, as_json: bool) -> None:
-    """Show a model's layers.
+    """Show a model's layers: shapes, parameters, FLOPs, memory.
 
-    Shapes, parameters, FLOPs and memory of MODEL, a model file or a run's folder, or of an architecture by NAME.
+    MODEL is a model file or the folder of a run, NAME an architecture.
     """
     summary = open_model(model).summary(show=False)
     if as_json:

@@ -15,47 +15,47 @@ from numbacnn.data import NAMES
 from numbacnn.errors import ArgumentError
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
-from numbacnn.runs.run import (
+from numbacnn.runs.folder import RunFolder
+from numbacnn.runs.run import Run
+from numbacnn.runs.settings import (
     CHANGEABLE,
     DATA_DEFAULTS,
     DEFAULTS,
     OPTIMIZER_DEFAULTS,
     RECIPES,
     TASK_DEFAULTS,
-    Run,
-    RunFolder,
     Settings,
+    options_for,
     read_config,
-    with_optimizer,
 )
 from numbacnn.saving.checkpoints import parse_interval
 from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
 from numbacnn.training.trainer import ON_NAN, ON_SAVE_ERROR
 
-from . import render
+from . import progress, render
 from .options import debug_option, device_option, engine, json_option, precision_option, threads_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TrainCommand(click.Command):
-    """Takes defaults from files: ``--config`` before ``--recipe``, or a resumed run's own configuration."""
+    """Takes defaults from ``--config`` and ``--recipe``, or from the configuration of the run to resume."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments twice: first for the file, then with its values as defaults."""
+        """Parse the arguments twice: first to find the files, then with the options in them as defaults."""
         ctx.meta["command"] = render.command("train", *args)
         if not ctx.resilient_parsing:
             first = click.Context(self, ctx.parent, ctx.info_name)
             super().parse_args(first, list(args))
-            # As text, so that 3.7 epochs are refused as on the command line.
-            tables = [with_optimizer(read_config(path), first.params["optimizer"]) for path in _config_paths(first)]
+            # As text, so that epochs = 3.7 is rejected as it is on the command line.
+            tables = [options_for(first.params["optimizer"], read_config(path)) for path in _config_paths(first)]
             ctx.default_map = {name: str(value) for table in tables for name, value in table.items()}
         return super().parse_args(ctx, args)
 
 
 def _config_paths(ctx: click.Context) -> list[Path]:
-    """The files of options; of two that give one, the later counts."""
+    """Return the configuration files, in ascending order of precedence."""
     config, recipe = ctx.params["config"], ctx.params["recipe"]
     if not ctx.params["resume"]:
         return [*([choose("recipe", recipe, RECIPES)] if recipe else []), *([config] if config else [])]
@@ -63,30 +63,30 @@ def _config_paths(ctx: click.Context) -> list[Path]:
         raise click.UsageError("--resume needs --out, the folder of the run.", ctx)
     for name in ("config", "recipe"):
         if ctx.params[name] is not None:
-            raise click.UsageError(f"--resume takes the run's own configuration; leave out --{name}.", ctx)
+            raise click.UsageError(f"--resume uses the run's own configuration; leave out --{name}.", ctx)
     folder = RunFolder(ctx.params["out"])
-    folder.need_run()
+    folder.require_run()
     return [folder.config]
 
 
 def _setting(flag: str, text: str, **kind: Any) -> Callable[[F], F]:
-    """An option whose default ``Settings.resolve`` fills in; the help says which."""
+    """Make an option whose default ``Settings.resolve`` fills in, and which the help shows."""
     name = flag.partition("/")[0].strip("-").replace("-", "_")
     tables = (TASK_DEFAULTS | DATA_DEFAULTS | OPTIMIZER_DEFAULTS).items()
     defaults = [f"{table[name]} for {key}" for key, table in tables if name in table]
     if name in DEFAULTS:
-        defaults.append(f"else {DEFAULTS[name]}" if defaults else str(DEFAULTS[name]))
+        defaults.append(f"otherwise {DEFAULTS[name]}" if defaults else str(DEFAULTS[name]))
     suffix = f"  [default: {', '.join(defaults)}]" if defaults else ""
     return click.option(flag, default=None, help=text + suffix, **kind)
 
 
-class IntervalType(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
-    """Steps, 500, or a time: 90s, 5m, 1h."""
+class IntervalType(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click
+    """A number of steps, 500, or a time: 90s, 5m, 1h."""
 
     name = "interval"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number of steps, or the time as it was given."""
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number of steps, or the time unchanged."""
         try:
             parse_interval(value)
         except ArgumentError as error:
@@ -95,64 +95,58 @@ class IntervalType(click.ParamType):  # type: ignore[type-arg]  # which is gener
 
 
 def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Shell completion from names that are not the only possible values."""
+    """Complete known names in the shell, for an option that takes other values too."""
     return lambda _, __, start: [name for name in known if name.startswith(start)]
 
 
+AT_LEAST_1 = {"type": click.IntRange(1), "metavar": "N"}
+FRACTION = {"type": click.FloatRange(0, 1, max_open=True), "metavar": "F"}
+NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
+
+
 @click.command("train", cls=TrainCommand)
-@_setting("--task", "What the model is for.", type=click.Choice(list(TASKS)))
-@_setting("--data", f"{', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
-@_setting("--model", f"{', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
-@_setting("--epochs", "Times through the training part.", type=click.IntRange(1), metavar="N")
-@_setting("--batch-size", "Images of one batch.", type=click.IntRange(1), metavar="N")
-@_setting("--lr", "Learning rate.", type=click.FloatRange(0), metavar="F")
-@_setting("--optimizer", "How gradients become updates.", type=click.Choice(list(OPTIMIZERS)))
-@_setting("--momentum", "Of sgd, rmsprop and muon.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
-@_setting("--nesterov/--no-nesterov", "Nesterov's form of the momentum of sgd and muon.")
-@_setting("--betas", "Of adam, adamw and lamb, such as 0.7,0.9.", metavar="F,F")
-@_setting("--weight-decay", "L2; decoupled in adamw, lamb, muon.", type=click.FloatRange(0), metavar="F")
-@_setting("--clip-norm", "Largest norm of a gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
-@_setting("--accumulate", "Batches of one update.", type=click.IntRange(1), metavar="N")
-@_setting("--schedule", "Of the learning rate.", type=click.Choice(list(SCHEDULES)))
-@_setting("--warmup", "Share of the training before it, with a rising rate.", type=click.FloatRange(0, 1), metavar="F")
-@_setting("--ema", "Decay, as 0.999, of averaged weights.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
-@_setting("--weights", "Weights to start from: a model file, a run's folder or a state dict.", metavar="FILE")
-@_setting("--freeze", "Parameters that stay as they are, such as 'features.*'; several with commas.", metavar="PATTERN")
-@_setting(
-    "--classes", "Outputs of the model; weights that then do not fit start afresh.", type=click.IntRange(1), metavar="N"
-)
-@_setting(
-    "--size", "Pixels of a side of scenes, else 64, or of a folder's images.", type=click.IntRange(1), metavar="N"
-)
-@_setting(
-    "--scenes",
-    "How many to train on, else 8,000, of a named set to segment or detect.",
-    type=click.IntRange(1),
-    metavar="N",
-)
-@_setting("--augment", "Changes of the training images, such as 'rotate=10, translate=2'.", metavar="SPEC")
-@_setting("--seed", "Draws weights, order and split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
-@_setting("--validation", "Share to hold out; 0: none.", type=click.FloatRange(0, 1, max_open=True), metavar="F")
-@_setting("--patience", "Stop after N epochs without a better validation.", type=click.IntRange(1), metavar="N")
-@_setting(
-    "--checkpoint-every", "Also checkpoint every N batches, or so often: 90s, 5m.", type=IntervalType(), metavar="N"
-)
-@_setting("--on-save-error", "Where a file cannot be written: go on, or end.", type=click.Choice(list(ON_SAVE_ERROR)))
-@_setting("--on-nan", "Of a batch with NaN or infinity in loss or gradients.", type=click.Choice(list(ON_NAN)))
+@_setting("--task", "Task to train for.", type=click.Choice(list(TASKS)))
+@_setting("--data", f"Data set: {', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
+@_setting("--model", f"Architecture: {', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
+@_setting("--epochs", "Number of passes over the training set.", **AT_LEAST_1)
+@_setting("--batch-size", "Images per batch.", **AT_LEAST_1)
+@_setting("--lr", "Learning rate, before the schedule scales it.", **NOT_NEGATIVE)
+@_setting("--optimizer", "Optimizer.", type=click.Choice(list(OPTIMIZERS)))
+@_setting("--momentum", "Momentum of sgd, rmsprop and muon.", **FRACTION)
+@_setting("--nesterov/--no-nesterov", "Use Nesterov momentum in sgd and muon.")
+@_setting("--betas", "Betas of adam, adamw and lamb, e.g. 0.9,0.999.", metavar="F,F")
+@_setting("--weight-decay", "Weight decay: an L2 penalty, decoupled in adamw, lamb and muon.", **NOT_NEGATIVE)
+@_setting("--clip-norm", "Maximum norm of the gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
+@_setting("--accumulate", "Batches to accumulate gradients over per update.", **AT_LEAST_1)
+@_setting("--schedule", "Learning rate schedule.", type=click.Choice(list(SCHEDULES)))
+@_setting("--warmup", "Fraction of training with linear warmup.", type=click.FloatRange(0, 1), metavar="F")
+@_setting("--ema", "Decay of an exponential moving average of the weights, e.g. 0.999.", **FRACTION)
+@_setting("--weights", "Initial weights: a model file, the folder of a run or a state dict.", metavar="FILE")
+@_setting("--freeze", "Parameters not to train, e.g. 'features.*'; several separated by commas.", metavar="PATTERN")
+@_setting("--classes", "Number of classes; weights of another shape start from new values.", **AT_LEAST_1)
+@_setting("--size", "Side of scenes (default 64), or size to scale a folder's images to, in pixels.", **AT_LEAST_1)
+@_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **AT_LEAST_1)
+@_setting("--augment", "Augmentation of the training images, e.g. 'rotate=10, translate=2'.", metavar="SPEC")
+@_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
+@_setting("--validation", "Fraction of the training set to validate on; 0 for none.", **FRACTION)
+@_setting("--patience", "Stop after N epochs without a better validation score.", **AT_LEAST_1)
+@_setting("--checkpoint-every", "Also checkpoint every N batches, or 90s, or 5m.", type=IntervalType(), metavar="N")
+@_setting("--on-save-error", "What to do if a file cannot be written.", type=click.Choice(list(ON_SAVE_ERROR)))
+@_setting("--on-nan", "What to do with a batch that gives NaN or infinity.", type=click.Choice(list(ON_NAN)))
 @threads_option
 @device_option
 @precision_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.  [default: runs/…]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out; needs no other option.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.  [default: runs/…]")
+@click.option("--resume", is_flag=True, help="Resume the run in --out with its own configuration.")
 @click.option(
     "--recipe",
-    help=f"Settings that go together: {', '.join(RECIPES)}; other options go before.",
+    help=f"Predefined options, which others override: {', '.join(RECIPES)}.",
     metavar="NAME",
     shell_complete=_names(RECIPES),
 )
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file of these options.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with these options.")
 @json_option
-@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
 @debug_option
 @click.pass_context
 def command(
@@ -168,20 +162,21 @@ def command(
 ) -> None:
     """Train a model.
 
-    Without options: LeNet-5, on the digits that come with numbacnn. With --task segment or detect: a U-Net, or a
-    detector on a grid, on scenes of digits or a folder of images with masks or boxes. All goes into the run's folder:
-    config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the last epoch's weights), best.safetensors
-    (those of the best validation), and record.toml, which verify checks.
+    By default, trains LeNet-5 on the bundled digits. With --task segment or detect, trains a U-Net or a grid detector
+    on generated scenes of digits, or on a folder of images with masks or boxes.
+
+    The folder of the run gets config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the weights of the
+    last epoch), best.safetensors (those of the best epoch by validation), and provenance.toml, which verify checks.
     """
     settings = Settings.resolve(given)
-    folder = RunFolder.fresh(settings) if out is None else RunFolder(out)
+    folder = RunFolder.new(settings) if out is None else RunFolder(out)
     if resume:
-        _need_same_run(ctx, settings, folder)
+        _require_same_run(ctx, settings, folder)
     else:
-        folder.need_vacant()
+        folder.require_vacant()
     with engine(settings.threads, quiet):
-        progress = render.download_progress(quiet)
-        run = Run(settings, folder, resume=resume, progress=progress, command=ctx.meta["command"])
+        downloads = progress.download_progress(quiet)
+        run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:
@@ -190,59 +185,72 @@ def command(
     if as_json:
         render.as_json(results)
     else:
-        render.trained(results, str(folder.model), str(folder.best))
+        _print_results(results, folder)
 
 
-def _need_same_run(ctx: click.Context, settings: Settings, folder: RunFolder) -> None:
-    """Raises ArgumentError where an option or a variable would make the resumed run another one."""
+def _print_results(results: dict[str, Any], folder: RunFolder) -> None:
+    """Print the test scores of the last and the best weights, their files, and a command to try next."""
+    best, last = results["best"], len(results["epochs"])
+    score, values = render.scores(results["test"])
+    rows = [(f"test {score}", f"{values}; last epoch, {last}", str(folder.model))]
+    if best and best["epoch"] != last:
+        rows.append(("", f"{render.scores(best['test'])[1]}; best epoch, {best['epoch']}", str(folder.best)))
+    render.table(rows)
+    render.text(f"next: {render.command('predict', results['run'], 'IMAGE.png')}")
+
+
+def _require_same_run(ctx: click.Context, settings: Settings, folder: RunFolder) -> None:
+    """Raise ArgumentError if an option or an environment variable would make the resumed run another one."""
     before = {name.replace("_", "-"): value for name, value in read_config(folder.config).items()}
     for key, value in settings.table().items():
         source = ctx.get_parameter_source(key.replace("-", "_"))
         given = source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
         if given and key not in CHANGEABLE and value != before.get(key):
             started = f"with {key} {before[key]}" if key in before else f"without {key}"
-            raise ArgumentError(f"{folder.path} was started {started}, not {value}; choose another --out")
+            raise ArgumentError(f"{folder.path} was started {started}, not {value}; change --out to start another run")
 
 
 def _train(run: Run, quiet: bool) -> int | None:
-    """Trains to the end (None), or to a signal: then its number, when the state is saved."""
+    """Train to the end and return None, or until a signal, whose number is returned once the state is saved."""
     trainer = run.trainer
     images = len(trainer.dataset)
     done = trainer.position.epoch * images + trainer.position.images
     with (
-        render.TrainingProgress(images, done, quiet, trainer.task.score_name) as progress,
+        progress.TrainingProgress(images, done, quiet, trainer.task.score_name) as show,
         Interruption() as interruption,
     ):
         for event in run.events():
-            progress(event)
-            if interruption.came is not None:
+            show(event)
+            if interruption.received is not None:
                 trainer.save()
                 break
-    if interruption.came is not None:
-        render.interrupted(str(run.folder.path), trainer.position.epoch, trainer.position.step)
-    return interruption.came
+    if interruption.received is not None:
+        progress.interrupted(str(run.folder.path), trainer.position.epoch, trainer.position.step)
+    return interruption.received
 
 
 class Interruption:
-    """While it lasts, a first SIGINT (Ctrl-C) or SIGTERM only asks for an end, so that training stops where its state
-    is consistent; a second one ends the process at once, in a compiler or in the midst of a save too."""
+    """A context in which a first SIGINT (Ctrl-C) or SIGTERM only sets ``received``, to stop training between steps.
+
+    A second one ends the process immediately, even in a compiler or during a save.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    came: int | None = None  # the number of the first
+    received: int | None = None  # number of the first signal
 
     def __enter__(self) -> "Interruption":
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python has no signals
-            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+        self._handlers: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers nowhere else
+            self._handlers = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         for each in self.SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        self.came = number
-        render.stopping()
+        self.received = number
+        progress.stopping()

@@ -9,6 +9,7 @@ from numbacnn.runs.verify import verify_run
 
 from . import render
 from .options import debug_option, engine, json_option, threads_option
+from .progress import download_progress
 
 
 @click.command("verify")
@@ -17,13 +18,13 @@ from .options import debug_option, engine, json_option, threads_option
 @json_option
 @debug_option
 def command(run: Path, threads: int | None, as_json: bool) -> None:
-    """Check a run against its record.
+    """Verify a run against its provenance.
 
-    The checksums of the files in the folder RUN and of its data, and the accuracy that its weights reach. Ends with 1,
-    and one line, where something differs.
+    Compares the checksums of the files in the folder RUN and of its data, and the scores of its weights, with those in
+    its provenance.toml. Exits with 1 if anything differs.
     """
     with engine(threads):
-        found = verify_run(run, render.download_progress())
+        found = verify_run(run, download_progress())
     render.notes(found.notes)
     differences = found.differences
     if as_json:
@@ -32,4 +33,4 @@ def command(run: Path, threads: int | None, as_json: bool) -> None:
     else:
         render.table(found.checks)
     if differences:
-        raise NumbacnnError(f"{run} is not what its record says: {'; '.join(differences)}")
+        raise NumbacnnError(f"{run} differs from its provenance: {'; '.join(differences)}")

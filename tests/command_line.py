@@ -36,7 +36,7 @@ def numbacnn(*arguments, terminal=False):
 def process(*arguments, **variables):
     """A started process, its output captured as text."""
     return subprocess.Popen(
-        [sys.executable, "-m", "numbacnn.cli", *map(str, arguments)],
+        [sys.executable, "-m", "numbacnn", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

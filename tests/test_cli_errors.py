@@ -25,7 +25,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def idx():
-    """A sound folder of IDX files, for a test to damage."""
+    """A valid folder of IDX files, for a test to damage."""
     Path("d").mkdir()
     write_idx(IMAGES, np.zeros((20, 28, 28), np.uint8))
     write_idx(LABELS, np.arange(20, dtype=np.uint8) % 10)
@@ -65,25 +65,25 @@ def test_missing_file(idx):
     refused("train-labels-idx1-ubyte (or train-labels-idx1-ubyte.gz) is missing", "train", "--data", "d")
 
 
-def test_labels_that_are_no_classes(idx):
+def test_negative_labels(idx):
     write_idx(LABELS, np.full(20, -3, np.int8))
     refused("label -3 at index 0 is not the number of a class", "train", "--data", "d")
 
 
 def test_labels_outside_the_model(idx, model):
     write_idx(LABELS, np.arange(20, dtype=np.uint8))
-    refused("the labels of the data go to 19, those of the model to 9", "eval", "m.safetensors", "--data", "d")
+    refused("labels reach 19, but the model's last class is 9", "eval", "m.safetensors", "--data", "d")
 
 
-def test_class_that_the_model_does_not_know(model):
+def test_class_unknown_to_the_model(model):
     for name in ("cat", "dog"):
         Path("pets", name).mkdir(parents=True)
         for number in range(5):
             Image.new("L", (28, 28)).save(f"pets/{name}/{number}.png")
-    refused("class 'cat' of the data is none of the model's", "eval", "m.safetensors", "--data", "pets")
+    refused("the model has no class 'cat'", "eval", "m.safetensors", "--data", "pets")
 
 
-def test_unknown_names_name_the_nearest():
+def test_unknown_names_suggest_the_nearest():
     refused("unknown data set 'digit'; did you mean 'digits'?", "train", "--data", "digit")
     refused("unknown model 'lenet'; did you mean 'lenet5'?", "train", "--model", "lenet")
     refused("unknown model 'lenet'; did you mean 'lenet5'?", "summary", "lenet")
@@ -97,13 +97,13 @@ def test_folders_without_data():
     refused("no data set in this folder", "train", "--data", "empty")
 
 
-def test_device_that_cannot_run():
+def test_unavailable_device():
     refused('precision "tf32" is for tensor cores', "train", "--precision", "tf32", "--out", "run")
     if cuda_facts()["reason"]:
         refused('device "cuda" cannot run: ', "train", "--device", "cuda", "--out", "run")
 
 
-def test_files_that_are_no_models(model):
+def test_files_that_are_not_models(model):
     refused("no such file", "eval", "nowhere.safetensors", "--data", "digits")
     refused("not a numbacnn file", "predict", "a.png", "a.png")
     Path("short.safetensors").write_bytes(Path("m.safetensors").read_bytes()[:5000])
@@ -126,12 +126,12 @@ def test_model_of_a_newer_format(model):
     refused("upgrade numbacnn", "summary", "graph.safetensors")
 
 
-def test_weights_that_are_not_numbers(model):
+def test_nan_weights(model):
     network = nc.load("m.safetensors")
     network.set_parameters({"dense_3.bias": np.full(10, np.nan, np.float32)})
     network.save("nan.safetensors")
-    refused("weights are damaged", "predict", "nan.safetensors", "a.png")
-    refused("weights are damaged", "eval", "nan.safetensors", "--data", "digits")
+    refused("its weights are damaged", "predict", "nan.safetensors", "a.png")
+    refused("the weights are damaged", "eval", "nan.safetensors", "--data", "digits")
 
 
 def test_unreadable_images(model):
@@ -142,7 +142,7 @@ def test_unreadable_images(model):
     refused("cut.png: not", "predict", "m.safetensors", "cut.png")
 
 
-def test_learning_rate_that_diverges():
+def test_diverging_training():
     outcome = numbacnn("train", "--lr", 1e30, "--epochs", 2, "--out", "run", "-q")
     assert outcome.code == 1
     assert outcome.err.startswith(("error: the loss is ", "error: NaN or infinity in the weights "))
@@ -152,7 +152,7 @@ def test_learning_rate_that_diverges():
 def test_configuration_files():
     for content, fragment in [
         ("batch_size = 3", "unknown key 'batch_size'; did you mean 'batch-size'?"),
-        ("epochs = [1]", "epochs is a list; give one value"),
+        ("epochs = [1]", "epochs is a list; give a single value"),
         ("epochs = ", "not a TOML file"),
     ]:
         Path("c.toml").write_text(content)
@@ -162,13 +162,13 @@ def test_configuration_files():
     refused("'3.7' is not a valid integer", "train", "--config", "c.toml", code=2)
 
 
-def test_options_that_do_not_go_together():
+def test_contradictory_options():
     refused("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
     refused("sgd has no betas; leave it out", "train", "--betas", "0.7,0.9")
-    refused("betas='0.7;0.9': give numbers with commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
+    refused("betas='0.7;0.9': give numbers separated by commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
     refused("give two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
     refused("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
-    refused("plateau needs a validation share above 0", "train", "--schedule", "plateau", "--validation", 0)
+    refused("plateau needs validation data", "train", "--schedule", "plateau", "--validation", 0)
     refused("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
     refused("--resume needs --out", "train", "--resume", code=2)
     refused("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from command_line import Terminal, finished, numbacnn
-from numbacnn.cli import info, render
+from numbacnn.cli import info, progress, render
 
 import numbacnn as nc
 
@@ -50,7 +50,7 @@ def test_clear_cache(tmp_path, monkeypatch):
 
 def test_data_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert "digits         here" in numbacnn("data", "list").out
+    assert "digits         available" in numbacnn("data", "list").out
     assert numbacnn("data", "verify", "digits").out == "digits.npz  ok\n"
     assert numbacnn("data", "download", "digits").code == 0
 
@@ -83,7 +83,7 @@ def test_completion():
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    command = f'"{sys.executable}" -m numbacnn.cli train --help | true'
+    command = f'"{sys.executable}" -m numbacnn train --help | true'
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, env=os.environ, check=True)
     assert done.stderr == b""
 
@@ -91,7 +91,7 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_compile_line_is_replaced_on_a_terminal(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    line = render.CompileLine(quiet=False)
+    line = progress.CompileLine(quiet=False)
     line("conv2d_forward", False)
     assert stream.getvalue() == "\r\x1b[Kcompiling kernels (first run only): conv2d_forward …"
     line("conv2d_forward", True)
@@ -100,7 +100,7 @@ def test_compile_line_is_replaced_on_a_terminal(monkeypatch):
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_compile_line_elsewhere(capsys, quiet):
-    line = render.CompileLine(quiet)
+    line = progress.CompileLine(quiet)
     for kernel in ("copy", "conv2d_forward"):
         line(kernel, False)
         line(kernel, True)
@@ -110,9 +110,9 @@ def test_compile_line_elsewhere(capsys, quiet):
 @pytest.mark.parametrize(("terminal", "expected"), [(True, "0.5 MiB of 1.0 MiB"), (False, "downloading f …\n")])
 def test_download_progress(monkeypatch, capsys, terminal, expected):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    progress = render.download_progress()
-    progress("f", 1 << 19, 1 << 20)
-    progress("f", 1 << 20, 1 << 20)
+    show = progress.download_progress()
+    show("f", 1 << 19, 1 << 20)
+    show("f", 1 << 20, 1 << 20)
     assert expected in capsys.readouterr().err
 
 

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Image files of test images that are MNIST's way, and of the same on white paper, three times as large."""
+    """Image files of test digits: bright on dark as in MNIST, and dark on white at three times the size."""
     folder = tmp_path_factory.mktemp("digits")
     _, test = nc.data.load("digits")
     for number in range(10):
@@ -29,7 +29,7 @@ def digits(tmp_path_factory):
     return folder
 
 
-def test_eval_takes_the_runs_own_data(run):
+def test_eval_uses_the_runs_data(run):
     outcome = numbacnn("eval", run, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     result = json.loads(outcome.out)
@@ -40,15 +40,15 @@ def test_eval_takes_the_runs_own_data(run):
 
 
 def test_eval_of_a_file_as_text(run, tmp_path):
-    assert "the test part of digits" in numbacnn("eval", run / "best.safetensors").out
+    assert "the test set of digits" in numbacnn("eval", run / "best.safetensors").out
     copy = tmp_path / "m.safetensors"
     copy.write_bytes((run / "model.safetensors").read_bytes())
     outcome = numbacnn("eval", copy, "--data", "digits")
     assert outcome.out.startswith("accuracy 9")
 
 
-def test_eval_counts_classes_by_their_names(run, tmp_path):
-    """A folder that has some of the classes only: their numbers there are not the model's."""
+def test_eval_matches_classes_by_name(run, tmp_path):
+    """A folder with some of the classes only: their numbers differ from the model's."""
     _, test = nc.data.load("digits")
     for name in "38":
         for part in ("train", "test"):
@@ -73,7 +73,7 @@ def test_predict_handles_size_and_polarity(run, digits):
     assert "paper3.png: inverted" in paper.err
 
 
-def test_predict_may_keep_the_polarity(run, digits):
+def test_predict_can_keep_the_polarity(run, digits):
     image = digits / "paper0.png"
     assert "inverted" not in numbacnn("predict", run, image, "--polarity", "keep").err
 

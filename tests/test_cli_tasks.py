@@ -21,13 +21,13 @@ TASKS = pytest.mark.parametrize("task", list(NAMES))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with a run of each task, called like it, trained on a few scenes; and what the command said."""
-    folder, said = tmp_path_factory.mktemp("runs"), {}
+    """A folder with a run per task, named after it and trained on a few scenes; and the outputs of the commands."""
+    folder, printed = tmp_path_factory.mktemp("runs"), {}
     for task in NAMES:
         outcome = numbacnn("train", "--task", task, *OPTIONS, "--augment", "rotate=10, hflip", "--out", folder / task)
         assert outcome.code == 0, outcome.err
-        said[task] = outcome.out
-    return folder, said
+        printed[task] = outcome.out
+    return folder, printed
 
 
 @pytest.fixture(autouse=True)
@@ -36,41 +36,41 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 @TASKS
-def test_what_a_training_leaves_behind(runs, task):
-    folder, said = runs
-    assert f"test {NAMES[task]}" in said[task]
+def test_files_of_a_run(runs, task):
+    folder, printed = runs
+    assert f"test {NAMES[task]}" in printed[task]
     config = tomllib.loads((folder / task / "config.toml").read_text())
     assert (config["task"], config["size"], config["scenes"]) == (task, 32, 24)
     assert config["model"] == {"segment": "unet_small", "detect": "grid_detector"}[task]
-    record = tomllib.loads((folder / task / "record.toml").read_text())
-    assert record["results"]["test"][SCORES[task]] >= 0
+    provenance = tomllib.loads((folder / task / "provenance.toml").read_text())
+    assert provenance["results"]["test"][SCORES[task]] >= 0
     assert "validation_score" in (folder / task / "metrics.csv").read_text()
     assert nc.load(folder / task / "model.safetensors").task == task
 
 
 @TASKS
-def test_eval_measures_what_the_training_did(runs, task):
+def test_eval_agrees_with_the_provenance(runs, task):
     run = runs[0] / task
-    record = tomllib.loads((run / "record.toml").read_text())
+    provenance = tomllib.loads((run / "provenance.toml").read_text())
     found = json.loads(numbacnn("eval", run, "--json", "--report").out)
-    for name, value in record["results"]["test"].items():
+    for name, value in provenance["results"]["test"].items():
         assert found[name] == value
     assert len(found["classes"]) == {"segment": 11, "detect": 10}[task]
-    told = numbacnn("eval", run, "--report").out
-    assert told.startswith(NAMES[task])
-    assert {"segment": "IoU", "detect": "AP@0.5:0.95"}[task] in told
-    refused("--top-k is of classifiers", "eval", run, "--top-k", 2, code=2)
+    shown = numbacnn("eval", run, "--report").out
+    assert shown.startswith(NAMES[task])
+    assert {"segment": "IoU", "detect": "AP@0.5:0.95"}[task] in shown
+    refused("--top-k is for classifiers", "eval", run, "--top-k", 2, code=2)
 
 
 @TASKS
-def test_verify_knows_the_score(runs, task):
+def test_verify_checks_the_score(runs, task):
     outcome = numbacnn("verify", runs[0] / task)
     assert outcome.code == 0, outcome.err
     assert f"{NAMES[task]} of model.safetensors" in outcome.out
 
 
 @TASKS
-def test_a_resumed_run_is_the_run_in_one_go(runs, task):
+def test_two_resumed_runs_are_equal(runs, task):
     part = numbacnn(
         "train", "--task", task, *OPTIONS[2:], "--epochs", 1, "--augment", "rotate=10, hflip", "--out", "part"
     )
@@ -89,7 +89,7 @@ def picture(path, size):
     Image.fromarray(np.random.default_rng(0).integers(0, 60, size).astype(np.uint8)).save(path)
 
 
-def test_predicted_masks_are_files_of_their_images_sizes(runs):
+def test_predicted_masks_have_the_sizes_of_their_images(runs):
     picture("a.png", (48, 40))
     run = runs[0] / "segment"
     found = json.loads(numbacnn("predict", run, "a.png", "--out", "masks", "--json").out)
@@ -99,13 +99,13 @@ def test_predicted_masks_are_files_of_their_images_sizes(runs):
     mask = read_mask("masks/a.png")
     assert mask.shape == (48, 40)
     assert mask.max() <= 10
-    refused("masks/a.png: exists; nothing is written", "predict", run, "a.png", "--out", "masks")
+    refused("masks/a.png: exists already; nothing was written", "predict", run, "a.png", "--out", "masks")
     Path("b").mkdir()
     picture("b/a.png", (48, 40))
-    refused("would be of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
-    told = numbacnn("predict", run, "a.png").out
-    assert told.startswith("a.png")
-    assert "%" in told
+    refused("would hold the masks of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
+    shown = numbacnn("predict", run, "a.png").out
+    assert shown.startswith("a.png")
+    assert "%" in shown
 
 
 def test_predicted_boxes_are_in_pixels_of_the_image(runs):
@@ -123,7 +123,7 @@ def test_predicted_boxes_are_in_pixels_of_the_image(runs):
 
 
 @TASKS
-def test_a_run_of_ones_own_folder(task):
+def test_run_on_a_custom_folder(task):
     """Colour images with a test part, of 24 by 16 pixels."""
     draw = np.random.default_rng(0)
     for part in ("train", "test"):
@@ -185,4 +185,6 @@ def test_what_is_refused():
 def test_predictions_of_a_classifier_are_its_mistakes():
     pytest.importorskip("matplotlib")
     nc.models.lenet5().save("m.safetensors")
-    refused("see mistakes", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png")
+    refused(
+        "use mistakes for a classifier", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png"
+    )

@@ -18,7 +18,7 @@ from faults import Faults
 
 import numbacnn as nc
 from numbacnn.data import files
-from numbacnn.runs.run import RunFolder
+from numbacnn.runs.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def config(folder):
     return tomllib.loads(Path(folder, "config.toml").read_text())
 
 
-def test_without_options_it_learns_digits():
+def test_defaults_learn_the_digits():
     outcome = finished("train")
     assert outcome.code == 0, outcome.err
     (run,) = Path("runs").iterdir()
@@ -58,7 +58,7 @@ def test_without_options_it_learns_digits():
         "checkpoint-previous.safetensors",
         "model.safetensors",
         "best.safetensors",
-        "record.toml",
+        "provenance.toml",
     }
     assert config(run)["optimizer"] == "sgd"
     assert [row["epoch"] for row in rows(run)] == [str(n + 1) for n in range(config(run)["epochs"])]
@@ -91,10 +91,10 @@ def test_best_weights_are_kept():
     assert nc.load("run/model.safetensors").evaluate(validation)["accuracy"] == accuracies[-1]
 
 
-CONSTANT = ("--schedule", "constant")  # a cosine over more epochs is another training from its first step
+CONSTANT = ("--schedule", "constant")  # a cosine over more epochs differs from the first step
 
 
-def test_resumed_run_is_the_run_in_one_go():
+def test_resumed_run_equals_an_uninterrupted_run():
     assert numbacnn("train", "--epochs", 3, "--out", "whole", "-q", *CONSTANT).code == 0
     assert numbacnn("train", "--epochs", 2, "--out", "parts", "-q", *CONSTANT).code == 0
     assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 3, "-q").code == 0
@@ -106,7 +106,7 @@ def test_resumed_run_is_the_run_in_one_go():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals for one process")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_goes_on_where_it_was(sign):
+def test_interrupted_run_resumes_where_it_stopped(sign):
     child = process("train", "--epochs", 300, "--out", "run", "--batch-size", 16, *CONSTANT)
     while not child.stderr.readline().startswith("epoch 1/"):
         assert child.poll() is None
@@ -114,7 +114,7 @@ def test_interrupted_run_goes_on_where_it_was(sign):
     out, err = child.communicate(timeout=60)
     assert child.returncode == 128 + sign
     assert out == ""
-    assert "go on: numbacnn train --out run --resume" in err
+    assert "resume with: numbacnn train --out run --resume" in err
     epochs = int(re.search(r"interrupted after (\d+) epochs", err).group(1))
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", epochs + 1, "-q").code == 0
     assert numbacnn("train", "--out", "whole", "--epochs", epochs + 1, "-q", "--batch-size", 16, *CONSTANT).code == 0
@@ -123,32 +123,31 @@ def test_interrupted_run_goes_on_where_it_was(sign):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals for one process")
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_the_process_at_once(sign):
-    """A step that would take a minute is under way."""
+def test_second_signal_ends_the_process_immediately(sign):
+    """The signals arrive during a step that takes a minute."""
     slow = """
 import sys, time
 import numbacnn as nc
 from numbacnn.cli import main
-gradients = nc.training.batch.TrainingBatch.gradients
-def gradients_of_a_minute(self, labels):
+def slow_gradients(self, labels):
     print("step", flush=True)
     time.sleep(60)
-nc.training.batch.TrainingBatch.gradients = gradients_of_a_minute
+nc.training.batch.TrainingBatch.gradients = slow_gradients
 sys.exit(main(["train", "--out", "run", "--quiet"]))
 """
     child = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "step\n"
     child.send_signal(sign)
     lines = [child.stderr.readline() for _ in range(2)]
-    assert lines == ["\n", "stopping after this step; Ctrl-C again stops at once\n"]
+    assert lines == ["\n", "stopping after this step; press Ctrl-C again to stop immediately\n"]
     assert child.poll() is None
     child.send_signal(sign)
     child.communicate(timeout=20)
-    assert child.returncode == -sign  # which shells report as 128 more than the signal's number
+    assert child.returncode == -sign  # shells add 128 to the signal's number
 
 
 @pytest.mark.parametrize("interval", [7, "1s", "5m"])
-def test_checkpoints_every_so_many_steps_or_so_often(interval):
+def test_checkpoints_every_n_steps_or_seconds(interval):
     assert numbacnn("train", "--epochs", 1, "--checkpoint-every", interval, "--out", "run", "-q").code == 0
     assert config("run")["checkpoint-every"] == interval
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
@@ -156,7 +155,7 @@ def test_checkpoints_every_so_many_steps_or_so_often(interval):
 
 
 def full_disk(monkeypatch):
-    """Every write fails from now on."""
+    """Make every write fail from now on."""
     faults = Faults(1, errno.ENOSPC, lasting=True)
     faults.calls.append("write")
     monkeypatch.setattr(files, "os", faults)
@@ -165,7 +164,7 @@ def full_disk(monkeypatch):
 
 @pytest.mark.filterwarnings("default:.*cannot be written")
 @pytest.mark.parametrize("policy", ["warn", "stop"])
-def test_a_full_disk_warns_or_ends_the_run_and_leaves_what_was_there(monkeypatch, policy):
+def test_full_disk_warns_or_stops_and_keeps_the_earlier_files(monkeypatch, policy):
     assert numbacnn("train", "--epochs", 1, "--out", "run", "-q", *CONSTANT).code == 0
     before = contents("run")
     write_config = RunFolder.write_config
@@ -194,13 +193,13 @@ def test_resume_needs_no_other_option():
     Path("run/model.safetensors").unlink()
     Path("run/metrics.csv").unlink()
     assert numbacnn("train", "--out", "run", "--resume", "-q").code == 0
-    assert len(rows("run")) == 1  # written again, as after a crash between two files
+    assert len(rows("run")) == 1  # restored, as after a crash between two files
     assert Path("run/model.safetensors").is_file()
     assert config("run")["lr"] == 0.001
     assert "momentum" not in config("run")
 
 
-def test_resume_refuses_to_become_another_run(monkeypatch):
+def test_resume_rejects_options_that_make_another_run(monkeypatch):
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
     refused("was started with lr 0.01, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
     monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "7")
@@ -225,7 +224,7 @@ def test_saved_configuration_repeats_the_run(monkeypatch):
     assert config("a") == config("b")
 
 
-def test_patience_ends_training_and_still_has_ended_when_resumed():
+def test_patience_ends_training_also_after_resuming():
     options = ("--epochs", 9, "--patience", 2, "--lr", 0)
     assert numbacnn("train", *options, "--out", "run", "-q").code == 0
     assert len(rows("run")) == 3
@@ -233,11 +232,11 @@ def test_patience_ends_training_and_still_has_ended_when_resumed():
     assert len(rows("run")) == 3
 
 
-def test_without_validation_there_is_no_best():
+def test_no_best_weights_without_validation():
     outcome = numbacnn("train", "--epochs", 1, "--validation", 0, "--json", "--out", "run", "-q")
     assert json.loads(outcome.out)["best"] is None
     assert not Path("run/best.safetensors").exists()
-    refused("patience needs a validation share", "train", "--validation", 0, "--patience", 1)
+    refused("patience needs validation data", "train", "--validation", 0, "--patience", 1)
 
 
 def test_checkpoints_between_epochs():
@@ -250,18 +249,18 @@ def test_checkpoints_between_epochs():
     assert outcome.code == 0, outcome.err
 
 
-def test_an_empty_folder_may_stand_there():
+def test_out_may_be_an_empty_folder():
     Path("run").mkdir()
     assert numbacnn("train", "--epochs", 1, "--out", "run", "-q").code == 0
 
 
-def test_folders_that_hold_something_are_refused():
+def test_out_rejects_folders_in_use():
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
-    refused("already holds a run; go on with --resume, or choose another --out", "train", "--out", "run")
+    refused("already holds a run; add --resume to continue it, or change --out", "train", "--out", "run")
     Path("other").mkdir()
     Path("other/thesis.tex").write_text("x")
-    refused("holds other files", "train", "--out", "other")
-    refused("a file stands there", "train", "--out", "other/thesis.tex")
+    refused("holds files that are not a run's", "train", "--out", "other")
+    refused("is a file; choose another folder", "train", "--out", "other/thesis.tex")
     refused("holds no run to resume", "train", "--out", "other", "--resume")
     refused("holds no run to resume", "train", "--out", "nowhere", "--resume")
 

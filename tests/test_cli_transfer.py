@@ -1,4 +1,4 @@
-"""``numbacnn train`` with other optimisers and schedules, from weights, frozen, and to another number of classes."""
+"""``numbacnn train`` with other optimizers and schedules, from weights, frozen, and to another number of classes."""
 
 import json
 import tomllib
@@ -30,7 +30,7 @@ def sevens():
 
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory):
-    """A model of ten classes, trained for a moment."""
+    """A briefly trained model of ten classes."""
     path = tmp_path_factory.mktemp("pretrained") / "digits.safetensors"
     model, (train, _) = nc.models.lenet5(seed=4), nc.data.load("digits")
     model.fit(train.subset(np.arange(200)), epochs=1)
@@ -56,7 +56,7 @@ FEW = ("--epochs", 1, "--data", "sevens", "-q", "--batch-size", 20)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "adagrad", "lamb", "muon"])
-def test_every_optimizer_trains_and_is_in_the_configuration(optimizer, sevens):
+def test_every_optimizer_trains_and_is_saved_in_the_configuration(optimizer, sevens):
     assert numbacnn("train", *FEW, "--optimizer", optimizer, "--out", "a").code == 0
     assert config("a")["optimizer"] == optimizer
     assert numbacnn("train", "--config", "a/config.toml", "--out", "b", "-q").code == 0
@@ -64,7 +64,7 @@ def test_every_optimizer_trains_and_is_in_the_configuration(optimizer, sevens):
     assert config("a") == config("b")
 
 
-def test_options_of_a_training_come_back_when_it_is_resumed(sevens):
+def test_resuming_restores_all_options(sevens):
     options = ("--optimizer", "muon", "--momentum", 0.9, "--clip-norm", 0.5, "--accumulate", 2, "--ema", 0.8,
                "--schedule", "plateau", "--warmup", 0.25)  # fmt: skip
     assert numbacnn("train", *FEW, *options, "--epochs", 2, "--out", "parts").code == 0
@@ -77,7 +77,7 @@ def test_options_of_a_training_come_back_when_it_is_resumed(sevens):
     assert best.parameters.keys() == last.parameters.keys()
 
 
-def test_resumed_with_averages_it_is_the_run_in_one_go(sevens):
+def test_resumed_run_with_ema_equals_an_uninterrupted_run(sevens):
     options = (*FEW, "--ema", 0.7, "--accumulate", 2, "--schedule", "constant", "--freeze", "conv2d_1.*")
     assert numbacnn("train", *options, "--epochs", 3, "--out", "whole").code == 0
     assert numbacnn("train", *options, "--epochs", 2, "--out", "parts").code == 0
@@ -86,11 +86,11 @@ def test_resumed_with_averages_it_is_the_run_in_one_go(sevens):
     assert_same_weights("whole/best.safetensors", "parts/best.safetensors")
 
 
-def test_from_weights_to_other_classes(sevens, pretrained):
+def test_pretrained_weights_with_other_classes(sevens, pretrained):
     options = ("--weights", pretrained, "--freeze", "conv2d_*", "--classes", 3, "--data", sevens, "--epochs", 1)
     outcome = numbacnn("train", *options, "--out", "run", "--json")
     assert outcome.code == 0, outcome.err
-    assert f"note: {pretrained}: dense_3.weight, dense_3.bias are of another shape and start afresh" in outcome.err
+    assert f"note: {pretrained}: dense_3.weight, dense_3.bias differ in shape and start from new values" in outcome.err
     assert json.loads(outcome.out)["parameters"] == nc.models.lenet5(classes=3).store.count
     before, after = arrays(pretrained), arrays("run/model.safetensors")
     for name, array in after.items():
@@ -102,7 +102,7 @@ def test_from_weights_to_other_classes(sevens, pretrained):
     assert config("run")["weights"] == str(pretrained)
 
 
-def test_a_run_that_began_from_weights_is_resumed_without_them(sevens, pretrained):
+def test_resuming_does_not_need_the_initial_weights(sevens, pretrained):
     copy = Path("copy.safetensors")
     copy.write_bytes(pretrained.read_bytes())
     options = (*FEW, "--classes", 3, "--freeze", "conv2d_1.bias, conv2d_2.*", "--schedule", "constant")
@@ -113,13 +113,13 @@ def test_a_run_that_began_from_weights_is_resumed_without_them(sevens, pretraine
     assert_same_weights("whole/model.safetensors", "parts/model.safetensors")
 
 
-def test_a_runs_folder_gives_weights_too(sevens):
+def test_weights_from_the_folder_of_a_run(sevens):
     assert numbacnn("train", *FEW, "--out", "first").code == 0
     assert numbacnn("train", *FEW, "--weights", "first", "--lr", 0, "--out", "second").code == 0
     assert_same_weights("first/model.safetensors", "second/model.safetensors")
 
 
-def test_without_classes_weights_must_fit(sevens, pretrained):
+def test_weights_must_fit_without_classes(sevens, pretrained):
     fragment = 'misshapen "dense_3.weight" is F32 (84, 10), not F32 (84, 3)'
     refused(fragment, "train", *FEW, "--weights", pretrained)
     other = ("--model", "simple_cnn", "--classes", 3)
@@ -129,7 +129,7 @@ def test_without_classes_weights_must_fit(sevens, pretrained):
     refused("not a safetensors file, or damaged", "train", *FEW, "--weights", "text")
 
 
-def test_a_freeze_that_matches_nothing_is_one_line(sevens):
+def test_freeze_that_matches_nothing(sevens):
     refused("freeze: the pattern 'features.*' matches no parameter; there are", "train", *FEW, "--freeze", "features.*")
     refused("every parameter is frozen", "train", *FEW, "--freeze", "*")
 

@@ -1,4 +1,4 @@
-"""``numbacnn verify`` and the record of a run: repeated bit for bit, and told where something differs."""
+"""``numbacnn verify`` and the provenance of a run: runs are repeated bit for bit, and differences are reported."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ import numbacnn as nc
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run of one epoch on its own small data."""
+    """A run of two epochs on a small data set."""
     monkeypatch.chdir(tmp_path)
     digits, _ = nc.data.load("digits")
     for part, images in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
@@ -28,25 +28,25 @@ def run(tmp_path, monkeypatch):
     return Path("run")
 
 
-def test_the_record_holds_all_that_a_run_depends_on(run):
-    record = tomllib.loads((run / "record.toml").read_text())
-    assert record["command"] == "numbacnn train --data d --epochs 2 --out run -q --seed 5"
-    assert (record["seed"], record["threads"]) == (5, nc.get_num_threads())
-    assert record["settings"] == tomllib.loads((run / "config.toml").read_text())
-    assert set(record["files"]) == {"config.toml", "metrics.csv", "model.safetensors", "best.safetensors"}
-    assert all(len(digest) == 64 for digest in [*record["files"].values(), *record["data"].values()])
-    assert {"numbacnn", "numba", "numpy", "python"} <= record["versions"].keys()
-    assert record["processor"]["features"] is not None
-    assert record["results"]["test"]["images"] == 100
+def test_provenance_holds_everything_a_run_depends_on(run):
+    provenance = tomllib.loads((run / "provenance.toml").read_text())
+    assert provenance["command"] == "numbacnn train --data d --epochs 2 --out run -q --seed 5"
+    assert (provenance["seed"], provenance["threads"]) == (5, nc.get_num_threads())
+    assert provenance["settings"] == tomllib.loads((run / "config.toml").read_text())
+    assert set(provenance["files"]) == {"config.toml", "metrics.csv", "model.safetensors", "best.safetensors"}
+    assert all(len(digest) == 64 for digest in [*provenance["files"].values(), *provenance["data"].values()])
+    assert {"numbacnn", "numba", "numpy", "python"} <= provenance["versions"].keys()
+    assert provenance["processor"]["features"] is not None
+    assert provenance["results"]["test"]["images"] == 100
 
 
 def content_digest(path):
-    """Of a model file's graph and weights; the order of its metadata differs from process to process."""
+    """Digest of a model file's graph and weights; the order of its metadata differs between processes."""
     with safe_open(path, framework="numpy") as file:
         return file.metadata()["digest"]
 
 
-def test_a_run_is_repeated_bit_for_bit_from_its_configuration(run):
+def test_run_is_repeated_bit_for_bit_from_its_configuration(run):
     """In another process, on another number of threads."""
     outcome = finished("train", "--config", run / "config.toml", "--out", "again", "-q", NUMBA_NUM_THREADS="2")
     assert outcome.code == 0, outcome.err
@@ -58,12 +58,12 @@ def test_a_run_is_repeated_bit_for_bit_from_its_configuration(run):
     for row in (*found, *expected):
         del row["seconds"], row["images_per_second"]
     assert found == expected
-    records = [tomllib.loads((folder / "record.toml").read_text()) for folder in (run, again)]
-    assert records[0]["results"] == records[1]["results"]
-    assert records[0]["data"] == records[1]["data"]
+    provenances = [tomllib.loads((folder / "provenance.toml").read_text()) for folder in (run, again)]
+    assert provenances[0]["results"] == provenances[1]["results"]
+    assert provenances[0]["data"] == provenances[1]["data"]
 
 
-def test_an_untouched_run_is_as_recorded(run):
+def test_unchanged_run_verifies(run):
     outcome = numbacnn("verify", run)
     assert (outcome.code, outcome.err) == (0, "")
     assert [line.split()[-1] for line in outcome.out.splitlines()] == ["ok"] * 8
@@ -72,7 +72,7 @@ def test_an_untouched_run_is_as_recorded(run):
     assert found["checks"][0] == {"what": "config.toml", "state": "ok"}
 
 
-def told(run, *fragments):
+def rejects(run, *fragments):
     outcome = numbacnn("verify", run)
     assert outcome.code == 1, outcome
     assert outcome.err.startswith(f"error: {run}")
@@ -82,42 +82,42 @@ def told(run, *fragments):
     return outcome
 
 
-def test_what_differs_is_told(run):
+def test_changed_and_missing_files_are_reported(run):
     (run / "metrics.csv").write_text("")
     (run / "best.safetensors").unlink()
-    assert "model.safetensors:" not in told(run, "metrics.csv: changed; best.safetensors: missing").err
+    assert "model.safetensors:" not in rejects(run, "metrics.csv: changed; best.safetensors: missing").err
     outcome = numbacnn("verify", run, "--json")
     assert (outcome.code, json.loads(outcome.out)["ok"]) == (1, False)
 
 
-def test_other_data_are_told(run):
+def test_changed_data_is_reported(run):
     labels = nc.data.read_idx("d/t10k-labels-idx1-ubyte")
     labels[0] = (labels[0] + 1) % 10
     nc.data.write_idx("d/t10k-labels-idx1-ubyte", labels)
-    assert "train data" not in told(run, "test data: changed").err
+    assert "train data" not in rejects(run, "test data: changed").err
 
 
 def rewritten(run, change):
-    record = tomllib.loads((run / "record.toml").read_text())
-    change(record)
-    (run / "record.toml").write_text(tomli_w.dumps(record))
+    provenance = tomllib.loads((run / "provenance.toml").read_text())
+    change(provenance)
+    (run / "provenance.toml").write_text(tomli_w.dumps(provenance))
 
 
-def test_another_accuracy_is_told(run):
-    rewritten(run, lambda record: record["results"]["test"].update(accuracy=0.123))
-    told(run, "accuracy of model.safetensors: 0.", ", not the recorded 0.123")
+def test_another_accuracy_is_reported(run):
+    rewritten(run, lambda provenance: provenance["results"]["test"].update(accuracy=0.123))
+    rejects(run, "accuracy of model.safetensors: 0.", " instead of 0.123")
 
 
 def test_another_version_is_a_note(run):
-    rewritten(run, lambda record: record["versions"].update(numba="0.1"))
+    rewritten(run, lambda provenance: provenance["versions"].update(numba="0.1"))
     outcome = numbacnn("verify", run)
     assert outcome.code == 0
     assert outcome.err.startswith("note: versions: numba was 0.1, is ")
 
 
-def test_what_is_no_record_is_refused(run):
-    told(run.parent / "d", "holds no record.toml")
-    rewritten(run, lambda record: record.pop("data"))
-    told(run, "record.toml: damaged (KeyError('data'))")
-    rewritten(run, lambda record: record.pop("results"))
-    told(run, "its training has not come to its end: numbacnn train --out run --resume")
+def test_missing_or_damaged_provenance_is_rejected(run):
+    rejects(run.parent / "d", "has no provenance.toml")
+    rewritten(run, lambda provenance: provenance.pop("data"))
+    rejects(run, "provenance.toml: damaged (KeyError('data'))")
+    rewritten(run, lambda provenance: provenance.pop("results"))
+    rejects(run, "training is not complete; resume it: numbacnn train --out run --resume")

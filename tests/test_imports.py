@@ -16,6 +16,7 @@ PACKAGE = Path(numbacnn.__file__).parent
 # From the left of the architecture's arrows to the right: a package imports from later rows alone, never from its own
 # row or an earlier one. Modules of one package may import each other.
 ROWS = [
+    {"__main__"},
     {"cli"},
     {"numbacnn"},  # the public names
     {"runs"},

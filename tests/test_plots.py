@@ -1,4 +1,4 @@
-"""Pictures: what they show is what they ought to, files come out whole, and what cannot be drawn says so in a line."""
+"""Plots: what they show, their files, and the errors when there is nothing to plot."""
 
 import builtins
 import sys
@@ -20,7 +20,7 @@ plots = nc.plots
 
 
 def network(channels=1, classes=10, seed=0):
-    """Two branches, normalisation, layers without names; random weights."""
+    """A model with two branches, batch normalization and unnamed layers; random weights."""
     x = nc.Input((16, 20, channels))
     h = nc.ReLU()(nc.Conv2D(6, 3, padding="same", name="stem")(x))
     h = nc.Concat()([nc.Conv2D(3, 1)(h), nc.Conv2D(4, 3, padding="same")(h)])
@@ -37,21 +37,21 @@ def pictures(channels, n=30, classes=10):
 
 
 def shown(ax):
-    """The arrays of an axes' images, the lowest first."""
+    """The arrays of an axes' images, from the bottom one up."""
     return [np.asarray(image.get_array()) for image in ax.get_images()]
 
 
-def with_images(drawing):
-    return [ax for ax in drawing.axes if ax.get_images()]
+def with_images(figure):
+    return [ax for ax in figure.axes if ax.get_images()]
 
 
-def assert_laid_out(drawing):
-    """Nothing visible reaches beyond the figure."""
+def assert_laid_out(figure):
+    """Check that nothing visible reaches beyond the figure."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(drawing)
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    box, (width, height) = drawing.get_tightbbox(canvas.get_renderer()), drawing.get_size_inches()
+    box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
     assert (box.x0 >= -0.01, box.y0 >= -0.01, box.x1 <= width + 0.01, box.y1 <= height + 0.01) == (True,) * 4, box
 
 
@@ -75,27 +75,27 @@ def history(epochs, validation=True):
 
 @pytest.mark.parametrize("epochs", [1, 4, 80])
 def test_training_curves(epochs):
-    drawing = plots.training_curves(history(epochs))
-    loss, accuracy, rate = drawing.axes
+    figure = plots.training_curves(history(epochs))
+    loss, accuracy, rate = figure.axes
     assert [line.get_label() for line in loss.lines] == ["training", "validation"]
     np.testing.assert_allclose(loss.lines[0].get_ydata(), [2 / (i + 1) for i in range(epochs)])
     np.testing.assert_allclose(loss.lines[1].get_ydata(), [3 / (i + 1) for i in range(epochs)])
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [100 - 100 / (i + 2) for i in range(epochs)])
     np.testing.assert_allclose(rate.lines[0].get_ydata(), [0.1 / (i + 1) for i in range(epochs)])
     assert list(loss.lines[0].get_xdata()) == list(range(1, epochs + 1))
-    assert [ax.get_ylabel() for ax in drawing.axes] == ["loss", "accuracy (%)", "learning rate at the epoch's end"]
-    assert {ax.get_xlabel() for ax in drawing.axes} == {"epoch"}
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy (%)", "learning rate at the end of the epoch"]
+    assert {ax.get_xlabel() for ax in figure.axes} == {"epoch"}
     assert all(tick == round(tick) for tick in loss.get_xticks())
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
 
 
 def test_training_curves_without_validation():
     assert [len(ax.lines) for ax in plots.training_curves(history(3, validation=False)).axes] == [1, 1, 1]
-    with pytest.raises(nc.ArgumentError, match="there is no epoch to draw"):
+    with pytest.raises(nc.ArgumentError, match="the training has not completed an epoch"):
         plots.training_curves(History())
 
 
-def test_gradient_norms_are_those_of_the_models_gradients():
+def test_gradient_norms_match_the_models_gradients():
     model, data = network(), pictures(1)
     norms = plots.layer_gradient_norms(model, data.images, data.labels)
     x = data.images.astype(np.float32) / 255
@@ -107,12 +107,12 @@ def test_gradient_norms_are_those_of_the_models_gradients():
     assert list(norms) == list(expected)
     for name, parts in expected.items():
         assert norms[name] == pytest.approx(np.linalg.norm(np.concatenate(parts)), rel=1e-5), name
-    drawing = plots.gradient_norms(norms)
-    (ax,) = drawing.axes
+    figure = plots.gradient_norms(norms)
+    (ax,) = figure.axes
     np.testing.assert_allclose(ax.lines[0].get_xdata(), list(norms.values()))
     assert [label.get_text() for label in ax.get_yticklabels()] == list(norms)
     assert ax.get_xscale() == "log"
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
 
 
 def test_gradient_norms_of_frozen_layers():
@@ -123,7 +123,7 @@ def test_gradient_norms_of_frozen_layers():
     (ax,) = plots.gradient_norms(norms | {"broken": float("nan")}).axes
     assert len(ax.lines[0].get_xdata()) == len(norms) - 1
     assert [text.get_text() for text in ax.texts if text.get_color() == "#D55E00"] == [
-        "0: frozen, or no way to the loss",
+        "0: frozen, or without effect on the loss",
         "nan",
     ]
     plots.gradient_norms({"a": 0.0})
@@ -138,8 +138,8 @@ def test_gradient_norms_of_frozen_layers():
 def test_confusion_matrix(rng, classes):
     labels, predictions = rng.integers(0, classes - 1, 500), rng.integers(0, classes, 500)
     report = Report(tuple(f"${i} kind" for i in range(classes)), confusion_matrix(labels, predictions, classes), {})
-    drawing = plots.confusion_matrix(report)
-    ax = drawing.axes[0]
+    figure = plots.confusion_matrix(report)
+    ax = figure.axes[0]
     (image,) = shown(ax)
     support = np.bincount(labels, minlength=classes)
     np.testing.assert_allclose(image[support > 0], (report.confusion / np.maximum(support, 1)[:, None])[support > 0])
@@ -148,20 +148,20 @@ def test_confusion_matrix(rng, classes):
     assert numbers == ([str(n) for n in report.confusion.reshape(-1)] if classes <= 20 else [])
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
     assert len(ax.get_yticks()) == (classes if classes <= 120 else 65)
-    assert f"accuracy {100 * report.accuracy:.2f} % of 500 images" in drawing.get_suptitle()
-    assert_laid_out(drawing)
+    assert f"accuracy {100 * report.accuracy:.2f} % of 500 images" in figure.get_suptitle()
+    assert_laid_out(figure)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_mistakes_are_the_surest(channels):
+def test_mistakes_are_the_most_confident(channels):
     model, data = network(channels), pictures(channels)
     model.classes = data.classes
     found = plots.confident_mistakes(model, data, 8)
     probabilities = model.predict(data.images)
-    sure = [(-p.max(), i) for i, p in enumerate(probabilities) if p.argmax() != data.labels[i]]
-    assert found.indices.tolist() == [i for _, i in sorted(sure)[:8]]
-    drawing = plots.mistakes(model, data, 8)
-    axes = with_images(drawing)
+    confident = [(-p.max(), i) for i, p in enumerate(probabilities) if p.argmax() != data.labels[i]]
+    assert found.indices.tolist() == [i for _, i in sorted(confident)[:8]]
+    figure = plots.mistakes(model, data, 8)
+    axes = with_images(figure)
     assert len(axes) == 8
     for ax, i in zip(axes, found.indices, strict=True):
         np.testing.assert_array_equal(shown(ax)[0], data.images[i].squeeze())
@@ -169,10 +169,10 @@ def test_mistakes_are_the_surest(channels):
         assert ax.get_title() == (
             f"image {i}, {100 * probabilities[i, guess]:.1f} %\ntrue kind {data.labels[i]}\npredicted kind {guess}"
         )
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
 
 
-def test_mistakes_where_there_are_few_or_none():
+def test_few_or_no_mistakes():
     model, data = network(), pictures(1)
     right = model.predict(data.images).argmax(axis=1)
     perfect = nc.data.Dataset.from_arrays(data.images, right, data.classes)
@@ -183,9 +183,9 @@ def test_mistakes_where_there_are_few_or_none():
         data.images, right, [f"an uncommonly long name of a class, {i}" for i in range(10)]
     )
     model.classes = one.classes
-    drawing = plots.mistakes(model, one)
-    assert len(with_images(drawing)) == 1
-    assert_laid_out(drawing)
+    figure = plots.mistakes(model, one)
+    assert len(with_images(figure)) == 1
+    assert_laid_out(figure)
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_filters_of_one_channel():
         assert ax.get_images()[0].get_clim() == pytest.approx((-np.abs(w).max(), np.abs(w).max()))
 
 
-def test_filters_of_three_channels_are_colours():
+def test_filters_of_three_channels_are_color_images():
     model = network(3)
     w = model.parameters["stem.weight"]
     for i, ax in enumerate(with_images(plots.filters(model))):
@@ -210,32 +210,32 @@ def test_filters_of_three_channels_are_colours():
 
 def test_filters_of_many_channels():
     model = network()
-    drawing = plots.filters(model, "conv2d_4")
+    figure = plots.filters(model, "conv2d_4")
     w = model.parameters["conv2d_4.weight"]
     assert w.shape == (3, 3, 7, 5)
-    axes = with_images(drawing)
+    axes = with_images(figure)
     assert len(axes) == 35
     np.testing.assert_array_equal(shown(axes[8])[0], w[:, :, 1, 1])
     assert axes[8].get_title() == "1, channel 1"
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
 
 
-def test_filters_are_a_selection_where_they_are_many():
+def test_many_filters_are_sampled():
     model = nc.Sequential([nc.Conv2D(200, 3)], (8, 8, 1))
-    drawing = plots.filters(model)
-    titles = [ax.get_title() for ax in with_images(drawing)]
+    figure = plots.filters(model)
+    titles = [ax.get_title() for ax in with_images(figure)]
     assert len(titles) == 64
     assert (titles[0], titles[-1]) == ("0", "199")
-    assert "64 of 200 filters" in drawing.get_suptitle()
+    assert "64 of 200 filters" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_feature_maps(channels):
     model, data = network(channels), pictures(channels)
-    drawing = plots.feature_maps(model, data.images[0], channels=4)
+    figure = plots.feature_maps(model, data.images[0], channels=4)
     values = model.activations(data.images[:1])
     maps = [name for name, array in values.items() if array.ndim == 4]
-    rows = np.array(drawing.axes).reshape(len(maps), 5)
+    rows = np.array(figure.axes).reshape(len(maps), 5)
     np.testing.assert_array_equal(shown(rows[0, 0])[0], data.images[0].squeeze())
     for name, row in zip(maps, rows, strict=True):
         h, w, c = values[name].shape[1:]
@@ -245,21 +245,21 @@ def test_feature_maps(channels):
                 np.testing.assert_array_equal(shown(row[i + 1])[0], values[name][0, ..., i])
             else:
                 assert not row[i + 1].get_images()
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
 
 
 def test_feature_maps_of_some_layers():
     model, data = network(), pictures(1)
-    drawing = plots.feature_maps(model, data.images[0], ["relu_2", "stem"])
-    assert [ax.texts[0].get_text().split("\n")[0] for ax in drawing.axes if ax.texts] == ["relu_2", "stem"]
-    assert "2 of 9 layers" in drawing.get_suptitle()
+    figure = plots.feature_maps(model, data.images[0], ["relu_2", "stem"])
+    assert [ax.texts[0].get_text().split("\n")[0] for ax in figure.axes if ax.texts] == ["relu_2", "stem"]
+    assert "2 of 9 layers" in figure.get_suptitle()
 
 
-def test_feature_maps_of_a_deep_model_are_a_selection():
+def test_feature_maps_of_a_deep_model_are_sampled():
     model = nc.models.resnet20()
-    drawing = plots.feature_maps(model, np.zeros((32, 32, 3), np.float32))
-    assert len([ax for ax in drawing.axes if ax.texts]) == 12
-    assert_laid_out(drawing)
+    figure = plots.feature_maps(model, np.zeros((32, 32, 3), np.float32))
+    assert len([ax for ax in figure.axes if ax.texts]) == 12
+    assert_laid_out(figure)
 
 
 def test_class_activation_map_against_numpy():
@@ -284,8 +284,8 @@ def test_grad_cam(channels):
     model, data = network(channels), pictures(channels)
     model.classes = data.classes
     image = data.images[4]
-    drawing = plots.grad_cam(model, image)
-    left, right = with_images(drawing)[:2]
+    figure = plots.grad_cam(model, image)
+    left, right = with_images(figure)[:2]
     probabilities = model.predict(image)[0]
     best = int(probabilities.argmax())
     assert left.get_title() == f"predicted: kind {best}, {100 * probabilities[best]:.1f} %"
@@ -294,15 +294,15 @@ def test_grad_cam(channels):
     np.testing.assert_array_equal(shown(left)[0], image.squeeze())
     np.testing.assert_allclose(shown(right)[1], heat / heat.max())
     assert right.get_images()[1].get_extent() == [-0.5, 19.5, 15.5, -0.5]
-    assert_laid_out(drawing)
+    assert_laid_out(figure)
     assert "kind 3" in plots.grad_cam(model, image, 3, "stem").axes[1].get_title()
 
 
 def test_grad_cam_without_evidence():
     model = nc.Sequential([nc.Conv2D(2, 3), nc.ReLU(), nc.Flatten(), nc.Dense(2)], (5, 5, 1))
     model.set_parameters({"dense_1.weight": np.zeros((18, 2))})
-    drawing = plots.grad_cam(model, np.ones((5, 5, 1), np.float32))
-    assert drawing.axes[1].get_title().endswith(": none")
+    figure = plots.grad_cam(model, np.ones((5, 5, 1), np.float32))
+    assert figure.axes[1].get_title().endswith(": none")
 
 
 @pytest.mark.parametrize(
@@ -310,10 +310,13 @@ def test_grad_cam_without_evidence():
     [
         ("unknown layer 'relu_9'; did you mean", lambda m, x: plots.feature_maps(m, x[0], ["relu_9"])),
         ('layer "dense_1" has no maps', lambda m, x: plots.feature_maps(m, x[0], ["dense_1"])),
-        ('layer "flatten_1" gives (315,): no maps', lambda m, x: plots.grad_cam(m, x[0], 0, "flatten_1")),
+        (
+            'layer "flatten_1" has outputs (315,), which are not maps',
+            lambda m, x: plots.grad_cam(m, x[0], 0, "flatten_1"),
+        ),
         ("unknown layer 'stm'; did you mean 'stem'", lambda m, x: plots.grad_cam(m, x[0], 0, "stm")),
         ("class 10 for 1 images", lambda m, x: plots.grad_cam(m, x[0], 10)),
-        ("drawn of one image, not 2", lambda m, x: plots.grad_cam(m, x[:2])),
+        ("Grad-CAM shows one image; 2 are given", lambda m, x: plots.grad_cam(m, x[:2])),
         ("unknown convolution 'stm'; did you mean 'stem'", lambda m, x: plots.filters(m, "stm")),
         ("count", lambda m, x: plots.mistakes(m, pictures(1), 0)),
         ("no convolution: there are no filters", lambda m, x: plots.filters(nc.Sequential([nc.Dense(2)], (3,)))),
@@ -336,7 +339,7 @@ def test_bad_input(fragment, call):
 # -- files and the command line ---------------------------------------------------------------------------------------
 
 
-def test_files_are_the_same_each_time_and_of_their_kind(tmp_path):
+def test_files_are_reproducible_and_of_the_right_format(tmp_path):
     for name in ("a.png", "b.PNG", "a.svg", "b.svg"):
         plots.save(plots.training_curves(history(3)), tmp_path / name)
     a, b, c, d = ((tmp_path / name).read_bytes() for name in ("a.png", "b.PNG", "a.svg", "b.svg"))
@@ -344,7 +347,7 @@ def test_files_are_the_same_each_time_and_of_their_kind(tmp_path):
     assert c == d
     assert size(tmp_path / "a.png") == (1800, 570)
     assert b"<svg" in c
-    with pytest.raises(nc.ArgumentError, match=r"a\.pdf: name a file that ends in \.png or \.svg"):
+    with pytest.raises(nc.ArgumentError, match=r"a\.pdf: choose a file name that ends in \.png or \.svg"):
         plots.save(plots.training_curves(history(3)), tmp_path / "a.pdf")
 
 
@@ -375,14 +378,14 @@ def test_every_kind_from_the_command_line(run, tmp_path, kind, options):
     assert min(size(tmp_path / "p.png")) > 200
 
 
-def test_the_example_draws_every_kind(tmp_path):
-    told = run_python(Path(__file__).parents[1] / "examples" / "look_inside.py", tmp_path / "new", "--fast")
+def test_example_draws_every_kind(tmp_path):
+    printed = run_python(Path(__file__).parents[1] / "examples" / "look_inside.py", tmp_path / "new", "--fast")
     kinds = ("curves", "confusion", "mistakes", "filters", "features", "gradcam", "gradients")
-    assert told.split() == [str(tmp_path / "new" / f"{kind}.png") for kind in kinds]
-    assert all(min(size(path)) > 200 for path in told.split())
+    assert printed.split() == [str(tmp_path / "new" / f"{kind}.png") for kind in kinds]
+    assert all(min(size(path)) > 200 for path in printed.split())
 
 
-def test_an_image_of_ones_own(run, tmp_path):
+def test_image_file(run, tmp_path):
     _, test = nc.data.load("digits")
     Image.fromarray(test.images[0, :, :, 0]).save(tmp_path / "d.png")
     for name, options in (("a", ("--image", tmp_path / "d.png")), ("b", ("--index", 0))):
@@ -391,8 +394,8 @@ def test_an_image_of_ones_own(run, tmp_path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-def test_what_a_run_recorded_is_read_back(run):
-    from numbacnn.runs.run import RunFolder
+def test_metrics_are_read_back(run):
+    from numbacnn.runs.folder import RunFolder
 
     folder = RunFolder(run)
     found, text = folder.read_metrics(), folder.metrics.read_text()
@@ -401,7 +404,7 @@ def test_what_a_run_recorded_is_read_back(run):
     assert [type(record.epoch) for record in found.epochs] == [int, int]
 
 
-def test_what_cannot_be_drawn_says_so_in_a_line(run, tmp_path, monkeypatch):
+def test_errors_of_the_command(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "young").mkdir()
@@ -410,14 +413,20 @@ def test_what_cannot_be_drawn_says_so_in_a_line(run, tmp_path, monkeypatch):
     (tmp_path / "damaged" / "config.toml").write_text("epochs = 3\n")
     (tmp_path / "damaged" / "metrics.csv").write_text("epoch,loss\n1,x\n")
     to = ("--out", "p.png")
-    refused("nowhere: there is no such folder", "plot", "nowhere", "curves", *to)
+    refused("nowhere: no such folder", "plot", "nowhere", "curves", *to)
     refused("empty is not the folder of a run", "plot", "empty", "curves", *to)
-    refused("young has no metrics yet", "plot", "young", "curves", *to)
+    refused(
+        "young has no metrics: no epoch is complete; resume it: numbacnn train --out young --resume",
+        "plot",
+        "young",
+        "curves",
+        *to,
+    )
     refused("metrics.csv: damaged", "plot", "damaged", "curves", *to)
-    refused("training curves are of a run", "plot", run / "model.safetensors", "curves", *to)
+    refused("give the folder of a run to plot its training curves", "plot", run / "model.safetensors", "curves", *to)
     refused("did you mean 'conv2d_2'?", "plot", run, "features", "--layer", "conv2d_3", *to)
     refused("unknown class 'seven'", "plot", run, "gradcam", "--class", "seven", *to)
-    refused("--index 360: the test part has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
+    refused("--index 360: the test set has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
     refused("give one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
     refused("ends in .png or .svg", "plot", run, "filters", "--out", "p.jpeg")
     refused("there is no folder no", "plot", run, "filters", "--out", "no/p.png")
@@ -427,7 +436,7 @@ def test_what_cannot_be_drawn_says_so_in_a_line(run, tmp_path, monkeypatch):
     refused("Missing option '--out'", "plot", run, "curves", code=2)
 
 
-def test_without_matplotlib_the_extra_is_named(run, tmp_path, monkeypatch):
+def test_error_without_matplotlib_names_the_extra(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     imported = builtins.__import__
 

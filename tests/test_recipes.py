@@ -10,7 +10,7 @@ from PIL import Image
 
 import numbacnn as nc
 from numbacnn.data import write_idx
-from numbacnn.runs.run import RECIPES
+from numbacnn.runs.settings import RECIPES
 
 RESOLVED = {"data", "model", "epochs", "batch-size", "optimizer", "lr", "schedule", "validation"}
 

@@ -15,7 +15,7 @@ import numbacnn as nc
 from numbacnn.data import read_image
 from numbacnn.engine.graph_format import to_dict
 from numbacnn.errors import ArgumentError, DataError, ModelFileError
-from numbacnn.runs.run import MOST_CONFIG_BYTES, MOST_DOTS, read_config
+from numbacnn.runs.settings import MAX_CONFIG_BYTES, MAX_DOTS, read_config
 
 FUZZ = Path(__file__).parent / "long" / "fuzz.py"
 
@@ -143,8 +143,8 @@ def test_images_that_decode_to_more_than_memory_should_give(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"#" * (MOST_CONFIG_BYTES + 1), "larger than 16,384 bytes"),
-        (b"[a" + b".a" * (MOST_DOTS + 1) + b"]\n" + b"b.c = 1\n" * 999, "more than 200 dots in a line"),
+        (b"#" * (MAX_CONFIG_BYTES + 1), "larger than 16,384 bytes"),
+        (b"[a" + b".a" * (MAX_DOTS + 1) + b"]\n" + b"b.c = 1\n" * 999, "a line has more than 200 dots"),
         (b"epochs = " + b"[" * 9000, "not a TOML file"),
         (b"epochs = \xff", "not a TOML file"),
     ],

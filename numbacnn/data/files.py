@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one, whatever stops the writer: a full disk, a kill."""
+"""Writing files atomically: a reader never sees half a file, whatever stops the writer, a full disk or a kill."""
 
 import errno
 import io
@@ -7,18 +7,21 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @contextmanager
 def replacing(path: Path, keep_as: Path | None = None) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that takes its name when the block succeeds and disappears when it fails.
+    """Open a temporary file next to ``path`` that replaces it if the block succeeds and is deleted if it fails.
 
-    The content is on the disk before the name is, and the name before this returns. ``keep_as`` is the new name of
-    what lay at ``path`` before, where something did; until the last step it has one of the two names.
+    The content is on the disk before the file is renamed, and the new name before this returns. If ``keep_as`` is
+    given, a file that is at ``path`` already gets that name; at every moment it has one of the two.
 
     Raises:
-        OSError: the file cannot be created, written, synchronised or renamed.
+        OSError: the file cannot be created, written, synchronized or renamed.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -32,19 +35,25 @@ def replacing(path: Path, keep_as: Path | None = None) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # there is none, or ``remove_leftovers`` will try again
+        with suppress(OSError):  # it has been renamed, or ``remove_leftovers`` will try again
             os.unlink(temporary)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 def remove_leftovers(path: Path) -> None:
-    """Removes the temporary files that processes killed while they wrote ``path`` have left; those in use, too."""
+    """Delete the temporary files of processes that were killed while writing ``path``, and of those writing it now."""
     for leftover in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}.part"):
         with suppress(OSError):
             os.unlink(leftover)
 
 
 class _File(io.RawIOBase):
-    """A new file to write to. All system calls of a save are calls of ``os`` here, so that tests can let each fail."""
+    """A new file, open for writing. A save makes all its system calls as ``os.…`` here, so that tests can fail each."""
 
     def __init__(self, path: Path) -> None:
         binary: int = getattr(os, "O_BINARY", 0)  # on Windows
@@ -56,7 +65,7 @@ class _File(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def write(self, content: Any) -> int:
+    def write(self, content: "ReadableBuffer") -> int:
         return os.write(self._descriptor, content)
 
     def close(self) -> None:
@@ -66,14 +75,14 @@ class _File(io.RawIOBase):
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes a folder's names to the disk, where the system can do that."""
+    """Write the folder's entries to the disk, on systems that can."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems do it by themselves
+        if error.errno != errno.EINVAL:  # some file systems need no call
             raise
     finally:
         os.close(descriptor)

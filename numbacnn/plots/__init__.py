@@ -1,8 +1,7 @@
-"""Pictures of trainings and models, as matplotlib's Figures: save one with ``save``, or show it in a notebook.
+"""Plots of trainings and models as matplotlib Figures: save one with ``save``, or show it in a notebook.
 
-They need the extra ``plot`` (``pip install 'numbacnn[plot]'``), which is imported when a picture is made. Colours are
-cividis, viridis, PuOr, some of Okabe and Ito's and, for classes, some of Tol's, which colour-blind readers can tell
-apart.
+They need the extra ``plot`` (``pip install 'numbacnn[plot]'``), which is imported when a figure is made. The colors are
+cividis, viridis, PuOr and palettes of Okabe and Ito and of Tol, which color-blind readers can distinguish.
 """
 
 from numbacnn.plots.classification import confusion_matrix, mistakes

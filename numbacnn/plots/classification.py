@@ -1,7 +1,7 @@
-"""Pictures of what a classifier gets right and wrong."""
+"""Plots of what a classifier gets right and wrong."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,67 +10,72 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import whole
 from numbacnn.metrics import Report
 from numbacnn.model import Model
-from numbacnn.plots.figures import SEQUENTIAL, figure, grid, plain, show_image
+from numbacnn.plots.figures import SEQUENTIAL, grid, new_figure, plain, show_image
 from numbacnn.plots.values import confident_mistakes
 
-MOST_NUMBERED = 20  # classes whose cells have room for a number
-MOST_NAMED = 120  # classes that all have a label
-LONGEST_NAME = 24  # letters of a class's name
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_NUMBERED = 20  # classes whose cells have room for a number
+MAX_LABELED = 120  # classes with a tick label each
+MAX_NAME = 24  # characters of a class name
 
 
-def confusion_matrix(report: Report, title: str = "Confusion matrix") -> Any:
-    """``model.report(test)``: of each row's class, the share that was taken for each column's.
+def confusion_matrix(report: Report, title: str = "Confusion matrix") -> "Figure":
+    """Plot ``model.report(test).confusion``: in each row, how the images of one true class were predicted.
 
-    Up to 20 classes the cells hold the number of images too. A class without images has an empty row.
+    Colors are fractions of the row. With at most 20 classes, cells also hold the number of images.
     """
-    counts, classes = report.confusion, [plain(name, LONGEST_NAME) for name in report.classes]
+    counts, classes = report.confusion, [plain(name, MAX_NAME) for name in report.classes]
     n = len(classes)
     support = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
-    side = max(4.5, 0.5 * n if n <= MOST_NUMBERED else 0.13 * min(n, MOST_NAMED) + 2)
+    fractions = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
+    side = max(4.5, 0.5 * n if n <= MAX_NUMBERED else 0.13 * min(n, MAX_LABELED) + 2)
     longest = 0.07 * max(map(len, classes))
-    drawing = figure(side + 1.4 + longest, side + 0.6 + longest)
-    ax = drawing.subplots()
-    shown = ax.imshow(shares, cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-    bar = drawing.colorbar(shown, ax=ax, shrink=0.7)
-    bar.set_label("share of the true class's images")
-    if n <= MOST_NUMBERED:
+    figure = new_figure(side + 1.4 + longest, side + 0.6 + longest)
+    ax = figure.subplots()
+    image = ax.imshow(fractions, cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
+    bar = figure.colorbar(image, ax=ax, shrink=0.7)
+    bar.set_label("fraction of the true class's images")
+    if n <= MAX_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
-            color = "black" if shares[row, column] > 0.5 else "white"
+            color = "black" if fractions[row, column] > 0.5 else "white"
             ax.text(column, row, str(count), ha="center", va="center", fontsize=8, color=color)
     _label_classes(ax, classes)
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
-    drawing.suptitle(f"{plain(title)}\naccuracy {100 * report.accuracy:.2f} % of {counts.sum():,} images")
-    return drawing
+    figure.suptitle(f"{plain(title)}\naccuracy {100 * report.accuracy:.2f} % of {counts.sum():,} images")
+    return figure
 
 
-def _label_classes(ax: Any, classes: Sequence[str]) -> None:
-    """A tick for every class, or for every second, third, … where they are too many."""
+def _label_classes(ax: "Axes", classes: Sequence[str]) -> None:
+    """Label every class, or every second, third, … if there are too many."""
     n = len(classes)
-    places = range(0, n, -(-n // MOST_NAMED))
-    size = 9 if n <= MOST_NUMBERED else 6
-    names = [classes[i] for i in places]
-    upright = n > MOST_NUMBERED or max(map(len, classes)) > 4
-    ax.set_xticks(places, names, fontsize=size, rotation=90 if upright else 0)
-    ax.set_yticks(places, names, fontsize=size)
+    ticks = range(0, n, -(-n // MAX_LABELED))
+    size = 9 if n <= MAX_NUMBERED else 6
+    names = [classes[i] for i in ticks]
+    vertical = n > MAX_NUMBERED or max(map(len, classes)) > 4
+    ax.set_xticks(ticks, names, fontsize=size, rotation=90 if vertical else 0)
+    ax.set_yticks(ticks, names, fontsize=size)
 
 
-def mistakes(model: Model, dataset: Dataset, count: int = 25) -> Any:
-    """The images that the model is wrong about and surest of, with the true class and what it takes them for.
+def mistakes(model: Model, dataset: Dataset, count: int = 25) -> "Figure":
+    """Show the misclassified images with the highest predicted probabilities, their true and their predicted classes.
 
-    Raises ArgumentError where it makes no mistake.
+    Raises:
+        ArgumentError: the model makes no mistake.
     """
     found = confident_mistakes(model, dataset, whole(count, "count"))
     if not len(found.indices):
         raise ArgumentError(f"the model makes no mistake on the {len(dataset):,} images: there is nothing to show")
-    names = [plain(name, LONGEST_NAME) for name in model.class_names]
+    names = [plain(name, MAX_NAME) for name in model.class_names]
     side = max(1.6, 0.07 * (len("predicted ") + max(map(len, names))))  # inches that a caption needs
-    told = f"The most confident mistakes: {len(found.indices)}, of {len(dataset):,} images"
-    drawing, axes = grid(len(found.indices), 5, side, told, caption=0.6)
+    title = f"The {len(found.indices)} most confident mistakes on {len(dataset):,} images"
+    figure, axes = grid(len(found.indices), 5, side, title, caption=0.6)
     for ax, index, predicted, probability in zip(axes, *found, strict=True):
         show_image(ax, dataset.images[index])
         true = names[dataset.labels[index]]
-        told = f"image {index}, {100 * probability:.1f} %\ntrue {true}\npredicted {names[predicted]}"
-        ax.set_title(told, fontsize=8)
-    return drawing
+        caption = f"image {index}, {100 * probability:.1f} %\ntrue {true}\npredicted {names[predicted]}"
+        ax.set_title(caption, fontsize=8)
+    return figure

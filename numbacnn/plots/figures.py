@@ -1,9 +1,9 @@
-"""What all pictures share: matplotlib, imported late, their colours, images as they are shown, and files."""
+"""What all plots share: figures, colors, images as they are shown, and files. matplotlib is imported on first use."""
 
 import math
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,63 +11,72 @@ from numpy.typing import NDArray
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, NumbacnnError
 
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # of Okabe and Ito
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 FORMATS = (".png", ".svg")
 
 
-def figure(width: float, height: float) -> Any:
-    """An empty Figure of so many inches, which lays itself out. Raises NumbacnnError where matplotlib is missing."""
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty Figure of ``width`` × ``height`` inches with automatic layout.
+
+    Raises:
+        NumbacnnError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise NumbacnnError("pictures need matplotlib: pip install 'numbacnn[plot]'") from None
+        raise NumbacnnError("plots need matplotlib: pip install 'numbacnn[plot]'") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def grid(count: int, columns: int, side: float, title: str, caption: float = 0.0) -> tuple[Any, list[Any]]:
-    """A figure with ``count`` bare axes in rows of ``columns``, each of ``side`` inches and a caption's height."""
+def grid(count: int, columns: int, side: float, title: str, caption: float = 0.0) -> "tuple[Figure, list[Axes]]":
+    """Return a figure with ``count`` axes for images, ``columns`` per row, each of ``side`` inches and a caption."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    drawing = figure(max(side * columns, 5.0) + 0.2, (side + caption) * rows + 0.6)
-    axes = drawing.subplots(rows, columns, squeeze=False).reshape(-1).tolist()
+    figure = new_figure(max(side * columns, 5.0) + 0.2, (side + caption) * rows + 0.6)
+    axes = figure.subplots(rows, columns, squeeze=False).reshape(-1).tolist()
     for ax in axes:
         ax.set_axis_off()
-    drawing.suptitle(title)
-    return drawing, axes[:count]
+    figure.suptitle(title)
+    return figure, axes[:count]
 
 
-def save(drawing: Any, path: str | PathLike[str]) -> None:
-    """Writes a figure to a PNG or SVG file, whole or not at all; the same bytes for the same figure.
+def save(figure: "Figure", path: str | PathLike[str]) -> None:
+    """Write a figure to a PNG or SVG file, completely or not at all; the same figure gives the same bytes.
 
-    Raises ArgumentError where the name ends in neither.
+    Raises:
+        ArgumentError: the name does not end in .png or .svg, or its folder does not exist.
     """
     import matplotlib
 
     file = checked_path(path)
     metadata = {"Date": None} if file.suffix.lower() == ".svg" else None
     with replacing(file) as out, matplotlib.rc_context({"svg.hashsalt": "numbacnn"}):
-        drawing.savefig(out, format=file.suffix[1:].lower(), dpi=150, metadata=metadata)
+        figure.savefig(out, format=file.suffix[1:].lower(), dpi=150, metadata=metadata)
 
 
 def checked_path(path: str | PathLike[str]) -> Path:
-    """The path, or an ArgumentError where it names no kind of file that is written, or lies in no folder."""
+    """Return the path of a plot. Raises ArgumentError if it has another suffix, or no folder to be in."""
     file = Path(path)
     if file.suffix.lower() not in FORMATS:
-        raise ArgumentError(f"{file}: name a file that ends in .png or .svg")
+        raise ArgumentError(f"{file}: choose a file name that ends in .png or .svg")
     if not file.parent.is_dir():
         raise ArgumentError(f"{file}: there is no folder {file.parent}")
     return file
 
 
-def plain(text: str, longest: int = 200) -> str:
-    """Text as it is, or its first part where it is longer: a dollar sign starts no formula."""
-    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
+def plain(text: str, max_length: int = 200) -> str:
+    """Shorten a text if it is too long, and escape dollar signs, which would start a formula."""
+    shown = text if len(text) <= max_length else f"{text[: max_length - 1]}…"
     return shown.replace("$", r"\$")
 
 
-def show_image(ax: Any, image: NDArray[Any]) -> None:
-    """An image (H, W, C): grey of 1 channel, colours of 3, else the mean of the channels; floats span their range."""
+def show_image(ax: "Axes", image: NDArray[Any]) -> None:
+    """Show an image (H, W, C): gray or RGB, else the mean of the channels. Floats are scaled to their range."""
     shown = image if image.shape[2] in (1, 3) else image.mean(axis=2, keepdims=True)
     if shown.dtype != np.uint8:
         low, high = float(shown.min()), float(shown.max())
@@ -79,6 +88,6 @@ def show_image(ax: Any, image: NDArray[Any]) -> None:
         ax.imshow(shown, interpolation="nearest")
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` of the numbers below ``count``, spread evenly, the first and the last among them."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, most))})
+def evenly(count: int, max_count: int) -> list[int]:
+    """Return at most ``max_count`` of the numbers below ``count``, evenly spaced, including the first and the last."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, max_count))})

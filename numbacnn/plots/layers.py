@@ -1,7 +1,7 @@
-"""Pictures of what layers have learned and see: filters, feature maps, Grad-CAM."""
+"""Plots of what layers have learned and respond to: filters, feature maps, Grad-CAM."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,121 +10,131 @@ from numbacnn._checks import choose
 from numbacnn.data.normalization import raw_images
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
-from numbacnn.plots.figures import DIVERGING, evenly, figure, grid, plain, show_image
-from numbacnn.plots.values import class_activation_map, last_maps
+from numbacnn.plots.figures import DIVERGING, evenly, grid, new_figure, plain, show_image
+from numbacnn.plots.values import class_activation_map, default_layer
 
-MOST_FILTERS = 64
-MOST_LAYERS = 12
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+MAX_FILTERS = 64
+MAX_LAYERS = 12
 
 
-def filters(model: Model, layer: str | None = None) -> Any:
-    """The weights of a convolution, by default the first: a picture for each filter, or filter and input channel.
+def filters(model: Model, layer: str | None = None) -> "Figure":
+    """Show the weights of a convolution, by default the first, on one scale.
 
-    With three input channels a filter is a colour picture, its zero middle grey; else a row for each filter with a
-    picture for each channel, all on one scale. Raises ArgumentError where the layer is no convolution.
+    With three input channels each filter is a color image in which zero is mid-gray; otherwise there is a row per
+    filter with an image per input channel. Large layers are sampled evenly.
+
+    Raises:
+        ArgumentError: the layer is not a convolution.
     """
-    windows = {
+    weights = {
         name.rpartition(".")[0]: array
         for name, array in model.parameters.items()
         if name.endswith(".weight") and array.ndim == 4
     }
-    if not windows:
+    if not weights:
         raise ArgumentError("the model has no convolution: there are no filters to show")
-    name = next(iter(windows)) if layer is None else layer
-    w = choose("convolution", name, windows)
+    name = next(iter(weights)) if layer is None else layer
+    w = choose("convolution", name, weights)
     r, s, c, k = w.shape
     largest = float(np.abs(w).max()) or 1.0
     if c in (1, 3):
-        few = evenly(k, MOST_FILTERS)
-        tiles = [(f"{i}", w[..., i]) for i in few]
-        columns, told = 8, _part(len(few), k, "filter")
+        shown = evenly(k, MAX_FILTERS)
+        tiles = [(f"{i}", w[..., i]) for i in shown]
+        columns, what = 8, _selection(len(shown), k, "filter")
     else:
-        few, deep = evenly(k, 8), evenly(c, 8)
-        tiles = [(f"{i}, channel {j}", w[:, :, j : j + 1, i]) for i in few for j in deep]
-        columns = len(deep)
-        told = f"{_part(len(few), k, 'filter')} (rows), {_part(len(deep), c, 'channel')} (columns)"
-    title = f"{plain(name)}: {told}, {r}×{s}"
-    drawing, axes = grid(len(tiles), columns, 1.1, title, caption=0.2)
+        shown, channels = evenly(k, 8), evenly(c, 8)
+        tiles = [(f"{i}, channel {j}", w[:, :, j : j + 1, i]) for i in shown for j in channels]
+        columns = len(channels)
+        what = f"{_selection(len(shown), k, 'filter')} (rows), {_selection(columns, c, 'channel')} (columns)"
+    figure, axes = grid(len(tiles), columns, 1.1, f"{plain(name)}: {what}, {r}×{s}", caption=0.2)
     for ax, (label, tile) in zip(axes, tiles, strict=True):
         if tile.shape[2] == 3:
             ax.imshow(0.5 + tile / (2 * largest), interpolation="nearest")
         else:
-            shown = ax.imshow(tile[..., 0], cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest")
+            image = ax.imshow(tile[..., 0], cmap=DIVERGING, vmin=-largest, vmax=largest, interpolation="nearest")
         ax.set_title(label, fontsize=7)
     if c == 3:
-        drawing.supxlabel(f"grey is 0; full colours are ±{largest:.2g}", fontsize=9)
+        figure.supxlabel(f"gray is 0; full colors are ±{largest:.2g}", fontsize=9)
     else:
-        drawing.colorbar(shown, ax=axes, shrink=0.7, label="weight")
-    return drawing
+        figure.colorbar(image, ax=axes, shrink=0.7, label="weight")
+    return figure
 
 
-def _part(some: int, whole: int, what: str) -> str:
-    counted = f"{whole} {what}{'s' * (whole > 1)}"
-    return counted if some == whole else f"{some} of {counted}"
+def _selection(shown: int, total: int, noun: str) -> str:
+    counted = f"{total} {noun}{'s' * (total > 1)}"
+    return counted if shown == total else f"{shown} of {counted}"
 
 
-def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = None, channels: int = 8) -> Any:
-    """What layers make of one raw image: a row for each layer, with the maps of its first channels.
+def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = None, channels: int = 8) -> "Figure":
+    """Show the feature maps of one raw image: a row per layer, with the maps of its first channels.
 
-    ``layers``: by default up to 12 of those that have maps, evenly over the model. Each map spans its own range, from
-    dark (least) to bright. Raises ArgumentError where a layer does not exist (with the nearest name) or has no maps.
+    ``layers`` are by default at most 12 of those with maps, evenly over the model. Each map is scaled to its own range,
+    dark for its minimum and bright for its maximum.
+
+    Raises:
+        ArgumentError: a layer does not exist (with the nearest name) or has no maps.
     """
     maps = {node.name: node.shape for node in model.graph.nodes if len(node.shape) == 3 and node.shape[:2] != (1, 1)}
     if layers is None:
-        layers = [list(maps)[i] for i in evenly(len(maps), MOST_LAYERS)] if maps else []
+        layers = [list(maps)[i] for i in evenly(len(maps), MAX_LAYERS)] if maps else []
     found = model.activations(image, layers)
     flat = [name for name in layers if name not in maps]
     if flat or not maps:
         raise ArgumentError(f'layer "{flat[0]}" has no maps' if flat else "no layer of the model has maps")
     raw = raw_images(image, model.input_shape)
     width = min(channels, max(maps[name][2] for name in found))
-    drawing = figure(1.1 * (width + 1) + 1.8, 1.15 * len(found) + 0.6)
-    axes = drawing.subplots(len(found), width + 1, squeeze=False)
+    figure = new_figure(1.1 * (width + 1) + 1.8, 1.15 * len(found) + 0.6)
+    axes = figure.subplots(len(found), width + 1, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     show_image(axes[0, 0], raw[0])
-    axes[0, 0].set_title("the image", fontsize=8)
+    axes[0, 0].set_title("input", fontsize=8)
     for row, (name, values) in zip(axes, found.items(), strict=True):
         h, w, c = maps[name]
         label = f"{plain(name)}\n{h}×{w}×{c}"
         row[1].text(-0.15, 0.5, label, transform=row[1].transAxes, ha="right", va="center", fontsize=8)
         for i in range(min(width, c)):
             row[i + 1].imshow(values[0, ..., i], cmap="viridis", interpolation="nearest")
-    drawing.suptitle(f"Feature maps of {_part(len(found), len(maps), 'layer')}, first channels")
-    return drawing
+    figure.suptitle(f"Feature maps of {_selection(len(found), len(maps), 'layer')}, first channels")
+    return figure
 
 
-def grad_cam(model: Model, image: ArrayLike, of_class: int | None = None, layer: str | None = None) -> Any:
-    """Where in a raw image the evidence for a class lies, by default the predicted one: the image, and the map on it.
+def grad_cam(model: Model, image: ArrayLike, class_number: int | None = None, layer: str | None = None) -> "Figure":
+    """Show Grad-CAM of one raw image: the evidence for a class, by default the predicted one, over the image.
 
-    ``class_activation_map`` has the method and the errors.
+    See ``class_activation_map`` for the method and the errors.
     """
     raw = raw_images(image, model.input_shape)
     if len(raw) != 1:
-        raise ArgumentError(f"Grad-CAM is drawn of one image, not {len(raw)}")
+        raise ArgumentError(f"Grad-CAM shows one image; {len(raw)} are given")
     probabilities = model.predict(raw)[0].reshape(-1, model.output_shape[-1]).mean(axis=0)
-    chosen = int(probabilities.argmax()) if of_class is None else of_class
-    name = last_maps(model) if layer is None else layer
+    chosen = int(probabilities.argmax()) if class_number is None else class_number
+    name = default_layer(model) if layer is None else layer
     heat = class_activation_map(model, raw, [chosen], name)[0]
     names = model.class_names
-    drawing = figure(8.4, 4.2)
-    left, right = drawing.subplots(1, 2)
+    figure = new_figure(8.4, 4.2)
+    left, right = figure.subplots(1, 2)
     show_image(left, raw[0])
-    show_image(right, raw[0].mean(axis=2, keepdims=True))  # grey, so that all colours are the map's
+    show_image(right, raw[0].mean(axis=2, keepdims=True))  # gray, so that all colors are the map's
     left.set_axis_off()
     right.set_axis_off()
-    shown = _overlay(right, heat, raw.shape[1:3])
-    drawing.colorbar(shown, ax=right, shrink=0.8, label="evidence, relative to the most")
+    overlay = _overlay(right, heat, raw.shape[1:3])
+    figure.colorbar(overlay, ax=right, shrink=0.8, label="evidence, relative to its maximum")
     best = plain(names[probabilities.argmax()])
     left.set_title(f"predicted: {best}, {100 * probabilities.max():.1f} %", fontsize=9)
-    nothing = "" if heat.any() else ": none"
-    right.set_title(f"evidence for {plain(names[chosen])} in {plain(name)}{nothing}", fontsize=9)
-    drawing.suptitle("Grad-CAM")
-    return drawing
+    none = "" if heat.any() else ": none"
+    right.set_title(f"evidence for {plain(names[chosen])} in {plain(name)}{none}", fontsize=9)
+    figure.suptitle("Grad-CAM")
+    return figure
 
 
-def _overlay(ax: Any, heat: NDArray[np.float32], size: tuple[int, int]) -> Any:
-    """The map, stretched over an image of this height and width, the more opaque the larger."""
+def _overlay(ax: "Axes", heat: NDArray[np.float32], size: tuple[int, int]) -> "AxesImage":
+    """Stretch the map over an image of ``size`` (height, width); larger values are more opaque."""
     relative = heat / (heat.max() or 1.0)
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     return ax.imshow(

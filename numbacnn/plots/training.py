@@ -1,26 +1,31 @@
-"""Pictures of a training: its curves, and how large gradients are layer by layer."""
+"""Plots of a training: its curves, and the gradient norm of each layer."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from numbacnn.errors import ArgumentError
-from numbacnn.plots.figures import BLUE, GREEN, VERMILION, figure, plain
+from numbacnn.plots.figures import BLUE, GREEN, VERMILION, new_figure, plain
 from numbacnn.training.trainer import History
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def training_curves(history: History, title: str = "Training") -> Any:
-    """Loss, accuracy and learning rate over the epochs; of the training batches, and of the validation part if any.
 
-    Of a model that segments or detects also its mean IoU, or its mAP@0.5, on the validation part.
+def training_curves(history: History, title: str = "Training") -> "Figure":
+    """Plot loss, accuracy and learning rate over the epochs, for the training batches and the validation set.
 
-    Raises ArgumentError where the history has no epoch.
+    For segmentation models and detectors, also plots the mean IoU or the mAP@0.5 on the validation set.
+
+    Raises:
+        ArgumentError: the history has no epoch.
     """
     if not history.epochs:
-        raise ArgumentError("there is no epoch to draw: the training has not come to the end of one")
+        raise ArgumentError("there is nothing to plot: the training has not completed an epoch")
     epochs = [record.epoch for record in history.epochs]
-    drawing = figure(12, 3.8)
-    loss, accuracy, rate = drawing.subplots(1, 3)
+    figure = new_figure(12, 3.8)
+    loss, accuracy, rate = figure.subplots(1, 3)
     for ax, name, of in ((loss, "loss", "loss"), (accuracy, "accuracy (%)", "accuracy")):
         scale = 100 if of == "accuracy" else 1
         _line(ax, epochs, [scale * getattr(r, of) for r in history.epochs], BLUE, "o", "training")
@@ -31,33 +36,33 @@ def training_curves(history: History, title: str = "Training") -> Any:
         ax.set_ylabel(name)
     scores = [math.nan if r.validation_score is None else 100 * r.validation_score for r in history.epochs]
     if not all(map(math.isnan, scores)):
-        _line(accuracy, epochs, scores, GREEN, "^", "validation: mean IoU or mAP")
+        _line(accuracy, epochs, scores, GREEN, "^", "validation: mean IoU or mAP@0.5")
     loss.legend()
     accuracy.legend()
     _line(rate, epochs, [r.learning_rate for r in history.epochs], "black", "o", "learning rate")
-    rate.set_ylabel("learning rate at the epoch's end")
+    rate.set_ylabel("learning rate at the end of the epoch")
     for ax in (loss, accuracy, rate):
         ax.set_xlabel("epoch")
         ax.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
         ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ax.grid(alpha=0.3)
-    drawing.suptitle(plain(title))
-    return drawing
+    figure.suptitle(plain(title))
+    return figure
 
 
-def _line(ax: Any, epochs: Sequence[int], values: Sequence[float], color: str, marker: str, label: str) -> None:
+def _line(ax: "Axes", epochs: Sequence[int], values: Sequence[float], color: str, marker: str, label: str) -> None:
     ax.plot(epochs, values, color=color, marker=marker if len(epochs) <= 50 else None, markersize=4, label=label)
 
 
-def gradient_norms(norms: Mapping[str, float], title: str = "Norm of the gradient, layer by layer") -> Any:
-    """``layer_gradient_norms``: a point for each layer on a logarithmic axis, the first layer on top.
+def gradient_norms(norms: Mapping[str, float], title: str = "Gradient norms by layer") -> "Figure":
+    """Plot the result of ``layer_gradient_norms``: a point per layer on a logarithmic axis, the first layer on top.
 
-    Layers without a gradient, such as frozen ones, and those that are not finite, say so in words.
+    A norm of zero, as of frozen layers, or one that is not finite is written as text.
     """
     if not norms:
-        raise ArgumentError("no layer of the model has parameters: there are no gradients to draw")
-    drawing = figure(8, 0.24 * len(norms) + 1.6)
-    ax = drawing.subplots()
+        raise ArgumentError("no layer of the model has parameters: there are no gradients to plot")
+    figure = new_figure(8, 0.24 * len(norms) + 1.6)
+    ax = figure.subplots()
     drawn = {i: norm for i, norm in enumerate(norms.values()) if norm > 0 and math.isfinite(norm)}
     if drawn:
         ax.set_xscale("log")
@@ -68,11 +73,11 @@ def gradient_norms(norms: Mapping[str, float], title: str = "Norm of the gradien
         if i in drawn:
             ax.annotate(f"{norm:.2g}", (norm, i), (8, 0), textcoords="offset points", va="center", fontsize=8)
         else:
-            told = "0: frozen, or no way to the loss" if norm == 0 else f"{norm}"
-            ax.text(0.02, i, told, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=VERMILION)
+            text = "0: frozen, or without effect on the loss" if norm == 0 else f"{norm}"
+            ax.text(0.02, i, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=VERMILION)
     ax.set_yticks(range(len(norms)), [plain(name) for name in norms], fontsize=8)
     ax.set_ylim(len(norms) - 0.4, -0.6)
-    ax.set_xlabel("√Σ g² over the layer's parameters")
+    ax.set_xlabel("L2 norm of the gradient of the layer's parameters")
     ax.grid(alpha=0.3)
-    drawing.suptitle(plain(title))
-    return drawing
+    figure.suptitle(plain(title))
+    return figure

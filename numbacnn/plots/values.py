@@ -1,4 +1,4 @@
-"""The numbers behind the pictures."""
+"""The values that plots show: confident mistakes, Grad-CAM, gradient norms."""
 
 import copy
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ from numbacnn.tasks import task_for
 from numbacnn.training.trainer import LossOfOutputs
 
 Float32 = NDArray[np.float32]
-WINDOWED = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
+CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
 
 class Mistakes(NamedTuple):
-    """Images that a model is wrong about: their numbers in the data set, what was predicted, how probable it seemed."""
+    """Misclassified images: their indices in the data set, the predicted classes, and the probabilities of these."""
 
     indices: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -28,13 +28,14 @@ class Mistakes(NamedTuple):
 
 
 def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
-    """The ``count`` mistakes of the highest probabilities, these first; fewer where there are fewer.
+    """Return the mistakes with the highest predicted probabilities, at most ``count``, in descending order.
 
-    Raises ArgumentError where the model is no classifier.
+    Raises:
+        ArgumentError: the model is not a classifier.
     """
     probabilities = model.predict(dataset.images)
     if probabilities.ndim != 2:
-        raise ArgumentError(f"mistakes are a classifier's; this model's output is {model.output_shape}")
+        raise ArgumentError(f"mistakes are those of a classifier; this model's output is {model.output_shape}")
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != dataset.labels)
     chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:count]]
@@ -42,32 +43,45 @@ def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
 
 
 def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, layer: str | None = None) -> Float32:
-    """Grad-CAM (Selvaraju et al. 2017, section 3): where in raw images a class's evidence lies, (N, h, w) of the layer.
+    """Compute Grad-CAM (Selvaraju et al. 2017, section 3) of raw images: where the evidence for a class is.
 
-    ReLU(Σ_k α_k·A_k), with A_k the layer's maps and α_k the mean over a map of the gradient of the class's score, that
-    before softmax. ``layer``: by default ``last_maps(model)``. Raises ArgumentError where the layer has no maps, does
-    not exist (with the nearest name), or the scores do not depend on it.
+    Args:
+        model: a model of one input.
+        images: raw images (N, H, W, C).
+        classes: the class of each image, (N,).
+        layer: the layer whose maps are weighted, by default the last convolution before the scores, with the
+            normalization and the activation that follow it.
+
+    Returns:
+        ReLU(Σ_k α_k·A_k), (N, h, w): A_k are the layer's maps, and α_k is the mean over a map of the gradient of the
+        class's score before softmax.
+
+    Raises:
+        ArgumentError: the layer does not exist (with the nearest name) or has no maps, or does not affect the scores.
     """
-    name = last_maps(model) if layer is None else layer
+    name = default_layer(model) if layer is None else layer
     shape = model.graph.shapes[layer_value(model.graph, name)]
     if len(shape) != 3:
-        raise ArgumentError(f'layer "{name}" gives {shape}: no maps; choose one before, such as "{last_maps(model)}"')
+        raise ArgumentError(
+            f'layer "{name}" has outputs {shape}, which are not maps; choose an earlier one, "{default_layer(model)}"'
+        )
     maps, gradients = model.class_gradients(images, name, classes)
     weights = gradients.mean(axis=(1, 2), dtype=np.float64)
     evidence: NDArray[np.float64] = np.einsum("nhwk,nk->nhw", maps, weights)
     return np.maximum(evidence, 0).astype(np.float32)
 
 
-def last_maps(model: Model) -> str:
-    """The layer that Grad-CAM looks at: the last convolution before the scores, behind its norm and activation.
+def default_layer(model: Model) -> str:
+    """Return the layer that Grad-CAM looks at by default.
 
-    Raises ArgumentError where there is no convolution before the scores.
+    Raises:
+        ArgumentError: the model has no convolution before its scores.
     """
     graph, inputs = model.graph, len(model.graph.input_shapes)
     score = score_value(graph)
     part = graph.between(range(inputs), [score])
     ops = {node.name: node.layer.op for node in part.nodes}
-    found = [name for name, op in ops.items() if op in WINDOWED and layer_value(graph, name) != score]
+    found = [name for name, op in ops.items() if op in CONVOLUTIONS and layer_value(graph, name) != score]
     if not found:
         raise ArgumentError("the model has no convolution before its scores: choose a layer that has maps")
     value = layer_value(graph, found[-1])
@@ -82,10 +96,10 @@ def last_maps(model: Model) -> str:
 def layer_gradient_norms(
     model: Model, images: ArrayLike, labels: Any, loss: LossOfOutputs | None = None
 ) -> dict[str, float]:
-    """The norm of the loss's gradient by all the parameters of each layer that has some, on a batch of raw images.
+    """Return the L2 norm of the loss's gradient with respect to each layer's parameters, for one batch of raw images.
 
-    ``loss``: by default the task's. As a training step computes it, penalties included, but on a copy: the model stays
-    as it is.
+    The gradient is computed as in a training step, penalties included, but on a copy: the model does not change.
+    ``loss`` is by default that of the model's task.
     """
     probe = copy.deepcopy(model)
     raw = raw_images(images, model.input_shape)

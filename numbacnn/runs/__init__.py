@@ -1,1 +1,1 @@
-"""Runs: what a training was asked to do, its folder, its provenance, and how it is verified."""
+"""Training runs: their settings, folders, provenance and verification."""

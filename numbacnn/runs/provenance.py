@@ -1,4 +1,4 @@
-"""A run's record: what it was made of and on, and what came of it, so that it can be repeated and checked."""
+"""Provenance of a run: its command, settings, data, versions, processor and results, to repeat and to check it."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.files import replacing
+from numbacnn.data.files import write_file
 from numbacnn.engine.locks import get_num_threads
 from numbacnn.kernels.target import host_target
 from numbacnn.saving.format import digest
@@ -18,13 +18,13 @@ PACKAGES = ("numbacnn", "numba", "llvmlite", "numpy", "safetensors", "pillow")
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that a run depends on, and the platform."""
+    """Return the versions of Python and of the packages that results depend on, and the platform."""
     found = {name: version(name) for name in PACKAGES}
     return {**found, "python": platform.python_version(), "platform": platform.platform()}
 
 
 def processor() -> dict[str, Any]:
-    """What kernels are compiled for: the processor, its features, and what of them the kernels use."""
+    """Return the processor's name and features, and which of them the kernels are compiled for."""
     import llvmlite.binding as llvm
 
     target = host_target()
@@ -39,7 +39,7 @@ def processor() -> dict[str, Any]:
 
 
 def conditions(command: str, settings: Mapping[str, Any], train: Dataset, test: Dataset) -> dict[str, Any]:
-    """All that decides what a run computes, and what it ran on."""
+    """Return everything that determines what a run computes, and the machine that it runs on."""
     return {
         "command": command,
         "seed": settings["seed"],
@@ -52,12 +52,12 @@ def conditions(command: str, settings: Mapping[str, Any], train: Dataset, test: 
 
 
 def data_digest(dataset: Dataset) -> str:
-    """SHA-256 of images, labels and names of classes, in whichever files they lie."""
+    """Return the SHA-256 of images, labels and class names, which does not depend on the files that held them."""
     return digest({"classes": json.dumps(dataset.classes)}, [("images", dataset.images), ("labels", dataset.labels)])
 
 
 def file_digests(files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of each of the files that are there, by its name."""
+    """Map the name of each file that exists to its SHA-256."""
     found = {}
     for path in files:
         if path.is_file():
@@ -66,9 +66,8 @@ def file_digests(files: Iterable[Path]) -> dict[str, str]:
     return found
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a record as TOML."""
+def write_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write ``provenance`` as TOML."""
     import tomli_w
 
-    with replacing(path) as file:
-        file.write(tomli_w.dumps(record).encode())
+    write_file(path, tomli_w.dumps(provenance).encode())

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 def together(place):
     """Trains twice at once; the digests of the two models."""
-    command = [sys.executable, "-m", "numbacnn.cli", "train", "--epochs", "1", "--quiet", "--threads", "1", "--out"]
+    command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--threads", "1", "--out"]
     environment = os.environ | {"NUMBACNN_CACHE_DIR": str(place / "cache")}
     trainings = [
         subprocess.Popen([*command, str(place / name)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -35,7 +35,7 @@ from safetensors.numpy import save
 
 import numbacnn as nc
 from numbacnn.data import read_idx, read_image, write_idx
-from numbacnn.runs.run import Settings, read_config
+from numbacnn.runs.settings import Settings, read_config
 from numbacnn.saving.format import FORMAT, VERSION, digest
 
 SECONDS, BYTES = 1.0, 256 << 20

@@ -1,0 +1,185 @@
+"""Settings of a training run: the options, their defaults, and the TOML files that hold them."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from numbacnn import data as data_sets
+from numbacnn._checks import brief, choose
+from numbacnn.data.augment import get_augmentation
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.remote import Progress
+from numbacnn.errors import ArgumentError
+from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.schedules import Schedule, Warmup, get_schedule
+from numbacnn.tasks import TASKS, Classification
+
+DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # an epoch of 1,437 images has few steps
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "segment": {"model": "unet_small", "epochs": 5, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
+    "detect": {"model": "grid_detector", "epochs": 6, "optimizer": "adamw", "lr": 0.003, "warmup": 0.1},
+}
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"momentum": 0.9, "nesterov": False},
+    "adam": {"lr": 0.001},
+    "adamw": {"lr": 0.001, "weight_decay": 0.01},
+    "rmsprop": {"lr": 0.001},
+    "lamb": {"lr": 0.005, "weight_decay": 0.01},
+    "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
+}
+OPTIMIZER_OPTIONS = ("momentum", "nesterov", "betas")  # each belongs to some of the optimizers
+MAX_CONFIG_BYTES = 1 << 14  # parsing time grows with the square of a hostile file's size,
+MAX_DOTS = 200  # and with the depth of a dotted key
+RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+"""Configuration files that come with numbacnn, by name."""
+CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision")
+"""Keys of a configuration that may change when its run is resumed. A change of any other would make another run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of a training run; None if an option is not used. ``Settings.resolve`` fills in all the defaults."""
+
+    task: str = Classification.name
+    data: str = "digits"
+    model: str = "lenet5"
+    epochs: int = 3
+    batch_size: int = 16
+    lr: float = 0.01
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "fp32"
+    validation: float = 0.1
+    on_save_error: str = "warn"
+    on_nan: str = "stop"
+    momentum: float | None = None
+    nesterov: bool | None = None
+    betas: str | None = None
+    clip_norm: float | None = None
+    warmup: float | None = None
+    accumulate: int | None = None
+    ema: float | None = None
+    weights: str | None = None
+    freeze: str | None = None
+    classes: int | None = None
+    size: int | None = None
+    scenes: int | None = None
+    augment: str | None = None
+    patience: int | None = None
+    checkpoint_every: int | str | None = None
+    threads: int | None = None
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, Any]) -> "Settings":
+        """Fill in the defaults, some of which depend on the task, the data set or the optimizer.
+
+        An option that is None gets its default.
+
+        Raises:
+            ArgumentError: a value is not valid, or options contradict each other.
+        """
+        chosen = {name: value for name, value in options.items() if value is not None}
+        task, data = chosen.get("task", DEFAULTS["task"]), chosen.get("data", DEFAULTS["data"])
+        by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
+        optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
+        if optimizer != by_task.get("optimizer"):
+            by_task.pop("lr", None)  # it suits the task's own optimizer
+        settings = cls(**OPTIMIZER_DEFAULTS.get(optimizer, {}) | by_task | {"optimizer": optimizer} | chosen)
+        choose("task", task, TASKS)
+        known = {field.name for field in fields(choose("optimizer", optimizer, OPTIMIZERS))}
+        for name in OPTIMIZER_OPTIONS:
+            if getattr(settings, name) is not None and name not in known:
+                raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        settings.make_optimizer()  # checks its arguments
+        get_augmentation(settings.augment)
+        for name, used in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
+            if used and not settings.validation:
+                raise ArgumentError(f"{name} needs validation data: give a validation share above 0")
+        return settings
+
+    def table(self) -> dict[str, Any]:
+        """Return the options under their names in a configuration file, with absolute paths."""
+        table = {name.replace("_", "-"): value for name, value in asdict(self).items() if value is not None}
+        if self.data not in data_sets.NAMES and Path(self.data).is_dir():
+            table["data"] = str(Path(self.data).resolve())
+        if self.weights is not None:
+            table["weights"] = str(Path(self.weights).resolve())
+        return table
+
+    def make_optimizer(self) -> Optimizer:
+        """Return a new optimizer."""
+        options: dict[str, Any] = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
+        options |= {name: getattr(self, name) for name in OPTIMIZER_OPTIONS if getattr(self, name) is not None}
+        if self.betas is not None:
+            options["betas"] = _floats("betas", self.betas)
+        return OPTIMIZERS[self.optimizer](learning_rate=self.lr, **options)
+
+    def make_schedule(self) -> Schedule:
+        """Return the learning rate schedule, after its warmup if there is one."""
+        schedule = get_schedule(self.schedule)
+        return Warmup(schedule, self.warmup) if self.warmup else schedule
+
+    def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset]:
+        """Load the training and the test set."""
+        size = None if self.size is None else (self.size, self.size)
+        labels = TASKS[self.task].labels
+        return data_sets.load(self.data, labels=labels, size=size, scenes=self.scenes, progress=progress)
+
+
+DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not None}
+
+
+def _floats(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, str(text).split(",")))
+    except ValueError:
+        raise ArgumentError(f"{name}={text!r}: give numbers separated by commas") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the options in a configuration file, under their names in ``Settings``.
+
+    Raises:
+        ArgumentError: the file is missing or not TOML, a key is unknown (with the nearest name), or a value is a table.
+    """
+    known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
+    options = {}
+    for key, value in read_toml(path).items():
+        try:
+            name = choose("key", key, known)
+        except ArgumentError as error:
+            raise ArgumentError(f"{path}: {error}") from None
+        if not isinstance(value, str | int | float):
+            raise ArgumentError(f"{path}: {key} is a {type(value).__name__}; give a single value")
+        options[name] = value
+    return options
+
+
+def options_for(optimizer: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's options, without those tuned for its own optimizer if ``optimizer`` is another one."""
+    if optimizer is None or options.get("optimizer", optimizer) == optimizer:
+        return options
+    return {name: value for name, value in options.items() if name not in (*OPTIMIZER_OPTIONS, "lr", "optimizer")}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file. Raises ArgumentError if it is missing, too large or not valid."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise ArgumentError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, too large for a configuration file")
+        if any(line.count(b".") > MAX_DOTS for line in content.splitlines()):
+            raise ArgumentError(f"{path}: a line has more than {MAX_DOTS} dots; this is not a configuration file")
+        return tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"{path}: not a TOML file ({brief(error)})") from None
