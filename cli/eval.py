@@ -92,9 +92,9 @@ def command(
         _print_class_rows(rows)
     if found:
         for k, accuracy in found.top_k.items():
-            render.text(f"top-{k} accuracy {render.percent(accuracy)}")
+            render.text(f"top-{k} accuracy: {render.percent(accuracy)}")
         if report:
-            _print_report(found)
+            print_report(found)
 
 
 def _print_class_rows(rows: Sequence[dict[str, str | float | None]]) -> None:
@@ -109,7 +109,7 @@ def _print_class_rows(rows: Sequence[dict[str, str | float | None]]) -> None:
     render.table([list(rows[0]), *([cell(value) for value in row.values()] for row in rows)], left=(0,))
 
 
-def _print_report(report: Report) -> None:
+def print_report(report: Report) -> None:
     """Print the scores of each class, and the confusion matrix or its largest entries."""
     percent = render.percent
     rows = [
