@@ -1,8 +1,8 @@
-"""Boxes around objects: their overlaps, the suppression of those found twice, and how well they were found.
+"""Bounding boxes: intersection over union, non-maximum suppression, and average precision.
 
-A box is its edges x₀, y₀, x₁, y₁ in pixels, from the image's upper left corner: x₁ and y₁ lie behind the last pixel.
-The boxes of a set of images are an array (N, most, 5), each with its class behind its edges, and ``PADDING`` in the
-place of the class in rows that hold no box.
+A box is (x₀, y₀, x₁, y₁) in pixels from the top left corner of the image; x₁ and y₁ are exclusive. The labels of N
+images with at most M boxes each are one array (N, M, 5): a box and its class per row, and the class ``PADDING`` in rows
+without a box.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 PADDING = -1
-THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))  # of overlap, 0.5 to 0.95, as COCO's
+THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))  # of the intersection over union, as in COCO
 
 
 class Detections(NamedTuple):
-    """What was found in one image, the surest first: boxes (k, 4), classes (k,), and scores (k,) from 0 to 1."""
+    """Objects detected in one image by decreasing score: boxes (k, 4), classes (k,), and scores (k,) from 0 to 1."""
 
     boxes: Float32
     classes: NDArray[np.int64]
@@ -27,27 +27,27 @@ class Detections(NamedTuple):
 
 
 def pack(rows: Sequence[NDArray[np.floating]]) -> Float32:
-    """For each image boxes with their classes (k, 5), as one padded array (N, most, 5); most is at least 1."""
+    """Pad the rows (k, 5) of boxes and classes of each image to one array (N, M, 5); M is at least 1."""
     packed = np.zeros((len(rows), max([1, *map(len, rows)]), 5), np.float32)
     packed[..., 4] = PADDING
-    for place, part in zip(packed, rows, strict=True):
-        place[: len(part)] = part
+    for target, source in zip(packed, rows, strict=True):
+        target[: len(source)] = source
     return packed
 
 
 def unpack(packed: Float32) -> Iterator[Float32]:
-    """The rows (k, 5) of each image that hold boxes."""
+    """Yield the rows (k, 5) of each image that hold boxes."""
     return (rows[rows[:, 4] != PADDING] for rows in packed)
 
 
 def areas(boxes: Float32) -> Float32:
-    """Of boxes (…, 4), in pixels."""
+    """Return the areas of boxes (…, 4) in pixels."""
     sides = np.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def intersections(a: Float32, b: Float32) -> Float32:
-    """Area that each of boxes (k, 4) shares with each of (l, 4), (k, l)."""
+    """Return the intersection areas (k, l) of boxes (k, 4) with boxes (l, 4)."""
     shared = np.concatenate(
         [np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])], axis=2
     )
@@ -55,74 +55,84 @@ def intersections(a: Float32, b: Float32) -> Float32:
 
 
 def iou(a: Float32, b: Float32) -> Float32:
-    """Intersection over union of each of boxes (k, 4) with each of (l, 4), (k, l); 0 of two empty ones."""
+    """Return the intersection over union (k, l) of boxes (k, 4) with boxes (l, 4); 0 for two empty boxes."""
     shared = intersections(a, b)
     union = areas(a)[:, None] + areas(b) - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int64]:
-    """Non-maximum suppression: indices of boxes (k, 4) to keep, the surest first, of equal scores the first.
+    """Non-maximum suppression: return the indices of the boxes (k, 4) to keep, by decreasing score.
 
-    A box goes where its intersection over union with a surer one that stays is above ``iou_threshold``.
+    A box is dropped if its intersection over union with a kept box of higher score exceeds ``iou_threshold``. Of equal
+    scores the first comes first.
     """
-    waiting = np.argsort(-scores, kind="stable")
-    above, kept = iou(boxes, boxes) > iou_threshold, []
-    while len(waiting):
-        kept.append(waiting[0])
-        waiting = waiting[1:][~above[waiting[0], waiting[1:]]]
+    candidates = np.argsort(-scores, kind="stable")
+    overlaps, kept = iou(boxes, boxes) > iou_threshold, []
+    while len(candidates):
+        best, candidates = candidates[0], candidates[1:]
+        kept.append(best)
+        candidates = candidates[~overlaps[best, candidates]]
     return np.array(kept, np.int64)
 
 
 def average_precision(
     found: Sequence[Detections], truth: Float32, classes: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> Float64:
-    """Average precision of each class at each threshold of overlap, (classes, thresholds); NaN without an object.
+    """Return the average precision of each class at each IoU threshold, (classes, thresholds).
 
-    found: of each image; truth: (N, most, 5). Of all images together, the surest first, a detection is right where the
-    object of its class that overlaps it most, of those not yet found, does so by the threshold's intersection over
-    union or more. The area under precision over recall, precision being the largest at that recall or above
-    (Everingham et al. 2010, "The Pascal visual object classes (VOC) challenge", section 4.2, at every recall).
+    It is the area under the precision-recall curve, with the precision interpolated to the maximum at that recall or
+    above (Everingham et al. 2010, "The Pascal visual object classes (VOC) challenge", section 4.2, at every recall).
+    Detections of all images are visited by decreasing score. Each is matched to the object of its class and image with
+    the highest IoU among those not matched yet, and is a true positive if that IoU reaches the threshold.
+
+    Args:
+        found: the detections of each image.
+        truth: the labels (N, M, 5).
+        classes: the number of classes.
+        thresholds: of the intersection over union.
+
+    Returns:
+        float64; NaN for classes without an object.
     """
     objects = list(unpack(truth))
     result = np.full((classes, len(thresholds)), np.nan)
-    for number in range(classes):
-        own = [rows[rows[:, 4] == number, :4] for rows in objects]
-        count = sum(map(len, own))
+    for label in range(classes):
+        targets = [rows[rows[:, 4] == label, :4] for rows in objects]
+        count = sum(map(len, targets))
         if not count:
             continue
-        guesses = [(part.boxes[part.classes == number], part.scores[part.classes == number]) for part in found]
-        scores = np.concatenate([part for _, part in guesses])
-        right = np.concatenate([_matched(*guess, rows, thresholds) for guess, rows in zip(guesses, own, strict=True)])
-        right = right[np.argsort(-scores, kind="stable")]
-        result[number] = [_area(right[:, i], count) for i in range(len(thresholds))]
+        detected = [(part.boxes[part.classes == label], part.scores[part.classes == label]) for part in found]
+        scores = np.concatenate([part for _, part in detected])
+        matches = [_match(*part, rows, thresholds) for part, rows in zip(detected, targets, strict=True)]
+        correct = np.concatenate(matches)[np.argsort(-scores, kind="stable")]
+        result[label] = [_area(correct[:, i], count) for i in range(len(thresholds))]
     return result
 
 
 def mean_average_precision(per_class: Float64) -> tuple[float, float]:
-    """mAP@0.5 and mAP@0.5:0.95 from ``average_precision``, of the classes that have objects; 0 without any."""
+    """Return mAP@0.5 and mAP@0.5:0.95 from ``average_precision``, over classes with objects; 0 if there are none."""
     seen = per_class[~np.isnan(per_class).any(axis=1)]
     return (float(seen[:, 0].mean()), float(seen.mean())) if len(seen) else (0.0, 0.0)
 
 
-def _matched(boxes: Float32, scores: Float32, objects: Float32, thresholds: Sequence[float]) -> NDArray[np.bool_]:
-    """Whether each detection of one image and class is right, (k, thresholds)."""
-    right = np.zeros((len(boxes), len(thresholds)), np.bool_)
+def _match(boxes: Float32, scores: Float32, objects: Float32, thresholds: Sequence[float]) -> NDArray[np.bool_]:
+    """Return which detections of one image and class are true positives, (k, thresholds)."""
+    correct = np.zeros((len(boxes), len(thresholds)), np.bool_)
     if not len(objects):
-        return right
-    overlap, wanted = iou(boxes, objects), np.array(thresholds)
-    free = np.ones((len(thresholds), len(objects)), np.bool_)
+        return correct
+    overlaps, required = iou(boxes, objects), np.array(thresholds)
+    unmatched = np.ones((len(thresholds), len(objects)), np.bool_)
     for i in np.argsort(-scores, kind="stable"):
-        candidates = np.where(free, overlap[i], -1.0)
+        candidates = np.where(unmatched, overlaps[i], -1.0)
         best = candidates.argmax(axis=1)
-        right[i] = candidates.max(axis=1) >= wanted
-        free[right[i], best[right[i]]] = False
-    return right
+        correct[i] = candidates.max(axis=1) >= required
+        unmatched[correct[i], best[correct[i]]] = False
+    return correct
 
 
-def _area(right: NDArray[np.bool_], count: int) -> float:
-    """Under the curve of the largest precision at each recall or above; right: of the detections, the surest first."""
-    hits = np.cumsum(right)
-    precision = hits / np.arange(1, len(right) + 1)
-    largest = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(largest[right].sum() / count)
+def _area(correct: NDArray[np.bool_], count: int) -> float:
+    """Return the area under the interpolated precision-recall curve of detections by decreasing score."""
+    precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
+    interpolated = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(interpolated[correct].sum() / count)

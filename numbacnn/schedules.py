@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the factor of the learning rate at (step, steps), updates counted over the whole training.
+"""Learning-rate schedules: functions from (step, steps) to the factor that multiplies the learning rate.
 
-Where a schedule takes a place or a length, an integer is a number of updates, and a float from 0 to 1 a share of the
-training.
+``step`` counts updates from 0 over the whole training, which makes ``steps`` of them. Arguments that are positions or
+lengths take a number of updates if they are integers, and a fraction of the training if they are floats from 0 to 1.
 """
 
 import math
@@ -10,47 +10,43 @@ from dataclasses import dataclass
 
 from numbacnn._checks import choose
 from numbacnn.errors import ArgumentError
+from numbacnn.geometry import number
 
 Schedule = Callable[[int, int], float]
 
 
 def constant(step: int, steps: int) -> float:
-    """1 at every step."""
+    """Return 1 at every step."""
     return 1.0
 
 
 def cosine(step: int, steps: int) -> float:
-    """From 1 down to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
+    """Decay from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _anneal(first: float, last: float, share: float) -> float:
-    """Half a cosine from ``first`` to ``last``."""
-    return last + (first - last) / 2 * (1 + math.cos(math.pi * share))
+def _anneal(first: float, last: float, fraction: float) -> float:
+    """Interpolate from ``first`` to ``last`` along half a cosine."""
+    return last + (first - last) / 2 * (1 + math.cos(math.pi * fraction))
 
 
-def _updates(place: int | float, steps: int) -> int:
-    """Updates up to a place that is a number of them or a share of the training."""
-    return place if isinstance(place, int) else round(place * steps)
+def _updates(position: int | float, steps: int) -> int:
+    """Convert a position to a number of updates."""
+    return position if isinstance(position, int) else round(position * steps)
 
 
-def _check_place(name: str, place: int | float) -> None:
-    if isinstance(place, bool) or not 0 <= place <= (math.inf if isinstance(place, int) else 1):
+def _check_position(name: str, position: int | float) -> None:
+    if isinstance(position, bool) or not 0 <= position <= (math.inf if isinstance(position, int) else 1):
         raise ArgumentError(
-            f"{name}={place}: give an integer number of updates, or a share of the training from 0 to 1"
+            f"{name}={position}: give an integer number of updates, or a fraction of the training from 0 to 1"
         )
-
-
-def _check_factor(name: str, factor: float) -> None:
-    if not 0 <= factor <= 1:
-        raise ArgumentError(f"{name}={factor}: give a number from 0 to 1")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Times ``gamma`` at each of the ``milestones``; or, where ``every`` is given, whenever so much has passed.
+    """Multiply the learning rate by ``gamma`` at each of the ``milestones``, or after each interval ``every``.
 
-    The default is that of He et al. 2016, section 4.2: a tenth after half and after three quarters of the training.
+    By default it falls to a tenth after half and after three quarters of the training (He et al. 2016, section 4.2).
     """
 
     milestones: Sequence[int | float] = (0.5, 0.75)
@@ -58,26 +54,27 @@ class Step:
     every: int | float | None = None
 
     def __post_init__(self) -> None:
-        _check_factor("gamma", self.gamma)
-        for place in self.milestones:
-            _check_place("milestones", place)
+        number(self.gamma, "gamma", 0, 1)
+        for milestone in self.milestones:
+            _check_position("milestones", milestone)
         if self.every is not None:
-            _check_place("every", self.every)
+            _check_position("every", self.every)
             if self.every == 0:
-                raise ArgumentError("every=0: give a number of updates, or a share of the training above 0")
+                raise ArgumentError("every=0: give a number of updates, or a fraction of the training, above 0")
 
     def __call__(self, step: int, steps: int) -> float:
-        """The factor at ``step`` of ``steps``."""
+        """Return the factor at ``step`` of ``steps``."""
         if self.every is not None:
             return float(self.gamma ** (step // max(1, _updates(self.every, steps))))
-        return float(self.gamma ** sum(step >= _updates(place, steps) for place in self.milestones))
+        return float(self.gamma ** sum(step >= _updates(milestone, steps) for milestone in self.milestones))
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Up from 1/div_factor to 1 in the first ``pct_start`` of the training, then down to
-    1/(div_factor·final_div_factor) at its end, both along half cosines (Smith and Topin 2018, "Super-convergence", in
-    PyTorch's form). The learning rate is the largest one.
+    """Increase the factor from 1/div_factor to 1, then decrease it to 1/(div_factor·final_div_factor).
+
+    The increase takes the fraction ``pct_start`` of the training; both follow half a cosine (Smith and Topin 2018,
+    "Super-convergence", as in PyTorch's ``OneCycleLR``). The optimizer's learning rate is the maximum.
     """
 
     pct_start: float = 0.3
@@ -85,14 +82,12 @@ class OneCycle:
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.pct_start <= 1:
-            raise ArgumentError(f"pct_start={self.pct_start}: give a share of the training, from 0 to 1")
+        number(self.pct_start, "pct_start", 0, 1)
         for name in ("div_factor", "final_div_factor"):
-            if not 1 <= getattr(self, name) < math.inf:
-                raise ArgumentError(f"{name}={getattr(self, name)}: give a number of at least 1")
+            number(getattr(self, name), name, 1)
 
     def __call__(self, step: int, steps: int) -> float:
-        """The factor at ``step`` of ``steps``."""
+        """Return the factor at ``step`` of ``steps``."""
         start, peak, last = 1 / self.div_factor, self.pct_start * steps - 1, steps - 1
         if step <= peak:
             return _anneal(start, 1.0, step / peak if peak else 1.0)
@@ -101,8 +96,9 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Warmup:
-    """From ``start`` up to 1 along a line in the first ``length`` of the training (Goyal et al. 2017, section 2.2);
-    then ``schedule``, over the rest.
+    """Increase the factor linearly from ``start`` to 1 over ``length``, then follow ``schedule`` over the rest.
+
+    Goyal et al. 2017, section 2.2.
     """
 
     schedule: Schedule = constant
@@ -110,29 +106,29 @@ class Warmup:
     start: float = 0.01
 
     def __post_init__(self) -> None:
-        _check_place("length", self.length)
-        _check_factor("start", self.start)
+        _check_position("length", self.length)
+        number(self.start, "start", 0, 1)
 
     def __call__(self, step: int, steps: int) -> float:
-        """The factor at ``step`` of ``steps``."""
+        """Return the factor at ``step`` of ``steps``."""
         length = min(_updates(self.length, steps), steps)
         if step < length:
             return self.start + (1 - self.start) * step / length
         return self.schedule(step - length, steps - length)
 
     def after(self, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
-        """The same warm-up, followed by ``schedule`` as it is after these validation losses."""
+        """Return the same warm-up with ``schedule`` adapted to these validation losses."""
         return Warmup(after(self.schedule, losses, learning_rate), self.length, self.start)
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Times ``factor`` when the validation loss has not fallen for more than ``patience`` epochs, down to the
-    learning rate ``min_lr``, as PyTorch's ``ReduceLROnPlateau``.
+    """Multiply the learning rate by ``factor`` when the validation loss stops improving, as ``ReduceLROnPlateau``.
 
-    A loss counts as lower below best · (1 − threshold). After a fall of the rate, ``cooldown`` epochs are not counted.
-    It keeps nothing: each epoch it looks at all the losses so far, so that a resumed training goes on as it would
-    have. Without validation data a training with it is refused.
+    The rate falls after more than ``patience`` epochs whose loss is not below best · (1 − threshold), to ``min_lr`` at
+    the lowest; ``cooldown`` epochs after that do not count. The schedule has no state: it is computed each epoch from
+    all validation losses so far, so that a resumed training continues exactly. ``fit`` raises ArgumentError if it gets
+    this schedule without validation data.
     """
 
     factor: float = 0.1
@@ -142,18 +138,17 @@ class Plateau:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_factor("factor", self.factor)
+        number(self.factor, "factor", 0, 1)
         for name in ("patience", "threshold", "cooldown", "min_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ArgumentError(f"{name}={getattr(self, name)}: give a number of at least 0")
+            number(getattr(self, name), name, 0)
 
     def __call__(self, step: int, steps: int) -> float:
-        """1: no loss is known yet."""
+        """Return 1: no validation loss is known yet."""
         return 1.0
 
     def after(self, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
-        """The schedule of the epoch that follows these validation losses; ``learning_rate`` is the optimizer's."""
-        least = min(1.0, self.min_lr / learning_rate) if self.min_lr else 0.0
+        """Return the schedule of the epoch after these validation losses; ``learning_rate`` is the optimizer's."""
+        minimum = min(1.0, self.min_lr / learning_rate) if self.min_lr else 0.0
         scale, best, bad, cooling = 1.0, math.inf, 0, 0
         for loss in losses:
             better = loss < best * (1 - self.threshold)
@@ -162,32 +157,32 @@ class Plateau:
             if cooling:
                 cooling, bad = cooling - 1, 0
             if bad > self.patience:
-                scale, cooling, bad = max(scale * self.factor, least), self.cooldown, 0
+                scale, cooling, bad = max(scale * self.factor, minimum), self.cooldown, 0
         return Fixed(scale)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """``scale`` at every step."""
+    """Multiply the learning rate by ``scale`` at every step."""
 
     scale: float
 
     def __call__(self, step: int, steps: int) -> float:
-        """The same for each."""
+        """Return ``scale``."""
         return self.scale
 
 
 def after(schedule: Schedule, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
-    """The schedule of the epoch that follows these validation losses: ``schedule`` itself, unless it watches them.
+    """Return the schedule of the epoch after these validation losses; unless it watches them, that is ``schedule``.
 
-    ``learning_rate``: the optimizer's, which every factor multiplies.
+    ``learning_rate`` is the optimizer's, which the factors multiply.
     """
-    watching: Callable[[Sequence[float], float], Schedule] | None = getattr(schedule, "after", None)
-    return schedule if watching is None else watching(losses, learning_rate)
+    adapt: Callable[[Sequence[float], float], Schedule] | None = getattr(schedule, "after", None)
+    return schedule if adapt is None else adapt(losses, learning_rate)
 
 
 def watches(schedule: Schedule) -> bool:
-    """Whether a schedule depends on the validation loss."""
+    """Return whether a schedule depends on the validation loss."""
     inner = schedule.schedule if isinstance(schedule, Warmup) else schedule
     return watches(inner) if isinstance(inner, Warmup) else hasattr(inner, "after")
 
@@ -202,7 +197,11 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def get_schedule(schedule: Schedule | str | None) -> Schedule:
-    """A schedule by its name, with its defaults; or itself. Raises ArgumentError with the nearest name."""
+    """Return a schedule itself, or the one of that name with its defaults, or ``constant`` for None.
+
+    Raises:
+        ArgumentError: the name is unknown (the message suggests the nearest one), or the object is not callable.
+    """
     if isinstance(schedule, str):
         return choose("schedule", schedule, SCHEDULES)
     if isinstance(schedule, type) or not (schedule is None or callable(schedule)):

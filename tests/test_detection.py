@@ -1,4 +1,4 @@
-"""Overlaps, suppression and average precision, against hand-made cases and a naive oracle."""
+"""IoU, non-maximum suppression and average precision, against cases by hand and a naive oracle."""
 
 import numpy as np
 import pytest
@@ -40,23 +40,23 @@ def test_packing_and_unpacking():
     assert b.pack([rows[1]]).shape == (1, 1, 5)
 
 
-def test_suppression_keeps_the_surest_and_what_overlaps_little():
+def test_nms_keeps_the_highest_scores_and_boxes_that_overlap_little():
     boxes = row((0, 0, 4, 4), (0, 0, 4, 3), (0, 2, 4, 6), (9, 9, 10, 10))
     scores = np.array([0.5, 0.9, 0.8, 0.1], np.float32)
     assert b.nms(boxes, scores, 0.5).tolist() == [1, 2, 3]
     assert b.nms(boxes, scores, 0.8).tolist() == [1, 2, 0, 3]
-    assert b.nms(boxes[:2], np.array([0.5, 0.5], np.float32), 0.5).tolist() == [0]  # of equals the first
+    assert b.nms(boxes[:2], np.array([0.5, 0.5], np.float32), 0.5).tolist() == [0]  # the first of equal scores
     assert b.nms(row(), np.zeros(0, np.float32), 0.5).tolist() == []
 
 
-def test_average_precision_of_hand_made_cases():
+def test_average_precision_by_hand():
     objects = truth([(0, 0, 4, 4, 0), (8, 8, 12, 12, 0)], [(0, 0, 4, 4, 1)])
     right = [found((0, 0, 4, 4, 0, 0.9), (8, 8, 12, 12, 0, 0.8)), found((0, 0, 4, 4, 1, 0.7))]
     assert (b.average_precision(right, objects, 2) == 1).all()
     nothing = [found(), found()]
     assert (b.average_precision(nothing, objects, 2) == 0).all()
     assert np.isnan(b.average_precision(right, objects, 3)[2]).all()
-    # A wrong one surer than the second right one: precision 1, 1/2, 2/3 at recalls 1/2, 1/2, 1.
+    # A false positive scores higher than the second true positive: precision 1, 1/2, 2/3 at recalls 1/2, 1/2, 1.
     mixed = [found((0, 0, 4, 4, 0, 0.9), (20, 20, 24, 24, 0, 0.8), (8, 8, 12, 12, 0, 0.7)), found()]
     assert b.average_precision(mixed, objects, 1)[0, 0] == pytest.approx(0.5 + 0.5 * 2 / 3)
     # An object found twice counts once; 3 of 4 rows overlap: right to a threshold of 0.75.
@@ -66,14 +66,14 @@ def test_average_precision_of_hand_made_cases():
     assert high == pytest.approx(0.5)
 
 
-def test_the_mean_is_of_classes_with_objects():
+def test_map_is_the_mean_over_classes_with_objects():
     per_class = np.array([[1.0, 0.5], [np.nan, np.nan], [0.5, 0.0]])
     assert b.mean_average_precision(per_class) == (0.75, 0.5)
     assert b.mean_average_precision(per_class[1:2]) == (0.0, 0.0)
 
 
 def oracle(detections, objects, classes, threshold):
-    """Average precision by its definition: one list over all images, the largest precision at each recall."""
+    """Average precision by its definition: one list over all images, the maximum precision at each recall or above."""
     result = []
     for number in range(classes):
         own = [[o[:4] for o in rows if o[4] == number] for rows in objects]
@@ -85,7 +85,7 @@ def oracle(detections, objects, classes, threshold):
             if label == number
         ]
         listed.sort(key=lambda item: -item[0])
-        taken, hits = set(), []
+        taken, correct = set(), []
         for _, image, box in listed:
             overlaps = [
                 (float(b.iou(box[None], np.float32(o)[None])[0, 0]), i)
@@ -93,19 +93,19 @@ def oracle(detections, objects, classes, threshold):
                 if (image, i) not in taken
             ]
             best = max(overlaps, key=lambda pair: (pair[0], -pair[1]), default=(0.0, -1))
-            hits.append(best[0] >= threshold)
-            if hits[-1]:
+            correct.append(best[0] >= threshold)
+            if correct[-1]:
                 taken.add((image, best[1]))
         area = 0.0
-        for place, hit in enumerate(hits):
-            if hit:
-                area += max(sum(hits[: k + 1]) / (k + 1) for k in range(place, len(hits))) / count
+        for first, is_correct in enumerate(correct):
+            if is_correct:
+                area += max(sum(correct[: k + 1]) / (k + 1) for k in range(first, len(correct))) / count
         result.append(area if count else np.nan)
     return result
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_average_precision_is_the_oracles(seed):
+def test_average_precision_equals_the_oracle(seed):
     draw = np.random.default_rng(seed)
     objects, detections = [], []
     for _ in range(draw.integers(1, 4)):

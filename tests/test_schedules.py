@@ -1,4 +1,4 @@
-"""Schedules: their shapes, their places in steps and in shares, and what they refuse. PyTorch's are in tests/peers."""
+"""Schedules: their factors, positions in updates and in fractions, and their errors. tests/peers compares PyTorch."""
 
 import pickle
 
@@ -27,7 +27,7 @@ def factors(schedule, steps):
 
 @pytest.mark.parametrize("schedule", ALL, ids=repr)
 @given(steps=st.integers(1, 500))
-def test_factors_lie_from_0_to_1_in_trainings_of_any_length(schedule, steps):
+def test_factors_are_from_0_to_1_in_trainings_of_any_length(schedule, steps):
     assert all(0 <= factor <= 1 for factor in factors(schedule, steps))
 
 
@@ -36,7 +36,7 @@ def test_schedules_can_be_pickled(schedule):
     assert factors(pickle.loads(pickle.dumps(schedule)), 20) == factors(schedule, 20)
 
 
-def test_steps_fall_at_shares_and_at_numbers_of_updates():
+def test_step_takes_milestones_as_fractions_and_as_updates():
     expected = [1.0] * 5 + [0.1] * 3 + [0.1**2] * 2
     assert factors(Step((0.5, 0.75)), 10) == pytest.approx(expected)
     assert factors(Step((5, 8)), 10) == pytest.approx(expected)
@@ -44,7 +44,7 @@ def test_steps_fall_at_shares_and_at_numbers_of_updates():
     assert factors(Step(every=0.4, gamma=0.5), 10) == factors(Step(every=4, gamma=0.5), 10)
 
 
-def test_warm_up_rises_along_a_line_and_hands_over_the_rest():
+def test_warmup_is_linear_and_then_follows_its_schedule():
     found = factors(Warmup(cosine, 4, start=0.2), 14)
     np.testing.assert_allclose(found[:4], [0.2, 0.4, 0.6, 0.8])
     assert found[4:] == factors(cosine, 10)
@@ -53,7 +53,7 @@ def test_warm_up_rises_along_a_line_and_hands_over_the_rest():
     np.testing.assert_allclose(factors(Warmup(length=100), 3), [0.01, 0.34, 0.67])  # no longer than the training
 
 
-def test_one_cycle_reaches_the_learning_rate_and_ends_far_below():
+def test_one_cycle_rises_to_the_learning_rate_and_ends_far_below_its_start():
     found = factors(OneCycle(pct_start=0.3, div_factor=10, final_div_factor=100), 100)
     assert found[0] == pytest.approx(0.1)
     assert max(found) == found[29] == 1.0
@@ -61,7 +61,7 @@ def test_one_cycle_reaches_the_learning_rate_and_ends_far_below():
     assert np.diff(found[:30]).min() > 0 > np.diff(found[29:]).max()
 
 
-def test_plateau_looks_at_the_losses_alone():
+def test_plateau_depends_on_the_validation_losses_alone():
     plateau = Plateau(factor=0.5, patience=1)
     losses = [1.0, 0.9, 0.95, 0.93, 0.8, 0.81, 0.82, 0.83, 0.84]
     found = [after(plateau, losses[:n])(0, 10) for n in range(len(losses) + 1)]
@@ -71,12 +71,12 @@ def test_plateau_looks_at_the_losses_alone():
     assert after(Warmup(plateau, 2, start=0.5), losses)(0, 10) == 0.5
 
 
-def test_which_schedules_watch():
+def test_only_plateau_watches_the_validation_loss():
     assert [watches(schedule) for schedule in ALL] == [schedule == Plateau() for schedule in ALL]
     assert watches(Warmup(Warmup(Plateau())))
 
 
-def test_a_training_on_a_plateau_lowers_its_rate():
+def test_fit_lowers_the_learning_rate_on_a_plateau():
     data, held_out = bright_quadrants(40), bright_quadrants(40, seed=1)
     history = small().fit(
         data, validation=held_out, optimizer=nc.SGD(1e-9), epochs=6, schedule=Plateau(factor=0.5, patience=1)
@@ -84,7 +84,7 @@ def test_a_training_on_a_plateau_lowers_its_rate():
     assert [record.learning_rate / 1e-9 for record in history.epochs] == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25])
 
 
-def test_a_schedule_by_name_and_in_a_training():
+def test_fit_takes_a_schedule_by_name():
     history = small().fit(bright_quadrants(32), optimizer=sgd(), epochs=4, batch_size=16, schedule="step")
     assert [record.learning_rate for record in history.epochs] == pytest.approx([0.05, 0.05, 0.005, 0.0005])
     assert get_schedule(None)(3, 5) == 1.0
@@ -96,8 +96,8 @@ def test_a_schedule_by_name_and_in_a_training():
         (lambda: get_schedule("cosin"), "unknown schedule 'cosin'; did you mean 'cosine'"),
         (lambda: get_schedule(0.1), "schedule=0.1: give a name of numbacnn.schedules, or a function"),
         (lambda: get_schedule(Plateau), "schedule=<class.*give a name"),
-        (lambda: Step(gamma=-0.1), "gamma=-0.1: give a number from 0 to 1"),
-        (lambda: Step((0.5, 1.5)), "milestones=1.5: give an integer number of updates, or a share"),
+        (lambda: Step(gamma=-0.1), "gamma=-0.1: give a number of at least 0 and at most 1"),
+        (lambda: Step((0.5, 1.5)), "milestones=1.5: give an integer number of updates, or a fraction"),
         (lambda: Step(every=0), "every=0"),
         (lambda: OneCycle(pct_start=2), "pct_start=2"),
         (lambda: OneCycle(div_factor=0.5), "div_factor=0.5: give a number of at least 1"),
@@ -112,6 +112,6 @@ def test_a_schedule_by_name_and_in_a_training():
         (lambda: small().fit(bright_quadrants(8), schedule=Warmup(Plateau())), "watches the validation loss"),
     ],
 )
-def test_wrong_numbers_are_refused_by_name(make, message):
+def test_an_invalid_argument_is_an_error_that_names_it(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
