@@ -118,7 +118,7 @@ class Model:
 
         The file is a PyTorch state dict (layouts are permuted, docs/pretrained.md; float32, or cast from float16 or
         float64) or a model file of ours. Tensors called like one of the patterns ``ignore`` are passed over. Raises
-        ModelFileError, and writes nothing, where a tensor is missing, misshapen, or of no layer. With ``strict=False``
+        ModelFileError, and writes nothing, if a tensor is missing, unexpected, or mismatched. With ``strict=False``
         what fits is written and the rest left as it was; the result names both.
         """
         with engine_lock:

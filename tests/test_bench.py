@@ -481,7 +481,7 @@ def test_peers_that_are_not_installed_are_noted(monkeypatch):
         ("none of these cases has a direction step", 1, ("kernels", "--op", "dense", "--direction", "step")),
         ("k.jpg: name a file that ends in .png or .svg", 1, ("kernels", "--plot", "k.jpg")),
         ("unknown model 'lenet'; did you mean 'lenet5'?", 1, ("train", "--model", "lenet")),
-        ("m.safetensors: there is no such file", 1, ("train", "--model", "m.safetensors")),
+        ("m.safetensors: no such file", 1, ("train", "--model", "m.safetensors")),
         ("'32x' is no shape; write 32x32x3", 2, ("train", "--input-shape", "32x")),
         ("resnet20 has no options of its own", 1, ("train", "--model", "resnet20", "--option", "stem=cifar")),
         (

@@ -120,11 +120,11 @@ def test_weights_from_the_folder_of_a_run(sevens):
 
 
 def test_weights_must_fit_without_classes(sevens, pretrained):
-    fragment = 'misshapen "dense_3.weight" is F32 (84, 10), not F32 (84, 3)'
+    fragment = 'mismatched "dense_3.weight" is F32 (84, 10), not F32 (84, 3)'
     refused(fragment, "train", *FEW, "--weights", pretrained)
     other = ("--model", "simple_cnn", "--classes", 3)
-    refused("none of its tensors has the name of a parameter", "train", *FEW, "--weights", pretrained, *other)
-    refused("there is no such file", "train", *FEW, "--weights", "nowhere.safetensors")
+    refused("none of its tensors has the name and shape of a parameter", "train", *FEW, "--weights", pretrained, *other)
+    refused("no such file", "train", *FEW, "--weights", "nowhere.safetensors")
     Path("text").write_text("no weights")
     refused("not a safetensors file, or damaged", "train", *FEW, "--weights", "text")
 

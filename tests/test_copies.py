@@ -47,7 +47,7 @@ def test_copies_keep_classes_and_normalization(copied, tmp_path, rng):
 
 
 def test_files_that_are_no_models_are_refused_by_name(tmp_path):
-    with pytest.raises(ModelFileError, match=r"nothing\.safetensors: there is no such file"):
+    with pytest.raises(ModelFileError, match=r"nothing\.safetensors: no such file"):
         nc.load(tmp_path / "nothing.safetensors")
     SMALL[0]().save(tmp_path / "whole.safetensors")
     content = (tmp_path / "whole.safetensors").read_bytes()

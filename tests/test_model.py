@@ -254,7 +254,7 @@ def test_normalization_of_other_channels_is_refused(tmp_path):
     with pytest.raises(nc.ArgumentError, match="1 channels for images of 3"):
         model.predict(np.zeros((1, 4, 4, 3), np.uint8))
     model.save(tmp_path / "m.safetensors")
-    with pytest.raises(nc.ModelFileError, match="normalisation is damaged"):
+    with pytest.raises(nc.ModelFileError, match="normalization is damaged"):
         nc.load(tmp_path / "m.safetensors")
 
 

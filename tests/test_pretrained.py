@@ -1,4 +1,4 @@
-"""Weights from a state dict: layouts permuted, what does not fit named, and nothing written then."""
+"""Weights from a state dict: layouts are permuted; a mismatch is named, and then nothing is written."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from numbacnn.errors import ArgumentError, ModelFileError
 
 
 def network(seed=0, classes=4):
-    """One of each layer whose layout differs; a dense layer sees a flattened image through others."""
+    """One of each layer whose layout differs, and a dense layer after a flattened image, with layers between."""
     x = nc.Input((4, 6, 3))
     h = nc.Conv2D(8, 3, padding=1, groups=1, name="conv")(x)
     h = nc.DepthwiseConv2D(3, padding=1, name="each")(h)
@@ -27,7 +27,7 @@ def randomized(model, rng):
 
 
 def state_dict(model):
-    """As PyTorch would save it: written out here by hand, one line a layer."""
+    """The state dict as PyTorch would save it, by hand."""
     arrays = {name: np.array(array) for name, array in {**model.parameters, **model.state}.items()}
     h, w, c = model.graph.nodes[3].shape
     for name in ("conv.weight", "each.weight", "up.weight"):
@@ -65,19 +65,19 @@ def test_a_state_dict_loads_by_name_with_its_layouts_permuted(source, path):
     assert not report.unexpected
 
 
-def test_blocks_of_rows_do_not_show(source, path, monkeypatch):
+def test_reading_in_blocks_of_rows_changes_nothing(source, path, monkeypatch):
     from numbacnn.saving import pretrained
 
     monkeypatch.setattr(pretrained, "BLOCK_FLOATS", 1)
-    monkeypatch.setattr(pretrained, "LEAST_ROWS", 2)
+    monkeypatch.setattr(pretrained, "MIN_ROWS", 2)
     save_file(state_dict(source), path)
     model = network(seed=1)
     model.load_weights(path)
     assert_same(model, source)
 
 
-def test_weights_load_into_arrays_in_use(source, path, rng):
-    """An executor holds views of the arrays: they are written, not replaced."""
+def test_loading_reaches_executors_that_hold_views(source, path, rng):
+    """The arrays are written, not replaced."""
     save_file(state_dict(source), path)
     model = network(seed=1)
     x = rng.standard_normal((2, 4, 6, 3)).astype(np.float32)
@@ -86,7 +86,7 @@ def test_weights_load_into_arrays_in_use(source, path, rng):
     np.testing.assert_array_equal(model.forward(x), source.forward(x))
 
 
-def test_a_model_file_of_ours_loads_as_it_is(source, path):
+def test_a_model_file_loads_without_permutations(source, path):
     source.save(path)
     model = network(seed=1)
     model.load_weights(path)
@@ -103,7 +103,7 @@ def test_other_precisions_are_cast(source, path, dtype):
 
 
 def changed(arrays):
-    """Two missing, two of no layer, two misshapen: one in shape, one in kind."""
+    """Two missing, two unexpected, two mismatched: one in shape, one in type."""
     del arrays["conv.bias"], arrays["norm.running_mean"]
     arrays |= {"head.weight": np.zeros(3, np.float32), "head.bias": np.zeros(3, np.float32)}
     arrays["fc2.weight"] = arrays["fc2.weight"].T.copy()
@@ -111,25 +111,25 @@ def changed(arrays):
     return arrays
 
 
-def test_what_does_not_fit_is_named_in_one_line_and_nothing_is_written(source, path):
+def test_mismatches_are_named_in_one_line_and_nothing_is_written(source, path):
     save_file(changed(state_dict(source)), path)
     model = network(seed=1)
     with pytest.raises(ModelFileError) as caught:
         model.load_weights(path)
     assert str(caught.value) == (
-        f'{path}: missing "conv.bias", "norm.running_mean"; of no layer "head.bias", "head.weight"; '
-        'misshapen "fc2.weight" is F32 (6, 4), not F32 (4, 6), "fc2.bias" is I32 (4,), not F32 (4,)'
+        f'{path}: missing "conv.bias", "norm.running_mean"; unexpected "head.bias", "head.weight"; '
+        'mismatched "fc2.weight" is F32 (6, 4), not F32 (4, 6), "fc2.bias" is I32 (4,), not F32 (4,)'
     )
     assert_same(model, network(seed=1))
 
 
-def test_without_strict_what_fits_is_written_and_the_rest_left(source, path):
+def test_strict_false_writes_what_fits_and_leaves_the_rest(source, path):
     save_file(changed(state_dict(source)), path)
     model, fresh = network(seed=1), network(seed=1)
     report = model.load_weights(path, strict=False)
     assert report.missing == ("conv.bias", "norm.running_mean")
     assert set(report.unexpected) == {"head.weight", "head.bias"}
-    assert report.misshapen == ("fc2.weight", "fc2.bias")
+    assert report.mismatched == ("fc2.weight", "fc2.bias")
     np.testing.assert_array_equal(model.parameters["fc1.weight"], source.parameters["fc1.weight"])
     np.testing.assert_array_equal(model.parameters["fc2.weight"], fresh.parameters["fc2.weight"])
 
@@ -138,61 +138,61 @@ def test_a_new_head_keeps_its_initial_values(source, path):
     """Transfer: another number of classes."""
     save_file(state_dict(source), path)
     model = network(seed=1, classes=9)
-    assert model.load_weights(path, strict=False).misshapen == ("fc2.weight", "fc2.bias")
+    assert model.load_weights(path, strict=False).mismatched == ("fc2.weight", "fc2.bias")
     np.testing.assert_array_equal(model.parameters["fc2.weight"], network(1, 9).parameters["fc2.weight"])
 
 
-def test_long_lists_are_cut(source, path):
+def test_long_lists_are_truncated_in_errors(source, path):
     arrays = state_dict(source) | {f"extra.{i}": np.zeros(1, np.float32) for i in range(12)}
     save_file(arrays, path)
-    with pytest.raises(ModelFileError, match=r'of no layer "extra.0", "extra.1", .* and 7 more$'):
+    with pytest.raises(ModelFileError, match=r'unexpected "extra.0", "extra.1", .* and 7 more$'):
         network().load_weights(path)
 
 
-def test_patterns_are_passed_over(source, path):
+def test_ignored_patterns_are_skipped(source, path):
     save_file(state_dict(source) | {"aux1.fc": np.zeros(1, np.float32)}, path)
     network().load_weights(path, ignore=["aux*"])
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip, as torch.save writes", b"\xff" * 64])
-def test_other_files_are_refused(path, content):
+def test_other_files_are_rejected(path, content):
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match=r"not a safetensors file, or damaged: .*safetensors.torch.save_file"):
         network().load_weights(path)
 
 
-def test_no_file_no_tensors_and_checkpoints_are_refused(source, path):
-    with pytest.raises(ModelFileError, match="there is no such file"):
+def test_missing_files_no_matching_tensors_and_checkpoints_are_rejected(source, path):
+    with pytest.raises(ModelFileError, match="no such file"):
         network().load_weights(path)
     save_file({"other": np.zeros(1, np.float32)}, path)
-    with pytest.raises(ModelFileError, match="none of its tensors has the name of a parameter"):
+    with pytest.raises(ModelFileError, match="none of its tensors has the name and shape of a parameter"):
         network().load_weights(path, strict=False)
     save_file(state_dict(source), path, {"format": "numbacnn-checkpoint"})
-    with pytest.raises(ModelFileError, match=r"checkpoint of a training; give the run's model.safetensors"):
+    with pytest.raises(ModelFileError, match=r"a training checkpoint; give the run's model.safetensors"):
         network().load_weights(path)
 
 
-def test_models_of_the_zoo_take_a_file(path):
+def test_zoo_models_load_a_file_given_as_weights(path):
     model = nc.models.lenet5(seed=3)
     model.save(path)
     np.testing.assert_array_equal(
         nc.models.lenet5(weights=path).parameters["dense_1.weight"], model.parameters["dense_1.weight"]
     )
-    with pytest.raises(ModelFileError, match=r'missing "features.0.weight", .* and 17 more; of no layer "conv'):
+    with pytest.raises(ModelFileError, match=r'missing "features.0.weight", .* and 17 more; unexpected "conv'):
         nc.models.vgg11(weights=path)
 
 
-def test_googlenet_without_heads_passes_over_theirs(path):
+def test_googlenet_without_auxiliary_heads_skips_their_weights(path):
     options = {"input_shape": (32, 32, 3), "classes": 3}
     nc.models.googlenet(**options, seed=5).save(path)
     model = nc.models.googlenet(**options, weights=path, auxiliary=False)
     assert not any(name.startswith("aux") for name in model.parameters)
-    with pytest.raises(ModelFileError, match='of no layer "aux1'):
+    with pytest.raises(ModelFileError, match='unexpected "aux1'):
         nc.models.googlenet(**options, auxiliary=False).load_weights(path)
 
 
-def test_initial_values_are_those_of_the_seed_whenever_they_are_drawn():
-    """Parameters are drawn when first used, in parts: the same numbers."""
+def test_initial_values_depend_on_the_seed_not_on_the_block_size():
+    """Parameters are drawn at first use, in blocks."""
     from numbacnn.layers.initializers import DRAWN_AT_ONCE, he_normal
 
     shape = (1, DRAWN_AT_ONCE + 3)

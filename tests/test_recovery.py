@@ -1,4 +1,4 @@
-"""What stops a training costs no completed save: kills, full disks, damaged files, signals."""
+"""Kills, full disks, damaged files and signals never cost a completed save."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ ERRORS = [errno.ENOSPC, errno.EIO]
 
 
 def fit(path, resume=False, epochs=1, callbacks=(), net=None, **changes):
-    """One epoch of ten steps, saved after each, and at its end."""
+    """Train one epoch of ten steps, with a save after each step and at the end."""
     given = {"checkpoint_every": 1} | options() | {"ema": None, "accumulate": 1} | changes
     net = net or model()
     history = net.fit(given.pop("train"), checkpoint=path, resume=resume, epochs=epochs, callbacks=callbacks, **given)
@@ -33,7 +33,7 @@ def fit(path, resume=False, epochs=1, callbacks=(), net=None, **changes):
 
 
 def steps(path):
-    """Steps in each of the two files that is there, the newest first; each must be whole."""
+    """Steps in each of the two files that exists, the newest first; each must be intact."""
     both = path, path.with_name(f"{path.name}-previous")
     positions = [saved(file)[0]["position"] for file in both if file.exists()]
     return [10 * position["epoch"] + position["step"] for position in positions]
@@ -41,7 +41,7 @@ def steps(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A training that nothing stopped."""
+    """The checkpoint of an uninterrupted training."""
     path = tmp_path_factory.mktemp("whole") / "c"
     fit(path)
     return saved(path)
@@ -57,10 +57,10 @@ def inject(monkeypatch):
     return faults
 
 
-# -- the two newest ---------------------------------------------------------------------------------------------------
+# -- two generations --------------------------------------------------------------------------------------------------
 
 
-def test_the_two_newest_are_kept(tmp_path):
+def test_the_two_newest_checkpoints_are_kept(tmp_path):
     seen = []
     fit(tmp_path / "c", callbacks=[lambda event: seen.append(steps(tmp_path / "c")) and None])
     assert seen == [[1], *([n, n - 1] for n in range(2, 11)), [10, 10]]
@@ -80,20 +80,20 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_where_the_newest_is_damaged_training_says_so_and_goes_on_from_the_one_before(tmp_path, damage, whole):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_previous_one_with_a_warning(tmp_path, damage, whole):
     path = tmp_path / "c"
     fit(path, callbacks=[stop_after(5)])
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match=r"c: .*damaged.*; going on from the one before, c-previous") as caught:
+    with pytest.warns(UserWarning, match=r"c: .*damaged.*; continuing from the previous one, c-previous") as caught:
         fit(path, resume=True, callbacks=[stop_after(5)])
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
-    assert steps(path) == [5, 4], "the damaged one did not take the place of the sound one"
+    assert steps(path) == [5, 4], "the damaged file must not replace the intact one"
     fit(path, resume=True)
     assert saved(path) == whole
 
 
-def test_where_a_save_was_stopped_between_its_renames_the_one_before_is_the_newest(tmp_path, whole):
+def test_a_save_killed_between_its_renames_falls_back_to_the_previous_one(tmp_path, whole):
     path = tmp_path / "c"
     fit(path, callbacks=[stop_after(5)])
     path.unlink()
@@ -101,7 +101,7 @@ def test_where_a_save_was_stopped_between_its_renames_the_one_before_is_the_newe
     assert saved(path) == whole
 
 
-def test_where_both_are_damaged_nothing_is_trained(tmp_path):
+def test_two_damaged_checkpoints_are_an_error(tmp_path):
     fit(tmp_path / "c", callbacks=[stop_after(5)])
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:100])
@@ -109,7 +109,7 @@ def test_where_both_are_damaged_nothing_is_trained(tmp_path):
         fit(tmp_path / "c", resume=True)
 
 
-def test_a_fresh_training_leaves_no_checkpoint_of_another(tmp_path):
+def test_a_fresh_training_removes_the_checkpoints_of_another(tmp_path):
     fit(tmp_path / "c")
     fit(tmp_path / "c", seed=9, callbacks=[stop_after(1)])
     assert steps(tmp_path / "c") == [1]
@@ -132,22 +132,22 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     [(500, Interval(500)), ("500", Interval(500)), ("90s", Interval(seconds=90)), ("5m", Interval(seconds=300)),
      ("2h", Interval(seconds=7200))],
 )  # fmt: skip
-def test_intervals(given, interval):
+def test_intervals_are_steps_or_times(given, interval):
     assert parse_interval(given) == interval
 
 
 @pytest.mark.parametrize("given", [0, -1, 1.5, True, "", "0s", "5 m", "m", "5d", "1.5s", "9" * 40])
-def test_intervals_that_are_none(given):
+def test_invalid_intervals_are_errors(given):
     with pytest.raises(nc.ArgumentError, match=r"checkpoint_every=.*: give a whole number of steps, or a time"):
         parse_interval(given)
 
 
-def test_an_interval_needs_a_file():
+def test_checkpoint_every_needs_a_file():
     with pytest.raises(nc.ArgumentError, match="checkpoint_every needs checkpoint=FILE"):
         model().fit(data(), checkpoint_every=3)
 
 
-def test_intervals_of_time_count_from_the_end_of_the_last_save(tmp_path, monkeypatch):
+def test_time_intervals_start_at_the_end_of_the_last_save(tmp_path, monkeypatch):
     now, saves = [0.0], []
     monkeypatch.setattr("numbacnn.training.trainer.time.monotonic", lambda: now[0])
     save = Checkpoints.save
@@ -168,7 +168,7 @@ def test_intervals_of_time_count_from_the_end_of_the_last_save(tmp_path, monkeyp
 # -- system calls that fail -------------------------------------------------------------------------------------------
 
 
-def test_the_system_calls_of_a_save(tmp_path, inject):
+def test_the_system_calls_of_a_save_are_known(tmp_path, inject):
     fit(tmp_path / "c", callbacks=[stop_after(1)])
     faults = inject()
     fit(tmp_path / "c", resume=True, callbacks=[stop_after(2)])
@@ -178,8 +178,8 @@ def test_the_system_calls_of_a_save(tmp_path, inject):
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", range(1, 10))
 @pytest.mark.parametrize("lasting", [False, True])
-def test_training_goes_on_with_a_warning_and_one_checkpoint_stays_whole(tmp_path, inject, whole, call, error, lasting):
-    """Each call of the fourth save fails, or with ``lasting`` all like it from then on."""
+def test_a_failing_save_is_a_warning_and_one_checkpoint_stays_intact(tmp_path, inject, whole, call, error, lasting):
+    """Each call of the fourth save fails, or with ``lasting`` every call like it from then on."""
     path, seen = tmp_path / "c", []
     faults = inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error, lasting)  # the first save keeps nothing: a call less
     with pytest.warns(UserWarning, match=rf"c: cannot be written \({os.strerror(error)}\); training goes on"):
@@ -196,7 +196,7 @@ def test_training_goes_on_with_a_warning_and_one_checkpoint_stays_whole(tmp_path
 
 @pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", range(1, 10))
-def test_training_stops_where_it_is_asked_to_and_one_checkpoint_stays_whole(tmp_path, inject, call, error):
+def test_on_save_error_stop_raises_and_one_checkpoint_stays_intact(tmp_path, inject, call, error):
     path = tmp_path / "c"
     inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error)
     with pytest.raises(nc.NumbacnnError, match=r"c: cannot be written .*; what was saved before is whole"):
@@ -205,7 +205,7 @@ def test_training_stops_where_it_is_asked_to_and_one_checkpoint_stays_whole(tmp_
     assert len(list(tmp_path.iterdir())) <= 2
 
 
-def test_short_writes_are_gone_on_with(tmp_path, inject, whole):
+def test_short_writes_are_continued(tmp_path, inject, whole):
     faults = inject(shortest=50)
     fit(tmp_path / "c")
     assert faults.calls.count("write") > 1000
@@ -214,8 +214,8 @@ def test_short_writes_are_gone_on_with(tmp_path, inject, whole):
 
 @posix
 @pytest.mark.parametrize("call", range(1, 11))
-def test_a_kill_at_any_system_call_of_a_save_leaves_the_save_before(tmp_path, call):
-    """A forked child saves state after state, and is killed at one call of its third save; it runs no kernel."""
+def test_a_kill_at_any_system_call_leaves_the_previous_save(tmp_path, call):
+    """A forked child, which runs no kernel, is killed at one call of its third save."""
     net, path = model(), tmp_path / "c"
     store, checkpoints = net.store, Checkpoints(path)
     with warnings.catch_warnings():
@@ -237,18 +237,18 @@ def test_a_kill_at_any_system_call_of_a_save_leaves_the_save_before(tmp_path, ca
     fresh.read()
     fresh.save(store.arenas(), 9)
     assert Checkpoints(path).read()[1] == 9
-    assert len(list(tmp_path.iterdir())) == 2, "what the killed process left is gone"
+    assert len(list(tmp_path.iterdir())) == 2, "the leftovers of the killed process must be removed"
 
 
 @posix
-def test_kills_and_signals_at_random_instants(tmp_path):
-    """The short form; the file of ``tests/long`` runs more of them by itself."""
+def test_kills_and_signals_at_random_times(tmp_path):
+    """The short form of tests/long/recovery.py."""
     script = Path(__file__).with_name("long") / "recovery.py"
     counts = json.loads(run_python(script, "--kills", 10, "--signals", 2, "--resumes", 2).splitlines()[-1])
     assert (counts["kills"], counts["SIGINT"], counts["SIGTERM"]) == (10, 2, 2)
 
 
-# -- what a checkpoint says that it is of -----------------------------------------------------------------------------
+# -- descriptions of objects ------------------------------------------------------------------------------------------
 
 
 def test_descriptions_are_the_same_in_every_process():
@@ -259,7 +259,7 @@ def test_descriptions_are_the_same_in_every_process():
     assert describe((1, None, "a", nc.losses.Huber)) == "[1, None, 'a', Huber]"
 
 
-def test_no_address_is_in_a_description():
+def test_descriptions_contain_no_addresses():
     class Own:
         def __init__(self):
             self.function = recovery.describe

@@ -1,4 +1,4 @@
-"""Checkpoints: a training goes on bit for bit, and only as the training that it was."""
+"""Checkpoints: a resumed training continues bit for bit, and only if it is the same training."""
 
 import math
 import shutil
@@ -14,7 +14,7 @@ STEPS = 50
 
 
 def fit(net, path, resume=False, keep=lambda event: None, every=1, epochs=5, **changes):
-    """Trains five epochs of ten steps, with all that keeps state."""
+    """Train five epochs of ten steps with every option that has state."""
     given = options() | changes
     return net.fit(
         given.pop("train"),
@@ -29,7 +29,7 @@ def fit(net, path, resume=False, keep=lambda event: None, every=1, epochs=5, **c
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a training in one go, and a copy of its checkpoint after every step."""
+    """An uninterrupted training: its folder with a copy of the checkpoint after every step, its model and history."""
     folder, step = tmp_path_factory.mktemp("whole"), iter(range(1, STEPS + 1))
 
     def keep(event):
@@ -42,8 +42,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_resumed_at_any_step_is_the_training_in_one_go(whole, tmp_path, step):
-    """Weights, averages, moments, statistics, masks, order, schedule, and every number of the history but the times."""
+def test_resuming_at_any_step_equals_the_uninterrupted_training(whole, tmp_path, step):
+    """Weights, averages, moments, statistics, masks, order, schedule, and the history except for its times."""
     folder, expected, history = whole
     shutil.copy(folder / str(step), tmp_path / "run")
     resumed = model(seed=2)
@@ -55,19 +55,19 @@ def test_resumed_at_any_step_is_the_training_in_one_go(whole, tmp_path, step):
         assert {**vars(one), **dict.fromkeys(TIMES)} == {**vars(other), **dict.fromkeys(TIMES)}
 
 
-def test_the_schedule_of_that_training_does_something(whole):
+def test_the_schedule_of_this_training_changes_the_learning_rate(whole):
     _, _, history = whole
     assert len({epoch.learning_rate for epoch in history.epochs}) > 2
 
 
 @pytest.mark.parametrize("every", ["1s", "2m", 7])
-def test_when_it_is_saved_changes_nothing(whole, tmp_path, every):
+def test_the_checkpoint_interval_does_not_change_the_training(whole, tmp_path, every):
     fit(model(), tmp_path / "run", every=every)
     assert saved(tmp_path / "run") == saved(whole[0] / "end")
 
 
 class Halving(nc.schedules.Plateau):
-    """A schedule of one's own."""
+    """A custom schedule."""
 
 
 CHANGES = {
@@ -92,7 +92,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("message", "change"), CHANGES.items(), ids=CHANGES)
-def test_another_training_is_refused_and_nothing_changed(whole, tmp_path, message, change):
+def test_a_checkpoint_of_another_training_is_rejected_and_changes_nothing(whole, tmp_path, message, change):
     shutil.copy(whole[0] / "3", tmp_path / "run")
     other = model()
     with pytest.raises(nc.ArgumentError, match=message):
@@ -101,13 +101,13 @@ def test_another_training_is_refused_and_nothing_changed(whole, tmp_path, messag
         np.testing.assert_array_equal(other.store.arrays()[name], value)
 
 
-def test_another_model_is_refused(whole, tmp_path):
+def test_a_checkpoint_of_another_model_is_rejected(whole, tmp_path):
     shutil.copy(whole[0] / "3", tmp_path / "run")
     with pytest.raises(nc.ArgumentError, match="model checksum"):
         fit(model(rate=0.4), tmp_path / "run", resume=True)
 
 
-def test_a_state_that_lacks_a_part_is_refused_and_nothing_changed(tmp_path):
+def test_an_incomplete_state_is_rejected_and_changes_nothing(tmp_path):
     checkpoint.save_checkpoint(tmp_path / "run", model().store.arenas(), {"position": 3})
     other = model(seed=2)
     before = {name: value.copy() for name, value in other.parameters.items()}
@@ -117,7 +117,7 @@ def test_a_state_that_lacks_a_part_is_refused_and_nothing_changed(tmp_path):
         np.testing.assert_array_equal(other.parameters[name], value)
 
 
-def test_a_training_of_no_epochs_more_gives_the_history_that_there_is(whole, tmp_path):
+def test_resuming_a_finished_training_returns_its_history(whole, tmp_path):
     shutil.copy(whole[0] / "end", tmp_path / "run")
     assert len(fit(model(), tmp_path / "run", resume=True).epochs) == 5
     assert not math.isnan(fit(model(), tmp_path / "run", resume=True).epochs[-1].loss)

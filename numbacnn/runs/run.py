@@ -81,8 +81,8 @@ class Run:
         found = self.model.load_weights(file, strict=self.settings.classes is None)
         if found.missing or found.unexpected:
             self.model.load_weights(file)  # raises an error that names them
-        if found.misshapen:
-            self.notes.append(f"{file}: {', '.join(found.misshapen)} differ in shape and start from new values")
+        if found.mismatched:
+            self.notes.append(f"{file}: {', '.join(found.mismatched)} differ in shape and start from new values")
         self.model.normalization = read_normalization(file)
 
     def events(self) -> Iterator[Event]:

@@ -1,1 +1,1 @@
-"""Model files, checkpoints, and pretrained weights."""
+"""Model files, checkpoints of a training, and pretrained weights."""

@@ -1,4 +1,4 @@
-"""Checkpoints that outlive what stops a training: the two newest are kept, and one that is damaged is passed over."""
+"""Checkpoints of a training: the two newest are kept, so that a crash or a damaged file loses one save at most."""
 
 import re
 import warnings
@@ -22,17 +22,17 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 class Checkpoints:
     """The newest checkpoint of a training, at ``newest``, and the one before it, at ``previous``.
 
-    Of a kill, or of a write that fails, at any instant, one of the two stays whole: that of the last completed save.
+    If the process is killed or a write fails, at any instant, the last completed save is intact in one of the two.
     """
 
     def __init__(self, path: Path) -> None:
         self.newest = path
         self.previous = path.with_name(f"{path.stem}-previous{path.suffix}")
-        self._keep = False  # what lies at ``newest``, when the next one takes its place
-        self._foreign = True  # what lies at ``previous`` is of another training, if there is anything
+        self._keep = False  # whether the next save moves ``newest`` to ``previous``
+        self._foreign = True  # whether a file at ``previous`` belongs to another training
 
     def save(self, arenas: Mapping[str, Arena], state: Any) -> None:
-        """Writes a checkpoint; raises OSError where it cannot."""
+        """Write a checkpoint. Raises OSError if that fails."""
         remove_leftovers(self.newest)
         files.save_checkpoint(self.newest, arenas, state, self.previous if self._keep else None)
         self._keep = True
@@ -41,9 +41,12 @@ class Checkpoints:
             self._foreign = False
 
     def read(self) -> tuple[Path, Any, Arrays] | None:
-        """File, state and arrays of the newest that can be read, None where there is no file.
+        """Read the newest checkpoint that is intact: its file, state and arrays; None if there is no file.
 
-        Warns where that is the previous one. Raises ModelFileError where none of the files can be read.
+        Warns if that is the previous one because the newest is damaged.
+
+        Raises:
+            ModelFileError: no file can be read.
         """
         if not self.newest.exists() and not self.previous.exists():
             return None
@@ -56,7 +59,7 @@ class Checkpoints:
             if not self.previous.exists():
                 raise
             content = files.read_checkpoint(self.previous)
-            warnings.warn(f"{error}; going on from the one before, {self.previous.name}", stacklevel=2)
+            warnings.warn(f"{error}; continuing from the previous one, {self.previous.name}", stacklevel=2)
             return self.previous, *content
         self._keep = True
         return self.newest, *content
@@ -64,14 +67,14 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Interval:
-    """How often something is done: every so many steps, or seconds; the other is None."""
+    """A number of steps or a number of seconds between two saves; the other attribute is None."""
 
     steps: int | None = None
     seconds: int | None = None
 
 
 def parse_interval(given: int | str) -> Interval:
-    """500 or "500" steps, "90s", "5m" or "1h". Raises ArgumentError for anything else."""
+    """Parse 500 or "500" (steps), "90s", "5m" or "1h". Raises ArgumentError for anything else."""
     match = re.fullmatch(r"(\d{1,15})([smh]?)", str(given))
     if isinstance(given, bool) or match is None or int(match[1]) == 0:
         raise ArgumentError(f"checkpoint_every={given!r}: give a whole number of steps, or a time such as 90s, 5m, 1h")
@@ -80,7 +83,7 @@ def parse_interval(given: int | str) -> Interval:
 
 
 def describe(value: Any) -> str:
-    """A specification, as a loss or a schedule is one, in words that are the same in every process."""
+    """Describe an object such as a loss or a schedule by a text that is the same in every process."""
     if hasattr(value, "__qualname__"):
         return str(value.__qualname__)
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Model files and checkpoints: safetensors, whose metadata holds the graph and all else as JSON. No pickle."""
+"""Model files and checkpoints: safetensors with a JSON header in the metadata; never pickle."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Saveable(Protocol):
-    """What a model file holds: a Model."""
+    """The attributes of a model that its file stores."""
 
     graph: Graph
     store: Parameters
@@ -44,7 +44,7 @@ class Saveable(Protocol):
 
 
 class ModelFile(NamedTuple):
-    """The content of a model file, checked: every parameter and state of the graph is there, in its shape."""
+    """The validated content of a model file: ``arrays`` holds every parameter and state of ``graph`` in its shape."""
 
     graph: Graph
     arrays: Mapping[str, NDArray[np.float32]]
@@ -57,7 +57,7 @@ class ModelFile(NamedTuple):
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
-    """Writes a model file; see docs/model-file.md."""
+    """Write a model file; docs/model-file.md describes the format."""
     head = {
         "graph": to_dict(model.graph),
         "classes": model.classes,
@@ -70,7 +70,11 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
 
 
 def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) -> ModelFile:
-    """Reads and checks a model file, with a user's own ``layers``. Raises ModelFileError with what is wrong with it."""
+    """Read and validate a model file. ``layers`` are custom layer classes that it may use.
+
+    Raises:
+        ModelFileError: the file is damaged or inconsistent; the message says how.
+    """
     file = Path(path)
     head, arrays = _read(file, FORMAT)
     try:
@@ -80,7 +84,7 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
         several_inputs, several_outputs = map(bool, head["lists"])
         normalization = _normalization(head["normalization"])
         if normalization is not None and len(normalization.mean) != graph.input_shapes[0][-1]:
-            raise ModelFileError(f"its normalisation is damaged: {len(normalization.mean)} channels, unlike its input")
+            raise ModelFileError(f"its normalization is damaged: {len(normalization.mean)} channels, unlike its input")
         auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
         if not 0 <= auxiliary_weight < math.inf:
             raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
@@ -97,7 +101,7 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
 
 
 def read_normalization(path: Path) -> Normalization | None:
-    """What raw images go through before the model of a file; None where the file says nothing of it."""
+    """Read the normalization from a model file; None if it has none."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
@@ -111,27 +115,27 @@ def read_normalization(path: Path) -> Normalization | None:
 
 
 def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: Any, keep_as: Path | None = None) -> None:
-    """Writes the arrays of some arenas, as "arena/array", and a JSON state; ``keep_as``: see ``replacing``."""
+    """Write the arrays of arenas, as "arena/array", and a JSON state; ``keep_as`` as in ``replacing``."""
     arrays = {f"{part}/{name}": slot.of(arena.array) for part, arena, name, slot in _each_slot(arenas)}
     _write(path, CHECKPOINT_FORMAT, state, arrays, keep_as)
 
 
 def read_checkpoint(path: Path) -> tuple[Any, Mapping[str, NDArray[np.float32]]]:
-    """The state and the arrays that ``save_checkpoint`` wrote, bit for bit; else ModelFileError."""
+    """Read the state and the arrays of a checkpoint. Raises ModelFileError if the file is damaged."""
     return _read(path, CHECKPOINT_FORMAT)
 
 
 def check_fit(path: Path, arrays: Mapping[str, NDArray[Any]], arenas: Mapping[str, Arena]) -> None:
-    """ModelFileError where a checkpoint's arrays do not fit these arenas."""
-    wanted = {f"{part}/{name}": slot.shape for part, _, name, slot in _each_slot(arenas)}
+    """Raise ModelFileError if a checkpoint's arrays do not fit these arenas."""
+    expected = {f"{part}/{name}": slot.shape for part, _, name, slot in _each_slot(arenas)}
     try:
-        _check_arrays(arrays, wanted)
+        _check_arrays(arrays, expected)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}; was it made by another model or optimizer?") from None
 
 
 def restore(arrays: Mapping[str, NDArray[np.float32]], arenas: Mapping[str, Arena], device: Device) -> None:
-    """Writes the arrays of a checkpoint into the arenas, which they fit."""
+    """Write the arrays of a checkpoint into arenas that ``check_fit`` has accepted."""
     for part, arena, name, slot in _each_slot(arenas):
         device.write(slot.of(arena.array), arrays[f"{part}/{name}"])
 
@@ -143,23 +147,23 @@ def _each_slot(arenas: Mapping[str, Arena]) -> Iterator[tuple[str, Arena, str, S
 
 
 def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
-    """SHA-256 of a file's metadata, but for the digest itself, and of every array in the order of their names."""
-    whole = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
+    """Return the SHA-256 of a file's metadata without the digest, and of every array in the order of names."""
+    sha = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
     for name, array in arrays:
-        whole.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        whole.update(np.ascontiguousarray(array).data)
-    return whole.hexdigest()
+        sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
 
 
 def check_digest(path: Path, file: Any) -> None:
-    """ModelFileError where an opened safetensors file is not what was written; files of before 0.2 have no digest."""
+    """Raise ModelFileError if an open safetensors file was altered. Files from before version 0.2 have no digest."""
     metadata = file.metadata() or {}
-    for key in metadata.keys() - METADATA:  # else a digest under a damaged name would be none
+    for key in metadata.keys() - METADATA:  # a digest under a damaged key must not count as a file without one
         raise ModelFileError(f"{path}: damaged: its metadata holds an unknown {brief(repr(key))}")
     if "digest" in metadata:
         found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
         if found != metadata["digest"]:
-            raise ModelFileError(f"{path}: damaged: its content is not what was written (its digest differs)")
+            raise ModelFileError(f"{path}: damaged: its content was altered (the digest differs)")
 
 
 def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]], keep_as: Path | None = None) -> None:
@@ -177,7 +181,7 @@ def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelFileError(f"{path}: there is no such file")
+        raise ModelFileError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -192,23 +196,23 @@ def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
 def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
     if metadata.get("format") != kind:
         found = metadata.get("format")
-        raise ModelFileError(f"{path}: not a {kind} file" + (f", but {brief(repr(found))}" if found else ""))
+        raise ModelFileError(f"{path}: not a {kind} file" + (f", but a {brief(repr(found))} file" if found else ""))
     version = metadata.get("version", "")
     if not version.isdecimal() or len(version) > 9:
-        raise ModelFileError(f"{path}: its version {brief(repr(version))} is not a number: the file is damaged")
+        raise ModelFileError(f"{path}: damaged: its version {brief(repr(version))} is not a number")
     if int(version) > VERSION:
         raise ModelFileError(
-            f"{path}: of format version {version}, newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
+            f"{path}: format version {version} is newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
         )
 
 
-def _check_arrays(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Names, shapes and types, before anything of the size that the graph claims is allocated."""
-    for name in wanted.keys() ^ arrays.keys():
-        raise ModelFileError(f'"{name}" is {"missing" if name in wanted else "of no layer"}')
+def _check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Check names, shapes and types, before memory of the size that the graph claims is allocated."""
+    for name in expected.keys() ^ arrays.keys():
+        raise ModelFileError(f'"{name}" {"is missing" if name in expected else "belongs to no layer"}')
     for name, array in arrays.items():
-        if array.shape != wanted[name] or array.dtype != np.float32:
-            raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {wanted[name]}')
+        if array.shape != expected[name] or array.dtype != np.float32:
+            raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {expected[name]}')
 
 
 def _normalization(form: Any) -> Normalization | None:
@@ -217,5 +221,5 @@ def _normalization(form: Any) -> Normalization | None:
     mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
     finite = all(map(math.isfinite, mean + std))
     if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
-        raise ModelFileError(f"its normalisation is damaged: mean {mean}, std {std}")
+        raise ModelFileError(f"its normalization is damaged: mean {mean}, std {std}")
     return Normalization(mean, std)

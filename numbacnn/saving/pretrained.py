@@ -1,6 +1,6 @@
-"""Weights by name from a safetensors file: a PyTorch state dict, whose layouts are permuted, or a model file of ours.
+"""Weights by name from a safetensors file: a PyTorch state dict, whose layouts are permuted, or a model file.
 
-Tensors are read some rows at a time, straight into the model's memory: the file is never held as a whole beside it.
+Tensors are read a block of rows at a time into the model's memory, so that the file is never in memory as a whole.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,23 +22,23 @@ from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, check_digest
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 NUMBERS = ("F32", "F16", "F64")
-COUNTERS = "*num_batches_tracked"  # PyTorch's batch normalisation counts batches, and we have no use for it
-LISTED = 5  # names in an error message
-BLOCK_FLOATS = 1 << 21  # that are read at once,
-LEAST_ROWS = 16  # unless so many rows are more: they become neighbours, and fill cache lines
+COUNTERS = "*num_batches_tracked"  # batch counts of PyTorch's batch normalization, which nothing here uses
+MAX_LISTED = 5  # names in an error message
+BLOCK_FLOATS = 1 << 21  # numbers read at once
+MIN_ROWS = 16  # rows read at once even if they are more: they become neighbors, which fill whole cache lines
 
 
 class LoadedWeights(NamedTuple):
-    """What was written, by name; what the file lacks; what no layer has; and what does not fit."""
+    """Names of the tensors that were loaded, are missing in the file, belong to no layer, or have another shape."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: tuple[str, ...]
+    mismatched: tuple[str, ...]
 
 
 class TensorLayout(NamedTuple):
-    """How a file's tensor becomes our array: its ``shape``, seen as ``unfolded``, its axes put in ``order``."""
+    """The layout of a tensor in the file: its ``shape``, reshaped to ``unfolded``, whose axes we store in ``order``."""
 
     shape: Shape
     unfolded: Shape
@@ -48,7 +48,7 @@ class TensorLayout(NamedTuple):
 def load_weights(
     graph: Graph, store: Parameters, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()
 ) -> LoadedWeights:
-    """Writes the file's tensors into the arrays of the same names; see ``Model.load_weights``."""
+    """Write the file's tensors into the arrays of the same names; ``Model.load_weights`` documents the arguments."""
     patterns = (COUNTERS, *ignore)
     with _opened(Path(path)) as file:
         ours = _format(file, path) == FORMAT
@@ -58,7 +58,7 @@ def load_weights(
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         report, wrong = _compare(layouts, found, patterns)
         if not strict and not report.loaded:
-            raise ModelFileError(f"{path}: none of its tensors has the name of a parameter, and its shape")
+            raise ModelFileError(f"{path}: none of its tensors has the name and shape of a parameter")
         if strict and wrong:
             raise ModelFileError(f"{path}: {'; '.join(wrong)}")
         if len(report.loaded) == len(layouts):
@@ -69,12 +69,12 @@ def load_weights(
 
 
 def state_dict_shapes(graph: Graph) -> dict[str, Shape]:
-    """Shapes of the tensors of a PyTorch state dict that fits the graph, by name."""
+    """Return the shapes, by name, of the tensors of a PyTorch state dict that fits the graph."""
     return {name: layout.shape for name, layout in _layouts(graph, ours=False).items()}
 
 
 def state_dict(graph: Graph, store: Parameters) -> dict[str, NDArray[np.float32]]:
-    """The arrays of ``graph``, trained or kept, in the layouts of a PyTorch state dict: what ``load_weights`` reads."""
+    """Return parameters and state in the layouts of a PyTorch state dict, as ``load_weights`` reads them."""
     arrays, ours = {}, store.arrays()
     for name, layout in _layouts(graph, ours=False).items():
         ordered = ours[name].reshape([layout.unfolded[axis] for axis in layout.order])
@@ -87,29 +87,29 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelFileError(f"{path}: there is no such file")
+        raise ModelFileError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path}: not a safetensors file, or damaged: {str(error).splitlines()[0]}; "
-            "a PyTorch state dict is saved as one by safetensors.torch.save_file"
+            "save a PyTorch state dict as one by safetensors.torch.save_file"
         ) from None
 
 
 def _format(file: Any, path: str | PathLike[str]) -> str | None:
     found: str | None = (file.metadata() or {}).get("format")
     if found == CHECKPOINT_FORMAT:
-        raise ModelFileError(f"{path}: the checkpoint of a training; give the run's model.safetensors")
+        raise ModelFileError(f"{path}: a training checkpoint; give the run's model.safetensors")
     return found
 
 
-# -- from a file's layout to ours -------------------------------------------------------------------------------------
+# -- layouts ----------------------------------------------------------------------------------------------------------
 
 
 def _layouts(graph: Graph, ours: bool) -> dict[str, TensorLayout]:
-    """Of every array of the model, trained or kept, how it lies in the file."""
+    """Return the layout in the file of every parameter and state of the model."""
     layouts = {}
     for node in graph.nodes:
         image = None if ours else _flattened_image(graph, node)
@@ -125,7 +125,7 @@ def _plain(shape: Shape) -> TensorLayout:
 
 
 def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> TensorLayout:
-    """``image``: (h, w, c) that was flattened to the layer's input, which PyTorch does in the order c, h, w."""
+    """``image`` is the (h, w, c) flattened to the layer's input; PyTorch flattens in the order c, h, w."""
     h, w, c = image or (1, 1, 1)
     if op in CONVOLUTIONS and len(shape) == 4:
         r, s, inner, outer = shape
@@ -140,7 +140,7 @@ def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> TensorLayout:
 
 
 def _flattened_image(graph: Graph, node: Node) -> Shape | None:
-    """(h, w, c) of the image whose Flatten is the node's input, with nothing between that reorders features."""
+    """Return the (h, w, c) that a Flatten before the node flattens, if no layer between reorders features."""
     while True:
         i = node.inputs[0] - len(graph.input_shapes)
         if i < 0:
@@ -153,49 +153,49 @@ def _flattened_image(graph: Graph, node: Node) -> Shape | None:
 
 
 def _copy(store: Parameters, name: str, tensor: Any, layout: TensorLayout) -> None:
-    """Writes some rows of the file's tensor at a time: whole, it would be as large again as our array."""
+    """Write the file's tensor a block of rows at a time: the whole would need as much memory again as our array."""
     rows, *rest = layout.unfolded
-    place, height = layout.order.index(0), layout.shape[0] // rows
-    step = max(LEAST_ROWS, BLOCK_FLOATS // prod(rest))
+    axis, height = layout.order.index(0), layout.shape[0] // rows
+    step = max(MIN_ROWS, BLOCK_FLOATS // prod(rest))
     with store.editing(name) as array:
         target = array.reshape([layout.unfolded[axis] for axis in layout.order])
         for start in range(0, rows, step):
             stop = min(rows, start + step)
             block = tensor[start * height : stop * height].reshape(stop - start, *rest)
-            where = (slice(None),) * place + (slice(start, stop),)
+            where = (slice(None),) * axis + (slice(start, stop),)
             np.copyto(target[where], block.transpose(layout.order), casting="same_kind")
 
 
-# -- what does not fit ------------------------------------------------------------------------------------------------
+# -- mismatches -------------------------------------------------------------------------------------------------------
 
 
 def _compare(
     layouts: Mapping[str, TensorLayout], found: Mapping[str, Any], patterns: Sequence[str]
 ) -> tuple[LoadedWeights, list[str]]:
-    """What can be loaded, and a phrase for each kind of tensors that cannot."""
+    """Compare names, shapes and types; return the report and a phrase for each kind of mismatch."""
     shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
     dtypes = {name: tensor.get_dtype() for name, tensor in found.items()}
     missing = [name for name in layouts if name not in found]
     unexpected = [n for n in found if n not in layouts and not any(fnmatchcase(n, pattern) for pattern in patterns)]
-    misshapen = {
+    mismatched = {
         name: f'"{name}" is {dtypes[name]} {shapes[name]}, not F32 {layout.shape}'
         for name, layout in layouts.items()
         if name in found and (shapes[name] != layout.shape or dtypes[name] not in NUMBERS)
     }
-    loaded = [name for name in layouts if name in found and name not in misshapen]
+    loaded = [name for name in layouts if name in found and name not in mismatched]
     wrong = [
         f"{what} {_listed(phrases)}"
         for what, phrases in (
             ("missing", [f'"{name}"' for name in missing]),
-            ("of no layer", [f'"{name}"' for name in unexpected]),
-            ("misshapen", misshapen.values()),
+            ("unexpected", [f'"{name}"' for name in unexpected]),
+            ("mismatched", mismatched.values()),
         )
         if phrases
     ]
-    return LoadedWeights(tuple(loaded), tuple(missing), tuple(unexpected), tuple(misshapen)), wrong
+    return LoadedWeights(tuple(loaded), tuple(missing), tuple(unexpected), tuple(mismatched)), wrong
 
 
 def _listed(phrases: Iterable[str]) -> str:
     every = list(phrases)
-    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
-    return ", ".join(every[:LISTED]) + more
+    more = f" and {len(every) - MAX_LISTED} more" if len(every) > MAX_LISTED else ""
+    return ", ".join(every[:MAX_LISTED]) + more
