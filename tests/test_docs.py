@@ -7,16 +7,19 @@ from pathlib import Path
 
 import click
 import pytest
+from numbacnn.cli import commands
 from processes import run_python
 from test_imports import ROWS
 
 import numbacnn as nc
-from numbacnn.cli import commands
 from numbacnn.layers import REGISTRY, is_custom
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"))]
+PAGES = [
+    *sorted(DOCS.glob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+]
 LAYERS = [layer for layer in REGISTRY.values() if not is_custom(layer)]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -138,7 +141,7 @@ def parse(arguments):
 def test_files_and_tests_exist(page):
     text = page.read_text("utf-8")
     for path in set(re.findall(r"[\w./]*\w/[\w./]*\w\.py\b", text)):
-        places = [page.parent, ROOT, ROOT / "numbacnn"]
+        places = [page.parent, ROOT, ROOT / "numbacnn", ROOT / "numbacnn" / "kernels" / "cpu"]
         assert any((place / path).exists() for place in places), f"there is no {path}"
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
     for name in set(re.findall(r"`(test_\w+)`", text)):
@@ -162,8 +165,23 @@ def test_links_lead_somewhere(page):
         assert not name or name in map(anchor, headings), f"{path} has no heading #{name}"
 
 
+ARCHITECTURE = (DOCS / "architecture.md").read_text("utf-8")
+
+
 def test_the_order_of_imports_is_the_tested_one():
-    """docs/architecture.md draws the packages in the order that tests/test_imports.py checks."""
-    (drawn,) = re.findall(r"```\n(cli →.*?)```", (DOCS / "architecture.md").read_text("utf-8"), re.DOTALL)
-    rows = [set(re.findall(r"\w+", row)) for row in drawn.split("→")]
+    (order,) = re.findall(r"```\n(cli →.*?)```", ARCHITECTURE, re.DOTALL)
+    rows = [set(re.findall(r"\w+", row)) for row in order.split("→")]
     assert rows == [row for row in ROWS if row != {"numbacnn"}]
+
+
+def test_files_that_emit_llvm_ir_are_listed():
+    folder = ROOT / "numbacnn" / "kernels" / "cpu"
+    emitting = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        if re.search(
+            "^from llvmlite import|^from numba.extending import intrinsic", path.read_text("utf-8"), re.MULTILINE
+        )
+    }
+    (section,) = re.findall(r"### LLVM IR\n(.*?)\n#", ARCHITECTURE, re.DOTALL)
+    assert set(re.findall(r"^\| `(.*?)` \|", section, re.MULTILINE)) == emitting
