@@ -22,7 +22,6 @@ from numbacnn.runs.provenance import processor, versions
 from . import bench_tables, progress, render
 from .options import (
     debug_option,
-    device_option,
     engine,
     import_option,
     is_file_name,
@@ -56,7 +55,7 @@ def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--peers/--no-peers", default=True, help="Compare with PyTorch and onnxruntime, where installed."),
         click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A roofline, .png or .svg."),
         threads_option,
-        device_option,
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure.  [default: cpu]"),
         precision_option,
         json_option,
         debug_option,

@@ -14,7 +14,7 @@ import click
 import numbacnn
 from numbacnn import models
 from numbacnn._checks import brief
-from numbacnn.engine.device import PRECISIONS
+from numbacnn.engine.device import DEVICES, PRECISIONS
 from numbacnn.errors import ArgumentError
 from numbacnn.runs.folder import model_file
 
@@ -60,7 +60,11 @@ import_option = click.option(
     metavar="MODULE",
     help="Import a Python module that defines custom layers. Repeatable.",
 )
-device_option = click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to run on.  [default: cpu]")
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    help="Device to run on; reference is NumPy and plain Python, for debugging.  [default: cpu]",
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),

@@ -9,7 +9,7 @@ import pytest
 from processes import run_python
 
 import numbacnn
-from numbacnn.kernels import cpu, cuda, registry
+from numbacnn.kernels import cpu, cuda, reference, registry
 
 PACKAGE = Path(numbacnn.__file__).parent
 
@@ -115,9 +115,10 @@ def signatures(launchers):
     return {name: list(inspect.signature(launcher).parameters) for name, launcher in vars(launchers).items()}
 
 
-def test_cuda_has_every_cpu_launcher_with_the_same_parameters_and_no_others():
+@pytest.mark.parametrize("device", [cuda, reference], ids=["cuda", "reference"])
+def test_every_device_has_the_launchers_of_the_cpu_with_the_same_parameters_and_no_others(device):
     assert len(signatures(cpu.launchers)) > 90
-    assert signatures(cuda.launchers) == signatures(cpu.launchers)
+    assert signatures(device.launchers) == signatures(cpu.launchers)
 
 
 def test_a_launcher_registers_once_with_the_device_whose_package_defines_it():

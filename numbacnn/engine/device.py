@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64  # bytes
 KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
+DEVICES = ("cpu", "cuda", "reference")
 PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
 
 
@@ -93,6 +94,30 @@ class Device:
     def watch(self, what: str) -> AbstractContextManager[None]:
         """For a block of launches: NumbacnnError that names ``what`` where one of them fails, now or later."""
         return nullcontext()
+
+
+class ReferenceDevice(Device):
+    """The reference kernels, in NumPy and plain Python: slow, and easy to step through with a debugger.
+
+    Every layer runs in a step of its own, which calls the layer's ``forward`` or ``backward`` each time.
+    """
+
+    name = "reference"
+
+    def __init__(self) -> None:
+        from numbacnn.kernels.reference import launchers, sizes
+
+        self.kernels, self.sizes, self.loop_kernels = launchers, sizes, None
+
+    def upload(self, target: Any, source: NDArray[Any]) -> None:
+        """Copy a host array into a view of the same shape."""
+        np.copyto(target, source, casting="same_kind")
+
+    def record(self, work: Callable[[], None]) -> "Record":
+        """``work`` itself as the only launch."""
+        from numbacnn.kernels.recording import Record
+
+        return Record([], [(work, ())])
 
 
 class CudaDevice(Device):
@@ -244,13 +269,13 @@ class _Launchers:
 
 
 def get_device(name: str, precision: str = "fp32") -> Device:
-    """The device called "cpu" or "cuda", one for each precision that it multiplies in: "fp32", or on "cuda" "tf32" or
-    "bf16". Raises ArgumentError for others, NumbacnnError where it cannot run."""
-    if name not in ("cpu", "cuda"):
-        raise ArgumentError(f'unknown device {name!r}; choose "cpu" or "cuda"')
+    """The device called "cpu", "cuda" or "reference", one for each precision that it multiplies in: "fp32", on "cuda"
+    also "tf32" or "bf16". Raises ArgumentError for other names, NumbacnnError if the device cannot run."""
+    if name not in DEVICES:
+        raise ArgumentError(f'unknown device {name!r}; choose "cpu", "cuda" or "reference"')
     if precision not in PRECISIONS:
         raise ArgumentError(f'unknown precision {precision!r}; choose "fp32", "tf32" or "bf16"')
-    if name == "cpu" and precision != "fp32":
+    if name != "cuda" and precision != "fp32":
         raise ArgumentError(
             f'precision "{precision}" is for tensor cores: give device="cuda" too, or leave it at "fp32"'
         )
@@ -259,7 +284,9 @@ def get_device(name: str, precision: str = "fp32") -> Device:
 
 @cache
 def _device(name: str, precision: str) -> Device:
-    return Device() if name == "cpu" else CudaDevice(precision)
+    if name == "cuda":
+        return CudaDevice(precision)
+    return Device() if name == "cpu" else ReferenceDevice()
 
 
 def cuda_facts() -> dict[str, Any]:

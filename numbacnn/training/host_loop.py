@@ -38,7 +38,8 @@ class HostSteps:
         self.model, self.loader, self.objective, self.task = model, loader, objective, task
         self.update, self.skips = update, skips
         classes = task.classes(model.output_shape[-1])
-        self._augmenter = Augmenter(augment, loader.dataset, classes) if augment else None
+        device = None if model.device.name == "cuda" else model.device  # the host augments a GPU's batches
+        self._augmenter = Augmenter(augment, loader.dataset, classes, device) if augment else None
         self._state_before: Float32 | None = None  # the running statistics before a batch that may be skipped
         self._partial = model.device.zeros(SUM_GROUPS, np.float64)
 

@@ -68,7 +68,7 @@ def make_plan(
     ``input_gradient`` asks for the gradients of the model's inputs too. ``frozen``: names of parameters that need no
     gradient, and of layers without parameters, as ``Model.freeze`` takes them.
     """
-    return _Planner(graph, sizes, batch, training, input_gradient, fuse, frozen).plan()
+    return _Planner(graph, sizes, batch, training, input_gradient, fuse and sizes.fuses, frozen).plan()
 
 
 class _Planner:

@@ -27,6 +27,8 @@ from numbacnn.kernels.cpu.norm.group_norm import (
 from numbacnn.kernels.cpu.penalties import penalty_sums_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
+fuses = True  # plans compute several layers in one step where kernels can
+
 __all__ = [
     "batch_norm_gradient_shape",
     "batch_norm_partial_gradient_shape",
@@ -36,6 +38,7 @@ __all__ = [
     "dense_packed_gradient_shape",
     "dense_packed_round_shape",
     "dense_packed_weights_shape",
+    "fuses",
     "group_norm_gradient_shape",
     "group_norm_partial_gradient_shape",
     "group_norm_partial_shape",

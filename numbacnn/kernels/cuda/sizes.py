@@ -19,6 +19,8 @@ from numbacnn.kernels.cuda.norm.group_norm import (
 from numbacnn.kernels.cuda.penalties import penalty_sums_shape
 from numbacnn.kernels.cuda.sums import partial_bias_shape
 
+fuses = True  # plans compute several layers in one step where kernels can
+
 __all__ = [
     "batch_norm_gradient_shape",
     "batch_norm_partial_gradient_shape",
@@ -28,6 +30,7 @@ __all__ = [
     "dense_packed_gradient_shape",
     "dense_packed_round_shape",
     "dense_packed_weights_shape",
+    "fuses",
     "group_norm_gradient_shape",
     "group_norm_partial_gradient_shape",
     "group_norm_partial_shape",

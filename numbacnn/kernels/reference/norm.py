@@ -1,0 +1,129 @@
+"""Normalization: over the batch, over groups of channels, over neighboring channels.
+
+x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias. What mean and variance are over decides the layer; their part
+of the gradient is the same:  dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + eps),  g = dy · weight.
+"""
+
+import numpy as np
+
+from numbacnn.kernels.reference.arrays import PIXELS, float64
+from numbacnn.kernels.registry import launcher
+
+MEAN, INVERSE = range(2)  # of ``statistics``: the mean, and 1 / √(variance + eps)
+
+
+def _normalized_gradient(g, x_hat, inverse, axes):
+    """dx from the gradient g by x̂."""
+    return inverse * (g - g.mean(axes, keepdims=True) - x_hat * (g * x_hat).mean(axes, keepdims=True))
+
+
+# -- batch normalization (Ioffe and Szegedy 2015): over images and pixels, for each channel ---------------------------
+
+
+@launcher
+def batch_norm_forward(
+    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+):
+    """Training: normalizes by the batch's mean and biased variance, and moves the running statistics, of the unbiased
+    variance, toward the batch's by the share ``momentum``. statistics: 2×C; pattern, partial: not used."""
+    x = float64(x)
+    mean, variance = x.mean(PIXELS), x.var(PIXELS)
+    count = x[..., 0].size
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (variance * count / (count - 1) - running_var)
+    _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu)
+
+
+@launcher
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+    """Normalizes by the running statistics. ``statistics`` is empty if no gradient will be asked for."""
+    _normalize(y, statistics, float64(x), weight, bias, float64(running_mean), float64(running_var), eps, relu)
+
+
+def _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu):
+    inverse = 1 / np.sqrt(variance + eps)
+    total = (x - mean) * inverse * weight + bias
+    y[...] = np.maximum(total, 0) if relu else total
+    if len(statistics):
+        statistics[MEAN], statistics[INVERSE] = mean, inverse
+
+
+@launcher
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; if not ``training``, mean and variance are
+    constants, and dx = dy · weight / √(variance + eps)."""
+    dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[INVERSE])
+    mean = x.mean(PIXELS) if training else statistics[MEAN]  # a batch's mean need not be a float32
+    x_hat = (x - mean) * inverse
+    dweight[...], dbias[...] = (dy * x_hat).sum(PIXELS), dy.sum(PIXELS)
+    if dx is not None:
+        dx[...] = _normalized_gradient(dy * weight, x_hat, inverse, PIXELS) if training else dy * weight * inverse
+
+
+@launcher
+def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
+    """The weights and the bias of a layer and the batch normalization that follows it, by its running statistics, in
+    one: w · s and (b − running_mean) · s + bias, s = weight / √(running_var + eps)."""
+    scale = norm.weight / np.sqrt(float64(norm.running_var) + norm.eps)
+    folded_weight[...] = w * scale
+    folded_bias[...] = ((0 if b is None else float64(b)) - norm.running_mean) * scale + norm.bias
+
+
+# -- group normalization (Wu and He 2018): over the pixels and channels of a group, for each image --------------------
+
+
+@launcher
+def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+    """Normalizes each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be asked
+    for; pattern, partial: not used."""
+    grouped = _by_group(float64(x), groups)
+    mean, inverse = grouped.mean((1, 3)), 1 / np.sqrt(grouped.var((1, 3)) + eps)
+    total = ((grouped - mean[:, None, :, None]) * inverse[:, None, :, None]).reshape(x.shape) * weight + bias
+    y[...] = np.maximum(total, 0) if relu else total
+    if len(statistics):
+        statistics[: len(x), MEAN, :groups], statistics[: len(x), INVERSE, :groups] = mean, inverse
+
+
+@launcher
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
+    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None. pattern, partial, sums: not used."""
+    dy, grouped = float64(dy), _by_group(float64(x), groups)
+    inverse = float64(statistics[: len(x), INVERSE, :groups])[:, None, :, None]
+    x_hat = (grouped - grouped.mean((1, 3), keepdims=True)) * inverse
+    dweight[...], dbias[...] = (dy * x_hat.reshape(x.shape)).sum(PIXELS), dy.sum(PIXELS)
+    if dx is not None:
+        dx[...] = _normalized_gradient(_by_group(dy * weight, groups), x_hat, inverse, (1, 3)).reshape(x.shape)
+
+
+def _by_group(x, groups):
+    """Images × pixels × groups × channels of a group."""
+    return x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+
+
+# -- local response normalization (Krizhevsky et al. 2012, section 3.3): over neighboring channels --------------------
+
+
+@launcher
+def local_response_norm_forward(y, x, size, alpha, beta, k):
+    """y[c] = x[c] · s[c]^−beta, s[c] = k + alpha/size · Σ x² over the channels c − size//2 … c + (size − 1)//2."""
+    x = float64(x)
+    y[...] = x * _scales(x, size, alpha, k) ** -beta
+
+
+@launcher
+def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
+    """Each output adds dy · s^−beta to the gradient of its own channel, and −2·alpha·beta/size · dy · y / s · x to that
+    of every channel of its window. scales: not used."""
+    dy, x, y = float64(dy), float64(x), float64(y)
+    s, total = _scales(x, size, alpha, k), np.zeros(x.shape)
+    for c in range(x.shape[-1]):
+        total[..., c] += dy[..., c] * s[..., c] ** -beta
+        window = slice(max(0, c - size // 2), c + (size - 1) // 2 + 1)
+        pull = 2 * alpha * beta / size * dy[..., c] * y[..., c] / s[..., c]
+        total[..., window] -= pull[..., None] * x[..., window]
+    dx[...] = total
+
+
+def _scales(x, size, alpha, k):
+    squares = np.pad(x**2, [(0, 0)] * 3 + [(size // 2, (size - 1) // 2)])
+    return k + alpha / size * sum(squares[..., d : d + x.shape[-1]] for d in range(size))

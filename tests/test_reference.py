@@ -1,0 +1,107 @@
+"""Device "reference" trains and evaluates as the CPU does, runs each layer as a step of its own, and needs no Numba."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import numbacnn
+from engine import assert_close
+from PIL import Image
+from processes import run_python
+
+import numbacnn as nc
+
+DEVICES = ("cpu", "reference")
+
+
+def digits(rng, count):
+    """Noise that a network can learn by heart: images of 28×28 bytes, and labels."""
+    return rng.integers(0, 256, (count, 28, 28, 1), np.uint8), rng.integers(0, 10, count)
+
+
+def test_training_lenet_agrees_with_the_cpu(rng):
+    models = [nc.models.lenet5(seed=3, device=device) for device in DEVICES]
+    optimizers = [nc.SGD(0.01, momentum=0.9) for _ in models]
+    for step in range(5):
+        x, labels = rng.standard_normal((4, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 4)
+        given = zip(models, optimizers, strict=True)
+        expected, loss = [model.train_step(x, labels, optimizer) for model, optimizer in given]
+        assert loss == pytest.approx(expected, rel=1e-4), f"step {step + 1}"
+    cpu, reference = (model.parameters for model in models)
+    for name, array in reference.items():
+        assert_close(array, cpu[name], name, 1e-4)
+
+
+@pytest.mark.parametrize("optimizer", [nc.Adam(0.001), nc.LAMB(0.01), nc.RMSprop(0.001, momentum=0.9, centered=True),
+                                       nc.Adagrad(0.01), nc.Muon(0.02)], ids=lambda value: value.name)  # fmt: skip
+def test_fit_evaluate_and_predict_agree_with_the_cpu(optimizer, rng):
+    """With augmentation, dropout, accumulation and an average of the weights, from the same random numbers."""
+    images, labels = rng.integers(0, 256, (12, 9, 8, 3), np.uint8), rng.integers(0, 4, 12)
+    chain = "hflip, rotate=20, elastic=10:2, crop=1, noise=0.05, color=0.2:0.2:0.2, cutout=3, mixup@0.5, cutmix@0.5"
+    results = []
+    for device in DEVICES:
+        layers = [
+            nc.Conv2D(6, 3, bias=False),
+            nc.BatchNorm(),
+            nc.ReLU(),
+            nc.SpatialDropout(0.2),
+            nc.Flatten(),
+            nc.Dropout(0.3),
+        ]
+        model = nc.Sequential([*layers, nc.Dense(4, l2=0.01)], (9, 8, 3), device=device)
+        copied = type(optimizer)(**optimizer.options)
+        history = model.fit((images, labels), validation=(images, labels), optimizer=copied, epochs=2, batch_size=5,
+                            augment=chain, accumulate=2, ema=0.9)  # fmt: skip
+        losses = [loss for epoch in history.epochs for loss in (epoch.loss, epoch.validation_loss)]
+        results.append((losses, model.evaluate((images, labels))["loss"], model.predict(images), model.parameters))
+    (losses, loss, scores, parameters), (found, found_loss, found_scores, found_parameters) = results
+    np.testing.assert_allclose(found, losses, rtol=1e-4)
+    assert found_loss == pytest.approx(loss, rel=1e-4)
+    assert_close(found_scores, scores, "predictions", 1e-4)
+    for name, array in found_parameters.items():
+        assert_close(array, parameters[name], name, 1e-4)
+
+
+def test_every_layer_runs_in_a_step_of_its_own():
+    model = nc.models.lenet5(device="reference")
+    model.forward(np.zeros((1, 28, 28, 1), np.float32), training=True)
+    plan = model._executors[True, True].plan
+    names = [node.name for node in model.graph.nodes if not node.layer.is_view]
+    assert [step.node.name for step in plan.forward] == names
+    assert len(plan.backward) == len(plan.forward)
+
+
+WITHOUT_NUMBA = """
+import sys
+sys.modules["numba"] = sys.modules["llvmlite"] = None  # importing them fails
+import numpy as np, numbacnn as nc
+model = nc.models.lenet5(device="reference")
+images, labels = np.zeros((2, 28, 28, 1), np.float32), np.array([0, 1])
+model.fit((images, labels), epochs=1, augment="rotate=10, noise=0.1")
+print(model.predict(images).shape)
+"""
+
+
+def test_it_needs_no_numba():
+    assert run_python("-c", WITHOUT_NUMBA).strip() == "(2, 10)"
+
+
+def test_overflow_warns_in_the_line_where_it_arises():
+    model = nc.Sequential([nc.Dense(1, initializer="ones")], (2,), device="reference")
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        model.forward(np.full((1, 2), 3e38, np.float32))
+
+
+def test_the_command_line_trains_and_evaluates_on_it(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / "images" / part / label).mkdir(parents=True)
+            for i in range(3):
+                pixels = rng.integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / part / label / f"{i}.png")
+    options = ("--data", "images", "--out", "run", "--epochs", 1, "--batch-size", 3, "--device", "reference")
+    outcome = numbacnn("train", *options, "--json")
+    assert outcome.code == 0, outcome.err
+    found = [json.loads(numbacnn("eval", "run", "--json", "--device", device).out)["loss"] for device in DEVICES]
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
