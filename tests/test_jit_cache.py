@@ -5,9 +5,9 @@ from processes import run_python
 
 RUN = """
 import numpy as np
-from numbacnn.kernels.cpu.elementwise import copy
+from numbacnn.kernels.cpu import launchers as cpu
 y = np.zeros((1, 2, 3, 4), np.float32)
-copy(y, np.ones((1, 2, 3, 4), np.float32))
+cpu.copy(y, np.ones((1, 2, 3, 4), np.float32))
 print(y.sum())
 """
 

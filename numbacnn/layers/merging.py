@@ -38,7 +38,7 @@ class Add(Layer):
         relu, last = t.fused == "relu", len(t.xs) - 1
         kernels.add(t.y, t.xs[0], t.xs[1], relu and last == 1)
         for i in range(2, last + 1):
-            kernels.add_in_place(t.y, t.xs[i], relu and i == last)
+            (kernels.add_relu_in_place if relu and i == last else kernels.add_in_place)(t.y, t.xs[i])
 
     def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
         """Each input's gradient is dy."""

@@ -110,7 +110,7 @@ def _elementwise(draw):
         n, _, _, c = shape
         yield Call(reason, [("copy", [y, x])], exact=True)
         yield Call(reason, [("add_in_place", [y, x])], exact=True)
-        yield Call(f"{reason}, ReLU", [("add_in_place", [y, x, True])], exact=True)
+        yield Call(f"{reason}, ReLU", [("add_relu_in_place", [y, x])], exact=True)
         yield Call(reason, [("add", [y, x, z, halo != NO_HALO])], exact=True)
         yield Call(reason, [("clear_halo", [z.whole, Halo(1, 0, 2, 1)])], exact=True)
         yield Call(reason, [("multiply", [y, x, z])], exact=True)

@@ -14,8 +14,9 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu.elementwise import row, uint8_2d
+from numbacnn.kernels.cpu.elementwise import uint8_2d
 from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
+from numbacnn.kernels.cpu.views import row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO

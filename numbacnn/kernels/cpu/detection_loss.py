@@ -3,17 +3,17 @@
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.losses import label_row
-from numbacnn.kernels.cpu.simd import math as simd_math
+from numbacnn.kernels.cpu.simd.math import vectorizable
 from numbacnn.kernels.cpu.simd.memory import address, floats
-from numbacnn.kernels.cpu.softmax import pixel
+from numbacnn.kernels.cpu.views import pixel
+from numbacnn.kernels.formulas.losses import binary_cross_entropy, smooth_l1
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
-cross_entropy, smooth_l1 = (inlined(simd_math.with_these(f)) for f in (scalar.binary_cross_entropy, scalar.smooth_l1))
+presence_loss, edge_loss = (inlined(vectorizable(f)) for f in (binary_cross_entropy, smooth_l1))
 UNWEIGHTED = (ONE,)
 EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
 
@@ -50,7 +50,7 @@ def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
 
 @inlined
 def _presence(dx, x, target, scale):
-    loss, slope = cross_entropy(x[0], target[0], UNWEIGHTED, 0)
+    loss, slope = presence_loss(x[0], target[0], UNWEIGHTED, 0)
     dx[0] = scale * slope
     return loss
 
@@ -59,7 +59,7 @@ def _presence(dx, x, target, scale):
 def _box(dx, x, target, beta, scale):
     total = ZERO
     for c in range(1, EDGES):
-        loss, slope = smooth_l1(x[c] - target[c], beta)
+        loss, slope = edge_loss(x[c] - target[c], beta)
         total += loss
         dx[c] = scale * slope
     return total

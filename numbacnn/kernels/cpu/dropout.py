@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu.elementwise import row
+from numbacnn.kernels.cpu.views import row
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, SHIFT, ZERO

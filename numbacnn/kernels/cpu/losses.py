@@ -11,11 +11,13 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cpu.elementwise import row_address, sigmoid_forward
+from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import address, floats
-from numbacnn.kernels.cpu.softmax import pixel, pixel_memory, softmax_ahead, softmax_forward
+from numbacnn.kernels.cpu.softmax import pixel_memory, softmax_ahead, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
+from numbacnn.kernels.cpu.views import pixel, row_address
+from numbacnn.kernels.formulas import ELEMENT_LOSSES
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64, int64_1d
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
@@ -174,12 +176,9 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
 # -- element by element -----------------------------------------------------------------------------------------------
 
 
-def elementwise_loss(name, formula, function):
-    """The kernel ``name(losses, dx, x, target, options, scale)``: losses[i] is the mean over channels of function's.
-
-    function: of ``scalar``, (loss, derivative by x) of an element.
-    """
-    function = inlined(simd_math.with_these(function), always=True)
+def elementwise_loss(name, function):
+    """The kernel ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
+    function = inlined(simd_math.vectorizable(function), always=True)
 
     @inlined
     def loss_row(dx, x, target, options, scale):
@@ -196,27 +195,13 @@ def elementwise_loss(name, formula, function):
                 loss = loss_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), options, scale)
                 losses[np.intp(row) * x.shape[2] + w] = loss
 
-    kernel.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
+    kernel.__doc__ = function.__doc__
     kernel.__name__ = kernel.__qualname__ = name
-    return launcher(cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel))
+    return cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel)
 
 
-mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", scalar.squared)
-mean_absolute_error = elementwise_loss("mean_absolute_error", "|x − target|", scalar.absolute)
-huber = elementwise_loss(
-    "huber", "d²/2 where |d| ≤ options[0], else options[0]·(|d| − options[0]/2), with d = x − target", scalar.huber
-)
-binary_cross_entropy = elementwise_loss(
-    "binary_cross_entropy",
-    "−options[c]·target·log sigmoid(x) − (1 − target)·log sigmoid(−x)",
-    scalar.binary_cross_entropy,
-)
-sigmoid_focal = elementwise_loss(
-    "sigmoid_focal",
-    "−a·(1 − p)^options[0]·log p, with p = sigmoid(x) and a = options[1] where target is 1, "
-    "p = sigmoid(−x) and a = 1 − options[1] where it is 0 (Lin et al. 2017, equation 5)",
-    scalar.sigmoid_focal,
-)
+for _name, _function in ELEMENT_LOSSES.items():
+    launcher(elementwise_loss(_name, _function))
 
 
 # -- overlap ----------------------------------------------------------------------------------------------------------
@@ -229,7 +214,7 @@ def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     p are the softmax, or else the sigmoid, of x; t = target. sums: scratch, N × groups of rows × 3 × C float64.
     (Milletari et al. 2016, section 3, for each class.)
     """
-    (softmax_forward if softmax else sigmoid_forward)(dx, x)
+    (softmax_forward if softmax else LAUNCHERS["sigmoid_forward"])(dx, x)
     _dice_sums(sums, dx, target)
     _dice_ratios(losses, sums, smooth)
     _dice_gradient_in_place(dx, target, sums, softmax, scale)

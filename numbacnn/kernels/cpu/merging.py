@@ -1,4 +1,4 @@
-"""Several inputs into one: channels side by side, and products. Oracle: ``tests/reference.py``.
+"""Channels of several inputs side by side, and gates. Oracle: ``tests/reference.py``.
 
 Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each channel of each image.
 """
@@ -6,10 +6,9 @@ Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each cha
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.elementwise import row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_4d
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
@@ -30,20 +29,6 @@ def copy_channels(y, x):
             for c in range(0, channels, LANES):
                 value = load(source + w * x_pixel + 4 * c, channels - c)
                 store(target + w * y_pixel + 4 * c, value, channels - c)
-
-
-@launcher
-@cpu_kernel(float32_4d, float32_4d, float32_4d)
-def multiply(y, a, b):
-    """y = a · b, element by element. Each thread owns a range of rows (n, h)."""
-    for item in prange(y.shape[0] * y.shape[1]):
-        _multiply_row(row(y, item), row(a, item), row(b, item))
-
-
-@inlined
-def _multiply_row(y, a, b):
-    for i in range(len(y)):
-        y[i] = a[i] * b[i]
 
 
 @launcher

@@ -3,21 +3,15 @@
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.elementwise import row_address
 from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import floats, stack_floats
+from numbacnn.kernels.cpu.views import pixel, row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 PIXELS = 64  # go through softmax together: enough to fill vectors, few enough for a cache
 pixel_memory = stack_floats(2 * PIXELS)
-
-
-@inlined
-def pixel(x, row, w):
-    """The channels of pixel ``w`` of row ``row`` of the rows (n, h) of a view N×H×W×C."""
-    return floats(row_address(x, row) + w * x.strides[2], x.shape[3])
 
 
 @launcher

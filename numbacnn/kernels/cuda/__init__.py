@@ -1,32 +1,30 @@
-"""The twins of the CPU's kernels for NVIDIA GPUs: the same launchers, with the same parameters and the same contract.
+"""CUDA kernels for NVIDIA GPUs: the launchers of the CPU, with the same parameters and the same contract.
 
-How a twin is written (``elementwise.py``, ``pool2d.py`` and ``softmax.py`` are the patterns):
+How to write one (``pool2d.py`` and ``softmax.py`` are good examples):
 
-- ``name(outputs, inputs, geometry)`` is plain Python that computes grids and launches kernels, nothing else, so that a
-  recording of its launches can be replayed, and captured as a graph. Kernels, ``@cuda_kernel(types…)``, have names of
-  their own and are launched by ``_kernel[blocks, threads](*arguments)``, or by ``recording.prepare(_kernel[…], …)``
-  where they read parameters alone. Each compiles at its first launch, for the types that the decorator names.
-- Arrays are ``DeviceArray``: slices, ``reshape`` of contiguous ones, ``rows()``. A kernel takes them as Numba arrays:
-  ``float32_4d`` and ``float32_3d`` (rows N×H×(W·C)) of any strides, the others contiguous. Indices that are negative
-  wrap around as in NumPy, so what lies in a halo before a view is not reached by them: test the bounds instead.
-- ``cuda`` comes from ``shim``, never from Numba. One thread's work as its own function is a ``device_function``; maths
-  of ``kernels.scalar`` goes through ``scalar_function``, a plain ``math.exp`` in a kernel is written ``MATHS.exp``,
-  since the simulator has its own.
-- What is done element by element is a function of numbers, ``@element_kernel``: see ``elements``. What reads pixels
-  around others is written ``in_lanes``, for four channels at a time by loads of 16 bytes where ``width_of`` says that
-  they lie so, and for one: see ``lanes``.
-- ``over(count)`` is the grid for one thread to each item, which is ``cuda.grid(1)``; ``over_rows(x)`` that of
-  elementwise work, whose threads ask ``place`` what is theirs. A kernel must be right for any number of threads in a
-  block: the simulator has fewer (``jit.THREADS``). Divide and take remainders once for a thread, not for an element.
-- Sums: no atomics. A block adds up its share in registers, in order, then by ``reduce.block_sum`` in a fixed tree;
-  where one block would be too few, the shares of a number of blocks that the shape alone decides lie in scratch, and a
-  second kernel adds them in order. Scratch shapes stand in ``sizes.py``, under the names of ``cpu/sizes.py``.
-- Products go through ``product.launch_product``, which takes the precision that the device launches in; what needs
-  newer hardware than the oldest says so by ``least_capability``, and a PTX instruction is a ``shim.instruction``, with
-  its own form for the simulator.
-- Constants are ``np.float32``: a Python float makes float64 of all it meets, which GPUs are slow at.
-- Every launcher has rows in ``tests/cuda/twins.py``, which compare it with its twin on the CPU, on a GPU or in the
+- A launcher ``name(outputs, inputs, geometry)`` is plain Python that computes grids and launches kernels, and does
+  nothing else, so that its launches can be recorded, replayed, and captured in a CUDA graph. Kernels are declared with
+  ``@cuda_kernel(types…)``, which compiles them at their first launch, and are launched by
+  ``_kernel[blocks, threads](*arguments)``, or by ``recording.prepare(_kernel[…], …)`` if they read parameters only.
+- Arrays are ``DeviceArray``: slices, ``reshape`` of contiguous arrays, ``rows()``. A kernel sees them as Numba arrays:
+  ``float32_4d`` and ``float32_3d`` (rows N×H×(W·C)) of any strides, the others contiguous. Negative indices wrap
+  around as in NumPy, so a kernel cannot reach a halo before a view by them: test the bounds instead.
+- Import ``cuda`` from ``shim``, never from Numba. Write one thread's work as a ``device_function``, and call
+  ``MATHS.exp`` instead of ``math.exp``: the simulator has its own. ``scalar_function`` does both for formulas.
+- Elementwise kernels are functions of numbers: in ``kernels.formulas``, for every device, or ``@element_kernel``.
+  Kernels that read neighboring pixels are written ``in_lanes``: once, and compiled for one channel at a time and for
+  four, which are loaded in 16 bytes if ``width_of`` finds them aligned.
+- ``over(count)`` is the grid with one thread per item, ``cuda.grid(1)``; ``over_rows(x)`` is the grid of elementwise
+  kernels, whose threads ask ``place`` for their elements. A kernel must be correct for any number of threads per block:
+  the simulator has fewer (``jit.THREADS``). Divide and take remainders once per thread, not once per element.
+- Sums use no atomics. A block adds its share in registers, in order, then by ``reduce.block_sum`` in a fixed tree. If
+  one block is too few, the partial sums of a number of blocks that depends on the shape alone go to scratch, and a
+  second kernel adds them in order. ``sizes.py`` has the shapes of scratch, under the names of ``cpu/sizes.py``.
+- Matrix products go through ``gemm``, in the precision of the device. A kernel that needs newer hardware than the
+  oldest supported declares ``least_capability``; a PTX instruction is a ``shim.instruction``, with another form for the
   simulator.
+- Constants are ``np.float32``: a Python float turns everything it meets into float64, which GPUs are slow at.
+- Each launcher has rows in ``tests/cuda/twins.py``, which compare it with the CPU's, on a GPU or in the simulator.
 """
 
 from numbacnn.kernels.registry import load_launchers

@@ -3,16 +3,16 @@
 import numpy as np
 from numba import types
 
-from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.losses import label_loss
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, over
 from numbacnn.kernels.cuda.runtime.lanes import pixel_part
 from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, scalar_function
+from numbacnn.kernels.formulas.losses import binary_cross_entropy, smooth_l1
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
-cross_entropy, smooth_l1 = scalar_function(scalar.binary_cross_entropy), scalar_function(scalar.smooth_l1)
+presence_loss, edge_loss = scalar_function(binary_cross_entropy), scalar_function(smooth_l1)
 EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
 UNWEIGHTED = (ONE,)
 
@@ -35,7 +35,7 @@ def _detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
     shared = cuda.shared.array(1, float32)  # a team of one needs none
     n, h, w, _ = pixel_part(x.shape[1], x.shape[2], 1)
     if n < len(x):
-        loss, slope = cross_entropy(x[n, h, w, 0], target[n, h, w, 0], UNWEIGHTED, 0)
+        loss, slope = presence_loss(x[n, h, w, 0], target[n, h, w, 0], UNWEIGHTED, 0)
         dx[n, h, w, 0] = scale * slope
         if target[n, h, w, 0] > HALF:
             loss += box_weight * _box(dx, x, target, n, h, w, beta, scale * box_weight)
@@ -51,7 +51,7 @@ def _detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
 def _box(dx, x, target, n, h, w, beta, scale):
     total = ZERO
     for c in range(1, EDGES):
-        loss, slope = smooth_l1(x[n, h, w, c] - target[n, h, w, c], beta)
+        loss, slope = edge_loss(x[n, h, w, c] - target[n, h, w, c], beta)
         total += loss
         dx[n, h, w, c] = scale * slope
     return total

@@ -5,13 +5,13 @@
 table[n, i mod K], or table[0, i mod K] where M is 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from numba import types
 
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
-from numbacnn.kernels.cuda.runtime.jit import THREADS, CudaKernel, float32_3d, over_rows, place
+from numbacnn.kernels.cuda.runtime.jit import THREADS, CudaKernel, float32_3d, numba_type, over_rows, place
 from numbacnn.kernels.cuda.runtime.lanes import Lanes, in_lanes, width_of
 from numbacnn.kernels.cuda.runtime.shim import device_function
 
@@ -47,22 +47,28 @@ def _as_rows(arrays: Sequence[DeviceArray], by_image: bool) -> tuple[DeviceArray
 
 
 def element_kernel(
-    outputs: int = 1, inputs: int = 1, tables: int = 0, constants: Sequence[Any] = (), name: str | None = None
+    outputs: int = 1,
+    inputs: int = 1,
+    tables: int = 0,
+    constants: Iterable[Any] = (),
+    name: str | None = None,
+    applies: Any = None,
 ) -> Callable[[Callable[..., Any]], ElementKernel]:
-    """Makes a kernel of a function of one float from each input, one from each table, and constants of these types.
+    """Make a kernel of a function of one float from each input, one from each table, and constants of these types.
 
-    It returns a float for the output, or a tuple of one for each of several. Scalar maths is a ``scalar_function``.
+    The function returns a float for the output, or a tuple of one for each of several outputs. Scalar mathematics is a
+    ``scalar_function``. ``applies``, a device function of the tuple of constants, decides whether anything changes.
     """
     arrays = [types.UniTuple(float32_3d, count) if count else types.Tuple(()) for count in (outputs, inputs)]
     more = types.UniTuple(table_2d, tables) if tables else types.Tuple(())
-    signature = (*arrays, more, types.Tuple(tuple(constants)))
+    signature = (*arrays, more, types.Tuple(tuple(map(numba_type, constants))))
 
     def decorate(function: Callable[..., Any]) -> ElementKernel:
         found = device_function(function)
         several = found if outputs > 1 else device_function(lambda *numbers: (found(*numbers),))
 
         def define(lanes: Lanes) -> Callable[..., None]:
-            return _kernel(lanes, several, outputs, inputs, tables)
+            return _kernel(lanes, several, outputs, inputs, tables, applies or _always)
 
         define.__name__ = name or function.__name__
         few = outputs + inputs + tables < 6  # more would spill
@@ -71,14 +77,19 @@ def element_kernel(
     return decorate
 
 
-def _kernel(lanes: Lanes, function: Any, outputs: int, inputs: int, tables: int) -> Callable[..., None]:
+@device_function
+def _always(constants: Any) -> bool:
+    return True
+
+
+def _kernel(lanes: Lanes, function: Any, outputs: int, inputs: int, tables: int, applies: Any) -> Callable[..., None]:
     width, apply = lanes.width, lanes.join(function, inputs + tables)
     read, look_up, write = _reader(lanes, inputs), _looker(lanes, tables), _writer(lanes, outputs)
 
     def kernel(outputs, inputs, tables, constants):
         height, size = outputs[0].shape[1], outputs[0].shape[2]
         n, h, first, step = place(height)
-        if n < outputs[0].shape[0]:
+        if n < outputs[0].shape[0] and applies(constants):
             i = first * width
             while i < size:
                 values = read(inputs, (n, h, i)) + look_up(tables, n, i)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cuda.elementwise import sigmoid_forward
+from numbacnn.kernels.cuda.formulas import LAUNCHERS
 from numbacnn.kernels.cuda.norm.channels import sum_down
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
@@ -22,6 +22,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
 )
 from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.softmax import largest_logit, softmax_forward, team_pixel, team_sum, teams_over
+from numbacnn.kernels.formulas import ELEMENT_LOSSES
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
@@ -179,11 +180,8 @@ def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
 # -- element by element -----------------------------------------------------------------------------------------------
 
 
-def elementwise_loss(name, formula, function):
-    """The kernel ``name(losses, dx, x, target, options, scale)``: losses[i] is the mean over channels of function's.
-
-    function: of ``scalar``, (loss, derivative by x) of an element.
-    """
+def elementwise_loss(name, function):
+    """The launcher ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
     function = scalar_function(function)
 
     def kernel(losses, dx, x, target, options, scale, team):
@@ -206,27 +204,13 @@ def elementwise_loss(name, formula, function):
         grid, team = teams_over(x)
         compiled[grid](losses, dx, x, target, options, scale, team)
 
-    launch.__doc__ = f"losses[i] = mean over channels of {formula}; see ``elementwise_loss``."
+    launch.__doc__ = function.__doc__
     launch.__name__ = launch.__qualname__ = name
-    return launcher(launch)
+    return launch
 
 
-mean_squared_error = elementwise_loss("mean_squared_error", "(x − target)²", scalar.squared)
-mean_absolute_error = elementwise_loss("mean_absolute_error", "|x − target|", scalar.absolute)
-huber = elementwise_loss(
-    "huber", "d²/2 where |d| ≤ options[0], else options[0]·(|d| − options[0]/2), with d = x − target", scalar.huber
-)
-binary_cross_entropy = elementwise_loss(
-    "binary_cross_entropy",
-    "−options[c]·target·log sigmoid(x) − (1 − target)·log sigmoid(−x)",
-    scalar.binary_cross_entropy,
-)
-sigmoid_focal = elementwise_loss(
-    "sigmoid_focal",
-    "−a·(1 − p)^options[0]·log p, with p = sigmoid(x) and a = options[1] where target is 1, "
-    "p = sigmoid(−x) and a = 1 − options[1] where it is 0 (Lin et al. 2017, equation 5)",
-    scalar.sigmoid_focal,
-)
+for _name, _function in ELEMENT_LOSSES.items():
+    launcher(elementwise_loss(_name, _function))
 
 
 # -- overlap ----------------------------------------------------------------------------------------------------------
@@ -240,7 +224,7 @@ def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     (Milletari et al. 2016, section 3, for each class.)
     """
     images, groups, _, classes = sums.shape
-    (softmax_forward if softmax else sigmoid_forward)(dx, x)
+    (softmax_forward if softmax else LAUNCHERS["sigmoid_forward"])(dx, x)
     columns = 1
     while columns < min(classes, THREADS):
         columns *= 2

@@ -1,4 +1,4 @@
-"""Several inputs into one: channels side by side, and products.
+"""Channels of several inputs side by side, and gates.
 
 Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each channel of each image.
 """
@@ -35,17 +35,6 @@ def _copy_channels(lanes):
             store(y, (n, h, w, part * width), load(x, (n, h, w, part * width)))
 
     return kernel
-
-
-@launcher
-def multiply(y, a, b):
-    """y = a · b, element by element."""
-    _multiply([y], [a, b])
-
-
-@element_kernel(inputs=2)
-def _multiply(a, b):
-    return a * b
 
 
 @launcher

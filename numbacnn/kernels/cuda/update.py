@@ -247,68 +247,6 @@ _adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagra
 
 
 @launcher
-def blend_in_place(y, x, a, b):
-    """y = a·y + b·x."""
-    _blend([y], [y, x], constants=[a, b])
-
-
-@launcher
-def blend(y, x, z, a, b):
-    """y = a·x + b·z."""
-    _blend([y], [x, z], constants=[a, b])
-
-
-@element_kernel(inputs=2, constants=[float32, float32])
-def _blend(x, z, a, b):
-    return a * x + b * z
-
-
-@launcher
-def approach_in_place(y, x, share):
-    """y += share · (x − y): where the two are equal, y stays as it is to the last bit."""
-    _approach([y], [y, x], constants=[share])
-
-
-@element_kernel(inputs=2, constants=[float32])
-def _approach(y, x, share):
-    return y + share * (x - y)
-
-
-@launcher
-def scale_in_place(x, a):
-    """x = a·x."""
-    _scale([x], [x], constants=[a])
-
-
-@element_kernel(constants=[float32])
-def _scale(x, a):
-    return a * x
-
-
-@launcher
-def swap(x, y):
-    """Exchanges x and y."""
-    _swap([x, y], [x, y])
-
-
-@element_kernel(outputs=2, inputs=2)
-def _swap(x, y):
-    return y, x
-
-
-@launcher
-def clip_in_place(x, bound):
-    """x brought to [−bound, bound]; NaN stays NaN."""
-    _clip([x], [x], constants=[bound])
-
-
-@element_kernel(constants=[float32])
-def _clip(x, bound):
-    below = bound if x > bound else x
-    return -bound if below < -bound else below
-
-
-@launcher
 def sum_squares(partial, x):
     """partial[g] = Σ x² over group g of SUM_GROUPS ranges of x."""
     _sum_squares[over_groups(x.size)](partial, x)

@@ -1,7 +1,7 @@
 """Activations and their gradients, element by element.
 
 ``NAME_forward(y, x)`` stores y = f(x). ``NAME_gradient_in_place(dy, y)`` turns dy into dx = dy · f'(x), from the output
-y if that determines the derivative, else from the input, which the layer then passes as ``y``.
+y, or from the input x if y does not determine the derivative.
 """
 
 import math
@@ -37,15 +37,15 @@ def relu6_gradient_in_place(dy, y):
 
 
 @launcher
-def leaky_relu_forward(y, x, a):
-    """max(x, 0) + a · min(x, 0)."""
-    y[...] = np.maximum(x, 0) + a * np.minimum(float64(x), 0)
+def leaky_relu_forward(y, x, slope):
+    """max(x, 0) + slope · min(x, 0)."""
+    y[...] = np.maximum(x, 0) + slope * np.minimum(float64(x), 0)
 
 
 @launcher
-def leaky_relu_gradient_in_place(dy, y, a):
-    """dy where y > 0, else a · dy."""
-    dy[...] = np.where(y <= 0, a * float64(dy), dy)
+def leaky_relu_gradient_in_place(dy, y, slope):
+    """dy where y > 0, else slope · dy."""
+    dy[...] = np.where(y <= 0, slope * float64(dy), dy)
 
 
 @launcher
@@ -62,15 +62,15 @@ def prelu_gradient_in_place(dy, dw_parts, x, w):
 
 
 @launcher
-def elu_forward(y, x, a):
-    """x where x > 0, else a · (eˣ − 1) (Clevert et al. 2016, equation 15)."""
-    y[...] = np.where(x > 0, x, a * np.expm1(np.minimum(float64(x), 0)))
+def elu_forward(y, x, alpha):
+    """x where x > 0, else alpha · (eˣ − 1) (Clevert et al. 2016, equation 15)."""
+    y[...] = np.where(x > 0, x, alpha * np.expm1(np.minimum(float64(x), 0)))
 
 
 @launcher
-def elu_gradient_in_place(dy, y, a):
-    """dy where y > 0, else dy · (y + a)."""
-    dy[...] = np.where(y > 0, dy, dy * (float64(y) + a))
+def elu_gradient_in_place(dy, y, alpha):
+    """dy where y > 0, else dy · (y + alpha)."""
+    dy[...] = np.where(y > 0, dy, dy * (float64(y) + alpha))
 
 
 @launcher
@@ -122,9 +122,9 @@ def hardswish_forward(y, x):
 
 
 @launcher
-def hardswish_gradient_in_place(dy, y):
-    """dy · (x / 3 + ½) between −3 and 3, 0 below and dy above; ``y`` is x."""
-    x = np.clip(float64(y), -3, 3)
+def hardswish_gradient_in_place(dy, x):
+    """dy · (x / 3 + ½) between −3 and 3, 0 below and dy above."""
+    x = np.clip(float64(x), -3, 3)
     dy[...] = np.where(x <= -3, 0, np.where(x >= 3, dy, dy * (x / 3 + 0.5)))
 
 
@@ -139,9 +139,9 @@ def silu_forward(y, x):
 
 
 @launcher
-def silu_gradient_in_place(dy, y):
-    """dy · (σ(x) + x · σ(x) · σ(−x)); ``y`` is x."""
-    x = np.clip(float64(y), -FAR, FAR)
+def silu_gradient_in_place(dy, x):
+    """dy · (σ(x) + x · σ(x) · σ(−x))."""
+    x = np.clip(float64(x), -FAR, FAR)
     dy[...] = dy * (sigmoid(x) + x * sigmoid(x) * sigmoid(-x))
 
 
@@ -153,9 +153,9 @@ def gelu_forward(y, x):
 
 
 @launcher
-def gelu_gradient_in_place(dy, y):
-    """dy · (Φ(x) + x · φ(x)), φ = Φ' the density; ``y`` is x."""
-    x = np.clip(float64(y), -FAR, FAR)
+def gelu_gradient_in_place(dy, x):
+    """dy · (Φ(x) + x · φ(x)), φ = Φ' the density."""
+    x = np.clip(float64(x), -FAR, FAR)
     density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     dy[...] = dy * (normal_distribution(x) + x * density)
 
@@ -174,9 +174,9 @@ def gelu_tanh_forward(y, x):
 
 
 @launcher
-def gelu_tanh_gradient_in_place(dy, y):
-    """dy · (½ (1 + tanh u) + ½x · (1 − tanh² u) · du/dx); ``y`` is x."""
-    x = np.clip(float64(y), -FAR, FAR)
+def gelu_tanh_gradient_in_place(dy, x):
+    """dy · (½ (1 + tanh u) + ½x · (1 − tanh² u) · du/dx)."""
+    x = np.clip(float64(x), -FAR, FAR)
     tanh, slope = np.tanh(_inner(x)), math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
     dy[...] = dy * ((1 + tanh) / 2 + x * (1 - tanh**2) * slope / 2)
 
@@ -186,7 +186,7 @@ def _inner(x):
 
 
 @launcher
-def activation_kernels(name, function, gradient, own=True):
+def activation_kernels(name, function, gradient):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a custom activation, whose two Python
     functions are called element by element."""
     forward_of, gradient_of = (np.vectorize(f, otypes=[np.float64]) for f in map(_python, (function, gradient)))

@@ -32,9 +32,15 @@ def add(y, a, b, relu):
 
 
 @launcher
-def add_in_place(y, x, relu=False):
-    """y += x, then ReLU if asked."""
-    add(y, y, x, relu)
+def add_in_place(y, x):
+    """y += x."""
+    add(y, y, x, False)
+
+
+@launcher
+def add_relu_in_place(y, x):
+    """y = ReLU(y + x)."""
+    add(y, y, x, True)
 
 
 @launcher

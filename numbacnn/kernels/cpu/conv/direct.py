@@ -12,7 +12,7 @@ import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv import blocked, col2im, depthwise, grouped, pixel_pairs
-from numbacnn.kernels.cpu.elementwise import add_in_place, relu_gradient_in_place
+from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.gemm.gemm import NO_MASK, PANEL, ROWS, Product, row_block, row_table, tile_products
 from numbacnn.kernels.cpu.gemm.packing import Pack, pack_panels
 from numbacnn.kernels.cpu.sums import sum_groups
@@ -54,7 +54,7 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
     bias = NO_BIAS if b is None else b
     if addend is not None and not _in_one_product(g):
         conv2d_forward(y, x, w, b, packed, g)
-        add_in_place(y, addend, relu)
+        LAUNCHERS["add_relu_in_place" if relu else "add_in_place"](y, addend)
         return
     if depthwise.applies(g):
         depthwise.depthwise_forward(y, x, w, bias, g, relu)
@@ -348,7 +348,7 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
         for dx_part, dy_part, k in _group_slices(dx, dy, g):
             _input_gradient(dx_part, dy_part, w[..., k], packed, one, None)
     if mask is not None:
-        relu_gradient_in_place(dx, mask)
+        LAUNCHERS["relu_gradient_in_place"](dx, mask)
 
 
 def _input_gradient(dx, dy, w, packed, g, mask):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.softmax import pixel
+from numbacnn.kernels.cpu.views import pixel
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64
 from numbacnn.kernels.registry import launcher
 

@@ -5,12 +5,13 @@ as in Cody and Waite (1980, "Software manual for the elementary functions", chap
 algorithm for the least relative error. NaN stays NaN, subnormal numbers are kept, infinities give the limits.
 
 Each is emitted where it is called, as LLVM's own instructions: nothing is left to inline, and little to compile.
-``Number`` lets the formulas be written as formulas. ``scalar.py`` is compiled with these in the place of ``math``.
+``Number`` lets the formulas be written as formulas. ``vectorizable`` puts these in the place of ``math``.
 """
 
 import math
 import sys
-from types import FunctionType
+from functools import partial
+from math import sqrt as sqrt
 
 from llvmlite import ir
 from numba import types
@@ -18,6 +19,8 @@ from numba.extending import intrinsic
 
 from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT32
+from numbacnn.kernels.formulas.formula import with_math
+from numbacnn.kernels.jit import inlined
 from numbacnn.kernels.target import host_target
 
 # Any flag keeps Numba from adding those of fast-math: all is rounded in the order in which it is written.
@@ -259,6 +262,6 @@ def erfc(x):
     return where(x < 0, 2 - y, y)
 
 
-def with_these(function):
-    """The same function of Python, for which ``math`` is this module."""
-    return FunctionType(function.__code__, {**function.__globals__, "math": sys.modules[__name__]}, function.__name__)
+def vectorizable(function):
+    """A copy of a scalar function of Python that calls this module instead of ``math``."""
+    return with_math(function, sys.modules[__name__], partial(inlined, always=True))

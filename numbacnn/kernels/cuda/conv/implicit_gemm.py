@@ -6,7 +6,7 @@ The CPU's other algorithms are not repeated: scratch that they need is empty her
 from functools import lru_cache
 
 from numbacnn.kernels.cuda.conv import depthwise
-from numbacnn.kernels.cuda.elementwise import add_in_place
+from numbacnn.kernels.cuda.formulas import LAUNCHERS
 from numbacnn.kernels.cuda.gemm.gemm import launch_product, split_count
 from numbacnn.kernels.cuda.gemm.operands import Product, axes
 from numbacnn.kernels.cuda.sums import sum_parts
@@ -26,7 +26,7 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
     """
     if addend is not None:
         conv2d_forward(y, x, w, b, packed, g)
-        add_in_place(y, addend, relu)
+        LAUNCHERS["add_relu_in_place" if relu else "add_in_place"](y, addend)
         return
     if depthwise.applies(g):
         depthwise.depthwise_forward(y, x, w, b, g, relu)

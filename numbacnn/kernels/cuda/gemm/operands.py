@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.runtime.shim import device_function, load, load4, scalar_function, store
+from numbacnn.kernels.formulas import activations
 
 ZERO = np.float32(0)
 float32 = types.float32
@@ -203,7 +203,7 @@ def _column_count(lines):
 
 # -- storing ----------------------------------------------------------------------------------------------------------
 
-relu_gradient = scalar_function(scalar.relu_gradient)
+relu_gradient = scalar_function(activations.relu_gradient)
 
 
 @device_function

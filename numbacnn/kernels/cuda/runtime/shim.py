@@ -7,18 +7,19 @@ and listed, but not run.
 
 import contextlib
 import ctypes
-import dis
 import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numba
 import numpy as np
+
+from numbacnn.kernels.formulas.formula import with_math
 
 INSTALLED = find_spec("numba_cuda") is not None  # Numba's own numba.cuda is old, and not maintained
 SIMULATED = INSTALLED and bool(numba.config.ENABLE_CUDASIM)
@@ -102,15 +103,8 @@ def device_function(function: Callable[..., Any]) -> Any:
 
 
 def scalar_function(function: Callable[..., Any]) -> Any:
-    """A function of ``kernels.scalar`` as a device function, with the functions of that module that it calls."""
-    own = function.__globals__
-    called = {
-        name: scalar_function(own[name])
-        for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}
-        if isinstance(own.get(name), FunctionType) and own[name].__globals__ is own
-    }
-    known = {**own, "math": MATHS, **called}
-    return device_function(FunctionType(function.__code__, known, function.__name__, None, function.__closure__))
+    """A scalar function of Python as a device function, with the device's ``math``."""
+    return device_function(with_math(function, MATHS, device_function))
 
 
 # Elements of contiguous arrays by a flat index, which does not wrap around where it is negative: kernels that compute

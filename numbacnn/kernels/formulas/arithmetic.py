@@ -1,0 +1,73 @@
+"""Copies, sums and products, element by element; and those of flat arrays that optimizers and averages need."""
+
+from numba.types import boolean, float32
+
+from numbacnn.kernels.formulas.activations import relu as rectify
+from numbacnn.kernels.formulas.formula import elementwise
+
+
+@elementwise("y")
+def copy(x):
+    """y = x."""
+    return x
+
+
+@elementwise("y")
+def add(a, b, relu: boolean):
+    """y = a + b, then ReLU if asked."""
+    return rectify(a + b) if relu else a + b
+
+
+@elementwise("y")
+def add_in_place(y, x):
+    """y += x."""
+    return y + x
+
+
+@elementwise("y")
+def add_relu_in_place(y, x):
+    """y = ReLU(y + x)."""
+    return rectify(y + x)
+
+
+@elementwise("y")
+def multiply(a, b):
+    """y = a · b."""
+    return a * b
+
+
+@elementwise("y", flat=True)
+def blend(x, z, a: float32, b: float32):
+    """y = a·x + b·z."""
+    return a * x + b * z
+
+
+@elementwise("y", flat=True)
+def blend_in_place(y, x, a: float32, b: float32):
+    """y = a·y + b·x."""
+    return a * y + b * x
+
+
+@elementwise("y", flat=True)
+def approach_in_place(y, x, share: float32):
+    """y += share · (x − y): if the two are equal, y keeps every bit."""
+    return y + share * (x - y)
+
+
+@elementwise("x", flat=True)
+def scale_in_place(x, a: float32):
+    """x = a·x."""
+    return a * x
+
+
+@elementwise("x y", flat=True)
+def swap(x, y):
+    """Exchange x and y."""
+    return y, x
+
+
+@elementwise("x", flat=True)
+def clip_in_place(x, bound: float32):
+    """Clip x to [−bound, bound]; NaN stays NaN."""
+    below = bound if x > bound else x
+    return -bound if below < -bound else below
