@@ -1,6 +1,6 @@
-"""Seconds and peak memory of loading a state dict: ``python benchmarks/load_weights.py FILE [MODEL]`` (vgg16).
+"""Time and peak memory of loading a state dict: ``python benchmarks/load_weights.py FILE [MODEL]`` (default vgg16).
 
-In a process of its own; the peak is the whole process's, pages of the mapped file included.
+The peak is that of the whole process, including the pages of the mapped file.
 """
 
 import sys
@@ -18,7 +18,7 @@ def main(path, name="vgg16"):
     seconds = time.perf_counter() - start
     peak, size = resident_peak(), Path(path).stat().st_size
     print(f"{name}: {model.store.count:,} parameters, {size / 1e6:.0f} MB in {seconds:.2f} s")
-    print(f"peak {peak / 1e6:.0f} MB, {peak / size:.2f} times the file ({before / 1e6:.0f} MB before)")
+    print(f"peak {peak / 1e6:.0f} MB, {peak / size:.2f} times the file size ({before / 1e6:.0f} MB before loading)")
 
 
 if __name__ == "__main__":

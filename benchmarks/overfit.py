@@ -1,7 +1,7 @@
-"""Every model of the zoo learns 32 images by heart: ``python benchmarks/overfit.py [MODEL …]`` prints a table.
+"""Overfit every model of the zoo on 32 images: ``python benchmarks/overfit.py [MODEL …]`` prints a table.
 
-Noise with random labels, at the smallest sensible input. Each model trains as it is, dropout included, with Adam on all
-32 images a step, until it classifies 99 % of them in inference, with its running statistics; ten minutes at most.
+The images are noise with random labels, at a small input size. Each model trains with its dropout, with Adam on all 32
+images per step, until it classifies 99 % of them in inference, or for ten minutes.
 """
 
 import sys
@@ -13,8 +13,8 @@ import numbacnn as nc
 
 IMAGES, CLASSES = 32, 10
 LIMIT = 600.0  # seconds
-SKIPPED = ("grid_detector",)  # which learns boxes: benchmarks/tasks.py
-EVERY = 5  # steps between two looks at the accuracy
+SKIPPED = ("grid_detector",)  # see benchmarks/tasks.py
+EVERY = 5  # steps between evaluations
 SHAPES = {
     "lenet5": (28, 28, 1),
     "simple_cnn": (28, 28, 1),
@@ -23,11 +23,11 @@ SHAPES = {
     "unet": (16, 16, 1),
     "unet_small": (16, 16, 1),
 }
-SMALL_STEPS = ("alexnet", "vgg")  # wide dense layers at the end, which larger ones throw off
+SMALL_STEPS = ("alexnet", "vgg")  # their wide dense layers diverge with larger ones
 
 
 def overfit(name):
-    """(accuracy, steps, seconds), compilation included."""
+    """Return accuracy, steps and seconds, including compilation."""
     rng, shape = np.random.default_rng(0), SHAPES.get(name, (32, 32, 3))
     x = rng.standard_normal((IMAGES, *shape)).astype(np.float32)
     model = nc.models.make(name, input_shape=shape, classes=2 if name.startswith("unet") else CLASSES)

@@ -1,12 +1,12 @@
-"""A recipe beside PyTorch's twin of it: the same first weights, batches, augmented images, optimiser and schedule.
+"""Train a recipe, and its twin in PyTorch from the same weights, on the same batches, with the same optimizer.
 
     python benchmarks/recipes.py mnist-fast [--data DIR] [--seeds 10] [--peer-seeds 3] [--model NAME] [--epochs N]
 
-Trains as ``numbacnn train --recipe NAME`` does, seeds 0, 1, …, on what the recipe leaves of the training part, and
-prints each run's accuracy on the test part after the last epoch and its seconds of training: loading, augmenting and
-normalising included, on both sides. Compiled kernels are in the cache: a step on each side comes first. DataLoader and
-augmentation are ours on both sides; PyTorch runs in channels-last, with its fused optimiser. Recipes that average
-weights, clip gradients or take another optimiser than SGD, Adam and AdamW have no twin here, and run alone.
+Trains as ``numbacnn train --recipe NAME`` does, with seeds 0, 1, …, and prints for each run the accuracy on the test
+set after the last epoch and the seconds of training, which include loading, augmentation and normalization on both
+sides. An epoch of one batch on each side comes first, so that compilation is not timed. Both sides use our DataLoader
+and augmentation; PyTorch runs in channels-last with its fused optimizer. Recipes that average weights, clip gradients
+or use another optimizer than SGD, Adam and AdamW have no twin.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from numbacnn.saving.pretrained import state_dict
 
 Side = Callable[[Settings, Dataset, Dataset, int], tuple[float, float]]
 LAYOUT = FORMATS["channels_last"]
-BATCH = 500  # of the twin's evaluation
+BATCH = 500  # to evaluate the twin
 TWINS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -38,7 +38,7 @@ def make_model(settings: Settings, train: Dataset, seed: int) -> nc.Model:
 
 
 def ours(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[float, float]:
-    """(accuracy, seconds of training)."""
+    """Return accuracy and seconds of training."""
     model = make_model(settings, train, seed)
     start = time.perf_counter()
     model.fit(
@@ -56,7 +56,7 @@ def ours(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[
 
 
 def twin(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[float, float]:
-    """The same in PyTorch."""
+    """Return the same of the twin in PyTorch."""
     model = make_model(settings, train, seed)
     network = Twin(model.graph, state_dict(model.graph, model.store), LAYOUT, training=True)
     optimizer = _optimizer(settings, network.parameters)
@@ -80,7 +80,7 @@ def _optimizer(settings: Settings, parameters: list[torch.Tensor]) -> torch.opti
 
 
 def _batches(settings: Settings, train: Dataset, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All batches of a training, augmented."""
+    """Iterate over the augmented batches of a training."""
     chain = get_augmentation(settings.augment)
     augmenter = Augmenter(chain, train, len(train.classes)) if chain else None
     loader = DataLoader(train, settings.batch_size, seed=seed)
@@ -99,11 +99,11 @@ def _channels_first(images: np.ndarray, train: Dataset) -> torch.Tensor:
 
 @torch.no_grad()
 def _accuracy(network: Twin, train: Dataset, test: Dataset) -> float:
-    right = 0
+    correct = 0
     for first in range(0, len(test), BATCH):
         y = network(_channels_first(test.images[first : first + BATCH], train))[0]
-        right += int((y.argmax(1).numpy() == test.labels[first : first + BATCH]).sum())
-    return right / len(test)
+        correct += int((y.argmax(1).numpy() == test.labels[first : first + BATCH]).sum())
+    return correct / len(test)
 
 
 def summary(name: str, runs: list[tuple[float, float]]) -> str:
@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--peer-seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--held-out", type=int, default=0, help="measure on so many images of the training part instead"
+        "--held-out", type=int, default=0, help="evaluate on this many images of the training set instead"
     )
     options = parser.parse_args()
     nc.set_num_threads(options.threads)
@@ -136,13 +136,13 @@ def main() -> int:
     recipe = read_config(RECIPES[options.recipe])
     settings = Settings.resolve(recipe | {name: value for name, value in changed.items() if value is not None})
     train, test = settings.load_data()
-    part = "the test part"
+    part = "the test set"
     if options.held_out:
-        part = "images held out of the training part"
+        part = "images held out of the training set"
         train, test = train.split(options.held_out / len(train), seed=0)
     elif settings.validation:
         train, _ = train.split(settings.validation, seed=0)
-    part_of = f"{settings.epochs} epochs, measured on {len(test):,} of {part}"
+    part_of = f"{settings.epochs} epochs, evaluated on {len(test):,} of {part}"
     print(f"{options.recipe}: {settings.model} on {len(train):,} images, {part_of}", flush=True)
     sides: dict[str, Side] = {"numbacnn": ours}
     if options.peer_seeds and settings.optimizer in TWINS and not (settings.ema or settings.clip_norm):
@@ -152,7 +152,7 @@ def main() -> int:
         run(replace(settings, epochs=1), warm, warm, 0)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for seed in range(options.seeds):
-        for name in [*sides][:: 1 if seed % 2 else -1]:  # one side first, then the other
+        for name in [*sides][:: 1 if seed % 2 else -1]:  # the sides take turns to be first
             if name == "PyTorch" and seed >= options.peer_seeds:
                 continue
             found[name].append(sides[name](settings, train, test, seed))
@@ -162,7 +162,7 @@ def main() -> int:
         print(summary(name, runs))
     if "PyTorch" in found:
         ratios = [theirs[1] / own[1] for own, theirs in zip(found["numbacnn"], found["PyTorch"], strict=False)]
-        print(f"PyTorch takes {statistics.geometric_mean(ratios):.2f} times as long, a seed's runs one after the other")
+        print(f"PyTorch takes {statistics.geometric_mean(ratios):.2f} times as long (geometric mean over seeds)")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""What a newcomer waits for: a whole `numbacnn train` of one epoch, with an empty kernel cache and with a full one.
+"""Time a whole ``numbacnn train`` of one epoch, with an empty and with a full kernel cache.
 
     python benchmarks/start_up.py [--runs 5] [--cold-at-most 20] [--warm-at-most 2]
 
-Both times run from the start of the process to its end: the first training step, and then the rest of an epoch of the
-embedded digits, validation, evaluation and saving. Exit status 1 where a limit is passed.
+Both times are of the whole process: imports, compilation, an epoch of the bundled digits, validation, evaluation and
+saving. The exit status is 1 if a limit is exceeded.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def train(cache: Path, out: Path) -> float:
-    """Seconds of one run."""
+    """Return the seconds of one run."""
     command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--out", str(out)]
     start = time.perf_counter()
     subprocess.run(command, check=True, env={**os.environ, "NUMBACNN_CACHE_DIR": str(cache)}, stdout=subprocess.DEVNULL)
@@ -34,7 +34,7 @@ def main() -> int:
         work = Path(folder)
         cold = train(work / "cache", work / "cold")
         warm = statistics.median(train(work / "cache", work / f"warm-{i}") for i in range(options.runs))
-    print(f"cold {cold:.2f} s, warm {warm:.2f} s (median of {options.runs}), whole process, one epoch included")
+    print(f"cold {cold:.2f} s, warm {warm:.2f} s (median of {options.runs} runs), whole process with one epoch")
     return int(cold > options.cold_at_most or warm > options.warm_at_most)
 
 

@@ -1,9 +1,9 @@
-"""A segmenter or a detector on generated scenes, beside PyTorch's twin: the same scenes, first weights and recipe.
+"""Train a segmentation model or a detector, and its twin in PyTorch, on the same scenes from the same weights.
 
     python benchmarks/tasks.py segment|detect [--data digits] [--scenes N] [--epochs N] [--no-twin] [--smoke]
 
-Trains as ``numbacnn train --task …`` does, and prints each side's scores on the scenes of the test part and its seconds
-of training, compilation included. The exit status is 1 where ours misses ``TARGETS``, but with ``--smoke``.
+Trains as ``numbacnn train --task …`` does, and prints the scores of each side on the test scenes and its seconds of
+training, including compilation. The exit status is 1 if ours misses ``TARGETS``, unless ``--smoke`` is given.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from zoo_twins import GridDetector, UNet
 
 
 class Target(NamedTuple):
-    """The least score, the most seconds, and how far below the twin's the score may be."""
+    """Minimum score, maximum seconds, and how far the score may be below the twin's."""
 
     score: float
     seconds: float
@@ -36,7 +36,7 @@ class Target(NamedTuple):
 
 
 TARGETS = {"segment": Target(0.85, 300, 0.01), "detect": Target(0.85, 600, 0.02)}
-BATCH = 100  # of the twin's evaluation
+BATCH = 100  # to evaluate the twin
 
 
 def ours(settings: Settings, model: nc.Model, train: Dataset, test: Dataset) -> tuple[dict[str, float], float]:
@@ -109,7 +109,7 @@ def _evaluate(network: torch.nn.Module, train: Dataset, test: Dataset, task: Tas
     return metrics.results()
 
 
-def told(found: dict[str, float], seconds: float) -> str:
+def formatted(found: dict[str, float], seconds: float) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in found.items()) + f", {seconds:.0f} s"
 
 
@@ -134,11 +134,11 @@ def main() -> int:
     weights = {name: np.array(array) for name, array in model.parameters.items()}
     target, score = TARGETS[settings.task], task_of(settings.task, model.input_shape).score
     found, seconds = ours(settings, model, train, test)
-    print(f"ours     {told(found, seconds)}", flush=True)
+    print(f"ours     {formatted(found, seconds)}", flush=True)
     missed = found[score] < target.score or seconds > target.seconds
     if not options.no_twin:
         theirs, their_seconds = twin(settings, weights, train, test)
-        print(f"PyTorch  {told(theirs, their_seconds)}")
+        print(f"PyTorch  {formatted(theirs, their_seconds)}")
         missed |= found[score] < theirs[score] - target.margin
     print(f"{'MISSED' if missed else 'reached'}: {score} ≥ {target.score}, ≤ {target.seconds:.0f} s", end="")
     print("" if options.no_twin else f", at most {target.margin} below PyTorch's")

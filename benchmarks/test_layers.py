@@ -1,4 +1,4 @@
-"""Kernels of representative shapes, other layers, and training steps, for tracking: python -m pytest benchmarks"""
+"""Track kernels of representative shapes, other layers and training steps: python -m pytest benchmarks"""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from numbacnn.bench import cases
 from numbacnn.bench.work import kernel_job
 from numbacnn.engine.device import get_device
 
-KERNELS = cases.in_directions(cases.select(patterns=["lenet-5", "two convolutions", "resnet", "mobilenet"]), ())
+KERNELS = cases.in_directions(cases.select(patterns=["lenet-5", "two convolutions", "resnet", "mobilenet"]))
 LAYERS = {
     "max pool 28² 32": (64, (28, 28, 32), lambda: nc.MaxPool2D(2)),
     "max pool 28² 64 overlapping": (8, (28, 28, 64), lambda: nc.MaxPool2D(3, 2, padding=1)),

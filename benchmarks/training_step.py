@@ -1,9 +1,9 @@
-"""One training step against PyTorch's, paired in one process: forward, loss, backward and SGD with momentum.
+"""Compare a training step with PyTorch's, paired in one process: forward, loss, backward and SGD with momentum.
 
     python benchmarks/training_step.py [--batch 64] [--threads 2] [--pairs 40] [--at-least lenet5=4 simple_cnn=1.5]
 
-PyTorch runs in its faster memory format. ``--at-least`` makes the exit status 1 where the lower end of the 95 %
-interval falls below a figure. (``numbacnn bench train`` measures any model, and tells more.)
+PyTorch runs in its faster memory format. With ``--at-least`` the exit status is 1 if the lower end of the 95 % interval
+is below a given ratio. ``numbacnn bench train`` measures any model in more detail.
 """
 
 import argparse
@@ -28,17 +28,17 @@ def main() -> int:
     if "PyTorch" not in peers.modules:
         sys.exit("\n".join(peers.notes))
     nc.set_num_threads(options.threads)
-    peers.share_threads()
-    wanted = {name: float(figure) for name, figure in (item.split("=") for item in options.at_least)}
+    peers.configure()
+    minimum = {name: float(figure) for name, figure in (item.split("=") for item in options.at_least)}
     missed = False
-    print(f"training step, {options.threads} threads, PyTorch {peers.versions['PyTorch']} in its better memory format")
+    print(f"training step, {options.threads} threads, PyTorch {peers.versions['PyTorch']} in its faster memory format")
     for name in MODELS:
         for batch in options.batch:
             result = measure_model(nc.models.make(name), batch, True, Effort(options.pairs), peers)
             ratio = result.measurement.peers["PyTorch"].ratio
-            short = ratio.low < wanted.get(name, 0)
-            missed |= short
-            print(f"{name:12s} batch {batch:4d}: {ratio}{'  BELOW ' + str(wanted[name]) if short else ''}")
+            below = ratio.low < minimum.get(name, 0)
+            missed |= below
+            print(f"{name:12s} batch {batch:4d}: {ratio}{'  BELOW ' + str(minimum[name]) if below else ''}")
     return int(missed)
 
 

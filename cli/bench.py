@@ -1,7 +1,9 @@
 """``numbacnn bench``."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numbacnn
 from numbacnn import models, plots
 from numbacnn._checks import choose
 from numbacnn.bench import cases, measure, processes
-from numbacnn.bench.peaks import Roofs, measure_roofs
+from numbacnn.bench.peaks import Peaks, measure_peaks
 from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort
 from numbacnn.engine.device import Device, cuda_facts, get_device
@@ -34,26 +36,80 @@ from .options import (
 QUICK_BATCH = 1
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # which is generic in later versions
-    """The shape of one image, 32x32x3."""
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click
+    """The shape of one image, 32x32x3, or a number of features."""
 
     name = "size"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Height, width and channels, or the number of features."""
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return height, width and channels, or the number of features."""
         parts = str(value).split("x")
         if not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r} is no shape; write 32x32x3", param, ctx)
+            self.fail(f"{value!r} is not a shape; write 32x32x3", param, ctx)
         return tuple(map(int, parts))
 
 
-def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that both commands have."""
+@dataclass(frozen=True)
+class Bench:
+    """The options that both commands share, and what they do with them."""
+
+    pairs: int
+    quick: bool
+    peers: bool
+    plot: Path | None
+    threads: int | None
+    device: str | None
+    precision: str | None
+    as_json: bool
+
+    @property
+    def effort(self) -> Effort:
+        """How much to measure."""
+        return QUICK if self.quick else Effort(self.pairs)
+
+    @contextmanager
+    def started(self) -> Iterator[Peers]:
+        """Find the peers and start the engine."""
+        if self.plot:  # fails early if it could not be written
+            checked_path(self.plot)
+            new_figure(1, 1)
+        peers = find_peers(self.device or "cpu") if self.peers else NO_PEERS
+        with engine(self.threads):
+            yield peers
+
+    def measure_peaks(self, device: Device) -> Peaks:
+        """Measure the peaks of the machine."""
+        progress.status("measuring: the peaks of this machine …")
+        return measure_peaks(device, self.quick)
+
+    def facts(self, peers: Peers, peaks: Peaks, device: Device) -> dict[str, Any]:
+        """Return how and on what the measurements are made."""
+        facts = {
+            "versions": versions() | peers.versions,
+            "processor": processor(),
+            "threads": numbacnn.get_num_threads(),
+            "device": device.name,
+            "precision": device.precision,
+            "effort": self.effort._asdict(),
+            "peaks": peaks._asdict(),
+        }
+        return facts | ({"gpu": cuda_facts()} if device.name == "cuda" else {})
+
+    def save_plot(self, points: Sequence[plots.Point], peaks: Peaks, title: str) -> None:
+        """Write the roofline plot, if it was asked for."""
+        if self.plot:
+            plots.save(plots.roofline(points, peaks.gflops, peaks.bandwidth, title), self.plot)
+            if not self.as_json:
+                render.text(str(self.plot))
+
+
+def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``Bench``."""
     for option in (
-        click.option("--pairs", type=click.IntRange(1), default=40, metavar="N", help="Turns to measure, A B B A."),
-        click.option("--quick", is_flag=True, help="Only see that it runs: the figures then mean nothing."),
-        click.option("--peers/--no-peers", default=True, help="Compare with PyTorch and onnxruntime, where installed."),
-        click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A roofline, .png or .svg."),
+        click.option("--pairs", type=click.IntRange(1), default=40, metavar="N", help="Number of A B B A pairs."),
+        click.option("--quick", is_flag=True, help="Only check that everything runs; the results mean nothing."),
+        click.option("--peers/--no-peers", default=True, help="Compare with PyTorch and onnxruntime, if installed."),
+        click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Write a roofline, .png or .svg."),
         threads_option,
         click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure.  [default: cpu]"),
         precision_option,
@@ -67,91 +123,108 @@ def _measuring(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group("bench", no_args_is_help=False)
 @debug_option
 def command() -> None:
-    """Measure speed: of single kernels, or of a whole model.
+    """Benchmark single kernels or a whole model.
 
-    Beside PyTorch and onnxruntime where they are installed (pip install 'numbacnn[bench]'), paired in one run; with
-    --device cuda beside PyTorch on the same GPU, eager and captured as a graph, models also compiled. Use a calm
-    machine; benchmarks/README.md has the method.
+    Compares with PyTorch and onnxruntime in the same process, if they are installed (pip install 'numbacnn[bench]').
+    With --device cuda, compares with PyTorch on the same GPU: eager, as a CUDA graph, and models also compiled. Run it
+    on an idle machine; benchmarks/README.md describes the method.
     """
 
 
 @command.command("kernels")
-@click.option("--op", "ops", multiple=True, metavar="OP", help=f"Of {', '.join(cases.ALL_OPS)}; several by repeating.")
-@click.option("--filter", "patterns", multiple=True, metavar="PATTERN", help="Of shapes and networks: '28x*/3/1', vgg.")
-@click.option("--shape", metavar="SHAPE", help="Your own: 28x28x64->128/3/1/1, INPUT->FILTERS/WINDOW/STRIDE/PADDING.")
 @click.option(
-    "--direction", "directions", multiple=True, type=click.Choice(cases.DIRECTIONS), help="[default: all of them]"
+    "--op", "ops", multiple=True, metavar="OP", help=f"Op to measure: {', '.join(cases.ALL_OPS)}. Repeatable."
 )
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Images.  [default: the case's own; 64 of --shape]")
-@_measuring
+@click.option(
+    "--filter",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Pattern of shapes or networks, e.g. '28x*/3/1' or vgg. Repeatable.",
+)
+@click.option(
+    "--shape", metavar="SHAPE", help="Another shape: INPUT->FILTERS/WINDOW/STRIDE/PADDING, 28x28x64->128/3/1/1."
+)
+@click.option(
+    "--direction",
+    "directions",
+    multiple=True,
+    type=click.Choice(cases.DIRECTIONS),
+    help="Direction. Repeatable.  [default: all]",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), metavar="N", help="Batch size.  [default: the case's, or 64 with --shape]"
+)
+@_shared_options
 def kernels_command(
     ops: tuple[str, ...],
     patterns: tuple[str, ...],
     shape: str | None,
     directions: tuple[str, ...],
     batch: int | None,
-    pairs: int,
-    quick: bool,
-    peers: bool,
-    plot: Path | None,
-    threads: int | None,
-    device: str | None,
-    precision: str | None,
-    as_json: bool,
+    **shared: Any,
 ) -> None:
-    """Measure single layers: forward and each gradient alone.
+    """Benchmark single layers: forward and each gradient alone.
 
-    Without options: the representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers at sizes out
-    of cache. Shares are of this machine's measured peak, which is that of the precision, and of a triad's bandwidth.
+    By default measures representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers too large for
+    the caches. Percentages are of this machine's measured peaks.
     """
-    chosen = _custom_cases(ops, patterns, shape, batch) if shape else cases.select(ops, patterns)
-    sized = [case._replace(batch=batch or (QUICK_BATCH if quick else case.batch)) for case in chosen]
-    wanted = cases.in_directions(sized, directions)
-    _check_plot(plot)
-    found = _peers(peers, device)
-    with engine(threads):
-        target = get_device(device or "cpu", precision or "fp32")
-        found.share_threads()
-        found.share_precision(target.precision)
-        roofs, effort = _roofs(target, quick), _effort(quick, pairs)
-        table = bench_tables.KernelTable(wanted, list(found.modules), roofs, silent=as_json)
+    bench = Bench(**shared)
+    if shape and (patterns or len(ops) > 1):
+        raise click.UsageError("--shape is a single case: give at most one --op and no --filter.")
+    chosen = (
+        [cases.custom_case(ops[0] if ops else "conv2d", shape, batch or 64)] if shape else cases.select(ops, patterns)
+    )
+    sized = [case._replace(batch=batch or (QUICK_BATCH if bench.quick else case.batch)) for case in chosen]
+    selected = cases.in_directions(sized, directions)
+    with bench.started() as peers:
+        device = get_device(bench.device or "cpu", bench.precision or "fp32")
+        peers.configure(device.precision)
+        peaks = bench.measure_peaks(device)
+        table = bench_tables.KernelTable(selected, list(peers.modules), peaks, silent=bench.as_json)
         results = []
-        for result in measure.measure_kernels(wanted, target, found, effort):
+        for result in measure.measure_kernels(selected, device, peers, bench.effort):
             table.add(result)
             results.append(result)
-        notes = [*found.notes, *(note for result in results for note in result.measurement.notes)]
-        summaries = {name: measure.summarize_kernels(results, name) for name in found.modules}
-        facts = _facts(found, roofs, effort, target)
+        facts = bench.facts(peers, peaks, device)
+    notes = [*peers.notes, *(note for result in results for note in result.measurement.notes)]
+    summaries = {name: measure.summarize_kernels(results, name) for name in peers.modules}
     render.notes(dict.fromkeys(notes))
-    if as_json:
-        listed = [
-            {**result.case._asdict(), "direction": result.direction, **result.measurement.figures(roofs)}
-            for result in results
-        ]
-        render.as_json({**facts, "results": listed, "summary": summaries, "notes": notes})
+    if bench.as_json:
+        rows = [{**r.case._asdict(), "direction": r.direction, **r.measurement.figures(peaks)} for r in results]
+        render.as_json({**facts, "results": rows, "summary": summaries, "notes": notes})
     else:
         bench_tables.kernel_summaries(summaries)
-    if plot:
-        points = [plots.Point(f"{r.case} {r.direction}", *r.measurement.cost, r.measurement.time.ms) for r in results]
-        _plot(points, roofs, plot, _title(target), as_json)
+    points = [plots.Point(f"{r.case} {r.direction}", *r.measurement.cost, r.measurement.time.ms) for r in results]
+    bench.save_plot(points, peaks, _title(device))
 
 
 def _title(device: Device) -> str:
-    place = f"{numbacnn.get_num_threads()} threads" if device.name == "cpu" else f"a GPU, {device.precision}"
-    return f"Kernels on {place}"
-
-
-def _custom_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch: int | None) -> list[cases.Case]:
-    if patterns or len(ops) > 1:
-        raise click.UsageError("--shape is one case of your own: give one --op with it, and no --filter.")
-    return [cases.custom_case(ops[0] if ops else "conv2d", shape, batch or 64)]
+    return (
+        f"Kernels on {numbacnn.get_num_threads()} threads"
+        if device.name == "cpu"
+        else (f"Kernels on a GPU, {device.precision}")
+    )
 
 
 @command.command("train")
-@click.option("--model", default="lenet5", metavar="NAME|MODEL", help=f"{', '.join(models.MODELS)}; or a file.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Of the architecture: stem=cifar.")
-@click.option("--input-shape", type=Size(), metavar="HxWxC", help="Of one image.  [default: the architecture's]")
-@click.option("--classes", type=click.IntRange(1), metavar="N", help="Outputs.  [default: the architecture's]")
+@click.option(
+    "--model",
+    default="lenet5",
+    metavar="NAME|MODEL",
+    help=f"Architecture: {', '.join(models.MODELS)}; or a model file.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of the architecture, e.g. stem=cifar. Repeatable.",
+)
+@click.option("--input-shape", type=Size(), metavar="HxWxC", help="Shape of one image.  [default: the architecture's]")
+@click.option(
+    "--classes", type=click.IntRange(1), metavar="N", help="Number of classes.  [default: the architecture's]"
+)
 @click.option(
     "--batch-size",
     "batches",
@@ -159,14 +232,14 @@ def _custom_cases(ops: Sequence[str], patterns: Sequence[str], shape: str, batch
     multiple=True,
     default=[64],
     metavar="N",
-    help="Images of one step; several by repeating.",
+    help="Images per step. Repeatable.",
 )
 @click.option("--inference", is_flag=True, help="Measure forward passes instead of training steps.")
-@click.option("--layers", is_flag=True, help="Also the time of each layer, and of the kernels that it launches.")
-@click.option("--cold", is_flag=True, help="Also what a step compiles where the kernel cache is empty.")
-@click.option("--memory", is_flag=True, help="Also the peak memory of a training step, in a process of its own.")
+@click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
+@click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
+@click.option("--memory", is_flag=True, help="Also measure the peak memory of a training step.")
 @import_option
-@_measuring
+@_shared_options
 def train_command(
     model: str,
     options: tuple[str, ...],
@@ -177,56 +250,55 @@ def train_command(
     layers: bool,
     cold: bool,
     memory: bool,
-    pairs: int,
-    quick: bool,
-    peers: bool,
-    plot: Path | None,
-    threads: int | None,
-    device: str | None,
-    precision: str | None,
-    as_json: bool,
+    **shared: Any,
 ) -> None:
-    """Measure the training step, or the inference, of a model.
+    """Benchmark the training step, or the inference, of a model.
 
-    Forward, cross-entropy, backward and an update by SGD with momentum, on random images and weights.
+    A step is forward, cross-entropy, backward and an update by SGD with momentum, on random images and weights.
     """
-    sizes = {"input_shape": input_shape, "classes": classes, "device": device, "precision": precision}
-    given = {name: value for name, value in sizes.items() if value is not None}
-    _check_plot(plot)
-    if device == "cuda" and (cold or memory):
-        raise ArgumentError("--cold and --memory tell of the CPU: leave them out on a GPU")
-    found = _peers(peers, device)
-    with engine(threads):
-        network = _model(model, given, options)
-        found.share_threads()
-        found.share_precision(network.device.precision)
-        roofs, effort = _roofs(network.device, quick), _effort(quick, pairs)
-        facts = {**_facts(found, roofs, effort, network.device), **_about(network, model, inference)}
+    bench = Bench(**shared)
+    given = {"input_shape": input_shape, "classes": classes, "device": bench.device, "precision": bench.precision}
+    if bench.device == "cuda" and (cold or memory):
+        raise ArgumentError("--cold and --memory measure the CPU: leave them out on a GPU")
+    with bench.started() as peers:
+        network = _open(model, {name: value for name, value in given.items() if value is not None}, options)
+        peers.configure(network.device.precision)
+        peaks = bench.measure_peaks(network.device)
         results = []
         for batch in batches:
-            progress.status(f"measuring: {model}, batches of {batch} …")
-            detailed = layers or plot is not None
-            last = measure.measure_model(network, batch, not inference, effort, found, detailed)
-            results.append(_result(last, roofs) | (_memory(network, last, found) if memory else {}))
+            progress.status(f"measuring: {model}, batch size {batch} …")
+            detailed = layers or bench.plot is not None
+            last = measure.measure_model(network, batch, not inference, bench.effort, peers, detailed)
+            results.append(_result(last, peaks) | (_memory(network, last, peers) if memory else {}))
         progress.status()
-        facts["cold"] = processes.cold_compilation(network, 2)._asdict() if cold else None
-    notes = [*found.notes, *last.measurement.notes]
-    render.notes(notes)
-    report = {**facts, "results": results, "notes": notes}
-    if as_json:
+        report = {
+            **bench.facts(peers, peaks, network.device),
+            "model": model,
+            "input_shape": network.input_shape,
+            "parameters": network.store.count,
+            "mode": "inference" if inference else "training",
+            "cold": processes.cold_compilation(network, 2)._asdict() if cold else None,
+            "results": results,
+            "notes": [*peers.notes, *last.measurement.notes],
+        }
+    render.notes(report["notes"])
+    if bench.as_json:
         render.as_json(report)
     else:
         bench_tables.model_times(report, layers)
-    if plot:
-        points = [plots.Point(f"{row.layer} {row.direction}", *row.cost, row.ms) for row in last.layers]
-        _plot(points, roofs, plot, f"{model}, batches of {last.batch}", as_json)
+    points = [plots.Point(f"{row.layer} {row.direction}", *row.cost, row.ms) for row in last.layers]
+    bench.save_plot(points, peaks, f"{model}, batch size {last.batch}")
 
 
-def _model(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn.Model:
-    """A model file, or an architecture with the options of its own. Raises ArgumentError where one does not fit."""
+def _open(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn.Model:
+    """Load a model file, or build an architecture with its options.
+
+    Raises:
+        ArgumentError: an option does not exist or has a wrong value, or a file is given a shape.
+    """
     if is_file_name(model):
         if given.keys() - {"device", "precision"} or options:
-            raise ArgumentError(f"{model} is a file, and has its shapes: leave out --input-shape, --classes, --option")
+            raise ArgumentError(f"{model} is a file with its own shapes: leave out --input-shape, --classes, --option")
         return open_model(model, **given)
     function = choose("model", model, models.MODELS)
     known = {
@@ -237,90 +309,38 @@ def _model(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacn
     for option in options:
         name, _, value = option.partition("=")
         if not known:
-            raise ArgumentError(f"--option {option}: {model} has no options of its own")
-        given[name] = _value(option, value, choose(f"option of {model}", name, known))
+            raise ArgumentError(f"--option {option}: {model} has no options")
+        given[name] = _parse(option, value, choose(f"option of {model}", name, known))
     return open_model(model, **given)
 
 
-def _value(option: str, text: str, kind: type) -> Any:
-    """The text as the type of the option's default."""
+def _parse(option: str, text: str, kind: type) -> bool | int | float | str:
+    """Convert the text to the type of the option's default."""
     try:
         return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
-        wanted = "true or false" if kind is bool else f"a {kind.__name__}"
-        raise ArgumentError(f"--option {option}: give {wanted}") from None
+        expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+        raise ArgumentError(f"--option {option}: give {expected}") from None
 
 
-def _about(network: numbacnn.Model, model: str, inference: bool) -> dict[str, Any]:
-    return {
-        "model": model,
-        "input_shape": network.input_shape,
-        "parameters": network.store.count,
-        "mode": "inference" if inference else "training",
-    }
-
-
-def _result(result: measure.ModelResult, roofs: Roofs) -> dict[str, Any]:
-    """A batch size as data."""
+def _result(result: measure.ModelResult, peaks: Peaks) -> dict[str, Any]:
+    """Return the figures of one batch size as JSON's types."""
     rows = [
-        {"layer": row.layer, "op": row.op, "direction": row.direction, **measure.rates(row.ms, row.cost, roofs)}
+        {"layer": row.layer, "op": row.op, "direction": row.direction, **measure.rates(row.ms, row.cost, peaks)}
         | {"kernels": dict(row.kernels)}
         for row in result.layers
     ]
     rate = 1e3 * result.batch / result.measurement.time.ms
-    figures = result.measurement.figures(roofs)
+    figures = result.measurement.figures(peaks)
     return {"batch": result.batch, "images_per_second": rate, **figures} | ({"layers": rows} if rows else {})
 
 
 def _memory(network: numbacnn.Model, result: measure.ModelResult, peers: Peers) -> dict[str, Any]:
-    """Of ours, and of the peers that train, each in the mode that was faster."""
+    """Return our peak memory, and that of each peer that trains, in its faster mode."""
     peak = {"numbacnn": processes.peak_memory(network, result.batch)}
-    for name, module in peers.modules.items():
-        if hasattr(module, "training_step"):
-            against = result.measurement.peers.get(name) if result.training else None
-            mode = against.mode if against else module.MODES[0]
+    for name, peer in peers.modules.items():
+        if peer.TRAINING_MODES:
+            compared = result.measurement.peers.get(name) if result.training else None
+            mode = compared.mode if compared else peer.TRAINING_MODES[0]
             peak[name] = processes.peak_memory(network, result.batch, name, mode)
     return {"peak_memory": peak}
-
-
-# -- what both commands do --------------------------------------------------------------------------------------------
-
-
-def _peers(wanted: bool, device: str | None) -> Peers:
-    return find_peers(device or "cpu") if wanted else NO_PEERS
-
-
-def _effort(quick: bool, pairs: int) -> Effort:
-    return QUICK if quick else Effort(pairs)
-
-
-def _roofs(device: Device, quick: bool) -> Roofs:
-    progress.status("measuring: the machine's roofs …")
-    return measure_roofs(device, quick)
-
-
-def _facts(peers: Peers, roofs: Roofs, effort: Effort, device: Device) -> dict[str, Any]:
-    """What it was measured on, and how."""
-    facts = {
-        "versions": versions() | peers.versions,
-        "processor": processor(),
-        "threads": numbacnn.get_num_threads(),
-        "device": device.name,
-        "precision": device.precision,
-        "effort": effort._asdict(),
-        "roofs": roofs._asdict(),
-    }
-    return facts | ({"gpu": cuda_facts()} if device.name == "cuda" else {})
-
-
-def _check_plot(plot: Path | None) -> None:
-    """Says at once what would be wrong at the end."""
-    if plot:
-        checked_path(plot)
-        new_figure(1, 1)
-
-
-def _plot(points: Sequence[plots.Point], roofs: Roofs, path: Path, title: str, as_json: bool) -> None:
-    plots.save(plots.roofline(points, roofs.gflops, roofs.bandwidth, title), path)
-    if not as_json:
-        render.text(str(path))

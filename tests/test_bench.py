@@ -1,4 +1,4 @@
-"""``numbacnn bench`` through the command line, and what its figures are made of. Times themselves are never held."""
+"""``numbacnn bench`` on the command line, and its parts. No test asserts a time."""
 
 import builtins
 import importlib
@@ -16,7 +16,7 @@ from PIL import Image
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes, timing, work
-from numbacnn.bench.peaks import Roofs
+from numbacnn.bench.peaks import Peaks
 from numbacnn.bench.peers import find_peers
 from numbacnn.engine.device import cuda_facts, get_device
 from numbacnn.engine.executor import Executor
@@ -40,7 +40,7 @@ def report(*arguments):
 
 
 def is_table_of(out, first, names):
-    """Whether the lines behind the one that starts with ``first`` start with these names."""
+    """Whether the lines after the one that starts with ``first`` start with these names."""
     lines = out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(first)) + 1
     return [line.split("  ")[0] for line in lines[start : start + len(names)]] == names
@@ -49,7 +49,7 @@ def is_table_of(out, first, names):
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def test_kernels_hold_every_chosen_case_in_each_of_its_directions():
+def test_kernels_measures_every_selected_case_in_each_direction():
     found = report("kernels", "--filter", "lenet-5", "--filter", "two conv*")
     chosen = [case for case in cases.CASES if case.origin in ("LeNet-5", "two convolutions")]
     assert len(chosen) == 6
@@ -60,14 +60,14 @@ def test_kernels_hold_every_chosen_case_in_each_of_its_directions():
         assert min(row["ms"], row["gflops"], row["share_of_peak"], row["share_of_triad"]) > 0
         assert row["ms_interval"][0] <= row["ms"] <= row["ms_interval"][1]
         assert row["gflops"] == pytest.approx(row["flops"] / row["ms"] / 1e6)
-    assert min(found["roofs"]["gflops"], found["roofs"]["bandwidth"]) > 0
+    assert min(found["peaks"]["gflops"], found["peaks"]["bandwidth"]) > 0
     assert (found["threads"], found["summary"], found["notes"]) == (1, {}, [])
     assert found["versions"]["numbacnn"] == nc.__version__
 
 
 def test_kernels_as_text():
     out = bench("kernels", "--op", "dense", "--filter", "lenet-5").out
-    assert out.startswith("measured here: ")
+    assert out.startswith("measured peaks: ")
     assert is_table_of(out, "case", ["dense 400->120"] * 3)
 
 
@@ -81,10 +81,10 @@ def test_kernels_as_text():
         ("avg_pool2d", "8x8x6/3/2/1", ["forward", "input-gradient"]),
         ("batch_norm", "8x8x6", ["forward", "input-gradient"]),
         ("relu", "8x8x6", ["forward", "input-gradient"]),
-        ("update", "1000", ["step"]),
+        ("update", "1000", ["update"]),
     ],
 )
-def test_a_case_of_ones_own(op, shape, directions):
+def test_custom_cases(op, shape, directions):
     found = report("kernels", "--op", op, "--shape", shape, "--batch", 3)
     assert [row["direction"] for row in found["results"]] == directions
     assert {(row["op"], row["spec"], row["batch"]) for row in found["results"]} == {(op, shape, 3)}
@@ -95,7 +95,7 @@ def test_one_direction_alone():
     assert [(row["op"], row["direction"]) for row in found["results"]] == [("conv2d", "weight-gradient")]
 
 
-def test_every_case_can_be_built_and_some_are_known():
+def test_every_case_can_be_built():
     for case in cases.CASES:
         if case.op != "update":
             work.graph_of(case)
@@ -106,11 +106,11 @@ def test_every_case_can_be_built_and_some_are_known():
     assert "56x56x128->128/3/2/1" not in wide
     memory_bound = [case for case in cases.CASES if case.origin == "out of cache"]
     assert {case.op for case in memory_bound} >= {"depthwise_conv2d", "batch_norm", "max_pool2d", "update"}
-    assert min(case.bytes_of_input for case in memory_bound) >= 100e6
+    assert min(case.input_bytes for case in memory_bound) >= 100e6
 
 
 def cost(layer, shape, batch, direction):
-    """Of a step of a graph of one layer, without the engine."""
+    """Cost of a step of a graph with one layer."""
     x = nc.Input(shape)
     graph = nc.Model(x, layer(x)).graph
     plan = make_plan(graph, get_device("cpu").sizes, batch, training=True, input_gradient=True)
@@ -133,7 +133,7 @@ def test_costs_of_a_convolution():
         ("batch_norm", "4x4x8", "forward", (512, 2 * 3 * 512 + 64)),  # x twice, y once
         ("batch_norm", "4x4x8", "input-gradient", (512, 2 * 5 * 512 + 128)),  # x and dy twice, dx once
         ("max_pool2d", "4x4x8/2/2", "input-gradient", (256, 2 * (512 + 128 + 128))),  # dx, dy, argmax
-        ("update", "100", "step", (400, 2000)),
+        ("update", "100", "update", (400, 2000)),
     ],
 )
 def test_costs_of_one_direction(op, spec, direction, expected):
@@ -166,8 +166,8 @@ def test_training_step_with_its_layers():
     assert sum(row["flops"] for row in result["layers"][:-1]) == result["flops"]
 
 
-def test_kernels_of_a_layer_are_those_that_ran():
-    """Winograd's, for a convolution that is made to use it."""
+def test_layer_times_name_the_kernels_that_ran():
+    """A convolution that is forced to use Winograd's algorithm."""
     x = nc.Input((8, 8, 4))
     model = nc.Model(x, nc.Conv2D(4, 3, padding=1, algorithm="winograd2", name="c")(x))
     executor = Executor(make_plan(model.graph, model.device.sizes, 2, training=False), model.store, model.device)
@@ -177,7 +177,7 @@ def test_kernels_of_a_layer_are_those_that_ran():
     assert [ms for _, ms in row.kernels] == sorted((ms for _, ms in row.kernels), reverse=True)
 
 
-def test_layers_of_ones_own_are_timed_as_a_whole():
+def test_custom_layers_are_timed_as_a_whole():
     class Twice(nc.Layer):
         op = "bench_twice"
 
@@ -193,12 +193,12 @@ def test_layers_of_ones_own_are_timed_as_a_whole():
 
 def test_inference_as_text_with_layers():
     out = bench("train", "--inference", "--batch-size", 2, "--layers").out
-    assert out.startswith("lenet5 inference, input 28×28×1, 61,706 parameters\nmeasured here: ")
-    assert is_table_of(out, "layers, batches of 2", ["conv2d_1", "conv2d_2", "dense_1", "dense_2", "dense_3"])
+    assert out.startswith("lenet5 inference, input 28×28×1, 61,706 parameters\nmeasured peaks: ")
+    assert is_table_of(out, "layers, batch size 2", ["conv2d_1", "conv2d_2", "dense_1", "dense_2", "dense_3"])
     assert "\nrest: loss, Python" in out
 
 
-def test_architectures_take_shapes_and_options_of_their_own():
+def test_shapes_and_options_of_architectures():
     shape = ("--model", "resnet20", "--input-shape", "8x8x3", "--classes", 4, "--inference", "--batch-size", 1)
     found = report("train", *shape)
     assert found["input_shape"] == [8, 8, 3]
@@ -209,21 +209,21 @@ def test_architectures_take_shapes_and_options_of_their_own():
     assert "tanh" in {row["op"] for row in rows}
 
 
-def test_a_model_file(tmp_path):
+def test_model_file(tmp_path):
     x = nc.Input((6, 5, 2))
     nc.Model(x, nc.Dense(3)(nc.Flatten()(x))).save(tmp_path / "m.safetensors")
     found = report("train", "--model", tmp_path / "m.safetensors", "--batch-size", 2)
     assert found["input_shape"] == [6, 5, 2]
 
 
-def test_pixels_of_each_image_have_classes():
+def test_labels_per_pixel():
     x = nc.Input((6, 5, 2))
     model = nc.Model(x, nc.Conv2D(3, 1)(x))
     assert measure.random_labels(model, 2).shape == (2, 6, 5)
     measure.measure_model(model, 2, True, timing.QUICK)
 
 
-def test_every_turn_of_training_steps_and_updates_ends_when_the_device_is_done(monkeypatch):
+def test_every_turn_waits_for_the_device(monkeypatch):
     model, events = nc.models.lenet5(), []
     step, update, wait = model.train_step, nc.SGD.step, model.device.synchronize
     monkeypatch.setattr(model, "train_step", lambda *args: (step(*args), events.append("step")))
@@ -242,7 +242,7 @@ def test_every_turn_of_training_steps_and_updates_ends_when_the_device_is_done(m
     assert set(turns) == {"wait"}
 
 
-def test_a_picture_is_written(tmp_path):
+def test_plot_is_written(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     for name, arguments in (("k.png", ("kernels", "--op", "dense", "--filter", "lenet-5")), ("t.png", ("train",))):
         out = bench(*arguments, "--plot", tmp_path / name).out
@@ -251,23 +251,23 @@ def test_a_picture_is_written(tmp_path):
             assert min(image.size) > 500
 
 
-def test_roofline_shows_every_point_under_both_roofs():
+def test_roofline_shows_every_point_and_both_peaks():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    points = [nc.plots.Point(f"layer {i} $", 10**6 * i, 10**5, 1.0 + i) for i in range(41)]  # the first does nothing
+    points = [nc.plots.Point(f"layer {i} $", 10**6 * i, 10**5, 1.0 + i) for i in range(41)]  # the first has no FLOPs
     (ax,) = nc.plots.roofline(points, 100.0, 10.0, "r").axes
-    roofs, dots = ax.get_lines()[:2]
+    peaks, dots = ax.get_lines()[:2]
     assert sorted(dots.get_ydata()) == pytest.approx([i / (1 + i) for i in range(1, 41)])
     assert sorted(dots.get_xdata()) == pytest.approx([10 * i for i in range(1, 41)])
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names[1] == "1  layer 40 \\$: 41 ms, 0.976 GFLOP/s"  # the longest first
     assert len(names) == 26
-    assert list(roofs.get_ydata())[1:] == [100.0, 100.0]
-    assert list(roofs.get_xdata())[1] == 10.0  # where the memory's roof meets the processor's
-    with pytest.raises(nc.ArgumentError, match="nothing to draw"):
+    assert list(peaks.get_ydata())[1:] == [100.0, 100.0]
+    assert list(peaks.get_xdata())[1] == 10.0  # where both peaks meet
+    with pytest.raises(nc.ArgumentError, match="nothing to plot"):
         nc.plots.roofline(points[:1], 100.0, 10.0)
 
 
-# -- what only other processes can tell -------------------------------------------------------------------------------
+# -- processes of their own --------------------------------------------------------------------------------------------
 
 
 def small_model():
@@ -288,7 +288,7 @@ def test_cold_compilation():
     assert 0 < found.seconds < found.first_step
 
 
-def test_a_process_that_fails_says_why():
+def test_failing_process_reports_its_error():
     x = nc.Input((1, 1, 2))
     model = nc.Model(x, nc.Dense(2)(nc.Flatten()(nc.BatchNorm(name="bn")(x))))
     with pytest.raises(NumbacnnError, match='"bn": 1 image of 1×1 pixels has no variance'):
@@ -299,7 +299,7 @@ def test_cold_and_memory_on_the_command_line(monkeypatch):
     monkeypatch.setattr(processes, "peak_memory", lambda model, batch, *peer: 1_048_576 * batch)
     monkeypatch.setattr(processes, "cold_compilation", lambda model, batch: processes.Compilation(7, 2.5, 3.5))
     out = bench("train", "--batch-size", 2, "--cold", "--memory").out
-    assert "peak memory of a training step, batches of 2: numbacnn 2.0 MiB\n" in out
+    assert "peak memory of a training step, batch size 2: numbacnn 2.0 MiB\n" in out
     assert "with an empty kernel cache: 7 kernels compile in 2.5 s, the first training step takes 3.5 s\n" in out
 
 
@@ -307,7 +307,7 @@ def test_cold_and_memory_on_the_command_line(monkeypatch):
 
 
 class Clock:
-    """Time that passes as the work says."""
+    """A clock that only the work advances."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -322,20 +322,20 @@ class Clock:
 
 def test_ratio_of_two_functions(monkeypatch):
     clock = Clock(monkeypatch)
-    ratio = timing.paired(clock.lasting(0.002), clock.lasting(0.005), timing.Effort(30))
+    ratio = timing.paired_ratio(clock.lasting(0.002), clock.lasting(0.005), timing.Effort(30))
     assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((2.5, 2.5, 2.5))
     assert (ratio.a_ms, ratio.b_ms, ratio.pairs) == pytest.approx((2, 5, 30))
     assert str(ratio) == "2.50× [2.50, 2.50]  (2.000 ms against 5.000 ms)"
 
 
-def test_work_that_is_only_launched_is_waited_for_once_a_turn(monkeypatch):
+def test_asynchronous_work_is_awaited_once_per_turn(monkeypatch):
     clock, waits = Clock(monkeypatch), []
     launched = timing.Launched(clock.lasting(0.002), lambda: waits.append(clock.lasting(0.1)()))
     assert timing.seconds(launched, 50) == pytest.approx((50 * 0.002 + 0.1) / 50)
     assert len(waits) == 1
 
 
-def test_a_mode_that_fails_is_noted_and_the_others_stand():
+def test_failing_mode_is_noted_and_the_others_remain():
     def fail():
         raise RuntimeError("no compiler\nhere")
 
@@ -345,26 +345,26 @@ def test_a_mode_that_fails_is_noted_and_the_others_stand():
     assert found.notes == ("PyTorch, compiled, is left out: no compiler here",)
 
 
-def test_slow_work_is_measured_fewer_times_but_five(monkeypatch):
+def test_slow_work_has_fewer_pairs_but_at_least_five(monkeypatch):
     clock = Clock(monkeypatch)
     effort = timing.Effort(pairs=40, limit=100.0)
-    assert timing.paired(clock.lasting(2), clock.lasting(2), effort).pairs == 13
-    assert timing.paired(clock.lasting(50), clock.lasting(50), effort).pairs == timing.LEAST_PAIRS
+    assert timing.paired_ratio(clock.lasting(2), clock.lasting(2), effort).pairs == 13
+    assert timing.paired_ratio(clock.lasting(50), clock.lasting(50), effort).pairs == timing.MIN_PAIRS
 
 
-def test_the_faster_mode_is_chosen(monkeypatch):
+def test_fastest_mode_is_chosen(monkeypatch):
     clock = Clock(monkeypatch)
     modes = {"contiguous": clock.lasting(0.003), "channels_last": clock.lasting(0.002)}
-    assert timing.fastest(modes, timing.Effort()) == "channels_last"
+    assert timing.fastest_mode(modes, timing.Effort()) == "channels_last"
 
 
 def test_median_of_one_function(monkeypatch):
     clock = Clock(monkeypatch)
-    assert timing.measured(clock.lasting(0.004), timing.Effort(9)) == pytest.approx((4, 4, 4))
+    assert timing.median_time(clock.lasting(0.004), timing.Effort(9)) == pytest.approx((4, 4, 4))
 
 
 def kernel_result(spec, direction, ratio, low, high):
-    against = measure.Against("contiguous", timing.Ratio(ratio, low, high, 1, 1, 30))
+    against = measure.Comparison("contiguous", timing.Ratio(ratio, low, high, 1, 1, 30))
     measured = measure.Measurement(timing.Time(1, 1, 1), work.Cost(1, 1), {"PyTorch": against})
     case = next(case for case in cases.CASES if case.spec == spec)
     return measure.KernelResult(case, direction, measured)
@@ -375,7 +375,7 @@ def test_summary_of_kernels():
         kernel_result("14x14x512->512/3/1/1", "forward", 4.0, 3.0, 5.0),
         kernel_result("28x28x1->6/5/1/2", "forward", 1.0, 0.9, 1.1),
         kernel_result("28x28x1->6/5/1/2", "weight-gradient", 2.0, 1.9, 2.1),
-        kernel_result("400->120", "forward", 0.5, 0.4, 0.6),  # counts among all, not among the representative shapes
+        kernel_result("400->120", "forward", 0.5, 0.4, 0.6),  # compared, but not in the means
     ]
     found = measure.summarize_kernels(results, "PyTorch")
     assert found["geometric_mean"] == pytest.approx({"forward": 2.0, "weight-gradient": 2.0})
@@ -385,25 +385,25 @@ def test_summary_of_kernels():
     assert measure.summarize_kernels(results, "onnxruntime") == {}
 
 
-def test_rates_and_their_shares():
-    found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Roofs(200.0, 20.0))
+def test_rates_and_shares_of_the_peaks():
+    found = measure.rates(2.0, work.Cost(4_000_000, 1_000_000), Peaks(200.0, 20.0))
     assert (found["gflops"], found["share_of_peak"]) == (2.0, 0.01)
     assert (found["bandwidth"], found["share_of_triad"]) == (0.5, 0.025)
 
 
-def test_the_peak_is_named_by_its_precision():
-    told = bench_tables.roofs_line(Roofs(200.0, 20.0, "tf32")._asdict())
-    assert told == "measured here: 200.0 GFLOP/s of multiply-adds in tf32, 20.0 GB/s of a triad"
-    assert "multiply-adds, " in bench_tables.roofs_line(Roofs(200.0, 20.0)._asdict())
+def test_peaks_line_names_the_precision():
+    line = bench_tables.peaks_line(Peaks(200.0, 20.0, "tf32")._asdict())
+    assert line == "measured peaks: 200.0 GFLOP/s of multiply-adds in tf32, 20.0 GB/s of a triad"
+    assert "multiply-adds, " in bench_tables.peaks_line(Peaks(200.0, 20.0)._asdict())
 
 
-def test_pictures_of_kernels_say_what_they_ran_on(monkeypatch):
+def test_plot_titles_name_the_device(monkeypatch):
     monkeypatch.setattr(nc, "get_num_threads", lambda: 3)
     assert bench_command._title(get_device("cpu")) == "Kernels on 3 threads"
     assert bench_command._title(SimpleNamespace(name="cuda", precision="tf32")) == "Kernels on a GPU, tf32"
 
 
-# -- the figures of a GPU ---------------------------------------------------------------------------------------------
+# -- benchmarks/gpu.py ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -415,39 +415,39 @@ def gpu_figures(monkeypatch):
     sys.modules.pop("gpu")
 
 
-def test_nan_on_a_gpu_is_no_agreement(gpu_figures):
-    assert gpu_figures.farthest([(1e-6, "a"), (3e-6, "b"), (2e-6, "c")]) == (3e-6, "b")
-    worst, where = gpu_figures.farthest([(1e-6, "a"), (float("nan"), "b"), (2e-6, "c")])
+def test_nan_is_the_largest_error(gpu_figures):
+    assert gpu_figures.largest_error([(1e-6, "a"), (3e-6, "b"), (2e-6, "c")]) == (3e-6, "b")
+    worst, where = gpu_figures.largest_error([(1e-6, "a"), (float("nan"), "b"), (2e-6, "c")])
     assert where == "b"
     assert not worst <= 1e-4
 
 
-def test_no_pairs_are_refused_in_a_line(gpu_figures, monkeypatch, capsys):
+def test_zero_pairs_are_rejected(gpu_figures, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--pairs", "0"])
     with pytest.raises(SystemExit, match="2"):
         gpu_figures.main()
-    assert capsys.readouterr().err.endswith("error: --pairs 0: measure one at least\n")
+    assert capsys.readouterr().err.endswith("error: --pairs 0: give at least 1\n")
 
 
-def test_a_precision_that_fails_leaves_pytorch_in_fp32(gpu_figures, monkeypatch):
-    def step(self, precision, least):
+def test_pytorch_is_back_in_fp32_after_a_failure(gpu_figures, monkeypatch):
+    def step(self, precision, minimum):
         if precision == "tf32":
             raise NumbacnnError("no tensor cores")
         yield gpu_figures.Row(precision, "")
 
     given = []
-    bench = object.__new__(gpu_figures.Bench)  # which would measure a GPU's roofs
-    bench.peers = SimpleNamespace(share_precision=given.append)
+    bench = object.__new__(gpu_figures.Bench)  # the constructor measures a GPU
+    bench.peers = SimpleNamespace(configure=given.append)
     monkeypatch.setattr(gpu_figures.Bench, "_training_step", step)
     with pytest.raises(NumbacnnError, match="no tensor cores"):
         list(bench.resnet18())
     assert given == ["fp32"]
 
 
-# -- what is wrong, in a line -----------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_peers_that_are_not_installed_are_noted(monkeypatch):
+def test_missing_peers_are_noted(monkeypatch):
     known = builtins.__import__
 
     def without(name, *rest):
@@ -473,17 +473,17 @@ def test_peers_that_are_not_installed_are_noted(monkeypatch):
     [
         ("unknown op 'conv'; did you mean 'conv2d'?", 1, ("kernels", "--op", "conv")),
         ("no case matches op dense and resnet", 1, ("kernels", "--op", "dense", "--filter", "resnet")),
-        ('"28x28x3" names no filters', 1, ("kernels", "--shape", "28x28x3")),
+        ('"28x28x3" has no filters', 1, ("kernels", "--shape", "28x28x3")),
         ("must be an image (height, width, channels), not (28,)", 1, ("kernels", "--shape", "28->3")),
-        ('"a->b" is no shape', 1, ("kernels", "--shape", "a->b")),
+        ('"a->b" is not a shape', 1, ("kernels", "--shape", "a->b")),
         ("window 9×9 exceeds the padded input 8×8", 1, ("kernels", "--shape", "8x8x1->2/9")),
-        ("give one --op with it", 2, ("kernels", "--shape", "8x8x1->2/3", "--filter", "x")),
-        ("none of these cases has a direction step", 1, ("kernels", "--op", "dense", "--direction", "step")),
-        ("k.jpg: name a file that ends in .png or .svg", 1, ("kernels", "--plot", "k.jpg")),
+        ("give at most one --op", 2, ("kernels", "--shape", "8x8x1->2/3", "--filter", "x")),
+        ("none of these cases has the direction update", 1, ("kernels", "--op", "dense", "--direction", "update")),
+        ("k.jpg: choose a file name that ends in .png or .svg", 1, ("kernels", "--plot", "k.jpg")),
         ("unknown model 'lenet'; did you mean 'lenet5'?", 1, ("train", "--model", "lenet")),
         ("m.safetensors: no such file", 1, ("train", "--model", "m.safetensors")),
-        ("'32x' is no shape; write 32x32x3", 2, ("train", "--input-shape", "32x")),
-        ("resnet20 has no options of its own", 1, ("train", "--model", "resnet20", "--option", "stem=cifar")),
+        ("'32x' is not a shape; write 32x32x3", 2, ("train", "--input-shape", "32x")),
+        ("resnet20 has no options", 1, ("train", "--model", "resnet20", "--option", "stem=cifar")),
         (
             "unknown option of resnet18 'stm'; did you mean 'stem'?",
             1,
@@ -495,17 +495,17 @@ def test_peers_that_are_not_installed_are_noted(monkeypatch):
         ('device "cuda" cannot run: ', 1, ("train", "--device", "cuda")),
         ('precision "tf32" is for tensor cores', 1, ("train", "--precision", "tf32")),
         ('precision "bf16" is for tensor cores', 1, ("kernels", "--op", "dense", "--precision", "bf16")),
-        ("--cold and --memory tell of the CPU", 1, ("train", "--device", "cuda", "--memory")),
+        ("--cold and --memory measure the CPU", 1, ("train", "--device", "cuda", "--memory")),
     ],
 )
-def test_one_line_for_what_is_wrong(fragment, code, arguments, tmp_path, monkeypatch):
+def test_errors_of_the_command(fragment, code, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "cuda" in arguments and cuda_facts()["available"]:
         pytest.skip("there is a GPU")
     refused(fragment, "bench", *arguments, *QUICK, code=code)
 
 
-def test_peers_on_a_gpu_say_why_they_are_missing():
+def test_missing_peers_on_a_gpu_are_noted():
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -514,11 +514,11 @@ def test_peers_on_a_gpu_say_why_they_are_missing():
     )
 
 
-def test_models_that_cannot_be_measured(tmp_path, monkeypatch):
+def test_models_that_bench_rejects(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = nc.Input((4,))
     nc.Model(x, nc.Softmax()(nc.Dense(3)(x))).save("soft.safetensors")
-    refused("wants logits", "bench", "train", "--model", "soft.safetensors", *QUICK)
+    refused("needs logits", "bench", "train", "--model", "soft.safetensors", *QUICK)
     assert numbacnn("bench", "train", "--model", "soft.safetensors", "--inference", *QUICK).code == 0
     refused("leave out --input-shape", "bench", "train", "--model", "soft.safetensors", "--classes", 3, *QUICK)
     y = nc.Dense(3)(x)

@@ -1,4 +1,4 @@
-"""Measuring: kernels, layers and whole models, against the machine's roofs and, paired in one run, against peers.
+"""Benchmarks of kernels, layers and models, against the machine's peaks and, paired in one process, other libraries.
 
-``numbacnn bench`` and the programs of ``benchmarks/`` are made of it; ``benchmarks/README.md`` has the method.
+``numbacnn bench`` and the programs in ``benchmarks/`` are built on it; ``benchmarks/README.md`` describes the method.
 """

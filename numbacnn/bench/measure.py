@@ -1,4 +1,4 @@
-"""The measurements: a kernel's case in a direction, and a step of a whole model, each beside the peers."""
+"""Measurements of kernels and of models, each compared with the peers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,27 +7,39 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbacnn._checks import brief
-from numbacnn.bench.cases import DIRECTIONS, Case, representative
-from numbacnn.bench.peaks import Roofs
-from numbacnn.bench.peers import NO_PEERS, Peers
-from numbacnn.bench.timing import Effort, Launched, Ratio, Time, Work, fastest, geometric_mean, measured, paired
+from numbacnn.bench.cases import DIRECTIONS, UPDATE, Case
+from numbacnn.bench.peaks import Peaks
+from numbacnn.bench.peers import NO_PEERS, Peer, Peers
+from numbacnn.bench.timing import (
+    Effort,
+    Launched,
+    Ratio,
+    Time,
+    Work,
+    fastest_mode,
+    geometric_mean,
+    median_time,
+    paired_ratio,
+)
 from numbacnn.bench.work import Cost, LayerTime, kernel_job, plan_cost, time_layers
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
-from numbacnn.engine.plan import make_plan
+from numbacnn.engine.plan import Plan, make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
 from numbacnn.saving.pretrained import state_dict
 
-Modes = Callable[[], dict[str, Work]]  # makes a peer's functions for the same work, by mode
+Modes = Callable[[], dict[str, Work]]
+"""Makes a peer's functions for the same work, by mode."""
 
 
 @dataclass(frozen=True)
-class Against:
-    """A peer's better mode, and its time over ours."""
+class Comparison:
+    """A peer's fastest mode, and its time over ours."""
 
     mode: str
     ratio: Ratio
@@ -35,27 +47,27 @@ class Against:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A piece of work: our time, what it costs, and the peers; ``notes`` say why one of them is missing."""
+    """Our time and cost, and the peers; ``notes`` say why a peer is missing."""
 
     time: Time
     cost: Cost
-    peers: Mapping[str, Against] = field(default_factory=dict)
+    peers: Mapping[str, Comparison] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def gflops(self) -> float:
-        """10⁹ operations a second, of the direct algorithm."""
+        """Throughput in GFLOP/s of the direct algorithm."""
         return self.cost.flops / self.time.ms / 1e6
 
     @property
     def bandwidth(self) -> float:
-        """GB/s of the bytes that must move at least."""
+        """GB/s of the bytes that must move."""
         return self.cost.bytes / self.time.ms / 1e6
 
-    def figures(self, roofs: Roofs) -> dict[str, Any]:
-        """All of it as data."""
+    def figures(self, peaks: Peaks) -> dict[str, Any]:
+        """Return the measurement as JSON's types."""
         return {
-            **rates(self.time.ms, self.cost, roofs),
+            **rates(self.time.ms, self.cost, peaks),
             "ms_interval": [self.time.low, self.time.high],
             "peers": {
                 name: {
@@ -70,17 +82,17 @@ class Measurement:
         }
 
 
-def rates(ms: float, cost: Cost, roofs: Roofs) -> dict[str, float]:
-    """A time as GFLOP/s and GB/s, and as shares of the roofs."""
+def rates(ms: float, cost: Cost, peaks: Peaks) -> dict[str, float]:
+    """Return a time as GFLOP/s and GB/s, and as fractions of the peaks."""
     gflops, bandwidth = cost.flops / ms / 1e6, cost.bytes / ms / 1e6
     return {
         "ms": ms,
         "flops": cost.flops,
         "bytes": cost.bytes,
         "gflops": gflops,
-        "share_of_peak": gflops / roofs.gflops,
+        "share_of_peak": gflops / peaks.gflops,
         "bandwidth": bandwidth,
-        "share_of_triad": bandwidth / roofs.bandwidth,
+        "share_of_triad": bandwidth / peaks.bandwidth,
     }
 
 
@@ -89,7 +101,7 @@ def rates(ms: float, cost: Cost, roofs: Roofs) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class KernelResult:
-    """A case in one direction."""
+    """The measurement of a case in one direction."""
 
     case: Case
     direction: str
@@ -99,22 +111,22 @@ class KernelResult:
 def measure_kernels(
     cases: Iterable[tuple[Case, str]], device: Device, peers: Peers, effort: Effort
 ) -> Iterator[KernelResult]:
-    """Each case in its direction, one after the other."""
+    """Measure each case in its direction."""
     for case, direction in cases:
         ours = kernel_job(case, direction, device)
-        theirs = {name: partial(module.kernel, case, direction) for name, module in peers.modules.items()}
+        theirs = {name: partial(peer.kernel, case, direction) for name, peer in peers.modules.items()}
         yield KernelResult(case, direction, _compare(ours.work, ours.cost, theirs, effort))
 
 
 def summarize_kernels(results: Sequence[KernelResult], peer: str) -> dict[str, Any]:
-    """The figures of a whole table against one peer: geometric means, the worst case, and how many are won.
+    """Summarize the comparisons with one peer: geometric means, the worst case, and the number won and lost.
 
-    Means are over the representative shapes of convolutions; a win has its whole interval above 1.
+    The means are over the representative convolutions. A case is won if its whole interval is above 1.
     """
     compared = [(r, r.measurement.peers[peer].ratio) for r in results if peer in r.measurement.peers]
     if not compared:
         return {}
-    counted = [(r, ratio) for r, ratio in compared if representative(r.case)]
+    counted = [(r, ratio) for r, ratio in compared if r.case.is_representative]
     wide = [ratio.ratio for r, ratio in counted if r.case.is_wide_3x3]
     worst, lowest = min(compared, key=lambda item: item[1].ratio)
     means = {d: [ratio.ratio for r, ratio in counted if r.direction == d] for d in DIRECTIONS}
@@ -133,7 +145,7 @@ def summarize_kernels(results: Sequence[KernelResult], peer: str) -> dict[str, A
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A step of a model on batches of ``batch`` images, and its layers where they were asked for."""
+    """The measurement of a training step or an inference of ``batch`` images, and of its layers if requested."""
 
     batch: int
     training: bool
@@ -144,84 +156,82 @@ class ModelResult:
 def measure_model(
     model: Model, batch: int, training: bool, effort: Effort, peers: Peers = NO_PEERS, layers: bool = False
 ) -> ModelResult:
-    """A training step (forward, cross-entropy, backward, SGD with momentum), or an inference.
+    """Measure a training step (forward, cross-entropy, backward, SGD with momentum) or an inference.
 
-    Both on normalised random images, of the model's only input.
+    Both run on random images.
+
+    Raises:
+        ArgumentError: the model has several inputs or outputs, or its output is not logits.
     """
     _check(model, training)
-    generator = np.random.default_rng(0)
-    images = generator.standard_normal((batch, *model.input_shape), np.float32)
-    executor = _executor(model, batch, training)
-    cost = plan_cost([*executor.plan.forward, *executor.plan.backward], batch)
-    theirs = {
-        name: _model_peer(module, model, images, training)
-        for name, module in peers.modules.items()
-        if not training or hasattr(module, "training_step")
-    }
-    rows = time_layers(executor, batch, effort) if layers else []
-    del executor  # its memory is the step's
+    images = np.random.default_rng(0).standard_normal((batch, *model.input_shape), np.float32)
+    plan = _plan(model, batch, training)
+    cost = plan_cost([*plan.forward, *plan.backward], batch)
+    theirs = {name: _model_modes(peer, model, images, training) for name, peer in peers.modules.items()}
+    rows = time_layers(Executor(plan, model.store, model.device), batch, effort) if layers else []
     if not training:
         return ModelResult(batch, training, _compare(partial(model.forward, images), cost, theirs, effort), tuple(rows))
-    labels, optimizer = random_labels(model, batch), SGD(1e-3, momentum=0.9)
-    step = Launched(partial(model.train_step, images, labels, optimizer), model.device.synchronize)
-    result = _compare(step, cost, theirs, effort)  # a step returns with its loss, before a GPU has done the rest
+    labels, optimizer, wait = random_labels(model, batch), SGD(1e-3, momentum=0.9), model.device.synchronize
+    step = Launched(partial(model.train_step, images, labels, optimizer), wait)
+    result = _compare(step, cost, theirs, effort)  # a step returns with its loss, before a GPU has done the update
     if layers:
-        update = measured(Launched(lambda: optimizer.step(model), model.device.synchronize), effort)
-        rows.append(_update_row(model, update.ms))
+        update = median_time(Launched(lambda: optimizer.step(model), wait), effort)
+        rows.append(_update_time(model, update.ms))
     return ModelResult(batch, training, result, tuple(rows))
 
 
 def training_cost(model: Model, batch: int) -> Cost:
-    """What a training step costs, but for loss and update."""
-    plan = make_plan(model.graph, model.device.sizes, batch, training=True)
+    """Return the cost of forward and backward of a training step."""
+    plan = _plan(model, batch, training=True)
     return plan_cost([*plan.forward, *plan.backward], batch)
 
 
-def random_labels(model: Model, batch: int) -> Any:
-    """A class for each image, or for each of its pixels."""
+def random_labels(model: Model, batch: int) -> NDArray[np.int64]:
+    """Draw a class for each image, or for each pixel of the output."""
     *pixels, classes = model.output_shape
     return np.random.default_rng(0).integers(0, classes, (batch, *pixels))
 
 
 def _check(model: Model, training: bool) -> None:
     if len(model.graph.input_shapes) != 1 or len(model.graph.outputs) != 1:
-        raise ArgumentError("models with several inputs or outputs are not measured")
+        raise ArgumentError("bench cannot measure models with several inputs or outputs")
     last = model.graph.nodes[model.graph.outputs[0] - 1]
     if training and last.layer.op in ("softmax", "sigmoid"):
         raise ArgumentError(
-            f"a training step wants logits, and the model ends in {last.layer.op}; measure its inference"
+            f"a training step needs logits, but the model ends in {last.layer.op}; measure its inference"
         )
 
 
-def _executor(model: Model, batch: int, training: bool) -> Executor:
-    plan = make_plan(model.graph, model.device.sizes, batch, training=training)
-    return Executor(plan, model.store, model.device)
+def _plan(model: Model, batch: int, training: bool) -> Plan:
+    return make_plan(model.graph, model.device.sizes, batch, training=training)
 
 
-def _model_peer(module: Any, model: Model, images: Any, training: bool) -> Modes:
+def _model_modes(peer: Peer, model: Model, images: NDArray[np.float32], training: bool) -> Modes:
     def modes() -> dict[str, Work]:
         arrays = state_dict(model.graph, model.store)
         if not training:
-            return dict(module.inference(model.graph, arrays, [images]))
+            return peer.inference(model.graph, arrays, [images])
         labels = random_labels(model, len(images))
-        return dict(module.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight))
+        return peer.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight)
 
     return modes
 
 
-def _update_row(model: Model, ms: float) -> LayerTime:
-    """SGD with momentum reads weights, velocity and gradient, and writes the first two."""
+def _update_time(model: Model, ms: float) -> LayerTime:
+    """Return the row of the optimizer, whose cost ``kernel_job`` explains."""
     count = sum(map(prod, (shape for shape, _ in model.graph.parameters().values())))
-    return LayerTime("update", "sgd", "update", ms, Cost(4 * count, 20 * count), (("sgd_update", ms),))
+    return LayerTime(UPDATE, "sgd", UPDATE, ms, Cost(4 * count, 20 * count), (("sgd_update", ms),))
 
 
-# -- what both share --------------------------------------------------------------------------------------------------
+# -- comparing --------------------------------------------------------------------------------------------------------
 
 
 def _compare(work: Work, cost: Cost, theirs: Mapping[str, Modes], effort: Effort) -> Measurement:
-    """Our time, and the ratio to each peer in its fastest mode; one that has no modes is left out, and one that cannot
-    do the work noted."""
-    time = measured(work, effort)
+    """Measure our time, and the ratio to each peer in its fastest mode.
+
+    A peer without modes is left out; one that fails is noted.
+    """
+    time = median_time(work, effort)
     found, notes = {}, []
     for name, modes in theirs.items():
         try:
@@ -232,13 +242,13 @@ def _compare(work: Work, cost: Cost, theirs: Mapping[str, Modes], effort: Effort
         for mode in list(candidates):
             try:
                 candidates[mode]()
-            except Exception as error:  # whatever a compiler or a capture raises; the other modes stand
+            except Exception as error:  # compilers and captures raise anything; the other modes remain
                 notes.append(f"{name}, {mode}, is left out: {brief(error)}")
                 del candidates[mode]
         if not candidates:
             continue
-        mode = fastest(candidates, effort)
+        mode = fastest_mode(candidates, effort)
         chosen = candidates.pop(mode)
-        candidates.clear()  # the memory of the others is no part of the comparison
-        found[name] = Against(mode, paired(work, chosen, effort))
+        candidates.clear()  # frees their memory before the comparison
+        found[name] = Comparison(mode, paired_ratio(work, chosen, effort))
     return Measurement(time, cost, found, tuple(notes))

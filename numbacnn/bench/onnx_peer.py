@@ -1,7 +1,7 @@
-"""onnxruntime as a peer in inference: the graph carried over to ONNX, node by node, with its own weights."""
+"""onnxruntime as a peer in inference: our graph is converted to ONNX, node by node, with its weights."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -10,31 +10,46 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from numbacnn.bench.cases import FORWARD, Case
+from numbacnn.bench.peers import Arrays
 from numbacnn.bench.timing import Work
 from numbacnn.bench.work import graph_of
 from numbacnn.engine.graph import Graph, Node
 from numbacnn.errors import NumbacnnError
 from numbacnn.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, Shape
+from numbacnn.layers import BatchNorm
 from numbacnn.saving.pretrained import state_dict_shapes
 
-NAME = "onnxruntime"
 VERSION = onnxruntime.__version__
+TRAINING_MODES = ()
 OPSET = 17
-LIMITS = {"low": np.float32(0), "high": np.float32(6)}  # of ReLU6: Clip takes them as arrays
-Arrays = Mapping[str, NDArray[np.float32]]
+LIMITS = {"low": np.float32(0), "high": np.float32(6)}  # of ReLU6, which ONNX's Clip takes as tensors
 
-_threads = [0]  # of sessions to come; 0: onnxruntime's own choice
+_threads = 0  # of new sessions; 0 is onnxruntime's default
+
+
+def unavailable() -> None:
+    """It runs on every CPU."""
 
 
 def set_num_threads(count: int) -> None:
-    """Of the sessions that are made from now on."""
-    _threads[0] = count
+    """Set the number of threads of sessions that are made from now on."""
+    global _threads
+    _threads = count
+
+
+def set_precision(precision: str) -> None:
+    """Do nothing: on a CPU we compute in fp32, as onnxruntime does."""
+
+
+def training_step(*_: object) -> dict[str, Work]:
+    """Return no mode: onnxruntime does not train."""
+    return {}
 
 
 def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
-    """Forward passes of a session with all optimisations; ``inputs`` are ours, (N, H, W, C)."""
+    """Return a forward pass of a session with all optimizations; ``inputs`` are (N, H, W, C)."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads[0]
+    options.intra_op_num_threads = _threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(
         to_onnx(graph, arrays, len(inputs[0])).SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -43,11 +58,11 @@ def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]
         name: np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
         for name, x in zip(graph.input_names, inputs, strict=True)
     }
-    return {"all optimisations": lambda: session.run(None, feeds)}
+    return {"all optimizations": lambda: session.run(None, feeds)}
 
 
 def kernel(case: Case, direction: str) -> dict[str, Work]:
-    """A layer's forward alone; there are no gradients here, and no batch's statistics."""
+    """Return a layer's forward pass; there are no gradients and no batch statistics."""
     if direction != FORWARD:
         return {}
     graph = graph_of(case)
@@ -58,10 +73,11 @@ def kernel(case: Case, direction: str) -> dict[str, Work]:
     return inference(graph, arrays, [generator.standard_normal((case.batch, *case.shape), np.float32)])
 
 
-def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> Any:
-    """The inference graph as an ONNX model for batches of ``batch``; ``arrays`` are those of ``pretrained.state_dict``.
+def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> onnx.ModelProto:
+    """Convert the inference graph to an ONNX model for a fixed batch size.
 
-    Raises NumbacnnError where an op has no counterpart here.
+    Raises:
+        NumbacnnError: an op has no counterpart.
     """
     graph = graph.inference
     names = graph.names
@@ -93,17 +109,17 @@ def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> Any:
     return model
 
 
-def _value(name: str, shape: Shape, batch: int) -> Any:
-    first = (shape[2], *shape[:2]) if len(shape) == 3 else shape
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, (batch, *first))
+def _value(name: str, shape: Shape, batch: int) -> onnx.ValueInfoProto:
+    channels_first = (shape[2], *shape[:2]) if len(shape) == 3 else shape
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, (batch, *channels_first))
 
 
-# -- ops: the name, the arrays behind the inputs, and the attributes --------------------------------------------------
+# -- ops: name, tensors that follow the inputs, and attributes --------------------------------------------------------
 
 Counterpart = tuple[str, Sequence[str], dict[str, Any]]
 
 
-def _plain(op: str, **attributes: Any) -> Callable[[Node], Counterpart]:
+def _plain(op: str, **attributes: int) -> Callable[[Node], Counterpart]:
     return lambda node: (op, (), attributes)
 
 
@@ -129,8 +145,8 @@ def _names(node: Node) -> tuple[str, ...]:
 
 
 def _batch_norm(node: Node) -> Counterpart:
-    layer: Any = node.layer
-    return "BatchNormalization", ("weight", "bias", "running_mean", "running_var"), {"epsilon": layer.eps}
+    eps = cast(BatchNorm, node.layer).eps
+    return "BatchNormalization", ("weight", "bias", "running_mean", "running_var"), {"epsilon": eps}
 
 
 def _pool(op: str) -> Callable[[Node], Counterpart]:
@@ -154,7 +170,7 @@ def _adaptive_average(node: Node) -> Counterpart:
     if (g.h, g.w) == (g.p, g.q):
         return "Identity", (), {}
     if g.h % g.p or g.w % g.q:
-        raise NumbacnnError(f'no ONNX counterpart of bins of {g.h}×{g.w} into {g.p}×{g.q} in "{node.name}"')
+        raise NumbacnnError(f'no ONNX counterpart of "{node.name}", which pools {g.h}×{g.w} to {g.p}×{g.q}')
     window = g.h // g.p, g.w // g.q
     return "AveragePool", (), {"kernel_shape": window, "strides": window}
 

@@ -1,26 +1,26 @@
-"""The two roofs of this machine on the threads in use: multiply-adds a second, and bytes a second from memory."""
+"""The peaks of this machine on the threads in use: multiply-adds per second, and memory bandwidth."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numbacnn.bench.timing import Launched, seconds
 from numbacnn.engine.device import Device, cuda_facts, get_device
 from numbacnn.engine.locks import engine_lock, get_num_threads
 from numbacnn.kernels.recording import run
 
-ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three: out of any cache
+ARRAY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of each of the triad's three arrays: too large for any cache
 QUICK_BYTES = 1 << 22
-STEPS = 200_000  # of multiply-adds for each item: some milliseconds
-GPU_ITEMS = 1 << 20  # threads for four times the largest GPU
+STEPS = 200_000  # of multiply-adds per item: some milliseconds
+GPU_ITEMS = 1 << 20  # enough threads for the largest GPU four times over
 GPU_STEPS = {"fp32": 1 << 14, "tf32": 1 << 12, "bf16": 1 << 12}
-SIMULATED, SIMULATED_STEPS = 64, {"fp32": 64, "tf32": 2, "bf16": 2}  # where a simulator runs it
+SIMULATED, SIMULATED_STEPS = 64, {"fp32": 64, "tf32": 2, "bf16": 2}  # in CUDA's simulator
 
 
-class Roofs(NamedTuple):
-    """``gflops``: 10⁹ operations a second, a multiply-add counted as two; ``bandwidth``: GB/s of a triad.
+class Peaks(NamedTuple):
+    """Peak compute in GFLOP/s, a multiply-add counted as two operations, and bandwidth of a triad in GB/s.
 
-    The peak is that of ``precision``: of tensor cores, on operands in their registers, where that is not "fp32".
+    A GPU's compute is that of ``precision``: for "tf32" and "bf16", of tensor cores on operands in registers.
     """
 
     gflops: float
@@ -28,21 +28,21 @@ class Roofs(NamedTuple):
     precision: str = "fp32"
 
 
-def measure_roofs(device: Device | None = None, quick: bool = False) -> Roofs:
-    """The best of some turns of each, as a roof is what cannot be exceeded; of the CPU by default."""
+def measure_peaks(device: Device | None = None, quick: bool = False) -> Peaks:
+    """Measure the peaks of a device, by default the CPU: the best of several turns, as a peak is an upper bound."""
     device = get_device("cpu") if device is None else device
     items, steps, _ = _sizes(device, quick)
     y, turns = device.zeros(items), 2 if quick else 15
     multiply_adds, flops = _multiply_adds(device)
     compute = _best(_launched(device, lambda: multiply_adds(y, steps)), turns)
     triad, moved = make_triad(device, quick)
-    return Roofs(items * steps * flops / compute / 1e9, moved / _best(triad, turns) / 1e9, device.precision)
+    return Peaks(items * steps * flops / compute / 1e9, moved / _best(triad, turns) / 1e9, device.precision)
 
 
 def make_triad(device: Device, quick: bool = False) -> tuple[Launched, int]:
-    """A triad a = b + s·c, and the bytes it counts: 12 an element, as STREAM does.
+    """Return a triad a = b + s·c (STREAM, McCalpin 1995), and the bytes that it moves: 12 per element.
 
-    What it reads is written before: memory that never was is one page of zeros, read from the cache again and again.
+    The arrays are written first: memory that was never written maps to one page of zeros, which stays in the cache.
     """
     elements = _sizes(device, quick)[2]
     a, b, c = (device.zeros(elements) for _ in range(3))
@@ -53,7 +53,7 @@ def make_triad(device: Device, quick: bool = False) -> tuple[Launched, int]:
 
 
 def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
-    """Items and steps of multiply-adds, and elements of the triad's arrays."""
+    """Return items and steps of the multiply-adds, and elements of the triad's arrays."""
     if device.name == "cuda" and cuda_facts()["simulated"]:
         return SIMULATED, SIMULATED_STEPS[device.precision], SIMULATED
     elements = (QUICK_BYTES if quick else ARRAY_BYTES[device.name]) // 4
@@ -62,8 +62,8 @@ def _sizes(device: Device, quick: bool) -> tuple[int, int, int]:
     return GPU_ITEMS, GPU_STEPS[device.precision], elements
 
 
-def _multiply_adds(device: Device) -> tuple[Callable[[Any, int], None], int]:
-    """What multiplies and adds in the device's precision, and the operations of an item in a step."""
+def _multiply_adds(device: Device) -> tuple[Callable[..., None], int]:
+    """Return the kernel for the device's precision, and its operations per item and step."""
     if device.name == "cpu":
         from numbacnn.kernels.cpu import roofline
 
@@ -72,12 +72,12 @@ def _multiply_adds(device: Device) -> tuple[Callable[[Any, int], None], int]:
 
     if device.precision == "fp32":
         return device.kernels.multiply_adds, gpu_roofline.STEP_FLOPS
-    work = partial(gpu_roofline.warp_multiply_adds, precision=device.precision)
-    return work, gpu_roofline.WARP_STEP_FLOPS[device.precision]
+    kernel = partial(gpu_roofline.warp_multiply_adds, precision=device.precision)
+    return kernel, gpu_roofline.WARP_STEP_FLOPS[device.precision]
 
 
 def _launched(device: Device, work: Callable[[], None]) -> Launched:
-    """Launches are recorded, so that Python's share is small."""
+    """Record the launches of ``work``, which takes most of Python's time out of the measurement."""
     with engine_lock:
         launches = device.record(work).launches
 
@@ -89,5 +89,5 @@ def _launched(device: Device, work: Callable[[], None]) -> Launched:
 
 
 def _best(work: Launched, turns: int) -> float:
-    """Seconds of the fastest turn."""
+    """Return the seconds of the fastest turn, after one to warm up."""
     return min([seconds(work) for _ in range(1 + turns)][1:])

@@ -1,4 +1,4 @@
-"""What only a process of its own can tell: compilation with an empty cache, and the peak memory of a training step."""
+"""Measurements that need a process of their own: compilation with an empty cache, and peak memory of training."""
 
 import os
 import pickle
@@ -7,26 +7,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbacnn.bench.measure import random_labels
-from numbacnn.bench.peers import MODULES
+from numbacnn.bench.peers import REQUIREMENTS, import_peer
 from numbacnn.bench.timing import Work
 from numbacnn.engine.locks import engine_lock, get_num_threads, set_num_threads
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
 
-STATUS = Path("/proc/self/status")  # where the system is Linux
-STEPS = 2  # the second meets all the buffers of the first
+STATUS = Path("/proc/self/status")  # on Linux
+STEPS = 2  # the second one starts while all buffers of the first are allocated
 
 
 class Compilation(NamedTuple):
-    """Of ``kernels`` functions: the seconds of all, and of the whole first step."""
+    """The number of compiled functions, the seconds that this took, and those of the whole first step."""
 
     kernels: int
     seconds: float
@@ -34,41 +34,49 @@ class Compilation(NamedTuple):
 
 
 def cold_compilation(model: Model, batch: int) -> Compilation:
-    """What a training step compiles where the kernel cache is empty."""
+    """Measure what a training step compiles with an empty kernel cache."""
     with tempfile.TemporaryDirectory() as folder:
         return Compilation(*_in_process(_compilation, model, batch, NUMBACNN_CACHE_DIR=folder))
 
 
 def peak_memory(model: Model, batch: int, peer: str | None = None, mode: str = "") -> int:
-    """Bytes that training steps take at their peak, above those of the process before them; ours, or a peer's in one
-    of its modes."""
+    """Measure the peak memory of training steps in bytes, above that of the process before them.
+
+    The steps are ours, or those of a peer in one of its modes.
+    """
     return int(_in_process(_memory, model, batch, peer, mode))
 
 
 def resident_peak() -> int:
-    """Bytes of this process's memory at their peak. Raises NumbacnnError where the system does not tell."""
+    """Return the peak memory of this process in bytes.
+
+    Raises:
+        NumbacnnError: the system does not report it.
+    """
     if STATUS.exists():
-        return _status("VmHWM")  # getrusage's would be the parent's, where that had more before the exec
+        return _status("VmHWM")  # getrusage would report the parent's, if that was larger at the exec
     try:
         import resource
     except ImportError:  # Windows
-        raise NumbacnnError("this system does not tell a process's peak memory: leave out --memory") from None
+        raise NumbacnnError("this system does not report the peak memory of a process: leave out --memory") from None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _in_process(task: Callable[..., Any], model: Model, batch: int, *arguments: str | None, **variables: str) -> Any:
-    """The result of ``task(model, batch, *arguments)`` there; the model's weights stay here, and are zeros there."""
-    order = task.__name__, model.__getstate__() | {"arrays": {}}, get_num_threads(), batch, arguments
+def _in_process(
+    task: Callable[..., object], model: Model, batch: int, *arguments: str | None, **variables: str
+) -> Any:  # whatever the task returns
+    """Return ``task(model, batch, *arguments)`` from a new process, in which the model's weights are zeros."""
+    request = task.__name__, model.__getstate__() | {"arrays": {}}, get_num_threads(), batch, arguments
     done = subprocess.run(
         [sys.executable, "-m", __name__],
-        input=pickle.dumps(order),
+        input=pickle.dumps(request),
         env=os.environ | {"NUMBA_NUM_THREADS": str(get_num_threads())} | variables,
         capture_output=True,
         check=False,
     )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise NumbacnnError(f"a process that was to measure ended with {done.returncode}: {' '.join(last)}")
+        raise NumbacnnError(f"the measuring process failed with exit code {done.returncode}: {' '.join(last)}")
     return pickle.loads(done.stdout)
 
 
@@ -98,7 +106,7 @@ def _memory(model: Model, batch: int, peer: str | None, mode: str) -> int:
             pass
         before, step = _resident(), _our_step(model, batch)
     else:
-        module = import_module(MODULES["cpu"][peer][1])
+        module = import_peer(REQUIREMENTS["cpu"][peer].module)
         module.set_num_threads(get_num_threads())
         before, images = _resident(), _images(model, batch)
         labels = random_labels(model, batch)
@@ -113,7 +121,7 @@ def _our_step(model: Model, batch: int) -> Work:
     return lambda: model.train_step(images, labels, optimizer)
 
 
-def _images(model: Model, batch: int) -> Any:
+def _images(model: Model, batch: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((batch, *model.input_shape), np.float32)
 
 
@@ -122,11 +130,11 @@ def _resident() -> int:
 
 
 def _status(name: str) -> int:
-    """A line of kB in the status."""
+    """Read a line of Linux's process status, which is in kB."""
     return next(1024 * int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
 
 
-TASKS: dict[str, Callable[..., Any]] = {task.__name__: task for task in (_compilation, _memory)}
+TASKS: dict[str, Callable[..., object]] = {task.__name__: task for task in (_compilation, _memory)}
 
 
 def _main() -> None:

@@ -1,116 +1,155 @@
-"""PyTorch as a peer: the twin of a graph of ours, in both memory formats, each the way a PyTorch program would have it.
+"""PyTorch as a peer: a twin of our graph in both memory formats, written as a PyTorch user would write it.
 
-Tensors are channels first, contiguous or channels-last; ReLU works in place where nobody reads its input again, as
-torchvision's networks have it; the optimiser is the fused one.
+ReLU works in place if its input has no other reader, as in torchvision's networks; the optimizer is the fused one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
+from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, UPDATE, Case
+from numbacnn.bench.peers import Arrays
 from numbacnn.bench.timing import Work
 from numbacnn.bench.work import graph_of
 from numbacnn.engine.graph import Graph, Node
 from numbacnn.errors import NumbacnnError
 from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
+from numbacnn.layers import BatchNorm, Dropout
 from numbacnn.saving.pretrained import state_dict_shapes
 
 NAME = "PyTorch"
 VERSION = torch.__version__
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-MODES = tuple(FORMATS)
-OUTPUT_NOT_KEPT = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense", "batch_norm", "add")  # for a gradient
+TRAINING_MODES = tuple(FORMATS)
+OVERWRITABLE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense", "batch_norm", "add")
+"""Ops whose gradients do not need their outputs."""
 
-Arrays = Mapping[str, NDArray[np.float32]]
-Place = Mapping[str, Any] | None  # what ``Tensor.to`` takes: device and type
+Apply = Callable[[list[Tensor]], Tensor]
+
+
+class Placement(NamedTuple):
+    """Where tensors are, and their type: the arguments of ``Tensor.to``."""
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+
+CPU = Placement()
+
+
+def unavailable() -> None:
+    """PyTorch runs on every CPU."""
 
 
 def set_num_threads(count: int) -> None:
-    """Of PyTorch's kernels."""
+    """Set the number of CPU threads."""
     torch.set_num_threads(count)
 
 
-class Twin:
-    """A graph in PyTorch: called with its inputs (N, C, H, W), it gives the list of its outputs.
+def set_precision(precision: str) -> None:
+    """Do nothing: on a CPU we compute in fp32, as PyTorch does."""
 
-    ``arrays`` are those of ``pretrained.state_dict``; without them parameters are drawn. ``place`` is that of
-    the parameters. Raises NumbacnnError where an op is not known here.
+
+@dataclass
+class NodeTensors:
+    """Tensors of a node by their names in ``numbacnn``, and how it runs."""
+
+    training: bool
+    in_place: bool  # whether it may overwrite its input
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    running_mean: Tensor | None = None
+    running_var: Tensor | None = None
+
+
+class Twin:
+    """A graph in PyTorch. Call it with inputs (N, C, H, W) to get the list of outputs.
+
+    Args:
+        graph: a graph of ours.
+        arrays: parameters and state as ``pretrained.state_dict`` returns them; None draws them.
+        memory_format: of the four-dimensional parameters.
+        training: whether to run the training graph, with auxiliary outputs.
+        placement: of the parameters.
+
+    Raises:
+        NumbacnnError: an op is not supported.
     """
 
     def __init__(
-        self, graph: Graph, arrays: Arrays | None, memory_format: Any, training: bool, place: Place = None
+        self,
+        graph: Graph,
+        arrays: Arrays | None,
+        memory_format: torch.memory_format,
+        training: bool,
+        placement: Placement = CPU,
     ) -> None:
         self.graph, self.training = graph if training else graph.inference, training
         self.outputs = graph.training_outputs if training else self.graph.outputs
         trained = graph.parameters()
-        self.tensors = {}
+        self.tensors: dict[str, Tensor] = {}
         for name, shape in state_dict_shapes(self.graph).items():
             tensor = torch.rand(shape) / 32 if arrays is None else torch.from_numpy(np.array(arrays[name]))
-            tensor = tensor.to(**(place or {}))
-            tensor = tensor.contiguous(memory_format=memory_format) if tensor.ndim == 4 else tensor
+            tensor = _in_format(tensor.to(*placement), memory_format)
             self.tensors[name] = tensor.requires_grad_(training and name in trained)
-        self._calls = [self._call(i, node) for i, node in enumerate(self.graph.nodes)]
+        self._calls = [self._call(node) for node in self.graph.nodes]
 
     @property
-    def parameters(self) -> list[Any]:
-        """What is trained."""
+    def parameters(self) -> list[Tensor]:
+        """The trainable tensors."""
         return [tensor for tensor in self.tensors.values() if tensor.requires_grad]
 
-    def __call__(self, *inputs: Any) -> list[Any]:
-        """The outputs for inputs (N, C, H, W)."""
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Return the outputs for inputs (N, C, H, W)."""
         values = list(inputs)
         for apply, sources in self._calls:
             values.append(apply([values[i] for i in sources]))
         return [values[i] for i in self.outputs]
 
-    def _call(self, i: int, node: Node) -> tuple[Callable[[list[Any]], Any], tuple[int, ...]]:
-        """A function of the node's inputs, and which they are."""
+    def _call(self, node: Node) -> tuple[Apply, tuple[int, ...]]:
+        """Return a function of the node's inputs, and the indices of these."""
         op = node.layer.op
         if op not in OPS:
             raise NumbacnnError(f'no {NAME} twin of {op} "{node.name}"')
-        arrays = {**node.layer.parameters(node.input_shapes), **node.layer.state(node.input_shapes)}
-        own = SimpleNamespace(bias=None)
-        for name in arrays:
-            setattr(own, name, self.tensors[f"{node.name}.{name}"])
-        own.training, own.in_place = self.training, self._may_overwrite(node.inputs[0])
-        return OPS[op](node, own), node.inputs
+        names = [*node.layer.parameters(node.input_shapes), *node.layer.state(node.input_shapes)]
+        tensors = {name: self.tensors[f"{node.name}.{name}"] for name in names}
+        return OPS[op](node, NodeTensors(self.training, self._may_overwrite(node.inputs[0]), **tensors)), node.inputs
 
     def _may_overwrite(self, value: int) -> bool:
-        """Whether one node alone reads a value, and that which computed it does not need it for its gradient."""
+        """Return whether a value has a single reader and is not needed for a gradient."""
         i = value - len(self.graph.input_shapes)
-        free = i >= 0 and self.graph.nodes[i].layer.op in OUTPUT_NOT_KEPT
+        free = i >= 0 and self.graph.nodes[i].layer.op in OVERWRITABLE
         return free and len(self.graph.consumers[value]) == 1 and value not in self.outputs
 
 
-# -- ops: from a node and its tensors to a function of the inputs -----------------------------------------------------
-
-Apply = Callable[[list[Any]], Any]
+# -- ops: functions from a node and its tensors to a function of its inputs -------------------------------------------
 
 
-def _convolution(node: Node, t: SimpleNamespace) -> Apply:
+def _convolution(node: Node, t: NodeTensors) -> Apply:
     g: ConvGeometry = node.geometry
     options = {"stride": (g.stride_h, g.stride_w), "dilation": (g.dilation_h, g.dilation_w), "groups": g.groups}
-    if _is_even(g):
+    if _is_symmetric(g):
         return lambda xs: F.conv2d(xs[0], t.weight, t.bias, padding=(g.pad_top, g.pad_left), **options)
     top, bottom, left, right = g.input_halo
     return lambda xs: F.conv2d(F.pad(xs[0], (left, right, top, bottom)), t.weight, t.bias, **options)
 
 
-def _is_even(g: ConvGeometry) -> bool:
-    """Whether the same padding on both sides gives this output."""
+def _is_symmetric(g: ConvGeometry) -> bool:
+    """Return whether equal padding on both sides gives this output."""
     rows = g.h + 2 * g.pad_top - (g.r - 1) * g.dilation_h - 1
     columns = g.w + 2 * g.pad_left - (g.s - 1) * g.dilation_w - 1
     return (rows // g.stride_h + 1, columns // g.stride_w + 1) == (g.p, g.q)
 
 
-def _transposed(node: Node, t: SimpleNamespace) -> Apply:
-    g: ConvGeometry = node.geometry  # of the convolution whose transpose it is: h×w is the output
+def _transposed(node: Node, t: NodeTensors) -> Apply:
+    g: ConvGeometry = node.geometry  # of the convolution that is transposed: h×w is the output
     stride, dilation = (g.stride_h, g.stride_w), (g.dilation_h, g.dilation_w)
     extra = (
         g.h - ((g.p - 1) * g.stride_h - 2 * g.pad_top + (g.r - 1) * g.dilation_h + 1),
@@ -123,44 +162,44 @@ def _transposed(node: Node, t: SimpleNamespace) -> Apply:
     )
 
 
-def _pool(function: Callable[..., Any], averages: bool) -> Callable[[Node, SimpleNamespace], Apply]:
-    def op(node: Node, t: SimpleNamespace) -> Apply:
+def _pool(function: Callable[..., Tensor], averages: bool) -> Callable[[Node, NodeTensors], Apply]:
+    def op(node: Node, t: NodeTensors) -> Apply:
         g: PoolGeometry = node.geometry
         window, stride, padding = (g.r, g.s), (g.stride_h, g.stride_w), (g.pad_top, g.pad_left)
         if (g.pad_bottom, g.pad_right) != padding or 2 * max(padding) > min(window):
             raise NumbacnnError(f'no {NAME} twin of the padding of "{node.name}"')
-        rounded_up = bool(getattr(node.layer, "ceil_mode", False))
-        more = {"count_include_pad": g.count_include_pad} if averages else {}
-        features, batch = len(node.shape) == 1, (-1, *node.shape)
-        if not features:
-            return lambda xs: function(xs[0], window, stride, padding, ceil_mode=rounded_up, **more)
-        return lambda xs: function(xs[0], window, stride, padding, **more).reshape(batch)
+        ceil_mode = bool(getattr(node.layer, "ceil_mode", False))
+        options = {"count_include_pad": g.count_include_pad} if averages else {}
+        flat, shape = len(node.shape) == 1, (-1, *node.shape)
+        if not flat:
+            return lambda xs: function(xs[0], window, stride, padding, ceil_mode=ceil_mode, **options)
+        return lambda xs: function(xs[0], window, stride, padding, **options).reshape(shape)
 
     return op
 
 
-def _global_average(node: Node, t: SimpleNamespace) -> Apply:
-    kept = len(node.shape) == 3
-    return lambda xs: xs[0].mean((2, 3), keepdim=kept)
+def _global_average(node: Node, t: NodeTensors) -> Apply:
+    keepdim = len(node.shape) == 3
+    return lambda xs: xs[0].mean((2, 3), keepdim=keepdim)
 
 
-def _batch_norm(node: Node, t: SimpleNamespace) -> Apply:
-    layer: Any = node.layer
+def _batch_norm(node: Node, t: NodeTensors) -> Apply:
+    layer = cast(BatchNorm, node.layer)
     return lambda xs: F.batch_norm(
         xs[0], t.running_mean, t.running_var, t.weight, t.bias, t.training, layer.momentum, layer.eps
     )
 
 
-def _activation(function: Callable[[Any], Any]) -> Callable[[Node, SimpleNamespace], Apply]:
+def _activation(function: Callable[[Tensor], Tensor]) -> Callable[[Node, NodeTensors], Apply]:
     return lambda node, t: lambda xs: function(xs[0])
 
 
-def _dropout(node: Node, t: SimpleNamespace) -> Apply:
-    layer: Any = node.layer
-    return lambda xs: F.dropout(xs[0], layer.rate, t.training)
+def _dropout(node: Node, t: NodeTensors) -> Apply:
+    rate = cast(Dropout, node.layer).rate
+    return lambda xs: F.dropout(xs[0], rate, t.training)
 
 
-OPS: dict[str, Callable[[Node, SimpleNamespace], Apply]] = {
+OPS: dict[str, Callable[[Node, NodeTensors], Apply]] = {
     "conv2d": _convolution,
     "depthwise_conv2d": _convolution,
     "conv2d_transpose": _transposed,
@@ -183,18 +222,18 @@ OPS: dict[str, Callable[[Node, SimpleNamespace], Apply]] = {
 }
 
 
-# -- what is timed: a function for each memory format -----------------------------------------------------------------
+# -- models -----------------------------------------------------------------------------------------------------------
 
 
 def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
-    """Forward passes in inference mode; ``inputs`` are ours, (N, H, W, C)."""
+    """Return forward passes in inference mode; ``inputs`` are (N, H, W, C)."""
     return {mode: _inference(Twin(graph, arrays, layout, False), inputs, layout) for mode, layout in FORMATS.items()}
 
 
-def _inference(twin: Twin, inputs: Sequence[NDArray[np.float32]], layout: Any) -> Work:
+def _inference(twin: Twin, inputs: Sequence[NDArray[np.float32]], layout: torch.memory_format) -> Work:
     xs = [to_tensor(x, layout) for x in inputs]
 
-    def work() -> list[Any]:
+    def work() -> list[Tensor]:
         with torch.inference_mode():
             return twin(*xs)
 
@@ -207,97 +246,126 @@ def training_step(
     inputs: Sequence[NDArray[np.float32]],
     labels: NDArray[np.int64],
     auxiliary_weight: float,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] = TRAINING_MODES,
 ) -> dict[str, Work]:
-    """Forward, cross-entropy, backward and SGD with momentum; auxiliary outputs count their weight."""
-    work = {}
-    for mode in modes:
-        layout = FORMATS[mode]
-        twin = Twin(graph, arrays, layout, True)
-        work[mode] = _training_step(twin, [to_tensor(x, layout) for x in inputs], labels, auxiliary_weight)
-    return work
+    """Return training steps; see ``Peer.training_step``."""
+    return {mode: _training_step(graph, arrays, inputs, labels, auxiliary_weight, FORMATS[mode]) for mode in modes}
 
 
-def _training_step(twin: Twin, xs: list[Any], labels: NDArray[np.int64], auxiliary_weight: float) -> Work:
-    targets, optimizer = torch.from_numpy(labels), make_optimizer(twin)
+def _training_step(
+    graph: Graph,
+    arrays: Arrays | None,
+    inputs: Sequence[NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    auxiliary_weight: float,
+    layout: torch.memory_format,
+) -> Work:
+    twin = Twin(graph, arrays, layout, True)
+    xs, targets = [to_tensor(x, layout) for x in inputs], torch.from_numpy(labels)
+    step = make_step(twin, twin, [*xs, targets], auxiliary_weight)
+    return lambda: step().item()
 
-    def work() -> float:
+
+def make_step(
+    twin: Twin,
+    network: Callable[..., list[Tensor]],
+    tensors: Sequence[Tensor],
+    auxiliary_weight: float,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Callable[[], Tensor]:
+    """Return a training step that computes the loss tensor; ``tensors`` are the inputs and the targets.
+
+    ``network`` is the twin, or a compiled version of it. ``autocast`` opens the context of the forward pass.
+    """
+    optimizer, (*xs, targets) = make_optimizer(twin), tensors
+
+    def step() -> Tensor:
         optimizer.zero_grad()
-        total = total_loss(twin(*xs), targets, twin, auxiliary_weight)
-        total.backward()
+        with autocast():
+            loss = total_loss(network(*xs), targets, twin, auxiliary_weight)
+        loss.backward()
         optimizer.step()
-        return float(total.item())
+        return loss
 
-    return work
+    return step
 
 
-def make_optimizer(twin: Twin) -> Any:
-    """SGD with momentum, as ours is timed."""
+def make_optimizer(twin: Twin) -> torch.optim.Optimizer:
+    """Return the optimizer of our timed training step, SGD with momentum."""
     return torch.optim.SGD(twin.parameters, 1e-3, momentum=0.9, fused=True)
 
 
-def total_loss(ys: list[Any], targets: Any, twin: Twin, auxiliary_weight: float) -> Any:
-    """The cross-entropy of all outputs."""
+def total_loss(ys: Sequence[Tensor], targets: Tensor, twin: Twin, auxiliary_weight: float) -> Tensor:
+    """Sum the cross-entropies of all outputs, those of auxiliary outputs weighted."""
     losses, main = [F.cross_entropy(y, targets) for y in ys], len(twin.graph.outputs)
     return sum(losses[1:main], losses[0]) + auxiliary_weight * sum(losses[main:])
 
 
+# -- kernels ----------------------------------------------------------------------------------------------------------
+
+
 def kernel(case: Case, direction: str) -> dict[str, Work]:
-    """One direction of a case alone; gradients of convolutions by the very kernel, of other layers through autograd."""
-    if direction == STEP:
+    """Return one direction of a case alone.
+
+    A convolution's gradient runs PyTorch's kernel for that gradient, that of another layer runs through autograd.
+    """
+    if direction == UPDATE:
         return {"fused": update_work(case.shape)}
     return {mode: kernel_work(case, direction, layout) for mode, layout in FORMATS.items()}
 
 
-def update_work(shape: Shape, place: Place = None) -> Work:
-    """One update of parameters of this shape."""
-    w = torch.zeros(shape, **(place or {})).requires_grad_()
-    w.grad = torch.ones(shape, **(place or {}))
+def update_work(shape: Shape, placement: Placement = CPU) -> Work:
+    """Return an update of parameters of this shape."""
+    w = torch.zeros(shape).to(*placement).requires_grad_()
+    w.grad = torch.ones_like(w)
     optimizer = torch.optim.SGD([w], 1e-3, momentum=0.9, fused=True)
     return lambda: optimizer.step()
 
 
-def kernel_work(case: Case, direction: str, layout: Any, place: Place = None) -> Work:
-    """One direction of a case, in one memory format."""
+def kernel_work(case: Case, direction: str, layout: torch.memory_format, placement: Placement = CPU) -> Work:
+    """Return one direction of a case in one memory format."""
     graph = graph_of(case)
     node = graph.nodes[0]
-    twin = Twin(graph, None, layout, direction != FORWARD or node.layer.normalizes, place)
-    x = torch.randn(case.batch, *_channels_first(case.shape)).to(**(place or {}))
-    x = x.contiguous(memory_format=layout) if x.ndim == 4 else x
+    twin = Twin(graph, None, layout, direction != FORWARD or node.layer.normalizes, placement)
+    x = _in_format(torch.randn(case.batch, *_channels_first(case.shape)).to(*placement), layout)
     if direction == FORWARD:
 
-        def forward() -> list[Any]:
+        def forward() -> list[Tensor]:
             with torch.inference_mode():
                 return twin(x)
 
         return forward
     if isinstance(node.geometry, ConvGeometry) and node.layer.op != "conv2d_transpose":
         return _convolution_gradient(twin, node, x, direction == INPUT_GRADIENT)
-    of_input, together = direction == INPUT_GRADIENT, node.layer.normalizes  # as ours has it
+    of_input, together = direction == INPUT_GRADIENT, node.layer.normalizes  # as in ``kernel_job``
     x.requires_grad_(of_input)
-    wanted = [*([x] if of_input else []), *(twin.parameters if together or not of_input else [])]
+    variables = [*([x] if of_input else []), *(twin.parameters if together or not of_input else [])]
     (y,) = twin(x)
     dy = torch.randn_like(y)
-    return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
+    return lambda: torch.autograd.grad(y, variables, dy, retain_graph=True)
 
 
-def _convolution_gradient(twin: Twin, node: Node, x: Any, of_input: bool) -> Work:
+def _convolution_gradient(twin: Twin, node: Node, x: Tensor, of_input: bool) -> Work:
     g: ConvGeometry = node.geometry
     weight = twin.tensors[f"{node.name}.weight"].detach()
     padding = [g.pad_top, g.pad_left]
-    if not _is_even(g):
+    if not _is_symmetric(g):
         top, bottom, left, right = g.input_halo
         x, padding = F.pad(x, (left, right, top, bottom)), [0, 0]
-    dy = torch.randn_like(twin(x)[0]) if _is_even(g) else x.new_empty(len(x), g.k, g.p, g.q).normal_()
+    dy = torch.randn_like(twin(x)[0]) if _is_symmetric(g) else x.new_empty(len(x), g.k, g.p, g.q).normal_()
     stride, dilation = [g.stride_h, g.stride_w], [g.dilation_h, g.dilation_w]
     gradient, mask = torch.ops.aten.convolution_backward, [of_input, not of_input, False]
     return lambda: gradient(dy, x, weight, None, stride, padding, dilation, False, [0, 0], g.groups, mask)
 
 
-def to_tensor(x: NDArray[np.float32], layout: Any) -> Any:
-    """Channels first, in a memory format."""
+def to_tensor(x: NDArray[np.float32], layout: torch.memory_format) -> Tensor:
+    """Convert images (N, H, W, C) to (N, C, H, W) in a memory format; features stay as they are."""
     tensor = torch.from_numpy(x)
-    return tensor.permute(0, 3, 1, 2).contiguous(memory_format=layout) if x.ndim == 4 else tensor
+    return _in_format(tensor.permute(0, 3, 1, 2), layout) if x.ndim == 4 else tensor
+
+
+def _in_format(x: Tensor, layout: torch.memory_format) -> Tensor:
+    return x.contiguous(memory_format=layout) if x.ndim == 4 else x
 
 
 def _channels_first(shape: Shape) -> Shape:

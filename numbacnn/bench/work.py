@@ -1,26 +1,26 @@
-"""What there is to time of our own: steps of a plan, with their operations and the bytes that they must move."""
+"""Our own work to time: kernels alone, and the steps of a plan, with their operations and the bytes they must move."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, STEP, Case
+from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, UPDATE, Case
 from numbacnn.bench.timing import Effort, Launched, Work
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Binding, Executor
 from numbacnn.engine.graph import Graph, Input
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
-from numbacnn.engine.plan import Plan, Step, View, make_plan
+from numbacnn.engine.plan import Step, View, make_plan
 from numbacnn.kernels.recording import run
 from numbacnn.layers.base import WeightLayer
 
 
 class Cost(NamedTuple):
-    """Floating-point operations of the direct algorithm, a multiply-add counted as two, and bytes at least moved."""
+    """Operations of the direct algorithm, a multiply-add counted as two, and the minimum of bytes to move."""
 
     flops: int
     bytes: int
@@ -31,26 +31,26 @@ class Cost(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A function to time, on arrays that are there and filled, and what a call costs."""
+    """A function to time, whose arrays are allocated and filled, and the cost of a call."""
 
     work: Work
     cost: Cost
 
 
-# -- what a step costs ------------------------------------------------------------------------------------------------
+# -- the cost of a step -----------------------------------------------------------------------------------------------
 
 
 def step_cost(step: Step, n: int) -> Cost:
-    """Of a step on ``n`` images.
+    """Return the cost of a step of a plan on ``n`` images.
 
-    Bytes are those of inputs and outputs, each moved once; normalisations in training read twice, since all of the
-    statistics come before the first result. Weights count, scratch does not.
+    Inputs, weights and outputs move once; normalizations in training read their inputs twice, as the statistics must be
+    complete before the first output. Scratch is not counted.
     """
     return _forward_cost(step, n) if step.dy is None else _backward_cost(step, n)
 
 
-def plan_cost(steps: list[Step], n: int) -> Cost:
-    """Of several steps."""
+def plan_cost(steps: Sequence[Step], n: int) -> Cost:
+    """Return the total cost of several steps."""
     return sum((step_cost(step, n) for step in steps), Cost(0, 0))
 
 
@@ -69,8 +69,8 @@ def _backward_cost(step: Step, n: int) -> Cost:
         return Cost(0, added)
     reads = 2 if layer.normalizes and step.training else 1
     trains = len(step.frozen) < len(node.parameters)
-    wants_x = any(dx is not None for dx in step.dxs)
-    in_place = _bytes([step.dy], n) if not step.dxs else 0  # an activation's gradient behind a pool
+    needs_dx = any(dx is not None for dx in step.dxs)
+    in_place = _bytes([step.dy], n) if not step.dxs else 0  # the gradient of an activation that a pool follows
     moved = reads * _bytes([step.dy], n) + in_place + _bytes(step.dxs, n) + added
     if step.masks or (layer.reads_x and (trains or not node.parameters)):
         moved += reads * _bytes(step.xs, n)
@@ -78,12 +78,12 @@ def _backward_cost(step: Step, n: int) -> Cost:
         moved += _bytes([step.y], n)
     if "argmax" in step.scratch:
         moved += 4 * n * prod(step.dy.shape)
-    moved += (trains + wants_x) * _parameter_bytes(step)
-    passes = trains + wants_x if isinstance(layer, WeightLayer) else 1
+    moved += (trains + needs_dx) * _parameter_bytes(step)
+    passes = trains + needs_dx if isinstance(layer, WeightLayer) else 1
     return Cost(passes * n * layer.flops(node.geometry, node.shape), moved)
 
 
-def _bytes(views: list[View] | list[View | None], n: int) -> int:
+def _bytes(views: Sequence[View | None], n: int) -> int:
     return sum(4 * n * prod(view.shape) for view in views if view is not None)
 
 
@@ -95,17 +95,17 @@ def _parameter_bytes(step: Step) -> int:
 
 
 def graph_of(case: Case) -> Graph:
-    """The graph of a case's layer alone. Raises ArgumentError or GeometryError where there is none."""
+    """Return a graph of the case's layer alone. Raises ArgumentError or GeometryError if it is impossible."""
     x = Input(case.shape)
     return Graph([x], [case.layer()(x)])
 
 
 def kernel_job(case: Case, direction: str, device: Device) -> Job:
-    """One direction of a case, alone: what the others need is planned away.
+    """Return one direction of a case; the plan leaves out what only the others need.
 
-    Forward is inference, but for normalisations, whose statistics are part of the work.
+    Forward is inference, except for normalizations, whose statistics are part of the work.
     """
-    if direction == STEP:
+    if direction == UPDATE:
         return _update_job(case, device)
     graph = graph_of(case)
     store = Parameters(graph.parameters(), graph.state(), device)
@@ -131,7 +131,7 @@ def kernel_job(case: Case, direction: str, device: Device) -> Job:
 
 
 def _job(executor: Executor, n: int, backward: bool = False) -> Job:
-    """All of an executor's forward, or backward, steps on random numbers."""
+    """Return all forward, or backward, steps of an executor on random numbers."""
     with engine_lock:
         fill(executor.device, executor.bind(n))
     run, steps = (executor.backward, executor.plan.backward) if backward else (executor.forward, executor.plan.forward)
@@ -144,7 +144,7 @@ def _job(executor: Executor, n: int, backward: bool = False) -> Job:
 
 
 def _update_job(case: Case, device: Device) -> Job:
-    """SGD with momentum: w, v and the gradient are read, w and v written."""
+    """Return an update by SGD with momentum, which reads weights, velocity and gradient, and writes the first two."""
     count = prod(case.shape)
     w, velocity, dw = (device.zeros(count) for _ in range(3))
     device.write(dw, np.ones(count, np.float32))
@@ -159,7 +159,7 @@ def _update_job(case: Case, device: Device) -> Job:
 
 
 def fill(device: Device, binding: Binding) -> None:
-    """Random numbers as inputs and as gradients of the outputs."""
+    """Write random numbers to the inputs and to the gradients of the outputs."""
     generator = np.random.default_rng(0)
     for view in [*binding.inputs, *binding.output_gradients]:
         device.upload(view, generator.standard_normal(view.shape, np.float32))
@@ -169,23 +169,22 @@ def fill(device: Device, binding: Binding) -> None:
 
 
 class LayerTime(NamedTuple):
-    """A layer's share of a step: median ms, its cost, and the kernels that it launched with their ms, slowest first."""
+    """A layer's part of a step: median ms, cost, and the kernels launched with their ms, the slowest first."""
 
     layer: str
     op: str
-    direction: str  # "forward" or "backward"
+    direction: str  # "forward", "backward" or "update"
     ms: float
     cost: Cost
     kernels: tuple[tuple[str, float], ...]
 
 
 def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
-    """Every step of a plan in its order, so that each finds the caches as it does in a training or an inference."""
-    plan = executor.plan
+    """Time every step of a plan in order, so that each finds the caches as in training or inference."""
     with engine_lock:
         binding = executor.bind(n)
         fill(executor.device, binding)
-        planned, bound = [*plan.forward, *plan.backward], [*binding.forward, *binding.backward]
+        bound = [*binding.forward, *binding.backward]
         launches = [launch for step in bound for launch in step.launches]
         turns, start = list[list[float]](), time.perf_counter()
         for turn in range(-2, effort.pairs):
@@ -198,23 +197,22 @@ def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
                 laps.append(time.perf_counter())
             turns.append(list(np.diff(laps)))
     medians = iter(np.median(turns[2:] or turns, axis=0) * 1e3)
-    names = [[_kernel_name(launch) for launch, _ in step.launches] for step in bound]
-    times = [[(name, float(next(medians))) for name in listed] for listed in names]
-    return list(_rows(plan, planned, times, n))
+    times = [[(_kernel_name(launch), float(next(medians))) for launch, _ in step.launches] for step in bound]
+    steps = [*executor.plan.forward, *executor.plan.backward]
+    return [_layer_time(step, kernels, n) for step, kernels in zip(steps, times, strict=True)]
 
 
-def _rows(plan: Plan, steps: list[Step], times: list[list[tuple[str, float]]], n: int) -> Iterator[LayerTime]:
-    for step, listed in zip(steps, times, strict=True):
-        kernels = dict.fromkeys((name for name, _ in listed), 0.0)
-        for name, ms in listed:
-            kernels[name] += ms
-        slowest = tuple(sorted(kernels.items(), key=lambda item: -item[1]))
-        direction = FORWARD if step.dy is None else "backward"
-        node = step.node
-        yield LayerTime(node.name, node.layer.op, direction, sum(kernels.values()), step_cost(step, n), slowest)
+def _layer_time(step: Step, times: Sequence[tuple[str, float]], n: int) -> LayerTime:
+    kernels = dict.fromkeys((name for name, _ in times), 0.0)
+    for name, ms in times:
+        kernels[name] += ms
+    slowest = tuple(sorted(kernels.items(), key=lambda item: -item[1]))
+    direction = FORWARD if step.dy is None else "backward"
+    node = step.node
+    return LayerTime(node.name, node.layer.op, direction, sum(kernels.values()), step_cost(step, n), slowest)
 
 
 def _kernel_name(launch: object) -> str:
-    """Of compiled code; of a layer that is not recorded, its whole step."""
+    """Return the name of a compiled function; a custom layer that is not recorded is one launch, its whole step."""
     name = str(getattr(launch, "__name__", launch))
     return "whole step" if name == "work" else name.lstrip("_")

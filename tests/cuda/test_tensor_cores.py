@@ -13,7 +13,7 @@ from test_twins import Arrays
 from twins import Image
 
 import numbacnn as nc
-from numbacnn.bench.peaks import measure_roofs
+from numbacnn.bench.peaks import measure_peaks
 from numbacnn.engine.device import CudaDevice, get_device
 from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.cpu import sizes as cpu_sizes
@@ -181,8 +181,8 @@ def test_the_peak_is_measured_by_products_of_known_sums(precision):
 
 
 @pytest.mark.parametrize("precision", ROUND)
-def test_the_roof_is_that_of_the_precision(precision):
-    found = measure_roofs(get_device("cuda", precision), quick=True)
+def test_peaks_have_the_precision_of_the_device(precision):
+    found = measure_peaks(get_device("cuda", precision), quick=True)
     assert found.precision == precision
     assert min(found.gflops, found.bandwidth) > 0
 

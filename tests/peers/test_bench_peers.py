@@ -1,4 +1,4 @@
-"""The peers that ``numbacnn bench`` compares with compute what we compute: else their times would say nothing."""
+"""The peers of ``numbacnn bench`` compute what we compute."""
 
 import inspect
 import os
@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 
 
 def small(name, batch=2, **options):
-    """A model of the zoo on small images, its weights such that values keep their size; and images."""
+    """A model of the zoo for small images, with weights that preserve the scale of values, and images."""
     model = nc.models.make(name, input_shape=SMALL.get(name, (32, 32, 3)), classes=5, **options)
     randomize(model, generator_of(name))
     images = generator_of(name).standard_normal((batch, *model.input_shape)).astype(np.float32)
@@ -43,13 +43,13 @@ def channels_last(y):
 
 
 def each(names):
-    """A parameter for each model; those that are not small take longer."""
+    """A test parameter per model; the larger ones are marked long."""
     marked = [pytest.param(name, marks=[] if name in SMALL else [pytest.mark.long]) for name in names]
     return pytest.mark.parametrize("name", marked)
 
 
 @each(nc.models.MODELS)
-def test_peers_infer_what_the_zoo_infers(name):
+def test_inference_of_peers_agrees(name):
     model, images = small(name)
     expected = model.forward(images)
     arrays = state_dict(model.graph, model.store)
@@ -64,10 +64,10 @@ def test_peers_infer_what_the_zoo_infers(name):
 
 
 @each(TRAINED)
-def test_pytorch_trains_as_we_train(name):
-    """The losses of three steps, each of which depends on the updates before."""
+def test_training_of_pytorch_agrees(name):
+    """The losses of three steps, which depend on the updates before."""
     off = {p: 0.0 for p in inspect.signature(nc.models.MODELS[name]).parameters if "dropout" in p}
-    model, images = small(name, 16, **off)  # statistics of two values would turn rounding errors into signs
+    model, images = small(name, 16, **off)  # batch statistics of two values would amplify rounding errors
     labels, optimizer = measure.random_labels(model, 16), nc.SGD(1e-3, momentum=0.9)
     arrays = state_dict(model.graph, model.store)
     steps = torch_peer.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight)
@@ -77,8 +77,8 @@ def test_pytorch_trains_as_we_train(name):
 
 
 @pytest.fixture
-def _gpu_in_the_processor(monkeypatch):
-    """What ``torch_gpu`` asks of a GPU, done by the CPU: no capture, and a compilation that only traces."""
+def _gpu_on_the_cpu(monkeypatch):
+    """Let the CPU stand in for the GPU of ``torch_gpu``: without capture, and with a compiler that only traces."""
     monkeypatch.setattr(torch_gpu, "DEVICE", "cpu")
     monkeypatch.setattr(torch_gpu, "_capture", lambda run: run)
     monkeypatch.setattr(torch_gpu, "_pinned", lambda tensor: tensor.clone())
@@ -86,8 +86,8 @@ def _gpu_in_the_processor(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
-@pytest.mark.usefixtures("_gpu_in_the_processor")
-def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
+@pytest.mark.usefixtures("_gpu_on_the_cpu")
+def test_gpu_modes_agree():
     model, images = small("lenet5", 4)
     labels, arrays = measure.random_labels(model, 4), state_dict(model.graph, model.store)
     expected = model.forward(images)
@@ -96,7 +96,7 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
     steps = torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0)
     optimizer = nc.SGD(1e-3, momentum=0.9)
     ours = [model.train_step(images, labels, optimizer) for _ in range(2)]
-    assert tuple(steps) == torch_gpu.MODES
+    assert tuple(steps) == torch_gpu.TRAINING_MODES
     for mode, step in steps.items():
         assert [step() for _ in range(2)] == pytest.approx(ours, rel=1e-3), mode
     for direction in cases.DIRECTIONS[:3]:
@@ -104,16 +104,16 @@ def test_what_runs_on_a_gpu_is_the_same_training_and_inference():
         assert set(works) == {f"{layout}, {form}" for layout in torch_peer.FORMATS for form in ("eager", "graph")}
         for work in works.values():
             work()
-    updates = torch_gpu.kernel(cases.custom_case("update", "10", 1), "step")
+    updates = torch_gpu.kernel(cases.custom_case("update", "10", 1), "update")
     assert set(updates) == {"fused, eager", "fused, graph"}
     for work in updates.values():
         work()
 
 
-@pytest.mark.usefixtures("_gpu_in_the_processor")
+@pytest.mark.usefixtures("_gpu_on_the_cpu")
 @pytest.mark.parametrize("op", ["relu", "batch_norm"])
-def test_captured_kernels_are_made_where_they_are_captured(op, monkeypatch):
-    """Autograd launches where the forward pass did, which has to be the stream of the capture."""
+def test_captured_kernels_are_made_on_the_stream_of_the_capture(op, monkeypatch):
+    """Autograd runs backward on the stream of the forward pass."""
     made, capturing = [], []
     kernel_work = torch_gpu.kernel_work
     monkeypatch.setattr(torch_gpu, "kernel_work", lambda *args: (made.append(bool(capturing)), kernel_work(*args))[1])
@@ -131,9 +131,9 @@ def test_captured_kernels_are_made_where_they_are_captured(op, monkeypatch):
     assert made == [False, False, True, True]  # two memory formats, eager and captured
 
 
-@pytest.mark.usefixtures("_gpu_in_the_processor")
+@pytest.mark.usefixtures("_gpu_on_the_cpu")
 @pytest.mark.parametrize("training", [True, False])
-def test_what_cannot_be_captured_is_noted_and_the_other_modes_stand(training, monkeypatch):
+def test_failing_capture_is_noted_and_the_other_modes_remain(training, monkeypatch):
     def fail(run):
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -141,17 +141,17 @@ def test_what_cannot_be_captured_is_noted_and_the_other_modes_stand(training, mo
     x = nc.Input((4,))
     peers = Peers({"PyTorch": torch_gpu})
     found = measure.measure_model(nc.Model(x, nc.Dense(3)(x)), 2, training, timing.QUICK, peers).measurement
-    assert found.peers["PyTorch"].mode in torch_gpu.MODES
+    assert found.peers["PyTorch"].mode in torch_gpu.TRAINING_MODES
     assert found.notes == tuple(
         f"PyTorch, {mode}, is left out: operation not permitted when stream is capturing"
-        for mode in torch_gpu.MODES
+        for mode in torch_gpu.TRAINING_MODES
         if mode.endswith("graph")
     )
 
 
-@pytest.mark.usefixtures("_gpu_in_the_processor")
-def test_every_batch_size_is_compiled_for_itself(monkeypatch):
-    compiled = []  # of each compilation, whether sizes are symbols
+@pytest.mark.usefixtures("_gpu_on_the_cpu")
+def test_every_batch_size_is_compiled_separately(monkeypatch):
+    compiled = []  # per compilation: whether sizes are symbolic
 
     def backend(traced, inputs):
         compiled.append(any(isinstance(size, torch.SymInt) for x in inputs for size in getattr(x, "shape", [x])))
@@ -161,7 +161,7 @@ def test_every_batch_size_is_compiled_for_itself(monkeypatch):
     x = nc.Input((4,))
     model = nc.Model(x, nc.Dense(3)(x))
     arrays = state_dict(model.graph, model.store)
-    for batch in range(2, 12):  # more than PyTorch compiles of one function
+    for batch in range(2, 12):  # more than PyTorch compiles per function
         labels, images = np.zeros(batch, np.int64), np.zeros((batch, 4), np.float32)
         compiled.clear()
         for mode, step in torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0).items():
@@ -187,7 +187,7 @@ def test_every_batch_size_is_compiled_for_itself(monkeypatch):
         ("relu", "8x8x6"),
     ],
 )
-def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
+def test_kernels_of_pytorch_have_our_shapes(op, spec):
     case = cases.custom_case(op, spec, 3)
     c, *image = torch_peer._channels_first(case.shape)
     for direction in case.directions:
@@ -200,7 +200,7 @@ def test_kernels_of_pytorch_give_the_shapes_of_ours(op, spec):
                 assert shapes == list(state_dict_shapes(graph_of(case)).values())
 
 
-def test_gradients_of_convolutions_are_autograds():
+def test_convolution_gradients_agree_with_autograd():
     case = cases.custom_case("conv2d", "9x8x4->6/3/2/1", 3)
     graph = graph_of(case)
     for layout in torch_peer.FORMATS.values():
@@ -214,7 +214,7 @@ def test_gradients_of_convolutions_are_autograds():
         assert torch.allclose(work()[1], expected[0], rtol=1e-4, atol=1e-4)
 
 
-def test_an_op_without_a_twin_is_a_note_and_no_failure():
+def test_unsupported_op_is_noted():
     x = nc.Input((6, 6, 4))
     model = nc.Model(x, nc.Dense(3)(nc.Flatten()(nc.GroupNorm(2, name="g")(x))))
     peers = find_peers()
@@ -232,12 +232,12 @@ def test_peak_memory_of_pytorch():
     assert needed < processes.peak_memory(model, 2, "PyTorch", "contiguous") < needed + 300e6
 
 
-def test_the_table_has_columns_of_peers_and_sums_them_up():
+def test_tables_have_columns_and_summaries_of_peers():
     out = numbacnn("bench", "kernels", "--op", "conv2d", "--filter", "lenet-5", "--quick", "--threads", 1).out
     assert " PyTorch " in out.splitlines()[1]
     assert out.splitlines()[1].endswith("onnxruntime")
-    assert "\ntimes of PyTorch over ours, 6 compared:\n  geometric mean, forward " in out
-    assert "\ntimes of onnxruntime over ours, 2 compared:\n" in out
+    assert "\ntime of PyTorch over ours, 6 compared:\n  geometric mean, forward " in out
+    assert "\ntime of onnxruntime over ours, 2 compared:\n" in out
     arguments = ("--batch-size", 1, "--quick", "--threads", 1)
     out = numbacnn("bench", "train", "--inference", *arguments).out
     assert out.splitlines()[2].split()[-2:] == ["PyTorch", "onnxruntime"]
