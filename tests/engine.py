@@ -117,10 +117,10 @@ def run(model, xs, dys):
 class Fixed(Executor):
     """Runs a plan of training whose layers do not run as training."""
 
-    def _tensors(self, step, n):
-        tensors = super()._tensors(step, n)
-        tensors.training = False
-        return tensors
+    def _bindings(self, step, n):
+        bindings = super()._bindings(step, n)
+        bindings.training = False
+        return bindings
 
 
 def run_planned(model, xs, dys, executor=Executor, **options):

@@ -39,7 +39,7 @@ ROWS = [
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 # A plan gets the target's facts as a value: neither it nor what it is made from imports kernels or arrays.
 PURE = {"layers", "geometry", "_checks", "errors", "schedules", "engine/graph", "engine/graph_format", "engine/plan"}
-USES_NUMPY = {"layers/initializers"}
+USES_NUMPY = {"layers/initializers", "layers/bindings"}
 
 
 def sources():

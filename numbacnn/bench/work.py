@@ -10,7 +10,7 @@ import numpy as np
 from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, UPDATE, Case
 from numbacnn.bench.timing import Effort, Launched, Work
 from numbacnn.engine.device import Device
-from numbacnn.engine.executor import Binding, Executor
+from numbacnn.engine.executor import BoundPlan, Executor
 from numbacnn.engine.graph import Graph, Input
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
@@ -158,7 +158,7 @@ def _update_job(case: Case, device: Device) -> Job:
     return Job(Launched(start, device.synchronize), Cost(4 * count, 5 * 4 * count))
 
 
-def fill(device: Device, binding: Binding) -> None:
+def fill(device: Device, binding: BoundPlan) -> None:
     """Write random numbers to the inputs and to the gradients of the outputs."""
     generator = np.random.default_rng(0)
     for view in [*binding.inputs, *binding.output_gradients]:

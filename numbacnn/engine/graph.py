@@ -123,6 +123,10 @@ class Graph:
         """The value that node number ``node`` computes."""
         return len(self.input_shapes) + node
 
+    def producer(self, value: int) -> int:
+        """The number of the node that computes ``value``; negative for an input."""
+        return value - len(self.input_shapes)
+
     @property
     def training_outputs(self) -> tuple[int, ...]:
         """The outputs, and behind them the auxiliary ones."""

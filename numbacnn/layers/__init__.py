@@ -15,7 +15,7 @@ from numbacnn.layers.activations import (
     Tanh,
     custom_activation,
 )
-from numbacnn.layers.base import REGISTRY, Layer, ParameterSpec, ScratchSpec, is_custom
+from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
@@ -29,6 +29,7 @@ from numbacnn.layers.pooling import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
+from numbacnn.layers.registry import REGISTRY, is_custom
 from numbacnn.layers.shape import Flatten, Reshape, Upsample2D, ZeroPad2D
 from numbacnn.layers.transposed import Conv2DTranspose
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 
 @dataclass(eq=False)
@@ -30,11 +30,11 @@ class _Activation(Layer):
         """Numbers that the kernels take last."""
         return ()
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """y = f(x)."""
         getattr(kernels, f"{self.kernel()}_forward")(t.y, t.x, *self.constants())
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """dx = dy · f'(x), in dy's memory."""
         source = t.y if self.reads_y else t.x
         getattr(kernels, f"{self.kernel()}_gradient_in_place")(t.dy, source, *self.constants())
@@ -118,7 +118,7 @@ class PReLU(Layer):
         """``weight``."""
         return {"weight": ParameterSpec(shapes[0][-1:], "quarters")}
 
-    def scratch(self, sizes: Any, geometry: Shape, batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: Shape, batch: int) -> Mapping[str, ScratchSpec]:
         """The weight's gradient at every element, and partial sums of it."""
         return {
             "parts": ScratchSpec((batch, *geometry), "backward"),
@@ -129,11 +129,11 @@ class PReLU(Layer):
         """One for each element."""
         return prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: Shape) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: Shape) -> None:
         """y = f(x)."""
         kernels.prelu_forward(t.y, t.x, t.weight)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: Shape) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: Shape) -> None:
         """dx = dy · f'(x), in dy's memory, and the gradient of weight."""
         parts = t.parts[: len(t.dy)]
         kernels.prelu_gradient_in_place(t.dy, parts, t.x, t.weight)
@@ -209,15 +209,15 @@ class _OwnActivation(_Activation):
     function: ClassVar[Callable[[Any], Any]]
     gradient: ClassVar[Callable[[Any, Any], Any]]
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """y = f(x)."""
         self._kernels(kernels)[0](t.y, t.x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """dx = the user's gradient of (dy, x), in dy's memory."""
         self._kernels(kernels)[1](t.dy, t.x)
 
-    def _kernels(self, kernels: Any) -> Any:
+    def _kernels(self, kernels: Kernels) -> Any:
         return kernels.activation_kernels(self.op, type(self).function, type(self).gradient)
 
 
@@ -258,11 +258,11 @@ class Softmax(Layer):
         """Three for each element: exponential, sum, quotient."""
         return 3 * prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """y = softmax(x)."""
         kernels.softmax_forward(t.y, t.x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """dx = y · (dy − Σ dy·y)."""
         kernels.softmax_gradient(t.dx, t.dy, t.y)
 

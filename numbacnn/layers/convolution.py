@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import (
@@ -19,6 +18,7 @@ from numbacnn.geometry import (
     whole,
 )
 from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
@@ -30,7 +30,7 @@ class WindowLayer(WeightLayer):
     """What convolutions and their transposes share: the fields of the window, checked and in one form."""
 
     reads_x: ClassVar[bool] = True
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int]
@@ -54,8 +54,7 @@ class _Convolution(WindowLayer):
     """What convolutions share, whose subclasses give the geometry."""
 
     masks_gradient: ClassVar[bool] = True
-    folds: ClassVar[tuple[str, ...]] = ("batch_norm",)
-    adds: ClassVar[tuple[str, ...]] = ("add",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"batch_norm", "add", "relu"})
 
     algorithm: str = "auto"
 
@@ -70,7 +69,7 @@ class _Convolution(WindowLayer):
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": ParameterSpec((g.k,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
         g, f = geometry, sizes.winograd_filtering(geometry, self.algorithm)
         scratch = {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
@@ -91,22 +90,22 @@ class _Convolution(WindowLayer):
             scratch["columns"] = ScratchSpec(sizes.columns_shape(g, batch), "backward")
         return scratch
 
-    def choose_algorithm(self, sizes: Any, geometry: ConvGeometry) -> str:
+    def choose_algorithm(self, sizes: Sizes, geometry: ConvGeometry) -> str:
         """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
         filtering = sizes.winograd_filtering(geometry, self.algorithm)
         return "direct" if filtering is None else f"winograd{filtering.m}"
 
-    def fuses_pool(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+    def fuses_pool(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where a register tile holds whole windows, all of one size."""
         direct = self.choose_algorithm(sizes, geometry) == "direct"
         return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
 
-    def accepts_pool_gradient(self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
+    def accepts_pool_gradient(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Where the kernels can, and gain."""
         return isinstance(pool, PoolGeometry) and bool(sizes.maxima_apply(geometry, pool))
 
-    def maxima_scratch(
-        self, sizes: Any, geometry: ConvGeometry, pool: PoolGeometry, batch: int
+    def pool_gradient_scratch(
+        self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry, batch: int
     ) -> Mapping[str, ScratchSpec]:
         """Partial sums, places of maxima, weights by filter, and images to add windows to."""
         g = geometry
@@ -131,7 +130,7 @@ class _Convolution(WindowLayer):
         """Of the direct algorithm."""
         return geometry.flops
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """y = x * weight + bias, and what comes behind."""
         (weight, bias), relu = self.weights(kernels, t), t.fused == "relu"
         if t.algorithm != "direct":
@@ -141,7 +140,7 @@ class _Convolution(WindowLayer):
         else:
             kernels.conv2d_pool_forward(t.y, t.argmax, t.x, weight, bias, t.packed, g, t.pool, relu)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """The gradients of weight, bias and x."""
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
@@ -162,7 +161,7 @@ class _Convolution(WindowLayer):
             scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient
             kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
 
-    def _backward_from_maxima(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+    def _backward_from_maxima(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         if "weight" not in t.frozen:
             kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
         if t.dx is not None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, whole
 from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
 
 
@@ -22,8 +22,7 @@ class Dense(WeightLayer):
     op: ClassVar[str] = "dense"
     reads_x: ClassVar[bool] = True
     masks_gradient: ClassVar[bool] = True
-    folds: ClassVar[tuple[str, ...]] = ("batch_norm",)
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"batch_norm", "relu"})
 
     units: int
     bias: bool = True
@@ -49,7 +48,7 @@ class Dense(WeightLayer):
         weight = self.weight_parameter(self.geometry(shapes), self.initializer)
         return {"weight": weight, "bias": ParameterSpec((self.units,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int], batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: tuple[int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Packed weights."""
         whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
@@ -62,11 +61,11 @@ class Dense(WeightLayer):
         """Two for each weight."""
         return 2 * geometry[0] * geometry[1]
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
         """y = x · weight + bias."""
         kernels.dense_forward(t.y, t.x, *self.weights(kernels, t), t.packed, t.fused == "relu")
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
         """The gradients of weight, bias and x."""
         if "weight" not in t.frozen:
             kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)

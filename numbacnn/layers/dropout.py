@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.geometry import Shape, image_shape, number
 from numbacnn.layers.base import Layer, ScratchSpec
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class _Dropout(Layer):
     def __post_init__(self) -> None:
         self.rate = number(self.rate, "rate", 0, 1, below=True)
 
-    def _drops(self, t: SimpleNamespace) -> bool:
+    def _drops(self, t: Bindings) -> bool:
         return bool(t.training) and self.rate > 0
 
 
@@ -39,14 +39,14 @@ class Dropout(_Dropout):
 
     op: ClassVar[str] = "dropout"
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: Any) -> None:
         """y = x · mask / (1 − rate)."""
         if self._drops(t):
             kernels.dropout_forward(t.y, t.x, self.rate, t.random, t.stream)
         else:
             kernels.copy(t.y, t.x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: Any) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: Any) -> None:
         """dx = dy · mask / (1 − rate), in dy's memory; the mask is drawn once more."""
         if self._drops(t):
             kernels.dropout_gradient_in_place(t.dy, self.rate, t.random, t.stream)
@@ -70,19 +70,19 @@ class SpatialDropout(_Dropout):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """What each channel is multiplied by."""
         shape = (batch, 1, 1, geometry[2])
         return {"factors": ScratchSpec(shape, "forward"), "factors_gradient": ScratchSpec(shape, "backward")}
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """y = x · mask / (1 − rate)."""
         if self._drops(t):
             kernels.spatial_dropout_forward(t.y, t.x, t.factors, self.rate, t.random, t.stream)
         else:
             kernels.copy(t.y, t.x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """dx = dy · mask / (1 − rate), in dy's memory; the mask is drawn once more."""
         if self._drops(t):
             kernels.spatial_dropout_gradient_in_place(t.dy, t.factors_gradient, self.rate, t.random, t.stream)

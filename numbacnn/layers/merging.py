@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape, image_shape, whole
 from numbacnn.layers.activations import ReLU, Sigmoid
 from numbacnn.layers.base import Layer
+from numbacnn.layers.bindings import Bindings, Kernels
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.pooling import GlobalAvgPool2D
 
@@ -21,7 +21,7 @@ class Add(Layer):
 
     op: ClassVar[str] = "add"
     inputs: ClassVar[int | None] = None
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """The inputs' own."""
@@ -33,14 +33,14 @@ class Add(Layer):
         """One for each element; two inputs."""
         return prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """y = Σ x."""
         relu, last = t.fused == "relu", len(t.xs) - 1
         kernels.add(t.y, t.xs[0], t.xs[1], relu and last == 1)
         for i in range(2, last + 1):
             (kernels.add_relu_in_place if relu and i == last else kernels.add_in_place)(t.y, t.xs[i])
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Each input's gradient is dy."""
         for dx in t.dxs:
             if dx is not None:
@@ -69,12 +69,12 @@ class Concat(Layer):
             raise GeometryError(f"inputs differ in more than their channels: {_listed(shapes)}")
         return *shapes[0][:-1], sum(shape[-1] for shape in shapes)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: list[slice]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: list[slice]) -> None:
         """Each input is copied to its channels."""
         for x, channels in zip(t.xs, g, strict=True):
             kernels.copy_channels(t.y[..., channels], x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: list[slice]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: list[slice]) -> None:
         """Each input's gradient is its channels of dy."""
         for dx, channels in zip(t.dxs, g, strict=True):
             if dx is not None:
@@ -113,14 +113,14 @@ class Multiply(Layer):
         """One for each element."""
         return prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: int | None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: int | None) -> None:
         """y = a · b."""
         if g is None:
             kernels.multiply(t.y, *t.xs)
         else:
             kernels.scale_channels(t.y, t.xs[1 - g], t.xs[g])
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: int | None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: int | None) -> None:
         """da = dy · b, and db = dy · a, summed over the pixels where b is a gate."""
         for i, dx in enumerate(t.dxs):
             if dx is not None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape, image_shape, number, whole
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 
 @dataclass(eq=False)
@@ -26,7 +26,7 @@ class BatchNorm(Layer):
     reads_x: ClassVar[bool] = True
     normalizes: ClassVar[bool] = True
     depends_on_mode: ClassVar[bool] = True
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     momentum: float = 0.1
     eps: float = 1e-5
@@ -54,7 +54,7 @@ class BatchNorm(Layer):
         if batch * h * w == 1:
             raise ArgumentError("1 image of 1×1 pixels has no variance; train on batches of at least 2 images")
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Statistics, partial sums, and the numbers that each channel is multiplied by."""
         h, w, c = geometry
         return {
@@ -69,7 +69,7 @@ class BatchNorm(Layer):
         """Two for each element: in inference, one multiply-add."""
         return 2 * prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """y from the batch's statistics, which move the running ones; in inference from the running ones."""
         relu = t.fused == "relu"
         if t.training:
@@ -83,7 +83,7 @@ class BatchNorm(Layer):
                 t.y, t.statistics, t.x, t.weight, t.bias, t.running_mean, t.running_var, t.pattern, self.eps, relu
             )
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """The gradients of weight, bias and x."""
         scratch = t.statistics, t.pattern_gradient, t.partial_gradient
         kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training)
@@ -103,7 +103,7 @@ class GroupNorm(Layer):
     op: ClassVar[str] = "group_norm"
     reads_x: ClassVar[bool] = True
     normalizes: ClassVar[bool] = True
-    fuses: ClassVar[tuple[str, ...]] = ("relu",)
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     groups: int
     eps: float = 1e-5
@@ -130,7 +130,7 @@ class GroupNorm(Layer):
         """``weight`` and ``bias``."""
         return _weight_and_bias(shapes[0])
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """Statistics, partial sums, and the numbers that each image's channels are multiplied by."""
         h, w, c = geometry
         return {
@@ -146,14 +146,14 @@ class GroupNorm(Layer):
         """Six for each element: two for its mean, two for its variance, one multiply-add."""
         return 6 * prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """y from each image's own statistics."""
         scratch = t.pattern, t.partial
         kernels.group_norm_forward(
             t.y, t.statistics, t.x, t.weight, t.bias, *scratch, self.groups, self.eps, t.fused == "relu"
         )
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """The gradients of weight, bias and x."""
         scratch = t.statistics, t.pattern_gradient, t.partial_gradient, t.sums
         kernels.group_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, self.groups)
@@ -190,7 +190,7 @@ class LocalResponseNorm(Layer):
         """The input's own."""
         return self.geometry(shapes)
 
-    def scratch(self, sizes: Any, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: tuple[int, int, int], batch: int) -> Mapping[str, ScratchSpec]:
         """What each element is divided by, computed anew: cheaper than to keep it."""
         return {"scales": ScratchSpec((batch, *geometry), "backward")}
 
@@ -198,11 +198,11 @@ class LocalResponseNorm(Layer):
         """Two for each element of each window, two for scaling, one for the power, one for the product."""
         return (2 * self.size + 4) * prod(output_shape)
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """y = x · s^−beta."""
         kernels.local_response_norm_forward(t.y, t.x, self.size, self.alpha, self.beta, self.k)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: tuple[int, int, int]) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int, int]) -> None:
         """The gradient of x."""
         constants = self.size, self.alpha, self.beta, self.k
         kernels.local_response_norm_gradient(t.dx, t.dy, t.x, t.y, t.scales, *constants)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn.geometry import (
     AdaptiveGeometry,
@@ -16,6 +15,7 @@ from numbacnn.geometry import (
     pool_geometry,
 )
 from numbacnn.layers.base import Layer, ScratchSpec
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 
 @dataclass(eq=False)
@@ -55,11 +55,11 @@ class _Pool2D(Layer):
 class _Averages:
     """The bindings of average pooling."""
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
         """y = mean of each window of x."""
         kernels.average_pool_forward(t.y, t.x, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
         """Each window's pixels share its gradient."""
         kernels.average_pool_gradient(t.dx, t.dy, g)
 
@@ -69,15 +69,15 @@ class _Maxima:
 
     is_max_pool: ClassVar[bool] = True
 
-    def scratch(self, sizes: Any, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """The place of each maximum in its window."""
         return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
         """y = maximum of each window of x."""
         kernels.max_pool_forward(t.y, t.argmax, t.x, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: PoolGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
         """The first maximum of each window gets its gradient."""
         kernels.max_pool_gradient(t.dx, t.dy, t.argmax, g)
 
@@ -183,11 +183,11 @@ class AdaptiveAvgPool2D(_AdaptivePool2D):
 
     op: ClassVar[str] = "adaptive_avg_pool2d"
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
         """y = mean of each bin of x."""
         kernels.adaptive_average_pool_forward(t.y, t.x, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
         """Each bin's pixels share its gradient."""
         kernels.adaptive_average_pool_gradient(t.dx, t.dy, g)
 
@@ -202,14 +202,14 @@ class AdaptiveMaxPool2D(_AdaptivePool2D):
     op: ClassVar[str] = "adaptive_max_pool2d"
     is_max_pool: ClassVar[bool] = True
 
-    def scratch(self, sizes: Any, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """The place of each maximum in its image."""
         return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
         """y = maximum of each bin of x."""
         kernels.adaptive_max_pool_forward(t.y, t.argmax, t.x, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: AdaptiveGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
         """The first maximum of each bin gets its gradient."""
         kernels.adaptive_max_pool_gradient(t.dx, t.dy, t.argmax, g)

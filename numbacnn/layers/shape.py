@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape, pair, whole
 from numbacnn.layers.base import Layer
+from numbacnn.layers.bindings import Bindings, Kernels
 
 
 @dataclass(eq=False)
@@ -17,11 +17,11 @@ class _Reshaped(Layer):
 
     is_view: ClassVar[bool] = True
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Copies, where y cannot be x's memory."""
         kernels.copy_reshaped(t.y, t.x)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: None) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Copies back."""
         kernels.copy_reshaped(t.dx, t.dy)
 
@@ -96,12 +96,12 @@ class ZeroPad2D(Layer):
         h, w, c = image_shape(shapes[0])
         return h + g.top + g.bottom, w + g.left + g.right, c
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: Halo) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: Halo) -> None:
         """x inside, zeros around."""
         kernels.copy(_inside(t.y, g), t.x)
         kernels.clear_halo(t.y, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: Halo) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: Halo) -> None:
         """What lies inside."""
         kernels.copy(t.dx, _inside(t.dy, g))
 
@@ -144,10 +144,10 @@ class Upsample2D(Layer):
         """None for "nearest"; for "bilinear" four products and three sums an element."""
         return 7 * math.prod(output_shape) if self.mode == "bilinear" else 0
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: UpSampleGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: UpSampleGeometry) -> None:
         """y from x, larger."""
         getattr(kernels, f"up_sample_{self.mode}_forward")(t.y, t.x, g)
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: UpSampleGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: UpSampleGeometry) -> None:
         """Each pixel gathers from the outputs that it has a share in."""
         getattr(kernels, f"up_sample_{self.mode}_gradient")(t.dx, t.dy, g)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, pair, transposed_geometry, whole
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.convolution import WindowLayer
 
 
@@ -68,7 +68,7 @@ class Conv2DTranspose(WindowLayer):
         weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
         return {"weight": weight, "bias": ParameterSpec((g.c,), "zeros")} if self.bias else {"weight": weight}
 
-    def scratch(self, sizes: Any, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+    def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
         """That of the convolution transposed, with forward and backward exchanged."""
         g = geometry
         return {
@@ -91,12 +91,12 @@ class Conv2DTranspose(WindowLayer):
         """A multiply-add for each input pixel and weight it meets."""
         return geometry.flops
 
-    def forward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """y is the input gradient of the convolution whose output gradient is x; plus bias."""
         kernels.conv2d_input_gradient(t.y, t.x, t.weight, t.packed_gradient, t.columns, g)
         kernels.add_bias_in_place(t.y, t.bias if self.bias else None, t.fused == "relu")
 
-    def backward(self, kernels: Any, t: SimpleNamespace, g: ConvGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """dx is the forward pass of the convolution on dy, and the weight gradient has x and dy exchanged."""
         if "weight" not in t.frozen:
             kernels.conv2d_weight_gradient(t.d_weight, t.dy, t.x, t.partial_weight, g)

@@ -5,7 +5,6 @@ elements than a block has threads where several blocks share the work.
 """
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from numbacnn.geometry import (
     UpSampleGeometry,
 )
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.layers.bindings import Norm
 
 SIDES = Halo(1, 2, 0, 1)
 RANDOM = np.array([2**40 + 5, 7], np.uint64)
@@ -240,10 +240,7 @@ def _normalisations(draw):
         yield Call(reason, [forward, ("group_norm_gradient", [dx, *gradients])])
         yield Call(f"{reason}, no dx", [forward, ("group_norm_gradient", [None, *gradients])])
     for bias in (flat(draw, 6), None):
-        norm = SimpleNamespace(
-            weight=positive(draw, 6), bias=flat(draw, 6), running_mean=flat(draw, 6), running_var=positive(draw, 6),
-            eps=1e-3,
-        )  # fmt: skip
+        norm = Norm(positive(draw, 6), flat(draw, 6), flat(draw, 6), positive(draw, 6), eps=1e-3)
         folded = flat(draw, 3, 2, 4, 6), flat(draw, 6)
         yield Call("bias" if bias is not None else "no bias",
                    [("fold_batch_norm", [*folded, flat(draw, 3, 2, 4, 6), bias, norm])])  # fmt: skip

@@ -1,145 +1,175 @@
-"""Decisions on the graph before any buffer is placed: which layers also do the work of those that follow them."""
+"""Fusion: the rules by which the step of one node also does the work of another.
 
-from typing import Any
+By a forward rule a node also computes the node that follows it, and the value between them is never stored:
+convolution, batch normalization, residual addition, ReLU and max-pool become one step. By a backward rule a node
+applies the gradient of another, whose own step then has nothing to compute. A rule looks at one node and returns the
+fusion that it takes part in. Rules run in order, each over all nodes, and may build on the fusions found before.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 from numbacnn.engine.graph import Graph
 from numbacnn.geometry import PoolGeometry
+from numbacnn.layers.bindings import Sizes
+
+
+class Fusion(NamedTuple):
+    """The step of node number ``node`` also does the work of node number ``absorbed``."""
+
+    node: int
+    absorbed: int
+
+
+Rule = Callable[["Fusions", int], Fusion | None]
+
+
+# -- forward ----------------------------------------------------------------------------------------------------------
+
+
+def fold_batch_norm(fusions: "Fusions", i: int) -> Fusion | None:
+    """The weights take in the batch normalization that follows, which is linear in inference."""
+    return fusions.absorb_next(i, "batch_norm")
+
+
+def add_residual(fusions: "Fusions", i: int) -> Fusion | None:
+    """A convolution adds the other input of the two-input Add that follows it, if that input is computed earlier."""
+    fusion = fusions.absorb_next(i, "add")
+    if fusion is None or len(fusions.graph.nodes[fusion.absorbed].inputs) != 2:
+        return None
+    return fusion if fusions.graph.producer(fusions.residual(i, fusion.absorbed)) < i else None
+
+
+def fuse_relu(fusions: "Fusions", i: int) -> Fusion | None:
+    """A layer applies the ReLU that follows as it stores its output."""
+    return fusions.absorb_next(i, "relu")
+
+
+def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
+    """A convolution stores only the maxima of its output, after the activation that it applies."""
+    last = fusions.last(i)
+    pool = fusions.next_node(last)
+    if pool is None or fusions.absorbed_by(add_residual, i) is not None or not fusions.is_window_pool(pool):
+        return None
+    backward_reads_output = fusions.training and last != i and fusions.absorber(delay_gradient, last) is None
+    node, geometry = fusions.graph.nodes[i], fusions.graph.nodes[pool].geometry
+    if backward_reads_output or not node.layer.fuses_pool(fusions.sizes, node.geometry, geometry):
+        return None
+    return Fusion(i, pool)
+
+
+# -- backward ---------------------------------------------------------------------------------------------------------
+
+
+def delay_gradient(fusions: "Fusions", i: int) -> Fusion | None:
+    """The gradient of a non-decreasing activation is applied at the output of the max-pool that follows it.
+
+    max(f(x)) = f(max(x)) for such an f, and the output of the pool is smaller.
+    """
+    node, pool = fusions.graph.nodes[i], fusions.next_node(i)
+    if pool is None or not node.layer.monotone or fusions.only_consumer(node.inputs[0]) != i:
+        return None
+    return Fusion(pool, i) if fusions.graph.nodes[pool].layer.is_max_pool else None
+
+
+def take_pool_gradient(fusions: "Fusions", i: int) -> Fusion | None:
+    """A convolution takes the gradient of the max-pool that follows it, which is never spread over the windows.
+
+    Between the two there may be an activation whose gradient is applied after the pool.
+    """
+    graph, pool = fusions.graph, fusions.graph.nodes[i]
+    if not fusions.is_window_pool(i) or fusions.only_consumer(pool.inputs[0]) != i:
+        return None
+    producer = graph.producer(pool.inputs[0])
+    if fusions.absorber(delay_gradient, producer) is not None:
+        producer = graph.producer(graph.nodes[producer].inputs[0])
+    if producer < 0:
+        return None
+    node = graph.nodes[producer]
+    takes = node.layer.accepts_pool_gradient(fusions.sizes, node.geometry, pool.geometry)
+    return Fusion(producer, i) if takes else None
+
+
+def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
+    """A layer applies the gradient of the ReLU before it: its own input says where that is zero."""
+    if fusions.graph.nodes[i].layer.known_op != "relu":
+        return None
+    pool = fusions.absorber(delay_gradient, i)
+    reader = fusions.next_node(i if pool is None else pool)
+    while reader is not None and fusions.graph.nodes[reader].layer.is_view:
+        reader = fusions.next_node(reader)
+    if reader is None or not fusions.graph.nodes[reader].layer.masks_gradient:
+        return None
+    return Fusion(reader, i)
+
+
+FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_relu, fuse_pool)
+BACKWARD: tuple[Rule, ...] = (delay_gradient, take_pool_gradient, mask_gradient)
+INFERENCE_RULES = FORWARD
+TRAINING_RULES = (fuse_relu, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
 
 
 class Fusions:
-    """What each layer of a graph computes besides its own output."""
+    """All fusions of a graph with these outputs, and the questions that rules ask."""
 
-    def __init__(self, graph: Graph, outputs: tuple[int, ...], sizes: Any, training: bool, fuse: bool) -> None:
+    def __init__(self, graph: Graph, outputs: tuple[int, ...], sizes: Sizes, training: bool, fuse: bool) -> None:
         self.graph, self.outputs, self.sizes, self.training = graph, outputs, sizes, training
-        self.folded = self._find_folded() if fuse and not training else {}
-        self.added = self._find_added() if fuse and not training else {}
-        self.fused = self._find_fused() if fuse else {}
-        self.delayed = self._find_delayed() if fuse and training else {}
-        self.fused_pools = self._find_fused_pools() if fuse else {}
-        self.pooled = self._find_pooled() if fuse and training else {}
-        self.skipped = set(self.pooled.values())
-        self.masking = self._find_masking() if fuse and training else {}
-        self.absorbed = {*self.folded.values(), *self.added.values(), *self.fused.values(), *self.fused_pools.values()}
+        self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
+        self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
+        for rule in (TRAINING_RULES if training else INFERENCE_RULES) if fuse else ():
+            for fusion in filter(None, (rule(self, i) for i in range(len(graph.nodes)))):
+                self._absorbed[rule][fusion.node] = fusion.absorbed
+                self._absorbers[rule][fusion.absorbed] = fusion.node
+        self.computed_elsewhere = {i for rule in FORWARD for i in self._absorbers[rule]}
+        self.gradient_elsewhere = {i for rule in BACKWARD for i in self._absorbers[rule]}
+
+    def absorbed_by(self, rule: Rule, i: int) -> int | None:
+        """Return the node whose work node ``i`` does by ``rule``."""
+        return self._absorbed[rule].get(i)
+
+    def absorber(self, rule: Rule, i: int) -> int | None:
+        """Return the node that does the work of node ``i`` by ``rule``."""
+        return self._absorbers[rule].get(i)
+
+    def chain(self, i: int) -> list[int]:
+        """Return the nodes that the forward step of node ``i`` computes, in order, itself first."""
+        return [i, *(self._absorbed[rule][i] for rule in FORWARD if i in self._absorbed[rule])]
+
+    def last(self, i: int) -> int:
+        """Return the node whose output the forward step of node ``i`` stores."""
+        return self.chain(i)[-1]
+
+    def stored_values(self) -> dict[int, int]:
+        """Map each value that is never stored to the value that its step stores."""
+        return {
+            self.graph.value(inner): self.graph.value(self.last(i))
+            for i in range(len(self.graph.nodes))
+            for inner in self.chain(i)[:-1]
+        }
+
+    def residual(self, i: int, total: int) -> int:
+        """Return the value that the two-input Add ``total`` adds to the output of node ``i``."""
+        inner = {self.graph.value(node) for node in self.chain(i)}
+        first, second = self.graph.nodes[total].inputs
+        return second if first in inner else first
 
     def only_consumer(self, value: int) -> int | None:
-        """The one node that reads ``value``, unless it is an output of the model too."""
+        """Return the one node that reads ``value``, unless the model outputs the value too."""
         consumers = self.graph.consumers[value]
         return consumers[0] if len(consumers) == 1 and value not in self.outputs else None
 
-    def _find_folded(self) -> dict[int, int]:
-        """node → the batch normalisation behind it, which is linear in inference: the weights take it in."""
-        folded = {}
-        for i, node in enumerate(self.graph.nodes):
-            consumer = self.only_consumer(self.graph.value(i))
-            if consumer is not None and self.graph.nodes[consumer].layer.known_op in node.layer.folds:
-                folded[i] = consumer
-        return folded
+    def next_node(self, i: int) -> int | None:
+        """Return the only consumer of the output of node ``i``."""
+        return self.only_consumer(self.graph.value(i))
 
-    def _find_added(self) -> dict[int, int]:
-        """node → the sum of two behind it, and behind its normalisation, whose other part is there before it runs."""
-        added = {}
-        absorbed = set(self.folded.values())
-        for i, node in enumerate(self.graph.nodes):
-            consumer = self.only_consumer(self.graph.value(self.folded.get(i, i)))
-            if i in absorbed or consumer is None:
-                continue
-            total = self.graph.nodes[consumer]
-            takes_part = total.layer.known_op in node.layer.adds and len(total.inputs) == 2
-            if takes_part and self.node_of(self.other_part(i, consumer)) < i:
-                added[i] = consumer
-        return added
+    def absorb_next(self, i: int, op: str) -> Fusion | None:
+        """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes."""
+        following = self.next_node(self.last(i))
+        is_computed = any(i in self._absorbers[rule] for rule in FORWARD)
+        if following is None or is_computed or op not in self.graph.nodes[i].layer.fuses:
+            return None
+        return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
 
-    def other_part(self, i: int, total: int) -> int:
-        """The value that the sum ``total`` adds to node i's."""
-        own = self.graph.value(self.folded.get(i, i))
-        first, second = self.graph.nodes[total].inputs
-        return second if first == own else first
-
-    def last(self, i: int) -> int:
-        """The last node that i's step computes, but for an activation."""
-        return self.added.get(i, self.folded.get(i, i))
-
-    def _find_fused(self) -> dict[int, int]:
-        """node → the activation that it applies in its store, behind a normalisation and a sum that it computes."""
-        fused = {}
-        absorbed = {*self.folded.values(), *self.added.values()}
-        for i, node in enumerate(self.graph.nodes):
-            if i in absorbed:
-                continue
-            consumer = self.only_consumer(self.graph.value(self.last(i)))
-            if consumer is not None and self.graph.nodes[consumer].layer.known_op in node.layer.fuses:
-                fused[i] = consumer
-        return fused
-
-    def _find_delayed(self) -> dict[int, int]:
-        """activation → the max-pool behind it, where its gradient is applied instead.
-
-        max(f(x)) = f(max(x)) for f that does not decrease, and behind the pool there are fewer elements.
-        """
-        delayed = {}
-        for i, node in enumerate(self.graph.nodes):
-            consumer = self.only_consumer(self.graph.value(i))
-            alone = node.layer.monotone and self.only_consumer(node.inputs[0]) == i
-            if alone and consumer is not None and self.graph.nodes[consumer].layer.is_max_pool:
-                delayed[i] = consumer
-        return delayed
-
-    def _find_fused_pools(self) -> dict[int, int]:
-        """layer → the max-pool whose maxima it takes of its own output, behind the activation that it applies."""
-        fused = {}
-        for i, node in enumerate(self.graph.nodes):
-            last = self.fused.get(i, self.last(i))
-            pool = self.only_consumer(self.graph.value(last))
-            if pool is None or i in self.added or not self._takes_windows(pool):
-                continue
-            wants_output = self.training and last != i and last not in self.delayed
-            if not wants_output and node.layer.fuses_pool(self.sizes, node.geometry, self.graph.nodes[pool].geometry):
-                fused[i] = pool
-        return fused
-
-    def _find_pooled(self) -> dict[int, int]:
-        """layer → the max-pool behind it, whose gradient it takes as it is, never spread over the windows.
-
-        Between the two may be an activation whose gradient is applied behind the pool.
-        """
-        before = {activation: self.graph.nodes[activation].inputs[0] for activation in self.delayed}
-        pooled = {}
-        for i, node in enumerate(self.graph.nodes):
-            if not self._takes_windows(i):
-                continue
-            source = node.inputs[0]
-            producer = self.node_of(before.get(self.node_of(source), source))
-            if producer >= 0 and self.only_consumer(source) == i:
-                layer, geometry = self.graph.nodes[producer].layer, self.graph.nodes[producer].geometry
-                if layer.accepts_pool_gradient(self.sizes, geometry, node.geometry):
-                    pooled[producer] = i
-        return pooled
-
-    def _find_masking(self) -> dict[int, int]:
-        """ReLU → the layer behind it that applies its gradient: its own input says where that is zero."""
-        masking = {}
-        for i, node in enumerate(self.graph.nodes):
-            if node.layer.known_op == "relu":
-                reader = self.only_consumer(self.graph.value(self.delayed.get(i, i)))
-                while reader is not None and self.graph.nodes[reader].layer.is_view:
-                    reader = self.only_consumer(self.graph.value(reader))
-                if reader is not None and self.graph.nodes[reader].layer.masks_gradient:
-                    masking[i] = reader
-        return masking
-
-    def _takes_windows(self, i: int) -> bool:
-        """Whether node i is a max-pool of windows at even steps, as the bins of an adaptive one are not."""
+    def is_window_pool(self, i: int) -> bool:
+        """Whether node ``i`` is a max-pool over strided windows, as opposed to an adaptive one."""
         return self.graph.nodes[i].layer.is_max_pool and isinstance(self.graph.nodes[i].geometry, PoolGeometry)
-
-    def node_of(self, value: int) -> int:
-        """The node that computes ``value``; negative for an input of the model."""
-        return value - len(self.graph.input_shapes)
-
-    def inner_values(self) -> dict[int, int]:
-        """value → what its layer computes from it on its way: an activation, maxima."""
-        value = self.graph.value
-        inner = {value(i): value(norm) for i, norm in self.folded.items()}
-        inner |= {value(self.folded.get(i, i)): value(total) for i, total in self.added.items()}
-        inner |= {value(self.last(i)): value(activation) for i, activation in self.fused.items()}
-        last = {i: self.fused.get(i, self.last(i)) for i in self.fused_pools}
-        return inner | {value(last[i]): value(pool) for i, pool in self.fused_pools.items()}

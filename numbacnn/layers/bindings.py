@@ -1,0 +1,75 @@
+"""What the engine hands to a layer's forward and backward: the arrays of one step, and the device's kernels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.geometry import PoolGeometry
+
+Array = NDArray[np.float32]
+
+
+class Kernels(Protocol):
+    """The launchers of a device, by name: ``numbacnn.kernels.cpu`` or its twin for another device."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+
+class Sizes(Protocol):
+    """The device's functions from geometry to the shapes of scratch buffers, by name: ``kernels.cpu.sizes``."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+
+class Norm(NamedTuple):
+    """The arrays of a batch normalization that a layer's weights take in, each (k,), and its ``eps``."""
+
+    weight: Array
+    bias: Array
+    running_mean: Array
+    running_var: Array
+    eps: float
+
+
+@dataclass(eq=False, slots=True)
+class Bindings:
+    """The arrays and options of one step: N×H×W×C float32 views of the engine's memory, features N×1×1×C.
+
+    Besides these fields there is an attribute for every parameter and its gradient (``weight``, ``d_weight``), every
+    array of state, and every scratch buffer, by its name. A smaller batch uses ``t.name_of_scratch[:len(t.y)]``.
+    """
+
+    xs: list[Array]  # the inputs
+    y: Array  # the output
+    dy: Array  # its gradient; empty in forward
+    dxs: list[Array | None]  # the gradients of the inputs; None if nobody reads it
+    training: bool = False  # False in inference, and if the layer is frozen
+    frozen: frozenset[str] = frozenset()  # parameters whose gradients nobody reads, so that backward may skip them
+    algorithm: str | None = None  # the choice of ``Layer.choose_algorithm``
+    fused: str | None = None  # op of an activation that forward applies as it stores y
+    norm: Norm | None = None  # of a batch normalization that forward applies to its output
+    addend: Array | None = None  # added after that, before the activation
+    pool: PoolGeometry | None = None  # of the max-pool whose output y is, or whose gradient dy is
+    mask: Array | None = None  # x, if it is a ReLU's output and dx must be zero wherever it is not positive
+    random: NDArray[np.uint64] | None = None  # the key (seed, step) of the numbers that the layer draws
+    stream: int | np.uint64 = 0  # the layer's own number in it
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Array:
+        try:
+            return self.arrays[name]
+        except KeyError:
+            raise AttributeError(f"this step has no array {name!r}; it has {', '.join(self.arrays)}") from None
+
+    @property
+    def x(self) -> Array:
+        """The first input."""
+        return self.xs[0]
+
+    @property
+    def dx(self) -> Array | None:
+        """The gradient of the first input, or None."""
+        return self.dxs[0] if self.dxs else None
