@@ -21,6 +21,8 @@ class Kernels(Protocol):
 class Sizes(Protocol):
     """The device's functions from geometry to the shapes of scratch buffers, by name: ``kernels.cpu.sizes``."""
 
+    fuses: bool  # whether the device's kernels can compute several layers in one step
+
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
 
