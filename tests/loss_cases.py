@@ -5,9 +5,10 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-import reference as ref
 
 import numbacnn as nc
+from numbacnn.kernels.reference import launchers as reference
+from numbacnn.kernels.reference.softmax import softmax
 
 DRAWN = 50  # of each loss
 
@@ -34,9 +35,9 @@ class LossCase(NamedTuple):
                 labels[draw.random(labels.shape) < 0.3] = self.options["ignore_index"]
                 labels.flat[0] = 0
             dense = self.name not in ("cross_entropy", "focal")
-            return outputs, labels, ref.one_hot(labels, self.shape[-1]) if dense else labels
+            return outputs, labels, np.eye(self.shape[-1])[labels] if dense else labels
         if self.kind == "probabilities":
-            target = ref.softmax(draw.standard_normal(self.shape)).astype(np.float32)
+            target = softmax(draw.standard_normal(self.shape)).astype(np.float32)
         elif self.kind == "bits":
             target = draw.integers(0, 2, self.shape)
         else:  # none nearer than 0.01, so that |d| has no kink where its slope is taken
@@ -130,3 +131,48 @@ CASES = [
     LossCase("mse", {}, (3, 4), "numbers"),
     *[case for name in DRAWS for case in _draw(name)],
 ]
+
+
+# -- the oracle -------------------------------------------------------------------------------------------------------
+
+ELEMENTWISE = {  # name → the reference kernel, and its options from the loss's own and the number of channels
+    "mse": (reference.mean_squared_error, lambda channels: ()),
+    "l1": (reference.mean_absolute_error, lambda channels: ()),
+    "huber": (reference.huber, lambda channels, delta=1.0: (delta,)),
+    "binary_cross_entropy": (
+        reference.binary_cross_entropy,
+        lambda channels, pos_weight=1.0: np.resize(pos_weight, channels),
+    ),
+    "sigmoid_focal": (reference.sigmoid_focal, lambda channels, gamma=2.0, alpha=0.25: (gamma, alpha)),
+}
+NO_LABEL = -(2**40)
+
+
+def oracle(name, outputs, target, **options):
+    """(loss, gradient by the outputs) in float64: the reference kernel's losses of all pixels, over what is found here.
+
+    target: labels for ``cross_entropy`` and ``focal``, or an array like the outputs.
+    """
+    c, shape = outputs.shape[-1], outputs.shape if outputs.ndim == 4 else (len(outputs), 1, 1, outputs.shape[-1])
+    x, losses, dx = outputs.reshape(shape), np.empty(outputs[..., 0].size), np.empty(shape)
+    total = losses.size
+    if name in ELEMENTWISE:
+        kernel, choose = ELEMENTWISE[name]
+        kernel(losses, dx, x, target.reshape(shape), choose(c, **options), 1 / total)
+    elif name == "dice":
+        softmax = options.get("activation", "softmax") == "softmax"
+        reference.dice(losses, dx, x, target.reshape(shape), None, options.get("smooth", 1.0), softmax, 1 / total)
+    else:
+        weights = np.array(options.get("class_weights", np.ones(c)))
+        smoothing, ignored = options.get("label_smoothing", 0), options.get("ignore_index")
+        smoothed = np.stack([(1 - smoothing) * weights, smoothing / c * weights])
+        if np.issubdtype(target.dtype, np.floating):
+            reference.cross_entropy_probabilities(losses, dx, x, target.reshape(shape), smoothed, 1 / total)
+        else:
+            labels, ignored = target.reshape(-1), NO_LABEL if ignored is None else ignored
+            total = weights[labels[labels != ignored]].sum()
+            if name == "focal":
+                reference.focal_labels(losses, dx, x, labels, weights, ignored, options.get("gamma", 2.0), 1 / total)
+            else:
+                reference.cross_entropy_labels(losses, dx, x, labels, smoothed, ignored, 1 / total)
+    return losses.sum() / total, dx.reshape(outputs.shape)

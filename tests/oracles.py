@@ -1,229 +1,102 @@
-"""The oracle of each layer by its op, from the layer's public fields, and of a whole graph. Everything in float64.
+"""The oracle: layers and whole graphs on the reference kernels, in float64, one layer after the other.
 
+It shares neither plan nor executor with the engine: nothing is fused, no memory is used twice, no halo is read.
 ``arrays`` are a layer's parameters and state by their short names; ``key`` is (seed, step, stream), from which training
 draws random numbers, or None for inference.
 """
 
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
-import reference as ref
+
+from numbacnn.kernels.reference import launchers, sizes
 
 
-def _conv2d(layer, x, w, b):
-    return ref.conv2d(x, w, b, layer.stride, layer.padding, layer.dilation, layer.groups)
+class Call:
+    """A layer's forward and backward on inputs ``xs`` of n images each; what forward saves is kept for backward."""
+
+    def __init__(self, layer, xs, arrays, key):
+        self.layer, self.shapes, n = layer, [x.shape[1:] for x in xs], len(xs[0])
+        self.geometry = layer.geometry(self.shapes)
+        self.y_shape = layer.output_shape(self.shapes)
+        seed, step, stream = key or (0, 0, 0)
+        self.t = SimpleNamespace(
+            xs=[as_images(x.astype(np.float64)) for x in xs], y=np.full((n, *image_shape(self.y_shape)), np.nan),
+            training=key is not None, random=np.array([seed, step], np.uint64), stream=np.uint64(stream),
+            algorithm=layer.choose_algorithm(sizes, self.geometry),
+            fused=None, norm=None, addend=None, pool=None, mask=None, frozen=frozenset(),
+            **{name: np.array(array, np.float64) for name, array in arrays.items()},
+            **{name: np.zeros(spec.shape) for name, spec in layer.scratch(sizes, self.geometry, n).items()},
+        )  # fmt: skip
+        self.t.x = self.t.xs[0]
+        layer.forward(launchers, self.t, self.geometry)
+        self.y = self.t.y.reshape(n, *self.y_shape)
+
+    def gradients(self, dy):
+        """([dx of each input], {name: gradient})."""
+        t, n = self.t, len(dy)
+        t.dy = as_images(dy.reshape(n, *self.y_shape).astype(np.float64))
+        t.dxs = [np.full(x.shape, np.nan) for x in t.xs]
+        if self.layer.in_place_gradient:
+            t.dxs = [t.dy]
+        t.dx = t.dxs[0]
+        names = list(self.layer.parameters(self.shapes))
+        for name in names:
+            setattr(t, f"d_{name}", np.full(getattr(t, name).shape, np.nan))
+        self.layer.backward(launchers, t, self.geometry)
+        dxs = [dx.reshape(n, *shape) for dx, shape in zip(t.dxs, self.shapes, strict=True)]
+        return dxs, {name: getattr(t, f"d_{name}") for name in names}
 
 
-def _conv2d_gradients(dy, layer, x, w):
-    return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, layer.groups)
+def image_shape(shape):
+    """Features (c,) are images of one pixel."""
+    return shape if len(shape) == 3 else (1, 1, *shape)
 
 
-def _conv2d_transpose(layer, x, w, b):
-    return ref.conv2d_transpose(x, w, b, *_transposed(layer, x))
-
-
-def _conv2d_transpose_gradients(dy, layer, x, w):
-    _, *options = _transposed(layer, x)
-    return ref.conv2d_transpose_gradients(dy, x, w, *options)
-
-
-def _transposed(layer, x):
-    """Size of the output, stride, padding, dilation and groups."""
-    windows = layer.kernel_size, layer.stride, layer.dilation
-    enlarged = tuple(n * step for n, step in zip(x.shape[1:3], layer.stride, strict=True))
-    padding = ref.sides(enlarged, layer.kernel_size, layer.stride, layer.dilation, layer.padding)
-    size = [
-        (n - 1) * step + spread * (extent - 1) + 1 - sum(cut) + extra
-        for n, extent, step, spread, cut, extra in zip(
-            x.shape[1:3], *windows, padding, layer.output_padding, strict=True
-        )
-    ]
-    return enlarged if layer.padding == "same" else tuple(size), layer.stride, padding, layer.dilation, layer.groups
-
-
-def _depthwise(layer, x, w, b):
-    return ref.conv2d(x, w, b, layer.stride, layer.padding, layer.dilation, x.shape[3])
-
-
-def _depthwise_gradients(dy, layer, x, w):
-    return ref.conv2d_gradients(dy, x, w, layer.stride, layer.padding, layer.dilation, x.shape[3])
-
-
-def _dense(layer, x, w, b):
-    return ref.dense(x, w, b)
-
-
-def _dense_gradients(dy, layer, x, w):
-    return ref.dense_gradients(dy, x, w)
-
-
-def _maximum(layer, x):
-    return x.shape[1:3], x.shape[1:3], "valid", False
-
-
-def _windows(layer, x):
-    return layer.pool_size, layer.stride, layer.padding, layer.ceil_mode
-
-
-def _counted_windows(layer, x):
-    return *_windows(layer, x), layer.count_include_pad
-
-
-# op → y of (layer, x), dx of (dy, layer, x); the arguments of pools as the last entry gives them
-POOLS = {
-    "max_pool2d": (ref.max_pool2d, ref.max_pool2d_gradient, _windows),
-    "global_max_pool2d": (ref.max_pool2d, ref.max_pool2d_gradient, _maximum),
-    "avg_pool2d": (ref.avg_pool2d, ref.avg_pool2d_gradient, _counted_windows),
-    "global_avg_pool2d": (ref.avg_pool2d, ref.avg_pool2d_gradient, _maximum),
-}
-# op → y of (layer, x, weight, bias); dx, dweight, dbias of (dy, layer, x, weight)
-WEIGHTED = {
-    "conv2d": (_conv2d, _conv2d_gradients),
-    "depthwise_conv2d": (_depthwise, _depthwise_gradients),
-    "conv2d_transpose": (_conv2d_transpose, _conv2d_transpose_gradients),
-    "dense": (_dense, _dense_gradients),
-}
-# op → y of (x, …), dx of (dy, x, …), the layer's fields that both take last
-ONE_INPUT = {
-    "relu": (ref.relu, ref.relu_gradient, ()),
-    "relu6": (ref.relu6, ref.relu6_gradient, ()),
-    "leaky_relu": (ref.leaky_relu, ref.leaky_relu_gradient, ("slope",)),
-    "elu": (ref.elu, ref.elu_gradient, ("alpha",)),
-    "gelu": (ref.gelu, ref.gelu_gradient, ("approximate",)),
-    "silu": (ref.silu, ref.silu_gradient, ()),
-    "hardswish": (ref.hardswish, ref.hardswish_gradient, ()),
-    "hardsigmoid": (ref.hardsigmoid, ref.hardsigmoid_gradient, ()),
-    "tanh": (ref.tanh, ref.tanh_gradient, ()),
-    "sigmoid": (ref.sigmoid, ref.sigmoid_gradient, ()),
-    "softmax": (ref.softmax, ref.softmax_gradient, ()),
-    "adaptive_avg_pool2d": (ref.adaptive_pool2d, ref.adaptive_avg_pool2d_gradient, ("output_size",)),
-    "adaptive_max_pool2d": (
-        lambda x, output_size: ref.adaptive_pool2d(x, output_size, largest=True),
-        ref.adaptive_max_pool2d_gradient,
-        ("output_size",),
-    ),
-    "upsample2d": (ref.upsample2d, ref.upsample2d_gradient, ("factor", "mode")),
-    "zero_pad2d": (ref.zero_pad2d, ref.zero_pad2d_gradient, ("padding",)),
-}
-DROPOUTS = {"dropout": ref.dropout, "spatial_dropout": ref.spatial_dropout}  # y of (x, rate, key)
-
-
-def _fields(layer):
-    return [getattr(layer, name) for name in ONE_INPUT[layer.op][2]]
-
-
-def _product_gradient(dy, x, other):
-    """The gradient of x in x · other: summed over the pixels where x is a gate."""
-    product = dy * other
-    return product if x.shape == dy.shape else product.sum((1, 2)).reshape(x.shape)
-
-
-def _as_images(xs):
-    """Features (n, c) beside images as N×1×1×C."""
-    return [x[:, None, None] if x.ndim == 2 and max(other.ndim for other in xs) == 4 else x for x in xs]
-
-
-def _local(layer):
-    return layer.size, layer.alpha, layer.beta, layer.k
+def as_images(x):
+    return x.reshape(len(x), *image_shape(x.shape[1:]))
 
 
 def forward(layer, xs, arrays, key=None):
     """y of a layer on inputs ``xs``."""
-    x = xs[0]
-    if layer.op in ONE_INPUT:
-        return ONE_INPUT[layer.op][0](x, *_fields(layer))
-    if layer.op in POOLS:
-        function, _, arguments = POOLS[layer.op]
-        y = function(x, *arguments(layer, x))
-        return y[:, 0, 0] if layer.op.startswith("global") and not layer.keepdims else y
-    if layer.op in WEIGHTED:
-        return WEIGHTED[layer.op][0](layer, x, arrays["weight"], arrays.get("bias"))
-    if layer.op == "batch_norm" and key is None:
-        running = arrays["running_mean"], arrays["running_var"]
-        return ref.batch_norm_inference(x, arrays["weight"], arrays["bias"], *running, layer.eps)
-    if layer.op == "batch_norm":
-        return ref.batch_norm(x, arrays["weight"], arrays["bias"], layer.eps)
-    if layer.op == "group_norm":
-        return ref.group_norm(x, arrays["weight"], arrays["bias"], layer.groups, layer.eps)
-    if layer.op == "local_response_norm":
-        return ref.local_response_norm(x, *_local(layer))
-    if layer.op in DROPOUTS:
-        return x if key is None else DROPOUTS[layer.op](x, layer.rate, key)
-    if layer.op == "prelu":
-        return ref.prelu(x, arrays["weight"])
-    if layer.op == "flatten":
-        return x.reshape(len(x), -1)
-    if layer.op == "reshape":
-        return x.reshape(len(x), *layer.shape)
-    if layer.op == "concat":
-        return np.concatenate(xs, -1)
-    if layer.op == "multiply":
-        a, b = _as_images(xs)
-        return a * b
-    assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
-    return sum(xs)
+    return Call(layer, xs, arrays, key).y
 
 
-def gradients(dy, layer, xs, arrays, key=None):
+def gradients(dy, layer, xs, arrays, key):
     """([dx of each input], {name: gradient}) of a layer in training."""
-    x = xs[0]
-    if layer.op in ONE_INPUT:
-        return [ONE_INPUT[layer.op][1](dy, x, *_fields(layer))], {}
-    if layer.op in POOLS:
-        _, function, arguments = POOLS[layer.op]
-        image = dy[:, None, None] if dy.ndim == 2 else dy
-        return [function(image, x, *arguments(layer, x))], {}
-    if layer.op in WEIGHTED:
-        dx, dw, db = WEIGHTED[layer.op][1](dy, layer, x, arrays["weight"])
-        return [dx], {"weight": dw, "bias": db} if "bias" in arrays else {"weight": dw}
-    if layer.op == "batch_norm":
-        dx, dw, db = ref.batch_norm_gradients(dy, x, arrays["weight"], layer.eps)
-        return [dx], {"weight": dw, "bias": db}
-    if layer.op == "group_norm":
-        dx, dw, db = ref.group_norm_gradients(dy, x, arrays["weight"], layer.groups, layer.eps)
-        return [dx], {"weight": dw, "bias": db}
-    if layer.op == "local_response_norm":
-        return [ref.local_response_norm_gradient(dy, x, *_local(layer))], {}
-    if layer.op in DROPOUTS:
-        return [DROPOUTS[layer.op](dy, layer.rate, key)], {}  # linear: the mask is its own gradient
-    if layer.op == "prelu":
-        dx, dw = ref.prelu_gradients(dy, x, arrays["weight"])
-        return [dx], {"weight": dw}
-    if layer.op in ("flatten", "reshape"):
-        return [dy.reshape(x.shape)], {}
-    if layer.op == "concat":
-        return np.split(dy, np.cumsum([x.shape[-1] for x in xs])[:-1], -1), {}
-    if layer.op == "multiply":
-        return [_product_gradient(dy, x, other) for x, other in zip(xs, _as_images(xs)[::-1], strict=True)], {}
-    assert layer.op == "add", f"tests/oracles.py has no oracle for {layer.op}"
-    return [dy] * len(xs), {}
+    return Call(layer, xs, arrays, key).gradients(dy)
 
 
 # -- whole graphs -----------------------------------------------------------------------------------------------------
 
 
+def graph_calls(graph, xs, arrays, key=None):
+    """(the values of a graph, inputs first; the calls that made the others). key: (seed, step)."""
+    values, calls = [np.asarray(x, np.float64) for x in xs], []
+    for node in graph.nodes:
+        key_of_node = key and node_key(node, key)
+        calls.append(Call(node.layer, [values[i] for i in node.inputs], custom_arrays(node, arrays), key_of_node))
+        values.append(calls[-1].y)
+    return values, calls
+
+
 def graph_forward(graph, xs, arrays, key=None):
     """Every value of a graph, inputs first; ``arrays``: parameters and state by full names; key: (seed, step)."""
-    values = [np.asarray(x, np.float64) for x in xs]
-    for node in graph.nodes:
-        xs = [values[i] for i in node.inputs]
-        values.append(forward(node.layer, xs, custom_arrays(node, arrays), key and node_key(node, key)))
-    return values
+    return graph_calls(graph, xs, arrays, key)[0]
 
 
-def graph_gradients(graph, values, dys, arrays, key):
+def graph_gradients(graph, values, calls, dys):
     """([gradient of each input], {name: gradient}); a value's gradient is the sum over all that read it."""
     totals = [np.zeros(value.shape) for value in values]
     for value, dy in zip(graph.training_outputs, dys, strict=True):
         totals[value] += dy
     by_name = {}
     for i, node in reversed(list(enumerate(graph.nodes))):
-        xs = [values[x] for x in node.inputs]
-        dy, own = totals[graph.value(i)], custom_arrays(node, arrays)
-        dxs, own = gradients(dy, node.layer, xs, own, node_key(node, key))
+        dxs, by_short_name = calls[i].gradients(totals[graph.value(i)])
         for x, dx in zip(node.inputs, dxs, strict=True):
             totals[x] += dx
-        by_name |= {f"{node.name}.{name}": gradient for name, gradient in own.items()}
+        by_name |= {f"{node.name}.{name}": gradient for name, gradient in by_short_name.items()}
     return totals[: len(graph.input_shapes)], by_name
 
 
@@ -234,5 +107,5 @@ def custom_arrays(node, arrays):
 
 
 def node_key(node, key):
-    """(seed, step) with the stream of the node's own."""
+    """(seed, step) with the node's own stream."""
     return *key, zlib.crc32(node.name.encode())

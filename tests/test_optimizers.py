@@ -4,8 +4,8 @@ import copy
 import pickle
 
 import numpy as np
+import optimizer_steps as steps_of
 import pytest
-import reference as ref
 from engine import assert_close
 
 import numbacnn as nc
@@ -28,16 +28,16 @@ RMSPROP_OPTIONS = [
 ]
 MUON_OPTIONS = [{}, {"nesterov": False}, {"momentum": 0.5, "weight_decay": 0.1}, {"iterations": 2}]
 CASES = [
-    *((nc.SGD, ref.sgd, 0.05, options) for options in SGD_OPTIONS),
-    *((nc.Adam, ref.adam, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.AdamW, ref.adamw, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.LAMB, ref.lamb, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.RMSprop, ref.rmsprop, 0.01, options) for options in RMSPROP_OPTIONS),
+    *((nc.SGD, steps_of.sgd, 0.05, options) for options in SGD_OPTIONS),
+    *((nc.Adam, steps_of.adam, 0.01, options) for options in ADAM_OPTIONS),
+    *((nc.AdamW, steps_of.adamw, 0.01, options) for options in ADAM_OPTIONS),
+    *((nc.LAMB, steps_of.lamb, 0.01, options) for options in ADAM_OPTIONS),
+    *((nc.RMSprop, steps_of.rmsprop, 0.01, options) for options in RMSPROP_OPTIONS),
     *(
-        (nc.Adagrad, ref.adagrad, 0.05, options)
+        (nc.Adagrad, steps_of.adagrad, 0.05, options)
         for options in ({}, {"initial_accumulator": 0.1}, {"weight_decay": 0.1})
     ),
-    *((nc.Muon, ref.muon, 0.02, options) for options in MUON_OPTIONS),
+    *((nc.Muon, steps_of.muon, 0.02, options) for options in MUON_OPTIONS),
 ]
 EVERY = [
     lambda: nc.SGD(0.05, momentum=0.9),
@@ -80,7 +80,7 @@ def test_twenty_steps_follow_the_oracle(kind, oracle, rate, options, rng):
         for name, gradient in model.gradients.items():
             follow, given, of_step = oracle, options, rate
             if kind is nc.Muon and gradient.ndim == 1:
-                follow, given, of_step = ref.adamw, {}, 0.003
+                follow, given, of_step = steps_of.adamw, {}, 0.003
             weights[name], states[name] = follow(
                 weights[name], gradient.astype(np.float64), states[name], of_step * scale, **given
             )
@@ -161,9 +161,8 @@ def odd_model():
 
 @every_optimizer
 def test_arrays_of_any_shape_follow_the_oracle(make, rng):
-    oracles = {"sgd": ref.sgd, "adam": ref.adam, "adamw": ref.adamw, "rmsprop": ref.rmsprop, "adagrad": ref.adagrad,
-               "lamb": ref.lamb, "muon": ref.muon}  # fmt: skip
     model, optimizer = odd_model(), make()
+    oracle = getattr(steps_of, optimizer.name)
     options = {"momentum": 0.9, "centered": True} if optimizer.name == "rmsprop" else {}
     options = {"momentum": 0.9} if optimizer.name == "sgd" else options
     weights = {name: array.astype(np.float64) for name, array in model.parameters.items()}
@@ -172,10 +171,10 @@ def test_arrays_of_any_shape_follow_the_oracle(make, rng):
         model.backward(rng.standard_normal(model.forward(rng.standard_normal((3, 7, 6, 3)), training=True).shape))
         optimizer.step(model)
         for name, gradient in model.gradients.items():
-            follow, rate = oracles[optimizer.name], optimizer.learning_rate
+            follow, rate = oracle, optimizer.learning_rate
             if optimizer.name == "muon" and gradient.ndim == 1:
-                follow, rate = ref.adamw, 0.001
-            given = options if follow is oracles[optimizer.name] else {}
+                follow, rate = steps_of.adamw, 0.001
+            given = options if follow is oracle else {}
             weights[name], states[name] = follow(weights[name], np.float64(gradient), states[name], rate, **given)
     for name, array in model.parameters.items():
         moved = (array - start[name]).astype(np.float32)
