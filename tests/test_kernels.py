@@ -7,7 +7,7 @@ import pytest
 
 from numbacnn.geometry import Halo, conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import launchers as cpu
-from numbacnn.kernels.cpu.conv import direct, pixel_pairs
+from numbacnn.kernels.cpu.conv import conv2d, pixel_pairs
 from numbacnn.kernels.cpu.norm import batch_norm as batch_norm_kernels
 from numbacnn.kernels.cpu.simd.memory import STREAMED_BYTES
 
@@ -76,8 +76,8 @@ def test_pixels_in_pairs_have_the_bits_of_single_ones(monkeypatch, rng, shape, f
 
     def forward():
         y = np.empty((3, g.p, g.q, g.k), np.float32)
-        scratch = np.empty(direct.packed_weights_shape(g), np.float32)
-        direct.conv2d_forward(y, x, w, b, scratch, g)
+        scratch = np.empty(conv2d.packed_weights_shape(g), np.float32)
+        conv2d.conv2d_forward(y, x, w, b, scratch, g)
         return y
 
     assert pixel_pairs.applies(g)

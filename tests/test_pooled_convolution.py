@@ -15,7 +15,7 @@ from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import sizes
 from numbacnn.kernels.cpu.conv import pooled, single_channel
-from numbacnn.kernels.cpu.gemm.gemm import PANEL, ROWS
+from numbacnn.kernels.cpu.gemm.gemm import MR, NR
 
 
 class Case(NamedTuple):
@@ -174,7 +174,7 @@ def test_lenet_and_the_two_convolution_network_take_their_maxima_in_the_tile():
     other network's second convolution goes through Winograd's transforms."""
     for model, count, grey in ((nc.models.lenet5(), 2, 1), (nc.models.simple_cnn(), 1, 0)):
         steps = make_plan(model.graph, sizes, 2, training=True).forward
-        assert sum(step.pool is not None for step in steps) == (count if ROWS % 4 == 0 else grey)
+        assert sum(step.pool is not None for step in steps) == (count if MR % 4 == 0 else grey)
 
 
 def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
@@ -196,15 +196,16 @@ def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch,
     w, b = rng.standard_normal((3, 3, 1, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
     x, found = rng.standard_normal((4, 8, 8, 1)).astype(np.float32), []
     g, pool = conv_geometry((8, 8, 1), 8, (3, 3)), pool_geometry((6, 6, 8), (2, 2), (2, 2))
-    planned = pooled._plan
+    planned = pooled.pooled_gemm
 
     def plan(*arguments, value):
         made = planned(*arguments)
-        table = np.concatenate([np.full(ROWS, value), made.block_rows])
-        return made._replace(block_rows=table[ROWS:])
+        m = made.gemm.m
+        table = np.concatenate([np.full(MR, value), m.c])
+        return made._replace(gemm=made.gemm._replace(m=m._replace(c=table[MR:])))
 
-    for value in (-1, *range(0, 2 * PANEL * ROWS, PANEL)):
-        monkeypatch.setattr(pooled, "_plan", partial(plan, value=value))
+    for value in (-1, *range(0, 2 * NR * MR, NR)):
+        monkeypatch.setattr(pooled, "pooled_gemm", partial(plan, value=value))
         y = np.zeros((4, 3, 3, 8), np.float32)
         packed = np.zeros(sizes.packed_weights_shape(g), np.float32)
         pooled.conv2d_pool_forward(y, y[:0], x, w, b, packed, g, pool)

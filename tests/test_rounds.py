@@ -6,7 +6,8 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
-from numbacnn.kernels.cpu.conv import blocked, direct, pixel_pairs
+from numbacnn.kernels.cpu.conv import blocked, pixel_pairs
+from numbacnn.kernels.cpu.conv.direct import loops
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 
@@ -74,7 +75,7 @@ def test_rounds_of_packed_weights(monkeypatch, name):
     """A panel of channels at a time, whose products are added up, or lie side by side."""
     make, shape, buffers = PACKED[name]
     large = scratch(listed(nc.Sequential([make()], shape)))
-    monkeypatch.setattr(direct, "ROUND_BYTES", 1)
+    monkeypatch.setattr(loops, "ROUND_BYTES", 1)
     model = listed(nc.Sequential([make()], shape))
     small = scratch(model)
     for buffer in buffers:

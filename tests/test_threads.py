@@ -68,7 +68,7 @@ def test_a_vector_width_can_be_forced(lanes, monkeypatch):
 
     monkeypatch.setenv(target.WIDTH_VARIABLE, str(lanes))
     assert target.host_target.__wrapped__().lanes == lanes
-    assert target.host_target.__wrapped__().panel == 2 * lanes
+    assert target.host_target.__wrapped__().nr == 2 * lanes
 
 
 def test_the_number_of_threads_is_set_within_what_the_process_has():

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 from numba.core import caching
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
+from numpy.typing import NDArray
 
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.deferred import parts_of
@@ -189,14 +191,21 @@ def _njit(fast_math: Any, **options: Any) -> Any:
 
 
 def numba_type(kind: Any) -> Any:
-    """Numba's type for a NamedTuple class of ints, floats and bools; other types as they are."""
+    """Return Numba's type for a number, an int64 vector, or a NamedTuple class of such fields; others unchanged."""
     if isinstance(kind, type) and issubclass(kind, tuple):
-        scalars = {bool: types.boolean, float: types.float64}
-        fields = [scalars.get(hint, types.int64) for hint in kind.__annotations__.values()]
+        fields = [numba_type(hint) for hint in kind.__annotations__.values()]
         if len(set(fields)) == 1:
             return types.NamedUniTuple(fields[0], len(fields), kind)
         return types.NamedTuple(fields, kind)
-    return kind
+    return _NUMBA_TYPES.get(kind, kind)
+
+
+_NUMBA_TYPES: dict[Any, Any] = {
+    int: types.int64,
+    float: types.float64,
+    bool: types.boolean,
+    NDArray[np.int64]: int64_1d,
+}
 
 
 # -- the disk cache ---------------------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ class Target:
     fma: bool  # fused multiply-add in one instruction; without it, fma would become a library call
 
     @property
-    def tile_rows(self) -> int:
-        """Rows of the register tile: two vectors of accumulators a row, and room for operands, without a spill."""
+    def mr(self) -> int:
+        """Rows of the GEMM microkernel: two accumulator vectors each, with registers left for the operands."""
         return 8 if self.registers >= 32 else 6
 
     @property
-    def panel(self) -> int:
-        """Columns of the register tile."""
+    def nr(self) -> int:
+        """Columns of the GEMM microkernel."""
         return 2 * self.lanes
 
 

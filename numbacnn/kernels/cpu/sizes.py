@@ -1,7 +1,11 @@
 """Scratch that the CPU's kernels need, as functions from geometry to shapes: what a plan asks before arrays exist."""
 
-from numbacnn.kernels.cpu.conv.col2im import columns_shape
-from numbacnn.kernels.cpu.conv.direct import packed_gradient_shape, packed_weights_shape, partial_weights_shape
+from numbacnn.kernels.cpu.conv.conv2d import (
+    columns_shape,
+    packed_gradient_shape,
+    packed_weights_shape,
+    partial_weights_shape,
+)
 from numbacnn.kernels.cpu.conv.pool_backward import (
     maxima_apply,
     maxima_image_shape,

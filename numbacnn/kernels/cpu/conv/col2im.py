@@ -11,12 +11,25 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu.conv import grouped
-from numbacnn.kernels.cpu.gemm.gemm import NO_ADDRESS, PANEL, Product, product_item, row_table
-from numbacnn.kernels.cpu.gemm.packing import Pack, pack_panels
+from numbacnn.kernels.cpu.gemm.gemm import (
+    NO_ADDRESS,
+    NO_EPILOGUE,
+    NR,
+    WHOLE_K,
+    Blocking,
+    Gemm,
+    Operand,
+    Pointers,
+    Rows,
+    gemm_item,
+    row_table,
+    rows,
+)
+from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
+from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 NARROW = 8  # channels
 SCRATCH_BYTES = 1 << 17  # of one image's columns, at most
@@ -31,80 +44,65 @@ def applies(g: ConvGeometry) -> bool:
 
 
 def columns_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
-    """Scratch of the columns: groups × 1 × pixels × R·S·C; bands where groups are narrow, and else empty."""
-    if grouped.applies(g):
-        return grouped.gradient_scratch_shape(g)
+    """Scratch of the columns: groups × 1 × pixels × R·S·C."""
     groups = min(images, GROUPS) if applies(g) else 0
     return (groups, 1, g.p * g.q, g.r * g.s * g.c)
 
 
 def packed_columns_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """Scratch of wᵀ: panels × 1 × K × PANEL."""
-    return (-(-g.r * g.s * g.c // PANEL), 1, g.k, PANEL)
+    """Scratch of wᵀ: panels × 1 × K × NR."""
+    return (-(-g.r * g.s * g.c // NR), 1, g.k, NR)
 
 
-def input_gradient_by_columns(dx, dy, w, packed, columns, g):
+def col2im_input_gradient(dx, dy, w, packed, columns, g):
     """dx as in ``conv2d_input_gradient``; dy needs no halo."""
-    pack, product = _plan(g, dy.strides)
-    pack_panels(packed, w, pack)
-    c_rows = row_table((g.p * g.q, columns.shape[3]))
-    a_rows = row_table((g.p, dy.strides[1] // 4), (g.q, dy.strides[2] // 4))
-    _columns_gradient(dx, columns[: len(dx)], c_rows, dy, a_rows, packed, product, g)
+    width = g.r * g.s * g.c
+    pack(packed, w, Packing(width, g.k, 0, 1, 1, g.k, 0, 0, 1))
+    _col2im_gradient(dx, columns[: len(dx)], dy, packed, g, *_gemm(g, dy.strides))
 
 
 @lru_cache(maxsize=1024)
-def _plan(g, dy_strides):
+def _gemm(g, dy_strides):
+    """The GEMM of one image: dy's pixels times wᵀ."""
     width = g.r * g.s * g.c
-    pack = Pack(width, g.k, 0, 1, 1, g.k, 0, 0, 1)
-    product = Product(
+    return Gemm(
         groups=1,
-        columns=width,
-        c_offset=0,
-        c_group=0,
-        a_offset=0,
-        a_group=0,
-        b_group=0,
-        b_panel=PANEL * g.k,
-        total_0=1,
-        count_0=1,
-        count_1=1,
-        count_2=g.k,
-        a_0=0,
-        a_1=0,
-        a_2=1,
-        b_0=0,
-        b_1=0,
-        b_2=PANEL,
-        row_block=1 << 30,
-        chunk_0=1,
-        chunk_1=1,
+        m=rows(row_table((g.p * g.q, width)), row_table((g.p, dy_strides[1] // 4), (g.q, dy_strides[2] // 4))),
+        n=width,
+        k=LoopNest(1, 1, g.k, 0, 0, 1, 0, 0, NR),
+        k_end=WHOLE_K,
+        a=Operand(),
+        b=Operand(panel=NR * g.k),
+        c=Operand(panel=NR),
+        epilogue=NO_EPILOGUE,
+        blocking=Blocking(mc=1 << 30),
     )
-    return pack, product
 
 
-@cpu_kernel(float32_4d, float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, Product, ConvGeometry)
-def _columns_gradient(dx, columns, c_rows, dy, a_rows, packed, product, g):
-    """Each thread owns a range of groups of images, and each group its scratch."""
-    groups, images = len(columns), len(dx)
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d, ConvGeometry, *Gemm.__annotations__.values())
+def _col2im_gradient(
+    dx, columns, dy, packed, geometry, groups, m, n, k, k_end, a_operand, b_operand, c_operand, epilogue, blocking
+):
+    """Each thread owns a range of groups of images, and each group its columns."""
+    parts, images = len(columns), len(dx)
     p_dx, p_columns, p_dy, p_packed = address(dx), address(columns), address(dy), address(packed)
-    p_c_rows, p_a_rows, rows = address(c_rows), address(a_rows), c_rows.size
+    rows = Rows(m.count, address(m.c), address(m.a), NO_ADDRESS)
     dx_image, dx_row, dx_pixel = dx.strides[:3]
-    dy_image = dy.strides[0]
-    scratch_step = columns.strides[0]
-    panels = -(-product.columns // PANEL)
-    for item in prange(groups):
-        group = np.intp(item)
-        scratch = p_columns + group * scratch_step
-        for n in range(images * group // groups, images * (group + 1) // groups):
+    dy_image, scratch_step = dy.strides[0], columns.strides[0]
+    panels = -(-n // NR)
+    for item in prange(parts):
+        part = np.intp(item)
+        scratch = p_columns + part * scratch_step
+        g = Gemm(groups, rows, n, k, k_end, a_operand, b_operand, c_operand, epilogue, blocking)
+        for image in range(images * part // parts, images * (part + 1) // parts):
+            p = Pointers(scratch, p_dy + image * dy_image, p_packed, NO_ADDRESS, NO_ADDRESS)
             for panel in range(panels):
-                product_item(
-                    panel, scratch, p_c_rows, rows, p_dy + n * dy_image, p_a_rows, p_packed, NO_ADDRESS, product
-                )
-            _gather(p_dx + n * dx_image, dx_row, dx_pixel, scratch, g)
+                gemm_item(panel, p, g)
+            _col2im(p_dx + image * dx_image, dx_row, dx_pixel, scratch, geometry)
 
 
 @inlined
-def _gather(dx, dx_row, dx_pixel, columns, g):
+def _col2im(dx, dx_row, dx_pixel, columns, g):
     """dx[h,w,c] = Σ_rs columns[h + pad − r, w + pad − s][r,s,c], over the pixels of dy that exist."""
     width = g.r * g.s * g.c
     for h in range(g.h):

@@ -20,7 +20,7 @@ from numbacnn.kernels.cpu.conv.depthwise_gradient_microkernel import (
     tap_tile,
 )
 from numbacnn.kernels.cpu.conv.depthwise_microkernel import Window, window_tile
-from numbacnn.kernels.cpu.gemm.gemm import LANES, NO_ADDRESS, NO_MASK, shift
+from numbacnn.kernels.cpu.gemm.gemm import LANES, NO_ADDRESS, NO_AUX, NO_BIAS, shift
 from numbacnn.kernels.cpu.gemm.rows import mask_row
 from numbacnn.kernels.cpu.simd.llvm import LINE
 from numbacnn.kernels.cpu.simd.memory import address, goes_past_caches
@@ -36,7 +36,7 @@ TAPS = 9  # of a tile of the weight gradient: a 3×3 window; as many sums hide t
 GROUPS = 16  # of rows in the weight gradient's sums
 CHUNK_BYTES = 1 << 17  # of x and dy that a weight gradient reads again for each vector of channels
 WHOLE_LINES = 4 * LANES == LINE  # a tile writes; parts of lines past the caches would take twice as long, not less
-NO_BIAS = np.empty(0, np.float32)
+
 
 together = window_tile(ROWS_TOGETHER, PIXELS, LANES, masked=False)
 several, several_masked, one, one_masked = (
@@ -72,13 +72,13 @@ class Axis(NamedTuple):
 
 def depthwise_forward(y, x, w, b, g, relu):
     """y as in ``conv2d_forward``; b has no elements where there is no bias."""
-    _weigh_windows(y, x, w, b, NO_MASK, *output_axes(g), relu)
+    _weigh_windows(y, x, w, b, NO_AUX, *output_axes(g), relu)
 
 
 def depthwise_input_gradient(dx, dy, w, g, mask):
     """dx as in ``conv2d_input_gradient``: the pixels of each phase see dy through the phase's taps, flipped."""
     for axes in gradient_axes(g):
-        _weigh_windows(dx, dy, w, NO_BIAS, NO_MASK if mask is None else mask, *axes, False)
+        _weigh_windows(dx, dy, w, NO_BIAS, NO_AUX if mask is None else mask, *axes, False)
 
 
 def output_axes(g):

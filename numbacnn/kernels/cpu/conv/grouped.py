@@ -18,7 +18,6 @@ from numba import prange, types
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.depthwise import (
-    NO_BIAS,
     PIXELS,
     TAPS,
     Axis,
@@ -33,7 +32,7 @@ from numbacnn.kernels.cpu.conv.depthwise import (
 )
 from numbacnn.kernels.cpu.conv.depthwise_gradient_microkernel import PixelSteps
 from numbacnn.kernels.cpu.conv.depthwise_microkernel import Window
-from numbacnn.kernels.cpu.gemm.gemm import LANES, NO_ADDRESS, NO_MASK, shift
+from numbacnn.kernels.cpu.gemm.gemm import LANES, NO_ADDRESS, NO_AUX, NO_BIAS, shift
 from numbacnn.kernels.cpu.gemm.rows import copy_row, mask_row
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.cpu.simd.vector import LANES as STORED
@@ -88,7 +87,7 @@ def _scratch_floats(rows, columns, fan):
 def grouped_forward(y, x, w, b, scratch, g, relu):
     """y as in ``conv2d_forward``; scratch of ``forward_scratch_shape(g)``."""
     rows, columns = output_axes(g)
-    _weigh_groups(y, x, w, b, NO_MASK, scratch, rows, columns, _fan(rows, columns, *_channels(g)), relu)
+    _weigh_groups(y, x, w, b, NO_AUX, scratch, rows, columns, _fan(rows, columns, *_channels(g)), relu)
 
 
 def grouped_input_gradient(dx, dy, w, packed, scratch, g, mask):
@@ -96,7 +95,7 @@ def grouped_input_gradient(dx, dy, w, packed, scratch, g, mask):
     c, k = _channels(g)
     _transpose_groups(packed, w, c, k)
     for rows, columns in gradient_axes(g):
-        fan, masks = _fan(rows, columns, k, c), NO_MASK if mask is None else mask
+        fan, masks = _fan(rows, columns, k, c), NO_AUX if mask is None else mask
         _weigh_groups(dx, dy, packed, NO_BIAS, masks, scratch, rows, columns, fan, False)
 
 

@@ -1,22 +1,24 @@
-"""Narrow convolutions, two pixels at a time.
+"""Convolution with few filters, two output pixels at a time, on the GEMM of a wider convolution.
 
-K filters fill K of a register's lanes. Two neighbouring output pixels are 2·K contiguous floats, the output of one
-wider convolution: of twice the stride, with a window S + stride wide, in which each pixel's filters have zeros where
-the other one reads. That fills the lanes; adding zeros leaves finite outputs as they were, bit for bit, while an
-infinite input makes NaN of its neighbour's output too. Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the
-forward pass and the weight gradient take 0.6 of the time.
+K filters fill K of a register's lanes. Two neighboring output pixels are 2·K contiguous floats: the output of one wider
+convolution of twice the stride, whose window is S + stride wide and has zeros where the other pixel reads. That fills
+the lanes. Adding zeros leaves finite outputs the same bit for bit, while an infinite input also makes NaN of the
+neighbor's output. Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the forward pass and the weight gradient
+take 0.6 of the time.
 """
 
 from functools import lru_cache
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu.gemm.gemm import LANES
+from numbacnn.kernels.cpu.conv.direct import forward
+from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_sums
+from numbacnn.kernels.cpu.gemm.gemm import LANES, Epilogue, multiply
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
 from numbacnn.kernels.recording import prepare
 
 
 def applies(g: ConvGeometry) -> bool:
-    """Whether pixels go in pairs: two fit a register, no row ends with half a pair, and the windows of two overlap."""
+    """Whether two pixels fit a register, rows have whole pairs, and the windows of a pair overlap."""
     return g.groups == 1 and g.dilation_w == 1 and 2 * g.k <= LANES and g.q % 2 == 0 and g.s > g.stride_w
 
 
@@ -31,16 +33,32 @@ def pair_strides(strides):
     return strides[0], strides[1], 2 * strides[2], strides[3]
 
 
-def weights_of_pairs(scratch, w, b, g):
-    """w and b of the wider convolution, in ``scratch`` of 1 × 1 × (terms + 1) × 2K: the last row is the bias."""
+# -- forward ----------------------------------------------------------------------------------------------------------
+
+
+def pairs_forward(y, x, w, bias, scratch, g, relu):
+    """Write y; an empty bias: none; scratch of ``forward_scratch_shape``."""
+    wide, bias = weights_of_pairs(scratch, w, bias, g)
+    strides = forward.Strides(pair_strides(y.strides), x.strides, wide.strides)
+    multiply(y, x, wide, forward.forward_gemm(pair_geometry(g), len(x), strides, False, epilogue=Epilogue(relu)), bias)
+
+
+def weights_of_pairs(scratch, w, bias, g):
+    """w and bias of the wider convolution, in scratch of ``forward_scratch_shape``."""
     pairs = pair_geometry(g)
-    wide, bias = scratch[0, 0, :-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k), scratch[0, 0, -1]
-    prepare(_spread, wide, bias, w, b, g.stride_w)
-    return wide, bias if b.size else b
+    wide, wide_bias = scratch[0, 0, :-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k), scratch[0, 0, -1]
+    prepare(_spread, wide, wide_bias, w, bias, g.stride_w)
+    return wide, wide_bias if bias.size else bias
+
+
+def forward_scratch_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
+    """Scratch for the wider convolution's weights, and its bias as their last row."""
+    pairs = pair_geometry(g)
+    return 1, 1, pairs.r * pairs.s * pairs.c + 1, pairs.k
 
 
 @cpu_kernel(float32_4d, float32_1d, float32_4d, float32_1d, int64, parallel=False)
-def _spread(wide, bias, w, b, stride):
+def _spread(wide, wide_bias, w, bias, stride):
     """wide[r, s + j·stride, c, j·K + k] = w[r,s,c,k] for both pixels j; zeros elsewhere."""
     rows, window, channels, k = w.shape
     for r in range(rows):
@@ -49,22 +67,33 @@ def _spread(wide, bias, w, b, stride):
                 for i in range(k):
                     wide[r, s, c, i] = w[r, s, c, i] if s < window else 0
                     wide[r, s, c, k + i] = w[r, s - stride, c, i] if s >= stride else 0
-    for i in range(b.size):
-        bias[i] = bias[k + i] = b[i]
+    for i in range(bias.size):
+        wide_bias[i] = wide_bias[k + i] = bias[i]
+
+
+# -- weight gradient --------------------------------------------------------------------------------------------------
+
+
+def pairs_weight_gradient(dw, x, dy, partial, g):
+    """Write dw; partial: scratch of ``partial_pairs_shape``."""
+    pairs = pair_geometry(g)
+    wide = partial[-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k)
+    direct_weight_gradient(wide, x, dy, partial, pairs, pair_strides(dy.strides))
+    _fold(dw, wide, g.stride_w)
+
+
+def partial_pairs_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
+    """Scratch for the wider convolution's partial sums and their total."""
+    pairs = pair_geometry(g)
+    return 1 + partial_sums(pairs, images), 1, pairs.r * pairs.s * pairs.c, pairs.k
 
 
 @cpu_kernel(float32_4d, float32_4d, int64, parallel=False)
-def fold_pairs(dw, wide, stride):
-    """dw[r,s,c,k] = Σ_j wide[r, s + j·stride, c, j·K + k]: what ``_spread`` spread, added."""
+def _fold(dw, wide, stride):
+    """dw[r,s,c,k] = Σ_j wide[r, s + j·stride, c, j·K + k]: the transpose of ``_spread``."""
     rows, window, channels, k = dw.shape
     for r in range(rows):
         for s in range(window):
             for c in range(channels):
                 for i in range(k):
                     dw[r, s, c, i] = wide[r, s, c, i] + wide[r, s + stride, c, k + i]
-
-
-def scratch_shape(g: ConvGeometry, groups: int) -> tuple[int, int, int, int]:
-    """Of ``groups`` arrays of the wider convolution's weights."""
-    pairs = pair_geometry(g)
-    return groups, 1, pairs.r * pairs.s * pairs.c, pairs.k

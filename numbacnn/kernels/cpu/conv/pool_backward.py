@@ -16,7 +16,7 @@ from numba import prange
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cpu.conv.winograd.weighted_sum import chosen_sum, listed_sum
-from numbacnn.kernels.cpu.gemm.gemm import HALF, NO_MASK, row_table
+from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES, NO_AUX, row_table
 from numbacnn.kernels.cpu.gemm.rows import add_row, clear_row, copy_row, gather_row, mask_row, spread_row
 from numbacnn.kernels.cpu.simd.memory import address, floats, integers
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
@@ -24,7 +24,7 @@ from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.target import host_target
 
 VECTORS = 4 if host_target().registers >= 32 else 2  # of the wide tile; narrower ones split fewer cache lines
-BLOCK = VECTORS * HALF
+BLOCK = VECTORS * HALF_LANES
 ROWS = 5  # of the window, at most: each is a row of the tile
 AREA = 16  # of the pool's window, at most: the filters are listed for each of its pixels
 GROUPS = 16  # of images; each has its own partial sums and scratch
@@ -41,7 +41,7 @@ def maxima_apply(g: ConvGeometry, pool: PoolGeometry) -> bool:
     apart = pool.stride_h >= pool.r and pool.stride_w >= pool.s and 1 < pool.r * pool.s <= AREA
     contiguous = g.groups == 1 and g.dilation_w == 1 and g.r <= ROWS
     terms = g.r * g.s * g.c
-    filled = g.k / (-(-g.k // HALF) * HALF)
+    filled = g.k / (-(-g.k // HALF_LANES) * HALF_LANES)
     dense = pool.r * pool.s * terms >= TERMS * filled
     small = 4 * terms * g.k <= WEIGHT_BYTES and 4 * g.h * g.w * g.c <= IMAGE_BYTES
     return apart and contiguous and dense and small
@@ -118,12 +118,12 @@ def _weight_gradient_kernel(rows):
 @cache
 def _window_sums(rows):
     """``listed_sum`` for windows of ``rows`` rows and any width."""
-    wide, narrow = listed_sum(rows, VECTORS, HALF), listed_sum(rows, 1, HALF)
+    wide, narrow = listed_sum(rows, VECTORS, HALF_LANES), listed_sum(rows, 1, HALF_LANES)
 
     @inlined
     def add_windows(c, c_step, a, a_step, places, weights, step, count, width):
         for j in range(0, width, BLOCK):
-            if width - j > HALF:
+            if width - j > HALF_LANES:
                 wide(c + 4 * j, c_step, a + 4 * j, a_step, places, weights, step, count, width - j)
             else:
                 narrow(c + 4 * j, c_step, a + 4 * j, a_step, places, weights, step, count, width - j)
@@ -169,7 +169,7 @@ def maxima_input_gradient(dx, dy, argmax, w, packed, image, g, pool, mask=None):
     ``maxima_packed_shape`` and ``maxima_image_shape``; mask as in ``conv2d_input_gradient``.
     """
     _pack_filters(packed, w.reshape(1, g.r, -1, g.k))
-    mask = NO_MASK if mask is None else mask
+    mask = NO_AUX if mask is None else mask
     _input_gradient_kernel(g.r)(dx, dy, argmax, packed, image[: len(dx)], mask, g, pool)
 
 
@@ -202,7 +202,7 @@ def _pack_filters(packed, w):
 @cache
 def _input_gradient_kernel(rows):
     """The kernel for windows of ``rows`` rows."""
-    wide, narrow = chosen_sum(rows, VECTORS, HALF), chosen_sum(rows, 1, HALF)
+    wide, narrow = chosen_sum(rows, VECTORS, HALF_LANES), chosen_sum(rows, 1, HALF_LANES)
 
     @inlined
     def add_pixel(image, row_step, dy, argmax, packed, packed_step, h, w, g, pool):
@@ -213,7 +213,7 @@ def _input_gradient_kernel(rows):
             window = image + 4 * ((h + r) * g.stride_h * row_step + (w + s) * g.stride_w * g.c)
             for j in range(0, width, BLOCK):
                 c, a, left = window + 4 * j, packed + 4 * j, width - j
-                if left > HALF:
+                if left > HALF_LANES:
                     wide(c, step, a, packed_step, size, dy, argmax, choice, g.k, left)
                 else:
                     narrow(c, step, a, packed_step, size, dy, argmax, choice, g.k, left)

@@ -1,8 +1,8 @@
-"""Convolution and max-pooling in one: a tile's rows are the pixels of whole windows, and only maxima leave it.
+"""Convolution and max-pooling in one pass: rows of C are the pixels of whole windows, and only their maxima are stored.
 
-The row tables of a product put pixels in any order. With the pixels of each window one after the other, a register
-tile of 8 rows computes two windows of 2×2; their maxima are taken while the tile lies in the first-level cache, and
-the convolution's own output, four times as large, never reaches memory. Oracle: convolution, ReLU, then the pool.
+Indirection buffers put pixels in any order. With the pixels of each window in sequence, a microkernel of 8 rows
+computes two windows of 2×2. Their maxima are taken while C is in L1, so the convolution's own output, four times as
+large, never reaches memory. Oracle: convolution, ReLU, then the pool.
 """
 
 from functools import cache, lru_cache
@@ -10,13 +10,27 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
 from numbacnn.kernels.cpu.conv import pixel_pairs, single_channel
-from numbacnn.kernels.cpu.conv.direct import NO_BIAS, forward_plan
-from numbacnn.kernels.cpu.gemm.gemm import BLOCK_ROWS, NO_ADDRESS, PANEL, ROWS, Product, product_rows, row_table, shift
-from numbacnn.kernels.cpu.gemm.microkernel import RELU, WHOLE, Sum
-from numbacnn.kernels.cpu.gemm.packing import pack_panels
+from numbacnn.kernels.cpu.conv.direct.forward import Strides, forward_gemm, weights_packing
+from numbacnn.kernels.cpu.conv.direct.loops import elements
+from numbacnn.kernels.cpu.gemm.gemm import (
+    MAX_MC,
+    MR,
+    NO_ADDRESS,
+    NO_BIAS,
+    NR,
+    Epilogue,
+    Gemm,
+    gemm_rows,
+    row_table,
+    rows,
+    shift,
+)
+from numbacnn.kernels.cpu.gemm.microkernel import RELU, WHOLE, Tile
+from numbacnn.kernels.cpu.gemm.packing import pack
 from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
@@ -24,11 +38,11 @@ from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
-block_memory = stack_floats(BLOCK_ROWS * PANEL)
+block_memory = stack_floats(MAX_MC * NR)
 
 
 def pool_fuses(g: ConvGeometry, pool: PoolGeometry) -> bool:
-    """Whether a convolution can take the maxima of its own output: whole windows apart, a few of them to a tile."""
+    """Whether a convolution can take the maxima of its own output: the windows are apart, whole, and fill tiles."""
     apart = pool.stride_h >= pool.r and pool.stride_w >= pool.s
     whole = (pool.p - 1) * pool.stride_h + pool.r <= pool.h and (pool.q - 1) * pool.stride_w + pool.s <= pool.w
     inside = pool.pad_top == pool.pad_left == 0 and whole
@@ -36,23 +50,14 @@ def pool_fuses(g: ConvGeometry, pool: PoolGeometry) -> bool:
 
 
 def _fills_tiles(g, pool):
-    """Whether windows of the pool, of pixels or of pairs of them, come to whole tiles."""
+    """Whether whole windows, of pixels or of pairs of them, fill MR rows."""
     even = pool.s % 2 == pool.stride_w % 2 == 0 or not pixel_pairs.applies(g)
-    return even and ROWS % _rows_of(g, pool) == 0
+    return even and MR % _rows_of(g, pool) == 0
 
 
 def _rows_of(g, pool):
-    """Rows of a tile that one window takes: its pixels, or pairs of them."""
+    """Rows of a window: its pixels, or pairs of them."""
     return pool.r * pool.s // (2 if pixel_pairs.applies(g) else 1)
-
-
-class Windows(NamedTuple):
-    """How the pixels of the pool's windows lie in a tile."""
-
-    count: int  # of one image
-    rows: int  # of the tile, for each window
-    row_step: int  # from one row of a window to the next, in floats,
-    pixel_step: int  # and from one pixel to the next
 
 
 @launcher
@@ -66,107 +71,127 @@ def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
     if single_channel.applies(g, pool):
         single_channel.pixels_pool_forward(y, argmax, x, w, bias, g, pool, relu)
         return
-    if pixel_pairs.applies(g):
+    pairs = pixel_pairs.applies(g)
+    packs = packed.size > 0 and not pairs
+    if pairs:
         w, bias = pixel_pairs.weights_of_pairs(packed, w, bias, g)
-    plan = _plan(g, pool, len(x), y.strides, x.strides, w.strides, packed.size > 0, relu)
-    if plan.pack is not None:
-        prepare(pack_panels, packed, w, plan.pack)
-        w = packed
-    kernel = _pooled_products(pool.r, pool.s)
-    kernel(y, argmax, plan.y_rows, x, plan.a_rows, plan.block_rows, w, bias, plan.product, plan.windows)
+    strides = Strides(y.strides, x.strides, w.strides)
+    if packs:
+        prepare(pack, packed, w, weights_packing(g, w.strides))
+    made = pooled_gemm(g, pool, len(x), strides, packs, relu)
+    kernel = _pooled_kernel(pool.r, pool.s)
+    kernel(y, argmax, x, packed if packs else w, bias, made.y_rows, made.windows, *made.gemm)
 
 
-class _PooledPlan(NamedTuple):
-    product: Product
+class Windows(NamedTuple):
+    """How the pixels of the pool's windows are laid out in a block of C."""
+
+    count: int  # per image
+    rows: int  # of C, per window
+    row_step: int  # floats from one row of a window to the next,
+    pixel_step: int  # and from one pixel to the next
+
+
+class PooledGemm(NamedTuple):
+    """A GEMM into blocks of C in scratch, the offsets of y's pixels, and the windows."""
+
+    gemm: Gemm
+    y_rows: NDArray[np.int64]
     windows: Windows
-    y_rows: np.ndarray  # of the windows
-    a_rows: np.ndarray  # of their pixels, or pairs
-    block_rows: np.ndarray
-    pack: object
 
 
 @lru_cache(maxsize=1024)
-def _plan(g, pool, images, y_strides, x_strides, w_strides, packed, relu):
+def pooled_gemm(g, pool, images, strides, packed, relu):
+    """Return the GEMM whose rows are the pixels of window after window, or pairs of pixels."""
     pairs = pixel_pairs.applies(g)
-    one = pixel_pairs.pair_geometry(g) if pairs else g
-    direct = forward_plan(one, images, y_strides, x_strides, w_strides, packed and not pairs, relu)
-    together = 2 if pairs else 1
-    h_step, w_step = g.stride_h * x_strides[1] // 4, g.stride_w * x_strides[2] // 4
-    a_rows = row_table(
-        (pool.p, pool.stride_h * h_step),
-        (pool.q, pool.stride_w * w_step),
-        (pool.r, h_step),
-        (pool.s // together, together * w_step),
+    one, together = (pixel_pairs.pair_geometry(g), 2) if pairs else (g, 1)
+    gemm = forward_gemm(one, images, strides, packed, epilogue=Epilogue(relu))
+    y_steps, x_steps = elements(strides.y), elements(strides.x)
+    row, pixel = g.stride_h * x_steps.row, g.stride_w * x_steps.pixel
+    pixels = row_table(
+        (pool.p, pool.stride_h * row),
+        (pool.q, pool.stride_w * pixel),
+        (pool.r, row),
+        (pool.s // together, together * pixel),
     )
     windows = Windows(
         count=pool.p * pool.q,
         rows=_rows_of(g, pool),
-        row_step=pool.s // together * PANEL,
-        pixel_step=g.k if pairs else PANEL,
+        row_step=pool.s // together * NR,
+        pixel_step=g.k if pairs else NR,
     )
-    y_rows = row_table((pool.p, y_strides[1] // 4), (pool.q, y_strides[2] // 4))
-    return _PooledPlan(direct.product, windows, y_rows, a_rows, row_table((BLOCK_ROWS, PANEL)), direct.pack)
+    y_rows = row_table((pool.p, y_steps.row), (pool.q, y_steps.pixel))
+    return PooledGemm(gemm._replace(m=rows(row_table((MAX_MC, NR)), pixels)), y_rows, windows)
+
+
+class Maxima(NamedTuple):
+    """Where one image's maxima go: addresses of y, of its offsets, and of argmax or 0; filters of y."""
+
+    y: int
+    y_rows: int
+    argmax: int
+    filters: int
 
 
 @cache
-def _pooled_products(height, width):
-    """The kernel for windows of height × width pixels, whose loops are unrolled."""
+def _pooled_kernel(height, width):
+    """Return the kernel for windows of height × width pixels, whose loops are unrolled."""
 
     @inlined
-    def take_maxima(rows, first, count, y, y_rows, argmax, filters, columns, windows):
-        """The maxima of ``count`` windows, and their places."""
+    def take_maxima(block, first, count, maxima, columns, windows):
+        """Write the maxima of ``count`` windows, and their positions."""
         for i in range(count):
-            window = rows + 4 * i * windows.rows * PANEL
-            y_pixel = y + 4 * offset(y_rows, first + i)
-            argmax_pixel = shift(argmax, (first + i) * filters)
+            window = block + 4 * i * windows.rows * NR
+            y_pixel = maxima.y + 4 * offset(maxima.y_rows, first + i)
+            argmax_pixel = shift(maxima.argmax, (first + i) * maxima.filters)
             for c in range(0, columns, LANES):
-                best, place = load(window + 4 * c, LANES), splat(ZERO)
+                best, position = load(window + 4 * c, LANES), splat(ZERO)
                 for at in range(1, height * width):
                     r, s = at // width, at % width
                     value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), LANES)
-                    place = where_greater(value, best, splat(np.float32(at)), place)
+                    position = where_greater(value, best, splat(np.float32(at)), position)
                     best = where_greater(value, best, value, best)
                 store(y_pixel + 4 * c, best, columns - c)
-                if argmax != NO_ADDRESS:
-                    store(argmax_pixel + 4 * c, place, columns - c)
+                if argmax_pixel != NO_ADDRESS:
+                    store(argmax_pixel + 4 * c, position, columns - c)
 
     @inlined
-    def block(first, last, y, y_rows, argmax, x, a_rows, block_rows, w, bias, columns, filters, g, windows):
-        """Rows [first, last) of one panel."""
-        rows = block_memory()
-        nest = Sum(g.count_0, g.count_1, g.count_2, g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2)
-        mode = WHOLE | (RELU if g.relu else 0)
-        product_rows(first, last, rows, block_rows - 8 * first, x, a_rows, w, bias, columns, mode, nest)
-        window, count = first // windows.rows, (last - first) // windows.rows
-        take_maxima(rows, window, count, y, y_rows, argmax, filters, min(columns, windows.pixel_step), windows)
+    def pool_block(first, last, at, n, mode, k, maxima, windows):
+        """Rows [first, last) of one micro-panel, and their maxima."""
+        block = block_memory()
+        tile = Tile(block, at.c_rows - 8 * first, at.a, at.a_rows, at.b, at.bias)
+        gemm_rows(first, last, tile, n, mode, k)
+        count = (last - first) // windows.rows
+        take_maxima(block, first // windows.rows, count, maxima, min(n, windows.pixel_step), windows)
 
-    def pooled_products(y, argmax, y_rows, x, a_rows, block_rows, w, bias, g, windows):
-        """Each thread owns a range of (image, block of windows, panel of filters)."""
-        rows, filters = windows.count * windows.rows, y.shape[3]
-        panels, blocks = -(-g.columns // PANEL), -(-rows // g.row_block)
-        p_y, p_y_rows, p_x, p_a_rows = address(y), address(y_rows), address(x), address(a_rows)
-        p_argmax = address(argmax) if len(argmax) else NO_ADDRESS
-        p_block_rows, p_w, p_bias = address(block_rows), address(w), address(bias) if bias.size else NO_ADDRESS
-        for item in prange(g.groups * blocks * panels):
-            panel, first = np.intp(item) % panels, np.intp(item) // panels % blocks * g.row_block
+    def pooled(y, argmax, x, w, bias, y_rows, windows, groups, m, n, k, k_end, a, b, c, epilogue, blocking):
+        """Each thread owns a range of (image, block of windows, micro-panel)."""
+        count, filters = windows.count * windows.rows, y.shape[3]
+        panels, blocks = -(-n // NR), -(-count // blocking.mc)
+        p_y, p_y_rows, p_x, p_w = address(y), address(y_rows), address(x), address(w)
+        p_c_rows, p_a_rows = address(m.c), address(m.a)
+        p_argmax, p_bias = address(argmax) if len(argmax) else NO_ADDRESS, address(bias) if bias.size else NO_ADDRESS
+        mode = WHOLE | (RELU if epilogue.relu else 0)
+        for item in prange(groups * blocks * panels):
+            panel, first = np.intp(item) % panels, np.intp(item) // panels % blocks * blocking.mc
             image = np.intp(item) // (panels * blocks)
-            block(
-                first,
-                min(first + g.row_block, rows),
-                p_y + 4 * (image * g.c_group + panel * PANEL),
+            column = panel * NR
+            maxima = Maxima(
+                p_y + 4 * (image * c.group + column),
                 p_y_rows,
-                shift(p_argmax, image * windows.count * filters + panel * PANEL),
-                p_x + 4 * (g.a_offset + image * g.a_group),
-                p_a_rows,
-                p_block_rows,
-                p_w + 4 * panel * g.b_panel,
-                shift(p_bias, panel * PANEL),
-                min(PANEL, g.columns - panel * PANEL),
+                shift(p_argmax, image * windows.count * filters + column),
                 filters,
-                g,
-                windows,
             )
+            at = Tile(
+                NO_ADDRESS,
+                p_c_rows,
+                p_x + 4 * (a.offset + image * a.group),
+                p_a_rows,
+                p_w + 4 * panel * b.panel,
+                shift(p_bias, column),
+            )
+            pool_block(first, min(first + blocking.mc, count), at, min(NR, n - column), mode, k, maxima, windows)
 
-    pooled_products.__name__ = pooled_products.__qualname__ = f"pooled_products_{height}x{width}"
-    arrays = float32_4d, float32_4d, int64_1d, float32_4d, int64_1d, int64_1d, float32_4d, float32_1d
-    return cpu_kernel(*arrays, Product, Windows)(pooled_products)
+    pooled.__name__ = pooled.__qualname__ = f"pooled_{height}x{width}"
+    arrays = float32_4d, float32_4d, float32_4d, float32_4d, float32_1d, int64_1d
+    return cpu_kernel(*arrays, Windows, *Gemm.__annotations__.values())(pooled)

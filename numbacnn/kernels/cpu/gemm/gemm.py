@@ -1,232 +1,281 @@
-"""Many register tiles in parallel: the compiled kernel under convolution, dense layers and all their gradients."""
+"""GEMM on the microkernel, in parallel: the one compiled kernel of convolutions, dense layers and their gradients.
+
+A ``Gemm`` describes where A, B and C are and how the work is blocked. The loops are BLIS's (Van Zee and van de Geijn
+2015, "BLIS: A framework for rapidly instantiating BLAS functionality"): work items of mc×nc of C, chunks of k that keep
+A and B in cache, micro-panels of NR columns, and the microkernel's MR rows.
+"""
 
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
-from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, RELU, Sum, register_tile
+from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, RELU, LoopNest, Tile, gemm_microkernel
 from numbacnn.kernels.cpu.gemm.rows import add_row, mask_row
 from numbacnn.kernels.cpu.simd.memory import address, offset, prefetch
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 from numbacnn.kernels.target import host_target
 
 TARGET = host_target()
-LANES, PANEL, ROWS = TARGET.lanes, TARGET.panel, TARGET.tile_rows
-HALF = max(LANES // 2, 4)
-BLOCK_ROWS = 8 * ROWS  # of one work item, at most
+LANES, MR, NR = TARGET.lanes, TARGET.mr, TARGET.nr
+HALF_LANES = max(LANES // 2, 4)
+MAX_MC = 8 * MR
+WHOLE_K = 1 << 60  # more steps than any sum has
 NO_ADDRESS = np.intp(0)
-NO_MASK = np.empty((0, 1, 1, 1), np.float32)
+NO_BIAS = np.empty(0, np.float32)
+NO_AUX = np.empty((0, 1, 1, 1), np.float32)
 
-wide_tile = register_tile(ROWS, 2, LANES, masked=False)
-narrow_tile = register_tile(ROWS, 1, LANES, masked=True)
-half_tile = register_tile(ROWS, 1, HALF, masked=True)
-row_tile = register_tile(1, 2, LANES, masked=True)
+microkernel = gemm_microkernel(MR, 2, LANES, masked=False)
+narrow_microkernel = gemm_microkernel(MR, 1, LANES, masked=True)
+half_microkernel = gemm_microkernel(MR, 1, HALF_LANES, masked=True)
+row_microkernel = gemm_microkernel(1, 2, LANES, masked=True)
 
 
-class Product(NamedTuple):
-    """``groups`` products C = A·B (+ bias) that share their row tables; offsets and steps in float32 elements.
+class Rows(NamedTuple):
+    """The indirection buffers: offsets in elements of each row of C, A and aux, padded to a multiple of MR.
 
-    Group g has its C, A and B at ``g`` steps of ``c_group``, ``a_group``, ``b_group``, and sums over the outer steps
-    from ``g·count_0`` up to ``total_0``, ``count_0`` at most: all of the window, or its share of the images or
-    of their rows.
+    Inside the parallel loop, their addresses. ``count`` includes the padding.
+    """
+
+    count: int
+    c: NDArray[np.int64]
+    a: NDArray[np.int64]
+    aux: NDArray[np.int64]
+
+
+class Operand(NamedTuple):
+    """Elements from the start of an array to group 0, from group to group, and from micro-panel to micro-panel."""
+
+    offset: int = 0
+    group: int = 0
+    panel: int = 0
+
+
+class Epilogue(NamedTuple):
+    """What happens to C after the sum over k.
+
+    ``relu``: C = max(C, 0). ``accumulate``: add the old C instead of the bias. ``aux`` (cuBLASLt's term) is an array
+    like C: with ``adds_aux`` it is a residual, added before ReLU; otherwise C becomes 0 where aux ≤ 0, which is the
+    gradient of a ReLU whose output is aux.
+    """
+
+    relu: bool = False
+    accumulate: bool = False
+    adds_aux: bool = False
+    aux_offset: int = 0
+    aux_group: int = 0
+
+
+NO_EPILOGUE = Epilogue()
+
+
+class Blocking(NamedTuple):
+    """A work item computes ``mc`` rows (a multiple of MR) and ``nc`` columns (a multiple of NR) of C.
+
+    One pass over the item sums ``kc_0`` and ``kc_1`` steps of the two outer loops over k. ``prefetch_a`` and
+    ``prefetch_b`` floats of every step of the next chunk are prefetched, where steps are too far apart for the hardware
+    prefetcher. An item with an aux has one micro-panel.
+    """
+
+    mc: int
+    nc: int = NR
+    kc_0: int = WHOLE_K
+    kc_1: int = WHOLE_K
+    prefetch_a: int = 0
+    prefetch_b: int = 0
+
+
+class Gemm(NamedTuple):
+    """``groups`` products C = A·B of m×k and k×n that share their indirection buffers.
+
+    Group g sums the steps of k's outermost loop from g·count_0 up to ``k_end``, at most count_0 of them: all of k, or
+    the group's share of the images or of their rows. Offsets and strides are in float32 elements.
     """
 
     groups: int
-    columns: int
-    c_offset: int
-    c_group: int
-    a_offset: int
-    a_group: int
-    b_group: int
-    b_panel: int  # from one panel of PANEL columns of B to the next
-    total_0: int
-    count_0: int
-    count_1: int
-    count_2: int
-    a_0: int
-    a_1: int
-    a_2: int
-    b_0: int
-    b_1: int
-    b_2: int
-    row_block: int  # rows of one work item, a multiple of ROWS
-    chunk_0: int  # steps of the two outer loops summed in one pass over the rows
-    chunk_1: int
-    relu: int = 0
-    accumulate: int = 0  # add to C
-    c_panel: int = PANEL  # from one panel of columns of C to the next
-    mask_offset: int = 0
-    mask_group: int = 0
-    panel_block: int = 1  # panels of one work item; 1 where there is a mask, or something to add
-    a_ahead: int = 0  # floats at each step of A, and of B, that are asked for a chunk ahead: too far apart for the
-    b_ahead: int = 0  # processor to foresee
-    adds: int = 0  # the mask, before ReLU
+    m: Rows
+    n: int
+    k: LoopNest
+    k_end: int
+    a: Operand
+    b: Operand
+    c: Operand
+    epilogue: Epilogue
+    blocking: Blocking
 
 
-@cpu_kernel(float32_4d, int64_1d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d, int64_1d, Product)
-def tile_products(c, c_rows, a, a_rows, b, bias, mask, mask_rows, g):
-    """All groups' C, plus the mask where g.adds, else zero where the mask is not positive. Each thread owns a range of
-    (group, block of rows, panel of columns). An empty bias or mask: none.
+class Pointers(NamedTuple):
+    """Addresses of the arrays; 0 for no bias and no aux."""
+
+    c: int
+    a: int
+    b: int
+    bias: int
+    aux: int
+
+
+class Block(NamedTuple):
+    """A block of C: rows and columns, each from first up to last."""
+
+    first_row: int
+    last_row: int
+    first_column: int
+    last_column: int
+
+
+def multiply(c, a, b, g, bias=NO_BIAS, aux=NO_AUX):
+    """Launch ``gemm``. Numba's parallel loops do not capture nested tuples, so the descriptor's parts go separately."""
+    gemm(c, a, b, bias, aux, *g)
+
+
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, *Gemm.__annotations__.values())
+def gemm(c, a, b, bias, aux, groups, m, n, k, k_end, a_operand, b_operand, c_operand, epilogue, blocking):
+    """C = A·B for every group. Each thread owns a range of (group, block of rows, block of columns).
+
+    An empty bias or aux: none.
     """
-    rows = c_rows.size
-    items = g.groups * -(-rows // g.row_block) * -(-g.columns // (g.panel_block * PANEL))
-    p_c, p_c_rows, p_a, p_a_rows, p_b = address(c), address(c_rows), address(a), address(a_rows), address(b)
-    p_bias = address(bias) if bias.size else NO_ADDRESS
-    p_mask, p_mask_rows = address(mask), address(mask_rows)
-    for item in prange(items):
-        product_item(np.intp(item), p_c, p_c_rows, rows, p_a, p_a_rows, p_b, p_bias, g)
-        if mask.size:
-            mask_item(np.intp(item), p_c, p_c_rows, rows, p_mask, p_mask_rows, g)
+    p_bias, p_aux = address(bias) if bias.size else NO_ADDRESS, address(aux) if aux.size else NO_ADDRESS
+    p = Pointers(address(c), address(a), address(b), p_bias, p_aux)
+    rows = Rows(m.count, address(m.c), address(m.a), address(m.aux))
+    for item in prange(groups * -(-m.count // blocking.mc) * -(-n // blocking.nc)):
+        g = Gemm(groups, rows, n, k, k_end, a_operand, b_operand, c_operand, epilogue, blocking)
+        gemm_item(np.intp(item), p, g)
 
 
 @inlined
-def product_item(item, c, c_rows, rows, a, a_rows, b, bias, g):
-    """Some panels of one block of rows of one group, summed chunk by chunk so that A and B stay in the cache."""
-    panels, row_blocks = -(-g.columns // (g.panel_block * PANEL)), -(-rows // g.row_block)
-    first_column = item % panels * g.panel_block * PANEL
-    first_row = item // panels % row_blocks * g.row_block
-    group = item // (panels * row_blocks)
-    c += 4 * (g.c_offset + group * g.c_group)
-    a += 4 * (g.a_offset + group * g.a_group)
-    b += 4 * group * g.b_group
-    last_row, last_column = min(first_row + g.row_block, rows), min(first_column + g.panel_block * PANEL, g.columns)
-    count_0 = min(g.count_0, g.total_0 - group * g.count_0)
-    for t_0 in range(0, max(count_0, 1), g.chunk_0):
-        for t_1 in range(0, max(g.count_1, 1), g.chunk_1):
-            last = t_0 + g.chunk_0 >= count_0 and t_1 + g.chunk_1 >= g.count_1
-            rectifies = g.relu and last and not g.adds  # else behind the sum
-            mode = (ACCUMULATE if g.accumulate or t_0 + t_1 > 0 else 0) | (RELU if rectifies else 0)
-            terms = min(g.chunk_0, count_0 - t_0), min(g.chunk_1, g.count_1 - t_1), g.count_2
-            product_chunk(
-                first_row,
-                last_row,
-                first_column,
-                last_column,
-                c,
-                c_rows,
-                a + 4 * (t_0 * g.a_0 + t_1 * g.a_1),
-                a_rows,
-                b + 4 * (t_0 * g.b_0 + t_1 * g.b_1),
-                bias,
-                mode,
-                g.a_ahead + g.b_ahead > 0 and not last,
-                t_1 + g.chunk_1 < g.count_1,
-                Sum(terms[0], terms[1], terms[2], g.a_0, g.a_1, g.a_2, g.b_0, g.b_1, g.b_2),
-                g,
-            )
+def gemm_item(item, p, g):
+    """One block of one group's C, summed in chunks of k."""
+    k, blocking = g.k, g.blocking
+    blocks, row_blocks = -(-g.n // blocking.nc), -(-g.m.count // blocking.mc)
+    column, row = item % blocks * blocking.nc, item // blocks % row_blocks * blocking.mc
+    group = item // (blocks * row_blocks)
+    block = Block(row, min(row + blocking.mc, g.m.count), column, min(column + blocking.nc, g.n))
+    c = p.c + 4 * (g.c.offset + group * g.c.group)
+    a = p.a + 4 * (g.a.offset + group * g.a.group)
+    b = p.b + 4 * (g.b.offset + group * g.b.group)
+    count_0 = min(k.count_0, g.k_end - group * k.count_0)
+    for k_0 in range(0, max(count_0, 1), blocking.kc_0):
+        for k_1 in range(0, max(k.count_1, 1), blocking.kc_1):
+            last = k_0 + blocking.kc_0 >= count_0 and k_1 + blocking.kc_1 >= k.count_1
+            relu = g.epilogue.relu and last and not g.epilogue.adds_aux  # otherwise after the addition
+            mode = (ACCUMULATE if g.epilogue.accumulate or k_0 + k_1 > 0 else 0) | (RELU if relu else 0)
+            counts = min(blocking.kc_0, count_0 - k_0), min(blocking.kc_1, k.count_1 - k_1)
+            chunk = LoopNest(counts[0], counts[1], k.count_2, k.a_0, k.a_1, k.a_2, k.b_0, k.b_1, k.b_2)
+            a_here, b_here = a + 4 * (k_0 * k.a_0 + k_1 * k.a_1), b + 4 * (k_0 * k.b_0 + k_1 * k.b_1)
+            here = Pointers(c, a_here, b_here, p.bias, p.aux)
+            prefetches = blocking.prefetch_a + blocking.prefetch_b > 0 and not last
+            gemm_chunk(block, here, mode, prefetches, k_1 + blocking.kc_1 < k.count_1, chunk, g)
+    if p.aux != NO_ADDRESS:
+        _apply_aux(block, c, p.aux + 4 * (g.epilogue.aux_offset + group * g.epilogue.aux_group), g)
 
 
 @inlined
-def product_chunk(
-    first_row, last_row, first_column, last_column, c, c_rows, a, a_rows, b, bias, mode, ahead, inner, nest, g
-):
-    """One chunk's share of the sums. ``ahead``: behind each tile, asks for as large a part of the next chunk, which is
-    that of the ``inner`` loop, or of the outer one.
+def gemm_chunk(block, p, mode, prefetches, next_is_inner, chunk, g):
+    """One chunk's share of a block.
+
+    ``prefetches``: each tile prefetches as large a part of the next chunk, along the inner or the outer loop over k.
     """
-    rows = ROWS if ahead else g.row_block
-    tiles = -(-(last_row - first_row) // ROWS) * -(-(last_column - first_column) // PANEL)
-    steps = nest.count_0 * nest.count_1 * nest.count_2
-    a_next, b_next = g.chunk_1 * g.a_1, g.chunk_1 * g.b_1
-    if not inner:
-        done = (g.count_1 - 1) // g.chunk_1 * g.chunk_1
-        a_next, b_next = g.chunk_0 * g.a_0 - done * g.a_1, g.chunk_0 * g.b_0 - done * g.b_1
-    a_next = a + 4 * (a_next + offset(a_rows, first_row))
-    b_next = b + 4 * (b_next + first_column // PANEL * g.b_panel)
-    tile = 0
-    for column in range(first_column, last_column, PANEL):
-        panel = column // PANEL
-        for row in range(first_row, last_row, rows):
-            product_rows(
-                row,
-                min(row + rows, last_row),
-                c + 4 * panel * g.c_panel,
-                c_rows,
-                a,
-                a_rows,
-                b + 4 * panel * g.b_panel,
-                shift(bias, column),
-                min(PANEL, last_column - column),
-                mode,
-                nest,
-            )
-            if ahead:
-                for step in range(steps * tile // tiles, steps * (tile + 1) // tiles):
-                    ask_ahead(step, a_next, b_next, nest, g)
-                tile += 1
+    step = MR if prefetches else g.blocking.mc
+    tiles = -(-(block.last_row - block.first_row) // MR) * -(-(block.last_column - block.first_column) // NR)
+    steps, done = chunk.count_0 * chunk.count_1 * chunk.count_2, 0
+    k, kc_0, kc_1 = g.k, g.blocking.kc_0, g.blocking.kc_1
+    a_next, b_next = kc_1 * k.a_1, kc_1 * k.b_1
+    if not next_is_inner:
+        last_1 = (k.count_1 - 1) // kc_1 * kc_1
+        a_next, b_next = kc_0 * k.a_0 - last_1 * k.a_1, kc_0 * k.b_0 - last_1 * k.b_1
+    a_next = p.a + 4 * (a_next + offset(g.m.a, block.first_row))
+    b_next = p.b + 4 * (b_next + block.first_column // NR * g.b.panel)
+    for column in range(block.first_column, block.last_column, NR):
+        panel, n = column // NR, min(NR, block.last_column - column)
+        c, b, bias = p.c + 4 * panel * g.c.panel, p.b + 4 * panel * g.b.panel, shift(p.bias, column)
+        tile = Tile(c, g.m.c, p.a, g.m.a, b, bias)
+        for row in range(block.first_row, block.last_row, step):
+            gemm_rows(row, min(row + step, block.last_row), tile, n, mode, chunk)
+            if prefetches:
+                for i in range(steps * done // tiles, steps * (done + 1) // tiles):
+                    _prefetch_step(i, a_next, b_next, chunk, g.blocking)
+                done += 1
 
 
 @inlined
-def ask_ahead(step, a, b, nest, g):
-    """Has the floats of one step of A and of B fetched."""
-    t_0, t_1, t_2 = step // nest.count_2 // nest.count_1, step // nest.count_2 % nest.count_1, step % nest.count_2
-    a += 4 * (t_0 * g.a_0 + t_1 * g.a_1 + t_2 * g.a_2)
-    b += 4 * (t_0 * g.b_0 + t_1 * g.b_1 + t_2 * g.b_2)
-    for line in range(0, g.a_ahead, LINE):
+def _prefetch_step(i, a, b, k, blocking):
+    """Prefetch A and B of step i of a chunk."""
+    k_0, k_1, k_2 = i // k.count_2 // k.count_1, i // k.count_2 % k.count_1, i % k.count_2
+    a += 4 * (k_0 * k.a_0 + k_1 * k.a_1 + k_2 * k.a_2)
+    b += 4 * (k_0 * k.b_0 + k_1 * k.b_1 + k_2 * k.b_2)
+    for line in range(0, blocking.prefetch_a, LINE):
         prefetch(a + 4 * line)
-    for line in range(0, g.b_ahead, LINE):
+    for line in range(0, blocking.prefetch_b, LINE):
         prefetch(b + 4 * line)
 
 
 @inlined
-def mask_item(item, c, c_rows, rows, mask, mask_rows, g):
-    """The same part of C, still in the cache: plus the mask, or zero where that is 0 or less; NaN lets pass."""
-    panels = -(-g.columns // PANEL)
-    blocks = -(-rows // g.row_block)
-    panel, first, group = item % panels, item // panels % blocks * g.row_block, item // (panels * blocks)
-    c += 4 * (g.c_offset + group * g.c_group + panel * g.c_panel)
-    mask += 4 * (g.mask_offset + group * g.mask_group + panel * PANEL)
-    columns = min(PANEL, g.columns - panel * PANEL)
-    for i in range(first, min(first + g.row_block, rows)):
-        row, beside = c + 4 * offset(c_rows, i), mask + 4 * offset(mask_rows, i)
-        if not g.adds:
-            mask_row(row, row, beside, columns)
-        elif i == first or offset(c_rows, i) != offset(c_rows, i - 1):  # the last row fills the last tile
-            add_row(row, beside, columns, g.relu != 0)
+def _apply_aux(block, c, aux, g):
+    """Add the aux to a block of one micro-panel that is still in cache, or zero C where it is 0 or less; NaN passes."""
+    column = block.first_column
+    c, aux, columns = c + 4 * (column // NR * g.c.panel), aux + 4 * column, block.last_column - column
+    for i in range(block.first_row, block.last_row):
+        row, aux_row = c + 4 * offset(g.m.c, i), aux + 4 * offset(g.m.aux, i)
+        if not g.epilogue.adds_aux:
+            mask_row(row, row, aux_row, columns)
+        elif i == block.first_row or offset(g.m.c, i) != offset(g.m.c, i - 1):  # the padding repeats the last row
+            add_row(row, aux_row, columns, g.epilogue.relu)
 
 
 @inlined
-def product_rows(first, last, c, c_rows, a, a_rows, b, bias, columns, mode, nest):
-    """Rows [first, last) of one panel of C; tables have them in whole tiles, from ``first`` on."""
-    if last - first >= ROWS and offset(c_rows, last - ROWS) == offset(c_rows, last - 1):
-        last -= ROWS  # one row, repeated: of a batch of one, say
-        row_tile(c, c_rows + 8 * last, a, a_rows + 8 * last, b, bias, columns, mode, nest)
+def gemm_rows(first, last, tile, n, mode, k):
+    """Rows [first, last) of one micro-panel of C; ``first`` is a multiple of MR."""
+    if last - first >= MR and offset(tile.c_rows, last - MR) == offset(tile.c_rows, last - 1):
+        last -= MR  # one row and its padding, as in a batch of one
+        row_microkernel(tile, last, n, mode, k)
     done = 0
-    if columns == PANEL:
-        for i in range(first, last, ROWS):
-            wide_tile(c, c_rows + 8 * i, a, a_rows + 8 * i, b, bias, columns, mode, nest)
-        done = columns
-    while columns > done:
-        c_strip, b_strip, bias_strip, left = c + 4 * done, b + 4 * done, shift(bias, done), columns - done
-        if left > HALF:
-            for i in range(first, last, ROWS):
-                narrow_tile(c_strip, c_rows + 8 * i, a, a_rows + 8 * i, b_strip, bias_strip, left, mode, nest)
+    if n == NR:
+        for i in range(first, last, MR):
+            microkernel(tile, i, n, mode, k)
+        done = n
+    while n > done:
+        left = n - done
+        strip = Tile(tile.c + 4 * done, tile.c_rows, tile.a, tile.a_rows, tile.b + 4 * done, shift(tile.bias, done))
+        if left > HALF_LANES:
+            for i in range(first, last, MR):
+                narrow_microkernel(strip, i, left, mode, k)
         else:
-            for i in range(first, last, ROWS):
-                half_tile(c_strip, c_rows + 8 * i, a, a_rows + 8 * i, b_strip, bias_strip, left, mode, nest)
+            for i in range(first, last, MR):
+                half_microkernel(strip, i, left, mode, k)
         done += LANES
 
 
 @inlined
 def shift(address, count):
-    """The address ``count`` floats on; of nothing, nothing."""
+    """The address ``count`` floats further on; no address stays none."""
     return address + 4 * count if address != NO_ADDRESS else NO_ADDRESS
+
+
+def rows(c, a, aux=None):
+    """Make ``Rows`` from indirection buffers; without an aux, that of C serves."""
+    return Rows(c.size, c, a, c if aux is None else aux)
 
 
 @lru_cache(maxsize=4096)
 def row_table(*axes):
-    """Offsets of the rows of A or C: the sums over ``axes`` of (count, step), the last fastest, as int64.
+    """An indirection buffer: the sums over ``axes`` of (count, stride), the last axis fastest, as int64.
 
-    Padded to whole tiles by repeating the last row: a tile then computes and stores that row again, the same bits.
+    The last row is repeated up to a multiple of MR: a microkernel then computes it again and stores the same bits.
     """
     table = np.zeros(1, np.int64)
-    for count, step in axes:
-        table = (table[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
-    return np.pad(table, (0, -table.size % ROWS), mode="edge")
+    for count, stride in axes:
+        table = (table[:, None] + np.arange(count, dtype=np.int64) * stride).ravel()
+    return pad_rows(table)
 
 
-def row_block(rows, others):
-    """Rows of one work item: up to BLOCK_ROWS, fewer where that leaves under 64; ``others``: items a row block."""
-    tiles = -(-rows // ROWS)
-    return ROWS * max(1, min(BLOCK_ROWS // ROWS, tiles * others // 64))
+def pad_rows(table):
+    """An indirection buffer padded to a multiple of MR by its last row."""
+    return np.pad(table, (0, -table.size % MR), mode="edge")
+
+
+def choose_mc(rows, items):
+    """Rows of a work item: up to MAX_MC, fewer if that leaves under 64 items; ``items`` is their number per block."""
+    tiles = -(-rows // MR)
+    return MR * max(1, min(MAX_MC // MR, tiles * items // 64))

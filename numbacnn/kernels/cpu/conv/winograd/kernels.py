@@ -7,14 +7,14 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, square_transform
-from numbacnn.kernels.cpu.gemm.gemm import NO_ADDRESS, PANEL, ROWS, wide_tile
-from numbacnn.kernels.cpu.gemm.microkernel import Sum
+from numbacnn.kernels.cpu.gemm.gemm import MR, NO_ADDRESS, NR, microkernel
+from numbacnn.kernels.cpu.gemm.microkernel import LoopNest, Tile
 from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.simd.vector import LANES, load, rectified, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
 
 ZERO = np.float32(0)
-BLOCK = 4 * ROWS  # tiles whose products stay in the second-level cache until they are transformed back
+BLOCK = 4 * MR  # tiles whose products stay in the second-level cache until they are transformed back
 
 
 class Tiling(NamedTuple):
@@ -63,7 +63,7 @@ def _make_window_kernel(f, size, square, name):
     def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels, whole):
         """One window of one panel; that of a whole tile lies inside the image and its halo."""
         window, outer = memory(), n * place_step
-        for c in range(0, PANEL, LANES):
+        for c in range(0, NR, LANES):
             target, source, count = tiles + 4 * c, x + 4 * c, channels - c
             if whole:
                 square(target, outer, place_step, source, x_row, x_pixel, count)
@@ -76,16 +76,16 @@ def _make_window_kernel(f, size, square, name):
         _, height, width, channels = x.shape
         x_image, x_row, x_pixel = x.strides[:3]
         p_tiles, p_x, place_step = address(tiles), address(x), tiles.strides[0]
-        panels, count = -(-channels // PANEL), g.images * g.rows * g.columns
+        panels, count = -(-channels // NR), g.images * g.rows * g.columns
         for item in prange(g.images * g.rows * panels):
             panel, tile_row = np.intp(item) % panels, np.intp(item) // panels
             h = tile_row % g.rows * m - g.pad_top
-            source = p_x + tile_row // g.rows * x_image + h * x_row + 4 * panel * PANEL
-            target = p_tiles + 4 * PANEL * (panel * count + tile_row * g.columns)
+            source = p_x + tile_row // g.rows * x_image + h * x_row + 4 * panel * NR
+            target = p_tiles + 4 * NR * (panel * count + tile_row * g.columns)
             for column in range(g.columns):
                 w = column * m - g.pad_left
                 transform(
-                    target + 4 * PANEL * column,
+                    target + 4 * NR * column,
                     place_step,
                     source + w * x_pixel,
                     x_row,
@@ -94,7 +94,7 @@ def _make_window_kernel(f, size, square, name):
                     w,
                     height,
                     width,
-                    channels - panel * PANEL,
+                    channels - panel * NR,
                     (tile_row % g.rows + 1) * m <= g.height and (column + 1) * m <= g.width,
                 )
 
@@ -107,25 +107,17 @@ def product_kernel(f):
     """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, masked or added to and rectified if asked."""
     m, n = f.m, f.n
     square = square_transform(OUTPUT[m, n], n, m)
-    place = 4 * (BLOCK * PANEL + 16)  # bytes; a line of the cache more, for the reason above
+    place = 4 * (BLOCK * NR + 16)  # bytes; a line of the cache more, for the reason above
     product_memory, tile_memory = stack_floats(n * n * place // 4), stack_floats(m * m * LANES)
 
     @inlined
     def multiply(products, tiles, place_step, weights, weight_step, first, last, rows, nest):
         """All places of a block of tiles and a panel of filters."""
         for i in range(n * n):
-            for tile in range(first, last, ROWS):
-                wide_tile(
-                    products + i * place + 4 * PANEL * (tile - first),
-                    rows,
-                    tiles + i * place_step,
-                    rows + 8 * tile,
-                    weights + i * weight_step,
-                    NO_ADDRESS,
-                    PANEL,
-                    0,
-                    nest,
-                )
+            for tile in range(first, last, MR):
+                c = products + i * place + 4 * NR * (tile - first)
+                at = Tile(c, rows, tiles + i * place_step, rows + 8 * tile, weights + i * weight_step, NO_ADDRESS)
+                microkernel(at, 0, NR, 0, nest)
 
     @inlined
     def finish(y, y_row, y_pixel, tile, height, width, count, bias, relu, adds, mask, mask_row, mask_pixel):
@@ -149,22 +141,22 @@ def product_kernel(f):
         p_bias, p_mask = address(bias), address(mask)
         place_step, weight_step = tiles.strides[0], weights.strides[0]
         of_image, count = g.rows * g.columns, g.images * g.rows * g.columns
-        panels, blocks, in_panels = -(-filters // PANEL), -(-count // BLOCK), -(-channels // PANEL)
-        nest = Sum(1, in_panels, PANEL, 0, count * PANEL, 1, 0, PANEL * PANEL, PANEL)
+        panels, blocks, in_panels = -(-filters // NR), -(-count // BLOCK), -(-channels // NR)
+        nest = LoopNest(1, in_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
         for item in prange(panels * blocks):
             products, done = product_memory(), tile_memory()
             panel, first = np.intp(item) // blocks, np.intp(item) % blocks * BLOCK
             last = min(first + BLOCK, count)
-            of_panel = p_weights + 4 * PANEL * PANEL * in_panels * panel
+            of_panel = p_weights + 4 * NR * NR * in_panels * panel
             multiply(products, p_tiles, place_step, of_panel, weight_step, first, last, p_rows, nest)
             for tile in range(first, last):
                 image, p, q = tile // of_image, tile % of_image // g.columns * m, tile % g.columns * m
                 corner = p_y + image * y_image + p * y_row + q * y_pixel
                 mask_corner = p_mask + image * mask_image + p * mask_row + q * mask_pixel
-                for j in range(0, PANEL, LANES):
-                    k = panel * PANEL + j
+                for j in range(0, NR, LANES):
+                    k = panel * NR + j
                     if k < filters:
-                        source = products + 4 * (PANEL * (tile - first) + j)
+                        source = products + 4 * (NR * (tile - first) + j)
                         square(done, m * VECTOR, VECTOR, source, n * place, place, LANES)
                         finish(
                             corner + 4 * k,
@@ -209,15 +201,15 @@ def transform_weights(weights, packed, transform):
     panels, _, terms, _ = packed.shape
     n, r = transform.shape
     channels = terms // (r * r)
-    padded = -(-channels // PANEL) * PANEL
+    padded = -(-channels // NR) * NR
     p_weights, p_packed, p_transform = address(weights), address(packed), address(transform)
     for item in prange(panels * padded):
         panel, c = np.intp(item) // padded, np.intp(item) % padded
-        for j in range(0, PANEL, LANES):
-            source = p_packed + 4 * ((panel * terms + c) * PANEL + j)
-            target = p_weights + 4 * ((panel * padded + c) * PANEL + j)
+        for j in range(0, NR, LANES):
+            source = p_packed + 4 * ((panel * terms + c) * NR + j)
+            target = p_weights + 4 * ((panel * padded + c) * NR + j)
             count = LANES if c < channels else 0
-            _transform_window(target, weights.strides[0], source, 4 * channels * PANEL, p_transform, n, r, count)
+            _transform_window(target, weights.strides[0], source, 4 * channels * NR, p_transform, n, r, count)
 
 
 @inlined
@@ -243,14 +235,14 @@ def _transform_window(target, place_step, source, tap_step, transform, n, r, cou
 def windows_from_products(dw, products, transform):
     """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c)."""
     _, _, channels, filters = dw.shape
-    padded, panels = -(-channels // PANEL) * PANEL, -(-filters // PANEL)
+    padded, panels = -(-channels // NR) * NR, -(-filters // NR)
     n, r = transform.shape
     dw_row, dw_column, dw_channel = dw.strides[:3]
     p_dw, p_products, p_transform = address(dw), address(products), address(transform)
     for item in prange(panels * channels):
         panel, c = np.intp(item) // channels, np.intp(item) % channels
-        for k in range(panel * PANEL, min(filters, (panel + 1) * PANEL), LANES):
-            source = p_products + 4 * ((panel * padded + c) * PANEL + k % PANEL)
+        for k in range(panel * NR, min(filters, (panel + 1) * NR), LANES):
+            source = p_products + 4 * ((panel * padded + c) * NR + k % NR)
             target = p_dw + c * dw_channel + 4 * k
             _window_of_products(target, dw_row, dw_column, source, products.strides[0], p_transform, n, r, filters - k)
 

@@ -12,16 +12,13 @@ gradient, dy is convolved with the window turned by half a circle.
 The transforms interpolate at the points 0, ±p, ±q, ∞ (Lavin and Gray 2016, section 4; Blahut 2010, chapter 5): for
 n = 4, p = 1; for n = 6, p = 1/√2 and q = √2, with half the error of 1 and 2. Oracle: ``tests/reference.py``.
 
-What is transformed lies as places × 1 × rows × PANEL: for each panel of channels the tiles, or of filters the
+What is transformed lies as places × 1 × rows × NR: for each panel of channels the tiles, or of filters the
 channels, one behind the other, so that the products read memory in order. The number of rows is odd: the places of one
 tile would else lie powers of two apart and share few lines of the cache.
 """
 
 from functools import lru_cache
 from math import isqrt
-from typing import NamedTuple
-
-import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.winograd.kernels import (
@@ -33,12 +30,25 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     windows_from_products,
 )
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering, weight_transform
-from numbacnn.kernels.cpu.gemm.gemm import NO_MASK, PANEL, Product, row_block, row_table, tile_products
-from numbacnn.kernels.cpu.gemm.packing import Pack, pack_panels
+from numbacnn.kernels.cpu.gemm.gemm import (
+    NO_AUX,
+    NO_BIAS,
+    NR,
+    WHOLE_K,
+    Blocking,
+    Epilogue,
+    Gemm,
+    Operand,
+    choose_mc,
+    multiply,
+    row_table,
+    rows,
+)
+from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
+from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
 
-NO_BIAS = np.empty(0, np.float32)
 CHANNELS = 32  # at least: in fewer the transforms cost too much
 SAVING = 2.07  # of products, at least, which are of whole tiles and whole panels: 2.06 was slower, 2.08 faster
 ROUND_BYTES = 1 << 22  # of transformed tiles: images beyond go in rounds of their own
@@ -68,9 +78,9 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=N
     """y as of ``conv2d_forward``. packed, weights, tiles: scratch of ``winograd_shapes``."""
     bias = NO_BIAS if b is None else b
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
-    prepare(pack_panels, packed, w, Pack(g.k, 1, 0, g.r, g.s, g.c, w_row, w_column, w_channel))
+    prepare(pack, packed, w, Packing(g.k, 1, 0, g.r, g.s, g.c, w_row, w_column, w_channel))
     f, pads = _filtering(weights, g), (g.pad_top, g.pad_left)
-    beside = NO_MASK if addend is None else addend
+    beside = NO_AUX if addend is None else addend
     _convolve(y, x, packed, bias, beside, weights, tiles, f, pads, relu, addend is not None)
 
 
@@ -79,9 +89,9 @@ def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     """dx as of ``conv2d_input_gradient``: the convolution of dy with the window turned by half a circle."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = (g.r - 1) * (w_row + w_column)
-    prepare(pack_panels, packed, w, Pack(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
+    prepare(pack, packed, w, Packing(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
     f, pads = _filtering(weights, g), (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left)
-    _convolve(dx, dy, packed, NO_BIAS, NO_MASK if mask is None else mask, weights, tiles, f, pads, False, False)
+    _convolve(dx, dy, packed, NO_BIAS, NO_AUX if mask is None else mask, weights, tiles, f, pads, False, False)
 
 
 @launcher
@@ -94,27 +104,25 @@ def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
         tiling = _tiling(part.stop - first, g.p, g.q, f.m, g.pad_top, g.pad_left)
         window_kernel(f)(x_tiles, x[part], tiling)
         output_window_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
-        plan = _gradient_plan(f, g.c, g.k, tiling, products.strides, x_tiles.strides, dy_tiles.strides, first > 0)
-        tile_products(
-            products, plan.c_rows, x_tiles, plan.a_rows, dy_tiles, NO_BIAS, NO_MASK, plan.c_rows, plan.product
-        )
+        strides = products.strides[0], x_tiles.strides[0], dy_tiles.strides[0]
+        multiply(products, x_tiles, dy_tiles, _gradient_gemm(f, g.c, g.k, tiling, strides, first > 0))
     windows_from_products(dw, products, weight_transform(f))
 
 
 def winograd_shapes(images, height, width, channels, filters, f):
     """ScratchSpec: windows in panels, weights and tiles, for outputs height × width × filters of ``channels``."""
-    panels, places = -(-filters // PANEL), f.n**2
+    panels, places = -(-filters // NR), f.n**2
     count = _images_of_round(images, height, width, channels, f) * _tiles(height, f.m) * _tiles(width, f.m)
     return (
-        (panels, 1, f.r**2 * channels, PANEL),
+        (panels, 1, f.r**2 * channels, NR),
         _places_shape(places, panels, _padded(channels)),
-        _places_shape(places, -(-channels // PANEL), count),
+        _places_shape(places, -(-channels // NR), count),
     )
 
 
 def winograd_gradient_shapes(g, images, f):
     """Scratch of the weight gradient: tiles of x and of dy, and their products."""
-    places, panels = f.n**2, (-(-g.c // PANEL), -(-g.k // PANEL))
+    places, panels = f.n**2, (-(-g.c // NR), -(-g.k // NR))
     count = _images_of_gradient_round(g, images, f) * _tiles(g.p, f.m) * _tiles(g.q, f.m)
     return (
         *(_places_shape(places, number, count) for number in panels),
@@ -123,12 +131,12 @@ def winograd_gradient_shapes(g, images, f):
 
 
 def _places_shape(places, panels, rows):
-    return places, 1, panels * rows | 1, PANEL
+    return places, 1, panels * rows | 1, NR
 
 
 def _padded(channels):
     """Channels in whole panels."""
-    return -(-channels // PANEL) * PANEL
+    return -(-channels // NR) * NR
 
 
 def _tiling(images, height, width, m, pad_top, pad_left):
@@ -159,45 +167,25 @@ def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu, adds):
     for first in range(0, images, step):
         part = slice(first, min(first + step, images))
         tiling = _tiling(part.stop - first, height, width, f.m, *pads)
-        rows = row_table((tiling.images * tiling.rows * tiling.columns, PANEL))
+        table = row_table((tiling.images * tiling.rows * tiling.columns, NR))
         window_kernel(f)(tiles, x[part], tiling)
-        product_kernel(f)(y[part], tiles, rows, weights, bias, mask[part], x.shape[3], tiling, relu, adds)
-
-
-class _WinogradPlan(NamedTuple):
-    product: Product
-    c_rows: np.ndarray
-    a_rows: np.ndarray
+        product_kernel(f)(y[part], tiles, table, weights, bias, mask[part], x.shape[3], tiling, relu, adds)
 
 
 @lru_cache(maxsize=1024)
-def _gradient_plan(f, channels, filters, tiling, products_strides, x_strides, dy_strides, accumulate):
-    """For each place, the product of channels × tiles and tiles × filters."""
-    count, padded, panels = tiling.images * tiling.rows * tiling.columns, _padded(channels), -(-filters // PANEL)
-    product = Product(
+def _gradient_gemm(f, channels, filters, tiling, strides, accumulate):
+    """For each place, the product of channels × tiles and tiles × filters; ``strides`` of products, x and dy tiles."""
+    count, padded, panels = tiling.images * tiling.rows * tiling.columns, _padded(channels), -(-filters // NR)
+    products, x_tiles, dy_tiles = (bytes_ // 4 for bytes_ in strides)
+    return Gemm(
         groups=f.n**2,
-        columns=panels * PANEL,
-        c_offset=0,
-        c_group=products_strides[0] // 4,
-        c_panel=padded * PANEL,
-        a_offset=0,
-        a_group=x_strides[0] // 4,
-        b_group=dy_strides[0] // 4,
-        b_panel=count * PANEL,
-        total_0=f.n**2,
-        count_0=1,
-        count_1=1,
-        count_2=count,
-        a_0=0,
-        a_1=0,
-        a_2=PANEL,
-        b_0=0,
-        b_1=0,
-        b_2=PANEL,
-        row_block=row_block(padded, panels),
-        chunk_0=1,
-        chunk_1=1,
-        accumulate=int(accumulate),
+        m=rows(row_table((padded, NR)), row_table((padded // NR, count * NR), (NR, 1))),
+        n=panels * NR,
+        k=LoopNest(1, 1, count, 0, 0, NR, 0, 0, NR),
+        k_end=WHOLE_K,
+        a=Operand(group=x_tiles),
+        b=Operand(group=dy_tiles, panel=count * NR),
+        c=Operand(group=products, panel=padded * NR),
+        epilogue=Epilogue(accumulate=accumulate),
+        blocking=Blocking(choose_mc(padded, panels)),
     )
-    c_rows = row_table((padded, PANEL))
-    return _WinogradPlan(product, c_rows, row_table((padded // PANEL, count * PANEL), (PANEL, 1)))

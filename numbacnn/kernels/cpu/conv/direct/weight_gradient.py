@@ -1,0 +1,140 @@
+"""The weight gradient: rows of A and C are weights (r, s, c), columns are filters, and k runs over output pixels.
+
+    dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k]
+
+Pixels are cut into groups by the shape alone, so that sums have one order on any machine. Each group has a partial sum
+in scratch, and the partial sums are added in order.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.cpu.conv.direct.loops import elements, loop_nest, one_group
+from numbacnn.kernels.cpu.gemm.gemm import MR, NO_EPILOGUE, NR, Blocking, Gemm, Operand, multiply, row_table, rows
+from numbacnn.kernels.cpu.sums import sum_groups
+
+MIN_ITEMS = 32  # work items: groups of pixels first, then blocks of dw
+MAX_PARTIAL_FLOATS = 1 << 20  # of all partial sums together
+
+
+class Pass(NamedTuple):
+    """One pass over a part of the sum: pixels whose x and dy stay in L2, for a block of dw."""
+
+    pixels: int
+    block: int  # maximum rows and columns of dw in a work item
+    prefetch: bool  # whether to prefetch the next pixels
+
+
+POINTWISE = Pass(256, 256, prefetch=True)
+WINDOWED = Pass(1024, 64, prefetch=False)  # every pixel is read for many taps
+
+
+def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None):
+    """Write dw of one group; partial: scratch of ``partial_shape``, or empty to sum all pixels in one group.
+
+    ``dy_strides`` replace dy's own.
+    """
+    groups = pixel_groups(g, len(x)).groups if partial.size else 1
+    target = partial if groups > 1 else dw
+    strides = Strides(target.strides, x.strides, dy_strides or dy.strides)
+    multiply(target, x, dy, weight_gradient_gemm(g, len(x), groups > 1, strides))
+    if groups > 1:
+        sum_groups(dw, partial[:groups])
+
+
+class Strides(NamedTuple):
+    """Strides in bytes of dw or its partial sums, and of x and dy."""
+
+    dw: tuple[int, ...]
+    x: tuple[int, ...]
+    dy: tuple[int, ...]
+
+
+@lru_cache(maxsize=1024)
+def weight_gradient_gemm(g, images, grouped, strides):
+    """Return the GEMM of a weight gradient over ``images`` images; ``grouped``: with partial sums by pixel groups."""
+    do = POINTWISE if g.r * g.s == 1 else WINDOWED
+    groups, span, by_rows = pixel_groups(g, images) if grouped else PixelGroups(1, images, by_rows=False)
+    x, dy = elements(strides.x), elements(strides.dy)
+    terms = g.r * g.s * g.c
+    p, q, x_row, dy_row = g.p, g.q, g.stride_h * x.row, dy.row
+    if x_row == q * g.stride_w * x.pixel and dy_row == q * dy.pixel:  # contiguous rows: several make one longer row
+        limit = max(1, do.pixels // q)
+        joined = max(n for n in range(1, limit + 1) if p % n == 0 and (not by_rows or span % n == 0))
+        span = span // joined if by_rows else span
+        p, q, x_row, dy_row = p // joined, q * joined, x_row * joined, dy_row * joined
+    outer, middle = (images, x.image, dy.image), (p, x_row, dy_row)
+    if by_rows:
+        outer, middle = middle, outer
+    counts, a_strides, b_strides = zip((span, *outer[1:]), middle, (q, g.stride_w * x.pixel, dy.pixel), strict=True)
+    kc_1 = _chunk(counts[1], do.pixels // q)
+    mc, nc = _dw_block(terms, g.k, groups, do.block)
+    return Gemm(
+        groups=groups,
+        m=rows(
+            c=row_table((terms, strides.dw[2] // 4)),
+            a=row_table((g.r, g.dilation_h * x.row), (g.s, g.dilation_w * x.pixel), (g.c, 1)),
+        ),
+        n=g.k,
+        k=loop_nest(counts, a_strides, b_strides),
+        k_end=outer[0],
+        a=Operand(-g.pad_top * x.row - g.pad_left * x.pixel, span * a_strides[0]),
+        b=Operand(group=span * b_strides[0], panel=NR),
+        c=Operand(group=strides.dw[0] // 4 if groups > 1 else 0, panel=NR),
+        epilogue=NO_EPILOGUE,
+        blocking=Blocking(
+            mc=mc,
+            nc=nc,
+            kc_0=_chunk(counts[0], do.pixels // (q * kc_1)),
+            kc_1=kc_1,
+            prefetch_a=min(g.c, mc) * do.prefetch,
+            prefetch_b=min(g.k, nc) * do.prefetch,
+        ),
+    )
+
+
+class PixelGroups(NamedTuple):
+    """Pixels go in ``groups`` of ``span`` images, or of ``span`` rows of all images if these are few."""
+
+    groups: int
+    span: int
+    by_rows: bool
+
+
+def pixel_groups(g, images):
+    """How the pixels of a weight gradient are cut."""
+    by_rows = images < _group_limit(g) and g.p > images
+    count = g.p if by_rows else images
+    span = -(-count // min(count, _group_limit(g)))
+    return PixelGroups(-(-count // span), span, by_rows)
+
+
+def _group_limit(g):
+    return max(1, min(MIN_ITEMS, MAX_PARTIAL_FLOATS // (g.r * g.s * g.c * g.k)))
+
+
+def _chunk(count, limit):
+    """The size of at most ``limit`` steps that cuts ``count`` into equal parts, but for the last."""
+    return -(-count // -(-count // max(1, limit)))
+
+
+def _dw_block(terms, columns, groups, limit):
+    """Rows and columns of a work item: ``limit`` of each, fewer if that leaves under MIN_ITEMS items."""
+    tiles, panels = -(-terms // MR), -(-columns // NR)
+    panel_block = min(_chunk(panels, limit // NR), _chunk(panels, panels * groups // MIN_ITEMS))
+    items = groups * -(-panels // panel_block)
+    row_block = min(_chunk(tiles, limit // MR), _chunk(tiles, tiles * items // MIN_ITEMS))
+    return MR * row_block, NR * panel_block
+
+
+def partial_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
+    """Scratch for the partial sums of one group: groups × 1 × R·S·C × K, empty if one sum suffices."""
+    one = one_group(g)
+    return (partial_sums(one, images), 1, one.r * one.s * one.c, one.k)
+
+
+def partial_sums(g: ConvGeometry, images: int) -> int:
+    """The largest number of partial sums for ``images`` images or fewer; 0 if one sum suffices."""
+    groups = min(_group_limit(g), max(images, g.p))
+    return groups if groups > 1 else 0
