@@ -1,8 +1,11 @@
-"""Choosing by name or by pattern, with the nearest known names in the error; and words of others in our messages."""
+"""Checks of arguments. Every error names the argument, its value, and what to give instead."""
 
-from collections.abc import Iterable, Mapping
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import TypeVar
 
 from numbacnn.errors import ArgumentError
@@ -10,20 +13,70 @@ from numbacnn.errors import ArgumentError
 T = TypeVar("T")
 
 
-def choose(what: str, name: str, known: Mapping[str, T]) -> T:
-    """``known[name]``, or an ArgumentError that names the nearest and all the known ones."""
+def whole(value: object, name: str, minimum: int = 1) -> int:
+    """Return ``value`` as an int. Raises ArgumentError unless it is an integer of at least ``minimum``."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
+        raise ArgumentError(f"{name}={value!r}: give a whole number of at least {minimum}")
+    return number
+
+
+def number(
+    value: object, name: str, minimum: float, maximum: float = math.inf, below: bool = False, above: bool = False
+) -> float:
+    """Return ``value`` as a float. Raises ArgumentError unless it is finite and in [minimum, maximum].
+
+    ``below`` excludes the maximum itself, ``above`` the minimum.
+    """
+    if isinstance(value, Real) and math.isfinite(value):
+        found = float(value)
+        if minimum <= found <= maximum and not (below and found == maximum) and not (above and found == minimum):
+            return found
+    lower = f"{'above' if above else 'of at least'} {minimum:g}"
+    upper = "" if maximum == math.inf else f" and {'below' if below else 'at most'} {maximum:g}"
+    raise ArgumentError(f"{name}={value!r}: give a number {lower}{upper}")
+
+
+def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, int]:
+    """Return one integer twice, or the two given. Raises ArgumentError unless they are at least ``minimum``."""
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
+    try:
+        height, width = (whole(v, name, minimum) for v in values)
+    except ValueError:
+        raise ArgumentError(
+            f"{name}={value!r}: give one integer, or two (height, width), of at least {minimum}"
+        ) from None
+    return height, width
+
+
+def one_of(value: str, name: str, choices: Sequence[str]) -> str:
+    """Return ``value``. Raises ArgumentError unless it is one of the choices."""
+    if value in choices:
+        return value
+    *others, last = (f'"{choice}"' for choice in choices)
+    raise ArgumentError(f"{name}={value!r}: choose {', '.join(others)} or {last}")
+
+
+def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Return ``known[name]``. Raises ArgumentError with the nearest and all known names."""
     if name in known:
         return known[name]
+    raise ArgumentError(f"unknown {kind} {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'the nearest known name'? ", or nothing if none is near."""
     near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ArgumentError(f"unknown {what} {name!r}; {hint}known: {', '.join(known)}")
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
-def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that a pattern of fnmatch's form matches ("features.*", "*.bias").
+def matching(subject: str, pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a pattern such as "features.*" or "*.bias" matches (fnmatch).
 
-    Raises:
-        ArgumentError: it matches none; the nearest names are told.
+    Raises ArgumentError with the nearest names if there are none; ``subject`` says whose pattern it is.
     """
     listed = list(names)
     found = [name for name in listed if fnmatchcase(name, pattern)]
@@ -31,11 +84,11 @@ def matching(what: str, pattern: str, names: Iterable[str]) -> list[str]:
         return found
     near = get_close_matches(pattern, listed, n=3, cutoff=0.4) or listed[:3]
     more = "" if len(listed) == len(near) else f" … ({len(listed)} in all)"
-    raise ArgumentError(f"{what} {pattern!r} matches no parameter; there are {', '.join(near)}{more}")
+    raise ArgumentError(f"{subject} {pattern!r} matches no parameter; there are {', '.join(near)}{more}")
 
 
-def brief(message: object, most: int = 300) -> str:
-    """What a damaged file may have put into a message, as the short printable line that an error of ours is."""
+def brief(message: object, maximum: int = 300) -> str:
+    """Return text that may come from a damaged file as one short printable line, for an error message."""
     line = " ".join(str(message).split()) or type(message).__name__
     shown = "".join(character if character.isprintable() else "?" for character in line)
-    return shown if len(shown) <= most else f"{shown[:most]} …"
+    return shown if len(shown) <= maximum else f"{shown[:maximum]} …"

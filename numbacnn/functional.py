@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
+from numbacnn._checks import whole
 from numbacnn.engine.device import get_device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph, Input
@@ -18,7 +19,7 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import Padding, whole
+from numbacnn.geometry import Padding
 
 Float32 = NDArray[np.float32]
 Pair = int | tuple[int, int]

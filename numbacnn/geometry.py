@@ -5,10 +5,7 @@ Output size: ``floor((I + P_lo + P_hi - D·(K-1) - 1) / S) + 1`` (Dumoulin and V
 arithmetic for deep learning", relationship 15).
 """
 
-import math
-import operator
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 from numbacnn.errors import ArgumentError, GeometryError
@@ -120,38 +117,6 @@ class UpSampleGeometry(NamedTuple):
     q: int
     factor_h: int
     factor_w: int
-
-
-def whole(value: object, what: str, minimum: int = 1) -> int:
-    """``value`` as an int; ArgumentError where it is no whole number of at least ``minimum``."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = minimum - 1
-    if number < minimum:
-        raise ArgumentError(f"{what}={value!r}: give a whole number of at least {minimum}")
-    return number
-
-
-def number(value: object, what: str, least: float, most: float = math.inf, below: bool = False) -> float:
-    """``value`` as a float; ArgumentError where it is no finite number in [least, most], or in [least, most)."""
-    known = isinstance(value, Real) and math.isfinite(value)
-    if known and least <= value <= most and not (below and value == most):  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    bound = "" if most == math.inf else f" and {'below' if below else 'at most'} {most:g}"
-    raise ArgumentError(f"{what}={value!r}: give a number of at least {least:g}{bound}")
-
-
-def pair(value: int | Sequence[int], what: str, minimum: int = 1) -> tuple[int, int]:
-    """``value`` for both axes, or one value each; ArgumentError below ``minimum``."""
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
-    try:
-        height, width = (whole(v, what, minimum) for v in values)
-    except ValueError:
-        raise ArgumentError(
-            f"{what}={value!r}: give one integer, or two (height, width), of at least {minimum}"
-        ) from None
-    return height, width
 
 
 def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple[int, int]]:

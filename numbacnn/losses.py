@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, number
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -85,7 +85,7 @@ class CrossEntropy(Loss):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        _number("label_smoothing", self.label_smoothing, 0, 1)
+        number(self.label_smoothing, "label_smoothing", 0, 1)
         object.__setattr__(self, "class_weights", checked_weights("class_weights", self.class_weights))
         _check_index(self.ignore_index)
 
@@ -135,7 +135,7 @@ class Focal(Loss):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        _number("gamma", self.gamma, 0)
+        number(self.gamma, "gamma", 0)
         object.__setattr__(self, "class_weights", checked_weights("class_weights", self.class_weights))
         _check_index(self.ignore_index)
 
@@ -178,7 +178,7 @@ class BinaryCrossEntropy(Loss):
         if np.ndim(self.pos_weight):
             object.__setattr__(self, "pos_weight", checked_weights("pos_weight", self.pos_weight))
         else:
-            _number("pos_weight", self.pos_weight, 0)
+            number(self.pos_weight, "pos_weight", 0)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """See the class."""
@@ -211,8 +211,8 @@ class SigmoidFocal(Loss):
     alpha: float = 0.25
 
     def __post_init__(self) -> None:
-        _number("gamma", self.gamma, 0)
-        _number("alpha", self.alpha, 0, 1)
+        number(self.gamma, "gamma", 0)
+        number(self.alpha, "alpha", 0, 1)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """See the class."""
@@ -266,9 +266,7 @@ class Huber(Loss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        _number("delta", self.delta, 0)
-        if self.delta == 0:
-            raise ArgumentError("delta=0: give a number above 0")
+        number(self.delta, "delta", 0, above=True)
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``."""
@@ -293,9 +291,7 @@ class Dice(Loss):
 
     def __post_init__(self) -> None:
         choose("activation", self.activation, {"softmax": None, "sigmoid": None})
-        _number("smooth", self.smooth, 0)
-        if self.smooth == 0:
-            raise ArgumentError("smooth=0: give a number above 0, which keeps classes of no pixel finite")
+        number(self.smooth, "smooth", 0, above=True)  # 0 would make classes without pixels infinite
 
     def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """See ``Loss``; each pixel's loss is its image's."""
@@ -456,12 +452,6 @@ def _class_terms(class_weights: tuple[float, ...] | None, smoothing: float, clas
 def ignored_label(ignore_index: int | None) -> int:
     """``ignore_index`` as kernels take it."""
     return NOT_A_LABEL if ignore_index is None else ignore_index
-
-
-def _number(name: str, value: object, low: float, high: float = math.inf) -> None:
-    if not isinstance(value, int | float | np.number) or not low <= value <= high or not math.isfinite(value):
-        bound = f" and at most {high:g}" if math.isfinite(high) else ""
-        raise ArgumentError(f"{name}={value!r}: give a number of at least {low:g}{bound}")
 
 
 def _check_index(ignore_index: object) -> None:

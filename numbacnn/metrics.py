@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import whole
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import whole
 from numbacnn.losses import Loss
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import matching
+from numbacnn._checks import matching, number, whole
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import Normalization, raw_images
@@ -22,7 +22,6 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
-from numbacnn.geometry import number, whole
 from numbacnn.inspection import activations as probing
 from numbacnn.inspection.summary import Summary, summarize
 from numbacnn.layers import Layer
@@ -69,12 +68,10 @@ class Model:
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
-        if not isinstance(auxiliary_weight, int | float) or not 0 <= auxiliary_weight < float("inf"):
-            raise ArgumentError(f"auxiliary_weight={auxiliary_weight!r}: give a number of at least 0")
         self._several_inputs = not isinstance(inputs, Tensor)
         self._several_outputs = not isinstance(outputs, Tensor)
         graph = Graph(_list(inputs), _list(outputs), _list(auxiliary))
-        self.auxiliary_weight = float(auxiliary_weight)
+        self.auxiliary_weight = number(auxiliary_weight, "auxiliary_weight", 0)
         self._build(graph, get_device(device, precision))
         self.store.initialize(seed)
 

@@ -8,9 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, number
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import number
 
 Schedule = Callable[[int, int], float]
 

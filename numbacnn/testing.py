@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import whole
 from numbacnn.engine.graph import Input
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import GradientError
-from numbacnn.geometry import whole
 from numbacnn.layers import Layer
 from numbacnn.model import Model
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from numbacnn._checks import pair
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Halo, conv_geometry, freeze_padding, pair, pool_geometry, transposed_geometry
+from numbacnn.geometry import Halo, conv_geometry, freeze_padding, pool_geometry, transposed_geometry
 from numbacnn.layers import Conv2DTranspose
 
 axes = st.fixed_dictionaries(

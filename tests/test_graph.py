@@ -185,7 +185,7 @@ def test_impossible_geometry_names_the_layer_and_the_numbers(record, message):
         (lambda: nc.Conv2D(0, 3), "filters=0: give a whole number"),
         (lambda: nc.Conv2D(4, 0), "kernel_size=0"),
         (lambda: nc.Conv2D(4, 3, algorithm="fft"), "algorithm='fft'"),
-        (lambda: nc.Conv2D(4, 3, initializer="he"), "unknown initializer 'he'.*he_normal"),
+        (lambda: nc.Conv2D(4, 3, initializer="he"), "initializer='he': choose .*he_normal"),
         (lambda: nc.Dense(0), "units=0: give a whole number"),
         (lambda: nc.MaxPool2D(2, stride=0), "stride=0"),
         (lambda: nc.Model(IMAGE, IMAGE), "no layers between"),

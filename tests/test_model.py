@@ -229,7 +229,7 @@ def test_inputs_may_lie_anyhow_in_memory(change, rng):
 def test_unknown_devices_and_precisions_are_refused():
     with pytest.raises(ArgumentError, match="unknown device 'tpu'"):
         nc.Sequential([nc.ReLU()], (3,), device="tpu")
-    with pytest.raises(ArgumentError, match='unknown precision \'fp16\'; choose "fp32", "tf32" or "bf16"'):
+    with pytest.raises(ArgumentError, match='precision=\'fp16\': choose "fp32", "tf32" or "bf16"'):
         nc.Sequential([nc.ReLU()], (3,), precision="fp16")
     with pytest.raises(ArgumentError, match='precision "tf32" is for tensor cores: give device="cuda" too'):
         nc.models.lenet5(precision="tf32")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, number, whole
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, MASKS, kind_of
 from numbacnn.data.transforms import (
@@ -48,7 +48,6 @@ from numbacnn.detection import PADDING, areas
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import number, whole
 
 __all__ = [
     "Augmented",

@@ -1,6 +1,5 @@
 """The data sets known by name, and one door to them and to folders: ``load``."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import did_you_mean
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import load_folder
 from numbacnn.data.labels import CLASSES
@@ -143,9 +143,9 @@ def _named(name: str | NamedSet) -> NamedSet:
     if isinstance(name, NamedSet):
         return name
     if name not in _SETS:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ArgumentError(f"unknown data set {name!r}; {guess}known: {', '.join(NAMES)}; or pass a folder")
+        raise ArgumentError(
+            f"unknown data set {name!r}; {did_you_mean(name, NAMES)}known: {', '.join(NAMES)}; or pass a folder"
+        )
     return _SETS[name]
 
 

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import whole
 from numbacnn.data.augment import Augmentation, Augmenter, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS
 from numbacnn.data.palette import class_colors, mask_colors
 from numbacnn.detection import PADDING
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import whole
 
 LEAST_PIXELS = 84  # of an image in the picture: smaller ones are enlarged by a whole factor
 GAP, WIDE_GAP = 4, 14

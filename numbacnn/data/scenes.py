@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, whole
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack
 from numbacnn.engine.device import get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import whole
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from numbacnn._checks import one_of
 from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
 from numbacnn.geometry import Shape
 
@@ -271,10 +272,8 @@ class _Launchers:
 def get_device(name: str, precision: str = "fp32") -> Device:
     """The device called "cpu", "cuda" or "reference", one for each precision that it multiplies in: "fp32", on "cuda"
     also "tf32" or "bf16". Raises ArgumentError for other names, NumbacnnError if the device cannot run."""
-    if name not in DEVICES:
-        raise ArgumentError(f'unknown device {name!r}; choose "cpu", "cuda" or "reference"')
-    if precision not in PRECISIONS:
-        raise ArgumentError(f'unknown precision {precision!r}; choose "fp32", "tf32" or "bf16"')
+    one_of(name, "device", DEVICES)
+    one_of(precision, "precision", PRECISIONS)
     if name != "cuda" and precision != "fp32":
         raise ArgumentError(
             f'precision "{precision}" is for tensor cores: give device="cuda" too, or leave it at "fp32"'

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from numbacnn._checks import whole
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Shape, whole
+from numbacnn.geometry import Shape
 from numbacnn.layers import Layer
 from numbacnn.layers.initializers import AUTO
 

@@ -3,10 +3,9 @@
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from numbacnn._checks import brief
+from numbacnn._checks import brief, did_you_mean
 from numbacnn.engine.graph import Graph, Input
 from numbacnn.errors import ModelFileError
 from numbacnn.layers import REGISTRY, Layer, is_custom
@@ -82,9 +81,7 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
             f'node "{name}" is a layer {op!r} of your own, from {module}; reading a file imports nothing: import that '
             "module before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
         )
-    near = get_close_matches(op, REGISTRY, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{hint}')
+    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}. {did_you_mean(op, REGISTRY)}'.rstrip())
 
 
 def import_custom_layers(form: Mapping[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """Activations, element by element, and softmax."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
+from numbacnn._checks import number, one_of
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
@@ -74,7 +74,7 @@ class LeakyReLU(_MonotoneActivation):
     slope: float = 0.01
 
     def __post_init__(self) -> None:
-        self.slope = _not_negative(self.slope, "slope")
+        self.slope = number(self.slope, "slope", 0)
 
     def constants(self) -> tuple[float, ...]:
         """The slope."""
@@ -91,7 +91,7 @@ class ELU(_MonotoneActivation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        self.alpha = _not_negative(self.alpha, "alpha")
+        self.alpha = number(self.alpha, "alpha", 0)
 
     def constants(self) -> tuple[float, ...]:
         """Alpha."""
@@ -193,8 +193,7 @@ class GELU(_Activation):
     approximate: str = "none"
 
     def __post_init__(self) -> None:
-        if self.approximate not in ("none", "tanh"):
-            raise ArgumentError(f'approximate={self.approximate!r}: choose "none" or "tanh"')
+        one_of(self.approximate, "approximate", ("none", "tanh"))
 
     def kernel(self) -> str:
         """That of the form chosen."""
@@ -265,14 +264,3 @@ class Softmax(Layer):
     def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """dx = y · (dy − Σ dy·y)."""
         kernels.softmax_gradient(t.dx, t.dy, t.y)
-
-
-def _not_negative(value: float, what: str) -> float:
-    """``value`` as a float; ArgumentError where it is negative, or no finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise ArgumentError(f"{what}={value!r}: give a number of at least 0")
-    return number

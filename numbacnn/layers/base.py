@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape, number
+from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers.bindings import Array, Bindings, Kernels, Sizes
 from numbacnn.layers.registry import drop_untrusted_traits, is_custom, register, trusted_op
 
@@ -92,7 +93,10 @@ class Layer:
         """Record this layer on a symbolic tensor, or on a list of them."""
         inputs = list(x) if isinstance(x, Sequence) else [x]
         if not inputs or not all(hasattr(tensor, "record") for tensor in inputs):
-            raise ArgumentError(f"{type(self).__name__} needs symbolic tensors, as Input and layers return, not {x!r}")
+            given = type(x).__name__
+            raise ArgumentError(
+                f"{type(self).__name__} needs symbolic tensors, as Input and layers return, not {given}"
+            )
         return inputs[0].record(self, inputs)
 
     def attributes(self) -> dict[str, Any]:

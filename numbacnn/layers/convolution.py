@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numbacnn.errors import ArgumentError, GeometryError
+from numbacnn._checks import one_of, pair, whole
+from numbacnn.errors import GeometryError
 from numbacnn.geometry import (
     ConvGeometry,
     Halo,
@@ -14,8 +15,6 @@ from numbacnn.geometry import (
     conv_geometry,
     freeze_padding,
     image_shape,
-    pair,
-    whole,
 )
 from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
@@ -196,8 +195,7 @@ class Conv2D(_Convolution):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.filters, self.groups = whole(self.filters, "filters"), whole(self.groups, "groups")
-        if self.algorithm not in ALGORITHMS:
-            raise ArgumentError(f"algorithm={self.algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
+        one_of(self.algorithm, "algorithm", ALGORITHMS)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from numbacnn._checks import whole
 from numbacnn.errors import GeometryError
-from numbacnn.geometry import Shape, whole
+from numbacnn.geometry import Shape
 from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from numbacnn.geometry import Shape, image_shape, number
+from numbacnn._checks import number
+from numbacnn.geometry import Shape, image_shape
 from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 

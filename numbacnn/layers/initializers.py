@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.errors import ArgumentError
+from numbacnn._checks import one_of
 from numbacnn.geometry import Shape
 
 Float32 = NDArray[np.float32]
@@ -61,10 +61,8 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def check_initializer(name: str) -> str:
-    """``name`` where it is known, or "auto"; otherwise an ArgumentError with the known ones."""
-    if name != AUTO and name not in INITIALIZERS:
-        raise ArgumentError(f"unknown initializer {name!r}; choose one of {', '.join([AUTO, *INITIALIZERS])}")
-    return name
+    """Return the name. Raises ArgumentError unless it is "auto" or that of an initializer."""
+    return one_of(name, "initializer", [AUTO, *INITIALIZERS])
 
 
 def initial_values(initializer: str, shape: Shape, seed: int, name: str) -> Float32:

@@ -6,8 +6,9 @@ from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, ClassVar
 
+from numbacnn._checks import whole
 from numbacnn.errors import GeometryError
-from numbacnn.geometry import Shape, image_shape, whole
+from numbacnn.geometry import Shape, image_shape
 from numbacnn.layers.activations import ReLU, Sigmoid
 from numbacnn.layers.base import Layer
 from numbacnn.layers.bindings import Bindings, Kernels

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+from numbacnn._checks import number, whole
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Shape, image_shape, number, whole
+from numbacnn.geometry import Shape, image_shape
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 

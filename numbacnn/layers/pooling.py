@@ -4,16 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numbacnn.geometry import (
-    AdaptiveGeometry,
-    Padding,
-    PoolGeometry,
-    Shape,
-    freeze_padding,
-    image_shape,
-    pair,
-    pool_geometry,
-)
+from numbacnn._checks import pair
+from numbacnn.geometry import AdaptiveGeometry, Padding, PoolGeometry, Shape, freeze_padding, image_shape, pool_geometry
 from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 

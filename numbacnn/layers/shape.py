@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from numbacnn._checks import one_of, pair, whole
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape, pair, whole
+from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape
 from numbacnn.layers.base import Layer
 from numbacnn.layers.bindings import Bindings, Kernels
 
@@ -126,8 +127,7 @@ class Upsample2D(Layer):
 
     def __post_init__(self) -> None:
         self.factor = pair(self.factor, "factor")
-        if self.mode not in ("nearest", "bilinear"):
-            raise ArgumentError(f'mode={self.mode!r}: choose "nearest" or "bilinear"')
+        one_of(self.mode, "mode", ("nearest", "bilinear"))
 
     def geometry(self, shapes: Sequence[Shape]) -> UpSampleGeometry:
         """Sizes and factors."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from numbacnn._checks import pair, whole
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, pair, transposed_geometry, whole
+from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, transposed_geometry
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.convolution import WindowLayer

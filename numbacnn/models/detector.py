@@ -1,7 +1,7 @@
 """A one-stage detector on a grid, after YOLO (Redmon et al. 2016, "You only look once", section 2)."""
 
+from numbacnn._checks import whole
 from numbacnn.engine.graph import Tensor
-from numbacnn.geometry import whole
 from numbacnn.layers import Conv2D, MaxPool2D
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, pair_of_convolutions

@@ -1,9 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", table 2)."""
 
-import math
-
+from numbacnn._checks import number
 from numbacnn.engine.graph import Tensor
-from numbacnn.errors import ArgumentError
 from numbacnn.layers import Add, Conv2D, Dense, DepthwiseConv2D, Dropout, GlobalAvgPool2D, ReLU6
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, chain, convolution
@@ -32,8 +30,7 @@ def mobilenet_v2(
     dropout: float = 0.2,
 ) -> Model:
     """3,504,872 parameters at ``width`` 1, a factor of all numbers of filters."""
-    if not isinstance(width, int | float) or not 0 < width < math.inf:
-        raise ArgumentError(f"width={width!r}: give a number above 0")
+    number(width, "width", 0, above=True)
 
     def record(x: Tensor) -> Tensor:
         first = Conv2D(_filters(32 * width), 3, stride=2, padding=1, bias=False, name="features.0.0")

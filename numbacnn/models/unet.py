@@ -1,8 +1,9 @@
 """U-Net (Ronneberger et al. 2015, "U-Net: convolutional networks for biomedical image segmentation", figure 1)."""
 
+from numbacnn._checks import whole
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import GeometryError
-from numbacnn.geometry import image_shape, whole
+from numbacnn.geometry import image_shape
 from numbacnn.layers import Concat, Conv2D, Conv2DTranspose, MaxPool2D
 from numbacnn.model import Model
 from numbacnn.models.build import Size, Weights, build, pair_of_convolutions

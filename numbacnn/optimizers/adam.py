@@ -5,8 +5,9 @@ from math import fsum, sqrt
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from numbacnn._checks import number
 from numbacnn.kernels.step_scalars import AdamStep
-from numbacnn.optimizers.base import Optimizer, check, check_betas
+from numbacnn.optimizers.base import Optimizer, check_betas
 
 
 @dataclass(eq=False)
@@ -23,8 +24,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         self.betas = check_betas(self.betas)
-        self.eps = check("eps", self.eps, 0)
-        self.weight_decay = check("weight_decay", self.weight_decay, 0)
+        self.eps = number(self.eps, "eps", 0)
+        self.weight_decay = number(self.weight_decay, "weight_decay", 0)
         super().__post_init__()
 
     @property

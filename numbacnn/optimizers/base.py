@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose, matching
+from numbacnn._checks import choose, matching, number
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
@@ -74,14 +74,14 @@ class Optimizer:
     slots: dict[str, Float32] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.learning_rate = check("learning_rate", self.learning_rate, 0)
+        self.learning_rate = number(self.learning_rate, "learning_rate", 0)
         self._store: Parameters | None = None
         self._layout: dict[str, Shape] = {}
         self._segments: list[Segment] = []
         self._frozen: frozenset[str] = frozenset()
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                check(name, getattr(self, name), 0)
+                number(getattr(self, name), name, 0)
         self._rules()  # refuses wrong options now, rather than in the first step
 
     @property
@@ -248,16 +248,8 @@ def norm_of(device: Device, x: Float32, partial: NDArray[np.float64]) -> float:
     return sqrt(fsum(sums)) if np.isfinite(sums).all() else float(sum(sums))
 
 
-def check(name: str, value: float, low: float, below: float = float("inf")) -> float:
-    """The number as a float, or an ArgumentError that names it and its range."""
-    if not low <= value < below:
-        bound = f" and below {below:g}" if below != float("inf") else ""
-        raise ArgumentError(f"{name}={value:g}: give a number of at least {low:g}{bound}")
-    return float(value)
-
-
 def check_betas(betas: tuple[float, float]) -> tuple[float, float]:
     """Two decay rates from 0 to below 1."""
     if len(betas) != 2:
         raise ArgumentError(f"betas={betas}: give two numbers")
-    return check("betas", betas[0], 0, 1), check("betas", betas[1], 0, 1)
+    return number(betas[0], "betas", 0, 1, below=True), number(betas[1], "betas", 0, 1, below=True)

@@ -6,12 +6,13 @@ from math import prod, sqrt
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from numbacnn._checks import number, whole
 from numbacnn.engine.device import Device
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import Shape, whole
+from numbacnn.geometry import Shape
 from numbacnn.optimizers.adam import AdamW
-from numbacnn.optimizers.base import Float32, Optimizer, Segment, check, norm_of
+from numbacnn.optimizers.base import Float32, Optimizer, Segment, norm_of
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
 SMALLEST_NORM = 1e-7
@@ -43,8 +44,8 @@ class Muon(Optimizer):
     others: AdamW | None = None
 
     def __post_init__(self) -> None:
-        self.momentum = check("momentum", self.momentum, 0, 1)
-        self.weight_decay = check("weight_decay", self.weight_decay, 0)
+        self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
+        self.weight_decay = number(self.weight_decay, "weight_decay", 0)
         self.iterations = whole(self.iterations, "iterations")
         self.others = AdamW() if self.others is None else self.others
         if not isinstance(self.others, AdamW) or self.others.groups or self.others.clip_norm or self.others.clip_value:

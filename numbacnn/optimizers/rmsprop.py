@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from numbacnn._checks import number
 from numbacnn.engine.device import Device
 from numbacnn.kernels.step_scalars import RmspropStep
-from numbacnn.optimizers.base import NOTHING, Float32, Optimizer, check
+from numbacnn.optimizers.base import NOTHING, Float32, Optimizer
 
 
 @dataclass(eq=False)
@@ -30,8 +31,11 @@ class RMSprop(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.alpha, self.momentum = check("alpha", self.alpha, 0, 1), check("momentum", self.momentum, 0, 1)
-        self.eps, self.weight_decay = check("eps", self.eps, 0), check("weight_decay", self.weight_decay, 0)
+        self.alpha, self.momentum = (
+            number(self.alpha, "alpha", 0, 1, below=True),
+            number(self.momentum, "momentum", 0, 1, below=True),
+        )
+        self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)
         super().__post_init__()
 
     @property
@@ -70,8 +74,8 @@ class Adagrad(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.eps, self.weight_decay = check("eps", self.eps, 0), check("weight_decay", self.weight_decay, 0)
-        self.initial_accumulator = check("initial_accumulator", self.initial_accumulator, 0)
+        self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)
+        self.initial_accumulator = number(self.initial_accumulator, "initial_accumulator", 0)
         super().__post_init__()
 
     @property

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
-from numbacnn.optimizers.base import Optimizer, check
+from numbacnn.optimizers.base import Optimizer
 
 
 @dataclass(eq=False)
@@ -24,8 +25,8 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.momentum = check("momentum", self.momentum, 0, 1)
-        self.weight_decay = check("weight_decay", self.weight_decay, 0)
+        self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
+        self.weight_decay = number(self.weight_decay, "weight_decay", 0)
         self.nesterov = bool(self.nesterov)
         if self.nesterov and self.momentum == 0:
             raise ArgumentError("nesterov=True needs a momentum above 0")

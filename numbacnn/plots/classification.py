@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from numbacnn._checks import whole
 from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import whole
 from numbacnn.metrics import Report
 from numbacnn.model import Model
 from numbacnn.plots.figures import SEQUENTIAL, grid, new_figure, plain, show_image

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import number
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
 from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, nms
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import number
 from numbacnn.losses import Loss
 from numbacnn.metrics import Metrics
 from numbacnn.tasks.base import Float32, Task
@@ -155,8 +155,7 @@ class DetectionLoss(Loss):
 
     def __post_init__(self) -> None:
         number(self.box_weight, "box_weight", 0)
-        if number(self.beta, "beta", 0) == 0:
-            raise ArgumentError("beta=0: give a number above 0")
+        number(self.beta, "beta", 0, above=True)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Float32:
         """Boxes (n, most, 5) as ``encode`` gives them."""

@@ -1,7 +1,7 @@
 """Arenas beside a model's own: gradients summed over several batches, and weights averaged over the updates."""
 
+from numbacnn._checks import number
 from numbacnn.engine.parameters import Float32, Parameters
-from numbacnn.errors import ArgumentError
 
 
 class GradientMean:
@@ -42,9 +42,7 @@ class WeightAverage:
     """
 
     def __init__(self, store: Parameters, decay: float) -> None:
-        if not isinstance(decay, int | float) or not 0 <= decay < 1:
-            raise ArgumentError(f"ema={decay!r}: give a number of at least 0 and below 1, such as 0.999")
-        self._store, self.decay = store, float(decay)
+        self._store, self.decay = store, number(decay, "ema", 0, 1, below=True)
         self.values = store.device.zeros(store.size)
         self.state = store.device.zeros(store.state.size)
         self._shown = False

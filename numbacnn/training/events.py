@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from numbacnn._checks import whole
 from numbacnn.errors import ArgumentError
 
 
@@ -110,9 +111,7 @@ class EarlyStopping:
     """A callback that ends training after ``patience`` epochs without a better validation score."""
 
     def __init__(self, patience: int) -> None:
-        if patience < 1:
-            raise ArgumentError(f"patience={patience}: give at least 1 epoch")
-        self.patience = patience
+        self.patience = whole(patience, "patience")
 
     def __call__(self, event: Event) -> bool:
         """True when it is time to stop. Raises ArgumentError where there is no validation data."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, whole
 from numbacnn.data.augment import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import CLASSES
@@ -23,7 +23,6 @@ from numbacnn.engine.graph_format import to_dict
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
-from numbacnn.geometry import whole
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.saving import format as files
 from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
