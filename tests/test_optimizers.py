@@ -108,7 +108,7 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
         (lambda: nc.SGD(-0.1), "learning_rate=-0.1: give a number of at least 0"),
         (lambda: nc.SGD(float("nan")), "learning_rate=nan"),
         (lambda: nc.SGD(float("inf")), "learning_rate=inf"),
-        (lambda: nc.SGD(0.1, momentum=1.0), "momentum=1: give a number of at least 0 and below 1"),
+        (lambda: nc.SGD(0.1, momentum=1.0), "momentum=1.0: give a number of at least 0 and below 1"),
         (lambda: nc.SGD(0.1, momentum=-0.5), "momentum=-0.5"),
         (lambda: nc.SGD(0.1, nesterov=True), "nesterov=True needs a momentum above 0"),
         (lambda: nc.SGD(0.1, weight_decay=-1), "weight_decay=-1"),

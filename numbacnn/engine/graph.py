@@ -35,7 +35,7 @@ class Tensor:
         label = f'{type(layer).__name__} "{layer.name}"' if layer.name else type(layer).__name__
         wanted = "two or more inputs" if layer.inputs is None else f"{layer.inputs} input{'s' * (layer.inputs > 1)}"
         if len(inputs) < 2 if layer.inputs is None else len(inputs) != layer.inputs:
-            raise ArgumentError(f"{label} wants {wanted}, not {len(inputs)}")
+            raise ArgumentError(f"{label} needs {wanted}, not {len(inputs)}")
         try:
             shape = layer.output_shape([tensor.shape for tensor in inputs])
         except GeometryError as error:

@@ -81,7 +81,8 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
             f'node "{name}" is a layer {op!r} of your own, from {module}; reading a file imports nothing: import that '
             "module before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
         )
-    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}. {did_you_mean(op, REGISTRY)}'.rstrip())
+    hint = did_you_mean(op, REGISTRY).strip()
+    raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{"; " if hint else ""}{hint}')
 
 
 def import_custom_layers(form: Mapping[str, Any]) -> None:

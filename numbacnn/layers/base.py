@@ -93,10 +93,8 @@ class Layer:
         """Record this layer on a symbolic tensor, or on a list of them."""
         inputs = list(x) if isinstance(x, Sequence) else [x]
         if not inputs or not all(hasattr(tensor, "record") for tensor in inputs):
-            given = type(x).__name__
-            raise ArgumentError(
-                f"{type(self).__name__} needs symbolic tensors, as Input and layers return, not {given}"
-            )
+            wrong = type(x).__name__
+            raise ArgumentError(f"{type(self).__name__} needs symbolic tensors, such as an Input, not {wrong}")
         return inputs[0].record(self, inputs)
 
     def attributes(self) -> dict[str, Any]:
