@@ -1,7 +1,7 @@
-"""Which digit an image shows: trains LeNet-5, and prints how well it does and what it takes one image for.
+"""Classify digits: train LeNet-5, and print its accuracy, its weakest class and a prediction.
 
-python examples/classify.py            on the embedded digits
-python examples/classify.py --fast     an epoch
+python examples/classify.py            on the bundled digits
+python examples/classify.py --fast     one epoch
 """
 
 import argparse
@@ -10,7 +10,7 @@ import numbacnn as nc
 
 
 def main():
-    """Trains, and prints accuracy, the least sure class, and a prediction."""
+    """Train, and print accuracy, the class with the lowest F1, and a prediction."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()
@@ -20,9 +20,10 @@ def main():
 
     report = model.report(test)
     worst = report.per_class.f1.argmin()
-    print(f"accuracy {report.accuracy:.2%}, least sure of {report.classes[worst]}: F1 {report.per_class.f1[worst]:.2%}")
-    probabilities = model.predict(test.images[:1])[0]
-    print(f"image 0 is a {test.labels[0]}, taken for a {probabilities.argmax()}, {probabilities.max():.1%} sure")
+    print(f"accuracy {report.accuracy:.2%}, lowest F1 {report.per_class.f1[worst]:.2%} for {report.classes[worst]}")
+    (probabilities,) = model.predict(test.images[:1])
+    predicted = probabilities.argmax()
+    print(f"image 0 is a {test.labels[0]}, predicted {predicted} with probability {probabilities[predicted]:.1%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two layers of one's own: an activation from a scalar function, and a whole layer with a parameter and kernels.
+"""Two custom layers: an activation from a scalar function, and a whole layer with a parameter and kernels.
 
 python examples/custom_layer.py [--fast]
 """
@@ -15,7 +15,7 @@ from numba import prange
 
 import numbacnn as nc
 
-ONE = np.float32(1)  # Python's own 1 would make the arithmetic double
+ONE = np.float32(1)  # a Python number would make the arithmetic float64
 
 # -- an activation: y from x, and dx from dy and x ---------------------------------------------------------------------
 
@@ -38,7 +38,7 @@ Swish = nc.custom_activation("swish", swish, swish_gradient, rectifies=True)
 
 @nc.kernel
 def scale(y, x, w):
-    """y[n,h,w,c] = x[n,h,w,c] · w[c]. Each thread owns a range of images' rows."""
+    """y[n,h,w,c] = x[n,h,w,c] · w[c]. Each thread owns a range of image rows."""
     images, height, width, channels = x.shape
     for i in prange(images * height):
         n, h = i // height, i % height
@@ -62,30 +62,30 @@ def scale_gradient(dw, dy, x):
 
 @dataclass(eq=False)
 class Scale(nc.Layer):
-    """Every channel times a trained factor: ``weight`` c."""
+    """y = x · weight, with a trained factor for each channel."""
 
-    op: ClassVar[str] = "scale"  # its kind in model files
+    op: ClassVar[str] = "scale"  # its name in model files
     reads_x: ClassVar[bool] = True  # backward needs the input
 
-    initializer: str = "ones"  # fields are the constructor's arguments, and saved
+    initializer: str = "ones"  # fields are the constructor's arguments, and are saved
 
     def parameters(self, shapes):
-        """Names, shapes and initial values of what is trained."""
+        """Names, shapes and initializers of the trained arrays."""
         return {"weight": nc.ParameterSpec(shapes[0][-1:], self.initializer)}
 
     def forward(self, kernels, t, g):
-        """Writes t.y from t.x."""
+        """Write t.y from t.x."""
         scale(t.y, t.x, t.weight)
 
     def backward(self, kernels, t, g):
-        """Writes t.d_weight, and t.dx where somebody asks for it, from t.dy."""
+        """Write t.d_weight, and t.dx if it is needed, from t.dy."""
         scale_gradient(t.d_weight, t.dy, t.x)
         if t.dx is not None:
             scale(t.dx, t.dy, t.weight)
 
 
 def main(fast):
-    """Checks both layers, trains with them, saves, and loads again."""
+    """Check both layers, train with them, save, and load again."""
     for layer in (Swish(), Scale()):
         print(type(layer).__name__, nc.check_gradients(layer, (5, 6, 3)))
     train, test = nc.data.load("digits")
@@ -94,9 +94,9 @@ def main(fast):
     model.fit(train, epochs=1 if fast else 5, optimizer=nc.SGD(0.02, momentum=0.9))
     print(f"accuracy {model.evaluate(test)['accuracy']:.3f}")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "own.safetensors"
+        file = Path(folder) / "custom.safetensors"
         model.save(file)
-        again = nc.load(file)  # elsewhere: nc.load(file, layers=[Swish, Scale]), or an importable module defines them
+        again = nc.load(file)  # in another program: nc.load(file, layers=[Swish, Scale]), or import their module first
     np.testing.assert_array_equal(again.predict(test.images), model.predict(test.images))
 
 

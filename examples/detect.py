@@ -1,4 +1,4 @@
-"""Which digits are where: trains a one-stage detector on scenes of digits, and prints its mean average precision.
+"""Detect digits: train a one-stage detector on scenes of digits, and print its mean average precision.
 
 python examples/detect.py            on 8,000 scenes, a few minutes
 python examples/detect.py --fast     a few scenes
@@ -12,7 +12,7 @@ import numbacnn as nc
 
 
 def main():
-    """Trains, and prints the measures and what it finds in a scene."""
+    """Train, and print the metrics and the detections in one scene."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()

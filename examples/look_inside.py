@@ -1,7 +1,7 @@
-"""Looking inside: trains LeNet-5 and draws its curves, mistakes, filters, feature maps and more, a PNG file each.
+"""Inspect a model: train LeNet-5, and plot its curves, mistakes, filters, feature maps and more, a PNG file each.
 
-python examples/look_inside.py FOLDER            on the embedded digits
-python examples/look_inside.py FOLDER --fast     an epoch
+python examples/look_inside.py FOLDER            on the bundled digits
+python examples/look_inside.py FOLDER --fast     one epoch
 """
 
 import argparse
@@ -11,7 +11,7 @@ import numbacnn as nc
 
 
 def main():
-    """Trains, and prints the name of every picture."""
+    """Train, plot, and print the name of every file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fast", action="store_true")

@@ -1,6 +1,6 @@
-"""Which digit each pixel belongs to: trains a small U-Net on scenes of digits, and prints its mean IoU, class by class.
+"""Segment digits: train a small U-Net on scenes of digits, and print its mean IoU.
 
-python examples/segment.py            on 8,000 scenes, some minutes
+python examples/segment.py            on 8,000 scenes, a few minutes
 python examples/segment.py --fast     a few scenes
 """
 
@@ -12,7 +12,7 @@ import numbacnn as nc
 
 
 def main():
-    """Trains, and prints the measures and what it finds in a scene."""
+    """Train, and print the metrics and the classes found in one scene."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()

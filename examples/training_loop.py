@@ -1,7 +1,7 @@
-"""A training loop of one's own: forward, loss, backward, step; with a learning rate that warms up and falls.
+"""A custom training loop: forward, loss, backward, step; with a learning rate that warms up and then falls.
 
-python examples/training_loop.py            LeNet-5 on the embedded digits
-python examples/training_loop.py --fast     an epoch of a few images
+python examples/training_loop.py            LeNet-5 on the bundled digits
+python examples/training_loop.py --fast     one epoch of a few images
 """
 
 import argparse
@@ -12,12 +12,12 @@ import numbacnn as nc
 
 
 def normalized(images, data):
-    """8-bit images as the float32 that a model takes, by mean and deviation of the training part."""
+    """Normalize 8-bit images by the mean and standard deviation of the training part, to float32."""
     return ((images / 255 - data.mean) / data.std).astype(np.float32)
 
 
 def main():
-    """Trains, and prints the loss of every epoch and the accuracy on the test part."""
+    """Train, and print the loss of every epoch and the test accuracy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true")
     options = parser.parse_args()
@@ -42,8 +42,8 @@ def main():
             losses.append(loss)
         print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}")
 
-    right = model.forward(normalized(test.images, train)).argmax(axis=1) == test.labels
-    print(f"test accuracy {right.mean():.2%}")
+    correct = model.forward(normalized(test.images, train)).argmax(axis=1) == test.labels
+    print(f"test accuracy {correct.mean():.2%}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all tests share: one hypothesis profile, random numbers, and where data sets lie."""
+"""Shared by all tests: the hypothesis profile, random numbers, and the folder of data sets."""
 
 import os
 from pathlib import Path
@@ -17,13 +17,13 @@ settings.load_profile("numbacnn")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """The cases are too small for a second thread, and no bit depends on it: ``test_threads.py`` holds that."""
+    """One thread: the cases are too small for a second, and no bit depends on it (``test_threads.py``)."""
     nc.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _registry():
-    """What a test registers is forgotten behind it."""
+    """Layers that a test registers are removed after it."""
     before = dict(REGISTRY)
     yield
     REGISTRY.clear()

@@ -1,4 +1,4 @@
-"""System calls of a save that fail: the disk is full, a disk's error, a short write, the process is killed."""
+"""Failing system calls of a save: a full disk, an I/O error, a short write, a killed process."""
 
 import os
 import signal
@@ -8,8 +8,11 @@ CALLS = ("open", "write", "fsync", "replace", "close", "unlink")
 
 
 class Faults:
-    """Takes the place of ``os`` in ``numbacnn.data.files``: counts the calls, and lets number ``at`` (from 1), and
-    with ``lasting`` those of its kind that follow, end in ``error``, an error number or "kill"; or cuts all writes."""
+    """A replacement for ``os`` in ``numbacnn.data.files`` that counts the calls and makes some of them fail.
+
+    Call number ``at``, from 1, fails with ``error``, an error number or "kill"; with ``lasting``, so do all later calls
+    of the same function. ``shortest`` limits the bytes of every write.
+    """
 
     def __init__(self, at=0, error=None, lasting=False, shortest=None):
         self.at, self.error, self.lasting, self.shortest = at, error, lasting, shortest

@@ -1,6 +1,6 @@
-"""Hashes of all that the engine computes, for comparing processes and thread counts. Run as a script, it prints them.
+"""Hashes of everything the engine computes, to compare processes and numbers of threads. As a script, prints them.
 
-python tests/fingerprints.py 1,2,8        {"1": {name: hash}, "2": …}, each on so many threads
+python tests/fingerprints.py 1,2,8        {"1": {name: hash}, "2": …}, by number of threads
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def digest(arrays):
 
 
 def picked_cases():
-    """Every case picked by hand, and every tenth of the drawn ones."""
+    """Every case chosen by hand, and every tenth of the random ones."""
     found = {}
     for case in [*cases.PICKED, *cases.CASES[len(cases.PICKED) :: 10]]:
         model = one_layer(case)
@@ -43,8 +43,8 @@ def picked_losses():
     return found
 
 
-def penalised(steps=10):
-    """Weights after some steps with an auxiliary head and penalties, of which one sums over several blocks."""
+def penalized(steps=10):
+    """Weights after a few steps with an auxiliary head and penalties, one of them large enough for several blocks."""
     x = nc.Input((9, 9, 3))
     h = nc.ReLU()(nc.Conv2D(24, 3, l1=0.001)(x))
     flat = nc.Flatten()(h)
@@ -56,8 +56,8 @@ def penalised(steps=10):
     return {"penalties and an auxiliary head": digest([np.array(losses), *model.parameters.values()])}
 
 
-def normalising():
-    """Every layer that normalises or draws random numbers."""
+def normalizing():
+    """A model with every layer that normalizes or draws random numbers."""
     layers = [
         nc.Conv2D(12, 3, stride=2), nc.BatchNorm(), nc.ReLU(), nc.SpatialDropout(0.2),
         nc.Conv2D(20, 3), nc.GroupNorm(5), nc.ReLU(), nc.LocalResponseNorm(alpha=0.1), nc.MaxPool2D(2),
@@ -67,8 +67,8 @@ def normalising():
 
 
 def training(name, batch, steps, optimizer):
-    """A forward, its gradients, and weights and state after some training steps on batches of noise."""
-    model = normalising() if name == "normalising" else nc.models.make(name, seed=1)
+    """A forward pass, its gradients, and weights and state after training steps on batches of noise."""
+    model = normalizing() if name == "normalizing" else nc.models.make(name, seed=1)
     draw = np.random.default_rng(2)
     x = draw.standard_normal((batch, 28, 28, 1)).astype(np.float32)
     y = model.forward(x, training=True)
@@ -84,10 +84,10 @@ def training(name, batch, steps, optimizer):
 
 
 def fingerprints():
-    found = picked_cases() | picked_losses() | penalised()
+    found = picked_cases() | picked_losses() | penalized()
     found |= training("lenet5", 64, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("lenet5", 7, STEPS, nc.Adam(0.001))
-    found |= training("normalising", 33, STEPS, nc.SGD(0.05, momentum=0.9))
+    found |= training("normalizing", 33, STEPS, nc.SGD(0.05, momentum=0.9))
     found |= training("simple_cnn", 16, 3, nc.SGD(0.05, momentum=0.9, weight_decay=0.01, clip_norm=0.5))
     found |= training(
         "lenet5", 9, 3, nc.Muon(0.02, clip_norm=1.0, groups=[nc.ParamGroup("*.bias", learning_rate=0.001)])
@@ -115,7 +115,7 @@ def augmented():
 
 
 def averaged():
-    """Weights after a training with accumulation and averages."""
+    """Weights after a training with gradient accumulation and averaged weights."""
     draw, model = np.random.default_rng(3), nc.models.lenet5(seed=1)
     data = draw.integers(0, 256, (70, 28, 28, 1)).astype(np.uint8), draw.integers(0, 10, 70)
     model.fit(data, optimizer=nc.AdamW(0.001), epochs=2, batch_size=16, accumulate=2, ema=0.9)

@@ -1,4 +1,4 @@
-"""An executor that sees a kernel write beside its outputs, or leave some of them unwritten."""
+"""An executor that detects kernels that write outside their outputs, or leave output elements unwritten."""
 
 import numpy as np
 from engine import run_planned
@@ -10,10 +10,10 @@ POISON = np.uint32(0x7FC0DEAD)  # a NaN that no computation makes
 
 
 class Guarded(Executor):
-    """Runs a plan whose buffers share no memory: between them, and in them where no halo is, lies poison.
+    """Runs a plan whose buffers share no memory, with poison between them and in them, except in their halos.
 
-    So an element that is left unwritten, or read beside a buffer, comes out as NaN; and a write beside a buffer, into
-    the images behind a smaller batch, or between the gradients of two parameters, is told after every step.
+    An element that is left unwritten, or read from outside a buffer, becomes NaN. A write outside a buffer, into the
+    images after a smaller batch, or between the gradients of two parameters, is reported after every step.
     """
 
     def __init__(self, plan, parameters, device):
@@ -41,7 +41,7 @@ class Guarded(Executor):
             self.arenas.append(_Gaps(parameters.gradients, parameters.slots))
 
     def forward(self, n):
-        """As ever, with the zones looked at after every step."""
+        """Run forward, then check the poison."""
         return self._watched(super().forward, n, self.bind(n).forward)
 
     def backward(self, n):
@@ -60,10 +60,10 @@ class Guarded(Executor):
 
     def _check(self, n, who):
         wrong = np.flatnonzero(self.outside & (self.bits != POISON))
-        assert not wrong.size, f"{who} wrote beside a buffer, at {4 * wrong[0]} {self._near(4 * wrong[0])}"
+        assert not wrong.size, f"{who} wrote outside a buffer, at {4 * wrong[0]} {self._near(4 * wrong[0])}"
         for buffer in self.by_image:
             spare = self._whole(buffer)[_inside(buffer)][n:]
-            assert (spare.view(np.uint32) == POISON).all(), f"{who} wrote into images behind the {n} in {buffer.name}"
+            assert (spare.view(np.uint32) == POISON).all(), f"{who} wrote after image {n} in {buffer.name}"
         for gaps in self.arenas:
             assert gaps.whole(), f"{who} wrote between the arrays of parameters"
 
@@ -75,7 +75,7 @@ class Guarded(Executor):
 
 
 class _Gaps:
-    """Poison between the arrays of an arena, which are zeros otherwise."""
+    """Poison between the arrays of an arena, where zeros are otherwise."""
 
     def __init__(self, arena, slots):
         self.bits = arena.view(np.uint32)
@@ -95,7 +95,7 @@ class _Gaps:
 
 
 def _inside(buffer):
-    """The places of a buffer that are not its halo."""
+    """The part of a buffer inside its halo, as an index."""
     if not any(buffer.halo):
         return ...
     top, bottom, left, right = buffer.halo
@@ -104,7 +104,7 @@ def _inside(buffer):
 
 
 def run_guarded(model, xs, dys, **options):
-    """``engine.run_planned`` under guard."""
+    """Run ``engine.run_planned`` with a guarded executor."""
     try:
         return run_planned(model, xs, dys, executor=Guarded, **options)
     finally:

@@ -1,4 +1,4 @@
-"""Python processes beside the tests' own: for other environments, thread counts and fresh imports."""
+"""Separate Python processes: for other environments, other numbers of threads and fresh imports."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import numbacnn
 
 
 def run_python(*arguments, **environment):
-    """Standard output of a Python process beside this one."""
+    """Run Python in a process of its own, and return its standard output."""
     paths = os.pathsep.join([str(Path(numbacnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],

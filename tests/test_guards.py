@@ -1,4 +1,4 @@
-"""No kernel writes beside its outputs, nor leaves one unwritten: every case and graph, between zones of poison."""
+"""No kernel writes outside its outputs or leaves one unwritten: every case and graph, between zones of poison."""
 
 import ctypes
 from pathlib import Path
@@ -16,8 +16,8 @@ TESTS = Path(__file__).parent
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_keep_to_their_outputs_and_fill_them(case):
-    """In the buffers of a batch larger by two images, which stay poison."""
+def test_kernels_write_all_of_their_outputs_and_nothing_else(case):
+    """The buffers have room for two more images, which must stay poison."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     found = run_guarded(model, xs, dys, batch=case.batch + 2)
@@ -26,14 +26,14 @@ def test_kernels_keep_to_their_outputs_and_fill_them(case):
 
 @pytest.mark.parametrize("fuse", [True, False], ids=["fused", "unfused"])
 @pytest.mark.parametrize("make", NAMED, ids=lambda make: make.__name__)
-def test_fused_kernels_keep_to_their_outputs_and_fill_them(make, fuse):
+def test_fused_kernels_write_all_of_their_outputs_and_nothing_else(make, fuse):
     model = make()
     xs, dys = arrays(model)
     assert_results_close(run_guarded(model, xs, dys, fuse=fuse), oracle(model, xs, dys), make.__name__, 1e-4)
 
 
 class Careless(nc.Layer):
-    """Writes where its field says, beside what it should."""
+    """A layer that writes outside its output, or leaves an element unwritten."""
 
     op = "careless"
 
@@ -46,17 +46,17 @@ class Careless(nc.Layer):
 
     def forward(self, kernels, t, g):
         t.y[...] = t.x
-        if self.where in ("behind", "before"):
-            beside = t.y.size if self.where == "behind" else -1
-            ctypes.c_float.from_address(t.y.ctypes.data + 4 * beside).value = 1.0
+        if self.where in ("after", "before"):
+            element = t.y.size if self.where == "after" else -1
+            ctypes.c_float.from_address(t.y.ctypes.data + 4 * element).value = 1.0
 
     def backward(self, kernels, t, g):
         first = 1 if self.where == "unwritten" else 0
         t.dx[..., first:] = t.dy[..., first:]
 
 
-@pytest.mark.parametrize("where", ["behind", "before", "unwritten", "nowhere"])
-def test_the_guard_sees_what_it_is_for(where, rng):
+@pytest.mark.parametrize("where", ["after", "before", "unwritten", "nowhere"])
+def test_the_guard_detects_violations(where, rng):
     model = nc.Model([x := nc.Input((3, 3, 5))], [Careless(where)(x)])
     xs, dys = ([rng.standard_normal((2, 3, 3, 5)).astype(np.float32)] for _ in range(2))
     if where == "nowhere":
@@ -64,5 +64,5 @@ def test_the_guard_sees_what_it_is_for(where, rng):
     elif where == "unwritten":
         assert np.isnan(run_guarded(model, xs, dys).dxs[0][..., 0]).all()
     else:
-        with pytest.raises(AssertionError, match="wrote beside a buffer"):
+        with pytest.raises(AssertionError, match="wrote outside a buffer"):
             run_guarded(model, xs, dys)

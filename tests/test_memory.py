@@ -24,7 +24,7 @@ OPTIMIZERS = {
 
 @pytest.fixture(params=OPTIMIZERS.values(), ids=OPTIMIZERS)
 def lenet(rng, request):
-    """A model and its training step, which has run before."""
+    """A model, and its training step, which has run twice before."""
     model, optimizer = nc.models.lenet5(), request.param()
     x, labels = rng.standard_normal((64, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 64)
     for _ in range(2):
@@ -33,7 +33,7 @@ def lenet(rng, request):
     tracemalloc.stop()
 
 
-def test_a_training_step_holds_no_new_array_at_any_kernel(lenet, monkeypatch):
+def test_no_new_array_exists_when_a_kernel_of_a_training_step_runs(lenet, monkeypatch):
     (model, step), held = lenet, []
     arrays_only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
 
@@ -56,8 +56,8 @@ def test_a_training_step_holds_no_new_array_at_any_kernel(lenet, monkeypatch):
     assert max(held) == 0
 
 
-def test_a_training_step_allocates_no_array_in_passing(lenet):
-    """The peak of all memory: Python's own small objects take some 8 KiB, the arrays of a batch from 21 to 1,200."""
+def test_a_training_step_allocates_no_temporary_array(lenet):
+    """The peak of all memory: small Python objects take about 8 KiB, the arrays of a batch from 21 to 1,200 KiB."""
     _, step = lenet
     tracemalloc.start()
     step()
@@ -69,6 +69,6 @@ def test_a_training_step_allocates_no_array_in_passing(lenet):
 
 @pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_memory_stays_where_it_is():
-    """The short form of tests/long/soak.py."""
+def test_memory_stays_constant():
+    """The short version of tests/long/soak.py."""
     assert "open files" in run_python(Path(__file__).parent / "long" / "soak.py", "--minutes", 0.4)

@@ -1,6 +1,7 @@
-"""The same bits wherever in memory the buffers lie: LLVM compiles some loops twice, for arrays near each other and far.
+"""The bits do not depend on the addresses of buffers.
 
-Which of the two runs must not be seen in the results; another plan, batch or process places buffers anew.
+LLVM compiles some loops twice, for arrays near each other and far apart. Which of the two runs must not change the
+results, because another plan, batch or process has other addresses.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_losses_give_the_same_bits_in_buffers_far_apart(case):
     x = outputs.reshape(shape)
     target = loss.target(labels, x.shape)
     found = []
-    for gap in (16, 1 << 12):  # floats; the least is a cache line
+    for gap in (16, 1 << 12):  # floats; 16 are a cache line
         arena = device.zeros(3 * (x.size + 16 + gap))
         starts = [i * (-(-x.size // 16) * 16 + gap) for i in range(3)]
         y, dy = (arena[start : start + x.size].reshape(x.shape) for start in starts[:2])

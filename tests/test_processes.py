@@ -1,4 +1,4 @@
-"""Many Python threads, forked processes, several processes on one cache: right answers or one clear line."""
+"""Python threads, forked processes, several processes with one cache: correct results or one clear error."""
 
 import os
 import sys
@@ -112,10 +112,10 @@ print(*codes)
 
 
 def layer_variables(layer):
-    """Variables that choose a threading layer, where it is there; else the test is skipped."""
+    """Variables that select a threading layer; skips the test if it is not installed."""
     variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     if layer == "tbb":
-        # Its package on PyPI puts the library where the dynamic linker does not look by itself.
+        # Its package on PyPI installs the library where the dynamic linker does not look.
         paths = [f"{sys.prefix}/lib", *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
         variables["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
         if not has_tbb(variables["LD_LIBRARY_PATH"]):
@@ -141,8 +141,8 @@ def test_eight_python_threads_at_once_on_one_model_and_on_eight(layer):
 @needs_fork
 @every_layer
 @pytest.mark.parametrize("thread", [False, True], ids=["", "with a thread in the child"])
-def test_a_child_forked_behind_the_engine_runs_rightly_or_says_spawn(layer, thread):
-    """Child and grandchild; and the parent goes on."""
+def test_a_child_forked_after_the_engine_ran_is_correct_or_reports_spawn(layer, thread):
+    """For child and grandchild; the parent continues to work."""
     script = PRELUDE + FORK.format(before=True, thread=thread)
     code = "3" if layer == "omp" else "0"
     assert run_python("-c", script, **layer_variables(layer)).split() == [code, code, "True"]
@@ -150,7 +150,7 @@ def test_a_child_forked_behind_the_engine_runs_rightly_or_says_spawn(layer, thre
 
 @needs_fork
 @every_layer
-def test_a_server_that_forks_before_the_engine_runs_has_right_children(layer):
+def test_children_forked_before_the_engine_runs_are_correct(layer):
     script = PRELUDE + FORK.format(before=False, thread=False)
     assert run_python("-c", script, **layer_variables(layer)).split() == ["0", "0", "True"]
 
@@ -158,27 +158,27 @@ def test_a_server_that_forks_before_the_engine_runs_has_right_children(layer):
 @needs_fork
 @every_layer
 def test_a_fork_while_another_thread_computes_does_not_hang(layer):
-    told = run_python("-c", PRELUDE + BUSY_FORK, **layer_variables(layer)).splitlines()
-    assert told[-1] == ("3" if layer == "omp" else "0")  # before it, TBB may print that its threads were busy
+    printed = run_python("-c", PRELUDE + BUSY_FORK, **layer_variables(layer)).splitlines()
+    assert printed[-1] == ("3" if layer == "omp" else "0")  # before it, TBB may print that its threads were busy
 
 
 @pytest.mark.long
 def test_two_trainings_started_together_on_a_cold_cache():
-    """The long form has 20 rounds: python tests/long/cold_starts.py --count 20."""
+    """The long version has 20 rounds: python tests/long/cold_starts.py --count 20."""
     assert run_python(TESTS / "long" / "cold_starts.py", "--count", 1).endswith("1 rounds, no failure\n")
 
 
 UNCACHED = """
 import warnings
 import numpy as np
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     from numbacnn.kernels.cpu import launchers as cpu
     for kernel in (cpu.copy, cpu.relu_forward):
         y = np.zeros((1, 2, 3, 4), np.float32)
         kernel(y, np.ones((1, 2, 3, 4), np.float32))
         assert y.sum() == 24
-print(*(warning.message for warning in told), sep="\\n")
+print(*(warning.message for warning in caught), sep="\\n")
 """
 NOBODY = """
 import os, pwd
@@ -190,12 +190,12 @@ pwd.getpwuid = unknown
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another cache folder")
-@pytest.mark.parametrize("nobody", [False, True], ids=["a HOME that is no folder", "no HOME and no user"])
-def test_without_a_home_it_works_uncached_with_one_warning(tmp_path, monkeypatch, nobody):
+@pytest.mark.parametrize("nobody", [False, True], ids=["HOME is not a folder", "no HOME and no user"])
+def test_without_a_cache_folder_it_works_with_one_warning(tmp_path, monkeypatch, nobody):
     for name in ("NUMBACNN_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    told = run_python("-c", NOBODY * nobody + UNCACHED, HOME="/dev/null").splitlines()
-    assert len(told) == 1
-    assert told[0].startswith("compiled kernels are not kept, each start compiles them again: ")
+    printed = run_python("-c", NOBODY * nobody + UNCACHED, HOME="/dev/null").splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith("compiled kernels are not kept, each start compiles them again: ")
     assert not list(tmp_path.iterdir())

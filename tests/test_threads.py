@@ -1,4 +1,4 @@
-"""The same bits on any number of threads and in any process; and the right ones at any vector width."""
+"""The same bits on any number of threads and in any process, and correct results at any vector width."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ def differing(found, expected):
 
 
 def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
-    """Forward, gradients and fifty training steps, by hash: on 1 thread here, on 1 to 8 in one process beside it."""
+    """Forward, gradients and fifty training steps, by hash: on 1 thread here, and on 1 to 8 in another process."""
     here = fingerprints.fingerprints()
     found = json.loads(run_python(TESTS / "fingerprints.py", ",".join(map(str, THREADS)), **CALM))
     assert [int(threads) for threads in found] == list(THREADS)
@@ -34,27 +34,27 @@ def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
     assert not any(wrong.values()), f"threads: results with other bits than on one thread: {wrong}"
 
 
-# Not the oracle against itself, nor what depends on no kernel.
-KERNELS_ALONE = "not difference and not repeat and not larger"
+# Neither the oracle against itself, nor tests without kernels.
+KERNELS_ONLY = "not difference and not repeat and not larger"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("lanes", [pytest.param("4", marks=pytest.mark.huge), "8"])
-def test_every_case_and_any_number_of_threads_hold_at_a_forced_vector_width(lanes):
-    """Kernels compile anew for the width, and run all the table's cases against the oracle."""
+def test_every_case_passes_at_a_forced_vector_width_on_any_number_of_threads(lanes):
+    """Kernels compile for the width, and every case of the table is compared with the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
     parts = ("layers", "kernels", "pooled_convolution", "rounds", "masking", "special_values", "normalization")
     parts = (*parts, "dropout", "plan")
     files = [TESTS / f"test_{part}.py" for part in parts]
-    told = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", KERNELS_ALONE, *files, **width)
-    assert " passed" in told
+    printed = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", KERNELS_ONLY, *files, **width)
+    assert " passed" in printed
     found = json.loads(run_python(TESTS / "fingerprints.py", "1,2,4", **CALM, **width))
     assert not differing(found["2"], found["1"])
     assert not differing(found["4"], found["1"])
 
 
 @pytest.mark.parametrize("lanes", ["5", "32", "wide"])
-def test_other_vector_widths_are_refused(lanes, monkeypatch):
+def test_other_vector_widths_are_rejected(lanes, monkeypatch):
     from numbacnn.kernels import target
 
     monkeypatch.setenv(target.WIDTH_VARIABLE, lanes)
@@ -71,7 +71,7 @@ def test_a_vector_width_can_be_forced(lanes, monkeypatch):
     assert target.host_target.__wrapped__().nr == 2 * lanes
 
 
-def test_the_number_of_threads_is_set_within_what_the_process_has():
+def test_the_number_of_threads_is_limited_by_the_process():
     import numba
 
     limit, before = numba.config.NUMBA_NUM_THREADS, nc.get_num_threads()
@@ -86,7 +86,7 @@ def test_the_number_of_threads_is_set_within_what_the_process_has():
         nc.set_num_threads(before)
 
 
-def test_the_number_of_threads_reaches_numba_in_every_python_thread():
+def test_the_number_of_threads_applies_in_every_python_thread():
     import numba
 
     found, before = [], nc.get_num_threads()
@@ -100,23 +100,23 @@ def test_the_number_of_threads_reaches_numba_in_every_python_thread():
         changed.wait()
         look()
 
-    changed, beside = threading.Event(), threading.Thread(target=look_twice)
+    changed, other = threading.Event(), threading.Thread(target=look_twice)
     try:
         nc.set_num_threads(numba.config.NUMBA_NUM_THREADS)
         look()
-        beside.start()
+        other.start()
         while len(found) < 2:
             time.sleep(0.001)
         nc.set_num_threads(1)
         look()
         changed.set()
-        beside.join()
+        other.join()
     finally:
         nc.set_num_threads(before)
     assert found == [numba.config.NUMBA_NUM_THREADS] * 2 + [1] * 2
 
 
-def test_models_may_run_in_several_python_threads_at_once(rng):
+def test_models_run_in_several_python_threads_at_once(rng):
     models = [
         nc.Sequential([nc.Conv2D(8, 3), nc.ReLU(), nc.Flatten(), nc.Dense(3)], (9, 9, 2), seed=n) for n in range(4)
     ]

@@ -1,4 +1,4 @@
-"""A small training with everything that a checkpoint must hold, and what two of them must have in common."""
+"""A small training with everything that a checkpoint must hold, and the content of a checkpoint to compare."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ TIMES = {"seconds", "images_per_second"}
 
 
 def model(seed=1, rate=0.3):
-    """With running statistics and random masks: both are part of the whole state."""
+    """A model with running statistics and dropout, which are part of the state."""
     layers = [
         nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2), nc.SpatialDropout(0.2),
         nc.Flatten(), nc.Dropout(rate), nc.Dense(3),
@@ -22,7 +22,7 @@ def data(count=50, seed=0):
 
 
 def options():
-    """Of ``fit``: all that keeps state. The 77 images make epochs of ten steps, four updates each."""
+    """Arguments of ``fit`` with everything that keeps state. The 77 images make ten steps and four updates an epoch."""
     return {
         "train": data(77),
         "validation": data(20, seed=1),
@@ -38,7 +38,7 @@ def options():
 
 
 def saved(path):
-    """All that a checkpoint holds, but for times: its state, and the bytes of every array."""
+    """The content of a checkpoint, except times: its state, and the bytes of every array."""
     state, arrays = checkpoint.read_checkpoint(path)
     for record in [state["position"], *state["history"]]:
         for name in TIMES:

@@ -1,4 +1,4 @@
-"""All long forms one after another; ends with 1 where one failed. In some two hours of a calm machine with two cores.
+"""Run all long tests one after another; exits with 1 if one failed. About two hours on an idle machine with two cores.
 
 python tests/long/all.py
 """
@@ -25,7 +25,7 @@ def main():
     for command in COMMANDS:
         print(f"== {command}", flush=True)
         if command.startswith("fuzz_guided") and not find_spec("atheris"):
-            print("left out: pip install atheris")
+            print("skipped: pip install atheris")
             continue
         start, (script, *options) = time.monotonic(), command.split()
         code = subprocess.run([sys.executable, Path(__file__).with_name(script), *options]).returncode

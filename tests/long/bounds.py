@@ -1,9 +1,9 @@
-"""Every kernel with Numba's own checks of every index: table of cases, graphs, losses, optimisers, augmentation.
+"""Run every kernel with Numba's bounds checks: table of cases, graphs, losses, optimizers, augmentation.
 
     python tests/long/bounds.py
 
-Compiled without threads, since Numba checks no index in the body of a parallel loop, and in a cache of its own. It ends
-with 1 where an index is out of bounds, or where a kernel did not run.
+Kernels are compiled without threads, because Numba checks no index inside a parallel loop, and in a separate cache.
+Exits with 1 if an index is out of bounds, or if a kernel did not run.
 """
 
 import gc
@@ -19,7 +19,7 @@ PARTS = ("guards", "kernels", "losses", "optimizers", "averages", "augment", "po
 
 
 def compile_with_checks(cache):
-    """From here on, in this process."""
+    """Enable the checks in this process."""
     os.environ |= {"NUMBA_BOUNDSCHECK": "1", "NUMBACNN_CACHE_DIR": cache}
     import numba
 
@@ -28,23 +28,23 @@ def compile_with_checks(cache):
 
 
 def check_that_checks_work():
-    """One index too far raises."""
+    """Check that an index out of bounds raises."""
     import numpy as np
     from numba import prange
 
     from numbacnn.kernels.jit import cpu_kernel, float32_1d
 
     @cpu_kernel(float32_1d, key=lambda: None)
-    def beside(y):
+    def past_the_end(y):
         for i in prange(2):
             y[i + 1] = 0
 
     with pytest.raises(IndexError):
-        beside(np.zeros(2, np.float32))
+        past_the_end(np.zeros(2, np.float32))
 
 
 def never_run():
-    """Names of the package's kernels that nothing compiled."""
+    """Names of the package's kernels that were never compiled."""
     from numbacnn.kernels import cpu, jit
 
     kernels = [thing for thing in gc.get_objects() if type(thing) is jit.CpuKernel]

@@ -1,4 +1,4 @@
-"""Two trainings started together on one empty kernel cache, again and again: none may fail, and both learn the same.
+"""Start two trainings together on one empty kernel cache, repeatedly: none may fail, and both give the same model.
 
 python tests/long/cold_starts.py [--count 20]
 """
@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 
 def together(place):
-    """Trains twice at once; the digests of the two models."""
+    """Train twice at once; return the digests of the two models."""
     command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--threads", "1", "--out"]
     environment = os.environ | {"NUMBACNN_CACHE_DIR": str(place / "cache")}
     trainings = [
@@ -22,8 +22,8 @@ def together(place):
         for name in ("a", "b")
     ]
     for training in trainings:
-        _, told = training.communicate(timeout=3600)
-        assert (training.returncode, told) == (0, b""), f"ended with {training.returncode}: {told.decode()}"
+        _, errors = training.communicate(timeout=3600)
+        assert (training.returncode, errors) == (0, b""), f"ended with {training.returncode}: {errors.decode()}"
     return [_digest(place / name / "model.safetensors") for name in ("a", "b")]
 
 

@@ -1,13 +1,13 @@
-"""Files that nobody wrote on purpose: each is read rightly, or refused by an error of ours, soon and in little memory.
+"""Fuzz the readers of files: each input is read correctly or rejected with one error, quickly and in little memory.
 
     python tests/long/fuzz.py [--count 200000] [--seed 0] [--draw random|hypothesis] [FORMAT…]
 
-Mutations of sound files: bytes changed, cut out, doubled and inserted; and, where checksums would hide what lies behind
-them, values of the structure inside, sealed again. Limits for each input: a second of processor time, and 256 MiB of
-memory above what the process had before.
+Valid files are mutated: bytes are changed, removed, doubled and inserted. Where checksums would hide the structure,
+values inside it are changed and the checksums updated. Limits for each input: a second of processor time, and 256 MiB
+of memory in addition to what the process had before.
 
-``random`` draws the most inputs in a time; ``hypothesis`` draws the same mutations, and makes one that fails small.
-``fuzz_guided.py`` lets atheris choose what to mutate by the lines that it reaches.
+``random`` draws the most inputs per second; ``hypothesis`` draws the same mutations, and minimizes one that fails.
+``fuzz_guided.py`` lets atheris choose the inputs by the lines that they reach.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from numbacnn.runs.settings import Settings, read_config
 from numbacnn.saving.format import FORMAT, VERSION, digest
 
 SECONDS, BYTES = 1.0, 256 << 20
-CHUNK = 2_000  # inputs that hypothesis draws at once: it remembers them
+CHUNK = 2_000  # inputs that hypothesis draws at once, because it remembers them
 
 
 # -- mutations --------------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ VALUES = [
 
 
 def edited(content: bytes, random: Random) -> bytes:
-    """The bytes with a few edits, often near the start, where headers are."""
+    """Return the bytes with a few edits, often near the start, where headers are."""
     edited = bytearray(content)
     for _ in range(random.randint(1, 4)):
         at = random.randint(0, len(edited) if random.random() < 0.5 else 64)
@@ -74,7 +74,7 @@ def edited(content: bytes, random: Random) -> bytes:
 
 
 def altered(form, random):
-    """A JSON form with some values replaced, dropped, doubled or nested, at places drawn from all there are."""
+    """Return a JSON form with random values replaced, dropped, doubled or nested."""
     form = json.loads(json.dumps(form))
     for _ in range(random.randint(1, 3)):
         places = list(_places(form))
@@ -94,14 +94,14 @@ def altered(form, random):
 
 
 def _places(form):
-    """(holder, key) of every value in a form, below the top."""
+    """Yield (holder, key) for every value in a form, below the top."""
     items = form.items() if isinstance(form, dict) else enumerate(form) if isinstance(form, list) else ()
     for key, value in items:
         yield form, key
         yield from _places(value)
 
 
-# -- formats: sound files, how one is mutated, and what reading it must give ------------------------------------------
+# -- formats: valid files, how they are mutated, and what reading them must return -------------------------------------
 
 
 class Idx:
@@ -120,7 +120,7 @@ class Idx:
         return edited(content, random)
 
     def read(self, path):
-        """An array whose bytes, and no others, are behind the header."""
+        """Check that the bytes after the header are the array's, and no others."""
         self.check(read_idx(path), path.read_bytes())
 
     def check(self, array, content):
@@ -128,7 +128,7 @@ class Idx:
 
 
 class Gzip(Idx):
-    """Compressed IDX files, damaged outside and inside."""
+    """Compressed IDX files, with the compressed or the decompressed bytes damaged."""
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -136,7 +136,7 @@ class Gzip(Idx):
         self.seeds = [gzip.compress(content, mtime=0) for content in self.plain]
 
     def mutate(self, content, random):
-        """The bytes; or what is packed, at times with a mebibyte of zeros behind it, a bomb of a kibibyte."""
+        """Edit the bytes, or the decompressed content, sometimes followed by a mebibyte of zeros (a bomb)."""
         if random.random() < 0.5:
             return edited(content, random)
         try:
@@ -151,7 +151,7 @@ class Gzip(Idx):
 
 
 class ModelFile:
-    """Model files: the whole file, its header of tensors, and the graph in it under a sound digest."""
+    """Model files: the whole file, its header of tensors, and its graph with a valid digest."""
 
     error = nc.ModelFileError
 
@@ -189,24 +189,24 @@ class ModelFile:
         return json.loads(self.header_of(content)["__metadata__"]["head"])
 
     def with_header(self, content, header):
-        """The tensors' bytes behind another header, of its true size."""
+        """Return the tensors' bytes after another header, with its correct size."""
         text = json.dumps(header).encode()
         return len(text).to_bytes(8, "little") + text + content[8 + int.from_bytes(content[:8], "little") :]
 
     def sealed(self, head):
-        """A file of this head, with a digest that fits."""
+        """Return a file with this head and a valid digest."""
         metadata = {"format": FORMAT, "version": str(VERSION), "head": head}
         metadata["digest"] = digest(metadata, sorted(self.arrays.items()))
         return save(self.arrays, metadata)
 
     def read(self, path):
-        """The weights that were written, whatever became of the graph."""
+        """Check that the weights are those written, whatever the graph is."""
         for name, array in nc.load(path).store.arrays().items():
             np.testing.assert_array_equal(array, self.arrays[name], strict=True)
 
 
 class Images:
-    """PNG, JPEG, GIF, TIFF, WebP and BMP files; and PNG files whose chunks are damaged under sound checksums."""
+    """PNG, JPEG, GIF, TIFF, WebP and BMP files; and PNG files with damaged chunks and valid checksums."""
 
     error = nc.DataError
     chunks = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"iCCP", b"acTL")
@@ -251,7 +251,7 @@ class Toml:
         self.seeds = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()).encode()]
 
     def mutate(self, content, random):
-        """The bytes; or the value of a line, or one that is nested deeply."""
+        """Edit the bytes; or replace the value of a line, or nest it deeply."""
         kind = random.choice(["bytes", "bytes", "value", "value", "nested", "dotted"])
         depth = int(2 ** random.uniform(0, 14.5))
         lines = content.split(b"\n")
@@ -281,7 +281,7 @@ FORMATS = {"idx": Idx, "gzip": Gzip, "model": ModelFile, "image": Images, "toml"
 
 
 class Reader:
-    """Reads inputs of one format under the limits, and counts what came of them."""
+    """Reads inputs of one format within the limits, and counts the outcomes."""
 
     def __init__(self, name, folder):
         self.folder = Path(folder)
@@ -294,15 +294,15 @@ class Reader:
         self.found.clear()
 
     def mutated(self, random):
-        """A new input; one in four is mutated again and again."""
+        """Return a new input; one in four is mutated three times."""
         content = random.choice(self.form.seeds)
         for _ in range(random.choice([1, 1, 1, 3])):
             content = self.form.mutate(content, random)
         return content
 
     def read(self, content):
-        """Raises what is wrong with how it is read, with the input in the note."""
-        # A file of its own each time: to empty one that was written takes ext4 a millisecond.
+        """Read one input; an error has the input in its note."""
+        # A new file each time: truncating a written one takes ext4 a millisecond.
         path = self.folder / f"{self.found.total()}"
         path.write_bytes(content)
         start = time.process_time()
@@ -319,13 +319,13 @@ class Reader:
         if self.found.total() % 20_000 == 0:
             print(f"{self.found.total():,} inputs so far", file=sys.stderr, flush=True)
 
-    def told(self):
-        """What came of the inputs so far."""
-        read, refused = self.found["read"], self.found["refused"]
-        return f"{read + refused:,} inputs, {read:,} read, {refused:,} refused"
+    def outcomes(self):
+        """Return the counts as text."""
+        read, rejected = self.found["read"], self.found["rejected"]
+        return f"{read + rejected:,} inputs, {read:,} read, {rejected:,} rejected"
 
     def _outcome(self, path):
-        """ "read" or "refused". Another error passes through, and a message of two lines is one."""
+        """Return "read" or "rejected"; other errors, and messages of two lines, are failures."""
         try:
             self.form.read(path)
             return "read"
@@ -333,18 +333,18 @@ class Reader:
             message = str(error)
         assert "\n" not in message, f"two lines: {message}"
         assert len(message) < 2000, f"a long message: {message}"
-        return "refused"
+        return "rejected"
 
 
 def by_random(reader, count, first_seed):
-    """Inputs one after another, from one generator."""
+    """Draw inputs from one generator."""
     random = Random(first_seed)
     for _ in range(count):
         reader.read(reader.mutated(random))
 
 
 def by_hypothesis(reader, count, first_seed):
-    """The same mutations, whose every choice hypothesis draws, and makes smaller where it fails."""
+    """Draw the same mutations by hypothesis, which minimizes a failing one."""
 
     def check(random):
         reader.read(reader.mutated(random))
@@ -366,9 +366,9 @@ def _peak_bytes():
 
 def main():
     draws = {"random": by_random, "hypothesis": by_hypothesis}
-    parser = argparse.ArgumentParser(description="Reads damaged files of every format.")
+    parser = argparse.ArgumentParser(description="Read damaged files of every format.")
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"{', '.join(FORMATS)}; by default all")
-    parser.add_argument("--count", type=int, default=200_000, help="of inputs of each format, by default 200,000")
+    parser.add_argument("--count", type=int, default=200_000, help="inputs of each format, by default 200,000")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw", choices=draws, default="random")
     given_arguments = parser.parse_args()
@@ -377,7 +377,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             reader = Reader(name, folder)
             draws[given_arguments.draw](reader, given_arguments.count, given_arguments.seed)
-        print(f"{name}: {reader.told()}, {time.process_time() - start:.0f} s of processor time", flush=True)
+        print(f"{name}: {reader.outcomes()}, {time.process_time() - start:.0f} s of processor time", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The inputs of ``fuzz.py``, chosen by atheris: what reaches new lines of numbacnn is mutated further.
+"""Coverage-guided fuzzing of ``fuzz.py`` by atheris: inputs that reach new lines of numbacnn are mutated further.
 
     pip install atheris
     python tests/long/fuzz_guided.py [--count 20000] [--seed 1] [FORMAT…]
 
-Each format has a process of its own, which libFuzzer ends.
+Each format runs in its own process, which libFuzzer ends.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from random import Random
 
 import atheris
 
-# Kernels stay as they are: Numba compiles no instrumented code. Nor is anything of others followed, which is slow.
+# Kernels are not instrumented, because Numba could not compile them; nor are other packages, which would be slow.
 with atheris.instrument_imports(include=["numbacnn"], exclude=["numbacnn.kernels", "numbacnn.geometry"]):
     import fuzz
 
 
 def guided(name, count, seed):
-    """Reads ``count`` inputs of a format under libFuzzer, and ends the process."""
+    """Read ``count`` inputs of a format under libFuzzer, and end the process."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for part in ("files", "corpus"):
@@ -36,7 +36,7 @@ def guided(name, count, seed):
         def read(content):
             reader.read(content)
             if reader.found.total() == count:
-                print(f"{name}: {reader.told()}, guided by atheris", flush=True)
+                print(f"{name}: {reader.outcomes()}, guided by atheris", flush=True)
 
         options = [f"-runs={count}", f"-seed={seed}", "-max_len=65536", "-timeout=600", "-verbosity=0"]
         atheris.Setup([sys.argv[0], *options, str(place / "corpus")], read, custom_mutator=mutate)
@@ -46,7 +46,7 @@ def guided(name, count, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"{', '.join(fuzz.FORMATS)}; by default all")
-    parser.add_argument("--count", type=int, default=20_000, help="of inputs of each format, by default 20,000")
+    parser.add_argument("--count", type=int, default=20_000, help="inputs of each format, by default 20,000")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     formats = given.formats or list(fuzz.FORMATS)

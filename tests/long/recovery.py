@@ -1,10 +1,10 @@
-"""Kills and signals trainings at random instants, and resumes at random steps; prints how many of each, as JSON.
+"""Kill and signal trainings at random times, and resume at random steps; prints how many of each, as JSON.
 
     python tests/long/recovery.py --kills 300 --signals 100 --resumes 100
 
-Each training after the first goes on from what the one before left, and what comes out in the end is compared, bit for
-bit, with a training that nothing stopped. ``tests/test_recovery.py`` runs the short form. POSIX only: trainings are
-forked from this process, which has everything imported and never runs a kernel itself.
+Each training continues from the state that the previous one left, and the final result is compared, bit for bit, with
+an uninterrupted training. ``tests/test_recovery.py`` runs the short version. POSIX only: trainings are forked from this
+process, which has imported everything and never runs a kernel itself.
 """
 
 import argparse
@@ -30,11 +30,11 @@ import numbacnn as nc
 from numbacnn.saving.checkpoints import Checkpoints
 from numbacnn.training.host_loop import HostSteps
 
-STEPS = 10  # of an epoch
+STEPS = 10  # per epoch
 
 
 def forked(work):
-    """The process number of a child that does ``work`` and ends with what that returns."""
+    """Fork a child that runs ``work`` and exits with its result; return the process number."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -47,7 +47,7 @@ def forked(work):
 
 
 def ended(child):
-    """How a child ended: its exit code, or the negative number of the signal."""
+    """Wait for a child; return its exit code, or the negative number of the signal."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -66,17 +66,17 @@ def fit(path, epochs, report=lambda _: None, every=1):
 
 
 def newest(path):
-    """Steps in the newest checkpoint that can be read, by a rule of its own: any file of the two, the later one."""
+    """Return the steps in the newer of the two checkpoint files."""
     steps = [0]
     for file in (path, path.with_name("c-previous.safetensors")):
         if file.exists():
-            position = trainings.saved(file)[0]["position"]  # raises where it is damaged
+            position = trainings.saved(file)[0]["position"]  # raises if it is damaged
             steps.append(position["epoch"] * STEPS + position["step"])
     return max(steps)
 
 
 def kills(count, folder, draw):
-    """SIGKILL at random instants of a training that saves after every step. None may cost a completed save."""
+    """Kill a training that saves after every step, at random times. No completed save may be lost."""
     path = folder / "c.safetensors"
     for _ in range(count):
         reader, writer = os.pipe()
@@ -88,7 +88,7 @@ def kills(count, folder, draw):
         child = forked(lambda report=report: fit(path, 1 << 20, report))
         os.close(writer)
         done = 0
-        for _ in range(draw.randrange(1, 12)):  # steps whose save is complete
+        for _ in range(draw.randrange(1, 12)):  # steps with a complete save
             (done,) = struct.unpack("i", os.read(reader, 4))
         time.sleep(draw.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
@@ -101,7 +101,7 @@ def kills(count, folder, draw):
     completed(lambda: fit(path, epochs))
     completed(lambda: fit(folder / "whole", epochs))
     assert trainings.saved(path) == trainings.saved(folder / "whole")
-    assert not list(folder.glob(".*.part")), "a later save removes what a killed one left"
+    assert not list(folder.glob(".*.part")), "a later save removes the temporary files of a killed one"
     return epochs * STEPS
 
 
@@ -111,7 +111,7 @@ def table(run):
 
 
 def train(run, *more, report=None):
-    """A run of the command line; ``report`` is called at the start of every step."""
+    """Run the command line; ``report`` is called at the start of every step."""
     if report is not None:
         step = HostSteps._step
 
@@ -119,14 +119,14 @@ def train(run, *more, report=None):
             report()
             return step(self, batch, position)
 
-        HostSteps._step = reported  # in this child alone
+        HostSteps._step = reported  # only in this child
     return main(["train", "--out", str(run), "--quiet", "--threads", "1", *map(str, more)])
 
 
 def signals(count, folder, draw):
-    """SIGINT and SIGTERM in turn, at random instants of a run of the command line; every fifth comes twice.
+    """Send SIGINT and SIGTERM alternately to a run of the command line, at random times; every fifth is sent twice.
 
-    One signal costs no step: all that were begun are in the checkpoint. A second costs those since the last save.
+    One signal loses no step: all that were begun are in the checkpoint. A second one loses those since the last save.
     """
     run, every, before = folder / "run", 7, 0
     start = ("--schedule", "constant", "--batch-size", 32, "--checkpoint-every", every, "--epochs", 1 << 20)
@@ -138,9 +138,9 @@ def signals(count, folder, draw):
             lambda writer=writer, options=options: train(run, *options, report=lambda: os.write(writer, b"."))
         )
         os.close(writer)
-        begun = draw.choice([1, draw.randrange(1, 60)])  # the first one loads much
+        begun = draw.choice([1, draw.randrange(1, 60)])  # the first step includes loading
         for _ in range(begun):
-            assert os.read(reader, 1), f"ended with {ended(child)} by itself"
+            assert os.read(reader, 1), f"ended with {ended(child)} before the signal"
         time.sleep(draw.uniform(0, 0.3 if begun == 1 else 0.02))
         os.kill(child, sign)
         if twice:
@@ -150,7 +150,7 @@ def signals(count, folder, draw):
         while more := os.read(reader, 1 << 10):
             begun += len(more)
         os.close(reader)
-        _, state, _ = Checkpoints(run / "checkpoint.safetensors").read()  # between two renames, the one before
+        _, state, _ = Checkpoints(run / "checkpoint.safetensors").read()  # the previous one, between two renames
         after = state["optimizer_steps"]
         if code == 128 + sign:
             assert after == before + begun, (after, before, begun)
@@ -173,7 +173,7 @@ def signals(count, folder, draw):
 
 
 def resumes(count, folder, draw):
-    """Cuts a training of 400 steps at random ones."""
+    """Resume a training of 400 steps at random steps."""
     path = folder / "long"
     copies = {}
 

@@ -1,9 +1,9 @@
-"""Training and inference by turns for a long time: memory and open files must stay where they are.
+"""Alternate training and inference for a long time: memory and open files must stay constant.
 
     python tests/long/soak.py [--minutes 30]
 
-The first third of the turns warms up. After it, the resident memory's slope (least squares) may come to 4 MiB over all
-turns, which is what allocators do by themselves; open files may not grow at all. Linux only: it reads /proc.
+The first third of the turns is a warm-up. After it, resident memory may grow by 4 MiB over all turns (least squares),
+the noise of the allocator; open files may not grow at all. Linux only: it reads /proc.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import numpy as np
 import numbacnn as nc
 
 GROWTH = 4.0  # MiB
-LEAST_TURNS = 60  # on a machine that has no time for this process, too
+MIN_TURNS = 60  # also on a busy machine
 
 
 def turns(folder):
-    """What a service does, without end: fits, predicts in changing sizes, saves and loads, meets bad files."""
+    """Behave like a service, forever: fit, predict batches of changing sizes, save and load, reject bad files."""
     train, test = nc.data.load("digits")
     rng = np.random.default_rng(0)
     model = nc.models.lenet5()
@@ -41,8 +41,8 @@ def turns(folder):
             yield
 
 
-def resident_mib():
-    """Of this process."""
+def memory_mib():
+    """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
 
@@ -61,13 +61,13 @@ def main():
         for _ in range(6):
             next(turn)  # compiles
         start = time.monotonic()
-        while time.monotonic() - start < seconds or len(measured) < LEAST_TURNS:
+        while time.monotonic() - start < seconds or len(measured) < MIN_TURNS:
             next(turn)
-            measured.append((resident_mib(), open_files()))
+            measured.append((memory_mib(), open_files()))
     memory, files = np.array(measured[len(measured) // 3 :]).T
     growth = np.polyfit(np.arange(len(memory)), memory, 1)[0] * len(measured)
     print(
-        f"{len(measured):,} turns in {(time.monotonic() - start) / 60:.1f} min: {memory.mean():.1f} MiB resident, "
+        f"{len(measured):,} turns in {(time.monotonic() - start) / 60:.1f} min: {memory.mean():.1f} MiB of memory, "
         f"growing by {growth:+.2f} MiB over that time; {files.min():.0f} to {files.max():.0f} open files"
     )
     assert growth < GROWTH, f"memory grows by {growth:.1f} MiB in {len(measured):,} turns"
