@@ -6,11 +6,11 @@ draws random numbers, or None for inference.
 """
 
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 
 from numbacnn.kernels.reference import launchers, sizes
+from numbacnn.layers.bindings import Bindings
 
 
 class Call:
@@ -21,15 +21,14 @@ class Call:
         self.geometry = layer.geometry(self.shapes)
         self.y_shape = layer.output_shape(self.shapes)
         seed, step, stream = key or (0, 0, 0)
-        self.t = SimpleNamespace(
-            xs=[as_images(x.astype(np.float64)) for x in xs], y=np.full((n, *image_shape(self.y_shape)), np.nan),
+        y = np.full((n, *image_shape(self.y_shape)), np.nan)
+        self.t = Bindings(
+            [as_images(x.astype(np.float64)) for x in xs], y, np.empty(0), [],
             training=key is not None, random=np.array([seed, step], np.uint64), stream=np.uint64(stream),
             algorithm=layer.choose_algorithm(sizes, self.geometry),
-            fused=None, norm=None, addend=None, pool=None, mask=None, frozen=frozenset(),
-            **{name: np.array(array, np.float64) for name, array in arrays.items()},
-            **{name: np.zeros(spec.shape) for name, spec in layer.scratch(sizes, self.geometry, n).items()},
+            arrays={name: np.array(array, np.float64) for name, array in arrays.items()}
+            | {name: np.zeros(spec.shape) for name, spec in layer.scratch(sizes, self.geometry, n).items()},
         )  # fmt: skip
-        self.t.x = self.t.xs[0]
         layer.forward(launchers, self.t, self.geometry)
         self.y = self.t.y.reshape(n, *self.y_shape)
 
@@ -40,13 +39,11 @@ class Call:
         t.dxs = [np.full(x.shape, np.nan) for x in t.xs]
         if self.layer.in_place_gradient:
             t.dxs = [t.dy]
-        t.dx = t.dxs[0]
         names = list(self.layer.parameters(self.shapes))
-        for name in names:
-            setattr(t, f"d_{name}", np.full(getattr(t, name).shape, np.nan))
+        t.arrays |= {f"d_{name}": np.full(t.arrays[name].shape, np.nan) for name in names}
         self.layer.backward(launchers, t, self.geometry)
         dxs = [dx.reshape(n, *shape) for dx, shape in zip(t.dxs, self.shapes, strict=True)]
-        return dxs, {name: getattr(t, f"d_{name}") for name in names}
+        return dxs, {name: t.arrays[f"d_{name}"] for name in names}
 
 
 def image_shape(shape):
