@@ -92,3 +92,8 @@ def brief(message: object, maximum: int = 300) -> str:
     line = " ".join(str(message).split()) or type(message).__name__
     shown = "".join(character if character.isprintable() else "?" for character in line)
     return shown if len(shown) <= maximum else f"{shown[:maximum]} …"
+
+
+def format_shape(shape: Iterable[int]) -> str:
+    """Format a shape as 28×28×1."""
+    return "×".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Folders of images with masks or boxes: what is read, and what is refused by one clear line."""
+"""Folders of images with masks or boxes: what is read, and what is rejected with one clear line."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ HEAD = "image,x0,y0,x1,y1,class\n"
 
 
 def put(folder, names=("a", "b"), size=(8, 10)):
-    """Images of noise."""
+    """Write images of noise."""
     (folder / "images").mkdir(parents=True)
     draw = np.random.default_rng(0)
     for name in names:
@@ -45,7 +45,7 @@ def test_masks_and_images(tmp_path):
     assert load_folder(tmp_path, labels="masks")[0].classes == ("0", "1", "2")
 
 
-def test_parts_sizes_and_palettes(tmp_path):
+def test_test_sets_sizes_and_palettes(tmp_path):
     for part, size in (("train", (8, 10)), ("val", (16, 20))):
         masked(tmp_path / part, size)
     numbers = np.zeros((8, 10), np.uint8)
@@ -60,7 +60,7 @@ def test_parts_sizes_and_palettes(tmp_path):
     np.testing.assert_array_equal(large.labels[0], numbers.repeat(2, 0).repeat(2, 1))
 
 
-def test_black_and_white_masks_are_of_two_classes(tmp_path):
+def test_black_and_white_masks_have_two_classes(tmp_path):
     put(tmp_path)
     for name in "ab":
         mask(tmp_path, name, 255 * (np.arange(80).reshape(8, 10) % 2))
@@ -88,14 +88,14 @@ def test_boxes_follow_the_size_of_their_image(tmp_path):
         (lambda f: (f / "classes.txt").write_text("x\ny\n"), "masks/a.png: holds class 2; the 2 classes go from 0"),
         (lambda f: (f / "classes.txt").write_text("x\nx\n"), "give the name of each class once"),
         (lambda f: (f / "classes.txt").write_bytes(b"\xff\xfe"), "classes.txt: not text in UTF-8"),
-        (lambda f: mask(f, "a", np.zeros((8, 10, 3))), "masks/a.png: a mask is grey or has a palette, .* is RGB"),
+        (lambda f: mask(f, "a", np.zeros((8, 10, 3))), "masks/a.png: a mask is gray or has a palette; .* mode RGB"),
         (lambda f: (f / "masks" / "b.png").write_bytes(b"no"), "masks/b.png: not an image"),
-        (lambda f: (f / "masks").rename(f / "mask"), "no masks beside images/; give images/NAME.png"),
+        (lambda f: (f / "masks").rename(f / "mask"), "no masks next to images/; give images/NAME.png"),
         (lambda f: (f / "images").rename(f / "pictures"), "no images/ in this folder; give images/NAME.png"),
-        (lambda f: [file.unlink() for file in (f / "images").iterdir()], "images: holds no image"),
+        (lambda f: [file.unlink() for file in (f / "images").iterdir()], "images: holds no images"),
     ],
 )  # fmt: skip
-def test_folders_of_masks_that_are_refused(tmp_path, change, message):
+def test_invalid_folders_of_masks(tmp_path, change, message):
     masked(tmp_path)
     change(tmp_path)
     with pytest.raises(nc.DataError, match=message):
@@ -110,8 +110,8 @@ def test_folders_of_masks_that_are_refused(tmp_path, change, message):
         (HEAD + "a.png,1,2,3,4\n", "boxes.csv, line 2: 5 cells; give image,x0"),
         (HEAD + "a.png,1,2,3,4,x\nc.png,1,2,3,4,x\n", "boxes.csv, line 3: there is no image 'c.png' in"),
         (HEAD + "\na.png,1,2,three,4,x\n", "boxes.csv, line 3: '1', '2', 'three', '4' are not four numbers"),
-        (HEAD + "a.png,1,2,11,4,x\n", r"line 2: box \(1, 2, 11, 4\) reaches outside its image of 8×10"),
-        (HEAD + "a.png,-1,2,3,4,x\n", "line 2: .* reaches outside its image of 8×10"),
+        (HEAD + "a.png,1,2,11,4,x\n", r"line 2: box \(1, 2, 11, 4\) exceeds its image of 8×10"),
+        (HEAD + "a.png,-1,2,3,4,x\n", "line 2: .* exceeds its image of 8×10"),
         (HEAD + "a.png,3,2,3,4,x\n", r"line 2: box \(3, 2, 3, 4\) is empty; give x0 < x1 and y0 < y1"),
         (HEAD + "a.png,1,2,nan,4,x\n", "line 2: .* is not finite"),
         (HEAD + "a.png,1,2,3,4,\n", "line 2: the class is empty"),
@@ -119,14 +119,14 @@ def test_folders_of_masks_that_are_refused(tmp_path, change, message):
         (HEAD.encode() + b"\xff\xfe\n", "boxes.csv: not a CSV file in UTF-8"),
     ],
 )
-def test_csv_files_that_are_refused(tmp_path, text, message):
+def test_invalid_csv_files(tmp_path, text, message):
     put(tmp_path)
     (tmp_path / "boxes.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(nc.DataError, match=message):
         load_folder(tmp_path, labels="boxes")
 
 
-def test_other_refusals(tmp_path):
+def test_other_invalid_folders(tmp_path):
     put(tmp_path)
     (tmp_path / "boxes.csv").write_text(HEAD + "a.png,1,2,3,4,cta\n")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
@@ -134,9 +134,9 @@ def test_other_refusals(tmp_path):
         load_folder(tmp_path, labels="boxes")
     with pytest.raises(nc.DataError, match="is the task to segment or detect"):
         load_folder(tmp_path)
-    with pytest.raises(nc.DataError, match="no masks beside images/"):
+    with pytest.raises(nc.DataError, match="no masks next to images/"):
         load_folder(tmp_path, labels="masks")
     with pytest.raises(nc.DataError, match="no such folder"):
         load_folder(tmp_path / "nowhere", labels="masks")
-    with pytest.raises(nc.ArgumentError, match="scenes are made of a named set"):
+    with pytest.raises(nc.ArgumentError, match="scenes are made only of a named data set"):
         nc.data.load(tmp_path, labels="boxes", scenes=3)

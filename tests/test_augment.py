@@ -1,4 +1,4 @@
-"""Augmentation: each transform against what it must be, and the same images whatever the batch and the threads."""
+"""Augmentation: each transform against its definition; the same images in any batch, on any number of threads."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def changed(chain, images, **options):
     return augment.apply(chain, images, **options).images
 
 
-# -- kernels against the oracles --------------------------------------------------------------------------------------
+# -- kernels against the reference ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -96,8 +96,8 @@ def test_elastic_field(shape, seed):
         np.testing.assert_allclose(planes, theirs, rtol=0, atol=1e-6 * max(alpha, 1))
 
 
-def test_an_elastic_field_is_smooth_and_of_the_expected_size():
-    """Smoothed uniform numbers deviate by alpha / √3 times the root of the weights' squares, once for each axis."""
+def test_elastic_field_is_smooth_and_has_the_expected_size():
+    """The standard deviation of smoothed uniform numbers is alpha / √3 times the weights' sum of squares."""
     elastic = augment.Elastic(34, 4)
     field, scratch = np.empty((2, 400, 64 * 64), np.float32)
     strengths = np.full(200, 34, np.float32)
@@ -107,7 +107,7 @@ def test_an_elastic_field_is_smooth_and_of_the_expected_size():
     expected = 34 / np.sqrt(3) * np.square(elastic.weights, dtype=np.float64).sum()
     assert abs(inner.std() / expected - 1) < 0.05
     assert abs(inner.mean()) < 0.1 * expected
-    step = np.diff(inner, axis=2).std()  # e^(−1/4σ²) is the correlation of neighbours
+    step = np.diff(inner, axis=2).std()  # e^(−1/4σ²) is the correlation of neighbors
     assert abs(step / (expected * np.sqrt(2 - 2 * np.exp(-1 / 64))) - 1) < 0.05
 
 
@@ -130,7 +130,7 @@ def test_uniform_numbers():
     ],
 )
 def test_affine_transforms(text, entries, rng):
-    """A pixel at p from the centre comes from A·p + s, by the numbers of the seed, epoch and image."""
+    """The source of a pixel at p from the center is A·p + s, drawn from seed, epoch and image."""
     x = rng.standard_normal((6, 7, 10, 2)).astype(np.float32)
     indices = np.arange(100, 106)
     matrices = []
@@ -142,7 +142,7 @@ def test_affine_transforms(text, entries, rng):
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-# -- what transforms must be ------------------------------------------------------------------------------------------
+# -- properties of transforms ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -153,7 +153,7 @@ def test_affine_transforms(text, entries, rng):
         *("rotate=30@0, translate=5@0, elastic=34:4@0, hflip@0, cutout=3@0, noise=1@0, color=1:1:1@0",),
     ],
 )
-def test_transforms_that_change_nothing_change_nothing(text, dtype, rng):
+def test_identity_transforms_are_exact(text, dtype, rng):
     images = rng.integers(0, 256, (5, 6, 9, 3)).astype(dtype)
     found = changed(text, images)
     assert found.dtype == dtype
@@ -162,7 +162,7 @@ def test_transforms_that_change_nothing_change_nothing(text, dtype, rng):
 
 @pytest.mark.parametrize(("text", "axis"), [("hflip", 2), ("vflip", 1)])
 @pytest.mark.parametrize("shape", [(300, 6, 9, 3), (300, 5, 4, 1)])
-def test_flips_are_exact_and_happen_as_often_as_asked(text, axis, shape, rng):
+def test_flips_are_exact_and_have_their_probability(text, axis, shape, rng):
     images = rng.integers(0, 256, shape, np.uint8)
     np.testing.assert_array_equal(changed(f"{text}@1", images), np.flip(images, axis))
     np.testing.assert_array_equal(changed(f"{text}@1, {text}@1", images), images)
@@ -172,7 +172,7 @@ def test_flips_are_exact_and_happen_as_often_as_asked(text, axis, shape, rng):
     assert 110 < flipped.sum() < 190
 
 
-def test_crops_are_shifts_by_whole_pixels(rng):
+def test_crops_shift_by_whole_pixels(rng):
     images = rng.integers(1, 256, (60, 6, 8, 1), np.uint8)
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
     shifts = set()
@@ -183,7 +183,7 @@ def test_crops_are_shifts_by_whole_pixels(rng):
     assert len(shifts) > 15
 
 
-def test_cutout_is_one_square_around_any_pixel(rng):
+def test_cutout_fills_one_square(rng):
     images = np.full((400, 9, 7, 2), 200, np.uint8)
     new = changed(augment.Compose([augment.Cutout(4)], fill=3), images)
     assert set(np.unique(new)) == {3, 200}
@@ -224,7 +224,7 @@ def test_color_jitter(channels, rng):
         np.testing.assert_allclose(found[index], y, rtol=0, atol=1e-5)
 
 
-def test_neighbouring_geometry_is_one_resampling():
+def test_consecutive_geometric_transforms_are_one_resampling():
     stages = augment.Compose.parse("hflip, rotate=3, elastic, scale=0.1, noise=1, crop=1, cutout=2").stages
     assert [len(stage.affine) if hasattr(stage, "affine") else stage[1].name for stage in stages] == [
         *(2, 1, "noise"),
@@ -234,10 +234,10 @@ def test_neighbouring_geometry_is_one_resampling():
     np.testing.assert_array_equal(changed("translate=3, translate=0", images), changed("translate=3", images))
 
 
-# -- two images in one ------------------------------------------------------------------------------------------------
+# -- mixing two images ------------------------------------------------------------------------------------------------
 
 
-def test_mixup_is_the_sum_of_an_image_and_another_of_the_set(data):
+def test_mixup_blends_two_images_and_labels(data):
     x = data.images[:20].astype(np.float32)
     whole = nc.data.Dataset.from_arrays(data.images.astype(np.float32), data.labels)
     found = augment.apply("mixup=1", x, data.labels[:20], 5, 2, np.arange(20), source=whole)
@@ -252,7 +252,7 @@ def test_mixup_is_the_sum_of_an_image_and_another_of_the_set(data):
         np.testing.assert_allclose(found.labels[index], label, atol=2e-4)
 
 
-def test_cutmix_labels_are_shares_of_the_area():
+def test_cutmix_labels_are_fractions_of_the_area():
     images = np.repeat(np.arange(200) % 2, 11 * 9).reshape(200, 11, 9, 1).astype(np.uint8)
     found = augment.apply("cutmix", images, images[:, 0, 0, 0].astype(int))
     np.testing.assert_allclose(found.images.mean((1, 2, 3)), found.labels[:, 1], atol=1e-6)
@@ -260,19 +260,19 @@ def test_cutmix_labels_are_shares_of_the_area():
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1, 4, 40])
-def test_shares_follow_the_beta_distribution(alpha):
-    """By its moments: mean ½, variance 1 / (8α + 4), and fourth moment about the mean."""
+def test_mixing_weights_follow_the_beta_distribution(alpha):
+    """Check the moments: mean ½, variance 1 / (8α + 4), and the fourth central moment."""
     u = (np.arange(100_000) + 0.5) / 100_000
     draws = np.zeros((len(u), 8))
     draws[:, 1] = u
-    shares = augment.Mixup(alpha)._shares(draws) - 0.5
+    shares = augment.Mixup(alpha)._weights(draws) - 0.5
     assert abs(shares.mean()) < 1e-6
     variance = 1 / (8 * alpha + 4)
     assert abs((shares**2).mean() / variance - 1) < 0.01
     assert abs((shares**4).mean() / (3 * variance**2 * (2 * alpha + 1) / (2 * alpha + 3)) - 1) < 0.03
 
 
-def test_the_other_image_is_augmented_as_for_itself(data):
+def test_the_other_image_is_augmented_too(data):
     plain = augment.apply("crop=2", data.images, data.labels, 3, 1).images.astype(np.float64)
     mixed = augment.apply("crop=2, mixup=1", data.images, data.labels, 3, 1)
     for index in range(len(data)):
@@ -281,11 +281,11 @@ def test_the_other_image_is_augmented_as_for_itself(data):
         np.testing.assert_allclose(mixed.images[index], (1 - share) * plain[index] + share * plain[other], atol=0.6)
 
 
-# -- the same for the same (seed, epoch, sample) ----------------------------------------------------------------------
+# -- determined by seed, epoch and image ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cuts", [[1] * 40, [7, 33], [16, 16, 8]])
-def test_an_image_is_the_same_in_any_batch(data, cuts):
+def test_image_is_the_same_in_any_batch(data, cuts):
     whole = augment.apply(ALL, data.images, data.labels, 9, 3)
     order = np.random.default_rng(1).permutation(40)
     for indices in np.split(order, np.cumsum(cuts)[:-1]):
@@ -301,11 +301,11 @@ def test_seeds_epochs_and_images_differ(data):
         others = [changed(text, same, seed=1), changed(text, same, seed=2**32), changed(text, same, epoch=1)]
         assert all((other != first).any((1, 2, 3)).all() for other in others), text
         assert len({image.tobytes() for image in first}) == 5, text
-        twice = changed(f"{text}, {text}", same)  # the second draws numbers of its own
+        twice = changed(f"{text}, {text}", same)  # the second one draws other numbers
         assert len({image.tobytes() for image in [*first, *twice]}) == 10, text
 
 
-def test_a_training_sees_what_apply_gives(data):
+def test_fit_trains_on_the_images_of_apply(data):
     model = nc.Sequential([nc.Conv2D(2, 3), nc.Flatten(), nc.Dense(4)], (9, 11, 3))
     seen, load = [], model.load_images
     model.load_images = lambda target, images: (seen.append(images.copy()), load(target, images))
@@ -321,14 +321,14 @@ def test_a_training_sees_what_apply_gives(data):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_hits_count_the_class_of_the_larger_share():
+def test_count_correct_uses_the_class_with_the_larger_weight():
     labels = np.array([[0.3, 0.7, 0], [0.9, 0, 0.1], [0.4, 0, 0.6]], np.float32)
     output = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32).reshape(3, 1, 1, 3)
     assert count_correct(output, labels) == (2, 3)
     assert count_correct(output, np.array([1, 0, 0])) == (3, 3)
 
 
-def test_labels_that_are_mixed_can_be_smoothed_and_counted(data):
+def test_mixed_labels_with_label_smoothing(data):
     model = nc.Sequential([nc.Flatten(), nc.Dense(4)], (9, 11, 3))
     loss = nc.losses.CrossEntropy(label_smoothing=0.1)
     history = model.fit(data, epochs=3, batch_size=8, augment="mixup=0.1", loss=loss, optimizer=nc.Adam(0.01))
@@ -358,7 +358,7 @@ def test_masks_and_boxes_follow_the_images():
     found = augment.apply(GEOMETRY, images, masks=masks, boxes=boxes)
     assert found.masks.dtype == masks.dtype
     assert set(np.unique(found.masks)) == {0, 3}
-    edges = np.abs((found.masks > 0) * 255.0 - found.images) > 130  # nearest and bilinear part at the edge alone
+    edges = np.abs((found.masks > 0) * 255.0 - found.images) > 130  # nearest and bilinear differ only at edges
     assert edges.mean() < 0.005
     for mask, box in zip(found.masks, found.boxes, strict=True):
         h, w = np.nonzero(mask)
@@ -378,16 +378,16 @@ def test_masks_and_boxes_stay_exact():
     np.testing.assert_array_equal(gone.boxes[0], [[0, 0, 0, 0], [0, 0, 40, 32]])
 
 
-# -- text, and what is refused ----------------------------------------------------------------------------------------
+# -- text, and errors -----------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.sampled_from(ALL.split(", "))), st.floats(0, 1))
-def test_the_text_of_a_chain_gives_the_chain_again(parts, p):
+def test_text_round_trip(parts, p):
     chain = augment.Compose.parse(", ".join([*parts, f"rotate={p}", f"hflip@{p}"]))
     assert augment.Compose.parse(str(chain)).transforms == chain.transforms
 
 
-def test_every_transform_has_a_name_of_its_own_and_is_public():
+def test_transforms_have_unique_names_and_are_public():
     assert set(ALL.replace("=", " ").replace(",", " ").split()) & set(TRANSFORMS) == set(TRANSFORMS)
     assert all(getattr(augment, kind.__name__) is kind for kind in TRANSFORMS.values())
 
@@ -397,13 +397,13 @@ def test_every_transform_has_a_name_of_its_own_and_is_public():
     [
         ("rotat=3", "unknown transform 'rotat'; did you mean 'rotate'?"),
         ("rotate", "'rotate' needs a number: rotate=DEGREES"),
-        ("rotate=x", "'x' in 'rotate=x' is no number"),
+        ("rotate=x", "'x' in 'rotate=x' is not a number"),
         ("rotate=3:4", "'rotate=3:4' has 2 numbers; rotate takes degrees"),
         ("hflip=1", "'hflip=1' has 1 numbers; hflip takes none"),
         ("rotate=181", "rotate: degrees=181: give a number of at least 0 and at most 180"),
         ("translate=-1", "translate: pixels=-1: give a number of at least 0"),
         ("translate=nan", "translate: pixels=nan: give a number"),
-        ("scale=1", "scale: share=1: give a number of at least 0 and below 1"),
+        ("scale=1", "scale: fraction=1: give a number of at least 0 and below 1"),
         ("shear=90", "shear: degrees=90: give a number of at least 0 and below 90"),
         ("crop=1.5", "crop: padding=1.5: give a whole number of at least 0"),
         ("cutout=-1", "cutout: size=-1: give a whole number of at least 0"),
@@ -413,26 +413,29 @@ def test_every_transform_has_a_name_of_its_own_and_is_public():
         ("color=0:2", "color: contrast=2: give a number of at least 0 and at most 1"),
     ],
 )
-def test_text_that_is_no_chain(text, message, data):
+def test_invalid_text(text, message, data):
     with pytest.raises(nc.ArgumentError) as error:
         changed(text, data.images)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_arguments_that_are_refused(data):
+def test_invalid_arguments(data):
     images, masks, boxes = scene()
     bad = [
         ({"augment": 3}, "augment=3: give transforms"),
-        ({"augment": ["rotate"]}, "'rotate' is no transform"),
-        ({"augment": "mixup"}, "need labels, and the whole set with indices"),
+        ({"augment": ["rotate"]}, "'rotate' is not a transform"),
+        ({"augment": "mixup"}, "need labels, and the whole data set with indices"),
         ({"augment": "mixup", "labels": [0] * 12, "masks": masks}, "cannot follow mixup or cutmix"),
-        ({"augment": "rotate=3", "indices": [0]}, "indices of shape (1,)"),
+        ({"augment": "rotate=3", "indices": [0]}, "indices are int64 of shape (1,)"),
         ({"augment": "rotate=3", "masks": masks[:3]}, "masks are uint8 of shape (3, 32, 40)"),
         ({"augment": "noise=1", "masks": masks[:, :3]}, "masks are uint8 of shape (12, 3, 40)"),
         ({"augment": "rotate=3", "boxes": boxes[:3]}, "boxes of 3 images for 12"),
         ({"augment": "rotate=3", "boxes": [[[1, 2, 3]]] * 12}, "boxes of image 0 have shape (1, 3)"),
-        ({"augment": "mixup", "labels": [0] * 12, "indices": range(12), "source": data}, "those of source (9, 11, 3)"),
+        (
+            {"augment": "mixup", "labels": [0] * 12, "indices": range(12), "source": data},
+            "source uint8 (9, 11, 3)",
+        ),
         ({"augment": "rotate=3", "seed": -1}, "seed=-1"),
     ]
     for options, message in bad:

@@ -67,7 +67,7 @@ def test_missing_file(idx):
 
 def test_negative_labels(idx):
     write_idx(LABELS, np.full(20, -3, np.int8))
-    refused("label -3 at index 0 is not the number of a class", "train", "--data", "d")
+    refused("label -3 at index 0 is not a class number", "train", "--data", "d")
 
 
 def test_labels_outside_the_model(idx, model):

@@ -124,7 +124,7 @@ def test_predicted_boxes_are_in_pixels_of_the_image(runs):
 
 @TASKS
 def test_run_on_a_custom_folder(task):
-    """Colour images with a test part, of 24 by 16 pixels."""
+    """Color images of 24×16 pixels with a test set."""
     draw = np.random.default_rng(0)
     for part in ("train", "test"):
         for name in ("images", "masks"):
@@ -145,7 +145,16 @@ def test_run_on_a_custom_folder(task):
     assert numbacnn("verify", "run").code == 0
     assert numbacnn("predict", "run", "own/test/images/0.png").code == 0
     refused(
-        "scenes are made of a named set", "train", "--task", task, "--data", "./own", "--scenes", 3, "--out", "other"
+        "scenes are made only of a named data set",
+        "train",
+        "--task",
+        task,
+        "--data",
+        "./own",
+        "--scenes",
+        3,
+        "--out",
+        "other",
     )
 
 
@@ -175,8 +184,8 @@ def test_a_preview_shows_images_and_marks(task):
 
 def test_what_is_refused():
     refused("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
-    refused("scenes are made of a named set", "train", "--scenes", 3, "--out", "run")
-    refused("images of one size", "train", "--size", 30, "--out", "run")
+    refused("scenes are made only of a named data set", "train", "--scenes", 3, "--out", "run")
+    refused("have a fixed size", "train", "--size", 30, "--out", "run")
     refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
     refused("masks cannot follow mixup", "data", "preview", "--task", "segment", "--augment", "mixup")
     refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")

@@ -1,4 +1,4 @@
-"""Data sets: from arrays, from folders, and by name, downloads against a server of our own included."""
+"""Data sets: from arrays, from folders and by name, including downloads from a local server."""
 
 import gzip
 import hashlib
@@ -16,44 +16,44 @@ import numbacnn.data as data
 from numbacnn.data import Dataset, NamedSet, load, load_folder, write_idx
 from numbacnn.errors import ArgumentError, DataError
 
-GREY = np.arange(5 * 3 * 4, dtype=np.uint8).reshape(5, 3, 4)
+GRAY = np.arange(5 * 3 * 4, dtype=np.uint8).reshape(5, 3, 4)
 LABELS = np.array([0, 1, 2, 1, 0])
 
 
 class TestFromArrays:
     def test_forms(self):
-        grey = Dataset.from_arrays(GREY, LABELS.astype(np.uint8))
-        assert grey.images.shape == (5, 3, 4, 1)
-        assert grey.labels.dtype == np.int64
-        assert grey.classes == ("0", "1", "2")
-        assert len(grey) == 5
-        assert Dataset.from_arrays(GREY[..., np.newaxis].astype(np.float64), LABELS).images.dtype == np.float32
-        assert Dataset.from_arrays(GREY.T, [0] * 4, ["only"]).images.flags.c_contiguous
+        gray = Dataset.from_arrays(GRAY, LABELS.astype(np.uint8))
+        assert gray.images.shape == (5, 3, 4, 1)
+        assert gray.labels.dtype == np.int64
+        assert gray.classes == ("0", "1", "2")
+        assert len(gray) == 5
+        assert Dataset.from_arrays(GRAY[..., np.newaxis].astype(np.float64), LABELS).images.dtype == np.float32
+        assert Dataset.from_arrays(GRAY.T, [0] * 4, ["only"]).images.flags.c_contiguous
 
     @pytest.mark.parametrize(
         ("images", "labels", "error", "message"),
         [
-            (GREY[0], LABELS, ArgumentError, r"shape \(3, 4\); give \(N, H, W, C\)"),
-            (GREY.astype(np.int64), LABELS, ArgumentError, r"images are int64; .*astype\(np.uint8\)"),
-            (GREY[:0], LABELS[:0], DataError, "nothing in them"),
-            (GREY, LABELS[:4], ArgumentError, "5 images but 4 labels"),
-            (GREY, LABELS / 2, ArgumentError, "labels are float64"),
-            (GREY, np.eye(5, dtype=int), ArgumentError, r"int64 of shape \(5, 5\)"),
-            (GREY, LABELS - 1, DataError, "label -1 at index 0 .* with 2 classes"),
-            (GREY, LABELS + 10**9, DataError, "label 1000000000 at index 0"),
+            (GRAY[0], LABELS, ArgumentError, r"shape \(3, 4\); give \(N, H, W, C\)"),
+            (GRAY.astype(np.int64), LABELS, ArgumentError, r"images are int64; .*astype\(np.uint8\)"),
+            (GRAY[:0], LABELS[:0], DataError, "they are empty"),
+            (GRAY, LABELS[:4], ArgumentError, "5 images but 4 labels"),
+            (GRAY, LABELS / 2, ArgumentError, "labels are float64"),
+            (GRAY, np.eye(5, dtype=int), ArgumentError, r"int64 of shape \(5, 5\)"),
+            (GRAY, LABELS - 1, DataError, "label -1 at index 0 .* with 2 classes"),
+            (GRAY, LABELS + 10**9, DataError, "label 1000000000 at index 0"),
         ],
     )
-    def test_refusals(self, images, labels, error, message):
+    def test_invalid_arrays(self, images, labels, error, message):
         with pytest.raises(error, match=message):
             Dataset.from_arrays(images, labels)
 
-    def test_a_label_beyond_the_named_classes(self):
+    def test_label_beyond_the_named_classes(self):
         with pytest.raises(DataError, match=r"label 2 at index 2 .* with 2 classes labels go from 0 to 1"):
-            Dataset.from_arrays(GREY, LABELS, ["a", "b"])
+            Dataset.from_arrays(GRAY, LABELS, ["a", "b"])
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
     def test_values_that_are_not_finite(self, value):
-        images = GREY.astype(np.float64)
+        images = GRAY.astype(np.float64)
         images[2:4, 0, 0] = value
         with pytest.raises(DataError, match=r"2 of 5 images .* the first of them image 2;"):
             Dataset.from_arrays(images, LABELS)
@@ -61,7 +61,7 @@ class TestFromArrays:
 
 class TestStatistics:
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-    def test_mean_and_deviation_are_those_of_float64(self, dtype, monkeypatch):
+    def test_mean_and_std_agree_with_float64(self, dtype, monkeypatch):
         monkeypatch.setattr("numbacnn.data.dataset._CHUNK", 7)
         images = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 3)).astype(dtype)
         dataset = Dataset.from_arrays(images, np.zeros(9, dtype=int))
@@ -72,7 +72,7 @@ class TestStatistics:
         assert dataset.mean is dataset.mean
 
     @pytest.mark.parametrize("value", [np.uint8(77), np.float32(0.1), np.float32(3e38)])
-    def test_a_constant_channel_has_deviation_1(self, value):
+    def test_constant_channel_has_std_1(self, value):
         dataset = Dataset.from_arrays(np.full((3, 7, 7, 1), value), [0, 0, 0])
         assert dataset.std.tolist() == [1]
 
@@ -82,7 +82,7 @@ class TestStatistics:
 
 
 class TestSplit:
-    def test_every_class_gives_its_share(self):
+    def test_split_is_stratified(self):
         labels = np.repeat([0, 1, 2], [50, 31, 19])
         whole = Dataset.from_arrays(np.arange(100, dtype=np.float32).reshape(100, 1, 1), labels, ["a", "b", "c"])
         rest, held_out = whole.split(0.2, seed=3)
@@ -94,21 +94,21 @@ class TestSplit:
         assert not np.array_equal(held_out.images, whole.split(0.2, seed=4)[1].images)
 
     @pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan"), 0.01])
-    def test_parts_that_cannot_be(self, fraction):
+    def test_invalid_fractions(self, fraction):
         with pytest.raises(ArgumentError, match="split: "):
-            Dataset.from_arrays(GREY, LABELS).split(fraction)
+            Dataset.from_arrays(GRAY, LABELS).split(fraction)
 
-    def test_a_negative_seed(self):
+    def test_negative_seed(self):
         with pytest.raises(ArgumentError, match="seed -1"):
-            Dataset.from_arrays(GREY, LABELS).split(0.4, seed=-1)
+            Dataset.from_arrays(GRAY, LABELS).split(0.4, seed=-1)
 
     @pytest.mark.parametrize("indices", [[], [5], [-1], [0.5], [[1]], [True]])
     def test_subset_checks_its_indices(self, indices):
         with pytest.raises(ArgumentError, match="subset: "):
-            Dataset.from_arrays(GREY, LABELS).subset(indices)
+            Dataset.from_arrays(GRAY, LABELS).subset(indices)
 
 
-def write_pair(folder, part, images=GREY, labels=LABELS, suffix=".gz", style="-"):
+def write_pair(folder, part, images=GRAY, labels=LABELS, suffix=".gz", style="-"):
     rank = np.ndim(images)
     write_idx(folder / f"{part}-images{style}idx{rank}-ubyte{suffix}", images)
     write_idx(folder / f"{part}-labels{style}idx1-ubyte{suffix}", np.asarray(labels, dtype=np.int32))
@@ -120,35 +120,35 @@ class TestIdxFolder:
     @pytest.mark.parametrize("test_part", ["t10k", "test"])
     def test_both_parts(self, tmp_path, suffix, style, test_part):
         write_pair(tmp_path, "train", suffix=suffix, style=style)
-        write_pair(tmp_path, test_part, GREY[:2], [4, 3], suffix=suffix, style=style)
+        write_pair(tmp_path, test_part, GRAY[:2], [4, 3], suffix=suffix, style=style)
         train, test = load_folder(tmp_path)
-        np.testing.assert_array_equal(train.images[..., 0], GREY)
+        np.testing.assert_array_equal(train.images[..., 0], GRAY)
         assert test.labels.tolist() == [4, 3]
         assert train.classes == test.classes == ("0", "1", "2", "3", "4")
 
-    def test_colour_without_a_test_part(self, tmp_path):
-        colour = np.repeat(GREY[..., np.newaxis], 3, axis=3)
-        write_pair(tmp_path, "train", colour)
+    def test_color_without_a_test_part(self, tmp_path):
+        color = np.repeat(GRAY[..., np.newaxis], 3, axis=3)
+        write_pair(tmp_path, "train", color)
         train, test = load_folder(tmp_path)
-        np.testing.assert_array_equal(train.images, colour)
+        np.testing.assert_array_equal(train.images, color)
         assert test is None
 
     @pytest.mark.parametrize(
         ("images", "labels", "message"),
         [
-            (GREY, LABELS[:3], "holds 5 images, .*train-labels-idx1-ubyte.gz 3 labels"),
-            (GREY.astype(np.float32), LABELS, "holds 5×3×4 float32; give uint8"),
+            (GRAY, LABELS[:3], "holds 5 images, but .*train-labels-idx1-ubyte.gz 3 labels"),
+            (GRAY.astype(np.float32), LABELS, "holds 5×3×4 float32; give uint8"),
             (np.zeros((5, 3, 4, 2), np.uint8), LABELS, "holds 5×3×4×2 uint8"),
-            (GREY, LABELS - 1, "train-labels-idx1-ubyte.gz: label -1 at index 0"),
-            (GREY[:0], LABELS[:0], "nothing in them"),
+            (GRAY, LABELS - 1, "train-labels-idx1-ubyte.gz: label -1 at index 0"),
+            (GRAY[:0], LABELS[:0], "they are empty"),
         ],
     )
-    def test_files_that_do_not_fit(self, tmp_path, images, labels, message):
+    def test_invalid_files(self, tmp_path, images, labels, message):
         write_pair(tmp_path, "train", images, labels)
         with pytest.raises(DataError, match=message):
             load_folder(tmp_path)
 
-    def test_labels_that_are_no_row_of_integers(self, tmp_path):
+    def test_invalid_labels(self, tmp_path):
         write_pair(tmp_path, "train")
         write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.zeros((5, 1), np.float32))
         with pytest.raises(DataError, match="holds 5×1 float32; give one row of integers"):
@@ -156,12 +156,12 @@ class TestIdxFolder:
 
     def test_parts_of_different_size(self, tmp_path):
         write_pair(tmp_path, "train")
-        write_pair(tmp_path, "t10k", GREY[:, :2])
+        write_pair(tmp_path, "t10k", GRAY[:, :2])
         with pytest.raises(DataError, match="training images are 3×4×1, t10k images 2×4×1"):
             load_folder(tmp_path)
 
     @pytest.mark.parametrize("kind", ["images-idx3", "labels-idx1"])
-    def test_a_missing_file_is_named(self, tmp_path, kind):
+    def test_missing_file(self, tmp_path, kind):
         write_pair(tmp_path, "train")
         write_pair(tmp_path, "t10k")
         (tmp_path / f"train-{kind}-ubyte.gz").unlink()
@@ -191,7 +191,7 @@ class TestImageFolder:
         assert test is None
 
     @pytest.mark.parametrize("test_part", ["test", "val"])
-    def test_deferred(self, tmp_path, test_part):
+    def test_train_and_test_folders(self, tmp_path, test_part):
         paint(tmp_path / "train" / "a" / "1.png", 1)
         paint(tmp_path / "train" / "b" / "1.png", 2, size=(8, 6))
         paint(tmp_path / test_part / "b" / "1.png", (3, 3, 4), size=(2, 2), mode="RGB")
@@ -203,24 +203,24 @@ class TestImageFolder:
         assert test.classes == ("a", "b")
         assert test.notes == ("1 of 1 images scaled to 3×4, the size of the first",)
 
-    def test_a_class_may_be_called_train(self, tmp_path):
+    def test_class_called_train(self, tmp_path):
         paint(tmp_path / "train" / "1.png")
         paint(tmp_path / "car" / "1.png")
         assert load_folder(tmp_path)[0].classes == ("car", "train")
 
-    def test_a_class_that_only_the_test_part_has(self, tmp_path):
+    def test_class_only_in_the_test_set(self, tmp_path):
         paint(tmp_path / "train" / "a" / "1.png")
         paint(tmp_path / "test" / "z" / "1.png")
         with pytest.raises(DataError, match="z: no class 'z' among the training images"):
             load_folder(tmp_path)
 
-    def test_a_damaged_image_is_named(self, tmp_path):
+    def test_damaged_image(self, tmp_path):
         paint(tmp_path / "a" / "1.png")
         (tmp_path / "a" / "2.png").write_bytes(b"\x89PNG")
         with pytest.raises(DataError, match=r"2\.png: not an image"):
             load_folder(tmp_path)
 
-    def test_a_set_that_does_not_fit_in_memory(self, tmp_path, monkeypatch):
+    def test_set_larger_than_memory(self, tmp_path, monkeypatch):
         paint(tmp_path / "a" / "1.png")
 
         def refuse(*_, **__):
@@ -252,16 +252,16 @@ class TestLoad:
         assert data.verify("digits") == [("digits.npz", "ok")]
         assert (data.download("digits") / "digits.npz").is_file()
 
-    def test_a_folder_without_a_test_part_is_split(self, tmp_path):
+    def test_folder_without_a_test_set_is_split(self, tmp_path):
         for name in ("a", "b"):
             for number in range(5):
                 paint(tmp_path / name / f"{number}.png", size=(4 + number, 3))
         train, test = load(str(tmp_path))
         assert np.bincount(train.labels).tolist() == [4, 4]
         assert train.notes == ("8 of 10 images scaled to 3×4, the size of the first",)
-        assert test.notes == (f"{tmp_path} has no test part; 2 of its 10 images were split off for it",)
+        assert test.notes == (f"{tmp_path} has no test set; 2 of its 10 images were split off for it",)
 
-    def test_a_folder_by_its_bare_name(self, tmp_path, monkeypatch):
+    def test_folder_by_its_bare_name(self, tmp_path, monkeypatch):
         write_pair(tmp_path, "train")
         write_pair(tmp_path, "t10k")
         monkeypatch.chdir(tmp_path.parent)
@@ -281,7 +281,7 @@ class TestLoad:
         assert test.images.shape == (10000, 28, 28, 1)
         np.testing.assert_allclose([*train.mean, *train.std], [0.13066, 0.30811], atol=1e-5)
 
-    def test_real_colour(self, real_data):
+    def test_real_color(self, real_data):
         train, test = load(real_data / "cifar10-subset")
         assert train.images.shape == (4000, 32, 32, 3)
         assert len(test.classes) == 10
@@ -296,7 +296,7 @@ def real_data():
 
 @contextmanager
 def serving(files, sent=None):
-    """Serve files from memory on a port of 127.0.0.1; ``sent`` cuts each short of its Content-Length. Yields a URL."""
+    """Serve files from memory on 127.0.0.1 and yield the URL; ``sent`` truncates each below its Content-Length."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -348,7 +348,7 @@ class TestDownload:
 
     @staticmethod
     def refused(named, cache, message):
-        """The download fails with this message, says what to do in one line, and leaves nothing behind."""
+        """Check that the download fails with this message in one line that says what to do, and leaves no files."""
         with pytest.raises(DataError, match=message) as caught:
             load(named, cache=cache)
         assert "pass it: numbacnn train --data DIR or nc.data.load('DIR')" in str(caught.value)
@@ -356,19 +356,19 @@ class TestDownload:
         assert "\n" not in str(caught.value)
         assert not list((cache / "tiny").iterdir())
 
-    def test_once_then_from_the_cache(self, tmp_path, files):
+    def test_second_load_uses_the_cache(self, tmp_path, files):
         reports = []
         with serving(files) as url:
             named = self.named(files, url)
             train, test = load(named, cache=tmp_path, progress=lambda *report: reports.append(report))
-        np.testing.assert_array_equal(train.images[..., 0], GREY)
+        np.testing.assert_array_equal(train.images[..., 0], GRAY)
         assert train.classes == test.classes == ("x", "y", "z")
         assert reports == [(name, len(content), len(content)) for name, content in files.items()]
         assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == list(files)
         assert len(load(named, cache=tmp_path)[0]) == 5
         assert data.verify(named, cache=tmp_path) == [(name, "ok") for name in files]
 
-    def test_a_damaged_or_missing_file_is_fetched_again(self, tmp_path, files):
+    def test_damaged_and_missing_files_are_downloaded_again(self, tmp_path, files):
         names = list(files)
         with serving(files) as url:
             named = self.named(files, url)
@@ -382,25 +382,25 @@ class TestDownload:
         assert fetched == set(names[:2])
         assert all((folder / name).read_bytes() == content for name, content in files.items())
 
-    def test_the_second_mirror_serves_where_the_first_fails(self, tmp_path, files, down):
+    def test_next_mirror_serves_if_one_fails(self, tmp_path, files, down):
         with serving(files, sent=10) as broken, serving({}) as empty, serving(files) as sound:
             named = self.named(files, down, broken, empty, sound)
             assert len(load(named, cache=tmp_path)[1]) == 5
         assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == list(files)
 
-    def test_every_failure_is_named(self, tmp_path, files, down):
+    def test_every_failure_is_reported(self, tmp_path, files, down):
         wrong = {name: content + b"!" for name, content in files.items()}
         with serving(files, sent=10) as broken, serving({}) as empty, serving(wrong) as changed:
             named = self.named(files, down, broken, empty, changed)
             message = "refused; .*: sent 10 of [0-9]+ bytes; .*: HTTP 404 Not Found; .*: md5 is .* instead of"
             self.refused(named, tmp_path, message)
 
-    def test_a_flood_is_stopped(self, tmp_path, files, monkeypatch):
+    def test_endless_download_is_stopped(self, tmp_path, files, monkeypatch):
         monkeypatch.setattr("numbacnn.data.remote._MAX_BYTES", 20)
         with serving(files) as url:
             self.refused(self.named(files, url), tmp_path, "sends more than")
 
-    def test_an_interrupted_download_leaves_nothing(self, tmp_path, files):
+    def test_interrupted_download_leaves_no_files(self, tmp_path, files):
         def interrupt(*_):
             raise KeyboardInterrupt
 
@@ -408,7 +408,7 @@ class TestDownload:
             load(self.named(files, url), cache=tmp_path, progress=interrupt)
         assert not list((tmp_path / "tiny").iterdir())
 
-    def test_a_cache_that_cannot_be_made(self, tmp_path, files):
+    def test_cache_folder_cannot_be_created(self, tmp_path, files):
         (tmp_path / "file").touch()
-        with pytest.raises(DataError, match=r"cannot be made .*; choose another cache folder"):
+        with pytest.raises(DataError, match=r"cannot be created .*; choose another cache folder"):
             load(self.named(files), cache=tmp_path / "file")

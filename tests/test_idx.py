@@ -1,4 +1,4 @@
-"""IDX files: what is written is read back, and whatever else a file may hold is refused in one line."""
+"""IDX files: round trips, and one-line errors for everything else that a file may hold."""
 
 import errno
 import gzip
@@ -47,13 +47,13 @@ def test_written_bytes_follow_the_format(tmp_path):
     assert path.read_bytes() == bytes.fromhex("00000b02 00000001 00000002 0001 fffe")
 
 
-def test_byte_order_and_layout_of_the_array_do_not_matter(tmp_path):
+def test_any_byte_order_and_layout_can_be_written(tmp_path):
     array = np.arange(6, dtype=">i4").reshape(2, 3).T
     write_idx(tmp_path / "a", array)
     np.testing.assert_array_equal(read_idx(tmp_path / "a"), array)
 
 
-def test_gzip_is_told_by_content_and_not_by_name(tmp_path):
+def test_gzip_is_detected_by_content(tmp_path):
     write_idx(tmp_path / "a.gz", PIXELS)
     (tmp_path / "a.gz").rename(tmp_path / "a")
     np.testing.assert_array_equal(read_idx(tmp_path / "a"), PIXELS)
@@ -74,10 +74,10 @@ def test_gzip_is_told_by_content_and_not_by_name(tmp_path):
         pytest.param(header(3, 4) + bytes(13), "12 bytes, but more follow", id="trailing byte"),
         pytest.param(header(0xFFFFFFFF, 0x7FFFFFFF) + bytes(9), "but the file has room for 9;", id="oversized"),
         pytest.param(header(*[0xFFFFFFFF] * 3), "impossible dimensions 4294967295×", id="beyond 64 bits"),
-        pytest.param(header(0, *[0xFFFFFFFF] * 3), "impossible dimensions 0×4294967295", id="oversized beside a zero"),
+        pytest.param(header(0, *[0xFFFFFFFF] * 3), "impossible dimensions 0×4294967295", id="oversized with a zero"),
     ],
 )
-def test_damaged_files_are_refused(tmp_path, content, message):
+def test_damaged_files(tmp_path, content, message):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -97,14 +97,14 @@ def test_damaged_files_are_refused(tmp_path, content, message):
         pytest.param(gzip.compress(header(1) + b"a")[:-8] + bytes(8), "damaged gzip file", id="wrong checksum"),
     ],
 )
-def test_damaged_gzip_files_are_refused(tmp_path, content, message):
+def test_damaged_gzip_files(tmp_path, content, message):
     path = tmp_path / "file.gz"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_idx(path)
 
 
-def test_a_gzip_bomb_costs_no_more_memory_than_its_header_claims(tmp_path):
+def test_gzip_bomb_needs_no_more_memory_than_its_header_claims(tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(header(10) + bytes(64 << 20)))
     tracemalloc.start()
@@ -118,7 +118,7 @@ def test_a_gzip_bomb_costs_no_more_memory_than_its_header_claims(tmp_path):
 
 @BOUNDED
 @given(data=st.data(), compressed=st.booleans())
-def test_a_mutated_file_is_read_or_refused(tmp_path, data, compressed):
+def test_mutated_file_is_read_or_rejected(tmp_path, data, compressed):
     content = bytearray(header(2, 3, 4) + PIXELS.tobytes())
     if compressed:
         content = bytearray(gzip.compress(content))
@@ -135,7 +135,7 @@ def test_missing_file(tmp_path):
         read_idx(tmp_path / "absent")
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_folder_instead_of_a_file(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_idx(tmp_path)
 
@@ -143,13 +143,13 @@ def test_a_folder_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     "array", [np.zeros(2, dtype=bool), np.zeros(2, dtype=np.int64), np.uint8(1), np.zeros((1,) * 9)]
 )
-def test_arrays_without_an_idx_form_are_refused(tmp_path, array):
+def test_arrays_that_idx_cannot_represent(tmp_path, array):
     with pytest.raises(ArgumentError, match="IDX"):
         write_idx(tmp_path / "a", np.asarray(array))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a"
     write_idx(path, PIXELS)
 

@@ -16,14 +16,14 @@ def saved(path, array, mode=None, **options):
     return path
 
 
-def test_grey_is_read_as_it_is(tmp_path):
+def test_gray_is_read_unchanged(tmp_path):
     image, note = read_image(saved(tmp_path / "a.png", RAMP), 4, 6, 1)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, RAMP[..., np.newaxis])
     assert note is None
 
 
-def test_grey_as_colour_and_back(tmp_path):
+def test_gray_to_rgb_and_back(tmp_path):
     image, _ = read_image(saved(tmp_path / "a.png", RAMP), 4, 6, 3)
     np.testing.assert_array_equal(image, np.repeat(RAMP[..., np.newaxis], 3, axis=2))
     image, _ = read_image(saved(tmp_path / "b.png", image), 4, 6, 1)
@@ -37,19 +37,19 @@ def test_sixteen_bits_keep_their_high_byte(tmp_path):
         np.testing.assert_array_equal(image, np.repeat(RAMP[..., np.newaxis], channels, axis=2))
 
 
-def test_one_bit_becomes_black_and_white(tmp_path):
+def test_one_bit_is_black_and_white(tmp_path):
     image, _ = read_image(saved(tmp_path / "a.png", RAMP // 200 * 255, mode="1"), 4, 6, 1)
     np.testing.assert_array_equal(image[..., 0], RAMP // 200 * 255)
 
 
-def test_transparency_lies_on_white(tmp_path):
+def test_transparency_is_put_on_white(tmp_path):
     pixels = np.zeros((1, 2, 4), dtype=np.uint8)
     pixels[0, 1, 3] = 255
     image, _ = read_image(saved(tmp_path / "a.png", pixels), 1, 2, 1)
     np.testing.assert_array_equal(image[0, :, 0], [255, 0])
 
 
-def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path):
+def test_transparent_palette_color_is_put_on_white(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -58,9 +58,9 @@ def test_a_transparent_colour_of_a_palette_lies_on_white(tmp_path):
     np.testing.assert_array_equal(read, [[[255, 255, 255], [40, 50, 60]]])
 
 
-def test_a_photo_is_turned_upright(tmp_path):
+def test_exif_orientation(tmp_path):
     image, exif = Image.fromarray(RAMP), Image.Exif()
-    exif[0x0112] = 3  # turned by 180 degrees
+    exif[0x0112] = 3  # rotated by 180 degrees
     image.save(tmp_path / "a.png", exif=exif)
     read, _ = read_image(tmp_path / "a.png", 4, 6, 1)
     np.testing.assert_array_equal(read[..., 0], RAMP[::-1, ::-1])
@@ -74,7 +74,7 @@ def test_another_size_is_scaled_and_noted(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 20, 60])
-def test_damaged_images_are_refused(tmp_path, keep):
+def test_damaged_images(tmp_path, keep):
     path = saved(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (30, 30), dtype=np.uint8))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"a\.png: not (a readable|an) image"):
@@ -82,7 +82,7 @@ def test_damaged_images_are_refused(tmp_path, keep):
 
 
 @pytest.mark.parametrize("limit", [15, 5], ids=["warning", "error"])
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
+def test_decompression_bomb(tmp_path, monkeypatch, limit):
     path = saved(tmp_path / "a.png", RAMP)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match="too large to decode safely"):
@@ -104,5 +104,5 @@ def test_polarity():
     paper[3:6, 3:6] = 20
     np.testing.assert_array_equal(match_polarity(paper), 255 - paper)
     np.testing.assert_array_equal(match_polarity(255 - paper), 255 - paper)
-    colour = np.repeat(paper, 3, axis=2)
-    assert match_polarity(colour) is colour
+    color = np.repeat(paper, 3, axis=2)
+    assert match_polarity(color) is color

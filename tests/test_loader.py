@@ -1,4 +1,4 @@
-"""The loader: order, exact resumption, buffers and its thread."""
+"""The DataLoader: order, exact resumption, buffers and thread."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ def indices(batches):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 64])
-def test_batches_hold_what_their_indices_say(dtype, batch_size):
+def test_batches_match_their_indices(dtype, batch_size):
     data = dataset(dtype=dtype)
     loader, seen = DataLoader(data, batch_size), []
     for batch in loader.epoch(0):
@@ -37,7 +37,7 @@ def test_batches_hold_what_their_indices_say(dtype, batch_size):
     assert set(seen[:-1]) <= {batch_size}
 
 
-def test_every_image_comes_once_in_an_order_of_seed_and_epoch_alone():
+def test_loader_shuffles_by_seed_and_epoch():
     data = dataset()
     orders = [DataLoader(data, 4, seed=seed).order(epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
     assert all(sorted(order) == list(range(23)) for order in orders)
@@ -47,36 +47,36 @@ def test_every_image_comes_once_in_an_order_of_seed_and_epoch_alone():
     assert [*chain.from_iterable(indices(loader.epoch(1)))] == orders[3]
 
 
-def test_the_order_stays_the_same_from_version_to_version():
+def test_order_is_the_same_in_every_version():
     assert DataLoader(dataset(8), 4, seed=7).order(3).tolist() == [4, 3, 5, 6, 0, 7, 1, 2]
 
 
-def test_without_shuffling_the_order_is_the_data_sets():
+def test_no_shuffling():
     assert indices(DataLoader(dataset(5), 2, shuffle=False).epoch(9)) == [[0, 1], [2, 3], [4]]
 
 
 @pytest.mark.parametrize("start", [0, 2, 6])
-def test_a_later_start_continues_the_same_epoch(start):
+def test_start_skips_batches_of_the_same_epoch(start):
     loader = DataLoader(dataset(), 4)
     assert indices(loader.epoch(5, start=start)) == indices(loader.epoch(5))[start:]
 
 
-def test_the_last_batch_can_be_dropped():
+def test_drop_last():
     loader = DataLoader(dataset(), 4, drop_last=True)
     assert len(loader) == 5
     assert {len(batch) for batch in indices(loader.epoch(0))} == {4}
 
 
-def test_buffers_are_reused_and_a_batch_stays_valid_while_it_is_in_use():
+def test_buffers_are_reused_and_batches_stay_valid():
     data, addresses = dataset(400), set()
     for batch in DataLoader(data, 4, prefetch=1).epoch(0):
-        time.sleep(0.001)  # gives the thread time to run as far ahead as it may
+        time.sleep(0.001)  # lets the thread run ahead
         np.testing.assert_array_equal(batch.images, data.images[batch.indices])
         addresses.add(batch.images.ctypes.data)
     assert len(addresses) == 3
 
 
-def test_two_epochs_of_one_loader_can_run_at_the_same_time():
+def test_two_epochs_can_run_at_the_same_time():
     data, loader = dataset(), DataLoader(dataset(), 4)
     for first, second in zip(loader.epoch(0), loader.epoch(1), strict=True):
         np.testing.assert_array_equal(first.images, data.images[first.indices])
@@ -95,7 +95,7 @@ def test_closing_early_stops_the_thread():
     assert threading.active_count() == before
 
 
-def test_an_error_in_the_consumer_stops_the_thread():
+def test_error_in_the_consumer_stops_the_thread():
     before = threading.active_count()
     with suppress(ZeroDivisionError):
         for batch in DataLoader(dataset(), 1).epoch(0):
@@ -103,7 +103,7 @@ def test_an_error_in_the_consumer_stops_the_thread():
     assert threading.active_count() == before
 
 
-def test_an_error_in_the_thread_reaches_the_consumer(monkeypatch):
+def test_error_in_the_thread_reaches_the_consumer(monkeypatch):
     def fail(*_, **__):
         raise MemoryError("no room")
 

@@ -123,6 +123,6 @@ def test_a_preview_shows_originals_and_epochs():
         assert picture.size == (4 + 10 * 100, 104)
 
 
-def test_pictures_that_are_refused():
-    refused("grid.txt: a picture's name ends in .png", "data", "preview", "--out", "grid.txt")
+def test_invalid_previews():
+    refused("grid.txt: choose a file name that ends in .png", "data", "preview", "--out", "grid.txt")
     refused("No such file or directory", "data", "preview", "--out", "nowhere/grid.png")

@@ -13,7 +13,7 @@ def digits():
     return nc.data.load("digits")
 
 
-def test_scenes_depend_on_seed_and_number_alone(digits):
+def test_scenes_depend_only_on_seed_and_index(digits):
     few, many = (make_scenes(digits[0], count, "boxes", seed=3) for count in (7, 600))
     np.testing.assert_array_equal(few.images, many.images[:7])
     for one, other in zip(unpack(few.labels), unpack(many.labels), strict=False):
@@ -21,7 +21,7 @@ def test_scenes_depend_on_seed_and_number_alone(digits):
     assert (make_scenes(digits[0], 7, "boxes", seed=4).images != few.images).any()
 
 
-def test_masks_and_boxes_are_of_the_same_scenes(digits):
+def test_masks_and_boxes_have_the_same_scenes(digits):
     masks, boxes = (make_scenes(digits[0], 60, labels, seed=1) for labels in ("masks", "boxes"))
     np.testing.assert_array_equal(masks.images, boxes.images)
     assert masks.classes == ("background", *"0123456789")
@@ -33,7 +33,7 @@ def test_masks_and_boxes_are_of_the_same_scenes(digits):
         for x0, y0, x1, y1, _ in rows.astype(int):
             in_boxes[y0:y1, x0:x1] = True
         assert not mask[~in_boxes].any()
-        last = rows[-1].astype(int)  # nothing hides the last one: its box is tight
+        last = rows[-1].astype(int)  # nothing hides the last object, so its box is tight
         own = mask[last[1] : last[3], last[0] : last[2]] == last[4] + 1
         assert all(side.any() for side in (own[0], own[-1], own[:, 0], own[:, -1]))
         assert np.median(image[mask > 0]) > np.median(image[mask == 0])
@@ -43,14 +43,14 @@ def test_masks_and_boxes_are_of_the_same_scenes(digits):
 
 @pytest.mark.parametrize("size", [16, 40, 96])
 def test_scenes_of_other_sizes(digits, size):
-    scenes = make_scenes(digits[1], 30, "boxes", size=size, most=2)
+    scenes = make_scenes(digits[1], 30, "boxes", size=size, max_objects=2)
     assert scenes.images.shape == (30, size, size, 1)
     rows = np.concatenate(list(unpack(scenes.labels)))
     assert len(rows) > 20
     assert 0.1 * size < np.median(rows[:, 3] - rows[:, 1]) < 0.6 * size
 
 
-def test_named_sets_give_scenes_whose_test_part_has_other_digits():
+def test_test_scenes_have_test_digits():
     train, test = nc.data.load("digits", labels="masks", scenes=12, size=(48, 48))
     assert (len(train), train.images.shape[1:], len(test)) == (12, (48, 48, 1), 1000)
     own = nc.data.load("digits")[1]
@@ -62,21 +62,21 @@ def test_named_sets_give_scenes_whose_test_part_has_other_digits():
     [
         ({"labels": "mask"}, "unknown labels 'mask'; did you mean 'masks'"),
         ({"labels": "boxes", "size": 15}, "size=15: give a whole number of at least 16"),
-        ({"labels": "boxes", "most": 0}, "most=0"),
+        ({"labels": "boxes", "max_objects": 0}, "max_objects=0"),
         ({"labels": "boxes", "count": 0}, "count=0"),
     ],
 )
-def test_numbers_that_are_refused(digits, options, message):
+def test_invalid_numbers(digits, options, message):
     with pytest.raises(nc.ArgumentError, match=message):
         make_scenes(digits[1], **{"count": 2} | options)
 
 
-def test_sources_that_are_refused(digits):
+def test_invalid_sources(digits):
     scenes = make_scenes(digits[1], 2, "masks")
-    with pytest.raises(nc.ArgumentError, match="scenes are made of 8-bit grey images"):
+    with pytest.raises(nc.ArgumentError, match="scenes are made of 8-bit gray images"):
         make_scenes(scenes, 2, "masks")
     for options in ({"scenes": 4}, {"size": (32, 32)}):
-        with pytest.raises(nc.ArgumentError, match=r"scenes are made|images of one size"):
+        with pytest.raises(nc.ArgumentError, match=r"scenes are made|have a fixed size"):
             nc.data.load("digits", **options)
     with pytest.raises(nc.ArgumentError, match="scenes are square, not 32×48"):
         nc.data.load("digits", labels="masks", scenes=1, size=(32, 48))

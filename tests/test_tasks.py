@@ -314,15 +314,15 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (np.zeros((2, 8, 9), int), nc.ArgumentError, "masks are 8×9, images 8×8; give one size"),
-        (np.full((2, 8, 8), 3), nc.DataError, "label 3 in image 0 is not the number of a class; with 2 classes"),
+        (np.zeros((2, 8, 9), int), nc.ArgumentError, "masks are 8×9, but images 8×8; give all the same size"),
+        (np.full((2, 8, 8), 3), nc.DataError, "label 3 in image 0 is not a class number; with 2 classes"),
         (
             [[[0, 0, 9, 4, 0]], [[0, 0, 1, 1, 0]]],
             nc.DataError,
-            r"box 0 of image 0, \(0, 0, 9, 4\), reaches outside its image of 8×8",
+            r"box 0 of image 0, \(0, 0, 9, 4\), exceeds its image of 8×8",
         ),
         ([[[0, 0, 1, 1, 0]], [[4, 0, 4, 4, 0]]], nc.DataError, r"box 0 of image 1, \(4, 0, 4, 4\), is empty"),
-        ([[[0, 0, 1, 1, 2]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 2 in image 0 is not the number of a class"),
+        ([[[0, 0, 1, 1, 2]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 2 in image 0 is not a class number"),
         ([[[0, 0, 1, 1, 0.5]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 0.5 in image 0 is not"),
         ([[[0, 0, np.inf, 1, 0]], [[0, 0, 1, 1, 0]]], nc.DataError, "a box of image 0 is not finite"),
         ([[[0, 0, 1, 1]], [[0, 0, 1, 1]]], nc.ArgumentError, r"boxes of image 0 have shape \(1, 4\); give \(k, 5\)"),

@@ -1,4 +1,4 @@
-"""Data: named sets, folders, single images and IDX files as arrays, and the loader that cuts them into batches."""
+"""Data sets by name, from folders, images and IDX files; and the loader that serves them in batches."""
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.datasets import NAMES, download, load, verify

@@ -1,4 +1,4 @@
-"""A labelled set of images in memory."""
+"""A labeled set of images in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
 
-_MAX_UNNAMED_CLASSES = 1 << 16  # beyond it, a label is a damaged number rather than a class
-_CHUNK = 1 << 20  # pixels; statistics widen this many at a time
+_MAX_UNNAMED_CLASSES = 1 << 16  # a larger label is a damaged number rather than a class
+_CHUNK = 1 << 20  # pixels that the statistics convert at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images, their labels and the names of the classes. Make one with ``Dataset.from_arrays``, which checks them.
+    """Images, their labels and the class names. ``Dataset.from_arrays`` makes and checks one.
 
     Attributes:
         images: (N, H, W, C) uint8 or float32, C-contiguous.
-        labels: indices into ``classes``: (N,) int64, one for each image; or masks (N, H, W), one for each pixel, uint8
-            or int64; or boxes (N, most, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, the rows behind an
-            image's last box with class −1.
-        classes: names of the classes.
-        notes: what a reader of the data did to them and a user should know, a line each.
+        labels: indices into ``classes``: one for each image, (N,) int64; or masks with one for each pixel, (N, H, W)
+            uint8 or int64; or boxes (N, max_boxes, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, with class −1
+            in unused rows.
+        classes: class names.
+        notes: remarks on how the data was changed when it was read, one line each.
     """
 
     images: Images
@@ -37,21 +37,25 @@ class Dataset:
 
     @classmethod
     def from_arrays(
-        cls, images: NDArray[Any], labels: Any, classes: Sequence[str] | None = None, notes: Sequence[str] = ()
+        cls,
+        images: NDArray[Any],
+        labels: ArrayLike | Sequence[ArrayLike],
+        classes: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> "Dataset":
-        """Check arrays and make a data set of them; they are shared, not copied, where their form is right already.
+        """Check arrays and make a data set of them. Arrays that have the right form already are not copied.
 
         Args:
             images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
-            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, an array (k, 5)
-                for each image, or all in one (N, most, 5) as the attribute has them.
-            classes: names of the classes; by default the numbers from 0 to the largest label.
-            notes: kept as the data set's ``notes``.
+            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, either an array
+                (k, 5) for each image, or one array (N, max_boxes, 5) as in the attribute.
+            classes: class names, by default the numbers from 0 to the largest label.
+            notes: become the data set's ``notes``.
 
         Raises:
-            ArgumentError: shapes or types are wrong, or images and labels differ in number.
-            DataError: there are no images, a pixel is NaN or infinite, a label is not the number of a class, or a box
-                is empty or reaches outside its image.
+            ArgumentError: a shape or type is wrong, or there are more images than labels, or fewer.
+            DataError: there are no images, a pixel is NaN or infinite, a label is not a class number, or a box is empty
+                or outside its image.
         """
         pixels = _checked_images(np.asarray(images))
         checked = checked_labels(labels, pixels)
@@ -66,12 +70,12 @@ class Dataset:
 
     @property
     def kind(self) -> str:
-        """What the labels are: "classes", "masks" or "boxes"."""
+        """The kind of labels: "classes", "masks" or "boxes"."""
         return kind_of(self.labels)
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Mean of each channel, (C,) float32; in units of [0, 1] for uint8 images, in their own for float ones."""
+        """Mean of each channel, (C,) float32; of uint8 images divided by 255, of float images as they are."""
         return self._moments[0]
 
     @property
@@ -80,9 +84,9 @@ class Dataset:
         return self._moments[1]
 
     def split(self, fraction: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Split off a share, drawn by ``seed`` alone; returns (rest, held out), both in their old order.
+        """Split off a random fraction; returns (rest, held out), both in their original order.
 
-        The share is that of every class, where each image has one.
+        If the labels are classes, the fraction applies to each class. The split depends only on ``seed``.
 
         Raises:
             ArgumentError: ``fraction`` is not between 0 and 1 or leaves a part empty, or ``seed`` is negative.
@@ -100,7 +104,7 @@ class Dataset:
         return self.subset(parts[0]), self.subset(parts[1])
 
     def subset(self, indices: ArrayLike) -> "Dataset":
-        """Copy the images with these indices, in this order, to a data set with statistics of its own and no notes.
+        """Copy the images at ``indices``, in this order, to a data set with statistics of its own and no notes.
 
         Raises:
             ArgumentError: the indices are not a row of integers from 0 to N − 1, or there are none.
@@ -132,9 +136,9 @@ def _checked_images(images: NDArray[Any]) -> Images:
             "or floats, images.astype(np.float32)"
         )
     if not images.size:
-        raise DataError(f"images have shape {images.shape}: there is nothing in them")
+        raise DataError(f"images have shape {images.shape}: they are empty")
     if images.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are rejected below
             images = images.astype(np.float32, copy=False)
         broken = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
         if broken.size:
@@ -146,7 +150,7 @@ def _checked_images(images: NDArray[Any]) -> Images:
 
 
 def _stratified(labels: NDArray[np.int64], classes: int, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Mark ``fraction`` of the labels; each class gives its share, and the largest remainders round up to the total."""
+    """Mark ``fraction`` of the labels and, rounded, of each class: the largest remainders are rounded up."""
     shares = np.bincount(labels, minlength=classes) * fraction
     counts = np.floor(shares).astype(np.int64)
     missing = round(len(labels) * fraction) - int(counts.sum())
@@ -159,20 +163,20 @@ def _stratified(labels: NDArray[np.int64], classes: int, fraction: float, seed: 
 
 
 def _uint8_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of each column of (pixels, C) uint8, in units of [0, 1]; exact integer sums of a histogram."""
+    """Compute mean and variance of each column of (pixels, C) uint8 / 255, from exact integer sums of a histogram."""
     histograms = np.zeros((pixels.shape[1], 256), dtype=np.int64)
     for first in range(0, len(pixels), _CHUNK):
         for channel, histogram in enumerate(histograms):
             histogram += np.bincount(pixels[first : first + _CHUNK, channel], minlength=256)
     values = np.arange(256)
     total, squares, n = histograms @ values, histograms @ values**2, len(pixels)
-    # Python's integers: n·Σx² − (Σx)² outgrows 64 bits at some 10⁷ pixels.
+    # In Python's integers, as n·Σx² − (Σx)² exceeds 64 bits at about 10⁷ pixels.
     variance = [(n * int(q) - int(t) ** 2) / n**2 for t, q in zip(total, squares, strict=True)]
     return total / (255 * n), np.array(variance) / 255**2
 
 
 def _float_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of each column of (pixels, C) float32, in two passes with sums in float64."""
+    """Compute mean and variance of each column of (pixels, C) float32, in two passes with float64 sums."""
     chunks = [pixels[first : first + _CHUNK] for first in range(0, len(pixels), _CHUNK)]
     origin = pixels[0].astype(np.float64)  # sums of differences from it are exactly 0 in a constant channel
     mean = origin + sum((chunk - origin).sum(axis=0) for chunk in chunks) / len(pixels)

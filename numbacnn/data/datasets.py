@@ -1,14 +1,13 @@
-"""The data sets known by name, and one door to them and to folders: ``load``."""
+"""Data sets known by name, and ``load``, which loads them and folders."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import did_you_mean
+from numbacnn._checks import choose
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import load_folder
 from numbacnn.data.labels import CLASSES
@@ -68,43 +67,46 @@ def load(
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Load the training and the test part of a data set.
+    """Load the training and the test set of a data set.
 
-    With ``labels`` other than "classes", that is "masks" or "boxes", a named set gives scenes of its images:
-    ``make_scenes`` of the training part's, and a thousand of the test part's.
+    With ``labels="masks"`` or ``"boxes"``, ``make_scenes`` makes scenes of a named set's images: ``scenes`` of its
+    training images, and a thousand of its test images.
 
     Args:
-        name_or_path: a name from ``NAMES``, or a folder as ``load_folder`` reads it (write ``./mnist`` for a folder
-            that is called like a set). A folder without a test part gives a fifth of each class to it; its ``notes``
-            say so.
+        name_or_path: a name from ``NAMES``, or a folder that ``load_folder`` can read (write ``./mnist`` for a folder
+            with the name of a set). If a folder has no test set, a fifth of each class is split off for it, and its
+            ``notes`` say so.
         labels: "classes", "masks" or "boxes".
-        size: height and width of scenes, 64 and 64 by default, or of image files, by default those of the first.
-        scenes: how many to train on, 8,000 by default.
-        cache: folder for downloaded sets, by default the user's cache folder.
-        progress: called with file name, bytes received and total (or None) while a file is downloaded.
+        size: height and width of scenes, by default 64 and 64, or of image files, by default those of the first.
+        scenes: number of training scenes, by default 8,000.
+        cache: folder for downloads, by default in the user's cache folder.
+        progress: called with file name, bytes received and total (or None) during downloads.
 
     Raises:
-        ArgumentError: the name is not known, or there is nothing that ``size`` or ``scenes`` could be of.
+        ArgumentError: the name is unknown, or ``size`` or ``scenes`` does not apply.
         DataError: the folder or its files cannot be used, or a download failed.
     """
     source = _resolve(name_or_path)
     if scenes is not None and (labels == CLASSES or isinstance(source, Path)):
-        raise ArgumentError("scenes are made of a named set, with labels that are masks or boxes")
+        raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
     if isinstance(source, Path):
-        return _load_folder_whole(source, labels=labels, size=size)
+        return _split(source, load_folder(source, None, labels, size))
     folder = download(source, cache=cache, progress=progress)
-    whole = _load_digits(folder / "digits.npz") if source is _DIGITS else _load_folder_whole(folder, source.classes)
+    if source is _DIGITS:
+        parts = _load_digits(folder / "digits.npz")
+    else:
+        parts = _split(folder, load_folder(folder, source.classes))
     if labels == CLASSES:
         if size is not None:
-            raise ArgumentError(f"{source.name} has images of one size; leave the size out")
-        return whole
+            raise ArgumentError(f"the images of {source.name} have a fixed size; leave the size out")
+        return parts
     height, width = size or (SIZE, SIZE)
     if height != width:
         raise ArgumentError(f"scenes are square, not {height}×{width}")
     counts = (TRAINING_SCENES if scenes is None else scenes, TEST_SCENES)
     train, test = (
         make_scenes(part, count, labels, size=height, seed=seed)
-        for seed, (part, count) in enumerate(zip(whole, counts, strict=True))
+        for seed, (part, count) in enumerate(zip(parts, counts, strict=True))
     )
     return train, test
 
@@ -112,44 +114,43 @@ def load(
 def download(
     name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None, progress: Progress | None = None
 ) -> Path:
-    """Make the files of a set present and sound, and return their folder; the arguments and errors are ``load``'s."""
+    """Download the missing or damaged files of a set; returns their folder. Arguments and errors as in ``load``."""
     named = _named(name)
-    folder = _cached(named, cache)
+    folder = _folder(named, cache)
     fetch(named, folder, progress)
     return folder
 
 
 def verify(name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None) -> list[tuple[str, State]]:
-    """Compare the files of a set with their checksums: (file, "ok" | "missing" | "damaged") for each of them.
+    """Compare the files of a set with their checksums; returns (file, "ok" | "missing" | "damaged") for each.
 
     Raises:
-        ArgumentError: the name is not known.
+        ArgumentError: the name is unknown.
     """
     named = _named(name)
-    return file_states(named, _cached(named, cache))
+    return file_states(named, _folder(named, cache))
 
 
 def _resolve(source: str | os.PathLike[str] | NamedSet) -> NamedSet | Path:
-    if isinstance(source, NamedSet) or (isinstance(source, str) and not _means_folder(source)):
+    if isinstance(source, NamedSet) or (isinstance(source, str) and not _is_folder(source)):
         return _named(source)
     return Path(source)
 
 
-def _means_folder(source: str) -> bool:
+def _is_folder(source: str) -> bool:
     return source not in _SETS and ("/" in source or os.sep in source or Path(source).is_dir())
 
 
 def _named(name: str | NamedSet) -> NamedSet:
     if isinstance(name, NamedSet):
         return name
-    if name not in _SETS:
-        raise ArgumentError(
-            f"unknown data set {name!r}; {did_you_mean(name, NAMES)}known: {', '.join(NAMES)}; or pass a folder"
-        )
-    return _SETS[name]
+    try:
+        return choose("data set", name, _SETS)
+    except ArgumentError as error:
+        raise ArgumentError(f"{error}; or pass a folder") from None
 
 
-def _cached(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
+def _folder(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
     if named is _DIGITS:
         return Path(__file__).parent
     if cache is None:
@@ -162,14 +163,13 @@ def _cached(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
     return Path(cache) / named.name
 
 
-def _load_folder_whole(
-    folder: Path, classes: Sequence[str] | None = None, labels: str = CLASSES, size: tuple[int, int] | None = None
-) -> tuple[Dataset, Dataset]:
-    train, test = load_folder(folder, classes, labels, size)
+def _split(folder: Path, parts: tuple[Dataset, Dataset | None]) -> tuple[Dataset, Dataset]:
+    """Split off a test set if there is none."""
+    train, test = parts
     if test is None:
         notes = train.notes
         train, test = train.split(_TEST_FRACTION)
-        note = f"{folder} has no test part; {len(test)} of its {len(train) + len(test)} images were split off for it"
+        note = f"{folder} has no test set; {len(test)} of its {len(train) + len(test)} images were split off for it"
         train, test = replace(train, notes=notes), replace(test, notes=(note,))
     return train, test
 
@@ -182,7 +182,7 @@ def _load_digits(path: Path) -> tuple[Dataset, Dataset]:
 
 
 def _like_mnist(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bring (N, 8, 8) images from 0 to 16 into MNIST's form: (N, 28, 28) from 0 to 255, 20×20 within a border of 4."""
+    """Convert (N, 8, 8) images from 0 to 16 to MNIST's form: (N, 28, 28) from 0 to 255, 20×20 with a border of 4."""
     from PIL.Image import Resampling, fromarray
 
     bright = np.rint(images * (255 / 16)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""IDX, the file format of MNIST: a magic number, the dimensions, then the elements, all big-endian; plain or gzip'd."""
+"""IDX, the file format of MNIST: a magic number, the dimensions, then the elements, big-endian; plain or gzipped."""
 
 import gzip
 import io
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.data.files import replacing
+from numbacnn._checks import format_shape
+from numbacnn.data.files import write_file
 from numbacnn.errors import ArgumentError, DataError
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -27,19 +28,19 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _MAX_RANK = 8
 _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_MAX_RATIO = 1032  # deflate's densest code: 258 bytes in two bits (https://zlib.net/zlib_tech.html)
+_GZIP_MAX_RATIO = 1032  # at most 258 bytes per two bits (https://zlib.net/zlib_tech.html)
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read an IDX file, plain or gzip'd (told by its first bytes, not by its name).
+    """Read an IDX file, plain or gzipped, as detected by its first bytes.
 
     Returns:
         A writable array in native byte order, of the file's shape (rank 1 to 8) and type: uint8, int8, int16, int32,
         float32 or float64.
 
     Raises:
-        DataError: the file is missing, unreadable, no IDX file, or its header disagrees with the bytes that follow it.
-            Memory grows with the bytes that are there, never with what the header claims.
+        DataError: the file is missing, unreadable or not an IDX file, or its size disagrees with its header. Memory
+            grows with the bytes in the file, not with the size that the header claims.
     """
     path = Path(path)
     try:
@@ -54,16 +55,16 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+        raise DataError(f"{path}: damaged gzip file ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
-    """Write an array of rank 1 to 8 as an IDX file, gzip'd when the name ends in ``.gz``; never leaves half a file.
+    """Write an array of rank 1 to 8 as an IDX file, gzipped if the name ends in ``.gz``, atomically.
 
     Raises:
-        ArgumentError: the array's type or shape has no IDX form.
+        ArgumentError: IDX cannot represent the array's type or shape.
         DataError: the file cannot be written.
     """
     path = Path(path)
@@ -79,8 +80,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)
     try:
-        with replacing(path) as file:
-            file.write(content)
+        write_file(path, content)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -89,17 +89,17 @@ def _read(stream: io.BufferedIOBase, path: Path, limit: int) -> NDArray[Any]:
     """Read header and elements from a stream of at most ``limit`` bytes."""
     dtype, shape = _read_header(stream, path)
     claimed = dtype.itemsize * math.prod(shape)
-    claim = f"{path}: the header says {'×'.join(map(str, shape))} {dtype.name}, {claimed:,} bytes"
+    claim = f"{path}: the header says {format_shape(shape)} {dtype.name}, {claimed:,} bytes"
     room = limit - stream.tell()
     if claimed > room:
-        raise DataError(f"{claim}, but the file has room for {room:,}; it is truncated or damaged: fetch it again")
+        raise DataError(f"{claim}, but the file has room for {room:,}; it is truncated or damaged: download it again")
     payload = bytearray()
     while chunk := stream.read(min(_CHUNK, claimed + 1 - len(payload))):
         payload += chunk
     if len(payload) < claimed:
-        raise DataError(f"{claim}, but {len(payload):,} are present; the file is truncated: fetch it again")
+        raise DataError(f"{claim}, but {len(payload):,} are present; the file is truncated: download it again")
     if len(payload) > claimed:
-        raise DataError(f"{claim}, but more follow; the file is damaged: fetch it again")
+        raise DataError(f"{claim}, but more follow; the file is damaged: download it again")
     return np.ndarray(shape, dtype, payload).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -116,9 +116,9 @@ def _read_header(stream: io.BufferedIOBase, path: Path) -> tuple[np.dtype[Any], 
             f"{path}: the header ends after {len(dimensions)} of the {4 * rank} bytes of its {rank} dimensions"
         )
     shape = struct.unpack(f">{rank}I", dimensions)
-    # Beside a dimension of zero the others claim no bytes, yet NumPy still refuses a product that overflows.
+    # With a dimension of zero the file claims no bytes, but NumPy still rejects a product that overflows.
     if math.prod(max(length, 1) for length in shape) * _DTYPES[code].itemsize > np.iinfo(np.intp).max:
         raise DataError(
-            f"{path}: impossible dimensions {'×'.join(map(str, shape))}; the header is damaged: fetch it again"
+            f"{path}: impossible dimensions {format_shape(shape)}; the header is damaged: download it again"
         )
     return _DTYPES[code], shape

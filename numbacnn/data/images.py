@@ -2,43 +2,72 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import brief
+from numbacnn._checks import brief, format_shape
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_GREY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_GREY = ("1", "L", "LA", "La", *_GREY_16)
-_INDEXED = ("1", "L", "P", *_GREY_16)
+Mask = NDArray[np.uint8 | np.int64]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_GRAY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_GRAY = ("1", "L", "LA", "La", *_GRAY_16)
+_INDEXED = ("1", "L", "P", *_GRAY_16)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # no others: some of Pillow's readers start programs
-_MOST_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
+_MAX_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the PNG and JPEG files of a folder, sorted, without hidden ones."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    return sorted(file for file in files if not file.name.startswith("."))
+
+
+def common_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Return the shape to read files in: ``size`` or that of the first, and 1 channel if all are gray, otherwise 3."""
+    return *(size or image_size(files[0])), 1 if all(map(is_gray, files)) else 3
+
+
+def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int]:
+    """Read files as one array N × ``shape`` (height, width, channels), and count how many had to be scaled."""
+    try:
+        images = np.empty((len(files), *shape), np.uint8)
+    except MemoryError:
+        raise DataError(
+            f"{len(files)} images of {format_shape(shape)} do not fit in memory; choose a smaller size"
+        ) from None
+    scaled = 0
+    for i, file in enumerate(files):
+        images[i], note = read_image(file, *shape)
+        scaled += note is not None
+    return images, scaled
 
 
 def read_image(
     path: str | os.PathLike[str], height: int, width: int, channels: int
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """Read an image file as grey (1 channel) or RGB (3): upright, without transparency (on white), scaled to the size.
+    """Read an image file as gray (1 channel) or RGB (3): upright, on white where transparent, scaled to the size.
 
     Returns:
-        The image, (height, width, channels) uint8, and a line that says so if it had another size, else None.
+        The image, (height, width, channels) uint8, and a remark if it was scaled, otherwise None.
 
     Raises:
         ArgumentError: ``channels`` is neither 1 nor 3.
-        DataError: the file is missing, no image, damaged, or too large to decode safely.
+        DataError: the file is missing, not an image, damaged, or too large to decode safely.
     """
     if channels not in (1, 3):
-        raise ArgumentError(f"read_image: {channels} channels; image files are read as grey (1) or RGB (3)")
+        raise ArgumentError(f"read_image: {channels} channels; image files are read as gray (1) or RGB (3)")
     from PIL.Image import Resampling
 
     with _decoding(Path(path)) as source:
@@ -50,20 +79,22 @@ def read_image(
         return np.array(image).reshape(height, width, channels), note
 
 
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8 | np.int64]:
-    """Read an image file's numbers as they are, (height, width): grey levels of 1 or 8 bits or a palette's as uint8,
-    of 16 bits as int64.
+def read_mask(path: str | os.PathLike[str]) -> Mask:
+    """Read the numbers in an image file, (height, width).
 
-    Raises DataError where the file is missing, damaged, too large, or holds colours.
+    Gray levels of 1 or 8 bits and palette indices are uint8, gray levels of 16 bits are int64.
+
+    Raises:
+        DataError: the file is missing, damaged or too large, or holds colors.
     """
     with _decoding(Path(path)) as source:
         if source.mode not in _INDEXED:
-            raise DataError(f"a mask is grey or has a palette, a number for each pixel; this file is {source.mode}")
-        return np.array(_upright(source)).astype(np.int64 if source.mode in _GREY_16 else np.uint8)
+            raise DataError(f"a mask is gray or has a palette; this file has mode {source.mode}")
+        return np.array(_upright(source)).astype(np.int64 if source.mode in _GRAY_16 else np.uint8)
 
 
-def resize_nearest(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """A mask (H, W) at another height and width, each of its pixels being the one under its middle."""
+def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Resize a mask (H, W) to another height and width by nearest neighbor."""
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
         for new, old in zip(size, mask.shape, strict=True)
@@ -71,8 +102,8 @@ def resize_nearest(mask: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.asarray(mask[rows[:, None], columns])
 
 
-def write_mask(path: str | os.PathLike[str], mask: NDArray[np.uint8 | np.int64], palette: NDArray[np.uint8]) -> None:
-    """Write classes (H, W), below 256, to a PNG file with a palette (classes, 3), whole or not at all."""
+def write_mask(path: str | os.PathLike[str], mask: Mask, palette: NDArray[np.uint8]) -> None:
+    """Write a mask (H, W) of classes below 256 as a PNG file with a palette (classes, 3), atomically."""
     from PIL import Image
 
     image = Image.fromarray(mask.astype(np.uint8), "L")
@@ -82,39 +113,39 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[np.uint8 | np.int64],
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write an image (H, W, 3) uint8 to a file, whole or not at all; its suffix says in which format.
+    """Write an image (H, W, 3) in the format of the file's suffix, atomically.
 
     Raises:
-        ArgumentError: the suffix is that of no format.
+        ArgumentError: the suffix is unknown.
     """
     from PIL import Image
 
     Image.init()
     suffix = Path(path).suffix.lower()
     if Image.EXTENSION.get(suffix) not in Image.SAVE:
-        raise ArgumentError(f"{path}: a picture's name ends in .png, .jpg or the like")
+        raise ArgumentError(f"{path}: choose a file name that ends in .png or .jpg")
     with replacing(Path(path)) as file:
         Image.fromarray(image).save(file, Image.EXTENSION[suffix])
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, upright. Raises DataError as ``read_image`` does."""
+    """Return height and width of an image file, upright. Raises DataError like ``read_image``."""
     with _decoding(path) as source:
         width, height = _upright(source).size
         return height, width
 
 
-def is_grey(path: Path) -> bool:
-    """Whether an image file holds no colour, by its header alone. Raises DataError as ``read_image`` does."""
+def is_gray(path: Path) -> bool:
+    """Return whether an image file is gray according to its header. Raises DataError like ``read_image``."""
     with _decoding(path) as source:
-        return source.mode in _GREY
+        return source.mode in _GRAY
 
 
 def match_polarity(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn a dark digit on white paper into MNIST's polarity, bright on dark, told by the median of the border pixels.
+    """Invert a dark digit on white paper to MNIST's polarity, bright on dark.
 
-    Args:
-        image: (H, W, C) uint8; returned as it is when it has the polarity already, or more than one channel.
+    The median of the border pixels decides. Images (H, W, C) of several channels, or of the right polarity, are
+    returned as they are.
     """
     if image.shape[2] != 1:
         return image
@@ -124,7 +155,7 @@ def match_polarity(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator["Image"]:
-    """Open an image; whatever Pillow raises in the block, a decompression bomb included, becomes a DataError."""
+    """Open an image. Whatever Pillow raises in the block, including decompression bombs, becomes a DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -132,7 +163,7 @@ def _decoding(path: Path) -> Iterator["Image"]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
-                _bound(image)
+                _limit(image)
                 yield image
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -142,18 +173,18 @@ def _decoding(path: Path) -> Iterator["Image"]:
         raise DataError(f"{path}: not an image of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: too large to decode safely; scale it down ({error})") from error
-    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+    except Exception as error:  # Pillow's decoders raise almost anything for damaged files
         raise DataError(f"{path}: not a readable image ({brief(error)})") from error
 
 
-def _bound(image: "Image") -> None:
-    """DataError where an image would decode to more memory than it should get; large JPEGs decode to a half or less."""
+def _limit(image: "Image") -> None:
+    """Decode a large JPEG at half its size or less; raise DataError if the image would still need too much memory."""
     width, height = image.size
-    halvings = next((k for k in range(4) if (width >> k) * (height >> k) <= _MOST_PIXELS), 0)
+    halvings = next((k for k in range(4) if (width >> k) * (height >> k) <= _MAX_PIXELS), 0)
     if halvings:
-        image.draft(None, (width >> halvings, height >> halvings))  # does nothing where the format cannot
-    if image.width * image.height > _MOST_PIXELS:
-        raise DataError(f"{height}×{width} is too large to decode safely, above {_MOST_PIXELS:,} pixels; scale it down")
+        image.draft(None, (width >> halvings, height >> halvings))  # has no effect in other formats
+    if image.width * image.height > _MAX_PIXELS:
+        raise DataError(f"{height}×{width} is too large to decode safely, above {_MAX_PIXELS:,} pixels; scale it down")
 
 
 def _upright(image: "Image") -> "Image":
@@ -164,10 +195,10 @@ def _upright(image: "Image") -> "Image":
 
 
 def _opaque(image: "Image") -> "Image":
-    """Lay the image on white, and bring 16-bit grey to 8 bits, which Pillow's own conversion would clip."""
+    """Put a transparent image on white, and reduce 16-bit gray to 8 bits, which Pillow's conversion would clip."""
     from PIL import Image
 
-    if image.mode in _GREY_16:
+    if image.mode in _GRAY_16:
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode not in _ALPHA and "transparency" not in image.info:
         return image

@@ -1,4 +1,4 @@
-"""Batches of a data set in a reproducible order, gathered ahead of their use by a background thread."""
+"""Batches of a data set in a reproducible order, prefetched by a background thread."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _Buffer: TypeAlias = tuple[Images, NDArray[Any]]
 
 
 class Batch(NamedTuple):
-    """Some images (n, H, W, C), their labels as the data set has them, and their indices in it, (n,) int64."""
+    """Images (n, H, W, C), their labels in the form of the data set, and their indices in it, (n,) int64."""
 
     images: Images
     labels: NDArray[Any]
@@ -23,18 +23,18 @@ class Batch(NamedTuple):
 
 
 class DataLoader:
-    """Cuts a data set into batches, in an order that depends on seed and epoch alone.
+    """Iterates over a data set in batches, in an order that depends only on the seed and the epoch.
 
     Args:
-        dataset: where the images come from.
+        dataset: the data set.
         batch_size: images per batch; the last one of an epoch may be smaller.
         seed: from 0 to 2**64 − 1.
         shuffle: draw a new order for each epoch, instead of the data set's own.
-        drop_last: leave a smaller last batch out.
-        prefetch: batches that may wait ready while one is in use and another is being gathered.
+        drop_last: omit a smaller last batch.
+        prefetch: number of batches that are kept ready, besides the one in use and the one being gathered.
 
     Raises:
-        ArgumentError: a number is out of range, or there is not a single batch.
+        ArgumentError: a number is out of range, or there is no batch.
     """
 
     def __init__(
@@ -70,21 +70,21 @@ class DataLoader:
         return whole + (rest > 0 and not self.drop_last)
 
     def size(self, step: int) -> int:
-        """Images of a batch of an epoch, counted from 0."""
+        """Return the number of images in a batch of an epoch; batches are counted from 0."""
         return min(self.batch_size, len(self.dataset) - step * self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Indices of the data set, (N,) int64, in the order in which an epoch visits them."""
+        """Return the indices of the data set, (N,) int64, in the order of an epoch."""
         if not self.shuffle:
             return np.arange(len(self.dataset))
         bits = np.random.Philox(key=np.array([self.seed, epoch], dtype=np.uint64))
         return np.random.Generator(bits).permutation(len(self.dataset))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch, without the first ``start`` of them.
+        """Iterate over the batches of an epoch, from batch ``start`` on.
 
-        The arrays of a batch are valid until the next one is asked for: they lie in a ring of buffers that is
-        allocated when the iteration begins and used again and again. Closing the iterator stops its thread.
+        The arrays of a batch are valid until the next one is requested: they are in a ring of buffers, which is
+        allocated when the iteration starts. Closing the iterator stops its thread.
 
         Raises:
             ArgumentError: ``epoch`` is negative, or ``start`` not from 0 to the number of batches.
@@ -115,7 +115,7 @@ class DataLoader:
                 free.put(buffer)
         finally:
             stop.set()
-            free.put(None)  # wakes the thread where it waits for a buffer
+            free.put(None)  # wakes the thread if it waits for a buffer
             thread.join()
 
     def _buffer(self) -> _Buffer:
@@ -131,14 +131,14 @@ def _gather_ahead(
     ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException],
     stop: threading.Event,
 ) -> None:
-    """Gather each cut into a free buffer; the number of buffers bounds how far ahead. An exception is passed on."""
+    """Gather each cut into a free buffer, and pass an exception on to the consumer."""
     try:
         for indices in cuts:
             buffer = free.get()
             if buffer is None or stop.is_set():
                 return
             images, labels = buffer[0][: len(indices)], buffer[1][: len(indices)]
-            # mode="clip" lets NumPy write straight into the buffer, where "raise" goes through a copy.
+            # mode="clip" lets NumPy write directly into the buffer; "raise" would make a copy.
             np.take(dataset.images, indices, axis=0, out=images, mode="clip")
             np.take(dataset.labels, indices, axis=0, out=labels, mode="clip")
             ready.put((Batch(images, labels, indices), buffer))

@@ -1,39 +1,42 @@
-"""How raw images become a model's input: part of the model, so that it sees the same in training and ever after."""
+"""Normalization of raw images to a model's input. It is part of the model, and the same in training and inference."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from numbacnn.data.dataset import Images
 from numbacnn.errors import ArgumentError
 
 Float32 = NDArray[np.float32]
 
 
 class Normalization(NamedTuple):
-    """(x − mean) / std for each channel; 8-bit images are brought to [0, 1] first, float ones taken as they are."""
+    """(x − mean) / std for each channel, where x is in [0, 1] for 8-bit images and unchanged for float ones."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
     def identity(cls, channels: int) -> "Normalization":
-        """Only brings 8-bit images to [0, 1]."""
+        """Return the normalization that only divides 8-bit images by 255."""
         return cls((0.0,) * channels, (1.0,) * channels)
 
     def scale_and_shift(self, dtype: np.dtype[Any], width: int) -> tuple[Float32, Float32]:
-        """Factor and addend for each of the W·C numbers in a row of an image."""
+        """Return a factor and an addend for each of the W·C numbers in a row of an image."""
         unit = 255.0 if dtype == np.uint8 else 1.0
         mean, std = np.array(self.mean), np.array(self.std)
         row = np.tile(np.stack([1 / (unit * std), -mean / std]), width).astype(np.float32)
         return row[0].copy(), row[1].copy()
 
 
-def raw_images(images: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Images N×H×W×C of ``shape`` (H, W, C), uint8 or float32, contiguous, from what a user may pass.
+def raw_images(images: ArrayLike, shape: tuple[int, ...]) -> Images:
+    """Convert images to a contiguous array of uint8 or float32, N × ``shape`` (H, W, C).
 
-    Accepts N×H×W where C is 1, and one image without its N. Raises ArgumentError with the shapes, or where a pixel is
-    NaN or infinite.
+    N×H×W is accepted if C is 1, and a single image without N.
+
+    Raises:
+        ArgumentError: the shape or type is wrong, or a pixel is NaN or infinite.
     """
     try:
         array = np.asarray(images)

@@ -1,4 +1,4 @@
-"""Files of a named data set: fetched once from its mirrors into a folder, and checked against their checksums."""
+"""Files of a named data set: downloaded once from its mirrors into a folder, and verified by their checksums."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from numbacnn.data.files import replacing
 from numbacnn.errors import DataError
 
 Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes received so far and their total, None where the server does not say it."""
+"""Called with a file's name, the bytes received so far, and the total or None if the server does not send it."""
 
 State: TypeAlias = Literal["ok", "missing", "damaged"]
 
@@ -25,10 +25,10 @@ class NamedSet:
     """A data set known by name.
 
     Attributes:
-        name: its name, and that of its folder in the cache.
-        checksums: name of each file → md5 of its content, in hexadecimal, as the publishers give it.
-        mirrors: URLs to which a file's name is appended, in the order in which they are tried.
-        classes: names of the classes.
+        name: its name, also that of its folder in the cache.
+        checksums: name of each file → MD5 of its content in hexadecimal, as published.
+        mirrors: URL prefixes of the files, in the order in which they are tried.
+        classes: class names.
     """
 
     name: str
@@ -38,20 +38,20 @@ class NamedSet:
 
 
 def file_states(named: NamedSet, folder: Path) -> list[tuple[str, State]]:
-    """Name and state of each file of a set in a folder."""
+    """Return name and state of each file of a set in a folder."""
     return [(name, _state(folder / name, checksum)) for name, checksum in named.checksums.items()]
 
 
 def fetch(named: NamedSet, folder: Path, progress: Progress | None = None) -> None:
-    """Download the files of a set that are missing from a folder or damaged; the sound ones cost no request.
+    """Download the files of a set that are missing from a folder or damaged. Intact files cause no request.
 
     Raises:
-        DataError: the folder cannot be made, or every mirror failed for a file.
+        DataError: the folder cannot be created, or all mirrors failed for a file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be made ({error.strerror}); choose another cache folder") from error
+        raise DataError(f"{folder}: cannot be created ({error.strerror}); choose another cache folder") from error
     for name, state in file_states(named, folder):
         if state != "ok":
             _fetch_file(named, folder / name, progress)
@@ -87,7 +87,7 @@ def _fetch_file(named: NamedSet, path: Path, progress: Progress | None) -> None:
 
 
 def _transfer(url: str, file: BinaryIO, name: str, progress: Progress | None) -> str:
-    """Copy what a URL sends into a file; returns its md5. Raises DataError if it is short, too long or refused."""
+    """Copy the content of a URL to a file, and return its MD5. Raises DataError if it is too short or too long."""
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
@@ -114,4 +114,4 @@ def _transfer(url: str, file: BinaryIO, name: str, progress: Progress | None) ->
 
 
 def _md5() -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False)  # what the publishers give; it tells damage, not malice
+    return hashlib.md5(usedforsecurity=False)  # as published: it detects damage, not tampering

@@ -1,6 +1,6 @@
-"""Scenes: objects of a set of images, turned, scaled and strewn over clutter, with the mask or the boxes of each scene.
+"""Generated scenes: objects from a set of images, rotated, scaled and placed on clutter, with masks or boxes.
 
-A scene depends on the seed, its number and the objects alone, so that the first hundred are the same of any count.
+A scene depends only on the seed, its index and the objects, so that the first hundred are the same for any count.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose, whole
-from numbacnn.data.dataset import Dataset
+from numbacnn._checks import choose
+from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack
 from numbacnn.engine.device import get_device
@@ -22,65 +22,76 @@ Float64 = NDArray[np.float64]
 
 BACKGROUND = "background"
 SIZE = 64  # pixels of a side
-LEAST_SIZE = 16
-MOST_OBJECTS = 5
+MIN_SIZE = 16
+MAX_OBJECTS = 5
 SIDE = 28  # of an object's image in a scene of 64 pixels, at scale 1
 SCALES = (0.75, 1.3)
 DEGREES = 20.0
 INK, GROUND = (0.65, 1.0), (0.0, 0.3)  # brightness
 NOISE = 0.03  # standard deviation
-PIECES, PIECE = 5, 9  # clutter: cuts of objects, and their sides
-MOST_COVERED = 0.3  # of an object's box by another's
-TRIES = 12  # places that an object is tried at
-CHUNK = 512  # scenes that are drawn together
+PIECES, PIECE = 5, 9  # clutter: patches of objects, and their sides
+MAX_COVERED = 0.3  # of an object's box by another's
+TRIES = 12  # positions tried for an object
+CHUNK = 512  # scenes generated together
 
 
 class _Object(NamedTuple):
-    """One object: its number in the source, what turns it, and its places in turn, as shares of the room there is."""
+    """An object to draw: its number in the source, its transform, and positions to try as fractions of the room."""
 
     number: int
     scale: float
     angle: float
     ink: float
-    places: Float64
+    positions: Float64
 
 
 class _Placed(NamedTuple):
-    """An object in a scene: its number in the source, its box, and its pixels there."""
+    """An object in a scene: its number in the source, its box, and its pixels in the box."""
 
     number: int
     box: Float32
     inside: NDArray[np.bool_]
 
 
-class _Drawn(NamedTuple):
-    """A scene before it is painted."""
+class _Sketch(NamedTuple):
+    """A scene before its objects are painted."""
 
     ground: Float64
     objects: list[_Object]
 
 
 def make_scenes(
-    source: Dataset, count: int, labels: str, *, size: int = SIZE, most: int = MOST_OBJECTS, seed: int = 0
+    source: Dataset, count: int, labels: str, *, size: int = SIZE, max_objects: int = MAX_OBJECTS, seed: int = 0
 ) -> Dataset:
-    """``count`` grey scenes, size × size, of 1 to ``most`` objects each on a background of clutter.
+    """Generate gray scenes, size × size, of 1 to ``max_objects`` objects on a cluttered background.
 
-    source: 8-bit grey images, each with one object, bright on dark. labels: "masks", the class of each pixel, 0 being
-    the background; or "boxes", around each object's pixels, those that others hide among them. Objects are scaled,
-    turned by up to 20 degrees, and may overlap: a later one hides an earlier, up to a third of its box. Raises
-    ArgumentError where numbers or the source cannot be used.
+    Objects are scaled, rotated by up to 20 degrees, and may overlap: a later one hides up to a third of the box of an
+    earlier one.
+
+    Args:
+        source: 8-bit gray images with one object each, bright on dark.
+        count: number of scenes.
+        labels: "masks", the class of each pixel with 0 for the background; or "boxes" around all pixels of each
+            object, including those that others hide.
+        size: side of a scene in pixels.
+        max_objects: maximum number of objects.
+        seed: of all random choices.
+
+    Raises:
+        ArgumentError: a number or the source is not valid.
     """
-    whole(count, "count"), whole(size, "size", LEAST_SIZE), whole(most, "most"), whole(seed, "seed", 0)
-    label = choose("labels", labels, {MASKS: _mask, BOXES: _boxes})
+    whole(count, "count"), whole(size, "size", MIN_SIZE), whole(max_objects, "max_objects"), whole(seed, "seed", 0)
+    make_label = choose("labels", labels, {MASKS: _mask, BOXES: _boxes})
     if source.images.shape[3] != 1 or source.images.dtype != np.uint8 or kind_of(source.labels) != CLASSES:
-        raise ArgumentError("scenes are made of 8-bit grey images, each with its class")
-    images, found = np.empty((count, size, size, 1), np.uint8), []
+        raise ArgumentError("scenes are made of 8-bit gray images, each with a class")
+    images, found = np.empty((count, size, size, 1), np.uint8), list[NDArray[Any]]()
     for first in range(0, count, CHUNK):
-        drawn = [_draw(source, seed, number, size, most) for number in range(first, min(first + CHUNK, count))]
-        shapes = iter(_shapes(source, [item for scene in drawn for item in scene.objects], size))
-        for number, scene in enumerate(drawn, first):
-            placed = _paint(images[number, ..., 0], scene, [next(shapes) for _ in scene.objects])
-            found.append(label(placed, source.labels, size))
+        indices = range(first, min(first + CHUNK, count))
+        sketches = [_sketch(source, seed, index, size, max_objects) for index in indices]
+        shapes = iter(_shapes(source, [item for sketch in sketches for item in sketch.objects], size))
+        for index, sketch in zip(indices, sketches, strict=True):
+            placed = _paint(images[index, ..., 0], sketch, [next(shapes) for _ in sketch.objects])
+            found.append(make_label(placed, source.labels, size))
     if labels == MASKS:
         return Dataset.from_arrays(images, np.stack(found), (BACKGROUND, *source.classes))
     return Dataset.from_arrays(images, pack(found), source.classes)
@@ -98,9 +109,9 @@ def _boxes(placed: Sequence[_Placed], labels: NDArray[np.int64], size: int) -> N
     return np.array([(*item.box, labels[item.number]) for item in placed], np.float32).reshape(-1, 5)
 
 
-def _draw(source: Dataset, seed: int, number: int, size: int, most: int) -> _Drawn:
-    """Draws all of a scene but the noise's place among its pixels."""
-    draw = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+def _sketch(source: Dataset, seed: int, index: int, size: int, max_objects: int) -> _Sketch:
+    """Draw all random numbers of a scene."""
+    draw = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
     objects = [
         _Object(
             int(draw.random() * len(source)),
@@ -109,13 +120,13 @@ def _draw(source: Dataset, seed: int, number: int, size: int, most: int) -> _Dra
             draw.uniform(*INK),
             draw.random((TRIES, 2)),
         )
-        for _ in range(1 + int(draw.random() * most))
+        for _ in range(1 + int(draw.random() * max_objects))
     ]
-    return _Drawn(_ground(draw, source.images, size), objects)
+    return _Sketch(_ground(draw, source.images, size), objects)
 
 
-def _ground(draw: np.random.Generator, images: NDArray[np.uint8 | np.float32], size: int) -> Float64:
-    """Light and shade from a coarse grid, pieces of objects, and noise."""
+def _ground(draw: np.random.Generator, images: Images, size: int) -> Float64:
+    """Return a background of smooth light and shade, patches of objects, and noise."""
     knots = draw.uniform(*GROUND, (5, 5))
     weights = np.maximum(0, 1 - np.abs(np.linspace(0, 4, size)[:, None] - np.arange(5)))
     ground: Float64 = weights @ knots @ weights.T
@@ -131,9 +142,9 @@ def _ground(draw: np.random.Generator, images: NDArray[np.uint8 | np.float32], s
 
 
 def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
-    """How much of each pixel an object covers, from 0 to 1, turned and scaled about the middle: k × side × side."""
+    """Return the opacity, 0 to 1, of each object, rotated and scaled about the center: k × side × side."""
     height, width = source.images.shape[1:3]
-    side = min(size, int(np.ceil(np.hypot(SIDE, SIDE) * SCALES[1] * size / SIZE)))  # of the largest
+    side = min(size, int(np.ceil(np.hypot(SIDE, SIDE) * SCALES[1] * size / SIZE)))  # of the largest object
     matrices = np.empty((len(objects), 6), np.float32)
     for matrix, item in zip(matrices, objects, strict=True):
         cos, sin = np.cos(item.angle) / item.scale, np.sin(item.angle) / item.scale
@@ -142,7 +153,7 @@ def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
             *(cos, -sin, (width - 1) / 2 - (cos - sin) * middle),
             *(sin, cos, (height - 1) / 2 - (sin + cos) * middle),
         )
-    # The kernel's two images are of one size: the objects lie in the upper left of theirs, with nothing around.
+    # The kernel's input and output have the same size: objects are in the top left corner of theirs.
     room = max(side, height, width) + 1
     x = np.zeros((len(objects), room, room, 1), np.float32)
     x[:, :height, :width] = source.images[[item.number for item in objects]] / np.float32(255)
@@ -152,21 +163,21 @@ def _shapes(source: Dataset, objects: Sequence[_Object], size: int) -> Float32:
     return y[:, :side, :side, 0]
 
 
-def _paint(image: NDArray[np.uint8], scene: _Drawn, shapes: Sequence[Float32]) -> list[_Placed]:
-    """Writes the image. An object that finds no place where it hides little, or hides little itself, is left out."""
-    canvas, size, placed = scene.ground, len(image), list[_Placed]()
-    for item, shape in zip(scene.objects, shapes, strict=True):
+def _paint(image: NDArray[np.uint8], sketch: _Sketch, shapes: Sequence[Float32]) -> list[_Placed]:
+    """Write the image. An object is left out if it would cover too much of another one at all its positions."""
+    canvas, size, placed = sketch.ground, len(image), list[_Placed]()
+    for item, shape in zip(sketch.objects, shapes, strict=True):
         inside = shape > 0.5
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if not len(rows):
             continue
         part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         height, width = inside[part].shape
-        corners = (item.places * (size - width + 1, size - height + 1)).astype(np.int64)
+        corners = (item.positions * (size - width + 1, size - height + 1)).astype(np.int64)
         candidates = np.concatenate([corners, corners + np.array([width, height])], axis=1).astype(np.float32)
-        before = np.array([other.box for other in placed], np.float32).reshape(-1, 4)
-        most = MOST_COVERED * np.minimum(areas(candidates)[:, None], areas(before))
-        free = np.flatnonzero((intersections(candidates, before) <= most).all(axis=1))
+        earlier = np.array([other.box for other in placed], np.float32).reshape(-1, 4)
+        allowed = MAX_COVERED * np.minimum(areas(candidates)[:, None], areas(earlier))
+        free = np.flatnonzero((intersections(candidates, earlier) <= allowed).all(axis=1))
         if len(free):
             box = candidates[free[0]]
             x0, y0, x1, y1 = box.astype(int)

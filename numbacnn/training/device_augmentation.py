@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numbacnn.data.augment import LEAST_LEFT, Compose, Stage, draw_uniforms
+from numbacnn.data.augmenter import MIN_VISIBLE, draw_uniforms
+from numbacnn.data.chain import Compose, Stage
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, MASKS
 from numbacnn.data.transforms import Geometry, Keys, PixelTransform
@@ -155,7 +156,7 @@ class PlannedAugmentation:
         if self._kind == MASKS:
             self._device.loop_kernels.warp_classes(moved, labels, matrices, field)
         else:
-            self._device.loop_kernels.move_boxes(moved, labels, matrices, field, *self._shape[1:3], LEAST_LEFT)
+            self._device.loop_kernels.move_boxes(moved, labels, matrices, field, *self._shape[1:3], MIN_VISIBLE)
         return moved
 
     def _buffer(self, name: str, n: int, shape: Shape, dtype: DTypeLike = np.float32) -> Any:

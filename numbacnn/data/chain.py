@@ -1,0 +1,110 @@
+"""Chains of transforms: their text, and the stages that run them."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cached_property
+from typing import TypeAlias
+
+from numbacnn._checks import choose, number
+from numbacnn.data.transforms import TRANSFORMS, Affine, Elastic, Geometry, Mixing, PixelTransform, Transform, as_text
+from numbacnn.errors import ArgumentError
+
+Stage: TypeAlias = Geometry | tuple[int, PixelTransform | Mixing]
+"""Transforms that run together: a warp, or a single transform with its index in the chain."""
+
+
+class Compose:
+    """Transforms in sequence.
+
+    Args:
+        transforms: the transforms in their order.
+        fill: the value of pixels outside the image and in cutouts, in the images' units.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], fill: float = 0.0) -> None:
+        for transform in transforms:
+            if not isinstance(transform, Transform) or type(transform) not in TRANSFORMS.values():
+                raise ArgumentError(f"augment: {transform!r} is not a transform; give e.g. augment.Rotate(10)")
+        self.transforms = tuple(transforms)
+        self.fill = number(fill, "augment: fill", -1e6, 1e6)
+
+    @classmethod
+    def parse(cls, text: str) -> "Compose":
+        """Parse ``NAME``, ``NAME=NUMBER:NUMBER…`` and ``…@P`` for a probability P, separated by commas.
+
+        Raises:
+            ArgumentError: a name is unknown (with the nearest one), or a number is not valid.
+        """
+        return cls([_parse(part.strip()) for part in text.split(",") if part.strip()])
+
+    def __str__(self) -> str:
+        """The text that ``parse`` reads, followed by ``fill`` unless that is 0."""
+        return ", ".join(map(str, self.transforms)) + (f"; fill {as_text(self.fill)}" if self.fill else "")
+
+    def __repr__(self) -> str:
+        return f"Compose({list(self.transforms)}, fill={self.fill})"
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The transforms as they run: consecutive affine ones, with an elastic one after them, are one warp."""
+        stages: list[Stage] = []
+        for index, transform in enumerate(self.transforms):
+            if isinstance(transform, Affine | Elastic):
+                open_warp = stages and isinstance(stages[-1], Geometry) and not stages[-1].elastic
+                warp = stages.pop() if open_warp else Geometry((), None)
+                assert isinstance(warp, Geometry)
+                if isinstance(transform, Elastic):
+                    stages.append(warp._replace(elastic=(index, transform)))
+                else:
+                    stages.append(warp._replace(affine=(*warp.affine, (index, transform))))
+            elif isinstance(transform, PixelTransform | Mixing):
+                stages.append((index, transform))
+        return tuple(stages)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become probabilities."""
+        return any(isinstance(transform, Mixing) for transform in self.transforms)
+
+
+Augmentation: TypeAlias = Compose | Transform | Sequence[Transform] | str
+
+
+def get_augmentation(augment: Augmentation | None) -> Compose | None:
+    """Make a chain from text, a transform or several; None if there is nothing to do."""
+    if augment is None:
+        return None
+    if isinstance(augment, str):
+        augment = Compose.parse(augment)
+    elif isinstance(augment, Transform):
+        augment = Compose([augment])
+    elif isinstance(augment, list | tuple):
+        augment = Compose(augment)
+    if not isinstance(augment, Compose):
+        raise ArgumentError(f"augment={augment!r}: give transforms such as [augment.Rotate(10)], or text: 'rotate=10'")
+    return augment if augment.transforms else None
+
+
+def _parse(part: str) -> Transform:
+    head, _, probability = part.partition("@")
+    name, _, listed = head.partition("=")
+    kind = choose("transform", name.strip(), TRANSFORMS)
+    values = [_parse_number(part, item) for item in listed.split(":")] if listed.strip() else []
+    known = [item.name for item in fields(kind) if item.name != "p"]
+    if len(values) > len(known):
+        raise ArgumentError(
+            f"augment: {part!r} has {len(values)} numbers; {kind.name} takes {':'.join(known) or 'none'}"
+        )
+    try:
+        return kind(*values, **{"p": _parse_number(part, probability)} if "@" in part else {})
+    except TypeError:
+        raise ArgumentError(f"augment: {part!r} needs a number: {kind.name}={':'.join(known).upper()}") from None
+
+
+def _parse_number(part: str, text: str) -> int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise ArgumentError(f"augment: {text.strip()!r} in {part!r} is not a number; write rotate=10 or elastic=34:4")
