@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from numbacnn._checks import format_shape
 from numbacnn.bench.cases import Case
 from numbacnn.bench.measure import KernelResult, rates
 from numbacnn.bench.peaks import Peaks
@@ -61,7 +62,7 @@ def kernel_summaries(summaries: Mapping[str, Mapping[str, Any]]) -> None:
 def model_times(report: Mapping[str, Any], layers: bool) -> None:
     """Print the result of ``bench train``."""
     peers = list(report["results"][0]["peers"])
-    shape = "×".join(map(str, report["input_shape"]))
+    shape = format_shape(report["input_shape"])
     render.text(f"{report['model']} {report['mode']}, input {shape}, {report['parameters']:,} parameters")
     render.text(peaks_line(report["peaks"]))
     rows = [["batch", *RATES, "images/s", *peers]]

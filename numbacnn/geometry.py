@@ -8,6 +8,7 @@ arithmetic for deep learning", relationship 15).
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from numbacnn._checks import format_shape
 from numbacnn.errors import ArgumentError, GeometryError
 
 Shape = tuple[int, ...]
@@ -189,7 +190,7 @@ def transposed_geometry(
     if min(p, q) < 1:
         raise GeometryError(
             f"padding {sides[0]}, {sides[1]} leaves {p}×{q} of the output of {h}×{w} pixels and a window "
-            f"{_times(window)}; use less padding"
+            f"{format_shape(window)}; use less padding"
         )
     return ConvGeometry(p, q, filters, h, w, c, *window, *stride, *dilation, sides[0][0], sides[1][0], groups)
 
@@ -211,7 +212,7 @@ def pool_geometry(
     (top, bottom), (left, right) = _sides((h, w), window, stride, padding, (1, 1))
     if max(top, bottom) >= window[0] or max(left, right) >= window[1]:
         raise GeometryError(
-            f"padding {top, bottom}, {left, right} leaves windows of {_times(window)} wholly outside the input; "
+            f"padding {top, bottom}, {left, right} leaves windows of {format_shape(window)} wholly outside the input; "
             "use padding smaller than the window"
         )
     p = _output_size(h, window[0], stride[0], 1, top + bottom, ceil_mode, top)
@@ -266,12 +267,8 @@ def _too_large(
 ) -> GeometryError:
     reach = [(extent - 1) * step + 1 for extent, step in zip(window, dilation, strict=True)]
     padded = [extent + extra for extent, extra in zip(size, padding, strict=True)]
-    dilated = f" ({_times(reach)} with its dilation)" if max(dilation) > 1 else ""
+    dilated = f" ({format_shape(reach)} with its dilation)" if max(dilation) > 1 else ""
     return GeometryError(
-        f"window {_times(window)}{dilated} exceeds the padded input {_times(padded)}; "
+        f"window {format_shape(window)}{dilated} exceeds the padded input {format_shape(padded)}; "
         'use padding="same" or a smaller window'
     )
-
-
-def _times(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))

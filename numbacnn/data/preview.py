@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import whole
 from numbacnn.data.augmenter import Augmenter
 from numbacnn.data.chain import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, whole
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from numbacnn._checks import format_shape
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import Shape
@@ -43,7 +44,7 @@ class Summary:
             (
                 f"{row.name} *" if row.training_only else row.name,
                 row.op,
-                _times(row.output_shape),
+                format_shape(row.output_shape),
                 f"{row.parameters:,}",
                 f"{row.flops / 1e6:.3f}",
             )
@@ -55,7 +56,7 @@ class Summary:
         memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
         return "\n".join(
             [
-                f"input {', '.join(map(_times, self.input_shapes))}",
+                f"input {', '.join(map(format_shape, self.input_shapes))}",
                 *table,
                 f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
                 f"memory at batch {BATCH}: {memory}",
@@ -87,10 +88,6 @@ def summarize(graph: Graph, sizes: Any) -> Summary:
     }
     flops = sum(row.flops for row in rows if not row.training_only)
     return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
-
-
-def _times(shape: Shape) -> str:
-    return "×".join(map(str, shape))
 
 
 def _align(column: int, cell: str, width: int) -> str:
