@@ -8,7 +8,7 @@ import pytest
 from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.formulas import activations
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_1d
 
 INF, NAN = np.inf, np.nan
 
@@ -25,7 +25,7 @@ FUNCTIONS = {  # name: ours, that of float64, error allowed in units in the last
     "log": (simd_math.log, np.log, 2),
     "log1p": (simd_math.log1p, np.log1p, 2),
     "tanh": (simd_math.tanh, np.tanh, 2),
-    "sigmoid": (inlined(simd_math.vectorizable(activations.sigmoid), always=True), sigmoid, 2),
+    "sigmoid": (simd_math.vectorizable(activations.sigmoid), sigmoid, 2),
     "erfc": (simd_math.erfc, erfc, 6),
 }
 SPECIAL = {  # name: at −∞, ∞, −1, −0, 0
@@ -151,7 +151,7 @@ def test_the_smallest_numbers_pass_through_where_the_slope_is_one():
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "gelu", "gelu_tanh"])
 def test_loops_of_activations_are_vectors_without_a_call(name):
-    function = inlined(simd_math.vectorizable(getattr(activations, name)), always=True)
+    function = simd_math.vectorizable(getattr(activations, name))
 
     @cpu_kernel(float32_1d, float32_1d, parallel=False, key=lambda: None)
     def row(y, x):

@@ -147,9 +147,11 @@ def _update_job(case: Case, device: Device) -> Job:
     """Return an update by SGD with momentum, which reads weights, velocity and gradient, and writes the first two."""
     count = prod(case.shape)
     w, velocity, dw = (device.zeros(count) for _ in range(3))
+    scalars = device.zeros(2, np.float64)
     device.write(dw, np.ones(count, np.float32))
+    device.write(scalars, np.array([1, 1e-3]))
 
-    update = device.record(lambda: device.kernels.sgd_update(w, velocity, dw, 1e-3, 0.9, 0.0, False))
+    update = device.record(lambda: device.kernels.sgd_update(w, velocity, dw, scalars, 0.9, 0.0, False))
 
     def start() -> None:
         with engine_lock:

@@ -191,7 +191,7 @@ def _njit(fast_math: Any, **options: Any) -> Any:
 
 
 def numba_type(kind: Any) -> Any:
-    """Return Numba's type for a number, an int64 vector, or a NamedTuple class of such fields; others unchanged."""
+    """Return Numba's type for a number, a vector, or a NamedTuple class of such fields; Numba types unchanged."""
     if isinstance(kind, type) and issubclass(kind, tuple):
         fields = [numba_type(hint) for hint in kind.__annotations__.values()]
         if len(set(fields)) == 1:
@@ -204,7 +204,10 @@ _NUMBA_TYPES: dict[Any, Any] = {
     int: types.int64,
     float: types.float64,
     bool: types.boolean,
+    np.float32: types.float32,
+    np.float64: types.float64,
     NDArray[np.int64]: int64_1d,
+    NDArray[np.float64]: types.Array(types.float64, 1, "C"),
 }
 
 

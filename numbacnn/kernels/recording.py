@@ -6,6 +6,7 @@ the arguments, and the arguments. A recording does so once.
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any, NamedTuple, Protocol
 
 Launch = tuple[Callable[..., None], tuple[Any, ...]]
@@ -59,6 +60,20 @@ def record(work: Callable[[], None]) -> Record:
 def tape() -> list[Launch] | None:
     """Where a kernel that is called writes its launch down, or None where it is to run."""
     return _tape.launches if _tape is not None and _tape.thread == threading.get_ident() else None
+
+
+def recordable(function: Callable[..., None]) -> Callable[..., None]:
+    """A launcher in plain Python whose call is recorded as one launch. It may call kernels."""
+
+    @wraps(function)
+    def launch(*arguments: Any) -> None:
+        launches = tape()
+        if launches is None:
+            function(*arguments)
+        else:
+            launches.append((function, arguments))
+
+    return launch
 
 
 def prepare(kernel: Launchable, *arguments: Any) -> None:

@@ -1,12 +1,12 @@
 """Adam, and what has been made of it."""
 
 from dataclasses import dataclass
-from math import fsum, sqrt
+from math import sqrt
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn._checks import number
-from numbacnn.kernels.step_scalars import AdamStep
+from numbacnn.kernels.step_scalars import AdamOptions
 from numbacnn.optimizers.base import Optimizer, check_betas
 
 
@@ -33,23 +33,19 @@ class Adam(Optimizer):
         """The running means of the gradient and of its square."""
         return ("mean", "square")
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        device.kernels.adam_update(t.w, t.mean, t.square, t.dw, self._options(step, self.learning_rate * scale))
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        options = self._options(step, self.learning_rate * scale)
-        return options.step_size, options.correction, options.keep
+        return *self._corrections(step, self.learning_rate * scale), 1.0
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.loop_kernels.adam_step(t.w, t.mean, t.square, t.dw, scalars, self._options(1, 0.0))
-
-    def _options(self, step: int, rate: float) -> AdamStep:
-        return self._moments(step, rate)._replace(weight_decay=self.weight_decay)
-
-    def _moments(self, step: int, rate: float) -> AdamStep:
-        """A step without weight decay, its bias corrections made."""
+    def _corrections(self, step: int, rate: float) -> tuple[float, float]:
+        """rate / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ)."""
         beta_1, beta_2 = self.betas
-        return AdamStep(rate / (1 - beta_1**step), beta_1, beta_2, 1 / sqrt(1 - beta_2**step), self.eps)
+        return rate / (1 - beta_1**step), 1 / sqrt(1 - beta_2**step)
+
+    def _options(self) -> AdamOptions:
+        return AdamOptions(*self.betas, self.eps, self.weight_decay)
+
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.kernels.adam_update(t.w, t.mean, t.square, t.dw, scalars, self._options())
 
 
 @dataclass(eq=False)
@@ -62,8 +58,12 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def _options(self, step: int, rate: float) -> AdamStep:
-        return self._moments(step, rate)._replace(keep=1 - rate * self.weight_decay)
+    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
+        rate = self.learning_rate * scale
+        return *self._corrections(step, rate), 1 - rate * self.weight_decay
+
+    def _options(self) -> AdamOptions:
+        return super()._options()._replace(weight_decay=0.0)
 
 
 @dataclass(eq=False)
@@ -78,16 +78,11 @@ class LAMB(Adam):
     eps: float = 1e-6
     weight_decay: float = 0.01
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        options = self._options(step, 1.0)
-        device.kernels.lamb_moments(t.partial, t.w, t.mean, t.square, t.dw, options)
-        weight, direction = map(fsum, device.host(t.partial))
-        trust = sqrt(weight / direction) if weight > 0 and direction > 0 else 1.0
-        device.kernels.lamb_update(t.w, t.mean, t.square, options, self.learning_rate * scale * trust)
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        options = self._options(step, 1.0)
-        return options.step_size, options.correction, self.learning_rate * scale
+        return *self._corrections(step, 1.0), self.learning_rate * scale
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.loop_kernels.lamb_step(t.w, t.mean, t.square, t.dw, scalars, t.partial, self._options(1, 1.0))
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        kernels, options = device.kernels, self._options()
+        kernels.lamb_moments(t.mean, t.square, t.dw, scalars, options)
+        kernels.lamb_trust(t.partial, t.w, t.mean, t.square, scalars, options)
+        kernels.lamb_update(t.w, t.mean, t.square, scalars, t.partial[1], options)

@@ -19,7 +19,6 @@ from numbacnn.kernels.step_scalars import SUM_GROUPS
 
 Float32 = NDArray[np.float32]
 OWN = ("groups", "clip_norm", "clip_value")  # what concerns the whole model, and no group
-NOTHING = np.empty(0, np.float32)
 
 
 class Trainable(Protocol):
@@ -102,9 +101,12 @@ class Optimizer:
             self.steps += 1
             model.store.changed()
             rules = self._rules()
+            numbers = [[1.0, *rule._numbers(self.steps, scale)] for rule in rules]
+            model.store.device.write(self._scalars, np.array(numbers))
             for segment in self._segments:
                 rule = rules[segment.group]
-                rule._update(model.store.device, self._arrays(segment, model.store, rule), self.steps, scale)
+                scalars = self._scalars[segment.group % len(rules)]
+                rule._update(model.store.device, self._arrays(segment, model.store, rule), scalars)
 
     # -- where a GPU drives the steps itself --------------------------------------------------------------------------
 
@@ -135,9 +137,7 @@ class Optimizer:
         rules = self._rules()
         for segment in self._segments:
             rule = rules[segment.group]
-            rule._update_on_device(
-                device, self._arrays(segment, model.store, rule), scalars[segment.group % len(rules)]
-            )
+            rule._update(device, self._arrays(segment, model.store, rule), scalars[segment.group % len(rules)])
 
     def attach(self, model: Trainable) -> None:
         """Makes the state for this model, and follows what it has frozen.
@@ -166,12 +166,13 @@ class Optimizer:
                 self._start(store.device, name, arena)
         self._store, self._layout = store, layout
         self._partial = store.device.zeros((2, SUM_GROUPS), np.float64)
+        self._scalars = store.device.zeros((len(self._rules()), 1 + len(self._numbers(1, 1.0))), np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         slots = self.slots
         if self._store is not None:
             slots = {name: self._store.device.host(arena) for name, arena in slots.items()}
-        return {**self.__dict__, "slots": slots, "_store": None, "_partial": None}
+        return {**self.__dict__, "slots": slots, "_store": None, "_partial": None, "_scalars": None}
 
     def _rules(self) -> list["Optimizer"]:
         """This optimiser's rule for each group, and, as the last one, for all other parameters."""
@@ -218,16 +219,12 @@ class Optimizer:
 
     # -- what the optimisers say of themselves ------------------------------------------------------------------------
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        """Update number ``step``, from 1, of one segment."""
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        """Launch the update of one segment. ``scalars``, on the device: 1, or 0 for no update, then ``_numbers``."""
         raise NotImplementedError
 
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         """What differs from update to update, as many numbers in each: a + scale·b, with a and b of ``step`` alone."""
-        raise NotImplementedError
-
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        """``_update`` with these numbers in device memory, behind scalars[0]."""
         raise NotImplementedError
 
     def _start(self, device: Device, slot: str, arena: Float32) -> None:

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn._checks import number, whole
-from numbacnn.engine.device import Device
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.optimizers.adam import AdamW
-from numbacnn.optimizers.base import Float32, Optimizer, Segment, norm_of
+from numbacnn.optimizers.base import Float32, Optimizer, Segment
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
 SMALLEST_NORM = 1e-7
@@ -83,35 +82,21 @@ class Muon(Optimizer):
     def _scratch(self, segment: Segment) -> Mapping[str, Float32]:
         return self._buffers.get(segment.shape, {})
 
-    def _update(self, device: Device, t: SimpleNamespace, step: int, scale: float) -> None:
-        if len(t.shape) < 2 or not self.orthogonalize:
-            assert self.others is not None
-            self.others._update(device, t, step, scale)
-            return
-        kernels, rate = device.kernels, self.learning_rate * scale
-        kernels.approach_in_place(t.mean, t.dw, 1 - self.momentum)
-        share = self.momentum if self.nesterov else 1.0
-        x = t.x.reshape(-1)
-        kernels.blend(x, t.dw, t.mean, 1 - share, share)
-        kernels.scale_in_place(x, 1 / max(norm_of(device, x, t.partial[0]), SMALLEST_NORM))
-        direction = orthogonalize(kernels, t, self.iterations)
-        kernels.blend_in_place(t.w, direction.reshape(-1), 1 - rate * self.weight_decay, -rate * _widening(direction))
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         """Those of ``others``, and the learning rate."""
         assert self.others is not None
         return *self.others._numbers(step, scale), self.learning_rate * scale
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
         if len(t.shape) < 2 or not self.orthogonalize:
             assert self.others is not None
-            self.others._update_on_device(device, t, scalars)
+            self.others._update(device, t, scalars)
             return
-        loop_kernels, x = device.loop_kernels, t.x.reshape(-1)
-        loop_kernels.muon_momentum(x, t.mean, t.dw, scalars, self.momentum, self.momentum if self.nesterov else 1.0)
-        loop_kernels.normalize_in_place(x, t.partial, SMALLEST_NORM)
-        direction = orthogonalize(device.kernels, t, self.iterations)
-        loop_kernels.muon_step(t.w, direction.reshape(-1), scalars, self.weight_decay, _widening(direction))
+        kernels, x = device.kernels, t.x.reshape(-1)
+        kernels.muon_momentum(x, t.mean, t.dw, scalars, self.momentum, self.momentum if self.nesterov else 1.0)
+        kernels.normalize_in_place(x, t.partial, SMALLEST_NORM)
+        direction = orthogonalize(kernels, t, self.iterations)
+        kernels.muon_update(t.w, direction.reshape(-1), scalars, self.weight_decay, _widening(direction))
 
 
 def _widening(direction: Float32) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 
 from numbacnn._checks import number
 from numbacnn.engine.device import Device
-from numbacnn.kernels.step_scalars import RmspropStep
-from numbacnn.optimizers.base import NOTHING, Float32, Optimizer
+from numbacnn.kernels.step_scalars import RmspropOptions
+from numbacnn.optimizers.base import Float32, Optimizer
 
 
 @dataclass(eq=False)
@@ -43,19 +43,14 @@ class RMSprop(Optimizer):
         """The running means of g², where centered of g, and with momentum the sum of the steps."""
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
-        device.kernels.rmsprop_update(t.w, t.square, mean, velocity, t.dw, self._options(*self._numbers(step, scale)))
-
-    def _options(self, rate: float) -> RmspropStep:
-        return RmspropStep(rate, self.alpha, self.momentum, self.eps, self.weight_decay)
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        mean, velocity = getattr(t, "mean", NOTHING), getattr(t, "velocity", NOTHING)
-        device.loop_kernels.rmsprop_step(t.w, t.square, mean, velocity, t.dw, scalars, self._options(0.0))
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        form = ("_centered" if self.centered else "") + ("_momentum" if self.momentum else "")
+        options = RmspropOptions(self.alpha, self.momentum, self.eps, self.weight_decay)
+        slots = [getattr(t, name) for name in self.slot_names]
+        getattr(device.kernels, f"rmsprop{form}_update")(t.w, *slots, t.dw, scalars, options)
 
 
 @dataclass(eq=False)
@@ -90,12 +85,8 @@ class Adagrad(Optimizer):
             part = arena[segment.start : segment.stop]
             device.write(part, np.full(part.size, value, np.float32))
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        (rate,) = self._numbers(step, scale)
-        device.kernels.adagrad_update(t.w, t.square, t.dw, rate, self.eps, self.weight_decay)
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.loop_kernels.adagrad_step(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.kernels.adagrad_update(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)

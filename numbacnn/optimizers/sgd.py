@@ -37,12 +37,8 @@ class SGD(Optimizer):
         """The velocity v."""
         return ("velocity",)
 
-    def _update(self, device: Any, t: SimpleNamespace, step: int, scale: float) -> None:
-        (rate,) = self._numbers(step, scale)
-        device.kernels.sgd_update(t.w, t.velocity, t.dw, rate, self.momentum, self.weight_decay, self.nesterov)
-
     def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
         return (self.learning_rate * scale,)
 
-    def _update_on_device(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.loop_kernels.sgd_step(t.w, t.velocity, t.dw, scalars, self.momentum, self.weight_decay, self.nesterov)
+    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+        device.kernels.sgd_update(t.w, t.velocity, t.dw, scalars, self.momentum, self.weight_decay, self.nesterov)

@@ -114,7 +114,7 @@ class TrainingMemory:
         self._rates = device.zeros((self._update.in_epoch, 2), np.float64)
         numbers = self._update.optimizer.device_numbers(1, 1)
         self._numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
-        self._scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]))
+        self._scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]), np.float64)
         rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
         self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
         self._state_before = device.zeros(self._model.store.state.size)

@@ -364,7 +364,7 @@ def test_muon_with_a_rule_of_ones_own_is_driven_by_the_host():
     """Its update may do anything."""
 
     class OwnRule(nc.AdamW):
-        def _update(self, device, t, step, scale):
+        def _update(self, device, t, scalars):
             pass
 
     assert nc.Muon().runs_on_device

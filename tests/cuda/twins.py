@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbacnn.geometry import (
     NO_HALO,
@@ -16,7 +17,8 @@ from numbacnn.geometry import (
     PoolGeometry,
     UpSampleGeometry,
 )
-from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.kernels.formulas import FORMULAS
+from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
 from numbacnn.layers.bindings import Norm
 
 SIDES = Halo(1, 2, 0, 1)
@@ -88,32 +90,42 @@ FORMS = [
 
 # -- element by element -----------------------------------------------------------------------------------------------
 
-ACTIVATIONS = ["relu", "relu6", "tanh", "sigmoid", "hardsigmoid", "hardswish", "silu", "gelu", "gelu_tanh"]
+EXACT = {"copy", "add", "add_in_place", "add_relu_in_place", "multiply", "scale_in_place", "clip_in_place", "swap"}
+SLOTS = {"square"}  # arrays that are never negative
 
 
-def _activations(draw):
-    for name in ACTIVATIONS:
-        for reason, shape, halo in FORMS if name == "relu" else FORMS[::2]:
-            y, x = image(draw, *shape, halo=halo), image(draw, *shape)
-            yield Call(reason, [(f"{name}_forward", [y, x])])
-            yield Call(reason, [(f"{name}_gradient_in_place", [y, x])])
-    for name, number in (("leaky_relu", 0.2), ("elu", 1.5)):
-        for reason, shape, halo in FORMS[::2]:
-            y, x = image(draw, *shape, halo=halo), image(draw, *shape)
-            yield Call(reason, [(f"{name}_forward", [y, x, number])])
-            yield Call(reason, [(f"{name}_gradient_in_place", [y, x, number])])
+def _constants(formula):
+    """Values for the constants of a formula, in each of its forms."""
+    for flag in (False, True) if bool in formula.numbers.values() else (False,):
+        for applied in (1.0, 0.0) if formula.condition else (1.0,):
+            values = {bool: flag, NDArray[np.float64]: np.array([applied, 0.1, 1.2, 0.98, 0.02])}
+            kinds = formula.numbers.values()
+            form = f"{', flag' * flag}{', no update' * (not applied)}"
+            yield form, [values[kind] if kind in values else _number(kind) for kind in kinds]
+
+
+def _number(kind):
+    return kind(*[0.9, 0.99, 1e-3, 0.05][: len(kind._fields)]) if issubclass(kind, tuple) else 0.3
+
+
+def _formulas(draw):
+    for name, formula in FORMULAS.items():
+        for reason, shape, halo in FORMS:
+            for form, constants in _constants(formula):
+                if formula.flat:
+                    size = np.prod(shape) if halo == NO_HALO else 1000
+                    arrays = [(positive if part in SLOTS else flat)(draw, size) for part in formula.arrays]
+                else:
+                    halos = [halo, NO_HALO] * len(formula.arrays)
+                    arrays = [image(draw, *shape, halo=halo) for _, halo in zip(formula.arrays, halos, strict=False)]
+                yield Call(f"{reason}{form}", [(name, [*arrays, *constants])], name in EXACT)
 
 
 def _elementwise(draw):
     for reason, shape, halo in FORMS:
         y, x, z = image(draw, *shape, halo=halo), image(draw, *shape), image(draw, *shape, halo=halo)
         n, _, _, c = shape
-        yield Call(reason, [("copy", [y, x])], exact=True)
-        yield Call(reason, [("add_in_place", [y, x])], exact=True)
-        yield Call(f"{reason}, ReLU", [("add_relu_in_place", [y, x])], exact=True)
-        yield Call(reason, [("add", [y, x, z, halo != NO_HALO])], exact=True)
         yield Call(reason, [("clear_halo", [z.whole, Halo(1, 0, 2, 1)])], exact=True)
-        yield Call(reason, [("multiply", [y, x, z])], exact=True)
         yield Call(reason, [("scale_channels", [y, x, image(draw, n, 1, 1, c)])], exact=True)
         yield Call(reason, [("channel_dots", [image(draw, n, 1, 1, c), x, z])])
         yield Call(reason, [("prelu_forward", [y, x, flat(draw, c)])])
@@ -301,26 +313,13 @@ def _losses(draw):
 
 def _updates(draw):
     for size in (1000, 37):
-        w, dw, mean, velocity, empty = (flat(draw, size) for _ in range(5))
-        square, empty, a, b = positive(draw, size), flat(draw, 0), 0.7, -1.3
-        for nesterov in (False, True):
-            yield Call(f"{size}, nesterov {nesterov}",
-                       [("sgd_update", [w, velocity, dw, 0.1, 0.9, 0.01, nesterov])])  # fmt: skip
-        adam = AdamStep(0.01, 0.9, 0.999, 1.2, 1e-6, 0.05, 0.98)
-        partial = np.zeros((2, SUM_GROUPS))
-        yield Call(f"{size}", [("adam_update", [w, mean, square, dw, adam])])
-        yield Call(f"{size}", [("lamb_moments", [partial, w, mean, square, dw, adam])])
-        yield Call(f"{size}", [("lamb_update", [w, mean, square, adam, 0.02])])
-        for told, means, velocities in (("plain", empty, empty), ("centered and moving", 0.1 * mean, velocity)):
-            rmsprop = RmspropStep(0.01, 0.95, 0.9, 1e-3, 0.02)
-            yield Call(f"{size}, {told}", [("rmsprop_update", [w, square, means, velocities, dw, rmsprop])])
-        yield Call(f"{size}", [("adagrad_update", [w, square, dw, 0.1, 1e-6, 0.02])])
-        yield Call(f"{size}", [("blend_in_place", [w, dw, a, b])])
-        yield Call(f"{size}", [("blend", [w, dw, mean, a, b])])
-        yield Call(f"{size}", [("approach_in_place", [w, dw, 0.3])])
-        yield Call(f"{size}", [("scale_in_place", [w, a])], exact=True)
-        yield Call(f"{size}", [("clip_in_place", [w, 0.5])], exact=True)
-        yield Call(f"{size}", [("swap", [w, dw])], exact=True)
+        w, dw, mean = (flat(draw, size) for _ in range(3))
+        square, partial, scalars = positive(draw, size), np.zeros((2, SUM_GROUPS)), np.array([1, 0.01, 1.2])
+        adam = AdamOptions(0.9, 0.999, 1e-6, 0.05)
+        yield Call(f"{size}", [("lamb_trust", [partial, w, mean, square, scalars, adam])])
+        for smallest in (0.1, 1e3):
+            norm = scratch(2, SUM_GROUPS, dtype=np.float64)
+            yield Call(f"{size}, at least {smallest}", [("normalize_in_place", [w, norm, smallest])])
         yield Call(f"{size}", [("sum_squares", [np.zeros(SUM_GROUPS), w])])
         sums = sized("penalty_sums_shape", size)
         yield Call(f"{size}", [("add_penalty_in_place", [sums, dw, w, 0.2, 0.1])])
@@ -362,7 +361,7 @@ def _augmentations(draw):
 
 
 FAMILIES = (
-    _activations,
+    _formulas,
     _elementwise,
     _dropouts,
     _poolings,

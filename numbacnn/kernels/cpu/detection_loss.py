@@ -13,7 +13,7 @@ from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32 = types.float32
-presence_loss, edge_loss = (inlined(vectorizable(f)) for f in (binary_cross_entropy, smooth_l1))
+presence_loss, edge_loss = (vectorizable(f) for f in (binary_cross_entropy, smooth_l1))
 UNWEIGHTED = (ONE,)
 EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
 

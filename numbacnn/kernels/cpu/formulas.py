@@ -16,7 +16,7 @@ from numbacnn.kernels.registry import launcher
 
 def kernel_of(formula, custom=False):
     """The CPU kernel of a formula. A ``custom`` function is compiled as it is, under a key made from its code."""
-    function = inlined(formula.function if custom else vectorizable(formula.function), always=True)
+    function = inlined(formula.function, always=True) if custom else vectorizable(formula.function)
     count, part, kind = (blocks, block, float32_1d) if formula.flat else (rows, row, float32_4d)
     first, constants = formula.arrays[0], list(formula.constants)
     read, written = ([f"{name}[i]" for name in names] for names in (formula.inputs, formula.outputs))
@@ -30,10 +30,10 @@ def kernel_of(formula, custom=False):
         body += [f"    if {formula.condition} == 0:", "        return"]
     parts = [f"part({name}, item)" for name in formula.arrays]
     body += [f"    for item in prange(count({first})):", f"        loop({', '.join([*parts, *constants])})"]
-    compiled = inlined(generated(loop, f"{formula.name}_loop", function=function))
+    loop = inlined(generated(loop, f"{formula.name}_loop", function=function))
     kernel = generated(
         [f"def kernel({', '.join(formula.parameters)}):", *body],
-        formula.name, prange=prange, count=count, part=part, loop=compiled, __name__=__name__,
+        formula.name, prange=prange, count=count, part=part, loop=loop, __name__=__name__,
     )  # fmt: skip
     kernel.__doc__ = formula.function.__doc__
     signature = [*[kind] * len(formula.arrays), *formula.numbers.values()]

@@ -178,7 +178,7 @@ def _focal_row(dx, x, told, label, weights, gamma, scale):
 
 def elementwise_loss(name, function):
     """The kernel ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
-    function = inlined(simd_math.vectorizable(function), always=True)
+    function = simd_math.vectorizable(function)
 
     @inlined
     def loss_row(dx, x, target, options, scale):

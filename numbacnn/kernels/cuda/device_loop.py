@@ -34,26 +34,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     place,
 )
 from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
-from numbacnn.kernels.cuda.update import (
-    ADAM,
-    RMSPROP,
-    SUM_THREADS,
-    adagrad,
-    adam,
-    float64_1d,
-    float64_2d,
-    lamb_direction,
-    lamb_norms,
-    moments,
-    over_groups,
-    range_of,
-    rmsprop,
-    rmsprop_centered,
-    rmsprop_centered_moving,
-    rmsprop_moving,
-    sgd,
-    sum_squares,
-)
+from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_of, sum_squares
 from numbacnn.kernels.scalar import ONE, ZERO
 from numbacnn.kernels.step_scalars import (
     ACCUMULATED_SHARE,
@@ -209,7 +190,7 @@ def decide_update(counters, sums, random, decision, scalars, partial, rates, num
 
 
 @cuda_kernel(
-    int64_1d, float64_1d, uint64_1d, float32_1d, float32_2d, float64_2d, float64_2d, float64_3d, StepForm
+    int64_1d, float64_1d, uint64_1d, float32_1d, float64_2d, float64_2d, float64_2d, float64_3d, StepForm
 )  # fmt: skip
 def _decide_update(counters, sums, random, decision, scalars, partial, rates, numbers, form):
     """One block; all threads add, the first one decides."""
@@ -263,10 +244,10 @@ def _set_numbers(counters, decision, scalars, rates, numbers, update, updates):
     decision[AVERAGE_SHARE] = np.float32(rates[update, 1]) if updates else ZERO
     made = counters[UPDATES]
     for rule in range(len(scalars)):
-        scalars[rule, 0] = ONE if updates else ZERO
+        scalars[rule, 0] = 1 if updates else 0
         for k in range(1, scalars.shape[1] if updates else 0):
             fixed, slope = numbers[made, 2 * rule, k - 1], numbers[made, 2 * rule + 1, k - 1]
-            scalars[rule, k] = np.float32(fixed + rates[update, 0] * slope)
+            scalars[rule, k] = fixed + rates[update, 0] * slope
     if updates:
         counters[UPDATES] = made + 1
         counters[LAST_UPDATE] = update
@@ -328,163 +309,3 @@ def _norm_factor(partial, limit):
 @element_kernel(constants=[float64_1d])
 def _scale_by(x, factor):
     return np.float32(factor[0]) * x
-
-
-# -- updates: see ``update`` ------------------------------------------------------------------------------------------
-
-
-def sgd_step(w, velocity, dw, scalars, momentum, weight_decay, nesterov):
-    """``sgd_update`` at the learning rate scalars[1]."""
-    _sgd_step([w, velocity], [w, velocity, dw], constants=[scalars, momentum, weight_decay, nesterov])
-
-
-@element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32, types.boolean])
-def _sgd_step(w, velocity, dw, scalars, momentum, weight_decay, nesterov):
-    if scalars[0] == ZERO:
-        return w, velocity
-    return sgd(w, velocity, dw, scalars[1], momentum, weight_decay, nesterov)
-
-
-def adam_step(w, mean, square, dw, scalars, o):
-    """``adam_update`` with the step size, correction and ``keep`` in scalars[1:4] instead of those in ``o``."""
-    _adam_step([w, mean, square], [w, mean, square, dw], constants=[scalars, o])
-
-
-@element_kernel(outputs=3, inputs=4, constants=[float32_1d, ADAM])
-def _adam_step(w, mean, square, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return w, mean, square
-    return adam(w, mean, square, dw, scalars[1], scalars[2], scalars[3], o)
-
-
-def rmsprop_step(w, square, mean, velocity, dw, scalars, o):
-    """``rmsprop_update`` at the learning rate scalars[1], not that of ``o``."""
-    if mean.size and velocity.size:
-        _rmsprop_centered_moving_step(
-            [w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[scalars, o]
-        )
-    elif mean.size:
-        _rmsprop_centered_step([w, square, mean], [w, square, mean, dw], constants=[scalars, o])
-    elif velocity.size:
-        _rmsprop_moving_step([w, square, velocity], [w, square, velocity, dw], constants=[scalars, o])
-    else:
-        _rmsprop_step([w, square], [w, square, dw], constants=[scalars, o])
-
-
-@element_kernel(outputs=2, inputs=3, constants=[float32_1d, RMSPROP])
-def _rmsprop_step(w, square, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return w, square
-    return rmsprop(w, square, dw, scalars[1], o)
-
-
-@element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_moving_step(w, square, velocity, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return w, square, velocity
-    return rmsprop_moving(w, square, velocity, dw, scalars[1], o)
-
-
-@element_kernel(outputs=3, inputs=4, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered_step(w, square, mean, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return w, square, mean
-    return rmsprop_centered(w, square, mean, dw, scalars[1], o)
-
-
-@element_kernel(outputs=4, inputs=5, constants=[float32_1d, RMSPROP])
-def _rmsprop_centered_moving_step(w, square, mean, velocity, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return w, square, mean, velocity
-    return rmsprop_centered_moving(w, square, mean, velocity, dw, scalars[1], o)
-
-
-def lamb_step(w, mean, square, dw, scalars, partial, o):
-    """``lamb_moments`` and ``lamb_update`` of one tensor, with the step size, correction and learning rate in
-    scalars[1:4] instead of those in ``o``. partial: scratch, 2 × SUM_GROUPS."""
-    _lamb_moments_step([mean, square], [w, mean, square, dw], constants=[scalars, o])
-    _lamb_norms_step[over_groups(w.size)](partial, w, mean, square, scalars, o)
-    _trust[1, DECIDING_THREADS](partial)
-    _lamb_step([w], [w, mean, square], constants=[scalars, partial[1], o])
-
-
-@element_kernel(outputs=2, inputs=4, constants=[float32_1d, ADAM])
-def _lamb_moments_step(w, mean, square, dw, scalars, o):
-    if scalars[0] == ZERO:
-        return mean, square
-    return moments(w, mean, square, dw, o, 0.0)
-
-
-@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float32_1d, ADAM)
-def _lamb_norms_step(partial, w, mean, square, scalars, o):
-    lamb_norms(partial, w, mean, square, scalars[1], scalars[2], o)
-
-
-@cuda_kernel(float64_2d)
-def _trust(partial):
-    """One block. partial[1, 0] = ‖w‖ / ‖r‖, 1 where one of the two is 0."""
-    shared = cuda.shared.array(DECIDING_THREADS, float64)
-    weight, direction = _row_sum(shared, partial, 0), _row_sum(shared, partial, 1)
-    if cuda.threadIdx.x == 0:
-        partial[1, 0] = (weight / direction) ** 0.5 if weight > 0 and direction > 0 else 1.0
-
-
-@element_kernel(inputs=3, constants=[float32_1d, float64_1d, ADAM])
-def _lamb_step(w, mean, square, scalars, trust, o):
-    if scalars[0] == ZERO:
-        return w
-    rate = np.float32(np.float64(scalars[3]) * trust[0])
-    return w - rate * lamb_direction(w, mean, square, scalars[1], scalars[2], o)
-
-
-def muon_momentum(x, mean, dw, scalars, momentum, share):
-    """mean approaches dw by 1 − momentum; x = dw + share · (mean − dw)."""
-    _muon_momentum([x, mean], [mean, dw], constants=[scalars, momentum, share])
-
-
-@element_kernel(outputs=2, inputs=2, constants=[float32_1d, float32, float32])
-def _muon_momentum(mean, dw, scalars, momentum, share):
-    if scalars[0] == ZERO:
-        return ZERO, mean
-    mean += (ONE - momentum) * (dw - mean)
-    return (ONE - share) * dw + share * mean, mean
-
-
-def normalize_in_place(x, partial, least):
-    """x over its Euclidean norm, or over ``least`` where that is smaller. partial: scratch, 2 × SUM_GROUPS."""
-    sum_squares(partial[0], x)
-    _inverse_norm[1, DECIDING_THREADS](partial, least)
-    _scale_by([x], [x], constants=[partial[1]])
-
-
-@cuda_kernel(float64_2d, float64)
-def _inverse_norm(partial, least):
-    """One block. partial[1, 0] = what x is multiplied by."""
-    shared = cuda.shared.array(DECIDING_THREADS, float64)
-    squares = _row_sum(shared, partial, 0)
-    if cuda.threadIdx.x == 0:
-        partial[1, 0] = 1 / max(squares**0.5, least)
-
-
-def muon_step(w, direction, scalars, weight_decay, wide):
-    """w −= rate · (weight_decay · w + wide · direction), with rate = scalars[4], after the numbers of AdamW."""
-    _muon_step([w], [w, direction], constants=[scalars, weight_decay, wide])
-
-
-@element_kernel(inputs=2, constants=[float32_1d, float32, float32])
-def _muon_step(w, direction, scalars, weight_decay, wide):
-    if scalars[0] == ZERO:
-        return w
-    return (ONE - scalars[4] * weight_decay) * w - scalars[4] * wide * direction
-
-
-def adagrad_step(w, square, dw, scalars, eps, weight_decay):
-    """``adagrad_update`` at the learning rate scalars[1]."""
-    _adagrad_step([w, square], [w, square, dw], constants=[scalars, eps, weight_decay])
-
-
-@element_kernel(outputs=2, inputs=3, constants=[float32_1d, float32, float32])
-def _adagrad_step(w, square, dw, scalars, eps, weight_decay):
-    if scalars[0] == ZERO:
-        return w, square
-    return adagrad(w, square, dw, scalars[1], eps, weight_decay)

@@ -12,7 +12,7 @@ from numbacnn.kernels.registry import launcher
 def launcher_of(formula):
     """The launcher of a formula."""
     element, inputs, numbers = scalar_function(formula.function), formula.inputs, list(formula.numbers)
-    if formula.entries:  # Numba passes the arrays that hold them, and the element's function picks them
+    if numbers != list(formula.constants):  # entries are picked from their arrays by the element's function
         line = f"def kernel({', '.join([*inputs, *numbers])}): return element({', '.join(formula.arguments)})"
         element = device_function(generated([line], f"{formula.name}_element", element=element))
     applies = None

@@ -1,118 +1,41 @@
-"""Optimiser updates over flat arenas, in place, in one pass; and the sums that clipping and averaging need.
-
-Unless said otherwise arguments are flat arrays of equal size, and each thread owns elements of them; see ``elements``.
-The hyperparameters of a step come as a NamedTuple of Python's floats, which the kernels bring to float32.
-"""
+"""Sums over flat arrays that optimizers need besides the formulas of ``kernels.formulas.updates``."""
 
 import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, numba_type
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
+from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d
+from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, scalar_function
+from numbacnn.kernels.formulas import updates
 from numbacnn.kernels.registry import launcher
-from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamStep, RmspropStep
+from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
 
-float32, float64 = types.float32, types.float64
-float64_1d = types.Array(float64, 1, "C")
-float64_2d = types.Array(float64, 2, "C")
-ADAM, RMSPROP = numba_type(AdamStep), numba_type(RmspropStep)
-SUM_THREADS = min(512, 2 * THREADS)  # of a block of a sum, of which there are SUM_GROUPS
-ZERO = np.float32(0)
-
-
-# -- SGD --------------------------------------------------------------------------------------------------------------
+float64 = types.float64
+float64_1d, float64_2d = types.Array(float64, 1, "C"), types.Array(float64, 2, "C")
+SUM_THREADS = min(512, 2 * THREADS)  # per block of a sum over SUM_GROUPS groups
+ADDING_THREADS = min(SUM_GROUPS, THREADS)  # of the one block that adds up the groups
+lamb_direction = scalar_function(updates.lamb_direction)
 
 
 @launcher
-def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
-    """g = dw + weight_decay·w;  velocity = momentum·velocity + g;  w −= learning_rate · velocity.
+def lamb_trust(partial, w, mean, square, scalars, o):
+    """partial[1, 0] = ‖w‖ / ‖r‖ of one tensor, or 1 if one of the norms is 0 (LAMB, You et al. 2020, algorithm 2).
 
-    With ``nesterov`` the step is learning_rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
+    r is ``updates.lamb_direction``; partial: 2 × SUM_GROUPS, scratch.
     """
-    _sgd([w, velocity], [w, velocity, dw], constants=[learning_rate, momentum, weight_decay, nesterov])
+    _lamb_norms[over_groups(w.size)](partial, w, mean, square, scalars, o)
+    _trust[1, ADDING_THREADS](partial)
 
 
-@device_function
-def sgd(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
-    """The new w and velocity of ``sgd_update``."""
-    gradient = dw + weight_decay * w
-    v = momentum * velocity + gradient
-    return w - learning_rate * (gradient + momentum * v if nesterov else v), v
-
-
-_sgd = element_kernel(2, 3, constants=[float32, float32, float32, types.boolean], name="_sgd")(sgd)
-
-
-# -- Adam and its kin -------------------------------------------------------------------------------------------------
-
-
-@launcher
-def adam_update(w, mean, square, dw, o):
-    """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
-    w = keep·w − step_size · mean / (√square · correction + eps).
-    """
-    _adam([w, mean, square], [w, mean, square, dw], constants=[o])
-
-
-@element_kernel(outputs=3, inputs=4, constants=[ADAM])
-def _adam(w, mean, square, dw, o):
-    return adam(w, mean, square, dw, np.float32(o.step_size), np.float32(o.correction), np.float32(o.keep), o)
-
-
-@device_function
-def adam(w, mean, square, dw, step_size, correction, keep, o):
-    """The new w, mean and square of ``adam_update``; of ``o`` the numbers count that are the same in every step."""
-    mean, square = moments(w, mean, square, dw, o, o.weight_decay)
-    step = step_size * mean / (MATHS.sqrt(square) * correction + np.float32(o.eps))
-    return keep * w - step, mean, square
-
-
-@device_function
-def moments(w, mean, square, dw, o, decay):
-    """The running means of g and g², g = dw + decay·w. 1 − β is taken in float64: in float32 it would lose digits."""
-    gradient = dw + np.float32(decay) * w
-    mean = np.float32(o.beta_1) * mean + np.float32(1 - o.beta_1) * gradient
-    return mean, np.float32(o.beta_2) * square + np.float32(1 - o.beta_2) * gradient * gradient
-
-
-@launcher
-def lamb_moments(partial, w, mean, square, dw, o):
-    """The moments of one tensor, and partial sums of w² in partial[0] and of its direction r² in partial[1] (LAMB, You
-    et al. 2020, algorithm 2): r = step_size · mean / (√square · correction + eps) + weight_decay · w.
-
-    partial: 2 × SUM_GROUPS.
-    """
-    _lamb_moments([mean, square], [w, mean, square, dw], constants=[o])
-    _lamb_norms[over_groups(w.size)](partial, w, mean, square, o)
-
-
-@element_kernel(outputs=2, inputs=4, constants=[ADAM])
-def _lamb_moments(w, mean, square, dw, o):
-    return moments(w, mean, square, dw, o, 0.0)
-
-
-@device_function
-def lamb_direction(w, mean, square, step_size, correction, o):
-    """r of ``lamb_moments``; of ``o`` the numbers count that are the same in every step."""
-    scale = MATHS.sqrt(square) * correction + np.float32(o.eps)
-    return step_size * mean / scale + np.float32(o.weight_decay) * w
-
-
-@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, ADAM)
-def _lamb_norms(partial, w, mean, square, o):
-    lamb_norms(partial, w, mean, square, np.float32(o.step_size), np.float32(o.correction), o)
-
-
-@device_function
-def lamb_norms(partial, w, mean, square, step_size, correction, o):
-    """The sums of ``lamb_moments``. Each block owns one of the groups, and each group a range of elements."""
+@cuda_kernel(float64_2d, float32_1d, float32_1d, float32_1d, float64_1d, AdamOptions)
+def _lamb_norms(partial, w, mean, square, scalars, o):
+    """Partial sums of w² in partial[0], and of r² in partial[1]. Each block owns a group."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     i, last = range_of(w)
     weights, directions = 0.0, 0.0
     while i < last:
-        r = np.float64(lamb_direction(w[i], mean[i], square[i], step_size, correction, o))
+        r = np.float64(lamb_direction(w[i], mean[i], square[i], scalars[1], scalars[2], o))
         weights += np.float64(w[i]) * np.float64(w[i])
         directions += r * r
         i += cuda.blockDim.x
@@ -121,129 +44,46 @@ def lamb_norms(partial, w, mean, square, step_size, correction, o):
         partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = weights, directions
 
 
-@launcher
-def lamb_update(w, mean, square, o, rate):
-    """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
-    _lamb([w], [w, mean, square], constants=[o, rate])
-
-
-@element_kernel(inputs=3, constants=[ADAM, float32])
-def _lamb(w, mean, square, o, rate):
-    return w - rate * lamb_direction(w, mean, square, np.float32(o.step_size), np.float32(o.correction), o)
-
-
-# -- RMSprop and Adagrad ----------------------------------------------------------------------------------------------
+@cuda_kernel(float64_2d)
+def _trust(partial):
+    """One block."""
+    shared = cuda.shared.array(ADDING_THREADS, float64)
+    weight, direction = row_sum(shared, partial, 0), row_sum(shared, partial, 1)
+    if cuda.threadIdx.x == 0:
+        partial[1, 0] = (weight / direction) ** 0.5 if weight > 0 and direction > 0 else 1.0
 
 
 @launcher
-def rmsprop_update(w, square, mean, velocity, dw, o):
-    """RMSprop (Hinton 2012, lecture 6e): g = dw + weight_decay·w, running mean of g², step g / (√square + eps).
-
-    mean: the running mean of g, whose square is taken off (Graves 2013), or empty; velocity: momentum's sum of steps,
-    or empty.
-    """
-    if mean.size and velocity.size:
-        _rmsprop_centered_moving([w, square, mean, velocity], [w, square, mean, velocity, dw], constants=[o])
-    elif mean.size:
-        _rmsprop_centered([w, square, mean], [w, square, mean, dw], constants=[o])
-    elif velocity.size:
-        _rmsprop_moving([w, square, velocity], [w, square, velocity, dw], constants=[o])
-    else:
-        _rmsprop([w, square], [w, square, dw], constants=[o])
+def normalize_in_place(x, partial, smallest):
+    """Divide x by its Euclidean norm, or by ``smallest`` if that is larger. partial: scratch, 2 × SUM_GROUPS."""
+    sum_squares(partial[0], x)
+    _inverse_norm[1, ADDING_THREADS](partial, smallest)
+    scale_by([x], [x], constants=[partial[1]])
 
 
-@element_kernel(outputs=2, inputs=3, constants=[RMSPROP])
-def _rmsprop(w, square, dw, o):
-    return rmsprop(w, square, dw, np.float32(o.learning_rate), o)
+@cuda_kernel(float64_2d, float64)
+def _inverse_norm(partial, smallest):
+    """One block. partial[1, 0] is the factor of x."""
+    shared = cuda.shared.array(ADDING_THREADS, float64)
+    squares = row_sum(shared, partial, 0)
+    if cuda.threadIdx.x == 0:
+        partial[1, 0] = 1 / max(squares**0.5, smallest)
 
 
-@element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
-def _rmsprop_moving(w, square, velocity, dw, o):
-    return rmsprop_moving(w, square, velocity, dw, np.float32(o.learning_rate), o)
-
-
-@element_kernel(outputs=3, inputs=4, constants=[RMSPROP])
-def _rmsprop_centered(w, square, mean, dw, o):
-    return rmsprop_centered(w, square, mean, dw, np.float32(o.learning_rate), o)
-
-
-@element_kernel(outputs=4, inputs=5, constants=[RMSPROP])
-def _rmsprop_centered_moving(w, square, mean, velocity, dw, o):
-    return rmsprop_centered_moving(w, square, mean, velocity, dw, np.float32(o.learning_rate), o)
+@element_kernel(constants=[float64_1d])
+def scale_by(x, factor):
+    """factor[0] · x."""
+    return np.float32(factor[0]) * x
 
 
 @device_function
-def rmsprop(w, square, dw, rate, o):
-    """The new w and square of ``rmsprop_update``."""
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    return w - rate * _rmsprop_step(gradient, square, o), square
-
-
-@device_function
-def rmsprop_moving(w, square, velocity, dw, rate, o):
-    """As ``rmsprop``, with the velocity."""
-    gradient = _decayed(w, dw, o)
-    square = _approached(square, gradient * gradient, o)
-    velocity = _rmsprop_step(gradient, square, o) + np.float32(o.momentum) * velocity
-    return w - rate * velocity, square, velocity
-
-
-@device_function
-def rmsprop_centered(w, square, mean, dw, rate, o):
-    """As ``rmsprop``, with the mean."""
-    gradient = _decayed(w, dw, o)
-    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
-    return w - rate * _rmsprop_step(gradient, _centered(square, mean), o), square, mean
-
-
-@device_function
-def rmsprop_centered_moving(w, square, mean, velocity, dw, rate, o):
-    """As ``rmsprop``, with both."""
-    gradient = _decayed(w, dw, o)
-    square, mean = _approached(square, gradient * gradient, o), _approached(mean, gradient, o)
-    velocity = _rmsprop_step(gradient, _centered(square, mean), o) + np.float32(o.momentum) * velocity
-    return w - rate * velocity, square, mean, velocity
-
-
-@device_function
-def _decayed(w, dw, o):
-    return dw + np.float32(o.weight_decay) * w
-
-
-@device_function
-def _approached(mean, value, o):
-    return np.float32(o.alpha) * mean + np.float32(1 - o.alpha) * value
-
-
-@device_function
-def _centered(square, mean):
-    return max(square - mean * mean, ZERO)  # rounding may leave a square below the mean's
-
-
-@device_function
-def _rmsprop_step(gradient, variance, o):
-    return gradient / (MATHS.sqrt(variance) + np.float32(o.eps))
-
-
-@launcher
-def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
-    """Adagrad (Duchi et al. 2011): square += g², w −= learning_rate · g / (√square + eps), with g as in RMSprop."""
-    _adagrad([w, square], [w, square, dw], constants=[learning_rate, eps, weight_decay])
-
-
-@device_function
-def adagrad(w, square, dw, learning_rate, eps, weight_decay):
-    """The new w and square of ``adagrad_update``."""
-    gradient = dw + weight_decay * w
-    square = square + gradient * gradient
-    return w - learning_rate * gradient / (MATHS.sqrt(square) + eps), square
-
-
-_adagrad = element_kernel(2, 3, constants=[float32] * 3, name="_adagrad")(adagrad)
-
-
-# -- sums, averages, clipping -----------------------------------------------------------------------------------------
+def row_sum(shared, partial, row):
+    """The sum of a row of SUM_GROUPS partial sums, for all threads of the block."""
+    i, total = cuda.threadIdx.x, 0.0
+    while i < SUM_GROUPS:
+        total += partial[row, i]
+        i += cuda.blockDim.x
+    return block_sum(shared, total)
 
 
 @launcher
@@ -286,12 +126,12 @@ def _square(x):
 
 @device_function
 def range_of(x):
-    """The first element of this thread, and the first behind the block's, of SUM_GROUPS ranges of a flat array."""
+    """This thread's first element, and the end of its block's range, of the SUM_GROUPS ranges of a flat array."""
     return range_among(x.size)
 
 
 @device_function
 def range_among(count):
-    """As ``range_of``, among so many items."""
+    """``range_of`` among ``count`` items."""
     group = cuda.blockIdx.x
     return count * group // SUM_GROUPS + cuda.threadIdx.x, count * (group + 1) // SUM_GROUPS

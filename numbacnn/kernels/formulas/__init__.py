@@ -3,8 +3,8 @@
 ``FORMULAS`` holds those of ``activations``, ``arithmetic`` and ``updates``, ``ELEMENT_LOSSES`` those of ``losses``.
 """
 
-from numbacnn.kernels.formulas import activations, arithmetic
+from numbacnn.kernels.formulas import activations, arithmetic, updates
 from numbacnn.kernels.formulas.formula import FORMULAS, Formula
 from numbacnn.kernels.formulas.losses import ELEMENT_LOSSES
 
-__all__ = ["ELEMENT_LOSSES", "FORMULAS", "Formula", "activations", "arithmetic"]
+__all__ = ["ELEMENT_LOSSES", "FORMULAS", "Formula", "activations", "arithmetic", "updates"]

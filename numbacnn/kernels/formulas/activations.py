@@ -7,7 +7,6 @@ turns dy into dx. NaN stays NaN, and infinities give the limits.
 import math
 
 import numpy as np
-from numba.types import float32
 
 from numbacnn.kernels.formulas.formula import elementwise
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
@@ -69,25 +68,25 @@ def sigmoid_gradient(dy, y):
 
 
 @activation
-def leaky_relu(x, slope: float32):
+def leaky_relu(x, slope: np.float32):
     """x, or slope · x where x < 0."""
     return x * slope if x < ZERO else x
 
 
 @gradient
-def leaky_relu_gradient(dy, y, slope: float32):
+def leaky_relu_gradient(dy, y, slope: np.float32):
     """dy where y > 0, else slope · dy."""
     return dy * slope if y <= ZERO else dy
 
 
 @activation
-def elu(x, alpha: float32):
+def elu(x, alpha: np.float32):
     """x where x > 0, else α · (eˣ − 1) (Clevert et al. 2016, equation 15)."""
     return x if x > ZERO else alpha * math.expm1(x)
 
 
 @gradient
-def elu_gradient(dy, y, alpha: float32):
+def elu_gradient(dy, y, alpha: np.float32):
     """dy where y > 0, else dy · (y + α)."""
     return dy if y > ZERO else dy * (y + alpha)
 

@@ -1,6 +1,6 @@
 """Copies, sums and products, element by element; and those of flat arrays that optimizers and averages need."""
 
-from numba.types import boolean, float32
+import numpy as np
 
 from numbacnn.kernels.formulas.activations import relu as rectify
 from numbacnn.kernels.formulas.formula import elementwise
@@ -13,7 +13,7 @@ def copy(x):
 
 
 @elementwise("y")
-def add(a, b, relu: boolean):
+def add(a, b, relu: bool):
     """y = a + b, then ReLU if asked."""
     return rectify(a + b) if relu else a + b
 
@@ -37,25 +37,25 @@ def multiply(a, b):
 
 
 @elementwise("y", flat=True)
-def blend(x, z, a: float32, b: float32):
+def blend(x, z, a: np.float32, b: np.float32):
     """y = a·x + b·z."""
     return a * x + b * z
 
 
 @elementwise("y", flat=True)
-def blend_in_place(y, x, a: float32, b: float32):
+def blend_in_place(y, x, a: np.float32, b: np.float32):
     """y = a·y + b·x."""
     return a * y + b * x
 
 
 @elementwise("y", flat=True)
-def approach_in_place(y, x, share: float32):
+def approach_in_place(y, x, share: np.float32):
     """y += share · (x − y): if the two are equal, y keeps every bit."""
     return y + share * (x - y)
 
 
 @elementwise("x", flat=True)
-def scale_in_place(x, a: float32):
+def scale_in_place(x, a: np.float32):
     """x = a·x."""
     return a * x
 
@@ -67,7 +67,7 @@ def swap(x, y):
 
 
 @elementwise("x", flat=True)
-def clip_in_place(x, bound: float32):
+def clip_in_place(x, bound: np.float32):
     """Clip x to [−bound, bound]; NaN stays NaN."""
     below = bound if x > bound else x
     return -bound if below < -bound else below

@@ -9,11 +9,10 @@ from functools import cached_property
 from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 
-from numba import types
+import numpy as np
+from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-float64_1d = types.Array(types.float64, 1, "C")
 
 
 class Entry(NamedTuple):
@@ -51,7 +50,7 @@ class Formula:
     function: Callable[..., Any]
     outputs: tuple[str, ...]
     inputs: tuple[str, ...]
-    constants: Mapping[str, Any]  # name → Numba type, NamedTuple class, or Entry
+    constants: Mapping[str, Any]  # name → np.float32, np.float64, bool, NamedTuple class, or Entry
     flat: bool = False
     condition: Entry | None = None
 
@@ -68,10 +67,13 @@ class Formula:
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """The launcher's parameters after the arrays, with their types: arrays of entries stand for their entries."""
-        return {
-            kind.array if isinstance(kind, Entry) else name: float64_1d if isinstance(kind, Entry) else kind
-            for name, kind in self.constants.items()
-        }
+        numbers: dict[str, Any] = {self.condition.array: NDArray[np.float64]} if self.condition else {}
+        for name, kind in self.constants.items():
+            if isinstance(kind, Entry):
+                numbers[kind.array] = NDArray[np.float64]
+            else:
+                numbers[name] = kind
+        return numbers
 
     @cached_property
     def arguments(self) -> tuple[str, ...]:

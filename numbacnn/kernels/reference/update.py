@@ -1,88 +1,69 @@
 """Updates of the optimizers over flat arrays, in place; and the sums that clipping, averages and penalties need."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
+from numbacnn.kernels.formulas import FORMULAS, updates
+from numbacnn.kernels.formulas.formula import Entry, with_math
 from numbacnn.kernels.reference.arrays import float64
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 
-
-@launcher
-def sgd_update(w, velocity, dw, learning_rate, momentum, weight_decay, nesterov):
-    """g = dw + weight_decay · w;  v = momentum · v + g;  w −= learning_rate · v, or with ``nesterov`` learning_rate ·
-    (g + momentum · v) (Sutskever et al. 2013, in PyTorch's form)."""
-    gradient = dw + weight_decay * float64(w)
-    v = momentum * float64(velocity) + gradient
-    velocity[...] = v
-    w[...] = w - learning_rate * (gradient + momentum * v if nesterov else v)
+MATH = SimpleNamespace(sqrt=np.sqrt, fma=lambda x, y, z: x * y + z)
 
 
-@launcher
-def adam_update(w, mean, square, dw, o):
-    """w = keep · w − step_size · mean / (√square · correction + eps), the moments those of g = dw + weight_decay · w
-    (Kingma and Ba 2015, algorithm 1). o: AdamStep, which has the bias corrections."""
-    m, s = _moments(mean, square, dw + o.weight_decay * float64(w), o)
-    w[...] = o.keep * float64(w) - o.step_size * m / (np.sqrt(s) * o.correction + o.eps)
+def in_numpy(function):
+    """A function of ``updates`` with NumPy's functions, in any precision, for those of ``math``."""
+    return with_math(function, MATH, lambda part: part)
 
 
-def _moments(mean, square, gradient, o):
-    """The running means of g and g²."""
-    m = o.beta_1 * float64(mean) + (1 - o.beta_1) * gradient
-    s = o.beta_2 * float64(square) + (1 - o.beta_2) * gradient**2
-    mean[...], square[...] = m, s
-    return m, s
+def launcher_of(formula):
+    """The launcher of a formula, which calls its function for one element after the other, in float64."""
+
+    function = in_numpy(formula.function)
+
+    def launch(*arguments):
+        given = dict(zip(formula.parameters, arguments, strict=True))
+        condition = formula.condition
+        if condition and not given[condition.array][condition.position]:
+            return
+        constants = [
+            given[kind.array][kind.position] if isinstance(kind, Entry) else given[name]
+            for name, kind in formula.constants.items()
+        ]
+        elements = zip(*(float64(given[name]) for name in formula.inputs), strict=True)
+        results = [function(*element, *constants) for element in elements]
+        columns = np.reshape(results, (-1, len(formula.outputs))).T
+        for name, column in zip(formula.outputs, columns, strict=True):
+            given[name][...] = column
+
+    launch.__name__ = launch.__qualname__ = formula.name
+    launch.__doc__, launch.__signature__ = formula.function.__doc__, formula.signature
+    return launch
 
 
-@launcher
-def lamb_moments(partial, w, mean, square, dw, o):
-    """The moments of one tensor, and in partial[0] Σ w², in partial[1] Σ r² of its direction r = step_size · mean /
-    (√square · correction + eps) + weight_decay · w (LAMB, You et al. 2020, algorithm 2). partial: 2 × SUM_GROUPS, sums
-    over ranges of the tensor."""
-    _moments(mean, square, float64(dw), o)
-    sum_squares(partial[0], w)
-    sum_squares(partial[1], _lamb_direction(w, mean, square, o))
+for _formula in FORMULAS.values():
+    if _formula.function.__module__ == updates.__name__:
+        launcher(launcher_of(_formula))
 
 
-@launcher
-def lamb_update(w, mean, square, o, rate):
-    """w −= rate · r, with the direction r of ``lamb_moments``; rate: the learning rate times the trust ratio."""
-    w[...] = w - rate * _lamb_direction(w, mean, square, o)
-
-
-def _lamb_direction(w, mean, square, o):
-    adam = o.step_size * float64(mean) / (np.sqrt(float64(square)) * o.correction + o.eps)
-    return adam + o.weight_decay * float64(w)
+lamb_direction = in_numpy(updates.lamb_direction)
 
 
 @launcher
-def rmsprop_update(w, square, mean, velocity, dw, o):
-    """g = dw + weight_decay · w;  w −= learning_rate · g / (√E[g²] + eps), with the running mean E[g²] in ``square``
-    (Hinton 2012, lecture 6e).
-
-    Unless it is empty, ``mean`` is the running mean of g, whose square is subtracted from E[g²] (Graves 2013), and
-    ``velocity`` momentum's sum of steps.
-    """
-    gradient = dw + o.weight_decay * float64(w)
-    variance = o.alpha * float64(square) + (1 - o.alpha) * gradient**2
-    square[...] = variance
-    if mean.size:
-        m = o.alpha * float64(mean) + (1 - o.alpha) * gradient
-        mean[...] = m
-        variance = np.maximum(variance - m**2, 0)
-    step = gradient / (np.sqrt(variance) + o.eps)
-    if velocity.size:
-        step += o.momentum * float64(velocity)
-        velocity[...] = step
-    w[...] = w - o.learning_rate * step
+def lamb_trust(partial, w, mean, square, scalars, o):
+    """partial[1, 0] = ‖w‖ / ‖r‖ of one tensor, or 1 if one of the norms is 0 (LAMB, You et al. 2020, algorithm 2)."""
+    elements = zip(float64(w), float64(mean), float64(square), strict=True)
+    r = [lamb_direction(*element, scalars[1], scalars[2], o) for element in elements]
+    weight, direction = np.linalg.norm(float64(w)), np.linalg.norm(r)
+    partial[1, 0] = weight / direction if weight > 0 and direction > 0 else 1
 
 
 @launcher
-def adagrad_update(w, square, dw, learning_rate, eps, weight_decay):
-    """g = dw + weight_decay · w;  square += g²;  w −= learning_rate · g / (√square + eps) (Duchi et al. 2011)."""
-    gradient = dw + weight_decay * float64(w)
-    total = square + gradient**2
-    square[...] = total
-    w[...] = w - learning_rate * gradient / (np.sqrt(total) + eps)
+def normalize_in_place(x, partial, smallest):
+    """Divide x by its Euclidean norm, or by ``smallest`` if that is larger. partial: not used."""
+    x[...] = x / max(np.linalg.norm(float64(x)), smallest)
 
 
 # -- sums, averages, clipping -----------------------------------------------------------------------------------------

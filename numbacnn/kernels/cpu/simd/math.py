@@ -118,7 +118,7 @@ def where(condition, yes, no):
     return Number(number.builder, value)
 
 
-def fma(x, y, z):
+def multiply_add(x, y, z):
     """x · y + z, rounded once where the processor can."""
     x, y, z = (x._like(number) for number in (x, y, z))
     if not host_target().fma:
@@ -156,7 +156,7 @@ def polynomial(coefficients, x):
     """Its value at x, by Horner's rule."""
     y = x._like(coefficients[0])
     for coefficient in coefficients[1:]:
-        y = fma(y, x, coefficient)
+        y = multiply_add(y, x, coefficient)
     return y
 
 
@@ -175,11 +175,11 @@ def emitted(formula):
 
 def _reduced(x):
     """(r, s, n) with eˣ = 2ⁿ · (1 + r + s), |r| ≤ ½ ln 2, and r without any rounding error."""
-    shifted = fma(x, LOG2_E, ROUND)
+    shifted = multiply_add(x, LOG2_E, ROUND)
     n = shifted - ROUND
-    high, low = fma(n, -LN2_HIGH, x), n * -LN2_LOW
+    high, low = multiply_add(n, -LN2_HIGH, x), n * -LN2_LOW
     r = high + low
-    return high, fma(r * r, polynomial(EXP, r), low), bits_of(shifted) - ROUND_BITS
+    return high, multiply_add(r * r, polynomial(EXP, r), low), bits_of(shifted) - ROUND_BITS
 
 
 def _exp(x):
@@ -198,8 +198,8 @@ def _log(x):
     n = where(tiny, n - SUBNORMAL_BITS, n)
     f = from_bits((bits & MANTISSA) + SQRT_HALF_BITS) - 1
     square = f * f
-    y = fma(square, -0.5, fma(n, LN2_LOW, f * square * polynomial(LOG, f)))
-    y = fma(n, LN2_HIGH, f + y)
+    y = multiply_add(square, -0.5, multiply_add(n, LN2_LOW, f * square * polynomial(LOG, f)))
+    y = multiply_add(n, LN2_HIGH, f + y)
     y = where(x < INFINITY, y, x)  # ∞ and NaN
     y = where(x < SMALLEST, -INFINITY, y)
     return where(x < 0, NAN, y)
@@ -219,7 +219,7 @@ def expm1(x):
     r, s, n = _reduced(x)
     half = n >> 1
     first = power_of_two(half)
-    return fma(r + s, first, first - power_of_two(half - n)) * power_of_two(n - half)
+    return multiply_add(r + s, first, first - power_of_two(half - n)) * power_of_two(n - half)
 
 
 @emitted
@@ -227,7 +227,7 @@ def tanh(x):
     """1 − 2 / (e²ˣ + 1) of |x| with the sign of x, and near 0 an odd polynomial."""
     square, size = x * x, magnitude(x)
     far = with_sign(1 - 2 / (_exp(2 * size) + 1), x)
-    return where(size < TANH_NEAR, fma(x * square, polynomial(TANH, square), x), far)
+    return where(size < TANH_NEAR, multiply_add(x * square, polynomial(TANH, square), x), far)
 
 
 @emitted
@@ -262,6 +262,18 @@ def erfc(x):
     return where(x < 0, 2 - y, y)
 
 
+@intrinsic
+def fma(typing, x, y, z):
+    """x · y + z, rounded once where the processor can."""
+
+    def emit(context, builder, signature, arguments):
+        return multiply_add(*(Number(builder, argument) for argument in arguments)).value
+
+    return types.float32(types.float32, types.float32, types.float32), emit
+
+
 def vectorizable(function):
-    """A copy of a scalar function of Python that calls this module instead of ``math``."""
-    return with_math(function, sys.modules[__name__], partial(inlined, always=True))
+    """A scalar function of Python, compiled to be part of a loop that becomes vectors: it calls this module instead of
+    ``math``."""
+    compiled = partial(inlined, always=True)
+    return compiled(with_math(function, sys.modules[__name__], compiled))

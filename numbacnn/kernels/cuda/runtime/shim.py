@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -75,10 +75,15 @@ def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
-MATHS: Any = math
+MATHS: Any = ModuleType("math")  # with ``fma``, which Python's has from version 3.13 on
+vars(MATHS).update(vars(math))
 if SIMULATED:  # Python's functions raise where the device's give infinity or NaN
     names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "pow", "floor", "sin", "cos")
-    MATHS = SimpleNamespace(**{name: _quiet(getattr(np, name)) for name in names}, erfc=_quiet(math.erfc), pi=math.pi)
+    vars(MATHS).update({name: _quiet(getattr(np, name)) for name in names}, erfc=_quiet(math.erfc))
+if SIMULATED or not INSTALLED:
+    MATHS.fma = _quiet(lambda x, y, z: np.float64(x) * y + z)
+else:
+    MATHS.fma = numba_cuda.libdevice.fmaf
 
 # cos(πx) and sin(πx) of a float64: without the table that other angles of any size take, which lies in slow memory.
 if SIMULATED or not INSTALLED:
