@@ -15,10 +15,10 @@ from numbacnn.data import Dataset
 from numbacnn.data.labels import CLASSES, renumbered
 from numbacnn.errors import DataError, ModelFileError, NumbacnnError
 from numbacnn.metrics import Report
-from numbacnn.model import EVALUATION_BATCH
 from numbacnn.runs.folder import model_file, run_of
 from numbacnn.runs.settings import DEFAULTS, read_config
 from numbacnn.tasks import task_of
+from numbacnn.tasks.predictor import EVALUATION_BATCH
 
 from . import render
 from .options import (
@@ -75,7 +75,7 @@ def command(
         start = time.perf_counter()
         measured = network.evaluate(test)
         rate = len(test) / (time.perf_counter() - start)
-        rows = network.metrics(test)[0][0].class_rows(network.class_names) if report and not classifies else None
+        rows = network.measure(test)[0][0].class_rows(network.class_names) if report and not classifies else None
         found = network.report(test, [top_k] if top_k else []) if classifies and (report or top_k) else None
     if not math.isfinite(measured["loss"]):
         raise NumbacnnError(f"{model}: the loss is {measured['loss']}; the weights are damaged, or training diverged")

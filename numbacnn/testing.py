@@ -61,7 +61,7 @@ class _Check:
         inputs = [Input(shape) for shape in (input_shape if several else [input_shape])]
         self.layer, self.batch = layer, batch
         self.model = Model(inputs, [layer(inputs)], seed=seed)
-        self.executor = self.model._executor(batch, training=True, input_gradient=True)
+        self.executor = self.model.executor(batch, training=True, input_gradient=True)
         self.binding = self.executor.bind(batch)
         self.draw = np.random.default_rng(seed)
         shapes = self.model.graph.input_shapes

@@ -130,7 +130,7 @@ def simple_cnn():
 
 def listed(model):
     """A model of one input and output as one that takes and gives lists."""
-    model._several_inputs = model._several_outputs = True
+    model.several_inputs = model.several_outputs = True
     return model
 
 

@@ -17,7 +17,7 @@ ONE_INPUT = models().filter(lambda model: len(model.graph.input_shapes) == 1)
 
 def one_input(model):
     """A model of one input that takes and gives arrays, with random parameters, and raw images for it."""
-    model._several_inputs = False
+    model.several_inputs = False
     draw = generator_of(repr(to_dict(model.graph)))
     randomize(model, draw)
     return model, draw.standard_normal((3, *model.input_shape)).astype(np.float32)

@@ -142,12 +142,12 @@ def test_inference_between_forward_and_backward_changes_nothing(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.forward(np.zeros((4, 6, 5, 2))), r"input of shape \(4, 6, 5, 2\); the model wants \(4, 5, 6, 2\)"),
-        (lambda m: m.forward(np.zeros((5, 6, 2))), r"the model wants"),
-        (lambda m: m.forward(np.zeros((0, 5, 6, 2))), r"the model wants \('N', 5, 6, 2\)"),
+        (lambda m: m.forward(np.zeros((4, 6, 5, 2))), r"input of shape \(4, 6, 5, 2\); the model needs \(4, 5, 6, 2\)"),
+        (lambda m: m.forward(np.zeros((5, 6, 2))), r"the model needs"),
+        (lambda m: m.forward(np.zeros((0, 5, 6, 2))), r"the model needs \('N', 5, 6, 2\)"),
         (lambda m: m.forward(3.0), r"input of shape \(\)"),
         (lambda m: (m.forward(np.zeros((4, 5, 6, 2)), training=True), m.backward(np.zeros((3, 3)))),
-         r"gradient of shape \(3, 3\); the model wants \(4, 3\)"),
+         r"gradient of shape \(3, 3\); the model needs \(4, 3\)"),
         (lambda m: m.train_step(np.zeros((4, 5, 6, 2)), [0, 1], nc.SGD()), "2 labels for 4 predictions"),
         (lambda m: m.train_step(np.zeros((4, 5, 6, 2)), [0, 1, 3, 0], nc.SGD()), "from 0 to 3; the model has 3"),
         (lambda m: m.train_step(np.zeros((4, 5, 6, 2)), [0] * 4, nc.SGD(), loss="msee"), "did you mean 'mse'"),
@@ -164,7 +164,7 @@ def test_several_inputs_and_outputs_come_and_go_as_lists(rng):
     assert [y.shape for y in model.forward(xs)] == [(2, 6, 6, 3), (2, 5), (2, 5)]
     with pytest.raises(ArgumentError, match="1 inputs for a model of 2"):
         model.forward(xs[:1])
-    with pytest.raises(ArgumentError, match=r"input of shape \(1, 4\); the model wants \(2, 4\)"):
+    with pytest.raises(ArgumentError, match=r"input of shape \(1, 4\); the model needs \(2, 4\)"):
         model.forward([xs[0], xs[1][:1]])
     for call in (model.predict, lambda x: model.evaluate((x, [0, 1])), lambda x: model.fit((x, [0, 1]))):
         with pytest.raises(ArgumentError, match="this model has several inputs: use forward and train_step"):

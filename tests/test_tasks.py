@@ -110,7 +110,7 @@ def test_decoded_predictions(trained):
 def test_class_rows_tell_what_the_means_are_of(trained):
     kind, model, _ = trained
     test = drawn(kind, seed=2)
-    metrics, _ = model.metrics(test)
+    metrics, _ = model.measure(test)
     rows = metrics[0].class_rows(model.class_names)
     share = {"masks": "IoU", "boxes": "AP@0.5"}[kind]
     assert np.mean([row[share] for row in rows]) == pytest.approx(model.evaluate(test)[SCORES[kind]])

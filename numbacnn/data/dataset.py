@@ -65,6 +65,15 @@ class Dataset:
         check_range(checked, len(classes))
         return cls(pixels, checked, tuple(classes), tuple(notes))
 
+    @classmethod
+    def of(cls, data: "Dataset | tuple[ArrayLike, Any]", classes: Sequence[str] | None = None) -> "Dataset":
+        """Return a data set as it is, or make one of (images, labels) and names of classes with ``from_arrays``."""
+        if isinstance(data, Dataset):
+            return data
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
+        return cls.from_arrays(np.asarray(data[0]), data[1], classes)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import PROCESS_LOCK
@@ -169,7 +169,7 @@ class Parameters:
         if host is not array:  # a copy
             self.device.write(array, host)
 
-    def set(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    def set(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Writes some of the arrays, values or state. Raises ArgumentError, and writes none, where a name or a shape
         does not fit."""
         slots = {**self.slots, **self.state_slots}

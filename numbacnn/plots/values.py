@@ -11,7 +11,7 @@ from numbacnn.data.normalization import raw_images
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
-from numbacnn.model import Model, as_dataset
+from numbacnn.model import Model
 from numbacnn.tasks import task_for
 from numbacnn.training.trainer import LossOfOutputs
 
@@ -104,7 +104,7 @@ def layer_gradient_norms(
     probe = copy.deepcopy(model)
     raw = raw_images(images, model.input_shape)
     if loss is None:
-        loss = task_for(model.task, as_dataset((raw, labels), None), model.input_shape).loss()
+        loss = task_for(model.task, Dataset.of((raw, labels)), model.input_shape).loss()
     with engine_lock:
         batch = probe.training_batch(len(raw), probe.objective(loss))
         probe.load_images(batch.inputs[0], raw)

@@ -39,8 +39,8 @@ class Saveable(Protocol):
     normalization: Normalization | None
     auxiliary_weight: float
     task: str | None
-    _several_inputs: bool
-    _several_outputs: bool
+    several_inputs: bool
+    several_outputs: bool
 
 
 class ModelFile(NamedTuple):
@@ -62,7 +62,7 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
         "graph": to_dict(model.graph),
         "classes": model.classes,
         "normalization": model.normalization and model.normalization._asdict(),
-        "lists": [model._several_inputs, model._several_outputs],
+        "lists": [model.several_inputs, model.several_outputs],
         "auxiliary_weight": model.auxiliary_weight,
         "task": model.task,
     }

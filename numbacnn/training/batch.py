@@ -2,17 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.data.dataset import Dataset
-from numbacnn.data.normalization import Normalization
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
-from numbacnn.engine.graph import Graph, Node
-from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.graph import Node
 from numbacnn.losses import Loss, differentiate
 from numbacnn.training.objective import Objective
 from numbacnn.training.penalties import Penalties
@@ -69,42 +65,3 @@ def _first_bad(device: Device, layers: Iterable[tuple[Node, list[Float32]]]) -> 
 
 def _finite(device: Device, arrays: Iterable[Float32]) -> bool:
     return all(np.isfinite(device.host(array)).all() for array in arrays)
-
-
-class TrainableModel(Protocol):
-    """What the loop trains: a Model."""
-
-    graph: Graph
-    store: Parameters
-    device: Device
-    classes: tuple[str, ...] | None
-    normalization: Normalization | None
-    task: str | None
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one image."""
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output for one image."""
-
-    def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None) -> Objective:
-        """The loss and the weight of each output."""
-
-    def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
-        """The buffers of a step on ``n`` images."""
-
-    def load_images(self, target: Float32, images: NDArray[Any]) -> None:
-        """Writes raw images, normalised, to an input."""
-
-    def input_factors(self, images: NDArray[Any]) -> tuple[Float32, Float32]:
-        """What raw images n×H×W×C are multiplied by for that, and what is added: for each number of a row, W·C."""
-
-    def reserve_outputs(self, images: int) -> int:
-        """Makes the buffers that ``evaluate`` takes for so many images; returns the size of its batches."""
-
-    def evaluate(
-        self, test: Dataset, loss: LossOfOutputs | None, loss_weights: Sequence[float] | None
-    ) -> dict[str, float]:
-        """Loss, accuracy, and the task's own score."""

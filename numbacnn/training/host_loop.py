@@ -15,9 +15,10 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 from numbacnn.tasks.base import Task
-from numbacnn.training.batch import Float32, TrainableModel, TrainingBatch
+from numbacnn.training.batch import Float32, TrainingBatch
 from numbacnn.training.events import Position
 from numbacnn.training.objective import Objective
+from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
 

@@ -28,10 +28,11 @@ class Penalties:
     def __init__(self, factors: Mapping[str, tuple[float, float]], store: Parameters) -> None:
         self._factors, self._store = factors, store
         self._terms: list[_Term] | None = None
+        self._frozen: frozenset[str] = frozenset()  # when the terms were made
 
     def __len__(self) -> int:
         """How many parameters are penalised."""
-        return len(self._factors)
+        return len(self._factors.keys() - self._store.frozen)
 
     def add(self) -> float:
         """Adds l1·sign(w) + 2·l2·w to the gradients; returns l1·Σ|w| + l2·Σw². The caller holds ``engine_lock``."""
@@ -39,8 +40,10 @@ class Penalties:
 
     def launch(self) -> list[Float32]:
         """Launches the kernels of ``add``; the arrays whose numbers add up to what it returns."""
-        if self._terms is None:
-            self._terms = [self._term(name, l1, l2) for name, (l1, l2) in self._factors.items()]
+        if self._terms is None or self._frozen != self._store.frozen:
+            self._frozen = self._store.frozen
+            trained = {name: factors for name, factors in self._factors.items() if name not in self._frozen}
+            self._terms = [self._term(name, l1, l2) for name, (l1, l2) in trained.items()]
         for values, gradients, sums, l1, l2 in self._terms:
             self._store.device.kernels.add_penalty_in_place(sums, gradients, values, l1, l2)
         return [term.sums for term in self._terms]

@@ -28,10 +28,11 @@ from numbacnn.saving import format as files
 from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
-from numbacnn.training.batch import LossOfOutputs, TrainableModel, TrainingBatch
+from numbacnn.training.batch import LossOfOutputs, TrainingBatch
 from numbacnn.training.device_loop import DeviceSteps, choose_steps
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
 __all__ = [

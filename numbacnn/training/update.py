@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from numbacnn.optimizers import Optimizer
 from numbacnn.schedules import Schedule, after
 from numbacnn.training.averages import GradientMean, WeightAverage
-from numbacnn.training.batch import TrainableModel
 from numbacnn.training.events import Position
+from numbacnn.training.trainable import TrainableModel
 
 
 class Update:

@@ -1,0 +1,199 @@
+"""A network on raw images: how they become its input, and what its output means."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn._checks import number, whole
+from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.normalization import Normalization, raw_images
+from numbacnn.detection import Detections
+from numbacnn.engine.device import Device
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.locks import engine_lock
+from numbacnn.engine.network import Network
+from numbacnn.errors import ArgumentError
+from numbacnn.metrics import Report
+from numbacnn.tasks import Detection, Segmentation, task_of
+from numbacnn.tasks.detection import IOU_THRESHOLD, SCORE_THRESHOLD
+
+Float32 = NDArray[np.float32]
+T = TypeVar("T")
+EVALUATION_BATCH = 256
+MAX_VALUES = 1 << 24  # of the largest layer's output for an evaluation batch: 64 MiB
+PROBABILITY_OPS = ("softmax", "sigmoid")
+
+
+class Predictor(Network):
+    """A network with the ``normalization`` of its raw images, the names of its ``classes``, and its ``task``."""
+
+    def __init__(self, graph: Graph, device: Device, several_inputs: bool, several_outputs: bool) -> None:
+        super().__init__(graph, device, several_inputs, several_outputs)
+        self.classes: tuple[str, ...] | None = None
+        self.normalization: Normalization | None = None
+        self.task: str | None = None
+        self._factors: tuple[object, tuple[Float32, Float32]] | None = None  # of ``input_factors``, with their key
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, or their numbers if they have none."""
+        count = task_of(self.task, self.input_shape).classes(self.output_shape[-1])
+        return self.classes or tuple(map(str, range(count)))
+
+    # -- predictions --------------------------------------------------------------------------------------------------
+
+    def predict(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> Float32:
+        """Return class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float.
+
+        Images are normalized as in training. A model that segments returns (N, H, W, classes). Softmax is applied over
+        the last axis unless the model ends in a softmax or sigmoid. Raises ArgumentError if the model detects: use
+        ``detect``.
+        """
+        self.check_one_input()
+        if len(self.graph.outputs) != 1:
+            raise ArgumentError("this model has several outputs: use forward")
+        if self.task == Detection.name:
+            raise ArgumentError("this model's task is to detect: use detect, which gives boxes")
+        raw = self.raw_images(images)
+        result = np.empty((len(raw), *self.output_shape), np.float32)
+        last = self.graph.nodes[self.graph.producer(self.graph.outputs[0])]
+        gives_probabilities = last.layer.op in PROBABILITY_OPS
+
+        def receive(start: int, outputs: list[Float32]) -> None:
+            (output,) = outputs
+            scores = output if gives_probabilities else self.device.zeros(output.shape)
+            if not gives_probabilities:
+                self.device.kernels.softmax_forward(scores, output)
+            result[start : start + len(output)] = self.device.host(scores).reshape(-1, *self.output_shape)
+
+        self.each_output(raw, receive, whole(batch_size, "batch_size"))
+        return result
+
+    def segment(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> NDArray[np.uint8 | np.int64]:
+        """Return the class of each pixel, (N, H, W), of raw images; uint8 for up to 256 classes.
+
+        Raises ArgumentError unless the model gives a class for each pixel.
+        """
+        if self.task not in (None, Segmentation.name):
+            raise ArgumentError(f"segment: this model's task is to {self.task}; train one to segment")
+        task = Segmentation(self.input_shape)
+        task.check_output(self.output_shape)
+        return np.concatenate(self._decoded(task.decode, images, batch_size))
+
+    def detect(
+        self,
+        images: ArrayLike,
+        score_threshold: float = SCORE_THRESHOLD,
+        iou_threshold: float = IOU_THRESHOLD,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> list[Detections]:
+        """Return the objects found in each raw image: boxes, classes and scores, in descending order of score.
+
+        Objects below ``score_threshold`` are dropped, and of two boxes with an intersection over union above
+        ``iou_threshold``, the one with the lower score. Raises ArgumentError unless the model detects.
+        """
+        if self.task != Detection.name:
+            raise ArgumentError(f"detect: this model's task is to {self.task or 'do nothing yet'}; train one to detect")
+        number(score_threshold, "score_threshold", 0, 1), number(iou_threshold, "iou_threshold", 0, 1)
+        task = Detection(self.input_shape)
+        parts = self._decoded(lambda output: task.decode(output, score_threshold, iou_threshold), images, batch_size)
+        return [found for part in parts for found in part]
+
+    def _decoded(self, decode: Callable[[Float32], T], images: ArrayLike, batch_size: int) -> list[T]:
+        parts: list[T] = []
+        raw = self.raw_images(images)
+        self.each_output(
+            raw, lambda _, outputs: parts.append(decode(self.device.host(outputs[0]))), whole(batch_size, "batch_size")
+        )
+        return parts
+
+    def report(self, test: Dataset | tuple[ArrayLike, ArrayLike], top_k: Sequence[int] = (1,)) -> Report:
+        """Return per-class measures on a Dataset, or (raw images, labels); of several outputs, for the first.
+
+        Confusion matrix, precision, recall and F1; and for each k of ``top_k``, the share of images whose class is
+        among the k highest scores. Raises ArgumentError unless the model gives one row of scores for each image.
+        """
+        if len(self.output_shape) != 1:
+            raise ArgumentError(f"a report is of a classifier; this model's output is {self.output_shape}")
+        dataset = Dataset.of(test, self.classes)
+        raw = self.raw_images(dataset.images)
+        scores = np.empty((len(raw), *self.output_shape), np.float32)
+
+        def receive(start: int, outputs: list[Float32]) -> None:
+            found = self.device.host(outputs[0]).reshape(-1, scores.shape[1])
+            scores[start : start + len(found)] = found
+
+        self.each_output(raw, receive)
+        return Report.of(dataset.labels, scores, self.class_names, top_k)
+
+    # -- raw images ---------------------------------------------------------------------------------------------------
+
+    def raw_images(self, images: ArrayLike) -> Images:
+        """Return raw images as contiguous uint8 or float32 (N, H, W, C). Raises ArgumentError if they do not fit."""
+        self.check_one_input()
+        return raw_images(images, self.input_shape)
+
+    def check_one_input(self) -> None:
+        """Raise ArgumentError if the model has several inputs."""
+        if len(self.graph.input_shapes) != 1:
+            raise ArgumentError("this model has several inputs: use forward and train_step")
+
+    def normalized(self, images: ArrayLike) -> Float32:
+        """Return raw images as the network's input, (N, H, W, C) or (N, 1, 1, C)."""
+        raw = self.raw_images(images)
+        if not len(raw):
+            raise ArgumentError("there are no images")
+        with engine_lock:
+            x = self.device.zeros((len(raw), *(1, 1, *self.input_shape)[-3:]))
+            self.load_images(x, raw)
+            return self.device.host(x)
+
+    def load_images(self, target: Float32, images: Images) -> None:
+        """Write contiguous raw images (n, H, W, C), normalized, to the input ``target``."""
+        if images.ndim == 2:
+            images = images[:, None, None]  # features are images of one pixel
+        kernels = self.device.kernels
+        kernel = kernels.normalize_bytes if images.dtype == np.uint8 else kernels.normalize_floats
+        rows = images.reshape(len(images) * images.shape[1], -1)
+        kernel(target, np.require(rows, requirements=["C", "W"]), *self.input_factors(images))  # must be writeable
+
+    def input_factors(self, images: Images) -> tuple[Float32, Float32]:
+        """Return factor and addend, (W·C,) each, that normalize each number in a row of raw images (n, H, W, C)."""
+        channels = images.shape[-1]
+        normalization = self.normalization or Normalization.identity(channels)
+        if len(normalization.mean) != channels:
+            raise ArgumentError(f"normalization of {len(normalization.mean)} channels for images of {channels}")
+        key = normalization, images.dtype, images.shape[2]
+        if self._factors is None or self._factors[0] != key:
+            self._factors = key, normalization.scale_and_shift(images.dtype, images.shape[2])
+        return self._factors[1]
+
+    def reserve_outputs(self, images: int, batch_size: int = EVALUATION_BATCH) -> int:
+        """Make the buffers that ``each_output`` needs for a number of images, under ``engine_lock``.
+
+        Return the size of its batches, which is smaller for large images.
+        """
+        largest = max(map(math.prod, self.graph.shapes))
+        batch_size = max(1, min(batch_size, images, MAX_VALUES // largest))
+        self.executor(batch_size, training=False)
+        return batch_size
+
+    def each_output(
+        self, images: Images, receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
+    ) -> None:
+        """Call ``receive(start, outputs)`` for each batch of raw images, with views N×H×W×C of its outputs.
+
+        The next batch overwrites them.
+        """
+        with engine_lock:
+            batch_size = self.reserve_outputs(len(images), batch_size)
+            executor = self.executor(batch_size, training=False)
+            for start in range(0, len(images), batch_size):
+                part = images[start : start + batch_size]
+                bound = executor.bind(len(part))
+                self.load_images(bound.inputs[0], part)
+                executor.forward(len(part))
+                receive(start, bound.outputs)

@@ -1,0 +1,107 @@
+"""A predictor that can be trained and evaluated: what the training loop works on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from numbacnn.data.dataset import Dataset
+from numbacnn.engine.device import Device
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.locks import engine_lock
+from numbacnn.metrics import Metrics
+from numbacnn.optimizers import Optimizer
+from numbacnn.tasks import task_for
+from numbacnn.tasks.predictor import Float32, Predictor
+from numbacnn.training.batch import LossOfOutputs, TrainingBatch
+from numbacnn.training.objective import Objective, make_objective
+from numbacnn.training.penalties import Penalties
+
+Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
+
+
+class TrainableModel(Predictor):
+    """A predictor with losses: ``auxiliary_weight`` is the default weight of the losses of auxiliary outputs."""
+
+    def __init__(
+        self, graph: Graph, device: Device, several_inputs: bool, several_outputs: bool, auxiliary_weight: float
+    ) -> None:
+        super().__init__(graph, device, several_inputs, several_outputs)
+        self.auxiliary_weight = auxiliary_weight
+        self._penalties = Penalties(graph.penalties(), self.store)
+
+    def train_step(
+        self,
+        images: ArrayLike | Sequence[ArrayLike],
+        labels: Any,
+        optimizer: Optimizer,
+        loss: LossOfOutputs = "cross_entropy",
+        loss_weights: Sequence[float] | None = None,
+    ) -> float:
+        """Run forward, loss, backward and update on normalized float32 images (N, …); return the loss.
+
+        The loss of several outputs is the weighted sum of theirs: ``loss`` and ``labels`` are one for all outputs or a
+        list of one each, ``loss_weights`` is a number each, by default 1, and ``auxiliary_weight`` for auxiliary
+        outputs. These follow the others; lists may leave them out, and then they get the first loss, the first labels
+        and their default weight. The layers' penalties are part of the loss.
+        """
+        arrays = self.checked_inputs(images)
+        objective = self.objective(loss, loss_weights)
+        with engine_lock:
+            batch = self.training_batch(len(arrays[0]), objective)
+            self.upload(batch.inputs, arrays)
+            value = batch.gradients(labels)
+            optimizer.step(self)
+        return value
+
+    def add_penalties(self) -> float:
+        """Add the gradients of the layers' l1 and l2 to ``gradients``; return Σ l1·|w| + l2·w².
+
+        For a custom training loop, between ``backward`` and the update; ``train_step`` and ``fit`` do this themselves.
+        """
+        with engine_lock:
+            return self._penalties.add()
+
+    def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None = None) -> Objective:
+        """Return the loss and the weight of each output, from the arguments of ``train_step``."""
+        outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
+        return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
+
+    def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
+        """Return the buffers of a training step on ``n`` images, for loops that fill them under ``engine_lock``."""
+        return TrainingBatch(self.training_executor(n), n, objective, self._penalties)
+
+    def evaluate(
+        self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
+    ) -> dict[str, float]:
+        """Return mean loss and accuracy on a Dataset or (raw images, labels); ``loss`` and weights as in ``fit``.
+
+        Masks add ``mean_iou``; boxes add ``map_50`` and ``map``, mAP@0.5 and mAP@0.5:0.95. Penalties and auxiliary
+        outputs are left out. Each of several outputs gets the labels: the loss is that of all, the other measures are
+        those of the first, and ``loss.NAME``, ``accuracy.NAME`` … those of each.
+        """
+        metrics, objective = self.measure(Dataset.of(test, self.classes), loss, loss_weights)
+        results = [metric.results() for metric in metrics]
+        total = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
+        found = results[0] | {"loss": total}
+        if len(results) > 1:
+            for value, each in zip(self.graph.outputs, results, strict=True):
+                found |= {f"{name}.{self.graph.names[value]}": figure for name, figure in each.items()}
+        return found
+
+    def measure(
+        self, dataset: Dataset, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
+    ) -> tuple[list[Metrics], Objective]:
+        """Return the task's metrics for each output that is not auxiliary, and the losses with their weights."""
+        raw = self.raw_images(dataset.images)
+        task = task_for(self.task, dataset, self.input_shape)
+        task.check(dataset, self.output_shape)
+        objective = self.objective(task.loss() if loss is None else loss, loss_weights)
+        metrics = [task.metrics(part, self.device) for part in objective.losses[: objective.main]]
+
+        def receive(start: int, outputs: list[Float32]) -> None:
+            for metric, output in zip(metrics, outputs, strict=True):
+                metric.add(output, dataset.labels[start : start + len(output)])
+
+        self.each_output(raw, receive)
+        return metrics, objective
