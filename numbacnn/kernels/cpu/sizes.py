@@ -6,10 +6,9 @@ from numbacnn.kernels.cpu.conv.conv2d import (
     packed_weights_shape,
     partial_weights_shape,
 )
-from numbacnn.kernels.cpu.conv.pool_backward import (
+from numbacnn.kernels.cpu.conv.pool_backward.input_gradient import maxima_image_shape, maxima_packed_shape
+from numbacnn.kernels.cpu.conv.pool_backward.weight_gradient import (
     maxima_apply,
-    maxima_image_shape,
-    maxima_packed_shape,
     maxima_partial_shape,
     maxima_places_shape,
 )

@@ -1,12 +1,17 @@
 """The launchers of convolution and its two gradients, which choose an algorithm for the geometry."""
 
 from numbacnn.geometry import ConvGeometry
-from numbacnn.kernels.cpu.conv import blocked, col2im, depthwise, grouped, pixel_pairs
+from numbacnn.kernels.cpu.conv import blocked, col2im, pixel_pairs
+from numbacnn.kernels.cpu.conv.depthwise import weight_gradient as depthwise_weight
+from numbacnn.kernels.cpu.conv.depthwise import windows as depthwise
 from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_shape
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient
 from numbacnn.kernels.cpu.conv.direct.input_gradient import packed_gradient_shape as direct_packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_shape
+from numbacnn.kernels.cpu.conv.grouped import bands
+from numbacnn.kernels.cpu.conv.grouped import weight_gradient as grouped_weight
+from numbacnn.kernels.cpu.conv.grouped import windows as grouped
 from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.gemm.gemm import NO_BIAS, NR
 from numbacnn.kernels.registry import launcher
@@ -24,9 +29,9 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
     if addend is not None and (g.groups > 1 or pixel_pairs.applies(g)):
         conv2d_forward(y, x, w, b, packed, g)
         LAUNCHERS["add_relu_in_place" if relu else "add_in_place"](y, addend)
-    elif depthwise.applies(g):
+    elif is_depthwise(g):
         depthwise.depthwise_forward(y, x, w, bias, g, relu)
-    elif grouped.applies(g):
+    elif bands.applies(g):
         grouped.grouped_forward(y, x, w, bias, packed, g, relu)
     elif pixel_pairs.applies(g):
         pixel_pairs.pairs_forward(y, x, w, bias, packed, g, relu)
@@ -40,10 +45,10 @@ def conv2d_weight_gradient(dw, x, dy, partial, g):
 
     dw: R×S×C/groups×K; x and dy as in the forward pass; partial: scratch of ``partial_weights_shape(g, N)``.
     """
-    if depthwise.applies(g):
-        depthwise.depthwise_weight_gradient(dw, x, dy, partial, g)
-    elif grouped.applies(g):
-        grouped.grouped_weight_gradient(dw, x, dy, partial, g)
+    if is_depthwise(g):
+        depthwise_weight.depthwise_weight_gradient(dw, x, dy, partial, g)
+    elif bands.applies(g):
+        grouped_weight.grouped_weight_gradient(dw, x, dy, partial, g)
     elif pixel_pairs.applies(g):
         pixel_pairs.pairs_weight_gradient(dw, x, dy, partial, g)
     elif g.groups == 1:
@@ -68,9 +73,9 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
     ``packed_gradient_shape(g)`` and ``columns_shape(g, N)``. Where ``mask``, N×H×W×C, is given, dx is zero wherever it
     is 0 or less: the gradient of a ReLU whose output it is.
     """
-    if depthwise.applies(g):
+    if is_depthwise(g):
         depthwise.depthwise_input_gradient(dx, dy, w, g, mask)
-    elif grouped.applies(g):
+    elif bands.applies(g):
         grouped.grouped_input_gradient(dx, dy, w, packed, columns, g, mask)
     elif columns.size:
         col2im.col2im_input_gradient(dx, dy, w, packed, columns, g)
@@ -82,7 +87,7 @@ def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
 
 def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch of the forward pass."""
-    if grouped.applies(g):
+    if bands.applies(g):
         return grouped.forward_scratch_shape(g)
     if pixel_pairs.applies(g):
         return pixel_pairs.forward_scratch_shape(g)
@@ -91,10 +96,10 @@ def packed_weights_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 
 def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch of the weight gradient."""
-    if depthwise.applies(g):
-        return depthwise.partial_depthwise_shape(g, images)
-    if grouped.applies(g):
-        return grouped.partial_grouped_shape(g, images)
+    if is_depthwise(g):
+        return depthwise_weight.partial_depthwise_shape(g, images)
+    if bands.applies(g):
+        return grouped_weight.partial_grouped_shape(g, images)
     if pixel_pairs.applies(g):
         return pixel_pairs.partial_pairs_shape(g, images)
     one = one_group(g)
@@ -103,9 +108,9 @@ def partial_weights_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, 
 
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch of the input gradient."""
-    if depthwise.applies(g):
+    if is_depthwise(g):
         return (0, 1, 1, NR)
-    if grouped.applies(g):
+    if bands.applies(g):
         return grouped.transposed_shape(g)
     if col2im.applies(g):
         return col2im.packed_columns_shape(g)
@@ -114,6 +119,11 @@ def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 
 def columns_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """More scratch of the input gradient."""
-    if grouped.applies(g):
+    if bands.applies(g):
         return grouped.gradient_scratch_shape(g)
     return col2im.columns_shape(g, images)
+
+
+def is_depthwise(g: ConvGeometry) -> bool:
+    """Whether each of several channels has one filter of its own."""
+    return g.groups == g.c == g.k > 1

@@ -1,4 +1,4 @@
-"""The kernels of Winograd's minimal filtering: tiles and weights transformed, multiplied, and back."""
+"""The kernels of Winograd's minimal filtering: tiles and weights are transformed, multiplied, and transformed back."""
 
 from functools import cache
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from numbacnn.kernels.cpu.simd.vector import LANES, load, rectified, splat, stor
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
 
 ZERO = np.float32(0)
-BLOCK = 4 * MR  # tiles whose products stay in the second-level cache until they are transformed back
+TILES = 4 * MR  # whose products stay in L2 until they are transformed back
 
 
 class Tiling(NamedTuple):
@@ -25,57 +25,74 @@ class Tiling(NamedTuple):
     width: int
     rows: int  # of tiles
     columns: int
-    pad_top: int  # where a tile's inputs start: so many pixels before its outputs
+    pad_top: int  # pixels from a tile's first input to its first output
     pad_left: int
+
+
+class Patch(NamedTuple):
+    """The address of an image's pixel, and bytes from row to row and from pixel to pixel."""
+
+    pixel: int
+    row_step: int
+    pixel_step: int
+
+
+class Frame(NamedTuple):
+    """Where in an image of ``height`` × ``width`` pixels a patch starts."""
+
+    h: int
+    w: int
+    height: int
+    width: int
 
 
 # -- tiles ------------------------------------------------------------------------------------------------------------
 
 
 @cache
-def window_kernel(f):
-    """The kernel tiles = Bᵀ · x's windows · B."""
+def input_transform_kernel(f):
+    """Return the kernel tiles = Bᵀ · x's windows · B."""
     return _make_window_kernel(f, f.n, square_transform(INPUT[f.n], f.n, f.n), f"winograd_input_{f.m}x{f.r}")
 
 
 @cache
-def output_window_kernel(f):
-    """The kernel tiles = A · dy's tiles · Aᵀ."""
+def gradient_transform_kernel(f):
+    """Return the kernel tiles = A · dy's tiles · Aᵀ."""
     square = square_transform(GRADIENT[f.m, f.n], f.m, f.n)
     return _make_window_kernel(f, f.m, square, f"winograd_output_gradient_{f.m}x{f.r}")
 
 
 def _make_window_kernel(f, size, square, name):
-    """The kernel that transforms windows of size×size, m pixels apart."""
+    """Return the kernel that transforms windows of size×size, m pixels apart."""
     m, n = f.m, f.n
     memory, row = stack_floats(size * size * LANES), size * VECTOR
 
     @inlined
-    def gather(target, x, x_row, x_pixel, h, w, height, width, count):
-        """The window, zeros outside the image: it may reach farther than the halo."""
+    def gather(target, x, frame, count):
+        """Copy the window, with zeros outside the image: it may reach past the halo."""
         for i in range(size):
             for j in range(size):
-                inside = 0 <= h + i < height and 0 <= w + j < width
-                value = load(x + i * x_row + j * x_pixel, count if inside else 0)
+                inside = 0 <= frame.h + i < frame.height and 0 <= frame.w + j < frame.width
+                value = load(x.pixel + i * x.row_step + j * x.pixel_step, count if inside else 0)
                 store(target + i * row + j * VECTOR, value, LANES)
 
     @inlined
-    def transform(tiles, place_step, x, x_row, x_pixel, h, w, height, width, channels, whole):
-        """One window of one panel; that of a whole tile lies inside the image and its halo."""
-        window, outer = memory(), n * place_step
+    def transform(tiles, component_step, x, frame, channels, is_whole):
+        """Transform one window of one panel of channels; a whole tile's is inside the image and its halo."""
+        window, outer = memory(), n * component_step
         for c in range(0, NR, LANES):
-            target, source, count = tiles + 4 * c, x + 4 * c, channels - c
-            if whole:
-                square(target, outer, place_step, source, x_row, x_pixel, count)
+            target, source, count = tiles + 4 * c, Patch(x.pixel + 4 * c, x.row_step, x.pixel_step), channels - c
+            if is_whole:
+                square(target, outer, component_step, source.pixel, source.row_step, source.pixel_step, count)
             else:
-                gather(window, source, x_row, x_pixel, h, w, height, width, count)
-                square(target, outer, place_step, window, row, VECTOR, LANES)
+                gather(window, source, frame, count)
+                square(target, outer, component_step, window, row, VECTOR, LANES)
 
     def winograd_windows(tiles, x, g):
         """Each thread owns a range of (row of tiles, panel)."""
         _, height, width, channels = x.shape
         x_image, x_row, x_pixel = x.strides[:3]
-        p_tiles, p_x, place_step = address(tiles), address(x), tiles.strides[0]
+        p_tiles, p_x, component_step = address(tiles), address(x), tiles.strides[0]
         panels, count = -(-channels // NR), g.images * g.rows * g.columns
         for item in prange(g.images * g.rows * panels):
             panel, tile_row = np.intp(item) % panels, np.intp(item) // panels
@@ -84,110 +101,90 @@ def _make_window_kernel(f, size, square, name):
             target = p_tiles + 4 * NR * (panel * count + tile_row * g.columns)
             for column in range(g.columns):
                 w = column * m - g.pad_left
-                transform(
-                    target + 4 * NR * column,
-                    place_step,
-                    source + w * x_pixel,
-                    x_row,
-                    x_pixel,
-                    h,
-                    w,
-                    height,
-                    width,
-                    channels - panel * NR,
-                    (tile_row % g.rows + 1) * m <= g.height and (column + 1) * m <= g.width,
-                )
+                is_whole = (tile_row % g.rows + 1) * m <= g.height and (column + 1) * m <= g.width
+                patch, frame = Patch(source + w * x_pixel, x_row, x_pixel), Frame(h, w, height, width)
+                transform(target + 4 * NR * column, component_step, patch, frame, channels - panel * NR, is_whole)
 
     winograd_windows.__name__ = winograd_windows.__qualname__ = name
     return cpu_kernel(float32_4d, float32_4d, Tiling)(winograd_windows)
 
 
+class PostOps(NamedTuple):
+    """What follows a convolution: add the aux before ReLU, or zero y where it is 0 or less (``gemm.Epilogue``)."""
+
+    relu: bool
+    adds_aux: bool
+
+
 @cache
-def product_kernel(f):
-    """The kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, masked or added to and rectified if asked."""
+def output_kernel(f):
+    """Return the kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, followed by ``PostOps``."""
     m, n = f.m, f.n
     square = square_transform(OUTPUT[m, n], n, m)
-    place = 4 * (BLOCK * NR + 16)  # bytes; a line of the cache more, for the reason above
-    product_memory, tile_memory = stack_floats(n * n * place // 4), stack_floats(m * m * LANES)
+    component = 4 * (TILES * NR + 16)  # bytes; a cache line more, so that components share few lines of the cache
+    product_memory, tile_memory = stack_floats(n * n * component // 4), stack_floats(m * m * LANES)
 
     @inlined
-    def multiply(products, tiles, place_step, weights, weight_step, first, last, rows, nest):
-        """All places of a block of tiles and a panel of filters."""
+    def multiply(products, at, component_step, weight_step, tiles, k):
+        """All components of ``tiles`` tiles and one panel of filters."""
         for i in range(n * n):
-            for tile in range(first, last, MR):
-                c = products + i * place + 4 * NR * (tile - first)
-                at = Tile(c, rows, tiles + i * place_step, rows + 8 * tile, weights + i * weight_step, NO_ADDRESS)
-                microkernel(at, 0, NR, 0, nest)
+            c, a, b = products + i * component, at.a + i * component_step, at.b + i * weight_step
+            for first in range(0, tiles, MR):
+                microkernel(Tile(c + 4 * NR * first, at.c_rows, a, at.a_rows + 8 * first, b, NO_ADDRESS), 0, NR, 0, k)
 
     @inlined
-    def finish(y, y_row, y_pixel, tile, height, width, count, bias, relu, adds, mask, mask_row, mask_pixel):
-        """The part of a tile inside the image, with what comes behind the convolution."""
-        for i in range(min(m, height)):
-            for j in range(min(m, width)):
+    def finish(y, tile, frame, count, bias, aux, ops):
+        """Store the part of a tile that is inside the image."""
+        for i in range(min(m, frame.height - frame.h)):
+            for j in range(min(m, frame.width - frame.w)):
                 value = load(tile + (i * m + j) * VECTOR, LANES) + bias
-                if mask != NO_ADDRESS:
-                    beside = load(mask + i * mask_row + j * mask_pixel, count)
-                    value = value + beside if adds else where_greater(beside, splat(ZERO), value, splat(ZERO))
-                if relu:
+                if aux.pixel != NO_ADDRESS:
+                    other = load(aux.pixel + i * aux.row_step + j * aux.pixel_step, count)
+                    value = value + other if ops.adds_aux else where_greater(other, splat(ZERO), value, splat(ZERO))
+                if ops.relu:
                     value = rectified(value)
-                store(y + i * y_row + j * y_pixel, value, count)
+                store(y.pixel + i * y.row_step + j * y.pixel_step, value, count)
 
-    def winograd_products(y, tiles, rows, weights, bias, mask, channels, g, relu, adds):
+    def winograd_products(y, tiles, rows, weights, bias, aux, channels, g, ops):
         """Each thread owns a range of (panel of filters, block of tiles)."""
         _, height, width, filters = y.shape
         y_image, y_row, y_pixel = y.strides[:3]
-        mask_image, mask_row, mask_pixel = mask.strides[:3]
+        aux_image, aux_row, aux_pixel = aux.strides[:3]
         p_y, p_tiles, p_rows, p_weights = address(y), address(tiles), address(rows), address(weights)
-        p_bias, p_mask = address(bias), address(mask)
-        place_step, weight_step = tiles.strides[0], weights.strides[0]
+        p_bias, p_aux = address(bias), address(aux)
+        component_step, weight_step = tiles.strides[0], weights.strides[0]
         of_image, count = g.rows * g.columns, g.images * g.rows * g.columns
-        panels, blocks, in_panels = -(-filters // NR), -(-count // BLOCK), -(-channels // NR)
-        nest = LoopNest(1, in_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
+        panels, blocks, in_panels = -(-filters // NR), -(-count // TILES), -(-channels // NR)
+        k_loops = LoopNest(1, in_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
         for item in prange(panels * blocks):
             products, done = product_memory(), tile_memory()
-            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * BLOCK
-            last = min(first + BLOCK, count)
+            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * TILES
+            last = min(first + TILES, count)
             of_panel = p_weights + 4 * NR * NR * in_panels * panel
-            multiply(products, p_tiles, place_step, of_panel, weight_step, first, last, p_rows, nest)
+            at = Tile(products, p_rows, p_tiles, p_rows + 8 * first, of_panel, NO_ADDRESS)
+            multiply(products, at, component_step, weight_step, last - first, k_loops)
             for tile in range(first, last):
                 image, p, q = tile // of_image, tile % of_image // g.columns * m, tile % g.columns * m
                 corner = p_y + image * y_image + p * y_row + q * y_pixel
-                mask_corner = p_mask + image * mask_image + p * mask_row + q * mask_pixel
+                aux_corner = p_aux + image * aux_image + p * aux_row + q * aux_pixel
                 for j in range(0, NR, LANES):
                     k = panel * NR + j
                     if k < filters:
                         source = products + 4 * (NR * (tile - first) + j)
-                        square(done, m * VECTOR, VECTOR, source, n * place, place, LANES)
+                        square(done, m * VECTOR, VECTOR, source, n * component, component, LANES)
                         finish(
-                            corner + 4 * k,
-                            y_row,
-                            y_pixel,
+                            Patch(corner + 4 * k, y_row, y_pixel),
                             done,
-                            height - p,
-                            width - q,
+                            Frame(p, q, height, width),
                             filters - k,
                             load(p_bias + 4 * k, filters - k) if bias.size else splat(ZERO),
-                            relu,
-                            adds,
-                            mask_corner + 4 * k if mask.size else NO_ADDRESS,
-                            mask_row,
-                            mask_pixel,
+                            Patch(aux_corner + 4 * k if aux.size else NO_ADDRESS, aux_row, aux_pixel),
+                            ops,
                         )
 
     winograd_products.__name__ = winograd_products.__qualname__ = f"winograd_products_{m}x{f.r}"
-    parameters = (
-        float32_4d,
-        float32_4d,
-        int64_1d,
-        float32_4d,
-        float32_1d,
-        float32_4d,
-        types.int64,
-        Tiling,
-        types.boolean,
-        types.boolean,
-    )
-    return cpu_kernel(*parameters)(winograd_products)
+    arrays = float32_4d, float32_4d, int64_1d, float32_4d, float32_1d, float32_4d
+    return cpu_kernel(*arrays, types.int64, Tiling, PostOps)(winograd_products)
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -195,28 +192,39 @@ def product_kernel(f):
 weight_memory = stack_floats(5 * 6 * LANES)  # r × n vectors
 
 
+class Transform(NamedTuple):
+    """The address of G, n×r."""
+
+    g: int
+    n: int
+    r: int
+
+
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
 def transform_weights(weights, packed, transform):
-    """weights[place, panel, c] = (G · window · Gᵀ)[place] of the packed windows. Each thread owns (panel, c)."""
+    """weights[component, panel, c] = (G · window · Gᵀ)[component] of the packed windows.
+
+    Each thread owns a range of (panel, c).
+    """
     panels, _, terms, _ = packed.shape
     n, r = transform.shape
     channels = terms // (r * r)
     padded = -(-channels // NR) * NR
-    p_weights, p_packed, p_transform = address(weights), address(packed), address(transform)
+    p_weights, p_packed, component_step = address(weights), address(packed), weights.strides[0]
+    g = Transform(address(transform), n, r)
     for item in prange(panels * padded):
         panel, c = np.intp(item) // padded, np.intp(item) % padded
         for j in range(0, NR, LANES):
             source = p_packed + 4 * ((panel * terms + c) * NR + j)
             target = p_weights + 4 * ((panel * padded + c) * NR + j)
-            count = LANES if c < channels else 0
-            _transform_window(target, weights.strides[0], source, 4 * channels * NR, p_transform, n, r, count)
+            _transform_window(target, component_step, source, 4 * channels * NR, g, LANES if c < channels else 0)
 
 
 @inlined
-def _transform_window(target, place_step, source, tap_step, transform, n, r, count):
+def _transform_window(target, component_step, source, tap_step, transform, count):
     """G · window · Gᵀ of one vector of filters; taps of the window are ``tap_step`` bytes apart."""
-    half = weight_memory()
-    g = floats(transform, n * r)
+    half, n, r = weight_memory(), transform.n, transform.r
+    g = floats(transform.g, n * r)
     for i in range(n):
         for s in range(r):
             total = splat(ZERO)
@@ -228,7 +236,7 @@ def _transform_window(target, place_step, source, tap_step, transform, n, r, cou
             total = splat(ZERO)
             for s in range(r):
                 total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), LANES)
-            store(target + (i * n + j) * place_step, total, LANES)
+            store(target + (i * n + j) * component_step, total, LANES)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
@@ -238,29 +246,30 @@ def windows_from_products(dw, products, transform):
     padded, panels = -(-channels // NR) * NR, -(-filters // NR)
     n, r = transform.shape
     dw_row, dw_column, dw_channel = dw.strides[:3]
-    p_dw, p_products, p_transform = address(dw), address(products), address(transform)
+    p_dw, p_products, component_step = address(dw), address(products), products.strides[0]
+    g = Transform(address(transform), n, r)
     for item in prange(panels * channels):
         panel, c = np.intp(item) // channels, np.intp(item) % channels
         for k in range(panel * NR, min(filters, (panel + 1) * NR), LANES):
             source = p_products + 4 * ((panel * padded + c) * NR + k % NR)
-            target = p_dw + c * dw_channel + 4 * k
-            _window_of_products(target, dw_row, dw_column, source, products.strides[0], p_transform, n, r, filters - k)
+            target = Patch(p_dw + c * dw_channel + 4 * k, dw_row, dw_column)
+            _window_of_products(target, source, component_step, g, filters - k)
 
 
 @inlined
-def _window_of_products(target, row, column, source, place_step, transform, n, r, count):
+def _window_of_products(target, source, component_step, transform, count):
     """Gᵀ · products · G of one vector of filters."""
-    half = weight_memory()
-    g = floats(transform, n * r)
+    half, n, r = weight_memory(), transform.n, transform.r
+    g = floats(transform.g, n * r)
     for i in range(n):
         for s in range(r):
             total = splat(ZERO)
             for j in range(n):
-                total += splat(g[r * j + s]) * load(source + (i * n + j) * place_step, LANES)
+                total += splat(g[r * j + s]) * load(source + (i * n + j) * component_step, LANES)
             store(half + VECTOR * (r * i + s), total, LANES)
     for t in range(r):
         for s in range(r):
             total = splat(ZERO)
             for i in range(n):
                 total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), LANES)
-            store(target + t * row + s * column, total, count)
+            store(target.pixel + t * target.row_step + s * target.pixel_step, total, count)

@@ -22,11 +22,12 @@ from math import isqrt
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.winograd.kernels import (
+    PostOps,
     Tiling,
-    output_window_kernel,
-    product_kernel,
+    gradient_transform_kernel,
+    input_transform_kernel,
+    output_kernel,
     transform_weights,
-    window_kernel,
     windows_from_products,
 )
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering, weight_transform
@@ -80,8 +81,8 @@ def winograd_forward(y, x, w, b, packed, weights, tiles, g, relu=False, addend=N
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     prepare(pack, packed, w, Packing(g.k, 1, 0, g.r, g.s, g.c, w_row, w_column, w_channel))
     f, pads = _filtering(weights, g), (g.pad_top, g.pad_left)
-    beside = NO_AUX if addend is None else addend
-    _convolve(y, x, packed, bias, beside, weights, tiles, f, pads, relu, addend is not None)
+    aux, ops = NO_AUX if addend is None else addend, PostOps(relu, addend is not None)
+    _convolve(y, x, packed, bias, aux, weights, tiles, f, pads, ops)
 
 
 @launcher
@@ -91,7 +92,8 @@ def winograd_input_gradient(dx, dy, w, packed, weights, tiles, g, mask=None):
     last = (g.r - 1) * (w_row + w_column)
     prepare(pack, packed, w, Packing(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
     f, pads = _filtering(weights, g), (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left)
-    _convolve(dx, dy, packed, NO_BIAS, NO_AUX if mask is None else mask, weights, tiles, f, pads, False, False)
+    aux = NO_AUX if mask is None else mask
+    _convolve(dx, dy, packed, NO_BIAS, aux, weights, tiles, f, pads, PostOps(False, False))
 
 
 @launcher
@@ -102,8 +104,8 @@ def winograd_weight_gradient(dw, x, dy, x_tiles, dy_tiles, products, g):
     for first in range(0, len(x), step):
         part = slice(first, min(first + step, len(x)))
         tiling = _tiling(part.stop - first, g.p, g.q, f.m, g.pad_top, g.pad_left)
-        window_kernel(f)(x_tiles, x[part], tiling)
-        output_window_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
+        input_transform_kernel(f)(x_tiles, x[part], tiling)
+        gradient_transform_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
         strides = products.strides[0], x_tiles.strides[0], dy_tiles.strides[0]
         multiply(products, x_tiles, dy_tiles, _gradient_gemm(f, g.c, g.k, tiling, strides, first > 0))
     windows_from_products(dw, products, weight_transform(f))
@@ -159,8 +161,8 @@ def _images_of_gradient_round(g, images, f):
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
 
 
-def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu, adds):
-    """y = x * window (+ bias), a round of images at a time; the mask ``adds`` to it, or says where it is zero."""
+def _convolve(y, x, packed, bias, aux, weights, tiles, f, pads, ops):
+    """y = x * window + bias, one round of images after the other, followed by ``ops``."""
     prepare(transform_weights, weights, packed, weight_transform(f))
     images, height, width, _ = y.shape
     step = _images_of_round(images, height, width, x.shape[3], f)
@@ -168,8 +170,8 @@ def _convolve(y, x, packed, bias, mask, weights, tiles, f, pads, relu, adds):
         part = slice(first, min(first + step, images))
         tiling = _tiling(part.stop - first, height, width, f.m, *pads)
         table = row_table((tiling.images * tiling.rows * tiling.columns, NR))
-        window_kernel(f)(tiles, x[part], tiling)
-        product_kernel(f)(y[part], tiles, table, weights, bias, mask[part], x.shape[3], tiling, relu, adds)
+        input_transform_kernel(f)(tiles, x[part], tiling)
+        output_kernel(f)(y[part], tiles, table, weights, bias, aux[part], x.shape[3], tiling, ops)
 
 
 @lru_cache(maxsize=1024)
