@@ -1,4 +1,4 @@
-"""The zoo: counts of parameters, names, options, and inputs that do not fit. No weights are drawn here."""
+"""The zoo: numbers of parameters, names, options, and inputs that do not fit. No weights are drawn here."""
 
 import inspect
 import json
@@ -45,10 +45,10 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @every_model
-def test_counts_of_parameters_are_the_published_ones(name):
+def test_published_numbers_of_parameters(name):
     model = make(name)
     assert model.store.count == COUNTS[name]
-    assert model.store._arenas is None  # not drawn, nor any buffer planned, before they are needed
+    assert model.store._arenas is None  # nothing is allocated before it is needed
     assert f"{COUNTS[name]:,} parameters" in inspect.getdoc(MODELS[name])
 
 
@@ -69,7 +69,7 @@ def test_options_change_the_network(name, options, count):
     assert make(name, **options).store.count == count
 
 
-def test_the_original_lenet_has_tanh_and_average_pools():
+def test_original_lenet_has_tanh_and_average_pools():
     ops = [node.layer.op for node in nc.models.lenet5(original=True).graph.nodes]
     assert ops.count("tanh") == 4
     assert ops.count("avg_pool2d") == 2
@@ -77,15 +77,14 @@ def test_the_original_lenet_has_tanh_and_average_pools():
 
 
 @every_model
-def test_every_model_takes_another_number_of_channels_and_classes(name):
-    """At its smallest sensible input; nodes are called as modules are, so that patterns can name parts of them."""
+def test_every_model_takes_other_shapes_and_classes(name):
     size = {"alexnet": 63}.get(name, 32)
     model = make(name, input_shape=(size, size, 1), classes=7, seed=3)
     assert task_of(model.task, model.input_shape).classes(model.output_shape[-1]) == 7
     assert model.input_shape == (size, size, 1)
 
 
-def test_names_are_those_of_modules():
+def test_layers_have_the_names_of_torchvisions_modules():
     assert {"layer1.0.conv1.weight", "layer2.0.downsample.1.bias", "fc.weight"} <= set(make("resnet18").store.slots)
     assert {"features.0.weight", "classifier.6.bias"} <= set(make("vgg11").store.slots)
     assert {"features.1.conv.0.0.weight", "features.18.1.weight"} <= set(make("mobilenet_v2").store.slots)
@@ -98,7 +97,7 @@ def test_names_are_those_of_modules():
         ("alexnet", {"input_shape": (32, 32, 3)}, r'images of 32×32 do not fit .*"features.12": window 3×3 exceeds'),
         ("vgg16", {"input_shape": (28, 28, 1)}, r'images of 28×28 do not fit .*"features.30": window 2×2 exceeds'),
         ("lenet5", {"input_shape": (8, 8, 1)}, r"images of 8×8 do not fit"),
-        ("unet", {"input_shape": (100, 96, 3)}, "unet halves images 4 times: give sizes that 16 divides, not 100×96"),
+        ("unet", {"input_shape": (100, 96, 3)}, r"100×96 do not fit .*: unet halves images 4 times; .* multiples of 16"),
         ("resnet18", {"input_shape": (10,)}, r"input must be an image \(height, width, channels\), not \(10,\)"),
         ("resnet18", {"stem": "7x7"}, "stem='7x7': choose \"imagenet\""),
         ("resnet18", {"classes": 0}, "units=0: give a whole number of at least 1"),
@@ -108,7 +107,7 @@ def test_names_are_those_of_modules():
         ("resnet81", {}, "unknown model 'resnet81'; did you mean 'resnet18'"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(name, options, message):
+def test_invalid_arguments(name, options, message):
     with pytest.raises((ArgumentError, GeometryError), match=message):
         make(name, **options)
 
@@ -120,6 +119,11 @@ def test_googlenet_has_three_outputs_in_training(rng):
     assert model.forward(x).shape == (2, 5)
 
 
+def test_unknown_options_name_the_model():
+    with pytest.raises(TypeError, match=r"resnet18\(\) got an unexpected keyword argument 'stm'"):
+        make("resnet18", stm="cifar")
+
+
 @every_model
-def test_the_command_line_knows_every_model(name):
+def test_summary_command_of_every_model(name):
     assert json.loads(numbacnn("summary", name, "--json").out)["parameters"] == COUNTS[name]

@@ -1,15 +1,15 @@
-"""Architectures of the literature, built from the public layers.
+"""Published architectures, built from the public layers.
 
 Each is a function ``NAME(input_shape=…, classes=…, weights=None, seed=0, device="cpu", precision="fp32")`` that
-returns a Model; ``weights`` is a file for ``Model.load_weights``. Layers are called as torchvision calls its modules.
+returns a Model; ``weights`` is a file for ``Model.load_weights``. Layers have the names of torchvision's modules.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from numbacnn._checks import choose
 from numbacnn.model import Model
 from numbacnn.models.alexnet import alexnet
+from numbacnn.models.build import Architecture
 from numbacnn.models.detector import grid_detector
 from numbacnn.models.googlenet import googlenet
 from numbacnn.models.lenet import lenet5
@@ -20,7 +20,7 @@ from numbacnn.models.simple import deep_cnn, simple_cnn
 from numbacnn.models.unet import unet, unet_small
 from numbacnn.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
-FUNCTIONS: tuple[Callable[..., Model], ...] = (
+FUNCTIONS: tuple[Architecture, ...] = (
     lenet5,
     simple_cnn,
     deep_cnn,
@@ -33,11 +33,11 @@ FUNCTIONS: tuple[Callable[..., Model], ...] = (
     *(unet, unet_small),
     grid_detector,
 )
-MODELS: dict[str, Callable[..., Model]] = {function.__name__: function for function in FUNCTIONS}
+MODELS: dict[str, Architecture] = {function.__name__: function for function in FUNCTIONS}
 
 
 def make(name: str, **options: Any) -> Model:
-    """The model called ``name``. Raises ArgumentError with the nearest name."""
+    """Build the architecture ``name`` with its options. Raises ArgumentError with the nearest name if it is unknown."""
     return choose("model", name, MODELS)(**options)
 
 

@@ -1,9 +1,9 @@
-"""What the architectures share: names in the manner of modules, and from a recorded network to a model."""
+"""What the architectures share: the decorator that makes them functions of the zoo, and common groups of layers."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from numbacnn.engine.graph import Input, Tensor
 from numbacnn.errors import GeometryError
@@ -12,93 +12,118 @@ from numbacnn.layers import BatchNorm, Conv2D, Layer, ReLU
 from numbacnn.model import Model
 
 L = TypeVar("L", bound=Layer)
-S = TypeVar("S")
-P = ParamSpec("P")
 Weights = str | PathLike[str] | None
 Size = Sequence[int]
-Record = Callable[[Tensor], Tensor]
 
 
-def build(
-    record: Record,
-    input_shape: Size,
-    weights: Weights,
-    seed: int,
-    device: str,
-    precision: str,
-    auxiliary: Sequence[Tensor] = (),
-    ignore: Sequence[str] = (),
-    task: str | None = None,
-) -> Model:
-    """The model of what ``record`` makes of an image of ``input_shape``.
+class Network(NamedTuple):
+    """A recorded network: its output, outputs that only training has, and patterns of weights that it does not need."""
 
-    ``record`` may fill the list ``auxiliary`` with outputs for training alone. ``weights``: a file for
-    ``Model.load_weights``, which passes over its tensors called like one of the patterns ``ignore``. ``task``: what the
-    output is for, where it can be for one alone.
-    Raises GeometryError where the image is too small.
-    """
-    x = Input(input_shape)
-    h, w, _ = image_shape(x.shape)
-    try:
-        y = record(x)
-    except GeometryError as error:
-        raise GeometryError(f"images of {h}×{w} do not fit this network: {error}") from None
-    model = Model(x, y, auxiliary=auxiliary, seed=seed, device=device, precision=precision)
-    model.task = task
-    if weights is not None:
-        model.load_weights(weights, ignore=ignore)
-    return model
+    output: Tensor
+    auxiliary: Sequence[Tensor] = ()
+    ignore: Sequence[str] = ()
 
 
-def variant(name: str, make: Callable[Concatenate[S, P], Model], form: S, about: str) -> Callable[P, Model]:
-    """The function called ``name`` that makes networks of one ``form``: ``make`` behind its first argument.
+Record = Callable[..., Tensor | Network]
+"""Records the layers of a network on a symbolic image: called with the image, the number of classes and options."""
 
-    Its signature and, in ``about``, its documentation are those of a function written out.
+
+class Architecture(Protocol):
+    """A function of the zoo; ``options`` are those of the architecture.
+
+    Raises:
+        ArgumentError: an argument is not valid, or ``weights`` do not fit.
+        GeometryError: the images are too small.
     """
 
-    def function(*args: P.args, **options: P.kwargs) -> Model:
-        return make(form, *args, **options)
+    __name__: str
 
-    signature = inspect.signature(make)
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what help() shows
-        parameters=list(signature.parameters.values())[1:]
-    )
-    function.__name__ = function.__qualname__ = name
-    function.__module__, function.__doc__ = make.__module__, about
-    return function
+    def __call__(
+        self,
+        input_shape: Size = ...,
+        classes: int = ...,
+        weights: Weights = None,
+        seed: int = 0,
+        device: str = "cpu",
+        precision: str = "fp32",
+        **options: Any,
+    ) -> Model:
+        """Return a new model; ``weights`` is a file for ``Model.load_weights``."""
+
+
+def architecture(
+    input_shape: Size, classes: int, *, task: str | None = None, name: str = "", doc: str | None = None
+) -> Callable[[Record], Architecture]:
+    """Make a function of the zoo from one that records the network. Its keyword-only parameters become options.
+
+    Args:
+        input_shape: the default shape of one image.
+        classes: the default number of classes.
+        task: the task of the model, if the output is for one task only.
+        name: by default that of the decorated function.
+        doc: by default that of the decorated function.
+    """
+
+    def decorate(record: Record) -> Architecture:
+        def make(
+            input_shape: Size = input_shape,
+            classes: int = classes,
+            weights: Weights = None,
+            seed: int = 0,
+            device: str = "cpu",
+            precision: str = "fp32",
+            **options: Any,
+        ) -> Model:
+            x = Input(input_shape)
+            h, w, _ = image_shape(x.shape)
+            try:
+                recorded = record(x, classes, **options)
+            except GeometryError as error:
+                raise GeometryError(f"images of {h}×{w} do not fit this network: {error}") from None
+            network = Network(recorded) if isinstance(recorded, Tensor) else recorded
+            model = Model(x, network.output, auxiliary=network.auxiliary, seed=seed, device=device, precision=precision)
+            model.task = task
+            if weights is not None:
+                model.load_weights(weights, ignore=network.ignore)
+            return model
+
+        common = list(inspect.signature(make).parameters.values())[:-1]
+        own = [p for p in inspect.signature(record).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        make.__signature__ = inspect.Signature([*common, *own], return_annotation=Model)  # type: ignore[attr-defined]
+        make.__name__ = make.__qualname__ = record.__qualname__ = name or record.__name__  # the last for TypeErrors
+        make.__module__, make.__doc__ = record.__module__, doc or record.__doc__
+        return make
+
+    return decorate
 
 
 def numbered(scope: str, layers: Sequence[Layer]) -> list[Layer]:
-    """The layers, called "scope.0", "scope.1" … by their places."""
-    return [named(f"{scope}.{i}", layer) for i, layer in enumerate(layers)]
-
-
-def named(name: str, layer: L) -> L:
-    """The layer, called ``name``."""
-    layer.name = name
-    return layer
+    """Name the layers "scope.0", "scope.1", …"""
+    for i, layer in enumerate(layers):
+        layer.name = f"{scope}.{i}"
+    return list(layers)
 
 
 def chain(x: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """The layers one after the other."""
+    """Apply the layers in sequence."""
     for layer in layers:
         x = layer(x)
     return x
 
 
 def convolution(x: Tensor, conv: Layer, norm: str, activation: Layer | None = None, eps: float = 1e-5) -> Tensor:
-    """A convolution, batch normalisation called ``norm``, and the activation where there is one."""
+    """Apply a convolution, a batch normalization named ``norm``, and the activation if there is one."""
     y: Tensor = BatchNorm(eps=eps, name=norm)(conv(x))
     return y if activation is None else activation(y)
 
 
 def relu(name: str) -> ReLU:
-    """A ReLU called ``name``."""
+    """Return a named ReLU."""
     return ReLU(name=name)
 
 
-def pair_of_convolutions(x: Tensor, name: str, filters: int) -> Tensor:
-    """Two 3×3 convolutions that keep the size, each with batch normalisation and ReLU."""
+def double_convolution(x: Tensor, name: str, filters: int) -> Tensor:
+    """Apply two 3×3 convolutions that keep the size, each with batch normalization and ReLU."""
     for i in (1, 2):
         conv = Conv2D(filters, 3, padding=1, bias=False, name=f"{name}.conv{i}")
         x = convolution(x, conv, f"{name}.bn{i}", relu(f"{name}.relu{i}"))

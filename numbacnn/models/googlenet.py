@@ -1,7 +1,7 @@
-"""GoogLeNet (Szegedy et al. 2015, "Going deeper with convolutions", table 1), as torchvision has it.
+"""GoogLeNet (Szegedy et al. 2015, "Going deeper with convolutions", table 1) as in torchvision.
 
-It differs from the paper in three ways: batch normalisation in place of local response normalisation, a 3×3 convolution
-where the paper has 5×5 (an old slip that the published weights need), and auxiliary heads behind a pool to 4×4.
+It differs from the paper in three ways: batch normalization instead of local response normalization, 3×3 convolutions
+instead of 5×5 ones (an old mistake that the published weights require), and auxiliary heads that pool to 4×4.
 """
 
 from numbacnn.engine.graph import Tensor
@@ -16,12 +16,11 @@ from numbacnn.layers import (
     GlobalAvgPool2D,
     MaxPool2D,
 )
-from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, chain, convolution, relu
+from numbacnn.models.build import Network, architecture, chain, convolution, relu
 
-EPS = 0.001  # of its batch normalisation
+EPS = 0.001  # of batch normalization
 
-# Filters of each inception: 1×1; 1×1 before 3×3, 3×3; 1×1 before the second 3×3, that; 1×1 behind the pool.
+# Filters of each inception: 1×1; 1×1 and the 3×3 after it; 1×1 and the second 3×3 after it; 1×1 after the pool.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -34,47 +33,34 @@ INCEPTIONS = {
     "5b": (384, 192, 384, 48, 128, 128),
 }
 POOLS = {"3b": MaxPool2D(3, 2, ceil_mode=True, name="maxpool3"), "4e": MaxPool2D(2, 2, ceil_mode=True, name="maxpool4")}
-HEADS = {"4a": "aux1", "4d": "aux2"}  # behind which inception
+HEADS = {"4a": "aux1", "4d": "aux2"}  # after which inception
 
 
+@architecture((224, 224, 3), 1000)
 def googlenet(
-    input_shape: Size = (224, 224, 3),
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "fp32",
-    *,
-    auxiliary: bool = True,
-    dropout: float = 0.2,
-    auxiliary_dropout: float = 0.7,
-) -> Model:
-    """13,004,888 parameters, 6,624,904 without its auxiliary heads, which are outputs in training alone.
+    x: Tensor, classes: int, *, auxiliary: bool = True, dropout: float = 0.2, auxiliary_dropout: float = 0.7
+) -> Network:
+    """GoogLeNet: 13,004,888 parameters, or 6,624,904 without its auxiliary heads, which only training runs.
 
-    The paper adds their losses with a weight of 0.3 each: ``loss_weights=[1, 0.3, 0.3]``. With ``auxiliary=False``
-    a file's tensors "aux1.*", "aux2.*" are passed over.
+    In the paper the losses of the heads have a weight of 0.3: ``loss_weights=[1, 0.3, 0.3]``. With ``auxiliary=False``
+    the tensors "aux1.*" and "aux2.*" of a weights file are ignored.
     """
     if not isinstance(auxiliary, bool):
         raise ArgumentError(f"auxiliary={auxiliary!r}: choose True or False")
     heads: list[Tensor] = []
-
-    def record(x: Tensor) -> Tensor:
-        x = _stem(x)
-        for place, filters in INCEPTIONS.items():
-            x = _inception(x, f"inception{place}", filters)
-            if auxiliary and place in HEADS:
-                heads.append(_head(x, HEADS[place], classes, auxiliary_dropout))
-            if place in POOLS:
-                x = POOLS[place](x)
-        last = [GlobalAvgPool2D(name="avgpool"), Dropout(dropout, name="dropout"), Dense(classes, name="fc")]
-        return chain(x, last)
-
-    ignored = () if auxiliary else ("aux1.*", "aux2.*")
-    return build(record, input_shape, weights, seed, device, precision, auxiliary=heads, ignore=ignored)
+    x = _stem(x)
+    for name, filters in INCEPTIONS.items():
+        x = _inception(x, f"inception{name}", filters)
+        if auxiliary and name in HEADS:
+            heads.append(_head(x, HEADS[name], classes, auxiliary_dropout))
+        if name in POOLS:
+            x = POOLS[name](x)
+    last = [GlobalAvgPool2D(name="avgpool"), Dropout(dropout, name="dropout"), Dense(classes, name="fc")]
+    return Network(chain(x, last), heads, () if auxiliary else ("aux1.*", "aux2.*"))
 
 
 def _basic(x: Tensor, name: str, filters: int, window: int, stride: int = 1) -> Tensor:
-    """Convolution, batch normalisation, ReLU."""
+    """Apply convolution, batch normalization and ReLU."""
     conv = Conv2D(filters, window, stride=stride, padding=window // 2, bias=False, name=f"{name}.conv")
     return convolution(x, conv, f"{name}.bn", relu(f"{name}.relu"), EPS)
 
@@ -87,21 +73,21 @@ def _stem(x: Tensor) -> Tensor:
 
 
 def _inception(x: Tensor, name: str, filters: tuple[int, ...]) -> Tensor:
-    """Four branches side by side (figure 2b)."""
-    one, before_3, three, before_5, five, behind_pool = filters
+    """Apply four parallel branches (figure 2b)."""
+    one, before_3, three, before_5, five, after_pool = filters
     pooled = MaxPool2D(3, 1, padding=1, ceil_mode=True, name=f"{name}.branch4.0")(x)
     branches = [
         _basic(x, f"{name}.branch1", one, 1),
         _basic(_basic(x, f"{name}.branch2.0", before_3, 1), f"{name}.branch2.1", three, 3),
         _basic(_basic(x, f"{name}.branch3.0", before_5, 1), f"{name}.branch3.1", five, 3),
-        _basic(pooled, f"{name}.branch4.1", behind_pool, 1),
+        _basic(pooled, f"{name}.branch4.1", after_pool, 1),
     ]
     y: Tensor = Concat(name=f"{name}.concat")(branches)
     return y
 
 
 def _head(x: Tensor, name: str, classes: int, dropout: float) -> Tensor:
-    """A classifier on the way, so that gradients reach the first layers (section 5)."""
+    """Apply an auxiliary classifier, which brings gradients to the first layers (section 5)."""
     x = _basic(AdaptiveAvgPool2D((4, 4), name=f"{name}.pool")(x), f"{name}.conv", 128, 1)
     layers = [
         Flatten(name=f"{name}.flatten"),

@@ -1,25 +1,17 @@
 """LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B)."""
 
+from numbacnn.engine.graph import Tensor
 from numbacnn.layers import AvgPool2D, Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU, Tanh
-from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, chain
+from numbacnn.models.build import architecture, chain
 
 
-def lenet5(
-    input_shape: Size = (28, 28, 1),
-    classes: int = 10,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "fp32",
-    *,
-    original: bool = False,
-) -> Model:
-    """The modern form, with ReLU and max-pooling: 61,706 parameters at 28×28×1 and 10 classes.
+@architecture((28, 28, 1), 10)
+def lenet5(x: Tensor, classes: int, *, original: bool = False) -> Tensor:
+    """LeNet-5 in its modern form, with ReLU and max pooling: 61,706 parameters at 28×28×1 and 10 classes.
 
-    ``original`` has tanh and average-pooling as in the paper, of which it simplifies: pools without trained factor and
-    bias, all of the third layer's channels connected, a tanh that is not scaled, and logits in place of distances to
-    drawn patterns.
+    ``original`` has tanh and average pooling as in the paper, which it simplifies: its pools have no trained factor and
+    bias, all channels of the third layer are connected, tanh is not scaled, and the outputs are logits instead of
+    distances to drawn patterns.
     """
     activation: type[Layer] = Tanh if original else ReLU
     pool: type[AvgPool2D | MaxPool2D] = AvgPool2D if original else MaxPool2D
@@ -31,4 +23,4 @@ def lenet5(
         *(Dense(84), activation()),
         Dense(classes),
     ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
+    return chain(x, layers)

@@ -7,56 +7,56 @@ are projections (option B).
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
 from numbacnn.layers import Add, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D
-from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, convolution, relu, variant
-
-IMAGENET: Size = (224, 224, 3)
+from numbacnn.models.build import Architecture, architecture, convolution, relu
 
 
 class Block(Protocol):
-    """Records one residual block."""
+    """Applies one residual block."""
 
     def __call__(self, x: Tensor, name: str, filters: int, stride: int) -> Tensor:
-        """The block called ``name`` on ``x``."""
+        """Return the block's output."""
 
 
 def basic_block(x: Tensor, name: str, filters: int, stride: int) -> Tensor:
-    """Two 3×3 convolutions beside a shortcut (figure 5, left)."""
+    """Apply two 3×3 convolutions and a shortcut (figure 5, left)."""
     conv1 = Conv2D(filters, 3, stride=stride, padding=1, bias=False, name=f"{name}.conv1")
     conv2 = Conv2D(filters, 3, padding=1, bias=False, name=f"{name}.conv2")
     y = convolution(x, conv1, f"{name}.bn1", relu(f"{name}.relu1"))
     y = convolution(y, conv2, f"{name}.bn2")
-    return _joined(x, y, name, stride)
+    return _add_shortcut(x, y, name, stride)
 
 
 def bottleneck(x: Tensor, name: str, filters: int, stride: int, width: int = 1) -> Tensor:
-    """A 3×3 convolution of ``width``·``filters`` between two 1×1, of which the last has 4·``filters`` (figure 5)."""
+    """Apply a 1×1, a 3×3 and a 1×1 convolution and a shortcut (figure 5, right).
+
+    The first two have ``width`` · ``filters`` filters, the last one 4 · ``filters``.
+    """
     conv1 = Conv2D(width * filters, 1, bias=False, name=f"{name}.conv1")
     conv2 = Conv2D(width * filters, 3, stride=stride, padding=1, bias=False, name=f"{name}.conv2")
     conv3 = Conv2D(4 * filters, 1, bias=False, name=f"{name}.conv3")
     y = convolution(x, conv1, f"{name}.bn1", relu(f"{name}.relu1"))
     y = convolution(y, conv2, f"{name}.bn2", relu(f"{name}.relu2"))
     y = convolution(y, conv3, f"{name}.bn3")
-    return _joined(x, y, name, stride)
+    return _add_shortcut(x, y, name, stride)
 
 
-def _joined(x: Tensor, y: Tensor, name: str, stride: int) -> Tensor:
-    """ReLU of y + x, x projected where its shape is another."""
+def _add_shortcut(x: Tensor, y: Tensor, name: str, stride: int) -> Tensor:
+    """Return ReLU(y + x), with x projected if its shape differs."""
     if x.shape != y.shape:
         project = Conv2D(y.shape[2], 1, stride=stride, bias=False, name=f"{name}.downsample.0")
         x = convolution(x, project, f"{name}.downsample.1")
     total: Tensor = Add(name=f"{name}.add")([y, x])
-    joined: Tensor = relu(f"{name}.relu")(total)
-    return joined
+    result: Tensor = relu(f"{name}.relu")(total)
+    return result
 
 
 def stages(x: Tensor, block: Block, counts: Sequence[int], filters: int) -> Tensor:
-    """Stages "layer1", "layer2" … of so many blocks; each after the first halves the image and doubles the filters."""
+    """Apply stages "layer1", "layer2", … of ``counts`` blocks; each but the first halves x and doubles the filters."""
     for stage, count in enumerate(counts):
         for i in range(count):
             stride = 2 if stage and not i else 1
@@ -65,7 +65,7 @@ def stages(x: Tensor, block: Block, counts: Sequence[int], filters: int) -> Tens
 
 
 def head(x: Tensor, classes: int) -> Tensor:
-    """The mean of each channel, and the classes' logits "fc"."""
+    """Apply global average pooling and the dense layer "fc"."""
     y: Tensor = Dense(classes, name="fc")(GlobalAvgPool2D(name="avgpool")(x))
     return y
 
@@ -81,54 +81,23 @@ def _stem(x: Tensor, stem: str) -> Tensor:
     return y
 
 
-class Form(NamedTuple):
-    """The blocks of a network, and how many of them each stage has."""
+def _resnet(name: str, block: Block, counts: Sequence[int], doc: str) -> Architecture:
+    @architecture(
+        (224, 224, 3), 1000, name=name, doc=f'{doc} ``stem="cifar"`` is for 32×32: a 3×3 convolution, no pool.'
+    )
+    def record(x: Tensor, classes: int, *, stem: str = "imagenet") -> Tensor:
+        return head(stages(_stem(x, stem), block, counts, 64), classes)
 
-    block: Block
-    counts: tuple[int, ...]
-
-
-def _resnet(
-    form: Form,
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "fp32",
-    *,
-    stem: str = "imagenet",
-) -> Model:
-    def record(x: Tensor) -> Tensor:
-        return head(stages(_stem(x, stem), *form, 64), classes)
-
-    return build(record, input_shape, weights, seed, device, precision)
+    return record
 
 
-resnet18 = variant(
-    "resnet18",
-    _resnet,
-    Form(basic_block, (2, 2, 2, 2)),
-    '18 layers: 11,689,512 parameters. ``stem="cifar"``, for images of 32×32: a 3×3 convolution, no pool.',
-)
-resnet34 = variant(
-    "resnet34", _resnet, Form(basic_block, (3, 4, 6, 3)), "34 layers: 21,797,672 parameters. ``stem`` as in resnet18."
-)
-resnet50 = variant(
-    "resnet50",
-    _resnet,
-    Form(bottleneck, (3, 4, 6, 3)),
-    "50 layers of bottlenecks: 25,557,032 parameters. ``stem`` as in resnet18.",
-)
-resnet101 = variant(
-    "resnet101",
-    _resnet,
-    Form(bottleneck, (3, 4, 23, 3)),
-    "101 layers of bottlenecks: 44,549,160 parameters. ``stem`` as in resnet18.",
-)
-wide_resnet50_2 = variant(
+resnet18 = _resnet("resnet18", basic_block, (2, 2, 2, 2), "ResNet-18: 11,689,512 parameters.")
+resnet34 = _resnet("resnet34", basic_block, (3, 4, 6, 3), "ResNet-34: 21,797,672 parameters.")
+resnet50 = _resnet("resnet50", bottleneck, (3, 4, 6, 3), "ResNet-50: 25,557,032 parameters.")
+resnet101 = _resnet("resnet101", bottleneck, (3, 4, 23, 3), "ResNet-101: 44,549,160 parameters.")
+wide_resnet50_2 = _resnet(
     "wide_resnet50_2",
-    _resnet,
-    Form(partial(bottleneck, width=2), (3, 4, 6, 3)),
-    "Resnet50 with inner convolutions twice as wide: 68,883,240 parameters. ``stem`` as in resnet18.",
+    partial(bottleneck, width=2),
+    (3, 4, 6, 3),
+    "ResNet-50 with 3×3 convolutions twice as wide: 68,883,240 parameters.",
 )

@@ -1,7 +1,8 @@
 """VGG (Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image recognition", table 1)."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
+from numbacnn.engine.graph import Tensor
 from numbacnn.layers import (
     AdaptiveAvgPool2D,
     BatchNorm,
@@ -13,76 +14,42 @@ from numbacnn.layers import (
     MaxPool2D,
     ReLU,
 )
-from numbacnn.model import Model
-from numbacnn.models.build import Size, Weights, build, chain, numbered, variant
+from numbacnn.models.build import Architecture, architecture, chain, numbered
 
-IMAGENET: Size = (224, 224, 3)
-FILTERS = (64, 128, 256, 512, 512)  # of the five stages, each of so many convolutions and a pool:
+FILTERS = (64, 128, 256, 512, 512)  # of the five stages
+# Convolutions of each stage, which a pool follows.
 A, B, D, E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 
 
-class Configuration(NamedTuple):
-    """How many convolutions each stage has, and whether each is normalised by the batch."""
+def _vgg(name: str, counts: Sequence[int], doc: str, normalized: bool = False) -> Architecture:
+    @architecture((224, 224, 3), 1000, name=name, doc=f"{doc} Images must have at least 32×32 pixels.")
+    def record(x: Tensor, classes: int, *, dropout: float = 0.5) -> Tensor:
+        features: list[Layer] = []
+        for count, filters in zip(counts, FILTERS, strict=True):
+            for _ in range(count):
+                features += [Conv2D(filters, 3, padding=1), *([BatchNorm()] if normalized else []), ReLU()]
+            features.append(MaxPool2D(2))
+        classifier = [
+            *(Dense(4096), ReLU(), Dropout(dropout)),
+            *(Dense(4096), ReLU(), Dropout(dropout)),
+            Dense(classes),
+        ]
+        layers = [
+            *numbered("features", features),
+            AdaptiveAvgPool2D((7, 7), name="avgpool"),
+            Flatten(name="flatten"),
+            *numbered("classifier", classifier),
+        ]
+        return chain(x, layers)
 
-    convolutions: tuple[int, ...]
-    normalized: bool = False
-
-
-def _vgg(
-    configuration: Configuration,
-    input_shape: Size = IMAGENET,
-    classes: int = 1000,
-    weights: Weights = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "fp32",
-    *,
-    dropout: float = 0.5,
-) -> Model:
-    features: list[Layer] = []
-    for count, filters in zip(configuration.convolutions, FILTERS, strict=True):
-        for _ in range(count):
-            features += [Conv2D(filters, 3, padding=1), *([BatchNorm()] if configuration.normalized else []), ReLU()]
-        features.append(MaxPool2D(2))
-    classifier = [
-        *(Dense(4096), ReLU(), Dropout(dropout)),
-        *(Dense(4096), ReLU(), Dropout(dropout)),
-        Dense(classes),
-    ]
-    layers = [
-        *numbered("features", features),
-        AdaptiveAvgPool2D((7, 7), name="avgpool"),
-        Flatten(name="flatten"),
-        *numbered("classifier", classifier),
-    ]
-    return build(lambda x: chain(x, layers), input_shape, weights, seed, device, precision)
+    return record
 
 
-vgg11 = variant("vgg11", _vgg, Configuration(A), "Configuration A: 132,863,336 parameters. Images of at least 32×32.")
-vgg13 = variant("vgg13", _vgg, Configuration(B), "Configuration B: 133,047,848 parameters. Images of at least 32×32.")
-vgg16 = variant("vgg16", _vgg, Configuration(D), "Configuration D: 138,357,544 parameters. Images of at least 32×32.")
-vgg19 = variant("vgg19", _vgg, Configuration(E), "Configuration E: 143,667,240 parameters. Images of at least 32×32.")
-vgg11_bn = variant(
-    "vgg11_bn",
-    _vgg,
-    Configuration(A, True),
-    "Configuration A with batch normalisation: 132,868,840 parameters. Images of at least 32×32.",
-)
-vgg13_bn = variant(
-    "vgg13_bn",
-    _vgg,
-    Configuration(B, True),
-    "Configuration B with batch normalisation: 133,053,736 parameters. Images of at least 32×32.",
-)
-vgg16_bn = variant(
-    "vgg16_bn",
-    _vgg,
-    Configuration(D, True),
-    "Configuration D with batch normalisation: 138,365,992 parameters. Images of at least 32×32.",
-)
-vgg19_bn = variant(
-    "vgg19_bn",
-    _vgg,
-    Configuration(E, True),
-    "Configuration E with batch normalisation: 143,678,248 parameters. Images of at least 32×32.",
-)
+vgg11 = _vgg("vgg11", A, "Configuration A: 132,863,336 parameters.")
+vgg13 = _vgg("vgg13", B, "Configuration B: 133,047,848 parameters.")
+vgg16 = _vgg("vgg16", D, "Configuration D: 138,357,544 parameters.")
+vgg19 = _vgg("vgg19", E, "Configuration E: 143,667,240 parameters.")
+vgg11_bn = _vgg("vgg11_bn", A, "Configuration A with batch normalization: 132,868,840 parameters.", normalized=True)
+vgg13_bn = _vgg("vgg13_bn", B, "Configuration B with batch normalization: 133,053,736 parameters.", normalized=True)
+vgg16_bn = _vgg("vgg16_bn", D, "Configuration D with batch normalization: 138,365,992 parameters.", normalized=True)
+vgg19_bn = _vgg("vgg19_bn", E, "Configuration E with batch normalization: 143,678,248 parameters.", normalized=True)
