@@ -97,7 +97,7 @@ def test_layers_have_the_names_of_torchvisions_modules():
         ("alexnet", {"input_shape": (32, 32, 3)}, r'images of 32×32 do not fit .*"features.12": window 3×3 exceeds'),
         ("vgg16", {"input_shape": (28, 28, 1)}, r'images of 28×28 do not fit .*"features.30": window 2×2 exceeds'),
         ("lenet5", {"input_shape": (8, 8, 1)}, r"images of 8×8 do not fit"),
-        ("unet", {"input_shape": (100, 96, 3)}, r"100×96 do not fit .*: unet halves images 4 times; .* multiples of 16"),
+        ("unet", {"input_shape": (100, 96, 3)}, r"100×96 do not fit .*: unet halves images 4 times; .* of 16"),
         ("resnet18", {"input_shape": (10,)}, r"input must be an image \(height, width, channels\), not \(10,\)"),
         ("resnet18", {"stem": "7x7"}, "stem='7x7': choose \"imagenet\""),
         ("resnet18", {"classes": 0}, "units=0: give a whole number of at least 1"),

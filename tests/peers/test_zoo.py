@@ -1,6 +1,6 @@
-"""The zoo against its PyTorch twins: native inputs, weights carried over in a state dict, errors measured in float64.
+"""The zoo against its twins in PyTorch, with the same weights at the native input sizes.
 
-The measure is PyTorch's own float32: we may be off by three times as much.
+Errors are measured against float64, and may be three times those of PyTorch in float32.
 """
 
 import copy
@@ -19,12 +19,12 @@ import torch
 import zoo_twins
 from safetensors.torch import save_file
 
-TIMES = 3  # PyTorch's own error
-JUMP = 0.1  # of gradients, where a ReLU or the place of a maximum turns: PyTorch's are up to 0.03
+TIMES = 3  # PyTorch's error
+JUMP = 0.1  # relative error of gradients if rounding flips a ReLU or moves a maximum; PyTorch's are up to 0.03
 BATCH = 2
 IMAGES = 16
-BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # how many, and from how many operations an image on a network is large
-LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of GoogLeNet's outputs in training
+BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # a network is large from that many FLOPs per image on
+LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of the outputs of GoogLeNet in training
 QUICK = ("lenet5", "simple_cnn", "deep_cnn", "resnet20", "unet_small", "grid_detector")
 HUGE = (
     *("vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
@@ -33,7 +33,7 @@ HUGE = (
 
 
 def marks(name):
-    """CI runs the long ones, and leaves out the huge ones, a minute each, made of what smaller ones are."""
+    """Mark long tests, and the huge ones of a minute each, which CI skips: smaller networks have the same layers."""
     return [mark for mark, on in ((pytest.mark.long, name not in QUICK), (pytest.mark.huge, name in HUGE)) if on]
 
 
@@ -41,7 +41,7 @@ NAMES = [pytest.param(name, marks=marks(name), id=name) for name in nc.models.MO
 
 
 class Pair(NamedTuple):
-    """The same network twice."""
+    """A network and its twin."""
 
     ours: nc.Model
     theirs: torch.nn.Module
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(params=NAMES)
 def pair(request, tmp_path):
-    """Both with the same random weights and running statistics, through a file; dropout is off."""
+    """A network and its twin with the same random weights and statistics, passed through a file, without dropout."""
     name = request.param
     torch.manual_seed(0)
     theirs = zoo_twins.TWINS[name]()
@@ -82,14 +82,14 @@ def off_by(found, exact):
 
 
 def flat(outputs):
-    """An output, or several, as one vector, images channels last as ours are."""
+    """Concatenate one or several outputs to a vector, with channels last."""
     outputs = outputs if isinstance(outputs, list) else [outputs]
     arrays = [y.detach().numpy() if isinstance(y, torch.Tensor) else y for y in outputs]
     return np.concatenate([np.moveaxis(y, 1, -1).ravel() if y.ndim == 4 else y.ravel() for y in arrays])
 
 
 def test_inference_is_as_exact_as_pytorch(pair):
-    """Of small networks on several images: the errors of ten numbers are too few to compare."""
+    """Small networks get several images, as errors of ten numbers are too few to compare."""
     x = images(pair.ours, 1 if flops(pair.ours) >= LARGE else IMAGES)
     y = pair.ours.forward(x)
     with torch.no_grad():
@@ -101,13 +101,14 @@ def test_inference_is_as_exact_as_pytorch(pair):
 
 
 def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
-    """Batch normalisation by the batch; the gradients of all parameters as one vector, and running statistics too.
-    The first batch once more, behind all others, gives the same bits.
+    """Compare the gradients of all parameters as one vector, and the running statistics.
 
-    Gradients jump where rounding turns a ReLU or the place of a maximum: by up to 1e-2 for one among a million, where
-    rounding itself is 1e-6, in PyTorch as here, and for other batches here than there. A mean over batches compares how
-    often each was lucky. What is wrong is wrong in every batch, so our best one counts, against PyTorch's middle one;
-    and none may be further off than a jump. Statistics, which do not jump, are compared by their mean.
+    The first batch, repeated after all others, must give the same bits.
+
+    Gradients jump if rounding flips a ReLU or moves a maximum: by up to 1e-2 for one in a million, while rounding
+    itself is 1e-6; in PyTorch as here, but for different batches. A mean over batches would compare luck. A real error
+    shows in every batch, so our best batch is compared with PyTorch's median, and no batch may be further off than a
+    jump. Statistics do not jump, and are compared by their root mean square.
     """
     peer, exact_peer = pair.theirs, copy.deepcopy(pair.theirs).double()
     errors: dict[str, list[list[float]]] = {}
@@ -121,7 +122,7 @@ def test_gradients_of_a_training_step_are_as_exact_as_pytorchs(pair):
         )
         assert found.keys() == exact.keys()
         if seed == 0:
-            first = {name: array.copy() for name, array in found.items()}  # the next batch writes where these are
+            first = {name: array.copy() for name, array in found.items()}  # the next batch overwrites these
         for what, names in kinds(pair.ours, exact).items():
             total = joined(exact, names)
             off = [off_by(joined(each, names), total) for each in (found, single)]
@@ -185,13 +186,13 @@ def peer_gradients(peer, x, labels):
 
 
 def as_pytorch(model, name, array):
-    """Our array in PyTorch's layout; dense weights behind a flattened image by that image's shape."""
+    """Convert to PyTorch's layout; the weights of a dense layer after a flattened image depend on that image's shape."""
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 1:
         return array
-    before = {node.shape: node.input_shapes[0] for node in model.graph.nodes if node.layer.op == "flatten"}
-    h, w, c = before.get((len(array),), (1, 1, len(array)))
+    flattened = {node.shape: node.input_shapes[0] for node in model.graph.nodes if node.layer.op == "flatten"}
+    h, w, c = flattened.get((len(array),), (1, 1, len(array)))
     return array.reshape(h, w, c, -1).transpose(3, 2, 0, 1).reshape(array.shape[1], -1)
 
 

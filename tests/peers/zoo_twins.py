@@ -1,6 +1,6 @@
-"""The zoo in PyTorch: each network once more, by itself, with the names that torchvision's state dicts have.
+"""The zoo in PyTorch, written independently from the papers' tables, with the names of torchvision's state dicts.
 
-Written from the papers' tables; ``TWINS`` has a function without arguments for each name of ``nc.models.MODELS``.
+``TWINS`` has a function without arguments for each name of ``nc.models.MODELS``.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ class SimpleCNN(nn.Module):
 
 
 class Plain(nn.Module):
-    """AlexNet and VGG: features, an adaptive pool, a classifier."""
+    """AlexNet or VGG: features, an adaptive pool and a classifier."""
 
     def __init__(self, features, size, classifier):
         super().__init__()
@@ -69,10 +69,10 @@ def alexnet():
     return Plain(features, 6, classifier)
 
 
-def vgg(letters, normalized=False):
-    """Letters as in the paper's table, from top to bottom: a number of filters, or a pool."""
+def vgg(column, normalized=False):
+    """VGG with the layers in a column of the paper's table: a number of filters, or "M" for a pool."""
     features, c = [], 3
-    for k in letters:
+    for k in column:
         if k == "M":
             features.append(nn.MaxPool2d(2))
         else:
@@ -226,9 +226,9 @@ class WideBlock(nn.Module):
         self.shortcut = nn.Conv2d(c, k, 1, stride, bias=False) if c != k or stride > 1 else None
 
     def forward(self, x):
-        before = F.relu(self.bn1(x))
-        y = self.conv2(F.relu(self.bn2(self.conv1(before))))
-        return y + (x if self.shortcut is None else self.shortcut(before))
+        normalized = F.relu(self.bn1(x))
+        y = self.conv2(F.relu(self.bn2(self.conv1(normalized))))
+        return y + (x if self.shortcut is None else self.shortcut(normalized))
 
 
 class WideResNet(nn.Module):
@@ -351,8 +351,8 @@ TWINS = {
     "simple_cnn": SimpleCNN,
     "deep_cnn": DeepCNN,
     "alexnet": alexnet,
-    **{f"vgg{depth}": partial(vgg, letters) for depth, letters in VGG.items()},
-    **{f"vgg{depth}_bn": partial(vgg, letters, normalized=True) for depth, letters in VGG.items()},
+    **{f"vgg{depth}": partial(vgg, column) for depth, column in VGG.items()},
+    **{f"vgg{depth}_bn": partial(vgg, column, normalized=True) for depth, column in VGG.items()},
     "googlenet": GoogLeNet,
     "resnet18": partial(ResNet, BasicBlock, 1, [2, 2, 2, 2]),
     "resnet34": partial(ResNet, BasicBlock, 1, [3, 4, 6, 3]),
