@@ -186,7 +186,7 @@ def peer_gradients(peer, x, labels):
 
 
 def as_pytorch(model, name, array):
-    """Convert to PyTorch's layout; the weights of a dense layer after a flattened image depend on that image's shape."""
+    """Convert to PyTorch's layout; dense weights after a flattened image depend on that image's shape."""
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 1:
