@@ -107,6 +107,13 @@ def draw_again(model):
     model.store.set_random(seed, step - 1)
 
 
+def input_gradient(layer, x, dy):
+    """dx of one layer."""
+    model = nc.Sequential([layer], x.shape[1:])
+    model.forward(x, training=True)
+    return model.backward(dy)
+
+
 def run(model, xs, dys):
     """Forward and backward through the public methods of a model that takes lists."""
     draw_again(model)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import cases
 import numpy as np
+import op
 import pytest
 from command_line import numbacnn
 from numba import njit, prange
@@ -351,10 +351,10 @@ def test_kernels_are_compiled_for_the_types_of_their_first_call():
 
 def test_what_has_no_key_is_compiled_and_not_kept():
     """A module's attribute is one of all that may be in it: the key cannot hold it."""
-    layer = nc.custom_activation("own", lambda x: x + np.float32(cases.DRAWN), lambda dy, x: dy)
+    layer = nc.custom_activation("own", lambda x: x + np.float32(op.DRAWN), lambda dy, x: dy)
     assert code_key(layer.function) is None
     y = nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
-    assert y.item() == cases.DRAWN
+    assert y.item() == op.DRAWN
 
 
 def test_a_convolution_of_one_s_own_is_not_asked_for_what_only_the_package_s_does_on_its_way(rng):

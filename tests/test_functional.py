@@ -1,5 +1,6 @@
 """``nc.functional``: every op as a function against the oracle, and every layer has one."""
 
+import inspect
 import zlib
 
 import numpy as np
@@ -12,28 +13,6 @@ import numbacnn as nc
 from numbacnn.errors import ArgumentError
 from numbacnn.layers import REGISTRY, is_custom
 
-ARGUMENTS = {
-    "conv2d": ("stride", "padding", "dilation", "groups", "algorithm"),
-    "depthwise_conv2d": ("stride", "padding", "dilation"),
-    "conv2d_transpose": ("stride", "padding", "output_padding", "dilation", "groups"),
-    "max_pool2d": ("pool_size", "stride", "padding", "ceil_mode"),
-    "avg_pool2d": ("pool_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-    "global_max_pool2d": ("keepdims",),
-    "global_avg_pool2d": ("keepdims",),
-    "batch_norm": ("eps",),
-    "group_norm": ("groups", "eps"),
-    "local_response_norm": ("size", "alpha", "beta", "k"),
-    "dropout": ("rate",),
-    "spatial_dropout": ("rate",),
-    "adaptive_max_pool2d": ("output_size",),
-    "adaptive_avg_pool2d": ("output_size",),
-    "upsample2d": ("factor", "mode"),
-    "zero_pad2d": ("padding",),
-    "reshape": ("shape",),
-    "leaky_relu": ("slope",),
-    "elu": ("alpha",),
-    "gelu": ("approximate",),
-}
 SHORT = {"weight": "w", "bias": "b", "running_mean": "mean", "running_var": "variance"}
 SOME = [*PICKED, *CASES[len(PICKED) :: 25]]
 
@@ -51,7 +30,8 @@ def test_functions_match_the_oracle(case):
     (node,) = model.graph.nodes
     layer, arrays = node.layer, oracles.custom_arrays(node, model.store.arrays())
     function = getattr(nc.functional, layer.op)
-    options = {name: getattr(layer, name) for name in ARGUMENTS.get(layer.op, ())}
+    fields = layer.attributes()
+    options = {name: fields[name] for name in inspect.signature(function).parameters if name in fields}
     given = {SHORT.get(name, name): array for name, array in arrays.items()}
     y = function(xs) if len(xs) > 1 else function(*xs, **given, **options)
     key = (0, 1, zlib.crc32(b"op")) if layer.op.endswith("dropout") else None

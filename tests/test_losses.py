@@ -121,6 +121,14 @@ def test_huge_logits_neither_overflow_nor_give_nan(name):
         np.testing.assert_allclose(dy, gradient, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("as_probabilities", [False, True])
+def test_cross_entropy_of_huge_logits(as_probabilities):
+    logits, labels = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32), np.array([1, 1])
+    loss, dy = L.cross_entropy(logits, np.eye(2)[labels] if as_probabilities else labels)
+    assert loss == pytest.approx(1e4)  # the mean of 20,000 and 0
+    np.testing.assert_array_equal(dy, np.array([[0.5, -0.5], [0, 0]], np.float32))
+
+
 def test_sure_mistakes_cost_what_the_logits_say():
     x = np.array([[1e30, -1e30]], np.float32)
     assert L.cross_entropy(x, [1])[0] == pytest.approx(2e30)

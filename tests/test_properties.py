@@ -1,10 +1,11 @@
 """Laws that hold whatever the numbers: equivariance, linearity, adjoints."""
 
 import numpy as np
-from cases import CASES, Case
+from cases import CASES
 from engine import assert_close, one_layer, run
 from hypothesis import given
 from hypothesis import strategies as st
+from op import Case
 
 import numbacnn as nc
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from engine import assert_close
 from loss_cases import CASES
-from test_torch import TOLERANCE, F, tensor, torch
+from pytorch import F, tensor
+from test_torch import TOLERANCE, torch
 
 import numbacnn as nc
 
