@@ -131,23 +131,23 @@ class CudaDevice(Device):
     name = "cuda"
 
     def __init__(self, precision: str = "fp32") -> None:
-        from numbacnn.kernels.cuda.runtime import shim
+        from numbacnn.kernels.cuda.runtime import array, driver, launch, memory
 
-        problem = shim.why_not()
+        problem = driver.why_not()
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
         from numbacnn.kernels.cuda import device_loop, launchers, sizes
         from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
-        from numbacnn.kernels.cuda.runtime import array
 
-        gpus, least = shim.list_gpus(), tensor_cores.LEAST_CAPABILITY
+        gpus, least = driver.list_gpus(), tensor_cores.LEAST_CAPABILITY
         if precision != "fp32" and gpus and gpus[0].capability < least:
             needed, found = (".".join(map(str, capability)) for capability in (least, gpus[0].capability))
             raise NumbacnnError(
                 f'precision "{precision}" needs a GPU of compute capability {needed} or higher; '
                 f'{gpus[0].name} has {found}: leave it at "fp32"'
             )
-        self.precision, self._shim, self._array = precision, shim, array
+        self.precision, self._array, self._driver, self._launch = precision, array, driver, launch
+        self._out_of_memory = memory.OutOfMemory
         in_precision = partial(gemm.in_precision, precision)
         self.kernels, self.sizes = _Launchers(launchers, self._placed, in_precision), sizes
         self.loop_kernels = _Launchers(device_loop, self._placed)
@@ -169,14 +169,14 @@ class CudaDevice(Device):
     def _memory_errors(self) -> Iterator[None]:
         try:
             yield
-        except self._shim.OutOfMemory as error:
+        except self._out_of_memory as error:
             raise DeviceMemoryError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
 
     def arena(self, size: int, batch: int) -> Any:
         """See ``Device``; an error says which batch would fit."""
         try:
             return self._array.zeros(size // 4)
-        except self._shim.OutOfMemory as error:
+        except self._out_of_memory as error:
             fits = batch * error.free // size
             remedy = f"a batch of about {fits} would fit" if fits else "not even a batch of 1 would fit"
             raise DeviceMemoryError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
@@ -214,20 +214,20 @@ class CudaDevice(Device):
         from numbacnn.kernels.recording import run
 
         try:
-            return self._shim.capture(partial(run, launches))
+            return self._launch.capture(partial(run, launches))
         except Exception as error:  # whatever packages and driver raise: without the graph the same launches run
             warnings.warn(f"no CUDA graph, training launches kernel by kernel: {error}", RuntimeWarning, stacklevel=2)
             return None
 
     def free_memory(self) -> int:
         """See ``Device``."""
-        return self._shim.free_memory()
+        return self._driver.free_memory()
 
     def synchronize(self) -> None:
         """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""
         try:
-            self._shim.synchronize()
-        except self._shim.DeviceError as error:
+            self._driver.synchronize()
+        except self._driver.DeviceError as error:
             raise NumbacnnError(
                 f"a kernel failed on the GPU: {error}; set NUMBACNN_CUDA_SYNC=1 to have its layer named"
             ) from None
@@ -241,8 +241,8 @@ class CudaDevice(Device):
         """See ``Device``."""
         try:
             yield
-            self._shim.synchronize()
-        except self._shim.DeviceError as error:
+            self._driver.synchronize()
+        except self._driver.DeviceError as error:
             raise NumbacnnError(f"{what} failed on the GPU: {error}") from None
 
 
@@ -292,14 +292,14 @@ def cuda_facts() -> dict[str, Any]:
     """What there is to run device "cuda" on: ``available``, ``reason`` why not, ``simulated``, the CUDA versions of
     ``driver`` and ``toolkit``, None where they are not known, and the ``gpus``, each with its name, compute capability
     and memory in bytes."""
-    from numbacnn.kernels.cuda.runtime import shim
+    from numbacnn.kernels.cuda.runtime import backend, driver
 
-    reason = shim.why_not()
-    known = shim.INSTALLED and not shim.SIMULATED
-    facts: dict[str, Any] = {"available": reason is None, "reason": reason, "simulated": shim.SIMULATED}
-    facts["toolkit"] = ".".join(map(str, shim.toolkit_version())) if known else None
-    facts["driver"] = ".".join(map(str, shim.driver_version())) if known and shim.has_driver() else None
-    facts["gpus"] = [gpu._asdict() for gpu in shim.list_gpus()] if reason is None else []
+    reason = driver.why_not()
+    known = backend.INSTALLED and not backend.SIMULATED
+    facts: dict[str, Any] = {"available": reason is None, "reason": reason, "simulated": backend.SIMULATED}
+    facts["toolkit"] = ".".join(map(str, driver.toolkit_version())) if known else None
+    facts["driver"] = ".".join(map(str, driver.driver_version())) if known and driver.has_driver() else None
+    facts["gpus"] = [gpu._asdict() for gpu in driver.list_gpus()] if reason is None else []
     return facts
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import launch
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
@@ -42,7 +42,7 @@ def capabilities(kernel) -> list[tuple[int, int]]:
 
 def compiled(kernel) -> list[str]:
     """The kernel's PTX for each of ``capabilities``."""
-    return shim.compile_ptx(kernel.function, kernel.signature, capabilities(kernel), **kernel.options)
+    return launch.compile_ptx(kernel.function, kernel.signature, capabilities(kernel), **kernel.options)
 
 
 def parameters(text) -> list[str]:

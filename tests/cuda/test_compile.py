@@ -11,7 +11,7 @@ from numba import types
 
 from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import launch
 from numbacnn.kernels.cuda.runtime.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
@@ -46,7 +46,7 @@ def laid_out(kernel):
     """The types of what a launch hands to the kernel: Python's integers are of 64 bits."""
     values = []
     for kind in kernel.signature:
-        shim._lay_out(values, example(kind), kind)
+        launch.lay_out(values, example(kind), kind)
     return [KINDS.get(type(value), "u64") for value in values]
 
 

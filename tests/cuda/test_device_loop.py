@@ -14,6 +14,8 @@ import pytest
 import numbacnn as nc
 from numbacnn.data import Dataset
 from numbacnn.engine.device import get_device
+from numbacnn.kernels.cuda.runtime import driver, launch
+from numbacnn.kernels.cuda.runtime.memory import OutOfMemory
 from numbacnn.training import device_augmentation as planned
 from numbacnn.training import device_loop as device
 from numbacnn.training import device_memory as memory
@@ -218,7 +220,7 @@ def test_a_graph_that_cannot_be_captured_is_told_of_and_not_needed(monkeypatch):
         raise RuntimeError("this driver has none")
 
     expected = fit("cuda")
-    monkeypatch.setattr(get_device("cuda")._shim, "capture", capture)
+    monkeypatch.setattr(launch, "capture", capture)
     with pytest.warns(RuntimeWarning, match="no CUDA graph, training launches kernel by kernel: this driver has none"):
         found = fit("cuda")
     assert_same(found, expected)
@@ -283,8 +285,8 @@ def test_a_launch_that_fails_later_is_named_by_its_part_of_the_step(monkeypatch)
     def synchronize():
         raise Failure("an illegal memory access")
 
-    monkeypatch.setattr(get_device("cuda")._shim, "DeviceError", Failure)
-    monkeypatch.setattr(get_device("cuda")._shim, "synchronize", synchronize)
+    monkeypatch.setattr(driver, "DeviceError", Failure)
+    monkeypatch.setattr(driver, "synchronize", synchronize)
     with pytest.raises(nc.NumbacnnError, match="gathering the batch failed on the GPU: an illegal memory access"):
         fit("cuda")
 
@@ -560,7 +562,7 @@ class Full:
     def __call__(self, shape, dtype=np.float32):
         self.taken += 1
         if self.taken == self.fails:
-            raise get_device("cuda")._shim.OutOfMemory(8 << 30, 2 << 30)
+            raise OutOfMemory(8 << 30, 2 << 30)
         return self._zeros(shape, dtype)
 
 

@@ -1,5 +1,6 @@
 """What is said where device "cuda" cannot run: one line each, with the remedy. Needs no GPU, nor numba-cuda."""
 
+import sys
 from enum import Enum
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import sanitize
 
 from numbacnn.engine.device import cuda_facts
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend, driver
 
 pytestmark = pytest.mark.anywhere
 
@@ -21,63 +22,67 @@ class Result(Enum):
 @pytest.fixture
 def machine(monkeypatch):
     """A machine with the packages, a driver and a GPU, that a test may spoil."""
-    state = {"started": Result.CUDA_SUCCESS, "version": 12040, "gpus": [shim.Gpu("H200", (9, 0), 141 << 30, 140 << 30)]}
+    state = {
+        "started": Result.CUDA_SUCCESS,
+        "version": 12040,
+        "gpus": [driver.Gpu("H200", (9, 0), 141 << 30, 140 << 30)],
+    }
 
     def start(flags):
         if state["started"] is None:
             raise RuntimeError("libcuda.so.1 cannot be loaded")
         return (state["started"],)
 
-    driver = SimpleNamespace(cuInit=start, CUresult=Result, cuDriverGetVersion=lambda: (0, state["version"]))
-    monkeypatch.setitem(shim.sys.modules, "cuda", SimpleNamespace())
-    monkeypatch.setitem(shim.sys.modules, "cuda.bindings", SimpleNamespace(driver=driver))
-    monkeypatch.setattr(shim, "INSTALLED", True)
-    monkeypatch.setattr(shim, "SIMULATED", False)
-    monkeypatch.setattr(shim, "toolkit_version", lambda: (12, 9))
-    monkeypatch.setattr(shim, "list_gpus", lambda: state["gpus"])
+    bindings = SimpleNamespace(cuInit=start, CUresult=Result, cuDriverGetVersion=lambda: (0, state["version"]))
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(driver=bindings))
+    monkeypatch.setattr(backend, "INSTALLED", True)
+    monkeypatch.setattr(backend, "SIMULATED", False)
+    monkeypatch.setattr(driver, "toolkit_version", lambda: (12, 9))
+    monkeypatch.setattr(driver, "list_gpus", lambda: state["gpus"])
     return state
 
 
 def test_a_machine_that_can(machine):
-    assert shim.why_not() is None
+    assert driver.why_not() is None
     facts = cuda_facts()
     assert facts["driver"] == "12.4"
     assert facts["gpus"][0]["name"] == "H200"
 
 
 def test_no_package(machine, monkeypatch):
-    monkeypatch.setattr(shim, "INSTALLED", False)
-    assert shim.why_not() == 'the package numba-cuda is not installed: pip install "numbacnn[cuda]"'
+    monkeypatch.setattr(backend, "INSTALLED", False)
+    assert driver.why_not() == 'the package numba-cuda is not installed: pip install "numbacnn[cuda]"'
 
 
 def test_no_driver(machine):
     machine["started"] = None
-    assert shim.why_not().startswith("there is no NVIDIA driver; install one")
+    assert driver.why_not().startswith("there is no NVIDIA driver; install one")
 
 
 def test_no_gpu(machine):
     machine["started"] = Result.CUDA_ERROR_NO_DEVICE
-    assert shim.why_not().startswith("the driver finds no NVIDIA GPU")
+    assert driver.why_not().startswith("the driver finds no NVIDIA GPU")
     machine["started"], machine["gpus"] = Result.CUDA_SUCCESS, []
-    assert shim.why_not().startswith("the driver finds no NVIDIA GPU")
+    assert driver.why_not().startswith("the driver finds no NVIDIA GPU")
 
 
 def test_a_driver_that_does_not_start(machine):
     machine["started"] = Result.CUDA_ERROR_SYSTEM_NOT_READY
-    assert shim.why_not() == "the NVIDIA driver does not start: CUDA_ERROR_SYSTEM_NOT_READY"
+    assert driver.why_not() == "the NVIDIA driver does not start: CUDA_ERROR_SYSTEM_NOT_READY"
 
 
 def test_an_old_driver(machine, monkeypatch):
     machine["version"] = 11080
-    assert shim.why_not().endswith("it runs CUDA 11.8, the packages are of 12.9; update the driver")
+    assert driver.why_not().endswith("it runs CUDA 11.8, the packages are of 12.9; update the driver")
     machine["version"] = 12020
-    monkeypatch.setattr(shim, "toolkit_version", lambda: (13, 0))
-    assert shim.why_not().endswith('update the driver, or pip install "numbacnn[cuda12]"')
+    monkeypatch.setattr(driver, "toolkit_version", lambda: (13, 0))
+    assert driver.why_not().endswith('update the driver, or pip install "numbacnn[cuda12]"')
 
 
 def test_an_old_gpu(machine):
-    machine["gpus"] = [shim.Gpu("GTX 1080", (6, 1), 8 << 30, 7 << 30)]
-    assert shim.why_not() == "GTX 1080 has compute capability 6.1; 7.5 or higher is needed"
+    machine["gpus"] = [driver.Gpu("GTX 1080", (6, 1), 8 << 30, 7 << 30)]
+    assert driver.why_not() == "GTX 1080 has compute capability 6.1; 7.5 or higher is needed"
 
 
 # -- checkers ---------------------------------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 """How a CUDA graph is captured and launched, told by packages that only note what they are asked. Needs no GPU."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from numbacnn.engine.device import CudaDevice
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend, launch
 
 pytestmark = pytest.mark.anywhere
 LEGACY = "the legacy stream"
@@ -39,9 +40,9 @@ class Builder:
 
 def install(monkeypatch, core):
     """A machine whose packages are ``core``, and none where that is None."""
-    monkeypatch.setattr(shim, "SIMULATED", False)
-    monkeypatch.setitem(shim.sys.modules, "cuda", SimpleNamespace())
-    monkeypatch.setitem(shim.sys.modules, "cuda.core", core)
+    monkeypatch.setattr(backend, "SIMULATED", False)
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cuda.core", core)
 
 
 @pytest.fixture
@@ -56,9 +57,9 @@ def packages(monkeypatch):
 
 def test_launches_go_to_the_builder_and_the_graph_to_the_default_stream(packages):
     calls, builder = packages
-    replay = shim.capture(lambda: calls.append(shim._stream()))
+    replay = launch.capture(lambda: calls.append(launch.current_stream()))
     assert calls == ["current", "begin", builder, "end", "complete", "close"]
-    assert shim._stream() == LEGACY
+    assert launch.current_stream() == LEGACY
     replay()
     replay()
     assert calls[6:] == [("launch", LEGACY)] * 2
@@ -69,16 +70,16 @@ def test_the_builder_is_closed_where_capturing_fails(packages, fails):
     calls, builder = packages
     builder.fails = fails
     with pytest.raises(RuntimeError, match=f"{fails} failed"):
-        shim.capture(lambda: None)
+        launch.capture(lambda: None)
     assert calls[-2:] == [fails, "close"]
-    assert shim._stream() == LEGACY
+    assert launch.current_stream() == LEGACY
 
 
 def test_a_launch_that_fails_leaves_the_default_stream(packages):
     with pytest.raises(ZeroDivisionError):
-        shim.capture(lambda: 1 // 0)
+        launch.capture(lambda: 1 // 0)
     assert packages[0][-1] == "close"
-    assert shim._stream() == LEGACY
+    assert launch.current_stream() == LEGACY
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,12 @@ def test_a_launch_that_fails_leaves_the_default_stream(packages):
 )
 def test_packages_without_graphs(monkeypatch, core):
     install(monkeypatch, core)
-    assert shim.capture(lambda: None) is None
+    assert launch.capture(lambda: None) is None
 
 
 def test_the_device_warns_where_capturing_fails(packages):
     packages[1].fails = "end"
     gpu = CudaDevice.__new__(CudaDevice)
-    gpu._shim = shim
+    gpu._launch = launch
     with pytest.warns(RuntimeWarning, match="no CUDA graph, training launches kernel by kernel: end failed"):
         assert gpu.capture([]) is None

@@ -9,7 +9,7 @@ import pytest
 from cases import CASES, PICKED
 from engine import assert_results_close, assert_same_bits, case_arrays, one_layer, run
 
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend
 
 TOLERANCE = 1e-4  # relative norm: sums run in other orders than on the CPU
 
@@ -21,7 +21,7 @@ def work(case):
 
 def chosen():
     """The cases that run here."""
-    if not shim.SIMULATED:
+    if not backend.SIMULATED:
         return CASES
     smallest = {}
     for case in PICKED:

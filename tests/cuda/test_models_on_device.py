@@ -7,6 +7,7 @@ import pytest
 
 import numbacnn as nc
 from numbacnn.engine.device import CudaDevice, get_device
+from numbacnn.kernels.cuda.runtime import driver, memory
 
 RNG = np.random.default_rng(3)
 IMAGES, LABELS = RNG.standard_normal((3, 6, 6, 2)).astype(np.float32), np.array([0, 3, 4])
@@ -111,7 +112,7 @@ def test_out_of_memory_says_what_was_asked_and_what_would_fit(monkeypatch):
     device = get_device("cuda")
 
     def refuse(shape, dtype=np.float32):
-        raise device._shim.OutOfMemory(8 << 30, 2 << 30)
+        raise memory.OutOfMemory(8 << 30, 2 << 30)
 
     monkeypatch.setattr(device._array, "zeros", refuse)
     with pytest.raises(nc.NumbacnnError, match=r"batch of 64: 8,192 MiB asked, 2,048 MiB free; a batch of about 16"):
@@ -125,15 +126,15 @@ def test_a_launch_that_fails_later_is_named_by_its_layer(monkeypatch):
         """As a driver's error."""
 
     made = nc.Sequential([nc.Dense(3, name="one"), nc.Dense(2, name="two")], (4,), device="cuda")
-    shim, launched = made.device._shim, []
+    launched = []
 
     def synchronize():
         launched.append(1)
         if len(launched) == 2:
             raise Failure("an illegal memory access")
 
-    monkeypatch.setattr(shim, "DeviceError", Failure)
-    monkeypatch.setattr(shim, "synchronize", synchronize)
+    monkeypatch.setattr(driver, "DeviceError", Failure)
+    monkeypatch.setattr(driver, "synchronize", synchronize)
     with pytest.raises(nc.NumbacnnError, match='forward pass of Dense "two" failed on the GPU: an illegal memory'):
         made.forward(np.ones((1, 4), np.float32))
     launched.clear()
@@ -144,6 +145,6 @@ def test_a_launch_that_fails_later_is_named_by_its_layer(monkeypatch):
 
 @pytest.mark.parametrize("why", ["the package numba-cuda is not installed", "there is no NVIDIA driver"])
 def test_why_there_is_no_device(why, monkeypatch):
-    monkeypatch.setattr(get_device("cuda")._shim, "why_not", lambda: why)
+    monkeypatch.setattr(driver, "why_not", lambda: why)
     with pytest.raises(nc.NumbacnnError, match=f'device "cuda" cannot run: {why}'):
         CudaDevice()

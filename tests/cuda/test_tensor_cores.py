@@ -22,7 +22,7 @@ from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
 from numbacnn.kernels.cuda.gemm import tensor_cores as cores
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend, driver
 from numbacnn.kernels.cuda.runtime.array import to_device as on_device
 
 ROUND = {"tf32": cores.round_to_tf32, "bf16": cores.round_to_bf16}
@@ -160,7 +160,7 @@ CHOSEN = [
     *(("tf32", call) for call in of_reasons("tf32", *LAUNCHERS)),
     *(("bf16", call) for call in of_reasons("bf16", *LAUNCHERS)),
 ]
-if not shim.SIMULATED:
+if not backend.SIMULATED:
     CHOSEN = [(p, c) for p in ROUND for c in CALLS if c.steps[-1][0] in LAUNCHERS and "depthwise" not in c.reason]
 
 
@@ -216,7 +216,7 @@ def test_a_model_multiplies_in_its_precision_and_its_copies_too():
 
 
 def test_a_gpu_without_tensor_cores_is_refused(monkeypatch):
-    monkeypatch.setattr(shim, "list_gpus", lambda: [shim.Gpu("Tesla T4", (7, 5), 16 << 30, 15 << 30)])
+    monkeypatch.setattr(driver, "list_gpus", lambda: [driver.Gpu("Tesla T4", (7, 5), 16 << 30, 15 << 30)])
     with pytest.raises(
         nc.NumbacnnError, match=r"\"tf32\" needs .* 8\.0 or higher; Tesla T4 has 7\.5: leave it at \"fp32\""
     ):

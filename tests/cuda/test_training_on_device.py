@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend
 
 CLASSES = 10
 
@@ -19,7 +19,7 @@ def resnet18(**options):
 
 
 # model, batch, steps, and how far losses may be apart: rounding grows from step to step, faster through more layers
-TRAININGS = [(tiny, 2, 3, 1e-5)] if shim.SIMULATED else [(nc.models.lenet5, 64, 50, 1e-3), (resnet18, 32, 50, 1e-2)]
+TRAININGS = [(tiny, 2, 3, 1e-5)] if backend.SIMULATED else [(nc.models.lenet5, 64, 50, 1e-3), (resnet18, 32, 50, 1e-2)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ How to write one (``pool2d.py`` and ``softmax.py`` are good examples):
 - Arrays are ``DeviceArray``: slices, ``reshape`` of contiguous arrays, ``rows()``. A kernel sees them as Numba arrays:
   ``float32_4d`` and ``float32_3d`` (rows N×H×(W·C)) of any strides, the others contiguous. Negative indices wrap
   around as in NumPy, so a kernel cannot reach a halo before a view by them: test the bounds instead.
-- Import ``cuda`` from ``shim``, never from Numba. Write one thread's work as a ``device_function``, and call
+- Import ``cuda`` from ``intrinsics``, never from Numba. Write one thread's work as a ``device_function``, and call
   ``MATHS.exp`` instead of ``math.exp``: the simulator has its own. ``scalar_function`` does both for formulas.
 - Elementwise kernels are functions of numbers: in ``kernels.formulas``, for every device, or ``@element_kernel``.
   Kernels that read neighboring pixels are written ``in_lanes``: once, and compiled for one channel at a time and for
@@ -21,8 +21,8 @@ How to write one (``pool2d.py`` and ``softmax.py`` are good examples):
   one block is too few, the partial sums of a number of blocks that depends on the shape alone go to scratch, and a
   second kernel adds them in order. ``sizes.py`` has the shapes of scratch, under the names of ``cpu/sizes.py``.
 - Matrix products go through ``gemm``, in the precision of the device. A kernel that needs newer hardware than the
-  oldest supported declares ``least_capability``; a PTX instruction is a ``shim.instruction``, with another form for the
-  simulator.
+  oldest supported declares ``least_capability``; a PTX instruction is an ``intrinsics.instruction``, with another form
+  for the simulator.
 - Constants are ``np.float32``: a Python float turns everything it meets into float64, which GPUs are slow at.
 - Each launcher has rows in ``tests/cuda/twins.py``, which compare it with the CPU's, on a GPU or in the simulator.
 """

@@ -7,10 +7,10 @@ hold a pixel are given by the same formula with pixels and bins exchanged.
 import numpy as np
 
 from numbacnn.geometry import AdaptiveGeometry
+from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
 from numbacnn.kernels.cuda.pool2d import MINUS_INFINITY, ONE, ZERO, larger, place_of_larger, where_here
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
-from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, pixel_part, times, width_of
-from numbacnn.kernels.cuda.runtime.shim import device_function
 from numbacnn.kernels.registry import launcher
 
 

@@ -12,6 +12,7 @@ from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.elementwise import uint8_2d
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cospi, cuda, device_function, scalar_function, sinpi
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -25,7 +26,6 @@ from numbacnn.kernels.cuda.runtime.jit import (
     over_rows,
     place,
 )
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cospi, cuda, device_function, scalar_function, sinpi
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 

@@ -3,10 +3,10 @@
 import numpy as np
 from numba import types
 
+from numbacnn.kernels.cuda.lanes import pixel_part
 from numbacnn.kernels.cuda.losses import label_loss
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, over
-from numbacnn.kernels.cuda.runtime.lanes import pixel_part
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, scalar_function
 from numbacnn.kernels.formulas.losses import binary_cross_entropy, smooth_l1
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO

@@ -21,6 +21,7 @@ from numbacnn.kernels.cuda.labels import one_hot as one_hot
 from numbacnn.kernels.cuda.labels import sum_label_weights as sum_label_weights
 from numbacnn.kernels.cuda.labels import warp_classes as warp_classes
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -33,7 +34,6 @@ from numbacnn.kernels.cuda.runtime.jit import (
     over_rows,
     place,
 )
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
 from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_of, sum_squares
 from numbacnn.kernels.scalar import ONE, ZERO
 from numbacnn.kernels.step_scalars import (

@@ -10,10 +10,10 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels import scalar
+from numbacnn.kernels.cuda.lanes import VECTOR, in_lanes, width_of
 from numbacnn.kernels.cuda.merging import scale_channels
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_3d, over_rows, place
-from numbacnn.kernels.cuda.runtime.lanes import VECTOR, in_lanes, width_of
-from numbacnn.kernels.cuda.runtime.shim import device_function, scalar_function
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, SHIFT, ZERO
 

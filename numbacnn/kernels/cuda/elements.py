@@ -10,10 +10,10 @@ from typing import Any
 
 from numba import types
 
+from numbacnn.kernels.cuda.lanes import Lanes, in_lanes, width_of
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, CudaKernel, float32_3d, numba_type, over_rows, place
-from numbacnn.kernels.cuda.runtime.lanes import Lanes, in_lanes, width_of
-from numbacnn.kernels.cuda.runtime.shim import device_function
 
 table_2d = types.Array(types.float32, 2, "A")
 

@@ -6,8 +6,8 @@ from numba import types
 from numbacnn.geometry import Halo
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.formulas import LAUNCHERS
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, place
-from numbacnn.kernels.cuda.runtime.shim import cuda
 from numbacnn.kernels.registry import launcher
 
 uint8_2d = types.Array(types.uint8, 2, "C")

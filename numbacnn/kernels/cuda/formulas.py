@@ -3,7 +3,7 @@
 from functools import cache
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.runtime.shim import device_function, scalar_function
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
 from numbacnn.kernels.formulas import FORMULAS
 from numbacnn.kernels.formulas.formula import custom_activation, generated
 from numbacnn.kernels.registry import launcher

@@ -11,6 +11,7 @@ from numba import types
 from numbacnn.kernels.cuda.augment import source
 from numbacnn.kernels.cuda.detection_loss import CLASSES
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -20,7 +21,6 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
 )
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.softmax import team_max
 from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_among, range_of
 from numbacnn.kernels.scalar import HALF, ONE, ZERO

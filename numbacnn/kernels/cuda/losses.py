@@ -10,6 +10,7 @@ from numba import types
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.formulas import LAUNCHERS
 from numbacnn.kernels.cuda.norm.channels import sum_down
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -20,7 +21,6 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
 )
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.softmax import largest_logit, softmax_forward, team_pixel, team_sum, teams_over
 from numbacnn.kernels.formulas import ELEMENT_LOSSES
 from numbacnn.kernels.registry import launcher

@@ -7,10 +7,10 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
+from numbacnn.kernels.cuda.lanes import in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.norm.channels import block_threads, sum_down
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
-from numbacnn.kernels.cuda.runtime.lanes import in_lanes, multiply_add, pixel_part, width_of
-from numbacnn.kernels.cuda.runtime.shim import cuda
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)

@@ -4,8 +4,8 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d
-from numbacnn.kernels.cuda.runtime.shim import cuda
 from numbacnn.kernels.registry import launcher
 
 BLOCK = 4096

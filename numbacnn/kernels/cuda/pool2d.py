@@ -7,9 +7,9 @@ each pixel of dx adds what the windows that cover it hand back, and is written o
 import numpy as np
 
 from numbacnn.geometry import PoolGeometry
+from numbacnn.kernels.cuda.lanes import add, in_lanes, pixel_part, times, width_of
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
-from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, pixel_part, times, width_of
-from numbacnn.kernels.cuda.runtime.shim import device_function
 from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)

@@ -1,6 +1,6 @@
 """Sums over the threads of a block, in an order that the number of threads alone decides."""
 
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 
 
 @device_function

@@ -8,8 +8,8 @@ from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.gemm.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, int64, over
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
 from numbacnn.kernels.registry import launcher
 
 CHAINS = 12  # as on the CPU, so that the numbers are the same; a multiply-add takes four cycles

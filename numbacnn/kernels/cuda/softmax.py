@@ -6,8 +6,8 @@ A team's size is a power of two that the number of channels decides; teams of on
 import numpy as np
 from numba import types
 
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_4d, int64
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda, device_function
 from numbacnn.kernels.registry import launcher
 
 float32 = types.float32

@@ -4,8 +4,8 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, float32_2d, float32_4d, over
-from numbacnn.kernels.cuda.runtime.shim import cuda
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)

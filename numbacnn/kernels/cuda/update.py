@@ -5,8 +5,8 @@ from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, scalar_function
 from numbacnn.kernels.formulas import updates
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions

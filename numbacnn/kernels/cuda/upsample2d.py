@@ -7,9 +7,9 @@ not behind its last (PyTorch's ``align_corners=False``). Each thread owns some c
 import numpy as np
 
 from numbacnn.geometry import UpSampleGeometry
+from numbacnn.kernels.cuda.lanes import add, in_lanes, multiply_add, pixel_part, width_of
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
-from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, multiply_add, pixel_part, width_of
-from numbacnn.kernels.cuda.runtime.shim import device_function
 from numbacnn.kernels.registry import launcher
 
 ZERO, ONE = np.float32(0), np.float32(1)

@@ -7,6 +7,7 @@ from numba import types
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -16,7 +17,6 @@ from numbacnn.kernels.cuda.runtime.jit import (
     over_channels,
     pixel_of,
 )
-from numbacnn.kernels.cuda.runtime.shim import cuda
 from numbacnn.kernels.cuda.sums import sum_parts
 
 ZERO = np.float32(0)

@@ -7,8 +7,8 @@ import numpy as np
 from numba import types
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, over_channels, pixel_of
-from numbacnn.kernels.cuda.runtime.shim import device_function
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)

@@ -32,9 +32,9 @@ from numbacnn.kernels.cuda.gemm.operands import (
     share_of,
     tile_of_block,
 )
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, load4, store, store4
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, load4, store, store4
 
 
 class Tile(NamedTuple):
@@ -61,7 +61,7 @@ class Tiles(NamedTuple):
 
 
 LARGE, SMALL, NARROW = Tile(128, 128, 8, 8, 8), Tile(64, 64, 4, 4, 16), Tile(128, 16, 4, 4, 8)
-if shim.SIMULATED:  # whose threads are Python's
+if backend.SIMULATED:  # whose threads are Python's
     LARGE, SMALL, NARROW = Tile(16, 16, 8, 8, 4), Tile(8, 8, 4, 4, 4), Tile(16, 4, 4, 4, 4)
 FP32 = Tiles(LARGE, SMALL, NARROW)
 ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU: with fewer, a smaller tile or more splits

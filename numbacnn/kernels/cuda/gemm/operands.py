@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.runtime.shim import device_function, load, load4, scalar_function, store
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, load, load4, scalar_function, store
 from numbacnn.kernels.formulas import activations
 
 ZERO = np.float32(0)

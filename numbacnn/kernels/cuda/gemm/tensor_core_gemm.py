@@ -38,9 +38,9 @@ from numbacnn.kernels.cuda.gemm.tensor_cores import (
     b_place,
     c_place,
 )
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, load, store4
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, load, store4
 
 
 class WarpTile(NamedTuple):
@@ -59,7 +59,7 @@ class WarpTile(NamedTuple):
 
 
 TILES = WarpTile(128, 128, 64, 32, 16), WarpTile(64, 64, 32, 32, 16), WarpTile(128, 16, 32, 16, 16)
-if shim.SIMULATED:  # whose threads are Python's
+if backend.SIMULATED:  # whose threads are Python's
     TILES = WarpTile(32, 16, 16, 16, 8), WarpTile(16, 8, 16, 8, 8), WarpTile(16, 8, 16, 8, 8)
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbacnn.kernels.cuda.runtime import shim
-from numbacnn.kernels.cuda.runtime.shim import device_function
+from numbacnn.kernels.cuda.runtime import backend, simulator
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, instruction
 
 PRECISIONS = ("tf32", "bf16")
 LEAST_CAPABILITY = (8, 0)
@@ -127,19 +127,19 @@ def multiply_warp(operands: Any, terms: int) -> list[tuple[Any, ...]]:
 
 # -- on the device ----------------------------------------------------------------------------------------------------
 
-if shim.SIMULATED or not shim.INSTALLED:
-    TF32 = Words(1, pack_tf32, shim.of_warp(lambda operands: multiply_warp(operands, 1)))
-    BF16 = Words(2, pack_bf16, shim.of_warp(lambda operands: multiply_warp(operands, 2)))
+if backend.SIMULATED or not backend.INSTALLED:
+    TF32 = Words(1, pack_tf32, simulator.warp_function(lambda operands: multiply_warp(operands, 1)))
+    BF16 = Words(2, pack_bf16, simulator.warp_function(lambda operands: multiply_warp(operands, 2)))
 else:
     _FORM = "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
     TF32 = Words(
         1,
-        shim.instruction("cvt.rna.tf32.f32 $0, $1;", "r", "f"),
-        shim.instruction(f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_FORM}", "ffff", "rrrrrrffff", True),
+        instruction("cvt.rna.tf32.f32 $0, $1;", "r", "f"),
+        instruction(f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_FORM}", "ffff", "rrrrrrffff", True),
     )
     BF16 = Words(
         2,
-        shim.instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "r", "ff"),  # its first operand goes to the upper half
-        shim.instruction(f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_FORM}", "ffff", "rrrrrrffff", True),
+        instruction("cvt.rn.bf16x2.f32 $0, $2, $1;", "r", "ff"),  # its first operand goes to the upper half
+        instruction(f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_FORM}", "ffff", "rrrrrrffff", True),
     )
 WORDS_OF = {"tf32": TF32, "bf16": BF16}

@@ -20,8 +20,8 @@ from numbacnn.kernels.cuda.norm.channels import (
     write_statistics,
 )
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
 

@@ -4,8 +4,8 @@ A block owns up to ``THREADS`` channels. Its threads, lane by lane, own pixels o
 read neighbouring floats, however few channels there are. The lanes' sums are added in order.
 """
 
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
 
 LEAST_PIXELS = 512  # of a part
 ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU

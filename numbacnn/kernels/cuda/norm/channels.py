@@ -9,10 +9,10 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
+from numbacnn.kernels.cuda.lanes import add, in_lanes, multiply_add, subtract, width_of
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
-from numbacnn.kernels.cuda.runtime.lanes import add, in_lanes, multiply_add, subtract, width_of
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
 
 float32, float64 = types.float32, types.float64
 SUM_THREADS = min(128, THREADS)  # of a block that adds up the sums of groups

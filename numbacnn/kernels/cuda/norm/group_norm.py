@@ -19,8 +19,8 @@ from numbacnn.kernels.cuda.norm.channels import (
     write_statistics,
 )
 from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, int64
-from numbacnn.kernels.cuda.runtime.shim import MATHS, cuda
 from numbacnn.kernels.registry import launcher
 
 float64 = types.float64

@@ -7,9 +7,9 @@ thread owns a channel of a pixel; its neighbours' reads are in the cache.
 import numpy as np
 from numba import types
 
+from numbacnn.kernels.cuda.lanes import pixel_part
+from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, device_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_4d, int64, over
-from numbacnn.kernels.cuda.runtime.lanes import pixel_part
-from numbacnn.kernels.cuda.runtime.shim import MATHS, device_function
 from numbacnn.kernels.registry import launcher
 
 float32 = types.float32

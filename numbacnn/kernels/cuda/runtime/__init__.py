@@ -1,1 +1,1 @@
-"""The one place that imports ``numba.cuda``: compiling, launching, memory, and the simulator."""
+"""What the kernels are built on: ``numba.cuda``, its simulator, compilation, launches, and memory."""

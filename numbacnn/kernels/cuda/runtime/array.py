@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime.memory import Memory
 
 Shape = tuple[int, ...]
 
@@ -18,7 +18,7 @@ class DeviceArray:
     ``offset`` counts elements from the start of ``memory``, ``strides`` bytes.
     """
 
-    def __init__(self, memory: shim.Memory, offset: int, shape: Shape, strides: Shape, dtype: DTypeLike) -> None:
+    def __init__(self, memory: Memory, offset: int, shape: Shape, strides: Shape, dtype: DTypeLike) -> None:
         self.memory, self.offset, self.shape, self.strides = memory, offset, shape, strides
         self.dtype = np.dtype(dtype)
 
@@ -109,7 +109,7 @@ def zeros(shape: Shape | int, dtype: DTypeLike = np.float32) -> DeviceArray:
     """A new array of zeros."""
     sizes = (shape,) if isinstance(shape, int) else shape
     itemsize = np.dtype(dtype).itemsize
-    return DeviceArray(shim.Memory(prod(sizes) * itemsize), 0, sizes, _strides(sizes, itemsize), dtype)
+    return DeviceArray(Memory(prod(sizes) * itemsize), 0, sizes, _strides(sizes, itemsize), dtype)
 
 
 def to_device(source: NDArray[Any]) -> DeviceArray:

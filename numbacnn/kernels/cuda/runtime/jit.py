@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from numbacnn.kernels.cuda.runtime import shim
+from numbacnn.kernels.cuda.runtime import backend, driver, launch
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.jit import announce, numba_type
 from numbacnn.kernels.recording import Launch, tape
 
-THREADS = 32 if shim.SIMULATED else 256  # of a block; where a kernel wants another number, it says so itself
+THREADS = 32 if backend.SIMULATED else 256  # of a block; where a kernel wants another number, it says so itself
 ELEMENTS = 4  # of a row that a thread of an elementwise kernel owns, in rows long enough
 MOST_BLOCKS = 65535  # along a grid's second and third axis
 
@@ -36,19 +36,19 @@ class CudaKernel:
         self.function, self.options = function, options
         self.signature = tuple(map(numba_type, signature))
         self._lock = threading.Lock()
-        self._code: shim.Code | None = None
+        self._code: launch.Code | None = None
         KERNELS.append(self)
 
     def __getitem__(self, grid: tuple[int | tuple[int, ...], int | tuple[int, ...]]) -> "Bound":
         blocks, threads = (_triple(part) for part in grid)
         return Bound(self, blocks, threads)
 
-    def code(self) -> shim.Code:
+    def code(self) -> launch.Code:
         """The compiled kernel."""
         with self._lock:
             if self._code is None:
                 announce(self.name, done=False)
-                self._code = shim.Code(self.function, self.signature, **self.options)
+                self._code = launch.Code(self.function, self.signature, **self.options)
                 announce(self.name, done=True)
         return self._code
 
@@ -112,7 +112,7 @@ def _triple(part: int | tuple[int, ...]) -> Grid:
 
 
 def cuda_kernel(
-    *signature: Any, least_capability: tuple[int, int] = shim.LEAST_CAPABILITY, **options: Any
+    *signature: Any, least_capability: tuple[int, int] = driver.LEAST_CAPABILITY, **options: Any
 ) -> Callable[[Callable[..., None]], CudaKernel]:
     """Makes a CUDA kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers), for
     GPUs of ``least_capability`` or higher.

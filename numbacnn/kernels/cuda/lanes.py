@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, load4, store4
 from numbacnn.kernels.cuda.runtime.jit import THREADS, CudaKernel, cuda_kernel
-from numbacnn.kernels.cuda.runtime.shim import cuda, device_function, load4, store4
 
 VECTOR = 4
 BYTES = 4 * VECTOR

@@ -1,0 +1,148 @@
+"""Kernels compiled and launched, one by one or as a CUDA graph."""
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numba
+
+from numbacnn.kernels.cuda.runtime import backend
+from numbacnn.kernels.cuda.runtime.backend import numba_cuda
+from numbacnn.kernels.cuda.runtime.simulator import simulated
+
+Grid = tuple[int, int, int]
+
+
+class Code:
+    """A kernel compiled for one signature and the current device."""
+
+    def __init__(self, function: Callable[..., None], signature: tuple[Any, ...], **options: Any) -> None:
+        self.signature = signature
+        self._dispatcher = numba_cuda.jit(function) if backend.SIMULATED else numba_cuda.jit(**options)(function)
+        self._kernel: Any = None if backend.SIMULATED else self._dispatcher.compile(signature)
+
+    def launcher(self, blocks: Grid, threads: Grid, arguments: tuple[Any, ...]) -> Callable[[], None]:
+        """A function that launches the kernel on these arguments, which are checked and converted once, here."""
+        if backend.SIMULATED:
+            views = tuple(map(simulated, arguments, self.signature))
+
+            def simulate() -> None:
+                if _streams:
+                    _streams[-1].append(simulate)
+                else:
+                    self._dispatcher[blocks, threads](*views)  # configured at every call: it keeps one configuration
+
+            return simulate
+        from cuda.core import LaunchConfig, launch
+
+        values: list[Any] = []
+        for argument, kind in zip(arguments, self.signature, strict=True):
+            lay_out(values, argument, kind)
+        config = LaunchConfig(grid=blocks, block=threads)
+        kernel = self._kernel._codelibrary.get_cufunc().kernel
+
+        def run() -> None:
+            launch(current_stream(), config, kernel, *values)
+
+        run.keeps = arguments  # type: ignore[attr-defined]  # the memory whose addresses are among the values
+        return run
+
+
+def lay_out(values: list[Any], argument: Any, kind: Any) -> None:
+    """Append an argument of a Numba type to ``values``, in the form that Numba's compiled kernels take."""
+    types = numba.types
+    if isinstance(kind, types.Array):
+        meminfo = parent = 0
+        itemsize = argument.dtype.itemsize
+        address = argument.memory.address + argument.offset * itemsize
+        values += [meminfo, parent, argument.size, itemsize, address, *argument.shape, *argument.strides]
+    elif isinstance(kind, types.BaseTuple):
+        for part, part_kind in zip(argument, kind, strict=True):
+            lay_out(values, part, part_kind)
+    elif kind == types.boolean:
+        values.append(bool(argument))
+    else:
+        c_types = {types.float32: ctypes.c_float, types.float64: ctypes.c_double}
+        values.append((c_types.get(kind) or getattr(ctypes, f"c_{kind}"))(argument))
+
+
+def compile_ptx(
+    function: Callable[..., None],
+    signature: tuple[Any, ...],
+    capabilities: Sequence[tuple[int, int]],
+    launch_bounds: Any = None,
+) -> list[str]:
+    """A kernel's PTX for each compute capability, such as (9, 0). Needs no device."""
+    from numba.cuda.compiler import _compile_pyfunc_with_fixup
+
+    device = SimpleNamespace(compute_capability=capabilities[0])
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device):  # device functions ask for it
+        library, _ = _compile_pyfunc_with_fixup(
+            function, signature, device=False, abi="numba", cc=capabilities[0], launch_bounds=launch_bounds
+        )
+    return [library.get_asm_str(cc=capability) for capability in capabilities]
+
+
+# -- streams and graphs -----------------------------------------------------------------------------------------------
+
+_streams: list[Any] = []  # the last one replaces the default stream
+
+
+def current_stream() -> Any:
+    """The stream, or the builder of a graph, that launches go to."""
+    if _streams:
+        return _streams[-1]
+    from cuda.core import LEGACY_DEFAULT_STREAM
+
+    return LEGACY_DEFAULT_STREAM
+
+
+@contextlib.contextmanager
+def launching_into(stream: Any) -> Iterator[None]:
+    """Send launches to ``stream``, or to the builder of a graph, instead of the default stream."""
+    _streams.append(stream)
+    try:
+        yield
+    finally:
+        _streams.pop()
+
+
+def capture(work: Callable[[], None]) -> Callable[[], None] | None:
+    """Capture the launches of ``work``, without running them, as a CUDA graph, and return a function that runs it.
+
+    Return None if the packages have no graphs. The graph holds addresses: keep the launches, which keep their memory,
+    as long as the graph.
+    """
+    if backend.SIMULATED:
+        return _capture_simulated(work)
+    try:
+        from cuda.core import LEGACY_DEFAULT_STREAM, Device
+
+        device = Device()
+        device.set_current()  # in the device's primary context, which Numba uses too
+        builder = device.create_graph_builder()
+    except (ImportError, AttributeError):
+        return None
+    try:
+        builder.begin_building()
+        with launching_into(builder):
+            work()
+        graph = builder.end_building().complete()
+    finally:
+        builder.close()
+    return lambda: graph.launch(LEGACY_DEFAULT_STREAM)
+
+
+def _capture_simulated(work: Callable[[], None]) -> Callable[[], None]:
+    launches: list[Callable[[], None]] = []
+    with launching_into(launches):
+        work()
+
+    def replay() -> None:
+        for launch in launches:
+            launch()
+
+    return replay
