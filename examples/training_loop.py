@@ -12,7 +12,7 @@ import numbacnn as nc
 
 
 def normalized(images, data):
-    """Normalize 8-bit images by the mean and standard deviation of the training part, to float32."""
+    """Normalize 8-bit images by the mean and standard deviation of the training set, to float32."""
     return ((images / 255 - data.mean) / data.std).astype(np.float32)
 
 

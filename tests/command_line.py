@@ -1,4 +1,4 @@
-"""Runs the command line for tests: in this process, or as a process of its own."""
+"""Run the command line in tests: in this process, or in another one."""
 
 import io
 import os
@@ -26,7 +26,7 @@ COMPILING = "compiling kernels (first run only) …\n"
 
 
 def numbacnn(*arguments, terminal=False):
-    """Runs a command here. The line about kernels that compile is left out: it depends on what ran before."""
+    """Run a command in this process. Drops the line on compilation, which depends on earlier tests."""
     out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
@@ -34,7 +34,7 @@ def numbacnn(*arguments, terminal=False):
 
 
 def process(*arguments, **variables):
-    """A started process, its output captured as text."""
+    """Start a command in a process that captures its output as text."""
     return subprocess.Popen(
         [sys.executable, "-m", "numbacnn", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -51,12 +51,12 @@ def finished(*arguments, **variables):
 
 
 def contents(folder):
-    """Every file below a folder, with what is in it."""
+    """Map every file below a folder to its content."""
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 def refused(fragment, *arguments, code=1):
-    """Runs a command that must fail in one line that holds ``fragment``, and leave the working folder as it was."""
+    """Check that a command fails with one line that contains ``fragment``, and does not change the working folder."""
     before = contents("."), sorted(Path().rglob("*"))
     outcome = numbacnn(*arguments)
     assert outcome.code == code, outcome

@@ -56,7 +56,7 @@ def test_data_sets(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the cache folder is named by XDG_CACHE_HOME on Linux only")
-def test_data_that_is_missing_or_damaged(tmp_path, monkeypatch):
+def test_missing_and_damaged_data(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     outcome = numbacnn("data", "verify", "mnist")
     assert outcome.code == 1
@@ -82,7 +82,7 @@ def test_completion():
     assert finished(_NUMBACNN_COMPLETE="bash_complete", **words).out == "plain,fashion-mnist\n"
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_broken_pipe_is_not_an_error():
     command = f'"{sys.executable}" -m numbacnn train --help | true'
     done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, env=os.environ, check=True)
     assert done.stderr == b""

@@ -76,7 +76,7 @@ def test_two_resumed_runs_are_equal(runs, task):
     )
     assert part.code == 0, part.err
     shutil.copytree("part", "again")
-    # The schedule spans all epochs, so a run of one is another training: resumed it goes on with its own.
+    # The schedule spans all epochs, so the resumed run differs from an uninterrupted one of two epochs.
     for out in ("part", "again"):
         assert numbacnn("train", "--out", out, "--resume", "--epochs", 2, "-q").code == 0
     one, other = (nc.load(f"{out}/model.safetensors").parameters for out in ("part", "again"))
@@ -159,7 +159,7 @@ def test_run_on_a_custom_folder(task):
 
 
 @TASKS
-def test_pictures(runs, task):
+def test_plots(runs, task):
     pytest.importorskip("matplotlib")
     run = runs[0] / task
     picture("a.png", (48, 40))
@@ -171,7 +171,7 @@ def test_pictures(runs, task):
 
 
 @TASKS
-def test_a_preview_shows_images_and_marks(task):
+def test_preview_shows_images_and_annotations(task):
     command = ("data", "preview", "--task", task, "--columns", 3, "--rows", 1, "--augment", "rotate=10")
     assert numbacnn(*command, "--out", "grid.png").code == 0
     with Image.open("grid.png") as grid:
@@ -182,7 +182,7 @@ def test_a_preview_shows_images_and_marks(task):
     assert colored == [False, True, False, True]
 
 
-def test_what_is_refused():
+def test_errors():
     refused("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
     refused("scenes are made only of a named data set", "train", "--scenes", 3, "--out", "run")
     refused("have a fixed size", "train", "--size", 30, "--out", "run")
@@ -191,7 +191,7 @@ def test_what_is_refused():
     refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
 
 
-def test_predictions_of_a_classifier_are_its_mistakes():
+def test_plot_of_predictions_rejects_a_classifier():
     pytest.importorskip("matplotlib")
     nc.models.lenet5().save("m.safetensors")
     refused("use mistakes for", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png")

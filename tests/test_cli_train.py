@@ -1,4 +1,4 @@
-"""``numbacnn train``: the run folder, resuming, interruption, early stopping and what is printed."""
+"""``numbacnn train``: the folder of the run, resuming, interruption, early stopping and output."""
 
 import csv
 import errno

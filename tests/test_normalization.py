@@ -1,4 +1,4 @@
-"""Normalisations: what the table of cases does not hold, as means far larger than deviations and refused arguments."""
+"""Normalization layers beyond the table of cases: large means, running statistics, fusion, errors."""
 
 import numpy as np
 import oracles
@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def listed(layers, shape, **options):
-    """A model of layers one behind the other that takes and gives lists."""
+    """A sequential model that takes and returns lists."""
     x = start = nc.Input(shape)
     for layer in layers:
         x = layer(x)
@@ -27,8 +27,8 @@ def listed(layers, shape, **options):
 @pytest.mark.parametrize("mean", [0, 1e2, -1e4, 1e6])
 @pytest.mark.parametrize("shape", [(9, 8, 3), (300,)], ids=str)
 @pytest.mark.parametrize("layer", [nc.BatchNorm, lambda: nc.GroupNorm(1)], ids=["batch", "group"])
-def test_a_mean_far_larger_than_the_deviation_costs_no_digits(layer, shape, mean, rng):
-    """x is rounded to float32 before both see it; sums of its squares would hold nothing of the deviation."""
+def test_large_means_cost_no_precision(layer, shape, mean, rng):
+    """Both get x rounded to float32; a sum of squares would lose the deviation."""
     x = (rng.standard_normal((20, *shape)) + mean).astype(np.float32)
     dy = rng.standard_normal(x.shape).astype(np.float32)
     model = listed([layer()], shape)
@@ -43,8 +43,8 @@ def test_a_mean_far_larger_than_the_deviation_costs_no_digits(layer, shape, mean
 
 
 @pytest.mark.parametrize("outlier", [1e4, -1e6])
-def test_an_outlier_in_the_first_pixel_costs_little(outlier, rng):
-    """Squares are summed about each group's first pixels: an outlier among them serves its own group alone."""
+def test_outlier_in_the_first_pixel_costs_little_precision(outlier, rng):
+    """Squares are summed around each group's first pixels; an outlier there affects only its own group."""
     x = rng.standard_normal((5, 30, 30, 4)).astype(np.float32)
     x[0, 0, 0] = outlier
     model = listed([nc.BatchNorm(momentum=1)], x.shape[1:])
@@ -58,12 +58,12 @@ def test_constant_channels_become_the_bias():
     for layer in (nc.BatchNorm(), nc.GroupNorm(3)):
         model = listed([layer], x.shape[1:])
         result = run(model, [x], [np.ones_like(x)])
-        assert np.abs(result.ys[0]).max() <= 1e-4  # of 1 / √eps, which multiplies what the mean's rounding leaves
+        assert np.abs(result.ys[0]).max() <= 1e-4  # 1 / √eps amplifies the rounding of the mean
         np.testing.assert_allclose(result.dxs[0], 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_reaches_its_own_channel_alone(value):
+def test_nan_and_infinity_stay_in_their_channel(value):
     x = np.random.default_rng(0).standard_normal((3, 4, 5, 6)).astype(np.float32)
     x[1, 2, 3, 4] = value
     batch = np.isnan(nc.Sequential([nc.BatchNorm()], (4, 5, 6)).forward(x, training=True))
@@ -75,19 +75,19 @@ def test_what_is_not_finite_reaches_its_own_channel_alone(value):
 
 @given(seeds, st.integers(1, 70), st.integers(1, 9), st.integers(1, 40), st.integers(1, 70))
 def test_fewer_images_never_need_more_scratch(seed, n, h, w, c):
-    """Sums are cut by the batch at hand, and lie in the scratch of the batch planned for."""
+    """Sums are split by the size of the batch, and use the scratch that was planned for the largest one."""
     smaller = np.random.default_rng(seed).integers(1, n + 1)
     planned, needed = (channels.partial_shape(1, images * h, 3, w, c) for images in (n, smaller))
     assert needed[1] <= planned[1]
     assert channels.pattern_size(c) % c == 0
 
 
-# -- batch normalisation ----------------------------------------------------------------------------------------------
+# -- batch normalization ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (7,)], ids=str)
 def test_running_statistics_follow_the_batches(shape, rng):
-    """As Ioffe and Szegedy's moving averages, in PyTorch's convention: the share 0.1, unbiased variance."""
+    """Moving averages (Ioffe and Szegedy 2015) in PyTorch's convention: momentum 0.1, unbiased variance."""
     model, mean, variance = nc.Sequential([nc.BatchNorm()], shape), np.zeros(shape[-1]), np.ones(shape[-1])
     np.testing.assert_array_equal(model.state["batch_norm_1.running_var"], variance)
     axes = tuple(range(len(shape)))
@@ -106,14 +106,14 @@ def test_running_statistics_follow_the_batches(shape, rng):
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [(0, 1.0), (1, 4.0)])
-def test_momentum_is_the_share_of_the_batch(momentum, expected):
+def test_momentum_weights_the_new_batch(momentum, expected):
     model = nc.Sequential([nc.BatchNorm(momentum)], (1,))
     model.forward(np.array([[-np.sqrt(2)], [np.sqrt(2)]], np.float32), training=True)
     np.testing.assert_allclose(model.state["batch_norm_1.running_var"], expected, rtol=1e-6)
 
 
-def test_with_fixed_statistics_the_gradient_is_that_of_a_scaling(rng):
-    """A layer that does not run as training in a training step: the running statistics are constants."""
+def test_gradient_with_fixed_statistics(rng):
+    """A layer that runs in inference mode during training: its running statistics are constants."""
     model, x, dy = listed([nc.BatchNorm()], (4, 5, 3)), *(rng.standard_normal((2, 6, 4, 5, 3)).astype(np.float32))
     given = {"weight": [1, -2, 3], "bias": [4, 5, 6], "running_mean": [0.5, 0, -1], "running_var": [1, 4, 0.25]}
     model.set_parameters({f"batch_norm_1.{name}": np.array(array) for name, array in given.items()})
@@ -128,7 +128,7 @@ def test_with_fixed_statistics_the_gradient_is_that_of_a_scaling(rng):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_relu_in_the_store_has_the_bits_of_relu_behind_it(training, rng):
+def test_fused_relu_has_the_bits_of_a_separate_relu(training, rng):
     layers = [[nc.BatchNorm(), nc.ReLU(), nc.GroupNorm(2), nc.ReLU()] for _ in range(2)]
     models = [listed(part, (5, 3, 10)) for part in layers]
     x, dy = rng.standard_normal((2, 4, 5, 3, 10)).astype(np.float32)
@@ -137,7 +137,7 @@ def test_relu_in_the_store_has_the_bits_of_relu_behind_it(training, rng):
         np.testing.assert_array_equal(array, unfused.named()[name], name)
 
 
-def test_a_batch_of_one_value_a_channel_is_refused_by_name_before_anything_runs(rng):
+def test_single_value_per_channel_is_rejected_before_anything_runs(rng):
     model = nc.Sequential([nc.Dense(3), nc.BatchNorm(name="norm")], (4,))
     x = rng.standard_normal((1, 4)).astype(np.float32)
     message = 'BatchNorm "norm": 1 image of 1×1 pixels has no variance; train on batches of at least 2 images'
@@ -151,7 +151,7 @@ def test_a_batch_of_one_value_a_channel_is_refused_by_name_before_anything_runs(
     nc.Sequential([nc.BatchNorm()], (1, 2, 4)).forward(np.ones((1, 1, 2, 4)), training=True)
 
 
-def test_weights_before_a_normalisation_are_drawn_for_the_activation_behind_it():
+def test_initializer_depends_on_the_activation_after_the_normalization():
     def deviation(*layers):
         return nc.Sequential([nc.Conv2D(64, 3, name="conv"), *layers], (8, 8, 32)).parameters["conv.weight"].std()
 
@@ -169,11 +169,11 @@ def test_weight_starts_at_one_and_bias_at_zero():
         np.testing.assert_array_equal(parameters["norm.bias"], np.zeros(4))
 
 
-# -- the others -------------------------------------------------------------------------------------------------------
+# -- other layers -----------------------------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(1, 12), st.floats(0.1, 10), st.floats(-10, 10))
-def test_group_norm_sees_neither_scale_nor_shift_of_an_image(seed, c, scale, shift):
+def test_group_norm_is_invariant_to_scale_and_shift(seed, c, scale, shift):
     x = np.random.default_rng(seed).standard_normal((2, 5, 4, c)).astype(np.float32)
     y = nc.functional.group_norm(x, 1, eps=0)
     assert_close(nc.functional.group_norm(scale * x + shift, 1, eps=0), y, "scaled and shifted", 1e-4)
@@ -203,6 +203,6 @@ def test_local_response_norm_of_alexnet_by_hand():
         (lambda: nc.LocalResponseNorm()(nc.Input((8,))), r"LocalResponseNorm: input must be an image"),
     ],
 )
-def test_arguments_out_of_range_are_refused(make, message):
+def test_invalid_arguments(make, message):
     with pytest.raises(nc.ArgumentError, match=message):
         make()

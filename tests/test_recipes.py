@@ -25,7 +25,7 @@ def config(folder):
 
 
 def small_set(shape, name="small"):
-    """A folder of IDX files with 40 images of noise."""
+    """Write a folder of IDX files with 40 images of noise."""
     Path(name).mkdir()
     draw = np.random.default_rng(0)
     for part in ("train", "t10k"):
@@ -35,7 +35,7 @@ def small_set(shape, name="small"):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_complete_and_trains(name):
+def test_recipe_is_complete_and_trains(name):
     table = tomllib.loads(RECIPES[name].read_text("utf-8"))
     assert set(table) >= RESOLVED
     data = small_set((32, 32, 3) if name == "cifar" else (28, 28))
@@ -49,13 +49,13 @@ def test_a_recipe_is_complete_and_trains(name):
     assert {key: config("run")[key] for key in expected} == expected
 
 
-def test_the_recipes_that_are_promised():
+def test_documented_recipes():
     assert set(RECIPES) == {"mnist-fast", "mnist-best", "fashion", "cifar"}
     outcome = numbacnn("train", "--help")
     assert all(name in outcome.out for name in RECIPES)
 
 
-def test_another_optimizer_than_the_recipe_s_takes_its_own_settings():
+def test_another_optimizer_drops_the_options_of_the_recipes_optimizer():
     data = small_set((28, 28))
     options = ("--recipe", "mnist-fast", "--data", data, "--epochs", 1, "--optimizer", "sgd", "--out", "run", "-q")
     assert numbacnn("train", *options).code == 0
@@ -79,7 +79,7 @@ def test_flag_over_variable_over_file_over_recipe(monkeypatch):
     assert config("again") == chosen
 
 
-def test_recipes_that_are_refused():
+def test_invalid_recipes():
     refused("unknown recipe 'mnist-fats'; did you mean 'mnist-fast'?", "train", "--recipe", "mnist-fats")
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
     refused("leave out --recipe", "train", "--resume", "--out", "run", "--recipe", "cifar", code=2)
@@ -101,13 +101,13 @@ def test_augmentation_is_saved_and_resumed():
     refused("was started with augment rotate=10", "train", "--out", "parts", "--resume", "--augment", "hflip")
 
 
-def test_chains_that_are_refused():
+def test_invalid_chains():
     refused("did you mean 'rotate'?", "train", "--augment", "rotat=3", "--out", "run")
     refused("'rotate' needs a number", "train", "--augment", "rotate", "--out", "run")
     refused("did you mean 'cutout'?", "data", "preview", "--augment", "cutot=3")
 
 
-def test_a_preview_shows_originals_and_epochs():
+def test_preview_shows_originals_and_epochs():
     command = ("data", "preview", "--augment", "rotate=10", "--columns", 3, "--rows", 2)
     outcome = numbacnn(*command, "--out", "grid.png")
     assert (outcome.code, outcome.out) == (0, "grid.png\n")

@@ -1,7 +1,7 @@
 """Make numbacnn/data/digits.npz from scikit-learn's copy of the UCI digits; run once, with scikit-learn installed.
 
 Print the file's md5, which numbacnn/data/datasets.py contains. The archive holds the images as published,
-(1797, 8, 8) uint8 from 0 to 16, their labels, and the indices of the test part: 36 images of each digit, drawn with
+(1797, 8, 8) uint8 from 0 to 16, their labels, and the indices of the test images: 36 of each digit, drawn with
 seed 0.
 """
 
