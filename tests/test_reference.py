@@ -5,11 +5,16 @@ import json
 import numpy as np
 import pytest
 from command_line import numbacnn
+from convolutions import CALLS as CONVOLUTIONS
 from engine import assert_close
 from PIL import Image
 from processes import run_python
+from twins import CALLS, Arrays, assert_same
 
 import numbacnn as nc
+from numbacnn.kernels.cpu import launchers as cpu
+from numbacnn.kernels.cpu import sizes as cpu_sizes
+from numbacnn.kernels.reference import launchers, sizes
 
 DEVICES = ("cpu", "reference")
 
@@ -60,6 +65,14 @@ def test_fit_evaluate_and_predict_agree_with_the_cpu(optimizer, rng):
     assert_close(found_scores, scores, "predictions", 1e-4)
     for name, array in found_parameters.items():
         assert_close(array, parameters[name], name, 1e-4)
+
+
+@pytest.mark.parametrize("call", [*CALLS, *CONVOLUTIONS], ids=str)
+def test_launchers_write_what_those_of_the_cpu_do(call):
+    expected = Arrays(cpu_sizes, np.array).run(cpu, call)
+    found = Arrays(sizes, np.array).run(launchers, call)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same(ours, theirs, call._replace(exact=False))  # sums are in float64
 
 
 def test_every_layer_runs_in_a_step_of_its_own():

@@ -7,6 +7,7 @@ import numpy as np
 from numbacnn.kernels.formulas import FORMULAS, updates
 from numbacnn.kernels.formulas.formula import Entry, with_math
 from numbacnn.kernels.reference.arrays import float64
+from numbacnn.kernels.reference.update import sum_squares
 from numbacnn.kernels.registry import launcher
 
 MATH = SimpleNamespace(sqrt=np.sqrt, fma=lambda x, y, z: x * y + z)
@@ -57,7 +58,11 @@ lamb_direction = on_arrays(updates.lamb_direction)
 
 @launcher
 def lamb_trust(partial, w, mean, square, scalars, o):
-    """partial[1, 0] = ‖w‖ / ‖r‖ of one tensor, or 1 if one of the norms is 0 (LAMB, You et al. 2020, algorithm 2)."""
-    r = lamb_direction(float64(w), float64(mean), float64(square), scalars[1], scalars[2], o)
-    weight, direction = np.linalg.norm(float64(w)), np.linalg.norm(r)
-    partial[1, 0] = weight / direction if weight > 0 and direction > 0 else 1
+    """partial[1, 0] = ‖w‖ / ‖r‖ of one tensor, or 1 if one of the norms is 0 (LAMB, You et al. 2020, algorithm 2).
+
+    r is ``updates.lamb_direction``; partial: 2 × SUM_GROUPS, scratch.
+    """
+    sum_squares(partial[0], w)
+    sum_squares(partial[1], lamb_direction(float64(w), float64(mean), float64(square), scalars[1], scalars[2], o))
+    weight, direction = partial.sum(1)
+    partial[1, 0] = np.sqrt(weight / direction) if weight > 0 and direction > 0 else 1

@@ -45,3 +45,11 @@ def maxima_apply(g, pool):
 def winograd_filtering(g, algorithm):
     """Winograd's algorithm for this convolution: none, whatever is asked for."""
     return None
+
+
+def winograd_shapes(*sizes):
+    """Its scratch: none."""
+    return (NOTHING,) * 3
+
+
+winograd_gradient_shapes = winograd_shapes

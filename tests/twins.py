@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from engine import assert_close
 from numpy.typing import NDArray
 
 from numbacnn.geometry import (
@@ -372,3 +373,50 @@ FAMILIES = (
     _augmentations,
 )
 CALLS: list[Call] = [call for family in FAMILIES for call in family(np.random.default_rng(0))]
+
+
+# -- running them ------------------------------------------------------------------------------------------------------
+
+TOLERANCE = 1e-5  # relative norm; the promise is 1e-4
+
+
+class Arrays:
+    """The arrays of a call on one device, each placed there once however many of its steps share it."""
+
+    def __init__(self, sizes, place):
+        self.sizes, self.place, self.placed = sizes, place, {}
+
+    def argument(self, given):
+        """What a launcher takes for an argument of the table."""
+        if isinstance(given, Image):
+            return given.view(self._array(given.whole, given.whole))
+        if isinstance(given, ScratchSpec):
+            return self._array(given, np.full(given.shape(self.sizes), np.nan, given.dtype))
+        if isinstance(given, np.ndarray):
+            return self._array(given, given)
+        if hasattr(given, "running_var"):
+            return type(given)(**{name: self.argument(value) for name, value in given._asdict().items()})
+        return given
+
+    def _array(self, key, values):
+        if id(key) not in self.placed:
+            self.placed[id(key)] = key, self.place(values)
+        return self.placed[id(key)][1]
+
+    def run(self, kernels, call):
+        """All arrays but scratch, once the call has run."""
+        for name, arguments in call.steps:
+            getattr(kernels, name)(*map(self.argument, arguments))
+        return [array for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
+
+
+def assert_same(found, expected, call):
+    """The same bits if the call is exact; else NaN and infinity in the same places, and near in relative norm."""
+    if call.exact:
+        np.testing.assert_array_equal(found, expected, str(call))
+        return
+    known = np.isfinite(expected)
+    np.testing.assert_array_equal(found[~known], expected[~known], str(call))
+    assert found.dtype == expected.dtype
+    if known.any():
+        assert_close(found[known].astype(np.float32), expected[known].astype(np.float64), str(call), TOLERANCE)
