@@ -1,4 +1,4 @@
-"""Shape arithmetic of windowed operations: the only place where output sizes, padding and halos are computed.
+"""Shape arithmetic of windowed operations: output sizes, padding and halos are computed only here.
 
 Sizes are per image, without the batch: ``h w c`` of the input, ``p q k`` of the output, ``r s`` of the window.
 Output size: ``floor((I + P_lo + P_hi - D·(K-1) - 1) / S) + 1`` (Dumoulin and Visin 2016, "A guide to convolution
@@ -13,6 +13,7 @@ from numbacnn.errors import ArgumentError, GeometryError
 
 Shape = tuple[int, ...]
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
+FrozenPadding = str | int | tuple[tuple[int, int], tuple[int, int]]
 
 
 class Halo(NamedTuple):
@@ -24,7 +25,7 @@ class Halo(NamedTuple):
     right: int = 0
 
     def union(self, other: "Halo") -> "Halo":
-        """The smallest halo that serves both."""
+        """Return the smallest halo that contains both."""
         return Halo(*map(max, self, other))
 
 
@@ -52,14 +53,14 @@ class ConvGeometry(NamedTuple):
 
     @property
     def input_halo(self) -> Halo:
-        """Zeros around x that the windows reach: no more than the last window needs."""
+        """Zeros around x that the windows reach, and no more."""
         bottom = (self.p - 1) * self.stride_h + (self.r - 1) * self.dilation_h - self.pad_top - (self.h - 1)
         right = (self.q - 1) * self.stride_w + (self.s - 1) * self.dilation_w - self.pad_left - (self.w - 1)
         return Halo(self.pad_top, max(0, bottom), self.pad_left, max(0, right))
 
     @property
     def gradient_halo(self) -> Halo:
-        """Zeros around dy that the input gradient reaches: outputs before the first and after the last."""
+        """Zeros around dy that the input gradient reads: outputs before the first and after the last."""
         top = ((self.r - 1) * self.dilation_h - self.pad_top) // self.stride_h
         left = ((self.s - 1) * self.dilation_w - self.pad_left) // self.stride_w
         bottom = (self.h - 1 + self.pad_top) // self.stride_h - (self.p - 1)
@@ -68,19 +69,19 @@ class ConvGeometry(NamedTuple):
 
     @property
     def winograd_tiles(self) -> tuple[int, ...]:
-        """Sizes of the tiles that Winograd's algorithm is defined for: square windows of all channels, at stride 1."""
+        """Sizes of Winograd's output tiles, for square windows over all channels with a stride of 1; else empty."""
         steps = self.stride_h, self.stride_w, self.dilation_h, self.dilation_w, self.groups
         plain = self.r == self.s and set(steps) == {1}
         return {3: (2, 4), 5: (2,)}.get(self.r, ()) if plain else ()
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the direct forward pass for one image, a multiply-add counted as two."""
+        """Floating-point operations of a direct forward pass on one image, a multiply-add counted as two."""
         return 2 * self.p * self.q * self.k * self.r * self.s * (self.c // self.groups)
 
 
 class PoolGeometry(NamedTuple):
-    """Pooling of h×w×c images to p×q×c by an r×s window. ``pad_bottom`` and ``pad_right`` count for averages only."""
+    """Pooling of h×w×c images to p×q×c by an r×s window. Only averages use ``pad_bottom`` and ``pad_right``."""
 
     h: int
     w: int
@@ -99,7 +100,7 @@ class PoolGeometry(NamedTuple):
 
 
 class AdaptiveGeometry(NamedTuple):
-    """Pooling of h×w×c images into p×q bins: bin p holds the rows from ⌊p·h/P⌋ up to ⌈(p+1)·h/P⌉."""
+    """Pooling of h×w×c images into p×q bins: bin p covers the rows from ⌊p·h/P⌋ to ⌈(p+1)·h/P⌉ − 1."""
 
     h: int
     w: int
@@ -109,7 +110,7 @@ class AdaptiveGeometry(NamedTuple):
 
 
 class UpSampleGeometry(NamedTuple):
-    """Enlarging of h×w×c images by whole factors, to p×q."""
+    """Enlargement of h×w×c images to p×q by integer factors."""
 
     h: int
     w: int
@@ -120,8 +121,8 @@ class UpSampleGeometry(NamedTuple):
     factor_w: int
 
 
-def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple[int, int]]:
-    """Padding in one of its three normal forms: "same"/"valid", an int, or ((top, bottom), (left, right))."""
+def freeze_padding(padding: Padding) -> FrozenPadding:
+    """Return padding in one of three forms: "same" or "valid", an int, or ((top, bottom), (left, right))."""
     remedy = 'give "valid", "same", an integer, (height, width) or ((top, bottom), (left, right)), none negative'
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
@@ -138,6 +139,14 @@ def freeze_padding(padding: Padding) -> str | int | tuple[tuple[int, int], tuple
     return (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1])
 
 
+def padding_halo(padding: Padding) -> Halo:
+    """Return explicit padding, or the absence of any for "valid", as a halo."""
+    frozen = freeze_padding(padding)
+    if isinstance(frozen, int):
+        return Halo(*[frozen] * 4)
+    return NO_HALO if isinstance(frozen, str) else Halo(*frozen[0], *frozen[1])
+
+
 def conv_geometry(
     input_shape: Shape,
     filters: int,
@@ -147,16 +156,15 @@ def conv_geometry(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> ConvGeometry:
-    """Geometry of a convolution over (h, w, c) images. Raises GeometryError with the numbers where it is impossible."""
+    """Return the geometry of a convolution over (h, w, c) images. Raises GeometryError if it is impossible."""
     h, w, c = image_shape(input_shape)
-    if c % groups or filters % groups:
-        raise GeometryError(f"groups={groups} must divide both the {c} input channels and the {filters} filters")
-    (top, bottom), (left, right) = _sides((h, w), window, stride, padding, dilation)
-    p = _output_size(h, window[0], stride[0], dilation[0], top + bottom)
-    q = _output_size(w, window[1], stride[1], dilation[1], left + right)
+    _check_groups(c, filters, groups)
+    halo = _halo((h, w), window, stride, padding, dilation)
+    p = _output_size(h, window[0], stride[0], dilation[0], halo.top + halo.bottom)
+    q = _output_size(w, window[1], stride[1], dilation[1], halo.left + halo.right)
     if min(p, q) < 1:
-        raise _too_large((h, w), window, dilation, (top + bottom, left + right))
-    return ConvGeometry(h, w, c, p, q, filters, *window, *stride, *dilation, top, left, groups)
+        raise _too_large((h, w), window, dilation, halo)
+    return ConvGeometry(h, w, c, p, q, filters, *window, *stride, *dilation, halo.top, halo.left, groups)
 
 
 def transposed_geometry(
@@ -169,30 +177,24 @@ def transposed_geometry(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> ConvGeometry:
-    """Geometry of the convolution whose transpose leads from (h, w, c) images to p×q×filters: of p×q×filters to h×w×c.
+    """Return the geometry of the convolution from p×q×filters to h×w×c whose transpose maps (h, w, c) images.
 
     Output size: (I − 1)·S − P_lo − P_hi + D·(K − 1) + 1 + output padding (Dumoulin and Visin 2016, relationship 14);
-    with "same" padding I·S. Raises GeometryError with the numbers where nothing is left of it.
+    with "same" padding I·S. Raises GeometryError if it is not positive.
     """
     h, w, c = image_shape(input_shape)
-    if c % groups or filters % groups:
-        raise GeometryError(f"groups={groups} must divide both the {c} input channels and the {filters} filters")
-    enlarged = h * stride[0], w * stride[1]
-    sides = _sides(enlarged, window, stride, padding, dilation)
-    p, q = enlarged
+    _check_groups(c, filters, groups)
+    p, q = h * stride[0], w * stride[1]
+    halo = _halo((p, q), window, stride, padding, dilation)
     if padding != "same":
-        p, q = (
-            (size - 1) * step - sum(ends) + spread * (extent - 1) + 1 + extra
-            for size, step, ends, spread, extent, extra in zip(
-                (h, w), stride, sides, dilation, window, output_padding, strict=True
-            )
-        )
+        p -= stride[0] + halo.top + halo.bottom - dilation[0] * (window[0] - 1) - 1 - output_padding[0]
+        q -= stride[1] + halo.left + halo.right - dilation[1] * (window[1] - 1) - 1 - output_padding[1]
     if min(p, q) < 1:
         raise GeometryError(
-            f"padding {sides[0]}, {sides[1]} leaves {p}×{q} of the output of {h}×{w} pixels and a window "
+            f"padding {halo[:2]}, {halo[2:]} leaves {p}×{q} of the output of {h}×{w} pixels and a window "
             f"{format_shape(window)}; use less padding"
         )
-    return ConvGeometry(p, q, filters, h, w, c, *window, *stride, *dilation, sides[0][0], sides[1][0], groups)
+    return ConvGeometry(p, q, filters, h, w, c, *window, *stride, *dilation, halo.top, halo.left, groups)
 
 
 def pool_geometry(
@@ -203,13 +205,14 @@ def pool_geometry(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> PoolGeometry:
-    """Geometry of pooling over (h, w, c) images. Raises GeometryError with the numbers where it is impossible.
+    """Return the geometry of pooling over (h, w, c) images. Raises GeometryError if it is impossible.
 
     With ``ceil_mode`` the output size is rounded up, and windows that would start beyond the input and its leading
     padding are dropped, as in PyTorch.
     """
     h, w, c = image_shape(input_shape)
-    (top, bottom), (left, right) = _sides((h, w), window, stride, padding, (1, 1))
+    halo = _halo((h, w), window, stride, padding, (1, 1))
+    top, bottom, left, right = halo
     if max(top, bottom) >= window[0] or max(left, right) >= window[1]:
         raise GeometryError(
             f"padding {top, bottom}, {left, right} leaves windows of {format_shape(window)} wholly outside the input; "
@@ -218,34 +221,39 @@ def pool_geometry(
     p = _output_size(h, window[0], stride[0], 1, top + bottom, ceil_mode, top)
     q = _output_size(w, window[1], stride[1], 1, left + right, ceil_mode, left)
     if min(p, q) < 1:
-        raise _too_large((h, w), window, (1, 1), (top + bottom, left + right))
+        raise _too_large((h, w), window, (1, 1), halo)
     return PoolGeometry(h, w, c, p, q, *window, *stride, top, left, bottom, right, count_include_pad)
 
 
 def image_shape(shape: Shape) -> tuple[int, int, int]:
-    """``shape`` as (height, width, channels), or a GeometryError that says what to do."""
+    """Return ``shape`` as (height, width, channels). Raises GeometryError if it is not an image's."""
     if len(shape) != 3:
         raise GeometryError(f"input must be an image (height, width, channels), not {shape}; is a Flatten before it?")
     return shape[0], shape[1], shape[2]
 
 
-def _sides(
+def as_image(shape: Shape) -> tuple[int, int, int]:
+    """Return ``shape`` as (height, width, channels); features (c,) are an image of one pixel."""
+    h, w, c = (1, 1, *shape) if len(shape) == 1 else shape
+    return h, w, c
+
+
+def _check_groups(channels: int, filters: int, groups: int) -> None:
+    if channels % groups or filters % groups:
+        raise GeometryError(f"groups={groups} must divide both the {channels} input channels and the {filters} filters")
+
+
+def _halo(
     size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int], padding: Padding, dilation: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    frozen = freeze_padding(padding)
-    if frozen == "valid":
-        return (0, 0), (0, 0)
-    if frozen == "same":
-        rows, columns = (_same(*axis) for axis in zip(size, window, stride, dilation, strict=True))
-        return rows, columns
-    if isinstance(frozen, int):
-        return (frozen, frozen), (frozen, frozen)
-    assert not isinstance(frozen, str)
-    return frozen
+) -> Halo:
+    if freeze_padding(padding) != "same":
+        return padding_halo(padding)
+    rows, columns = (_same(*axis) for axis in zip(size, window, stride, dilation, strict=True))
+    return Halo(*rows, *columns)
 
 
 def _same(size: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Padding for an output of ceil(size / stride); an odd surplus goes to the far side."""
+    """Return the padding for an output of ceil(size / stride); an odd surplus goes to the far side."""
     output = -(-size // stride)
     total = max(0, (output - 1) * stride + (window - 1) * dilation + 1 - size)
     return total // 2, total - total // 2
@@ -262,11 +270,9 @@ def _output_size(
     return output - starts_in_padding
 
 
-def _too_large(
-    size: tuple[int, int], window: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]
-) -> GeometryError:
+def _too_large(size: tuple[int, int], window: tuple[int, int], dilation: tuple[int, int], halo: Halo) -> GeometryError:
     reach = [(extent - 1) * step + 1 for extent, step in zip(window, dilation, strict=True)]
-    padded = [extent + extra for extent, extra in zip(size, padding, strict=True)]
+    padded = size[0] + halo.top + halo.bottom, size[1] + halo.left + halo.right
     dilated = f" ({format_shape(reach)} with its dilation)" if max(dilation) > 1 else ""
     return GeometryError(
         f"window {format_shape(window)}{dilated} exceeds the padded input {format_shape(padded)}; "

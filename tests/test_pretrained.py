@@ -193,9 +193,9 @@ def test_googlenet_without_auxiliary_heads_skips_their_weights(path):
 
 def test_initial_values_depend_on_the_seed_not_on_the_block_size():
     """Parameters are drawn at first use, in blocks."""
-    from numbacnn.layers.initializers import DRAWN_AT_ONCE, he_normal
+    from numbacnn.layers.initializers import CHUNK, he_normal
 
-    shape = (1, DRAWN_AT_ONCE + 3)
+    shape = (1, CHUNK + 3)
     whole = np.random.default_rng(2).standard_normal(shape[1]) * np.sqrt(2)
     np.testing.assert_array_equal(he_normal(shape, np.random.default_rng(2))[0], whole.astype(np.float32))
     with pytest.raises(ArgumentError):

@@ -14,6 +14,7 @@ from numbacnn.engine.graph import Node
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import Buffer, Plan, Step, View
 from numbacnn.errors import ArgumentError
+from numbacnn.geometry import as_image
 from numbacnn.kernels.recording import Launch, run
 from numbacnn.layers.bindings import Bindings, Norm
 
@@ -206,8 +207,8 @@ class Executor:
         top, bottom, left, right = view.buffer.halo
         whole = self._whole(view.buffer)[:n]
         inner = whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right]
-        h, w, c = view.shape if len(view.shape) == 3 else (1, 1, *view.shape)
-        return inner if inner.shape == (n, h, w, c) else inner.reshape(n, h, w, c)
+        shape = (n, *as_image(view.shape))
+        return inner if inner.shape == shape else inner.reshape(shape)
 
     def _optional(self, view: View | None, n: int) -> Float32 | None:
         return None if view is None else self._array(view, n)

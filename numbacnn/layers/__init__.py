@@ -1,4 +1,4 @@
-"""The layers: small specifications, each with its shapes, its parameters and its bindings to kernels."""
+"""The layers: specifications, each with its shapes, its parameters and its calls of kernels."""
 
 from numbacnn.layers.activations import (
     ELU,
@@ -13,10 +13,10 @@ from numbacnn.layers.activations import (
     SiLU,
     Softmax,
     Tanh,
-    custom_activation,
 )
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
+from numbacnn.layers.custom import custom_activation
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
 from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite

@@ -40,6 +40,8 @@ S = TypeVar("S", bound="Symbol")
 class Symbol(Protocol):
     """A symbolic tensor, such as ``graph.Tensor``."""
 
+    shape: Shape
+
     def record(self: S, layer: "Layer", inputs: Sequence[S]) -> S:
         """Return a new symbolic tensor, the output of ``layer`` on ``inputs``."""
         ...

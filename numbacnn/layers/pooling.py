@@ -10,9 +10,39 @@ from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 
+class _Averages:
+    """The bindings of average pooling."""
+
+    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+        """Compute y, the mean of each window of x."""
+        kernels.average_pool_forward(t.y, t.x, g)
+
+    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+        """Distribute the gradient of each window over its pixels."""
+        kernels.average_pool_gradient(t.dx, t.dy, g)
+
+
+class _Maxima:
+    """The bindings of max pooling."""
+
+    is_max_pool: ClassVar[bool] = True
+
+    def scratch(self, sizes: Sizes, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+        """Return the position of each maximum in its window."""
+        return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
+
+    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+        """Compute y, the maximum of each window of x."""
+        kernels.max_pool_forward(t.y, t.argmax, t.x, g)
+
+    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+        """Add the gradient of each window to its first maximum."""
+        kernels.max_pool_gradient(t.dx, t.dy, t.argmax, g)
+
+
 @dataclass(eq=False)
 class _Pool2D(Layer):
-    """Windows of ``pool_size`` at steps of ``stride`` (the window's size by default), channel by channel."""
+    """Windows of ``pool_size`` at steps of ``stride`` (by default the window's size) in each channel."""
 
     pool_size: int | tuple[int, int] = 2
     stride: int | tuple[int, int] | None = None
@@ -25,7 +55,7 @@ class _Pool2D(Layer):
         self.padding = freeze_padding(self.padding)
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
-        """Sizes, strides and padding of these windows over images of ``shapes[0]``."""
+        """Return sizes, strides and padding of the windows over images of ``shapes[0]``."""
         assert self.stride is not None
         window, stride = pair(self.pool_size, "pool_size"), pair(self.stride, "stride")
         return pool_geometry(shapes[0], window, stride, self.padding, self.ceil_mode, self._counts_padding())
@@ -34,49 +64,19 @@ class _Pool2D(Layer):
         return False
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(p, q, c)."""
+        """Return (p, q, c)."""
         g = self.geometry(shapes)
         return g.p, g.q, g.c
 
     def flops(self, geometry: PoolGeometry, output_shape: Shape) -> int:
-        """One for each pixel of each window."""
+        """Count one operation for each pixel of each window."""
         g = geometry
         return g.p * g.q * g.c * g.r * g.s
 
 
-class _Averages:
-    """The bindings of average pooling."""
-
-    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
-        """y = mean of each window of x."""
-        kernels.average_pool_forward(t.y, t.x, g)
-
-    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
-        """Each window's pixels share its gradient."""
-        kernels.average_pool_gradient(t.dx, t.dy, g)
-
-
-class _Maxima:
-    """The bindings of max pooling."""
-
-    is_max_pool: ClassVar[bool] = True
-
-    def scratch(self, sizes: Sizes, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """The place of each maximum in its window."""
-        return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
-
-    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
-        """y = maximum of each window of x."""
-        kernels.max_pool_forward(t.y, t.argmax, t.x, g)
-
-    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
-        """The first maximum of each window gets its gradient."""
-        kernels.max_pool_gradient(t.dx, t.dy, t.argmax, g)
-
-
 @dataclass(eq=False)
 class MaxPool2D(_Maxima, _Pool2D):
-    """The largest value of each window; padding counts as −∞, and among equals the first gets the gradient.
+    """The largest value of each window; padding counts as −∞, and the first of equal maxima gets the gradient.
 
     Input (h, w, c), output (p, q, c). With ``ceil_mode`` the output size is rounded up instead of down.
     """
@@ -86,7 +86,7 @@ class MaxPool2D(_Maxima, _Pool2D):
 
 @dataclass(eq=False)
 class AvgPool2D(_Averages, _Pool2D):
-    """The mean of each window; with ``count_include_pad`` padding counts as zeros, else it is left out.
+    """The mean of each window; padding counts as zeros, or with ``count_include_pad=False`` not at all.
 
     Input (h, w, c), output (p, q, c). With ``ceil_mode`` the output size is rounded up instead of down.
     """
@@ -110,17 +110,17 @@ class _GlobalPool2D(Layer):
     keepdims: bool = False
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
-        """One window of the image's size."""
+        """Return one window of the image's size."""
         h, w, _ = image_shape(shapes[0])
         return pool_geometry(shapes[0], (h, w), (h, w))
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(1, 1, c) or (c,)."""
+        """Return (1, 1, c) or (c,)."""
         c = image_shape(shapes[0])[2]
         return (1, 1, c) if self.keepdims else (c,)
 
     def flops(self, geometry: PoolGeometry, output_shape: Shape) -> int:
-        """One for each pixel."""
+        """Count one operation per pixel."""
         return geometry.h * geometry.w * geometry.c
 
 
@@ -140,10 +140,10 @@ class GlobalAvgPool2D(_Averages, _GlobalPool2D):
 
 @dataclass(eq=False)
 class _AdaptivePool2D(Layer):
-    """``output_size``, one integer or (height, width), bins over the image, channel by channel.
+    """As many bins as ``output_size``, one integer or (height, width), over each channel of the image.
 
-    Bin p of P holds the rows from ⌊p·h/P⌋ up to ⌈(p+1)·h/P⌉, and so for columns: where P does not divide h, bins
-    overlap, and where P > h, they repeat rows.
+    Bin p of P covers the rows from ⌊p·h/P⌋ to ⌈(p+1)·h/P⌉ − 1, and columns likewise: bins overlap if P does not divide
+    h, and share rows if P > h.
     """
 
     output_size: int | tuple[int, int]
@@ -152,56 +152,53 @@ class _AdaptivePool2D(Layer):
         self.output_size = pair(self.output_size, "output_size")
 
     def geometry(self, shapes: Sequence[Shape]) -> AdaptiveGeometry:
-        """Sizes of the image and of the output."""
+        """Return the sizes of image and output."""
         return AdaptiveGeometry(*image_shape(shapes[0]), *pair(self.output_size, "output_size"))
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(p, q, c)."""
+        """Return (p, q, c)."""
         g = self.geometry(shapes)
         return g.p, g.q, g.c
 
     def flops(self, geometry: AdaptiveGeometry, output_shape: Shape) -> int:
-        """One for each pixel of each bin, taken as large as the mean one."""
+        """Count one operation for each pixel of each bin, with the average bin rounded up."""
         g = geometry
         return -(-g.h // g.p) * -(-g.w // g.q) * g.p * g.q * g.c
 
 
 @dataclass(eq=False)
 class AdaptiveAvgPool2D(_AdaptivePool2D):
-    """The mean of each of ``output_size`` bins. Bins share the image as PyTorch's do.
-
-    Input (h, w, c), output (p, q, c).
-    """
+    """The mean of each of ``output_size`` bins, which are PyTorch's. Input (h, w, c), output (p, q, c)."""
 
     op: ClassVar[str] = "adaptive_avg_pool2d"
 
     def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """y = mean of each bin of x."""
+        """Compute y, the mean of each bin of x."""
         kernels.adaptive_average_pool_forward(t.y, t.x, g)
 
     def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """Each bin's pixels share its gradient."""
+        """Distribute the gradient of each bin over its pixels."""
         kernels.adaptive_average_pool_gradient(t.dx, t.dy, g)
 
 
 @dataclass(eq=False)
 class AdaptiveMaxPool2D(_AdaptivePool2D):
-    """The largest value of each of ``output_size`` bins; among equals the first gets the gradient.
+    """The largest value of each of ``output_size`` bins, which are PyTorch's. Input (h, w, c), output (p, q, c).
 
-    Bins share the image as PyTorch's do. Input (h, w, c), output (p, q, c).
+    The first of equal maxima gets the gradient.
     """
 
     op: ClassVar[str] = "adaptive_max_pool2d"
     is_max_pool: ClassVar[bool] = True
 
     def scratch(self, sizes: Sizes, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """The place of each maximum in its image."""
+        """Return the position of each maximum in its image."""
         return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
     def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """y = maximum of each bin of x."""
+        """Compute y, the maximum of each bin of x."""
         kernels.adaptive_max_pool_forward(t.y, t.argmax, t.x, g)
 
     def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """The first maximum of each bin gets its gradient."""
+        """Add the gradient of each bin to its first maximum."""
         kernels.adaptive_max_pool_gradient(t.dx, t.dy, t.argmax, g)

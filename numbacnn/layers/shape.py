@@ -1,29 +1,29 @@
-"""Layers that give an image another size or shape."""
+"""Layers that change the shape or size of an image."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numbacnn._checks import one_of, pair, whole
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape
+from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape, padding_halo
 from numbacnn.layers.base import Layer
-from numbacnn.layers.bindings import Bindings, Kernels
+from numbacnn.layers.bindings import Array, Bindings, Kernels
 
 
 @dataclass(eq=False)
 class _Reshaped(Layer):
-    """The same elements in another shape: the same memory, unless a halo lies between the rows."""
+    """The same elements in another shape: the same memory, unless there is a halo between the rows."""
 
     is_view: ClassVar[bool] = True
 
     def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
-        """Copies, where y cannot be x's memory."""
+        """Copy x to y, if they cannot share memory."""
         kernels.copy_reshaped(t.y, t.x)
 
     def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
-        """Copies back."""
+        """Copy dy to dx."""
         kernels.copy_reshaped(t.dx, t.dy)
 
 
@@ -34,16 +34,16 @@ class Flatten(_Reshaped):
     op: ClassVar[str] = "flatten"
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(h·w·c,)."""
+        """Return (h·w·c,)."""
         return (math.prod(shapes[0]),)
 
 
 @dataclass(eq=False)
 class Reshape(_Reshaped):
-    """The elements of one image in their order (channels fastest) as ``shape``: (h, w, c) or (features,).
+    """The elements of an image, in their order (channels fastest), as ``shape``: (h, w, c) or (features,).
 
-    One size may be −1: what is left over. Raises ArgumentError for other shapes, GeometryError where the input does not
-    have as many elements.
+    One size may be −1 and is computed from the others. Raises ArgumentError for other shapes, GeometryError if the
+    input has a different number of elements.
     """
 
     op: ClassVar[str] = "reshape"
@@ -57,7 +57,7 @@ class Reshape(_Reshaped):
             raise ArgumentError(f"shape={given}: give (height, width, channels) or (features,), with at most one -1")
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """``shape``, with its −1 filled in."""
+        """Return ``shape`` with its −1 replaced."""
         count = math.prod(shapes[0])
         rest = count // math.prod(size for size in self.shape if size != -1)
         shape = tuple(rest if size == -1 else size for size in self.shape)
@@ -68,9 +68,10 @@ class Reshape(_Reshaped):
 
 @dataclass(eq=False)
 class ZeroPad2D(Layer):
-    """Zeros around an image. ``padding``: an integer, (height, width) or ((top, bottom), (left, right)).
+    """Zeros around an image. ``padding`` is an integer, (height, width) or ((top, bottom), (left, right)).
 
-    Input (h, w, c), output (h + top + bottom, w + left + right, c). A convolution pads by itself, without a copy.
+    Input (h, w, c), output (h + top + bottom, w + left + right, c). Convolutions have padding of their own, which needs
+    no copy.
     """
 
     op: ClassVar[str] = "zero_pad2d"
@@ -85,39 +86,36 @@ class ZeroPad2D(Layer):
         self.padding = freeze_padding(self.padding)
 
     def geometry(self, shapes: Sequence[Shape]) -> Halo:
-        """How many zeros on each side."""
+        """Return the number of zeros on each side."""
         image_shape(shapes[0])
-        p: Any = self.padding
-        (top, bottom), (left, right) = ((p, p), (p, p)) if isinstance(p, int) else p
-        return Halo(top, bottom, left, right)
+        return padding_halo(self.padding)
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(h + top + bottom, w + left + right, c)."""
+        """Return (h + top + bottom, w + left + right, c)."""
         g = self.geometry(shapes)
         h, w, c = image_shape(shapes[0])
         return h + g.top + g.bottom, w + g.left + g.right, c
 
     def forward(self, kernels: Kernels, t: Bindings, g: Halo) -> None:
-        """x inside, zeros around."""
+        """Copy x to the inside of y, and clear the rest."""
         kernels.copy(_inside(t.y, g), t.x)
         kernels.clear_halo(t.y, g)
 
     def backward(self, kernels: Kernels, t: Bindings, g: Halo) -> None:
-        """What lies inside."""
+        """Copy the inside of dy."""
         kernels.copy(t.dx, _inside(t.dy, g))
 
 
-def _inside(images: Any, halo: Halo) -> Any:
-    """The view of N×H×W×C images without their outermost rows and columns."""
+def _inside(images: Array, halo: Halo) -> Array:
     return images[:, halo.top : images.shape[1] - halo.bottom, halo.left : images.shape[2] - halo.right]
 
 
 @dataclass(eq=False)
 class Upsample2D(Layer):
-    """Images enlarged by whole factors: one integer, or (height, width).
+    """Images enlarged by integer factors: one integer, or (height, width).
 
-    ``mode`` "nearest" repeats pixels; "bilinear" weighs the four around each place, pixels being squares whose corners
-    stay where they are (PyTorch's ``align_corners=False``). Input (h, w, c), output (h·factor, w·factor, c).
+    ``mode`` "nearest" repeats pixels; "bilinear" interpolates between the four nearest, where pixels are squares whose
+    corners are aligned (PyTorch's ``align_corners=False``). Input (h, w, c), output (h·factor, w·factor, c).
     """
 
     op: ClassVar[str] = "upsample2d"
@@ -130,24 +128,24 @@ class Upsample2D(Layer):
         one_of(self.mode, "mode", ("nearest", "bilinear"))
 
     def geometry(self, shapes: Sequence[Shape]) -> UpSampleGeometry:
-        """Sizes and factors."""
+        """Return sizes and factors."""
         h, w, c = image_shape(shapes[0])
         factor_h, factor_w = pair(self.factor, "factor")
         return UpSampleGeometry(h, w, c, h * factor_h, w * factor_w, factor_h, factor_w)
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(h·factor, w·factor, c)."""
+        """Return (h·factor, w·factor, c)."""
         g = self.geometry(shapes)
         return g.p, g.q, g.c
 
     def flops(self, geometry: UpSampleGeometry, output_shape: Shape) -> int:
-        """None for "nearest"; for "bilinear" four products and three sums an element."""
+        """Count four products and three sums per element for "bilinear", none for "nearest"."""
         return 7 * math.prod(output_shape) if self.mode == "bilinear" else 0
 
     def forward(self, kernels: Kernels, t: Bindings, g: UpSampleGeometry) -> None:
-        """y from x, larger."""
+        """Compute y, the enlarged x."""
         getattr(kernels, f"up_sample_{self.mode}_forward")(t.y, t.x, g)
 
     def backward(self, kernels: Kernels, t: Bindings, g: UpSampleGeometry) -> None:
-        """Each pixel gathers from the outputs that it has a share in."""
+        """Sum dy over the outputs that each pixel contributes to."""
         getattr(kernels, f"up_sample_{self.mode}_gradient")(t.dx, t.dy, g)

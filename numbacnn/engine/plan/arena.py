@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from numbacnn.geometry import NO_HALO, Halo, Shape
+from numbacnn.geometry import NO_HALO, Halo, Shape, as_image
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 THICK_HALO = 0.25  # share of a buffer; a thicker halo is not worth clearing in every step
@@ -51,7 +51,7 @@ class View(NamedTuple):
 
 def image_view(name: str, shape: Shape, batch: int, halo: Halo = NO_HALO) -> View:
     """Return a view of a new buffer for ``batch`` values of ``shape``; features (c,) are images of one pixel."""
-    h, w, c = (1, 1, *shape) if len(shape) == 1 else shape
+    h, w, c = as_image(shape)
     full = (batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
     return View(Buffer(name, full, halo), shape)
 
