@@ -19,16 +19,16 @@ from .options import debug_option, json_option
 @debug_option
 def command(clear_cache: bool, as_json: bool) -> None:
     """Show versions, processor, threads, kernel cache and CUDA."""
-    from numbacnn.kernels import jit
+    from numbacnn.kernels import disk_cache
 
-    cleared = jit.cache_size() if clear_cache else None
+    cleared = disk_cache.cache_size() if clear_cache else None
     if clear_cache:
-        jit.clear_cache()
+        disk_cache.clear_cache()
     facts = {
         "versions": versions(),
         "processor": processor(),
         "threads": _threads(),
-        "cache": {"folder": str(jit.cache_root()), "bytes": jit.cache_size()},
+        "cache": {"folder": str(disk_cache.cache_root()), "bytes": disk_cache.cache_size()},
         "cuda": cuda_facts(),
     }
     if cleared is not None:

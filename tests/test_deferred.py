@@ -1,4 +1,4 @@
-"""Kernels are compiled as a whole: their parts become no machine code, and a user's own functions stay callable."""
+"""A kernel is compiled as one module: its callees become no machine code, but a user's functions stay callable."""
 
 import numba
 import numpy as np
@@ -7,13 +7,13 @@ from numba import prange
 from numba.core.codegen import JITCodeLibrary
 
 import numbacnn as nc
-from numbacnn.kernels.deferred import parts_of
+from numbacnn.kernels.deferred import compiled_as_one
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 
 
 @pytest.fixture
 def finished(monkeypatch):
-    """The names of the libraries that become machine code."""
+    """The names of the functions that become machine code."""
     names, finish = [], JITCodeLibrary._finalize_specific
 
     def note(library):
@@ -44,8 +44,8 @@ def test_only_the_kernel_itself_becomes_machine_code(finished, no_cache):
     assert finished == [sums_of_squares.__qualname__]
 
 
-def test_other_functions_are_compiled_as_ever_afterwards(finished):
-    with pytest.raises(ZeroDivisionError), parts_of("nothing"):
+def test_other_functions_are_compiled_as_usual_afterwards(finished):
+    with pytest.raises(ZeroDivisionError), compiled_as_one("nothing"):
         raise ZeroDivisionError
 
     @numba.njit
@@ -56,7 +56,7 @@ def test_other_functions_are_compiled_as_ever_afterwards(finished):
     assert finished
 
 
-def test_a_function_of_a_users_own_that_a_kernel_calls_can_be_called_from_python_too(no_cache):
+def test_a_users_compiled_function_that_a_custom_kernel_calls_can_still_be_called_from_python(no_cache):
     @numba.njit
     def half(x):
         return x * np.float32(0.5)

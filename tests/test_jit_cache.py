@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: where it lies, and what happens when its files are damaged or cannot be written."""
+"""The disk cache of compiled kernels, and what happens if its files are damaged or cannot be written."""
 
 import pytest
 from processes import run_python
@@ -14,14 +14,14 @@ print(y.sum())
 
 @pytest.fixture
 def cache(tmp_path):
-    """A cache folder that one process has filled."""
+    """A cache folder that another process has filled."""
     assert run_python("-c", RUN, NUMBACNN_CACHE_DIR=str(tmp_path)).strip() == "24.0"
     return tmp_path
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", [b"", b"not a cache"])
-def test_a_damaged_file_is_compiled_anew(cache, kind, damage):
+def test_a_damaged_file_is_compiled_again(cache, kind, damage):
     files = list(cache.rglob(f"*.{kind}"))
     assert files
     for file in files:
@@ -30,7 +30,7 @@ def test_a_damaged_file_is_compiled_anew(cache, kind, damage):
     assert all(file.read_bytes() != damage for file in cache.rglob("*.nbi"))
 
 
-def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
+def test_kernels_work_without_a_folder_that_can_be_made(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert run_python("-c", RUN, NUMBACNN_CACHE_DIR=str(blocked), PYTHONWARNINGS="ignore").strip() == "24.0"

@@ -18,7 +18,7 @@ from numbacnn.geometry import Shape
 
 if TYPE_CHECKING:
     from numbacnn.kernels.jit import CpuKernel
-    from numbacnn.kernels.recording import Launch, Record
+    from numbacnn.kernels.recording import Launch, Recording
 
 ALIGNMENT = 64  # bytes
 KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
@@ -71,7 +71,7 @@ class Device:
         """A fresh host array of a device view, in another shape of the same size."""
         return np.array(source, np.float32).reshape(shape)
 
-    def record(self, work: Callable[[], None]) -> "Record":
+    def record(self, work: Callable[[], None]) -> "Recording":
         """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
         from numbacnn.kernels.recording import record
 
@@ -114,11 +114,11 @@ class ReferenceDevice(Device):
         """Copy a host array into a view of the same shape."""
         np.copyto(target, source, casting="same_kind")
 
-    def record(self, work: Callable[[], None]) -> "Record":
+    def record(self, work: Callable[[], None]) -> "Recording":
         """``work`` itself as the only launch."""
-        from numbacnn.kernels.recording import Record
+        from numbacnn.kernels.recording import Recording
 
-        return Record([], [(work, ())])
+        return Recording([], [(work, ())])
 
 
 class CudaDevice(Device):

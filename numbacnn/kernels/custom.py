@@ -1,7 +1,7 @@
-"""Kernels of a user's own, and the key under which the disk cache keeps what they compile to.
+"""Custom kernels, and the key under which the disk cache keeps them.
 
-Numba's functions are compiled for the values that their globals and closures have, so the key must hold them too: two
-functions of one name, or one function before and after a constant changed, must not be mixed up.
+Numba compiles a function for the values of its globals and closures, so the key must cover them: two functions of the
+same name, or one function before and after a constant has changed, have different keys.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from numba import types
 
 from numbacnn.kernels.jit import CpuKernel, float32_4d, numba_type
 
-# Their versions, or their source, are part of the cache folder's own key.
+# The key of the cache folder covers their versions or source.
 KNOWN = frozenset({"builtins", "math", "cmath", "operator", "numpy", "numba", "numbacnn"})
 NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic)
 
 
 def custom_kernel(function: Callable[..., None]) -> CpuKernel:
-    """The kernel that ``device.kernel`` promises."""
+    """See ``device.kernel``."""
     return CpuKernel(
         function,
         lambda arguments: tuple(map(_type_of, arguments)),
         parallel=True,
         key=lambda: code_key(function),
-        own=True,
+        custom=True,
     )
 
 
 def _type_of(argument: Any) -> Any:
-    """The type that a kernel is compiled for when it is first called with ``argument``."""
+    """The Numba type for which a kernel is compiled when it is first called with ``argument``."""
     if isinstance(argument, np.ndarray) and argument.ndim == 4 and argument.dtype == np.float32:
         return float32_4d
     if isinstance(argument, float | np.floating):
@@ -43,7 +43,7 @@ def _type_of(argument: Any) -> Any:
 
 
 def code_key(*functions: Callable[..., Any]) -> str | None:
-    """A hash of all that decides what the functions compile to; None where they use what has no such hash."""
+    """A hash of everything that decides what the functions compile to, or None if a value they use has no hash."""
     digest = hashlib.sha256()
     seen: set[int] = set()
     try:
@@ -55,12 +55,12 @@ def code_key(*functions: Callable[..., Any]) -> str | None:
     return digest.hexdigest()[:16]
 
 
-class _NoKey(Exception):  # noqa: N818 (no error: kernels are compiled anew instead)
-    """A value in whose place another may stand in the next process."""
+class _NoKey(Exception):  # noqa: N818 (not an error: the kernel is not cached)
+    """A value has no representation that identifies it in another process."""
 
 
 def _parts(value: Any, seen: set[int]) -> Iterator[str]:
-    """Texts that are the same, in every process, for values that compile to the same."""
+    """Strings that are equal, in every process, for values that compile to the same code."""
     if isinstance(value, NUMBERS):
         yield f"{type(value).__name__} {value!r}"
     elif isinstance(value, tuple):
@@ -108,7 +108,7 @@ def _function_parts(function: FunctionType, seen: set[int]) -> Iterator[str]:
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
-    """The code and that of the functions defined in it."""
+    """A function's code, and the code of the functions defined in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,10 +1,10 @@
-"""Spares the parts of a kernel from being compiled each by itself.
+"""Deferred code generation: a kernel is compiled as one module instead of compiling every callee separately.
 
-Numba makes optimised machine code of every function that a kernel calls, of the body of its parallel loop, and of two
-wrappers around that, and then of the kernel, which holds a copy of them all. Of a kernel only the last is ever run. In
-``parts_of`` the others stay LLVM's intermediate code, as they were written, until they are linked into the kernel:
-it is optimised as a whole, once. Measured on all that a first training step of LeNet-5 needs: 9.5 s instead of 20.0
-(``python benchmarks/start_up.py`` tells both with the start of Python).
+Numba generates optimized machine code for every function that a kernel calls, for the body of its parallel loop, for
+two wrappers around that body, and then for the kernel, which contains a copy of all of them. Only this last one ever
+runs. In ``compiled_as_one``, the others stay unoptimized LLVM IR until they are linked into the kernel, which is
+optimized as a whole, once. A first training step of LeNet-5 compiles in 9.5 s instead of 20.0 s
+(``python benchmarks/start_up.py`` measures both, with the start of Python).
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 
-class _Part(JITCodeLibrary):  # type: ignore[misc]
-    """A function that only becomes part of others. Python cannot call it: it has no address."""
+class _Callee(JITCodeLibrary):  # type: ignore[misc]
+    """A function that only becomes part of others. It has no address, and Python cannot call it."""
 
     def _optimize_final_module(self) -> None:
-        """Nothing: that comes with the kernel."""
+        """Do nothing: the kernel's module is optimized with it."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -32,18 +32,18 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
 
 
 @contextmanager
-def parts_of(name: str) -> Iterator[None]:
-    """Here every function is compiled as a part, but for the one whose qualified name is ``name``."""
-    with global_compiler_lock:  # nobody else compiles meanwhile
+def compiled_as_one(name: str) -> Iterator[None]:
+    """Generate machine code only for the function with the qualified name ``name``."""
+    with global_compiler_lock:  # no other thread compiles in the meantime
         context = cpu_target.target_context
         codegen = context.codegen()
         environments: list[tuple[str, Any]] = []
 
-        def library(codegen: Any, own_name: str, **options: Any) -> JITCodeLibrary:
-            return (JITCodeLibrary if own_name == name else _Part)(codegen, own_name, **options)
+        def library(codegen: Any, library_name: str, **options: Any) -> JITCodeLibrary:
+            return (JITCodeLibrary if library_name == name else _Callee)(codegen, library_name, **options)
 
         def python_wrapper(library: JITCodeLibrary, *arguments: Any, **options: Any) -> None:
-            if not isinstance(library, _Part):
+            if not isinstance(library, _Callee):
                 type(context).create_cpython_wrapper(context, library, *arguments, **options)
 
         def set_environment(*environment: Any) -> None:
@@ -55,6 +55,6 @@ def parts_of(name: str) -> Iterator[None]:
             yield
         finally:
             del codegen._library_class, codegen.set_env, context.create_cpython_wrapper
-        for symbol, environment in environments:  # of a part, it has come with the kernel
+        for symbol, environment in environments:  # a callee's symbol is there once the kernel is
             if codegen._engine.get_global_value_address(symbol):
                 codegen.set_env(symbol, environment)

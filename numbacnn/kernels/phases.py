@@ -1,23 +1,23 @@
-"""The phases of an input gradient: pixels of dx with the same remainder by the stride see the same taps."""
+"""The phases of an input gradient: pixels of dx with the same remainder modulo the stride read the same taps."""
 
 from math import gcd
 from typing import NamedTuple
 
 
 class Taps(NamedTuple):
-    """The window taps that one phase of one axis sees, in rising order of the outputs they read."""
+    """The window taps of one phase of one axis, in ascending order of the outputs that they read."""
 
     phase: int
     pixels: int
     taps: int
     first_tap: int
     tap_step: int
-    first_output: int  # read by the phase's pixel 0 through its first tap
+    first_output: int  # that pixel 0 of the phase reads through its first tap
     output_step: int
 
 
 def axis_phases(size: int, window: int, stride: int, dilation: int, padding: int) -> list[Taps]:
-    """Every phase of an axis of ``size`` pixels."""
+    """All phases of an axis with ``size`` pixels."""
     return [_taps(size, window, stride, dilation, padding, phase) for phase in range(min(size, stride))]
 
 

@@ -1,7 +1,7 @@
-"""Launches written down instead of run, on any device: what an executor replays in every step.
+"""Recorded launches, on any device: an executor replays them in every step.
 
-A launch through Python takes longer than many kernels: it finds out what is always the same, the code for the types of
-the arguments, and the arguments. A recording does so once.
+A launch through Python takes longer than many kernels. It looks up what never changes: the code for the types of its
+arguments, and the arguments. A recording looks them up once.
 """
 
 import threading
@@ -9,28 +9,28 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, Protocol
 
-Launch = tuple[Callable[..., None], tuple[Any, ...]]
+Launch = tuple[Callable[..., None], tuple[Any, ...]]  # a function and its arguments
 
 
 class Launchable(Protocol):
-    """A compiled kernel of some device, ready to be called."""
+    """A kernel of some device, ready to be called."""
 
     def __call__(self, *arguments: Any) -> None:
-        """Runs the kernel, or records the launch."""
+        """Run the kernel, or record the launch."""
 
     def recorded(self, *arguments: Any) -> Launch:
-        """What to call instead, and with what."""
+        """The launch of the kernel, without running it."""
 
 
-class Record(NamedTuple):
-    """Launches, (function, arguments) each: calling the functions runs them. First those of ``prepare``."""
+class Recording(NamedTuple):
+    """Recorded launches: those of ``prepare``, which run first, and the others."""
 
     preparations: list[Launch]
     launches: list[Launch]
 
 
 class _Tape(NamedTuple):
-    """What was recorded so far, by one thread."""
+    """The recording that a thread is making."""
 
     thread: int
     preparations: list[Launch]
@@ -41,24 +41,24 @@ _tape: _Tape | None = None
 
 
 def run(launches: Sequence[Launch]) -> None:
-    """Runs recorded launches, in order."""
+    """Run recorded launches in order."""
     for launch, arguments in launches:
         launch(*arguments)
 
 
-def record(work: Callable[[], None]) -> Record:
-    """The launches of ``work``, which do not run now. The caller holds the engine's lock."""
+def record(work: Callable[[], None]) -> Recording:
+    """Record the launches of ``work`` without running them. The caller holds the engine lock."""
     global _tape
     _tape = _Tape(threading.get_ident(), [], [])
     try:
         work()
-        return Record(_tape.preparations, _tape.launches)
+        return Recording(_tape.preparations, _tape.launches)
     finally:
         _tape = None
 
 
 def tape() -> list[Launch] | None:
-    """Where a kernel that is called writes its launch down, or None where it is to run."""
+    """The list to which a called kernel appends its launch, or None if it is to run."""
     return _tape.launches if _tape is not None and _tape.thread == threading.get_ident() else None
 
 
@@ -77,8 +77,11 @@ def recordable(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def prepare(kernel: Launchable, *arguments: Any) -> None:
-    """Launches a kernel that reads parameters, or what was prepared before, alone. A recording keeps it apart, so that
-    inference may run it after a change of the parameters only; its outputs are ``Scratch`` of "prepared"."""
+    """Launch a kernel that reads only parameters, or the outputs of such kernels.
+
+    A recording keeps it apart, so that inference runs it only after the parameters have changed. Its outputs are
+    scratch of the kind "prepared".
+    """
     if tape() is not None:
         _tape.preparations.append(kernel.recorded(*arguments))  # type: ignore[union-attr]
     else:
@@ -86,5 +89,5 @@ def prepare(kernel: Launchable, *arguments: Any) -> None:
 
 
 def launch(kernel: Launchable, *arguments: Any) -> None:
-    """Launches a kernel: ``prepare``'s other, for what has to run every time."""
+    """Launch a kernel that must run every time; the alternative to ``prepare``."""
     kernel(*arguments)

@@ -1,4 +1,4 @@
-"""The facts of the processor that kernels are compiled for, chosen in this one place."""
+"""The processor that kernels are compiled for."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ WIDTH_VARIABLE = "NUMBACNN_VECTOR_WIDTH"
 
 @dataclass(frozen=True)
 class Target:
-    """What kernels and plans need to know of a processor."""
+    """The facts of a processor that kernels and plans depend on."""
 
     instruction_set: str
     lanes: int  # float32 lanes of a vector register
     registers: int  # vector registers
-    fma: bool  # fused multiply-add in one instruction; without it, fma would become a library call
+    fma: bool  # has an instruction for fused multiply-add; without it, fma would become a library call
 
     @property
     def mr(self) -> int:
@@ -32,7 +32,10 @@ class Target:
 
 @cache
 def host_target() -> Target:
-    """The machine's own target; ``NUMBACNN_VECTOR_WIDTH`` (4, 8 or 16 lanes) forces another vector width."""
+    """The target of this machine; ``NUMBACNN_VECTOR_WIDTH`` (4, 8 or 16 lanes) forces another vector width.
+
+    Raises ArgumentError for other widths.
+    """
     target = _detect()
     forced = os.environ.get(WIDTH_VARIABLE)
     if not forced:
@@ -55,7 +58,7 @@ def _detect() -> Target:
 
 
 def _features() -> set[str]:
-    """Feature names that Numba compiles for: the host's, or those that NUMBA_CPU_FEATURES or NUMBA_CPU_NAME set."""
+    """The features that Numba compiles for: the host's, or those set by NUMBA_CPU_FEATURES or NUMBA_CPU_NAME."""
     import llvmlite.binding as llvm
     from numba.core import config
 
