@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes
 from numbacnn.bench.peaks import make_triad, measure_peaks
-from numbacnn.bench.peers import Peers, find_peers
+from numbacnn.bench.peers import Peer, Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort, Launched
 from numbacnn.engine.device import get_device
 from numbacnn.runs.provenance import processor, versions
@@ -37,7 +37,7 @@ MEMORY = [("VGG-16, 224×224", 4), ("ResNet-50, 224×224", 8)]
 Rows = Iterator[list[str]]
 
 
-class Triad:
+class Triad(Peer):
     """A peer whose every kernel is the triad."""
 
     def __init__(self, work: Launched) -> None:
@@ -56,13 +56,13 @@ class Bench:
 
     def kernels(self) -> Rows:
         """Convolutions and dense layers, {pairs} pairs, and means over the convolutions"""
-        yield ["case", "batch", "direction", "ms", "GFLOP/s", "of peak", *self.peers.modules]
+        yield ["case", "batch", "direction", "ms", "GFLOP/s", "of peak", *self.peers.found]
         results = []
         chosen = (case for case in cases.CASES if case.is_representative or case.op == "dense")
         for result in self._kernels(chosen, self.peers):
             results.append(result)
             yield [*_names(result), *self._compute(result.measurement), *self._ratios(result.measurement)]
-        summaries = {peer: measure.summarize_kernels(results, peer) for peer in self.peers.modules}
+        summaries = {peer: measure.summarize_kernels(results, peer) for peer in self.peers.found}
         for peer, found in summaries.items():
             worst = found["worst"]
             rows = {f"geometric mean, {direction}": ratio for direction, ratio in found["geometric_mean"].items()}
@@ -73,9 +73,9 @@ class Bench:
 
     def memory_bound(self) -> Rows:
         """Memory-bound layers out of cache, {pairs} pairs, also with the triad"""
-        yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.modules]
+        yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.found]
         triad, moved = make_triad(get_device("cpu"), self.quick)
-        peers = Peers({"triad": Triad(triad)} | self.peers.modules)
+        peers = Peers({"triad": Triad(triad)} | self.peers.found)
         for result in self._kernels((case for case in cases.CASES if case.origin == cases.OUT_OF_CACHE), peers):
             m = result.measurement
             ratio, share = m.peers["triad"].ratio, m.cost.bytes / moved
@@ -99,7 +99,7 @@ class Bench:
 
     def memory(self) -> Rows:
         """Peak memory of a training step, above that of the process before it"""
-        modes = [(name, mode) for name, peer in self.peers.modules.items() for mode in peer.TRAINING_MODES]
+        modes = [(name, mode) for name, peer in self.peers.found.items() for mode in peer.training_modes]
         yield ["model", "batch", "numbacnn", *map(" ".join, modes)]
         for name, batch in MEMORY:
             model = MODELS[name]()
@@ -107,7 +107,7 @@ class Bench:
             yield [name, str(batch), *(f"{peak / 2**20:,.0f} MiB" for peak in peaks)]
 
     def _models(self, rows: list[tuple[str, int]], training: bool) -> Rows:
-        names = [name for name, peer in self.peers.modules.items() if peer.TRAINING_MODES or not training]
+        names = [name for name, peer in self.peers.found.items() if peer.training_modes or not training]
         yield ["model", "batch", "ms", "GFLOP/s", "of peak", *names]
         for name, size in rows:
             batch = 1 if self.quick else size
@@ -122,7 +122,7 @@ class Bench:
         return [f"{m.time.ms:.3f}", f"{m.gflops:.1f}", f"{m.gflops / self.peaks.gflops:.0%}"]
 
     def _ratios(self, m: measure.Measurement, names: Iterable[str] | None = None) -> list[str]:
-        found = [m.peers.get(name) for name in (names or self.peers.modules)]
+        found = [m.peers.get(name) for name in (names or self.peers.found)]
         return [self._ratio(compared) if compared else "" for compared in found]
 
     def _ratio(self, compared: measure.Comparison) -> str:

@@ -137,7 +137,7 @@ class Bench:
         bound = steps * self.bound(cost)
         figure = f"LeNet-5, an epoch of {len(images):,} images, batch size {batch}"
         yield Row(figure, f"{ms:.1f} ms", f"{bound:.2f} ms", "≤ 40 ms", ms <= 40)
-        if self.peers.modules:
+        if self.peers.found:
             peer = "the same in PyTorch, as a CUDA graph"
             try:
                 theirs = 1e3 * torch_epoch(model, images, labels, batch, epochs)
@@ -265,17 +265,17 @@ def torch_epoch(model: nc.Model, images: Any, labels: Any, batch: int, epochs: i
     """
     import torch
 
-    from numbacnn.bench import torch_gpu
-    from numbacnn.bench.torch_peer import FORMATS, Placement, Twin, make_optimizer, total_loss
+    from numbacnn.bench.torch_peer import captured, make_optimizer, total_loss
+    from numbacnn.bench.torch_twin import FORMATS, Placement, Twin
 
-    pixels, classes = (torch.from_numpy(np.asarray(array)).to(torch_gpu.DEVICE) for array in (images, labels))
+    pixels, classes = (torch.from_numpy(np.asarray(array)).to("cuda") for array in (images, labels))
     arrays, times = state_dict(model.graph, model.store), []
     for layout in FORMATS.values():
-        twin = Twin(model.graph, arrays, layout, True, Placement(torch_gpu.DEVICE))
+        twin = Twin(model.graph, arrays, layout, True, Placement("cuda"))
         optimizer = make_optimizer(twin)
 
         def captured_step(size: int, twin: Twin = twin, optimizer: Any = optimizer, layout: Any = layout) -> Any:
-            chosen = torch.arange(size, device=torch_gpu.DEVICE)
+            chosen = torch.arange(size, device="cuda")
 
             def step() -> Any:
                 x = (pixels[chosen].float() / 255 - 0.1307) / 0.3081
@@ -286,13 +286,13 @@ def torch_epoch(model: nc.Model, images: Any, labels: Any, batch: int, epochs: i
                 optimizer.step()
                 return total
 
-            return chosen, torch_gpu.captured(step)
+            return chosen, captured(step)
 
         sizes = {min(batch, len(images) - start) for start in range(0, len(images), batch)}
         steps = {size: captured_step(size) for size in sizes}
         for _ in range(epochs):
-            start_of_epoch, sums = time.perf_counter(), torch.zeros((), device=torch_gpu.DEVICE)
-            order = torch.randperm(len(images), device=torch_gpu.DEVICE)
+            start_of_epoch, sums = time.perf_counter(), torch.zeros((), device="cuda")
+            order = torch.randperm(len(images), device="cuda")
             for part in order.split(batch):
                 chosen, run = steps[len(part)]
                 chosen.copy_(part)

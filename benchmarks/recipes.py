@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 import numbacnn as nc
-from numbacnn.bench.torch_peer import FORMATS, Twin
+from numbacnn.bench.torch_twin import FORMATS, Twin
 from numbacnn.data import DataLoader, Dataset
 from numbacnn.data.augment import Augmenter, get_augmentation
 from numbacnn.runs.settings import RECIPES, Settings, read_config

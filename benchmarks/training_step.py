@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--at-least", nargs="*", default=[], metavar="MODEL=RATIO")
     options = parser.parse_args()
     peers = find_peers()
-    if "PyTorch" not in peers.modules:
+    if "PyTorch" not in peers.found:
         sys.exit("\n".join(peers.notes))
     nc.set_num_threads(options.threads)
     peers.configure()

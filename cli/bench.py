@@ -181,14 +181,14 @@ def kernels_command(
         device = get_device(bench.device or "cpu", bench.precision or "fp32")
         peers.configure(device.precision)
         peaks = bench.measure_peaks(device)
-        table = bench_tables.KernelTable(selected, list(peers.modules), peaks, silent=bench.as_json)
+        table = bench_tables.KernelTable(selected, list(peers.found), peaks, silent=bench.as_json)
         results = []
         for result in measure.measure_kernels(selected, device, peers, bench.effort):
             table.add(result)
             results.append(result)
         facts = bench.facts(peers, peaks, device)
     notes = [*peers.notes, *(note for result in results for note in result.measurement.notes)]
-    summaries = {name: measure.summarize_kernels(results, name) for name in peers.modules}
+    summaries = {name: measure.summarize_kernels(results, name) for name in peers.found}
     render.notes(dict.fromkeys(notes))
     if bench.as_json:
         rows = [{**r.case._asdict(), "direction": r.direction, **r.measurement.figures(peaks)} for r in results]
@@ -338,9 +338,9 @@ def _result(result: measure.ModelResult, peaks: Peaks) -> dict[str, Any]:
 def _memory(network: numbacnn.Model, result: measure.ModelResult, peers: Peers) -> dict[str, Any]:
     """Return our peak memory, and that of each peer that trains, in its faster mode."""
     peak = {"numbacnn": processes.peak_memory(network, result.batch)}
-    for name, peer in peers.modules.items():
-        if peer.TRAINING_MODES:
+    for name, peer in peers.found.items():
+        if peer.training_modes:
             compared = result.measurement.peers.get(name) if result.training else None
-            mode = compared.mode if compared else peer.TRAINING_MODES[0]
+            mode = compared.mode if compared else peer.training_modes[0]
             peak[name] = processes.peak_memory(network, result.batch, name, mode)
     return {"peak_memory": peak}

@@ -456,10 +456,10 @@ def test_missing_peers_are_noted(monkeypatch):
         return known(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for name in ("numbacnn.bench.torch_peer", "numbacnn.bench.onnx_peer"):
+    for name in ("numbacnn.bench.torch_peer", "numbacnn.bench.torch_twin", "numbacnn.bench.onnx_peer"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     peers = find_peers()
-    assert peers.modules == {}
+    assert peers.found == {}
     (note,) = peers.notes
     assert note.startswith("not compared with PyTorch (torch is not installed) and onnxruntime (onnx")
     assert note.endswith("pip install 'numbacnn[bench]'")

@@ -114,7 +114,7 @@ def measure_kernels(
     """Measure each case in its direction."""
     for case, direction in cases:
         ours = kernel_job(case, direction, device)
-        theirs = {name: partial(peer.kernel, case, direction) for name, peer in peers.modules.items()}
+        theirs = {name: partial(peer.kernel, case, direction) for name, peer in peers.found.items()}
         yield KernelResult(case, direction, _compare(ours.work, ours.cost, theirs, effort))
 
 
@@ -167,7 +167,7 @@ def measure_model(
     images = np.random.default_rng(0).standard_normal((batch, *model.input_shape), np.float32)
     plan = _plan(model, batch, training)
     cost = plan_cost([*plan.forward, *plan.backward], batch)
-    theirs = {name: _model_modes(peer, model, images, training) for name, peer in peers.modules.items()}
+    theirs = {name: _model_modes(peer, model, images, training) for name, peer in peers.found.items()}
     rows = time_layers(Executor(plan, model.store, model.device), batch, effort) if layers else []
     if not training:
         return ModelResult(batch, training, _compare(partial(model.forward, images), cost, theirs, effort), tuple(rows))

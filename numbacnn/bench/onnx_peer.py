@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from numbacnn.bench.cases import FORWARD, Case
-from numbacnn.bench.peers import Arrays
+from numbacnn.bench.peers import Arrays, Peer
 from numbacnn.bench.timing import Work
 from numbacnn.bench.work import graph_of
 from numbacnn.engine.graph import Graph, Node
@@ -19,58 +19,47 @@ from numbacnn.geometry import AdaptiveGeometry, ConvGeometry, PoolGeometry, Shap
 from numbacnn.layers import BatchNorm
 from numbacnn.saving.pretrained import state_dict_shapes
 
-VERSION = onnxruntime.__version__
-TRAINING_MODES = ()
 OPSET = 17
 LIMITS = {"low": np.float32(0), "high": np.float32(6)}  # of ReLU6, which ONNX's Clip takes as tensors
 
-_threads = 0  # of new sessions; 0 is onnxruntime's default
+
+class OnnxruntimePeer(Peer):
+    """onnxruntime on the CPU, which has no gradients."""
+
+    version = onnxruntime.__version__
+    _threads = 0  # onnxruntime's default
+
+    def configure(self, threads: int, precision: str) -> None:
+        """Set the number of threads of new sessions."""
+        self._threads = threads
+
+    def inference(self, graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
+        """Return a forward pass of a session with all optimizations."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        session = onnxruntime.InferenceSession(
+            to_onnx(graph, arrays, len(inputs[0])).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        feeds = {
+            name: np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+            for name, x in zip(graph.input_names, inputs, strict=True)
+        }
+        return {"all optimizations": lambda: session.run(None, feeds)}
+
+    def kernel(self, case: Case, direction: str) -> dict[str, Work]:
+        """Return a layer's forward pass; there are no batch statistics."""
+        if direction != FORWARD:
+            return {}
+        graph = graph_of(case)
+        if graph.nodes[0].layer.normalizes:
+            return {}
+        draw = np.random.default_rng(0)
+        arrays = {name: draw.standard_normal(shape, np.float32) for name, shape in state_dict_shapes(graph).items()}
+        return self.inference(graph, arrays, [draw.standard_normal((case.batch, *case.shape), np.float32)])
 
 
-def unavailable() -> None:
-    """It runs on every CPU."""
-
-
-def set_num_threads(count: int) -> None:
-    """Set the number of threads of sessions that are made from now on."""
-    global _threads
-    _threads = count
-
-
-def set_precision(precision: str) -> None:
-    """Do nothing: on a CPU we compute in fp32, as onnxruntime does."""
-
-
-def training_step(*_: object) -> dict[str, Work]:
-    """Return no mode: onnxruntime does not train."""
-    return {}
-
-
-def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
-    """Return a forward pass of a session with all optimizations; ``inputs`` are (N, H, W, C)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(
-        to_onnx(graph, arrays, len(inputs[0])).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    feeds = {
-        name: np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
-        for name, x in zip(graph.input_names, inputs, strict=True)
-    }
-    return {"all optimizations": lambda: session.run(None, feeds)}
-
-
-def kernel(case: Case, direction: str) -> dict[str, Work]:
-    """Return a layer's forward pass; there are no gradients and no batch statistics."""
-    if direction != FORWARD:
-        return {}
-    graph = graph_of(case)
-    if graph.nodes[0].layer.normalizes:
-        return {}
-    generator = np.random.default_rng(0)
-    arrays = {name: generator.standard_normal(shape, np.float32) for name, shape in state_dict_shapes(graph).items()}
-    return inference(graph, arrays, [generator.standard_normal((case.batch, *case.shape), np.float32)])
+PEERS = {"cpu": OnnxruntimePeer()}
 
 
 def to_onnx(graph: Graph, arrays: Arrays, batch: int) -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,26 +18,27 @@ Arrays = Mapping[str, NDArray[np.float32]]
 """Parameters and state by their names in PyTorch, as ``pretrained.state_dict`` returns them."""
 
 
-class Peer(Protocol):
-    """A module that adapts a library. Its functions return the work to time, one function for each mode."""
+class Peer:
+    """A library. Its methods return the functions to time, one for each mode, or none if it cannot do the work."""
 
-    VERSION: str
-    TRAINING_MODES: Sequence[str]
+    version: str
+    training_modes: Sequence[str] = ()
 
     def unavailable(self) -> str | None:
         """Return why the library cannot run, or None."""
+        return None
 
-    def set_num_threads(self, count: int) -> None:
-        """Set the number of CPU threads."""
-
-    def set_precision(self, precision: str) -> None:
-        """Set the precision of convolutions and dense layers, if the library can."""
+    def configure(self, threads: int, precision: str) -> None:
+        """Set the number of threads, and if it can the precision of convolutions and dense layers."""
+        raise NotImplementedError
 
     def kernel(self, case: Case, direction: str) -> dict[str, Work]:
-        """Return one direction of a case alone, or nothing if the library has no such kernel."""
+        """Return one direction of a case alone."""
+        raise NotImplementedError
 
     def inference(self, graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
         """Return a forward pass of the inference graph; ``inputs`` are (N, H, W, C)."""
+        raise NotImplementedError
 
     def training_step(
         self,
@@ -46,52 +47,47 @@ class Peer(Protocol):
         inputs: Sequence[NDArray[np.float32]],
         labels: NDArray[np.int64],
         auxiliary_weight: float,
-        modes: Sequence[str] = ...,
+        modes: Sequence[str] | None = None,
     ) -> dict[str, Work]:
         """Return a step: forward, cross-entropy, backward, SGD with momentum.
 
         ``arrays`` None means random weights, ``auxiliary_weight`` is that of the losses of auxiliary outputs, and
-        ``modes`` are by default all of ``TRAINING_MODES``.
+        ``modes`` are by default all of ``training_modes``.
         """
+        return {}
 
 
-class Requirement(NamedTuple):
-    """The packages that an adapter module needs, and its name."""
-
-    packages: tuple[str, ...]
-    module: str
-
-
-REQUIREMENTS = {
+# The packages that a peer needs, and the module that has it in PEERS.
+REQUIREMENTS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "cpu": {
-        "PyTorch": Requirement(("torch",), "numbacnn.bench.torch_peer"),
-        "onnxruntime": Requirement(("onnx", "onnxruntime"), "numbacnn.bench.onnx_peer"),
+        "PyTorch": (("torch",), "numbacnn.bench.torch_peer"),
+        "onnxruntime": (("onnx", "onnxruntime"), "numbacnn.bench.onnx_peer"),
     },
-    "cuda": {"PyTorch": Requirement(("torch",), "numbacnn.bench.torch_gpu")},
+    "cuda": {"PyTorch": (("torch",), "numbacnn.bench.torch_peer")},
 }
 
 
-def import_peer(module: str) -> Peer:
-    """Import an adapter."""
-    return cast(Peer, import_module(module))
+def import_peer(name: str, device: str = "cpu") -> Peer:
+    """Import a peer. Raises ModuleNotFoundError if it is not installed."""
+    peer: Peer = import_module(REQUIREMENTS[device][name][1]).PEERS[device]
+    return peer
 
 
 class Peers(NamedTuple):
     """The installed peers by name, and a line about the missing ones."""
 
-    modules: Mapping[str, Peer]
+    found: Mapping[str, Peer]
     notes: tuple[str, ...] = ()
 
     @property
     def versions(self) -> dict[str, str]:
         """Their versions."""
-        return {name: peer.VERSION for name, peer in self.modules.items()}
+        return {name: peer.version for name, peer in self.found.items()}
 
     def configure(self, precision: str = "fp32") -> None:
         """Give each peer our number of threads and our precision."""
-        for peer in self.modules.values():
-            peer.set_num_threads(get_num_threads())
-            peer.set_precision(precision)
+        for peer in self.found.values():
+            peer.configure(get_num_threads(), precision)
 
 
 NO_PEERS = Peers({})
@@ -103,18 +99,17 @@ def find_peers(device: str = "cpu") -> Peers:
     Call it before the engine starts: that sets how long OpenMP threads spin, also those of libraries loaded later.
     """
     found, missing = dict[str, Peer](), []
-    for name, (packages, module) in REQUIREMENTS[device].items():
+    for name, (packages, _) in REQUIREMENTS[device].items():
         try:
-            peer = import_peer(module)
+            peer = import_peer(name, device)
         except ModuleNotFoundError as error:
             if error.name not in packages:
                 raise
             missing.append(f"{name} ({error.name} is not installed)")
             continue
-        reason = peer.unavailable()
-        if reason is None:
-            found[name] = peer
-        else:
+        if reason := peer.unavailable():
             missing.append(f"{name} ({reason})")
+        else:
+            found[name] = peer
     note = f"not compared with {' and '.join(missing)}: {INSTALL}"
     return Peers(found, (note,) if missing else ())

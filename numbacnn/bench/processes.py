@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.bench.measure import random_labels
-from numbacnn.bench.peers import REQUIREMENTS, import_peer
+from numbacnn.bench.peers import import_peer
 from numbacnn.bench.timing import Work
 from numbacnn.engine.locks import engine_lock, get_num_threads, set_num_threads
 from numbacnn.errors import NumbacnnError
@@ -106,11 +106,11 @@ def _memory(model: Model, batch: int, peer: str | None, mode: str) -> int:
             pass
         before, step = _resident(), _our_step(model, batch)
     else:
-        module = import_peer(REQUIREMENTS["cpu"][peer].module)
-        module.set_num_threads(get_num_threads())
+        library = import_peer(peer)
+        library.configure(get_num_threads(), "fp32")
         before, images = _resident(), _images(model, batch)
         labels = random_labels(model, batch)
-        step = module.training_step(model.graph, None, [images], labels, model.auxiliary_weight, [mode])[mode]
+        step = library.training_step(model.graph, None, [images], labels, model.auxiliary_weight, [mode])[mode]
     for _ in range(STEPS):
         step()
     return resident_peak() - before

@@ -1,12 +1,14 @@
-"""PyTorch as a peer: a twin of our graph in both memory formats, written as a PyTorch user would write it.
+"""PyTorch as a peer: on the CPU in both memory formats; on the GPU also compiled, and captured as a CUDA graph.
 
-ReLU works in place if its input has no other reader, as in torchvision's networks; the optimizer is the fused one.
+On the GPU, as in our own steps, images and labels come from pinned host memory in every mode, and losses and outputs go
+back to the host. Single kernels are not compiled. cuDNN chooses its algorithms by benchmarking them. The optimizer is
+the fused one.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from functools import cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,280 +16,197 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, UPDATE, Case
-from numbacnn.bench.peers import Arrays
-from numbacnn.bench.timing import Work
+from numbacnn.bench.cases import FORWARD, INPUT_GRADIENT, UPDATE, WEIGHTED, Case
+from numbacnn.bench.peers import Arrays, Peer
+from numbacnn.bench.timing import Launched, Work
+from numbacnn.bench.torch_twin import (
+    CPU,
+    FORMATS,
+    Placement,
+    Twin,
+    channels_first,
+    in_format,
+    is_symmetric,
+    to_tensor,
+)
 from numbacnn.bench.work import graph_of
 from numbacnn.engine.graph import Graph, Node
-from numbacnn.errors import NumbacnnError
-from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
-from numbacnn.layers import BatchNorm, Dropout
-from numbacnn.saving.pretrained import state_dict_shapes
+from numbacnn.geometry import ConvGeometry, Shape
 
-NAME = "PyTorch"
-VERSION = torch.__version__
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-TRAINING_MODES = tuple(FORMATS)
-OVERWRITABLE = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "dense", "batch_norm", "add")
-"""Ops whose gradients do not need their outputs."""
+T = TypeVar("T")
+Inputs = Sequence[NDArray[np.float32]]
 
-Apply = Callable[[list[Tensor]], Tensor]
+WARM_UP = 3  # runs before a capture, as PyTorch recommends
 
 
-class Placement(NamedTuple):
-    """Where tensors are, and their type: the arguments of ``Tensor.to``."""
+class TorchPeer(Peer):
+    """PyTorch on the CPU."""
 
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
+    version = torch.__version__
+    device = "cpu"
+    training_modes: Sequence[str] = tuple(FORMATS)
 
+    def configure(self, threads: int, precision: str) -> None:
+        """Set the number of CPU threads."""
+        torch.set_num_threads(threads)
 
-CPU = Placement()
+    def inference(self, graph: Graph, arrays: Arrays, inputs: Inputs) -> dict[str, Work]:
+        """Return forward passes in inference mode."""
+        return {mode: self._inference(graph, arrays, inputs, mode) for mode in self.training_modes}
 
+    def _inference(self, graph: Graph, arrays: Arrays, inputs: Inputs, mode: str) -> Work:
+        layout, _, form = mode.partition(", ")
+        twin = Twin(graph, arrays, FORMATS[layout], False, Placement(self.device))
+        xs, upload = self._place([to_tensor(x, FORMATS[layout]) for x in inputs])
 
-def unavailable() -> None:
-    """PyTorch runs on every CPU."""
+        def forward() -> list[Tensor]:
+            with torch.inference_mode(), self._autocast():
+                return twin(*xs)
 
+        run = self._in_form(forward, form)
 
-def set_num_threads(count: int) -> None:
-    """Set the number of CPU threads."""
-    torch.set_num_threads(count)
+        def work() -> list[Tensor]:
+            upload()
+            return [y.cpu() for y in run()]
 
+        return work
 
-def set_precision(precision: str) -> None:
-    """Do nothing: on a CPU we compute in fp32, as PyTorch does."""
-
-
-@dataclass
-class NodeTensors:
-    """Tensors of a node by their names in ``numbacnn``, and how it runs."""
-
-    training: bool
-    in_place: bool  # whether it may overwrite its input
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    running_mean: Tensor | None = None
-    running_var: Tensor | None = None
-
-
-class Twin:
-    """A graph in PyTorch. Call it with inputs (N, C, H, W) to get the list of outputs.
-
-    Args:
-        graph: a graph of ours.
-        arrays: parameters and state as ``pretrained.state_dict`` returns them; None draws them.
-        memory_format: of the four-dimensional parameters.
-        training: whether to run the training graph, with auxiliary outputs.
-        placement: of the parameters.
-
-    Raises:
-        NumbacnnError: an op is not supported.
-    """
-
-    def __init__(
+    def training_step(
         self,
         graph: Graph,
         arrays: Arrays | None,
-        memory_format: torch.memory_format,
-        training: bool,
-        placement: Placement = CPU,
-    ) -> None:
-        self.graph, self.training = graph if training else graph.inference, training
-        self.outputs = graph.training_outputs if training else self.graph.outputs
-        trained = graph.parameters()
-        self.tensors: dict[str, Tensor] = {}
-        for name, shape in state_dict_shapes(self.graph).items():
-            tensor = torch.rand(shape) / 32 if arrays is None else torch.from_numpy(np.array(arrays[name]))
-            tensor = _in_format(tensor.to(*placement), memory_format)
-            self.tensors[name] = tensor.requires_grad_(training and name in trained)
-        self._calls = [self._call(node) for node in self.graph.nodes]
+        inputs: Inputs,
+        labels: NDArray[np.int64],
+        auxiliary_weight: float,
+        modes: Sequence[str] | None = None,
+    ) -> dict[str, Work]:
+        """Return training steps with the fused optimizer."""
+        data = graph, arrays, inputs, labels, auxiliary_weight
+        return {mode: self._training_step(*data, mode) for mode in modes or self.training_modes}
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The trainable tensors."""
-        return [tensor for tensor in self.tensors.values() if tensor.requires_grad]
+    def _training_step(
+        self,
+        graph: Graph,
+        arrays: Arrays | None,
+        inputs: Inputs,
+        labels: NDArray[np.int64],
+        auxiliary_weight: float,
+        mode: str,
+    ) -> Work:
+        layout, _, form = mode.partition(", ")
+        twin = Twin(graph, arrays, FORMATS[layout], True, Placement(self.device))
+        tensors, upload = self._place([*(to_tensor(x, FORMATS[layout]) for x in inputs), torch.from_numpy(labels)])
+        optimizer, (*xs, targets) = make_optimizer(twin), tensors
+        network = compiled(twin.__call__) if form == "compiled" else twin
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """Return the outputs for inputs (N, C, H, W)."""
-        values = list(inputs)
-        for apply, sources in self._calls:
-            values.append(apply([values[i] for i in sources]))
-        return [values[i] for i in self.outputs]
+        def step() -> Tensor:
+            optimizer.zero_grad()
+            with self._autocast():
+                loss = total_loss(network(*xs), targets, twin, auxiliary_weight)
+            loss.backward()
+            optimizer.step()
+            return loss
 
-    def _call(self, node: Node) -> tuple[Apply, tuple[int, ...]]:
-        """Return a function of the node's inputs, and the indices of these."""
-        op = node.layer.op
-        if op not in OPS:
-            raise NumbacnnError(f'no {NAME} twin of {op} "{node.name}"')
-        names = [*node.layer.parameters(node.input_shapes), *node.layer.state(node.input_shapes)]
-        tensors = {name: self.tensors[f"{node.name}.{name}"] for name in names}
-        return OPS[op](node, NodeTensors(self.training, self._may_overwrite(node.inputs[0]), **tensors)), node.inputs
+        run = captured(step) if form == "graph" else step
 
-    def _may_overwrite(self, value: int) -> bool:
-        """Return whether a value has a single reader and is not needed for a gradient."""
-        i = value - len(self.graph.input_shapes)
-        free = i >= 0 and self.graph.nodes[i].layer.op in OVERWRITABLE
-        return free and len(self.graph.consumers[value]) == 1 and value not in self.outputs
+        def work() -> object:
+            upload()
+            return run().item()  # waits for a GPU
 
+        return work
 
-# -- ops: functions from a node and its tensors to a function of its inputs -------------------------------------------
+    def kernel(self, case: Case, direction: str) -> dict[str, Work]:
+        """Return one direction of a case alone.
 
+        A convolution's gradient runs PyTorch's kernel for that gradient, that of another layer runs through autograd.
+        """
+        placement = self._placement(case)
+        if direction == UPDATE:
+            return self._forms("fused", partial(update_work, case.shape, placement))
+        modes = dict[str, Work]()
+        for name, layout in FORMATS.items():
+            modes |= self._forms(name, partial(kernel_work, case, direction, layout, placement))
+        return modes
 
-def _convolution(node: Node, t: NodeTensors) -> Apply:
-    g: ConvGeometry = node.geometry
-    options = {"stride": (g.stride_h, g.stride_w), "dilation": (g.dilation_h, g.dilation_w), "groups": g.groups}
-    if _is_symmetric(g):
-        return lambda xs: F.conv2d(xs[0], t.weight, t.bias, padding=(g.pad_top, g.pad_left), **options)
-    top, bottom, left, right = g.input_halo
-    return lambda xs: F.conv2d(F.pad(xs[0], (left, right, top, bottom)), t.weight, t.bias, **options)
+    # -- what differs on the GPU ----------------------------------------------------------------------------------
 
+    def _placement(self, case: Case) -> Placement:
+        return CPU
 
-def _is_symmetric(g: ConvGeometry) -> bool:
-    """Return whether equal padding on both sides gives this output."""
-    rows = g.h + 2 * g.pad_top - (g.r - 1) * g.dilation_h - 1
-    columns = g.w + 2 * g.pad_left - (g.s - 1) * g.dilation_w - 1
-    return (rows // g.stride_h + 1, columns // g.stride_w + 1) == (g.p, g.q)
+    def _autocast(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
+    def _place(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
+        """Return the tensors on the device, and a function that uploads them."""
+        return tensors, lambda: None
 
-def _transposed(node: Node, t: NodeTensors) -> Apply:
-    g: ConvGeometry = node.geometry  # of the convolution that is transposed: h×w is the output
-    stride, dilation = (g.stride_h, g.stride_w), (g.dilation_h, g.dilation_w)
-    extra = (
-        g.h - ((g.p - 1) * g.stride_h - 2 * g.pad_top + (g.r - 1) * g.dilation_h + 1),
-        g.w - ((g.q - 1) * g.stride_w - 2 * g.pad_left + (g.s - 1) * g.dilation_w + 1),
-    )
-    if min(extra) < 0:
-        raise NumbacnnError(f'no {NAME} twin of the uneven padding of "{node.name}"')
-    return lambda xs: F.conv_transpose2d(
-        xs[0], t.weight, t.bias, stride, (g.pad_top, g.pad_left), extra, g.groups, dilation
-    )
+    def _in_form(self, run: Callable[[], T], form: str) -> Callable[[], T]:
+        return run
+
+    def _forms(self, name: str, make: Callable[[], Work]) -> dict[str, Work]:
+        """Return each form of a kernel with arrays of its own."""
+        return {name: make()}
 
 
-def _pool(function: Callable[..., Tensor], averages: bool) -> Callable[[Node, NodeTensors], Apply]:
-    def op(node: Node, t: NodeTensors) -> Apply:
-        g: PoolGeometry = node.geometry
-        window, stride, padding = (g.r, g.s), (g.stride_h, g.stride_w), (g.pad_top, g.pad_left)
-        if (g.pad_bottom, g.pad_right) != padding or 2 * max(padding) > min(window):
-            raise NumbacnnError(f'no {NAME} twin of the padding of "{node.name}"')
-        ceil_mode = bool(getattr(node.layer, "ceil_mode", False))
-        options = {"count_include_pad": g.count_include_pad} if averages else {}
-        flat, shape = len(node.shape) == 1, (-1, *node.shape)
-        if not flat:
-            return lambda xs: function(xs[0], window, stride, padding, ceil_mode=ceil_mode, **options)
-        return lambda xs: function(xs[0], window, stride, padding, **options).reshape(shape)
+class TorchGpuPeer(TorchPeer):
+    """PyTorch on the same GPU: eager, compiled, and captured as a CUDA graph."""
 
-    return op
+    device = "cuda"
+    training_modes = tuple(f"{layout}, {form}" for layout in FORMATS for form in ("eager", "compiled", "graph"))
+    _precision = "fp32"
 
+    def unavailable(self) -> str | None:
+        """Return why PyTorch cannot run on the GPU."""
+        return None if torch.cuda.is_available() else "this PyTorch has no CUDA, or finds no GPU"
 
-def _global_average(node: Node, t: NodeTensors) -> Apply:
-    keepdim = len(node.shape) == 3
-    return lambda xs: xs[0].mean((2, 3), keepdim=keepdim)
+    def configure(self, threads: int, precision: str) -> None:
+        """Run convolutions and dense layers in "fp32", or on tensor cores in "tf32", or in "bf16" by autocast."""
+        super().configure(threads, precision)
+        self._precision = precision
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.benchmark = True
 
+    def inference(self, graph: Graph, arrays: Arrays, inputs: Inputs) -> dict[str, Work]:
+        """Return forward passes in inference mode."""
+        torch.compiler.reset()  # all twins share one function, which would run eagerly after eight compilations
+        return super().inference(graph, arrays, inputs)
 
-def _batch_norm(node: Node, t: NodeTensors) -> Apply:
-    layer = cast(BatchNorm, node.layer)
-    return lambda xs: F.batch_norm(
-        xs[0], t.running_mean, t.running_var, t.weight, t.bias, t.training, layer.momentum, layer.eps
-    )
+    def training_step(self, *data: Any, **options: Any) -> dict[str, Work]:
+        """Return training steps with the fused optimizer."""
+        torch.compiler.reset()
+        return super().training_step(*data, **options)
 
+    def _placement(self, case: Case) -> Placement:
+        in_bf16 = self._precision == "bf16" and case.op in WEIGHTED  # all of their arrays
+        return Placement(self.device, torch.bfloat16 if in_bf16 else torch.float32)
 
-def _activation(function: Callable[[Tensor], Tensor]) -> Callable[[Node, NodeTensors], Apply]:
-    return lambda node, t: lambda xs: function(xs[0])
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device, torch.bfloat16) if self._precision == "bf16" else nullcontext()
 
+    def _place(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
+        hosts = [pinned(tensor) for tensor in tensors]
+        placed = [host.to(self.device) for host in hosts]
 
-def _dropout(node: Node, t: NodeTensors) -> Apply:
-    rate = cast(Dropout, node.layer).rate
-    return lambda xs: F.dropout(xs[0], rate, t.training)
+        def upload() -> None:
+            for target, host in zip(placed, hosts, strict=True):
+                target.copy_(host, non_blocking=True)
 
+        return placed, upload
 
-OPS: dict[str, Callable[[Node, NodeTensors], Apply]] = {
-    "conv2d": _convolution,
-    "depthwise_conv2d": _convolution,
-    "conv2d_transpose": _transposed,
-    "dense": lambda node, t: lambda xs: F.linear(xs[0], t.weight, t.bias),
-    "batch_norm": _batch_norm,
-    "relu": lambda node, t: lambda xs: F.relu(xs[0], t.in_place),
-    "relu6": lambda node, t: lambda xs: F.relu6(xs[0], t.in_place),
-    "tanh": _activation(torch.tanh),
-    "sigmoid": _activation(torch.sigmoid),
-    "softmax": _activation(lambda x: F.softmax(x, 1)),
-    "max_pool2d": _pool(F.max_pool2d, averages=False),
-    "avg_pool2d": _pool(F.avg_pool2d, averages=True),
-    "global_max_pool2d": _pool(F.max_pool2d, averages=False),
-    "global_avg_pool2d": _global_average,
-    "adaptive_avg_pool2d": lambda node, t: lambda xs: F.adaptive_avg_pool2d(xs[0], node.shape[:2]),
-    "flatten": lambda node, t: lambda xs: xs[0].flatten(1),
-    "dropout": _dropout,
-    "add": lambda node, t: lambda xs: sum(xs[1:], xs[0]),
-    "concat": lambda node, t: lambda xs: torch.cat(xs, 1),
-}
+    def _in_form(self, run: Callable[[], T], form: str) -> Callable[[], T]:
+        return captured(run) if form == "graph" else compiled(run) if form == "compiled" else run
+
+    def _forms(self, name: str, make: Callable[[], Work]) -> dict[str, Work]:
+        """Make the captured form on the stream of its capture: autograd runs backward on that of the forward pass."""
+        made = cache(make)
+        forms = {"eager": make(), "graph": captured(lambda: made()())}
+        return {f"{name}, {form}": Launched(work, torch.cuda.synchronize) for form, work in forms.items()}
 
 
-# -- models -----------------------------------------------------------------------------------------------------------
+PEERS = {"cpu": TorchPeer(), "cuda": TorchGpuPeer()}
 
 
-def inference(graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
-    """Return forward passes in inference mode; ``inputs`` are (N, H, W, C)."""
-    return {mode: _inference(Twin(graph, arrays, layout, False), inputs, layout) for mode, layout in FORMATS.items()}
-
-
-def _inference(twin: Twin, inputs: Sequence[NDArray[np.float32]], layout: torch.memory_format) -> Work:
-    xs = [to_tensor(x, layout) for x in inputs]
-
-    def work() -> list[Tensor]:
-        with torch.inference_mode():
-            return twin(*xs)
-
-    return work
-
-
-def training_step(
-    graph: Graph,
-    arrays: Arrays | None,
-    inputs: Sequence[NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    auxiliary_weight: float,
-    modes: Sequence[str] = TRAINING_MODES,
-) -> dict[str, Work]:
-    """Return training steps; see ``Peer.training_step``."""
-    return {mode: _training_step(graph, arrays, inputs, labels, auxiliary_weight, FORMATS[mode]) for mode in modes}
-
-
-def _training_step(
-    graph: Graph,
-    arrays: Arrays | None,
-    inputs: Sequence[NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    auxiliary_weight: float,
-    layout: torch.memory_format,
-) -> Work:
-    twin = Twin(graph, arrays, layout, True)
-    xs, targets = [to_tensor(x, layout) for x in inputs], torch.from_numpy(labels)
-    step = make_step(twin, twin, [*xs, targets], auxiliary_weight)
-    return lambda: step().item()
-
-
-def make_step(
-    twin: Twin,
-    network: Callable[..., list[Tensor]],
-    tensors: Sequence[Tensor],
-    auxiliary_weight: float,
-    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Callable[[], Tensor]:
-    """Return a training step that computes the loss tensor; ``tensors`` are the inputs and the targets.
-
-    ``network`` is the twin, or a compiled version of it. ``autocast`` opens the context of the forward pass.
-    """
-    optimizer, (*xs, targets) = make_optimizer(twin), tensors
-
-    def step() -> Tensor:
-        optimizer.zero_grad()
-        with autocast():
-            loss = total_loss(network(*xs), targets, twin, auxiliary_weight)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+# -- training ---------------------------------------------------------------------------------------------------------
 
 
 def make_optimizer(twin: Twin) -> torch.optim.Optimizer:
@@ -304,16 +223,6 @@ def total_loss(ys: Sequence[Tensor], targets: Tensor, twin: Twin, auxiliary_weig
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def kernel(case: Case, direction: str) -> dict[str, Work]:
-    """Return one direction of a case alone.
-
-    A convolution's gradient runs PyTorch's kernel for that gradient, that of another layer runs through autograd.
-    """
-    if direction == UPDATE:
-        return {"fused": update_work(case.shape)}
-    return {mode: kernel_work(case, direction, layout) for mode, layout in FORMATS.items()}
-
-
 def update_work(shape: Shape, placement: Placement = CPU) -> Work:
     """Return an update of parameters of this shape."""
     w = torch.zeros(shape).to(*placement).requires_grad_()
@@ -327,7 +236,7 @@ def kernel_work(case: Case, direction: str, layout: torch.memory_format, placeme
     graph = graph_of(case)
     node = graph.nodes[0]
     twin = Twin(graph, None, layout, direction != FORWARD or node.layer.normalizes, placement)
-    x = _in_format(torch.randn(case.batch, *_channels_first(case.shape)).to(*placement), layout)
+    x = in_format(torch.randn(case.batch, *channels_first(case.shape)).to(*placement), layout)
     if direction == FORWARD:
 
         def forward() -> list[Tensor]:
@@ -336,7 +245,7 @@ def kernel_work(case: Case, direction: str, layout: torch.memory_format, placeme
 
         return forward
     if isinstance(node.geometry, ConvGeometry) and node.layer.op != "conv2d_transpose":
-        return _convolution_gradient(twin, node, x, direction == INPUT_GRADIENT)
+        return convolution_gradient(twin, node, x, direction == INPUT_GRADIENT)
     of_input, together = direction == INPUT_GRADIENT, node.layer.normalizes  # as in ``kernel_job``
     x.requires_grad_(of_input)
     variables = [*([x] if of_input else []), *(twin.parameters if together or not of_input else [])]
@@ -345,28 +254,56 @@ def kernel_work(case: Case, direction: str, layout: torch.memory_format, placeme
     return lambda: torch.autograd.grad(y, variables, dy, retain_graph=True)
 
 
-def _convolution_gradient(twin: Twin, node: Node, x: Tensor, of_input: bool) -> Work:
+def convolution_gradient(twin: Twin, node: Node, x: Tensor, of_input: bool) -> Work:
+    """Return the gradient of a convolution with respect to its input or its weights."""
     g: ConvGeometry = node.geometry
     weight = twin.tensors[f"{node.name}.weight"].detach()
     padding = [g.pad_top, g.pad_left]
-    if not _is_symmetric(g):
+    if not is_symmetric(g):
         top, bottom, left, right = g.input_halo
         x, padding = F.pad(x, (left, right, top, bottom)), [0, 0]
-    dy = torch.randn_like(twin(x)[0]) if _is_symmetric(g) else x.new_empty(len(x), g.k, g.p, g.q).normal_()
+    dy = torch.randn_like(twin(x)[0]) if is_symmetric(g) else x.new_empty(len(x), g.k, g.p, g.q).normal_()
     stride, dilation = [g.stride_h, g.stride_w], [g.dilation_h, g.dilation_w]
     gradient, mask = torch.ops.aten.convolution_backward, [of_input, not of_input, False]
     return lambda: gradient(dy, x, weight, None, stride, padding, dilation, False, [0, 0], g.groups, mask)
 
 
-def to_tensor(x: NDArray[np.float32], layout: torch.memory_format) -> Tensor:
-    """Convert images (N, H, W, C) to (N, C, H, W) in a memory format; features stay as they are."""
-    tensor = torch.from_numpy(x)
-    return _in_format(tensor.permute(0, 3, 1, 2), layout) if x.ndim == 4 else tensor
+# -- compiling, capturing, and pinned memory --------------------------------------------------------------------------
 
 
-def _in_format(x: Tensor, layout: torch.memory_format) -> Tensor:
-    return x.contiguous(memory_format=layout) if x.ndim == 4 else x
+def compiled(run: Callable[..., T]) -> Callable[..., T]:
+    """Compile for fixed sizes, as a program with one model and one batch size would."""
+    return torch.compile(run, dynamic=False)  # type: ignore[no-any-return]
 
 
-def _channels_first(shape: Shape) -> Shape:
-    return (shape[2], *shape[:2]) if len(shape) == 3 else shape
+def captured(run: Callable[[], T]) -> Callable[[], T]:
+    """Return a function that replays ``run`` as a CUDA graph and returns its tensors, which every replay overwrites.
+
+    The first call captures, so that a function that cannot be captured fails like one that cannot run.
+    """
+    replay = cache(partial(capture, run))
+    return lambda: replay()()
+
+
+def capture(run: Callable[[], T]) -> Callable[[], T]:
+    """Run a few times, then capture."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        result = run()
+
+    def replay() -> T:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """Copy to host memory that the GPU reads directly."""
+    return tensor.pin_memory()

@@ -22,7 +22,9 @@ if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
 
 import torch
 
-from numbacnn.bench import onnx_peer, torch_gpu, torch_peer
+from numbacnn.bench import onnx_peer, torch_peer, torch_twin
+
+CPU, GPU, ONNX = torch_peer.PEERS["cpu"], torch_peer.PEERS["cuda"], onnx_peer.PEERS["cpu"]
 
 SMALL = {"lenet5": (28, 28, 1), "simple_cnn": (28, 28, 1), "alexnet": (63, 63, 3), "unet": (16, 16, 1)}
 TRAINED = ("lenet5", "resnet20", "vgg11_bn", "googlenet", "unet")
@@ -53,13 +55,13 @@ def test_inference_of_peers_agrees(name):
     model, images = small(name)
     expected = model.forward(images)
     arrays = state_dict(model.graph, model.store)
-    for mode, work in torch_peer.inference(model.graph, arrays, [images]).items():
+    for mode, work in CPU.inference(model.graph, arrays, [images]).items():
         assert_close(channels_last(work()[0]), expected, f"{name}, PyTorch {mode}", TOLERANCE)
     if name.startswith(("unet", "vgg", "alexnet")):  # transposed convolution; one pixel into seven bins
         with pytest.raises(nc.NumbacnnError, match="no ONNX counterpart"):
-            onnx_peer.inference(model.graph, arrays, [images])
+            ONNX.inference(model.graph, arrays, [images])
         return
-    (work,) = onnx_peer.inference(model.graph, arrays, [images]).values()
+    (work,) = ONNX.inference(model.graph, arrays, [images]).values()
     assert_close(channels_last(work()[0]), expected, f"{name}, onnxruntime", TOLERANCE)
 
 
@@ -70,7 +72,7 @@ def test_training_of_pytorch_agrees(name):
     model, images = small(name, 16, **off)  # batch statistics of two values would amplify rounding errors
     labels, optimizer = measure.random_labels(model, 16), nc.SGD(1e-3, momentum=0.9)
     arrays = state_dict(model.graph, model.store)
-    steps = torch_peer.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight)
+    steps = CPU.training_step(model.graph, arrays, [images], labels, model.auxiliary_weight)
     ours = [model.train_step(images, labels, optimizer) for _ in range(3)]
     for mode, step in steps.items():
         assert [step() for _ in range(3)] == pytest.approx(ours, rel=1e-3), mode
@@ -78,10 +80,10 @@ def test_training_of_pytorch_agrees(name):
 
 @pytest.fixture
 def _gpu_on_the_cpu(monkeypatch):
-    """Let the CPU stand in for the GPU of ``torch_gpu``: without capture, and with a compiler that only traces."""
-    monkeypatch.setattr(torch_gpu, "DEVICE", "cpu")
-    monkeypatch.setattr(torch_gpu, "_capture", lambda run: run)
-    monkeypatch.setattr(torch_gpu, "_pinned", lambda tensor: tensor.clone())
+    """Let the CPU stand in for the GPU of ``TorchGpuPeer``: without capture, and with a compiler that only traces."""
+    monkeypatch.setattr(torch_peer.TorchGpuPeer, "device", "cpu")
+    monkeypatch.setattr(torch_peer, "capture", lambda run: run)
+    monkeypatch.setattr(torch_peer, "pinned", lambda tensor: tensor.clone())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
@@ -91,20 +93,20 @@ def test_gpu_modes_agree():
     model, images = small("lenet5", 4)
     labels, arrays = measure.random_labels(model, 4), state_dict(model.graph, model.store)
     expected = model.forward(images)
-    for mode, work in torch_gpu.inference(model.graph, arrays, [images]).items():
+    for mode, work in GPU.inference(model.graph, arrays, [images]).items():
         assert_close(work()[0].numpy(), expected, mode, TOLERANCE)
-    steps = torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0)
+    steps = GPU.training_step(model.graph, arrays, [images], labels, 0.0)
     optimizer = nc.SGD(1e-3, momentum=0.9)
     ours = [model.train_step(images, labels, optimizer) for _ in range(2)]
-    assert tuple(steps) == torch_gpu.TRAINING_MODES
+    assert tuple(steps) == GPU.training_modes
     for mode, step in steps.items():
         assert [step() for _ in range(2)] == pytest.approx(ours, rel=1e-3), mode
     for direction in cases.DIRECTIONS[:3]:
-        works = torch_gpu.kernel(cases.custom_case("conv2d", "6x6x3->4/3", 2), direction)
-        assert set(works) == {f"{layout}, {form}" for layout in torch_peer.FORMATS for form in ("eager", "graph")}
+        works = GPU.kernel(cases.custom_case("conv2d", "6x6x3->4/3", 2), direction)
+        assert set(works) == {f"{layout}, {form}" for layout in torch_twin.FORMATS for form in ("eager", "graph")}
         for work in works.values():
             work()
-    updates = torch_gpu.kernel(cases.custom_case("update", "10", 1), "update")
+    updates = GPU.kernel(cases.custom_case("update", "10", 1), "update")
     assert set(updates) == {"fused, eager", "fused, graph"}
     for work in updates.values():
         work()
@@ -115,8 +117,8 @@ def test_gpu_modes_agree():
 def test_captured_kernels_are_made_on_the_stream_of_the_capture(op, monkeypatch):
     """Autograd runs backward on the stream of the forward pass."""
     made, capturing = [], []
-    kernel_work = torch_gpu.kernel_work
-    monkeypatch.setattr(torch_gpu, "kernel_work", lambda *args: (made.append(bool(capturing)), kernel_work(*args))[1])
+    kernel_work = torch_peer.kernel_work
+    monkeypatch.setattr(torch_peer, "kernel_work", lambda *args: (made.append(bool(capturing)), kernel_work(*args))[1])
 
     def capture(run):
         capturing.append(True)
@@ -124,8 +126,8 @@ def test_captured_kernels_are_made_on_the_stream_of_the_capture(op, monkeypatch)
         capturing.clear()
         return run
 
-    monkeypatch.setattr(torch_gpu, "_capture", capture)
-    for work in torch_gpu.kernel(cases.custom_case(op, "6x6x3", 2), "input-gradient").values():
+    monkeypatch.setattr(torch_peer, "capture", capture)
+    for work in GPU.kernel(cases.custom_case(op, "6x6x3", 2), "input-gradient").values():
         work()
         work()
     assert made == [False, False, True, True]  # two memory formats, eager and captured
@@ -137,14 +139,14 @@ def test_failing_capture_is_noted_and_the_other_modes_remain(training, monkeypat
     def fail(run):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(torch_gpu, "_capture", fail)
+    monkeypatch.setattr(torch_peer, "capture", fail)
     x = nc.Input((4,))
-    peers = Peers({"PyTorch": torch_gpu})
+    peers = Peers({"PyTorch": GPU})
     found = measure.measure_model(nc.Model(x, nc.Dense(3)(x)), 2, training, timing.QUICK, peers).measurement
-    assert found.peers["PyTorch"].mode in torch_gpu.TRAINING_MODES
+    assert found.peers["PyTorch"].mode in GPU.training_modes
     assert found.notes == tuple(
         f"PyTorch, {mode}, is left out: operation not permitted when stream is capturing"
-        for mode in torch_gpu.TRAINING_MODES
+        for mode in GPU.training_modes
         if mode.endswith("graph")
     )
 
@@ -164,12 +166,12 @@ def test_every_batch_size_is_compiled_separately(monkeypatch):
     for batch in range(2, 12):  # more than PyTorch compiles per function
         labels, images = np.zeros(batch, np.int64), np.zeros((batch, 4), np.float32)
         compiled.clear()
-        for mode, step in torch_gpu.training_step(model.graph, arrays, [images], labels, 0.0).items():
+        for mode, step in GPU.training_step(model.graph, arrays, [images], labels, 0.0).items():
             if mode.endswith("compiled"):
                 step()
         assert set(compiled) == {False}, f"batch {batch}"
         compiled.clear()
-        for mode, infer in torch_gpu.inference(model.graph, arrays, [images]).items():
+        for mode, infer in GPU.inference(model.graph, arrays, [images]).items():
             if mode.endswith("compiled"):
                 infer()
         assert set(compiled) == {False}, f"batch {batch}"
@@ -189,9 +191,9 @@ def test_every_batch_size_is_compiled_separately(monkeypatch):
 )
 def test_kernels_of_pytorch_have_our_shapes(op, spec):
     case = cases.custom_case(op, spec, 3)
-    c, *image = torch_peer._channels_first(case.shape)
+    c, *image = torch_twin.channels_first(case.shape)
     for direction in case.directions:
-        for work in torch_peer.kernel(case, direction).values():
+        for work in CPU.kernel(case, direction).values():
             shapes = [tuple(tensor.shape) for tensor in work() if tensor is not None]
             if direction == "input-gradient":
                 assert shapes[0] == (3, c, *image)
@@ -203,11 +205,11 @@ def test_kernels_of_pytorch_have_our_shapes(op, spec):
 def test_convolution_gradients_agree_with_autograd():
     case = cases.custom_case("conv2d", "9x8x4->6/3/2/1", 3)
     graph = graph_of(case)
-    for layout in torch_peer.FORMATS.values():
-        twin = torch_peer.Twin(graph, None, layout, True)
+    for layout in torch_twin.FORMATS.values():
+        twin = torch_twin.Twin(graph, None, layout, True)
         x = torch.randn(3, 4, 9, 8).contiguous(memory_format=layout)
         torch.manual_seed(0)
-        work = torch_peer._convolution_gradient(twin, graph.nodes[0], x, False)
+        work = torch_peer.convolution_gradient(twin, graph.nodes[0], x, False)
         torch.manual_seed(0)
         (y,) = twin(x)
         expected = torch.autograd.grad(y, twin.parameters, torch.randn_like(y))
