@@ -67,6 +67,20 @@ def test_fit_evaluate_and_predict_agree_with_the_cpu(optimizer, rng):
         assert_close(array, parameters[name], name, 1e-4)
 
 
+QUICK = ("googlenet", "grid_detector", "mobilenet_v2", "resnet20", "unet_small")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in nc.models.MODELS]
+)
+def test_every_model_of_the_zoo_agrees_with_the_cpu(name, rng):
+    size = {"alexnet": 63}.get(name, 32)
+    x = rng.standard_normal((1, size, size, 1)).astype(np.float32)
+    models = [nc.models.make(name, input_shape=(size, size, 1), classes=7, device=device) for device in DEVICES]
+    expected, found = (model.forward(x) for model in models)
+    assert_close(found, expected, name, 1e-4)
+
+
 @pytest.mark.parametrize("call", [*CALLS, *CONVOLUTIONS], ids=str)
 def test_launchers_write_what_those_of_the_cpu_do(call):
     expected = Arrays(cpu_sizes, np.array).run(cpu, call)
