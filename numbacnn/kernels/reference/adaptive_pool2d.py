@@ -18,18 +18,18 @@ def adaptive_max_pool_forward(y, argmax, x, g):
         pixels = x[:, rows, columns]
         y[:, p, q] = pixels.max((1, 2))
         if len(argmax):
-            i, j = np.divmod(pixels.reshape(len(x), -1, g.c).argmax(1), pixels.shape[2])
-            argmax[: len(x), p, q] = (i + rows.start) * g.w + j + columns.start
+            h, w = np.divmod(pixels.reshape(len(x), -1, g.c).argmax(1), pixels.shape[2])
+            argmax[: len(x), p, q] = (h + rows.start) * g.w + w + columns.start
 
 
 @launcher
 def adaptive_max_pool_gradient(dx, dy, argmax, g):
-    """dX[n,i,j,c] = Σ dY[n,p,q,c] over the bins whose maximum is at (i, j)."""
+    """dX[n,h,w,c] = Σ dY[n,p,q,c] over the bins whose maximum is at (h, w)."""
     total = np.zeros(dx.shape)
     n, c = np.ogrid[: len(dx), : g.c]
     for p, q, _, _ in bins(g):
-        i, j = np.divmod(argmax[: len(dx), p, q].astype(int), g.w)
-        total[n, i, j, c] += dy[:, p, q]
+        h, w = np.divmod(argmax[: len(dx), p, q].astype(int), g.w)
+        total[n, h, w, c] += dy[:, p, q]
     dx[...] = total
 
 
@@ -42,7 +42,7 @@ def adaptive_average_pool_forward(y, x, g):
 
 @launcher
 def adaptive_average_pool_gradient(dx, dy, g):
-    """dX[n,i,j,c] = Σ dY[n,p,q,c] / pixels of the bin, over the bins that hold (i, j)."""
+    """dX[n,h,w,c] = Σ dY[n,p,q,c] / pixels of the bin, over the bins that hold (h, w)."""
     total = np.zeros(dx.shape)
     for p, q, rows, columns in bins(g):
         part = total[:, rows, columns]

@@ -1,8 +1,9 @@
 """Convolution and its two gradients, by their definition (Goodfellow et al. 2016, "Deep Learning", equations 9.6 to
 9.13). A textbook's Y[i,j,k] = Σ X[i+m, j+n, c] · W[m,n,c,k] + b[k] is ``conv2d_forward`` at stride 1 without padding.
 
-All three visit the same taps: output (p, q) reads input (i, j) through weight (r, s). In the loops arrays start with an
-axis of groups, 1 in an ordinary convolution: ``@`` is then one matrix product, over images and channels, per group.
+All three visit the same taps: output (p, q) reads pixel (row, column) through weight (r, s). In the loops, arrays start
+with an axis of groups, of length 1 in an ordinary convolution; ``@`` is one matrix product for each group, of images ×
+channels and channels × filters. docs/stepping-through.md follows all three with a debugger.
 """
 
 import numpy as np
@@ -15,14 +16,14 @@ from numbacnn.kernels.registry import launcher
 
 @launcher
 def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
-    """Y[n,p,q,k] = Σ_rsc X[n,i,j,c] · W[r,s,c,k] + b[k], plus the addend, then ReLU if asked.
+    """Y[n,p,q,k] = Σ_rsc X[n,row,column,c] · W[r,s,c,k] + b[k], plus the addend, then ReLU if asked.
 
     y, addend: N×P×Q×K, the addend may be None; x: N×H×W×C; w: R×S×C/groups×K; b: K or None; packed: not used.
     """
     pixels, weights = by_group(float64(x), g.groups), by_group(float64(w), g.groups)
     total = np.zeros((g.groups, len(y), g.p, g.q, g.k // g.groups))
-    for p, q, r, s, i, j in taps(g):
-        total[:, :, p, q] += pixels[:, :, i, j] @ weights[:, r, s]
+    for p, q, r, s, row, column in taps(g):
+        total[:, :, p, q] += pixels[:, :, row, column] @ weights[:, r, s]
     total = ungrouped(total)
     if b is not None:
         total += b
@@ -33,29 +34,29 @@ def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
 
 @launcher
 def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
-    """dX[n,i,j,c] = Σ dY[n,p,q,k] · W[r,s,c,k] over the outputs that read pixel (i, j), zero where ``mask`` is not
-    positive: there the ReLU that made x has no gradient.
+    """dX[n,row,column,c] = Σ dY[n,p,q,k] · W[r,s,c,k] over the outputs that read the pixel, zero where ``mask``
+    is not positive: there the ReLU that made x has no gradient.
 
     dx, mask: N×H×W×C, the mask may be None; dy: N×P×Q×K; w: R×S×C/groups×K; packed, columns: not used.
     """
     gradients, weights = by_group(float64(dy), g.groups), by_group(float64(w), g.groups)
     total = np.zeros((g.groups, len(dx), g.h, g.w, g.c // g.groups))
-    for p, q, r, s, i, j in taps(g):
-        total[:, :, i, j] += gradients[:, :, p, q] @ weights[:, r, s].transpose(0, 2, 1)
+    for p, q, r, s, row, column in taps(g):
+        total[:, :, row, column] += gradients[:, :, p, q] @ weights[:, r, s].transpose(0, 2, 1)
     total = ungrouped(total)
     dx[...] = total if mask is None else np.where(mask <= 0, 0, total)
 
 
 @launcher
 def conv2d_weight_gradient(dw, x, dy, partial, g):
-    """dW[r,s,c,k] = Σ_npq X[n,i,j,c] · dY[n,p,q,k].
+    """dW[r,s,c,k] = Σ_npq X[n,row,column,c] · dY[n,p,q,k].
 
     dw: R×S×C/groups×K; x: N×H×W×C; dy: N×P×Q×K; partial: not used.
     """
     pixels, gradients = by_group(float64(x), g.groups), by_group(float64(dy), g.groups)
     total = np.zeros((g.groups, g.r, g.s, g.c // g.groups, g.k // g.groups))
-    for p, q, r, s, i, j in taps(g):
-        total[:, r, s] += pixels[:, :, i, j].transpose(0, 2, 1) @ gradients[:, :, p, q]
+    for p, q, r, s, row, column in taps(g):
+        total[:, r, s] += pixels[:, :, row, column].transpose(0, 2, 1) @ gradients[:, :, p, q]
     dw[...] = ungrouped(total)
 
 

@@ -14,7 +14,7 @@ def up_sample_nearest_forward(y, x, g):
 
 @launcher
 def up_sample_nearest_gradient(dx, dy, g):
-    """dX[n,i,j,c] = Σ dY over the outputs that copy pixel (i, j)."""
+    """dX[n,h,w,c] = Σ dY over the outputs that copy pixel (h, w)."""
     dx[...] = _gradient(dy, g, nearest)
 
 
@@ -26,7 +26,7 @@ def up_sample_bilinear_forward(y, x, g):
 
 @launcher
 def up_sample_bilinear_gradient(dx, dy, g):
-    """dX[n,i,j,c] = Σ dY[n,p,q,c] · the weight of pixel (i, j) in output (p, q)."""
+    """dX[n,h,w,c] = Σ dY[n,p,q,c] · the weight of pixel (h, w) in output (p, q)."""
     dx[...] = _gradient(dy, g, bilinear)
 
 

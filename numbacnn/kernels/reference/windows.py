@@ -2,31 +2,31 @@
 
 
 def taps(g):
-    """Yield (p, q, r, s, i, j): output (p, q) reads pixel (i, j) of the input through tap (r, s) of its window.
+    """Yield (p, q, r, s, row, column): output (p, q) reads pixel (row, column) through tap (r, s) of its window.
 
-    i = p·stride + r·dilation − padding, j = q·stride + s·dilation − padding. Taps that fall into the padding are left
-    out: the padding is zeros. g: ConvGeometry.
+    row = p·stride + r·dilation − padding, and so for columns. Taps that fall into the padding are left out: the padding
+    is zeros. g: ConvGeometry.
     """
     for p in range(g.p):
         for q in range(g.q):
             for r in range(g.r):
                 for s in range(g.s):
-                    i = p * g.stride_h + r * g.dilation_h - g.pad_top
-                    j = q * g.stride_w + s * g.dilation_w - g.pad_left
-                    if 0 <= i < g.h and 0 <= j < g.w:
-                        yield p, q, r, s, i, j
+                    row = p * g.stride_h + r * g.dilation_h - g.pad_top
+                    column = q * g.stride_w + s * g.dilation_w - g.pad_left
+                    if 0 <= row < g.h and 0 <= column < g.w:
+                        yield p, q, r, s, row, column
 
 
 def corners(g):
-    """Yield (p, q, i, j): the window of output (p, q) starts at pixel (i, j), negative in the padding."""
+    """Yield (p, q, top, left): the window of output (p, q) starts at pixel (top, left), negative in the padding."""
     for p in range(g.p):
         for q in range(g.q):
             yield p, q, p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left
 
 
-def inside(i, j, g):
-    """The rows and the columns of the input that the window starting at (i, j) covers."""
-    return slice(max(0, i), min(g.h, i + g.r)), slice(max(0, j), min(g.w, j + g.s))
+def inside(top, left, g):
+    """The rows and the columns of the input that the window starting at (top, left) covers."""
+    return slice(max(0, top), min(g.h, top + g.r)), slice(max(0, left), min(g.w, left + g.s))
 
 
 def bins(g):
