@@ -21,7 +21,7 @@ from numbacnn.data import DataLoader, Dataset
 from numbacnn.engine.device import get_device
 from numbacnn.runs.settings import Settings
 from numbacnn.tasks import Task, task_of
-from numbacnn.tasks.detection import LOGITS, DetectionLoss, encode
+from numbacnn.tasks.detection import BOX_NUMBERS, DetectionLoss, encode
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
 from zoo_twins import GridDetector, UNet
@@ -94,8 +94,8 @@ def _loss(y: torch.Tensor, labels: np.ndarray, task: Task) -> torch.Tensor:
     y, present = y.permute(0, 2, 3, 1), target[..., 0] > 0
     cells, wanted = y[present], target[present]
     total = F.binary_cross_entropy_with_logits(y[..., 0], target[..., 0], reduction="sum")
-    box = F.smooth_l1_loss(cells[:, 1:LOGITS], wanted[:, 1:LOGITS], reduction="sum", beta=loss.beta)
-    named = F.cross_entropy(cells[:, LOGITS:], wanted[:, LOGITS].long(), reduction="sum")
+    box = F.smooth_l1_loss(cells[:, 1:BOX_NUMBERS], wanted[:, 1:BOX_NUMBERS], reduction="sum", beta=loss.beta)
+    named = F.cross_entropy(cells[:, BOX_NUMBERS:], wanted[:, BOX_NUMBERS].long(), reduction="sum")
     return (total + loss.box_weight * box + named) / len(y)
 
 

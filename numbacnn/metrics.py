@@ -1,6 +1,6 @@
-"""How well a model classifies: loss and accuracy batch by batch, and what a report tells of each class."""
+"""Metrics: loss and accuracy over batches, and a classifier's report class by class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn._checks import whole
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import Loss
+from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.losses.base import Float32, Float64, Loss, ignored_label
+
+Integers = NDArray[np.int64]
 
 
 class Metrics:
@@ -20,29 +23,31 @@ class Metrics:
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
         self.total, self.weight, self.correct, self.labels = 0.0, 0.0, 0, 0
+        self._partial = device.zeros((3, SUM_GROUPS), np.float64)
 
-    def add(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
-        """Counts in a batch's output (n, H, W, C) and its labels."""
-        self.add_loss(output, labels)
-        right, counted = count_correct(self._device.host(output), labels, self._loss.ignore_index)
-        self.correct, self.labels = self.correct + right, self.labels + counted
-
-    def add_loss(self, output: NDArray[np.float32], labels: NDArray[Any]) -> None:
-        """Counts in the loss alone."""
+    def add(self, output: Float32, labels: NDArray[Any]) -> None:
+        """Add a batch: its output (n, H, W, C) and its labels."""
+        kernels, target = self._device.kernels, self._loss.target(labels, output.shape)
         losses, dx = self._device.zeros(output.size // output.shape[-1]), self._device.zeros(output.shape)
-        target = self._loss.target(labels, output.shape)
-        self._loss.launch(self._device.kernels, losses, dx, output, target, 1.0)
-        self.total += float(self._device.host(losses).sum(dtype=np.float64))
-        self.weight += self._loss.weight(target)
+        self._loss.launch(kernels, losses, dx, output, target, 1.0)
+        kernels.sum_losses(self._partial[0], losses, 1.0)
+        self._count(self._partial[1:], output, labels, target)
+        loss, correct, counted = self._device.host(self._partial).sum(axis=1).tolist()
+        self.total, self.weight = self.total + loss, self.weight + self._loss.weight(target)
+        self.correct, self.labels = self.correct + int(correct), self.labels + int(counted)
+
+    def _count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
+        """Launch the count of correct predictions, as ``count_correct`` does."""
+        count_correct(self._device.kernels, partial, output, labels, self._loss.ignore_index)
 
     @property
     def loss(self) -> float:
-        """Mean loss so far; 0 where nothing counted."""
+        """Mean loss so far; 0 if nothing counted."""
         return self.total / self.weight if self.weight else 0.0
 
     @property
     def accuracy(self) -> float:
-        """Share of the labels that count, so far, at which the output is largest; 0 where none does."""
+        """Fraction of correct predictions so far, over labels that are not ignored; 0 if there are none."""
         return self.correct / self.labels if self.labels else 0.0
 
     def results(self) -> dict[str, float]:
@@ -50,30 +55,29 @@ class Metrics:
         return {"loss": self.loss, "accuracy": self.accuracy}
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """What is known of each class, a row each; of a classifier see ``Report``."""
+        """Measures of each class, a row each; for classifiers see ``Report``."""
         raise NotImplementedError
 
 
 def count_correct(
-    output: NDArray[np.float32], labels: NDArray[Any], ignore_index: int | None = None
-) -> tuple[int, int]:
-    """How many of the predictions (…, C) have their largest value at the label, or at the largest of probabilities;
-    and how many labels count: those that are not ``ignore_index``."""
-    if np.issubdtype(labels.dtype, np.floating) and labels.size == output.size:
-        labels = np.reshape(labels, output.shape).argmax(axis=-1)
-    truth = np.reshape(labels, -1)
-    right = output.argmax(axis=-1).reshape(-1) == truth
-    if ignore_index is None:
-        return int(np.count_nonzero(right)), truth.size
-    counts = truth != ignore_index
-    return int(np.count_nonzero(right & counts)), int(np.count_nonzero(counts))
+    kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], ignore_index: int | None = None
+) -> None:
+    """Launch the count of predictions N×H×W×C whose maximum is at the label, in partial[0], and of labels, partial[1].
+
+    labels: integers, one for each pixel, or probabilities, whose maximum is the label. ``ignore_index`` does not count.
+    """
+    if np.issubdtype(labels.dtype, np.floating):
+        kernels.count_correct_top1(partial, output, labels.reshape(output.shape))
+    else:
+        labels = labels if labels.dtype == np.int64 else labels.astype(np.int64)
+        kernels.count_correct(partial, output, labels.reshape(-1), ignored_label(ignore_index))
 
 
-# -- pure functions of labels and scores ------------------------------------------------------------------------------
+# -- functions of labels and scores -----------------------------------------------------------------------------------
 
 
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Share of the rows of ``scores`` (N, C) whose largest number, the first of equals, is at the label (N,).
+    """Return the fraction of rows of ``scores`` (N, C) whose maximum, the first of equals, is at the label (N,).
 
     Raises ArgumentError as ``top_k_accuracy`` does.
     """
@@ -81,22 +85,24 @@ def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def top_k_accuracy(labels: ArrayLike, scores: ArrayLike, k: int) -> float:
-    """Share of the rows of ``scores`` (N, C) whose label (N,) is among the k largest; of equals the first go before.
+    """Return the fraction of rows of ``scores`` (N, C) whose label (N,) is among the k highest, the first of equals.
 
-    Raises ArgumentError where shapes do not fit, a label is no class, a score is NaN, or k is not 1 to C.
+    Raises:
+        ArgumentError: shapes do not fit, a label is not a class, a score is NaN, or k is not from 1 to C.
     """
     truth, values = _checked_scores(labels, scores)
     if whole(k, "k") > values.shape[1]:
-        raise ArgumentError(f"k={k}: the scores are of {values.shape[1]} classes")
-    own = np.take_along_axis(values, truth[:, None], axis=1)
-    before = (values > own) | ((values == own) & (np.arange(values.shape[1]) < truth[:, None]))
-    return float(np.mean(before.sum(axis=1) < k))
+        raise ArgumentError(f"k={k}: there are scores for {values.shape[1]} classes")
+    score = np.take_along_axis(values, truth[:, None], axis=1)
+    higher = (values > score) | ((values == score) & (np.arange(values.shape[1]) < truth[:, None]))
+    return float(np.mean(higher.sum(axis=1) < k))
 
 
-def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """How many images of the class of each row were taken for the class of each column, (classes, classes) int64.
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Integers:
+    """Return the number of images with each label (row) and prediction (column), (classes, classes) int64.
 
-    Raises ArgumentError where the two (N,) differ in length, or hold what is no class.
+    Raises:
+        ArgumentError: the two arrays (N,) differ in length, or an element is not a class.
     """
     count = whole(classes, "classes")
     truth, found = _class_numbers(labels, "label", count), _class_numbers(predictions, "prediction", count)
@@ -105,58 +111,58 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     return np.bincount(truth * count + found, minlength=count**2).reshape(count, count)
 
 
-def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """TP/(TP + FP + FN) of each class of a confusion matrix of pixels, (C,); NaN of one neither there nor predicted."""
-    right, either = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
-    shares: NDArray[np.float64] = np.divide(right, either, out=np.full(len(confusion), np.nan), where=either > 0)
-    return shares
+def intersection_over_union(confusion: Integers) -> Float64:
+    """Return TP/(TP + FP + FN) of each class of a confusion matrix, (C,); NaN if it is neither present nor found."""
+    correct, union = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
+    ratios: Float64 = np.divide(correct, union, out=np.full(len(confusion), np.nan), where=union > 0)
+    return ratios
 
 
-def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """Mean of ``intersection_over_union``, each class that is there or was predicted counted alike."""
+def mean_iou(confusion: Integers) -> float:
+    """Return the mean of ``intersection_over_union`` over the classes that are present or predicted."""
     return float(np.nanmean(intersection_over_union(confusion)))
 
 
 class ClassScores(NamedTuple):
-    """One number for each class, (C,): float64, and for ``support``, the images of the class, int64."""
+    """One number for each class, (C,), float64; ``support``, the number of its images, is int64."""
 
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
-    support: NDArray[np.int64]
+    precision: Float64
+    recall: Float64
+    f1: Float64
+    support: Integers
 
 
-def per_class(confusion: NDArray[np.int64]) -> ClassScores:
-    """Precision TP/(TP + FP), recall TP/(TP + FN) and their harmonic mean F1 = 2·TP/(2·TP + FP + FN) of each class.
+def per_class(confusion: Integers) -> ClassScores:
+    """Return precision TP/(TP + FP), recall TP/(TP + FN) and F1 = 2·TP/(2·TP + FP + FN) of each class.
 
-    Of a class that was never predicted the precision is 0, of one without images the recall, and F1 with either.
+    A class that was never predicted has precision 0, and one without images has recall 0; either has F1 0.
     """
-    right, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    correct, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return ClassScores(
-        _shares(right, predicted), _shares(right, support), _shares(2 * right, support + predicted), support
+        _ratios(correct, predicted), _ratios(correct, support), _ratios(2 * correct, support + predicted), support
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a classifier did on a data set, class by class.
+    """The result of a classifier on a data set, class by class.
 
     Attributes:
         classes: names of the C classes.
-        confusion: (C, C) int64, rows the true classes, columns the predicted ones.
-        top_k: the share of images whose class is among the k highest scores, by k.
+        confusion: (C, C) int64; rows are true classes, columns predicted ones.
+        top_k: by k, the fraction of images whose class is among the k highest scores.
     """
 
     classes: tuple[str, ...]
-    confusion: NDArray[np.int64]
-    top_k: dict[int, float]
+    confusion: Integers
+    top_k: Mapping[int, float]
 
     @classmethod
     def of(cls, labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], top_k: Sequence[int] = (1,)) -> "Report":
-        """The report on scores (N, C), whose largest is the prediction. Raises ArgumentError as ``top_k_accuracy``."""
+        """Make the report from labels (N,) and scores (N, C). Raises ArgumentError as ``top_k_accuracy`` does."""
         truth, values = _checked_scores(labels, scores)
         if len(classes) != values.shape[1]:
-            raise ArgumentError(f"{len(classes)} names of classes for scores of {values.shape[1]}")
+            raise ArgumentError(f"{len(classes)} class names, but scores for {values.shape[1]} classes")
         confusion = confusion_matrix(truth, values.argmax(axis=1), len(classes))
         return cls(tuple(classes), confusion, {k: top_k_accuracy(truth, values, k) for k in top_k})
 
@@ -167,12 +173,12 @@ class Report:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images whose class was predicted."""
+        """Fraction of the images whose class was predicted."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        """Means of precision, recall and F1 over the classes that have images or were predicted, each counted alike."""
+        """Means of precision, recall and F1 over the classes that are present or predicted (macro averages)."""
         seen = (self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0
         precision, recall, f1 = (float(values[seen].mean()) for values in self.per_class[:3])
         return precision, recall, f1
@@ -181,32 +187,28 @@ class Report:
         """The ``count`` most frequent mistakes, as (true class, predicted class, images)."""
         wrong = self.confusion - np.diag(np.diag(self.confusion))
         order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-        places = [divmod(int(i), len(self.classes)) for i in order]
-        return [
-            (self.classes[row], self.classes[column], int(wrong[row, column]))
-            for row, column in places
-            if wrong[row, column]
-        ]
+        pairs = [divmod(int(i), len(self.classes)) for i in order]
+        return [(self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, of JSON's own types."""
+        """Convert the report to JSON's types."""
         scores, (precision, recall, f1) = self.per_class, self.mean
         columns = zip(self.classes, *(values.tolist() for values in scores), strict=True)
         return {
             "classes": [dict(zip(("class", *ClassScores._fields), row, strict=True)) for row in columns],
             "mean": {"precision": precision, "recall": recall, "f1": f1},
-            "top_k": {str(k): share for k, share in self.top_k.items()},
+            "top_k": {str(k): fraction for k, fraction in self.top_k.items()},
             "confusion_matrix": self.confusion.tolist(),
         }
 
 
-def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part / whole, 0 where whole is."""
+def _ratios(part: Integers, whole: Integers) -> Float64:
+    """Return part / whole, and 0 where whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 
-def _class_numbers(given: ArrayLike, what: str, classes: int) -> NDArray[np.int64]:
-    """(N,) integers from 0 to classes − 1, at least one, or an ArgumentError."""
+def _class_numbers(given: ArrayLike, what: str, classes: int) -> Integers:
+    """Check for (N,) integers from 0 to classes − 1, at least one; return them as int64."""
     numbers = np.asarray(given)
     if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
         raise ArgumentError(f"{what}s are {numbers.dtype} of shape {numbers.shape}; give one integer for each image")
@@ -216,7 +218,7 @@ def _class_numbers(given: ArrayLike, what: str, classes: int) -> NDArray[np.int6
     return numbers.astype(np.int64)
 
 
-def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Integers, NDArray[Any]]:
     values = np.asarray(scores)
     if values.ndim != 2:
         raise ArgumentError(f"scores have shape {values.shape}; give (images, classes)")
@@ -224,5 +226,5 @@ def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.in
     if len(truth) != len(values):
         raise ArgumentError(f"{len(truth)} labels, but scores of {len(values)} images")
     if np.isnan(values).any():
-        raise ArgumentError("the scores hold NaN: the model's weights are damaged, or training diverged")
+        raise ArgumentError("the scores contain NaN: the model's weights are damaged, or training diverged")
     return truth, values

@@ -1,4 +1,4 @@
-"""The table of losses: options, shapes and targets, drawn the same on every machine; shared with tests/peers."""
+"""The table of loss cases: options, shapes and targets, the same on every machine; tests/peers uses it too."""
 
 import random
 import zlib
@@ -10,11 +10,11 @@ import numbacnn as nc
 from numbacnn.kernels.reference import launchers as reference
 from numbacnn.kernels.reference.softmax import softmax
 
-DRAWN = 50  # of each loss
+DRAWN = 50  # cases of each loss
 
 
 class LossCase(NamedTuple):
-    """A loss by name, its options, the shape of its output, and what its targets are."""
+    """A loss by name, its options, the shape of the outputs, and the kind of its targets."""
 
     name: str
     options: dict
@@ -22,11 +22,11 @@ class LossCase(NamedTuple):
     kind: str  # "labels", "probabilities", "bits" or "numbers"
 
     def __str__(self):
-        told = " ".join(f"{key}={_short(value)}" for key, value in self.options.items())
-        return f"{self.name} {told} of {'x'.join(map(str, self.shape))} {self.kind}"
+        options = " ".join(f"{key}={_short(value)}" for key, value in self.options.items())
+        return f"{self.name} {options} of {'x'.join(map(str, self.shape))} {self.kind}"
 
     def arrays(self):
-        """Outputs, what is passed as target, and what the oracle takes for it."""
+        """Return outputs, the target that is passed, and the target as the oracle takes it."""
         draw = np.random.default_rng(zlib.crc32(str(self).encode()))
         outputs = (3 * draw.standard_normal(self.shape)).astype(np.float32)
         if self.kind == "labels":
@@ -40,13 +40,13 @@ class LossCase(NamedTuple):
             target = softmax(draw.standard_normal(self.shape)).astype(np.float32)
         elif self.kind == "bits":
             target = draw.integers(0, 2, self.shape)
-        else:  # none nearer than 0.01, so that |d| has no kink where its slope is taken
+        else:  # no difference below 0.01, so that the kink of |d| is not in the central difference
             apart = 2 * draw.standard_normal(self.shape)
             target = (outputs + apart + np.copysign(0.01, apart)).astype(np.float32)
         return outputs, target, target.astype(np.float64)
 
     def ours(self):
-        """(loss, gradient) of the public function."""
+        """Return (loss, gradient) of the public function."""
         outputs, target, _ = self.arrays()
         return getattr(nc.losses, self.name)(outputs, target, **self.options)
 
@@ -111,7 +111,7 @@ SIZES = (1, 2, 3, 5, 7, 9, 17)
 
 
 def _draw(name):
-    """``DRAWN`` different cases; labels want two classes, since of one they are numbers or certain."""
+    """Draw ``DRAWN`` different cases; labels need two classes."""
     draw, found = random.Random(zlib.crc32(name.encode())), {}
     while len(found) < DRAWN:
         classes = draw.choice([1, 2, 3, 5, 8, 19, 33])

@@ -160,7 +160,7 @@ def test_looking_changes_nothing():
         ("for a model whose input is (28, 28, 1)", lambda m, x: m.activations(x[:, 1:])),
     ],
 )
-def test_bad_input(fragment, call):
+def test_invalid_input_is_an_error(fragment, call):
     with pytest.raises(nc.ArgumentError) as caught:
         call(*digits_model())
     assert fragment in str(caught.value)

@@ -9,6 +9,7 @@ import numbacnn as nc
 from numbacnn import augment
 from numbacnn.data.transforms import TRANSFORMS
 from numbacnn.kernels.cpu import launchers as cpu
+from numbacnn.kernels.decision import SUM_GROUPS
 from numbacnn.kernels.reference import launchers as reference
 from numbacnn.metrics import count_correct
 
@@ -321,11 +322,17 @@ def test_fit_trains_on_the_images_of_apply(data):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_count_correct_uses_the_class_with_the_larger_weight():
+def counts(output, labels):
+    partial = np.empty((2, SUM_GROUPS))
+    count_correct(cpu, partial, output, labels)
+    return tuple(partial.sum(axis=1))
+
+
+def test_count_correct_takes_probabilities_and_labels():
     labels = np.array([[0.3, 0.7, 0], [0.9, 0, 0.1], [0.4, 0, 0.6]], np.float32)
     output = np.array([[0, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32).reshape(3, 1, 1, 3)
-    assert count_correct(output, labels) == (2, 3)
-    assert count_correct(output, np.array([1, 0, 0])) == (3, 3)
+    assert counts(output, labels) == (2, 3)
+    assert counts(output, np.array([1, 0, 0])) == (3, 3)
 
 
 def test_mixed_labels_with_label_smoothing(data):
@@ -333,7 +340,7 @@ def test_mixed_labels_with_label_smoothing(data):
     loss = nc.losses.CrossEntropy(label_smoothing=0.1)
     history = model.fit(data, epochs=3, batch_size=8, augment="mixup=0.1", loss=loss, optimizer=nc.Adam(0.01))
     assert history.epochs[-1].accuracy > 0.6
-    with pytest.raises(nc.ArgumentError, match="the focal loss wants integer classes"):
+    with pytest.raises(nc.ArgumentError, match="the focal loss needs integer classes"):
         model.fit(data, epochs=1, augment="mixup", loss="focal")
 
 
@@ -426,7 +433,7 @@ def test_invalid_arguments(data):
         ({"augment": 3}, "augment=3: give transforms"),
         ({"augment": ["rotate"]}, "'rotate' is not a transform"),
         ({"augment": "mixup"}, "need labels, and the whole data set with indices"),
-        ({"augment": "mixup", "labels": [0] * 12, "masks": masks}, "cannot follow mixup or cutmix"),
+        ({"augment": "mixup", "labels": [0] * 12, "masks": masks}, "cannot mix masks and boxes"),
         ({"augment": "rotate=3", "indices": [0]}, "indices are int64 of shape (1,)"),
         ({"augment": "rotate=3", "masks": masks[:3]}, "masks are uint8 of shape (3, 32, 40)"),
         ({"augment": "noise=1", "masks": masks[:, :3]}, "masks are uint8 of shape (12, 3, 40)"),

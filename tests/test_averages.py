@@ -170,10 +170,10 @@ def test_resumed_bit_for_bit_with_every_optimizer(make, stop, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ema": 0.9}, "is of a training with ema 0.8, not 0.9"),
-        ({"ema": None}, "is of a training with ema 0.8, not None"),
-        ({"accumulate": 3}, "is of a training with accumulate 2, not 3"),
-        ({"optimizer": nc.Adam()}, "is of a training with optimizer sgd, not adam"),
+        ({"ema": 0.9}, "belongs to a training with ema 0.8, not 0.9"),
+        ({"ema": None}, "belongs to a training with ema 0.8, not None"),
+        ({"accumulate": 3}, "belongs to a training with accumulate 2, not 3"),
+        ({"optimizer": nc.Adam()}, "belongs to a training with optimizer sgd, not adam"),
     ],
 )
 def test_another_training_is_refused_before_anything_changes(change, message, tmp_path):
@@ -209,6 +209,6 @@ def test_frozen_parameters_belong_to_a_training_and_its_normalization_comes_back
         ({"ema": "0.9"}, "ema='0.9'"),
     ],
 )
-def test_wrong_arguments_are_refused(options, message):
+def test_invalid_arguments_of_fit_and_predict_are_errors(options, message):
     with pytest.raises(ArgumentError, match=message):
         small().fit(bright_quadrants(8), epochs=1, **options)

@@ -1,4 +1,4 @@
-"""NaN and infinity in input, loss, gradients or weights: training stops and names the place, or skips the batch."""
+"""NaN and infinity in input, loss, gradients or weights: training stops and names the layer, or skips the batch."""
 
 import json
 import math
@@ -13,10 +13,12 @@ from trainings import saved
 
 import numbacnn as nc
 from numbacnn.data import DataLoader, Dataset
+from numbacnn.kernels.decision import LOSS_ROWS
+from numbacnn.training.batch import TrainingBatch
 
 
 class Spike(nc.Layer):
-    """Hands on its input; from forward or backward number ``at`` on it puts ``value`` in the place of one number."""
+    """The identity; in forward or backward passes number ``at`` to ``last`` it replaces one element by ``value``."""
 
     op = "spike_of_tests"
 
@@ -27,17 +29,17 @@ class Spike(nc.Layer):
     def attributes(self):
         return {}
 
-    def _hand_on(self, target, source, direction):
+    def _pass_on(self, target, source, direction):
         target[...] = source
         self.calls[direction] += 1
         if direction == self.where and self.at <= self.calls[direction] <= self.last:
             target[0, ..., 0] = self.value
 
     def forward(self, kernels, t, g):
-        self._hand_on(t.y, t.x, "forward")
+        self._pass_on(t.y, t.x, "forward")
 
     def backward(self, kernels, t, g):
-        self._hand_on(t.dx, t.dy, "backward")
+        self._pass_on(t.dx, t.dy, "backward")
 
 
 def net(*middle):
@@ -54,7 +56,7 @@ def fit(model, given=None, **options):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_an_output_that_is_not_finite_is_named_with_its_step(value):
+def test_nan_in_an_output_is_an_error_with_layer_and_step(value):
     with pytest.raises(
         nc.NumbacnnError,
         match=r'the loss is (nan|inf) at epoch 2, step 3: .* first in the output of Spike "spike_of_tests_1"; ',
@@ -64,13 +66,13 @@ def test_an_output_that_is_not_finite_is_named_with_its_step(value):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_not_finite_is_named_with_its_step(value):
+def test_nan_in_a_gradient_is_an_error_with_layer_and_step(value):
     place = r"gradients are not finite at epoch 1, step 4: .* first in the gradients of Spike"
     with pytest.raises(nc.NumbacnnError, match=place):
         fit(net(Spike("backward", value, at=4)))
 
 
-def test_a_loss_that_is_not_finite_is_named():
+def test_nan_in_a_loss_is_an_error():
     class Broken(nc.losses.CrossEntropy):
         def launch(self, kernels, losses, dx, x, target, scale):
             super().launch(kernels, losses, dx, x, target, scale)
@@ -80,7 +82,7 @@ def test_a_loss_that_is_not_finite_is_named():
         fit(net(), loss=Broken())
 
 
-def test_an_input_that_has_become_bad_is_named_by_image():
+def test_nan_in_an_image_is_an_error_with_its_index():
     images, labels = data()
     given = Dataset.from_arrays(images.astype(np.float32), labels)
     fit(model := net(), given, epochs=1)
@@ -93,8 +95,8 @@ def overflow_in_the_second_update(step, _):
     return 1e45 if step else 1.0
 
 
-def test_weights_that_overflow_are_named_and_no_checkpoint_holds_them(tmp_path):
-    """The update of the second step is what overflows: the checkpoint is that of the first."""
+def test_overflowing_weights_are_an_error_and_never_saved(tmp_path):
+    """The update of the second step overflows: the checkpoint is that of the first."""
     model, steps = net(), []
     with pytest.raises(nc.NumbacnnError, match=r'infinity in the weights "[\w.]+" after epoch 0, step 2; lower'):
         fit(
@@ -110,7 +112,7 @@ def test_weights_that_overflow_are_named_and_no_checkpoint_holds_them(tmp_path):
     assert all(np.isfinite(np.frombuffer(content, np.float32)).all() for content in arrays.values())
 
 
-def test_penalties_that_overflow_are_named():
+def test_overflowing_penalties_are_an_error():
     layers = [nc.Flatten(), nc.Dense(3, l2=1e38, initializer="ones")]
     with pytest.raises(nc.NumbacnnError, match=r"first in the penalties on the weights|infinity in the weights"):
         fit(nc.Sequential(layers, (6, 6, 1)))
@@ -121,8 +123,8 @@ def test_penalties_that_overflow_are_named():
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"accumulate": 5, "ema": 0.9}], ids=str)
-def test_skipped_batches_are_counted_and_leave_all_numbers_finite(where, options):
-    """Of five batches an epoch, the second, third and fifth of the first epoch."""
+def test_skipped_batches_are_counted_and_leave_everything_finite(where, options):
+    """The second, third and fifth of the five batches of the first epoch are skipped."""
     spikes = [Spike(where, math.nan, 2, 3), Spike(where, math.inf, 5, 5)]
     model = net(*spikes)
     history = fit(model, on_nan="skip", epochs=3, **options)
@@ -133,10 +135,10 @@ def test_skipped_batches_are_counted_and_leave_all_numbers_finite(where, options
 
 
 @pytest.mark.parametrize("accumulate", [1, 3, 5])
-def test_a_skipped_batch_is_one_that_was_never_there(accumulate):
-    """The last batch of the one epoch: running statistics, weights and sums are those without its images.
+def test_a_skipped_batch_changes_nothing(accumulate):
+    """Skipping the last batch of the epoch: running statistics, weights and sums are those without its images.
 
-    What was accumulated before it makes the epoch's last update by itself.
+    The gradients accumulated before it make the epoch's last update on their own.
     """
     model, without = net(Spike("forward", math.nan, at=5)), net()
     found = fit(model, on_nan="skip", epochs=1, accumulate=accumulate)
@@ -155,7 +157,7 @@ def test_a_skipped_batch_is_one_that_was_never_there(accumulate):
 
 
 def weights_after_four_batches(accumulate, normalization):
-    """Of the first epoch, by hand."""
+    """Weights after four batches of the first epoch, by hand."""
     model, (images, labels) = net(), data()
     batches = DataLoader(Dataset.from_arrays(images, labels), 8).order(0)[:32].reshape(4, 8)
     model.normalization = normalization
@@ -171,17 +173,17 @@ def weights_after_four_batches(accumulate, normalization):
     return weights
 
 
-def test_an_epoch_of_skipped_batches_alone_ends_the_training():
-    with pytest.raises(nc.NumbacnnError, match="every batch of epoch 1 was left out"):
+def test_an_epoch_without_a_good_batch_ends_the_training():
+    with pytest.raises(nc.NumbacnnError, match="every batch of epoch 1 was skipped"):
         fit(net(Spike("forward", math.nan)), on_nan="skip")
 
 
-def test_weights_that_are_bad_cannot_be_skipped():
+def test_nan_in_weights_cannot_be_skipped():
     with pytest.raises(nc.NumbacnnError, match="in the weights"):
         fit(net(), schedule=overflow_in_the_second_update, on_nan="skip")
 
 
-def test_skips_come_out_the_same_when_resumed(tmp_path):
+def test_resumed_trainings_skip_the_same_batches(tmp_path):
     images, labels = data()
     given = Dataset.from_arrays(images.astype(np.float32), labels)
     fit(first := net(), given, epochs=1)
@@ -203,7 +205,7 @@ def test_skips_come_out_the_same_when_resumed(tmp_path):
 
 
 @pytest.mark.parametrize(("option", "known"), [("on_nan", "stop, skip"), ("on_save_error", "warn, stop")])
-def test_other_policies_are_refused(option, known):
+def test_other_policies_are_errors(option, known):
     with pytest.raises(nc.ArgumentError, match=f"unknown {option} 'skipp'.*{known}"):
         fit(net(), **{option: "skipp"})
 
@@ -211,15 +213,18 @@ def test_other_policies_are_refused(option, known):
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_the_command_line_reports_what_it_left_out(tmp_path, monkeypatch):
-    gradients, calls = nc.training.batch.TrainingBatch.gradients, iter(range(1 << 20))
-    monkeypatch.setattr(
-        nc.training.batch.TrainingBatch,
-        "gradients",
-        lambda self, labels: math.nan if next(calls) in (5, 7) else gradients(self, labels),
-    )
+def test_the_command_line_reports_skipped_batches(tmp_path, monkeypatch):
+    """The loss of the sixth and the eighth batch becomes NaN."""
+    launch, calls = TrainingBatch.launch_losses, iter(range(1 << 20))
+
+    def spoiled(self, *arguments):
+        launch(self, *arguments)
+        if next(calls) in (5, 7):
+            self.sums[LOSS_ROWS, 0] = math.nan
+
+    monkeypatch.setattr(TrainingBatch, "launch_losses", spoiled)
     outcome = numbacnn("train", "--epochs", 2, "--on-nan", "skip", "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
     assert [epoch["skipped"] for epoch in json.loads(outcome.out)["epochs"]] == [2, 0]
-    assert re.search(r"epoch 1/2: .*, 2 batches left out for NaN or infinity", outcome.err)
-    assert outcome.err.count("left out") == 1
+    assert re.search(r"epoch 1/2: .*, 2 batches skipped because of NaN or infinity", outcome.err)
+    assert outcome.err.count("skipped") == 1

@@ -187,7 +187,7 @@ def test_errors():
     refused("scenes are made only of a named data set", "train", "--scenes", 3, "--out", "run")
     refused("have a fixed size", "train", "--size", 30, "--out", "run")
     refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
-    refused("masks cannot follow mixup", "data", "preview", "--task", "segment", "--augment", "mixup")
+    refused("mixup and cutmix cannot mix masks", "data", "preview", "--task", "segment", "--augment", "mixup")
     refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
 
 

@@ -135,4 +135,4 @@ def test_freeze_that_matches_nothing(sevens):
 
 
 def test_too_few_classes_for_the_data(sevens):
-    refused("3 classes for a model of 2 outputs", "train", *FEW, "--classes", 2)
+    refused("3 classes for a model with 2 outputs", "train", *FEW, "--classes", 2)

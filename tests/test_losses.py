@@ -1,4 +1,4 @@
-"""Losses: values and gradients over the table, extremes, objects and names, and what they refuse."""
+"""Losses: values and gradients over the table of cases, extreme values, objects and names, and errors."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_oracle_gradients_match_a_central_difference(case):
 
 
 @every_case
-def test_losses_match_the_oracle(case):
+def test_losses_and_gradients_match_the_oracle(case):
     outputs, _, target = case.arrays()
     loss, dy = case.ours()
     expected, gradient = oracle(case.name, outputs.astype(np.float64), target, **case.options)
@@ -44,24 +44,24 @@ def test_losses_match_the_oracle(case):
 # -- targets ----------------------------------------------------------------------------------------------------------
 
 
-def test_labels_may_be_of_any_integer_type_and_nested_lists():
+def test_labels_may_have_any_integer_type_or_be_lists():
     outputs = np.eye(3, dtype=np.float32)
     expected = L.cross_entropy(outputs, np.array([0, 2, 1]))[0]
     for labels in ([0, 2, 1], np.array([0, 2, 1], np.uint8), np.array([[0], [2], [1]], np.int16)):
         assert L.cross_entropy(outputs, labels)[0] == expected
 
 
-def test_mse_takes_integers_of_its_own_shape_as_numbers():
+def test_mse_takes_integers_in_the_shape_of_the_outputs_as_numbers():
     assert L.mse(np.zeros((2, 3), np.float32), np.full((2, 3), 2))[0] == 4.0
 
 
-def test_binary_cross_entropy_takes_bits_of_a_single_logit():
+def test_binary_cross_entropy_takes_labels_0_and_1_of_a_single_logit():
     loss, dy = L.binary_cross_entropy(np.zeros((2, 1)), [0, 1])
     assert loss == pytest.approx(np.log(2), rel=1e-6)
     np.testing.assert_array_equal(dy, [[0.25], [-0.25]])
 
 
-def test_ignored_pixels_count_nothing_whatever_they_hold(rng):
+def test_ignored_pixels_do_not_count_even_if_they_are_nan(rng):
     x, labels = rng.standard_normal((2, 3, 4, 5)).astype(np.float32), rng.integers(0, 5, (2, 3, 4))
     labels[0, 1] = labels[1, 2, 3] = 255
     x[labels == 255] = NAN
@@ -74,13 +74,13 @@ def test_ignored_pixels_count_nothing_whatever_they_hold(rng):
         np.testing.assert_array_equal(dy[~kept], 0)
 
 
-def test_where_all_is_ignored_loss_and_gradient_are_zero():
+def test_if_all_labels_are_ignored_loss_and_gradient_are_zero():
     loss, dy = L.cross_entropy(np.ones((3, 4)), np.full(3, -1), ignore_index=-1)
     assert loss == 0.0
     np.testing.assert_array_equal(dy, np.zeros((3, 4), np.float32))
 
 
-def test_the_focal_loss_without_focus_is_cross_entropy(rng):
+def test_the_focal_loss_with_gamma_0_is_cross_entropy(rng):
     x, labels, weights = rng.standard_normal((9, 5)), rng.integers(0, 5, 9), [1, 0, 2, 3, 0.5]
     loss, dy = L.focal(x, labels, gamma=0, class_weights=weights)
     expected, gradient = L.cross_entropy(x, labels, class_weights=weights)
@@ -88,7 +88,7 @@ def test_the_focal_loss_without_focus_is_cross_entropy(rng):
     np.testing.assert_allclose(dy, gradient, rtol=1e-5, atol=1e-9)
 
 
-def test_dice_of_a_sure_and_right_prediction_is_zero_and_counts_absent_classes_as_right():
+def test_dice_of_a_confident_correct_prediction_is_zero_also_for_absent_classes():
     labels = np.array([[[0, 0], [1, 1]]])  # of three classes
     loss, dy = L.dice(60 * np.eye(3)[labels], labels)
     assert loss == pytest.approx(0, abs=1e-6)
@@ -129,7 +129,7 @@ def test_cross_entropy_of_huge_logits(as_probabilities):
     np.testing.assert_array_equal(dy, np.array([[0.5, -0.5], [0, 0]], np.float32))
 
 
-def test_sure_mistakes_cost_what_the_logits_say():
+def test_confident_mistakes_cost_the_difference_of_the_logits():
     x = np.array([[1e30, -1e30]], np.float32)
     assert L.cross_entropy(x, [1])[0] == pytest.approx(2e30)
     assert L.focal(x, [1])[0] == pytest.approx(2e30)
@@ -140,8 +140,8 @@ def test_sure_mistakes_cost_what_the_logits_say():
     np.testing.assert_array_equal(L.binary_cross_entropy(x, [[0, 1]])[1], [[0.5, -0.5]])
 
 
-def test_gradients_of_small_mistakes_keep_their_digits():
-    """1 − p is not a difference: at logits 20 apart it is 2e-9, below the rounding of 1."""
+def test_gradients_of_small_mistakes_keep_their_precision():
+    """1 − p is not computed as a difference: for logits 20 apart it is 2e-9, below the rounding of 1."""
     x, wrong = np.array([[20, 0]], np.float32), 1 / (1 + np.exp(20.0))
     np.testing.assert_allclose(L.cross_entropy(x, [0])[1], [[-wrong, wrong]], rtol=1e-6)
     expected, gradient = oracle("binary_cross_entropy", x.astype(np.float64), np.array([[1, 0]]))
@@ -154,12 +154,12 @@ def test_gradients_of_small_mistakes_keep_their_digits():
 
 
 @pytest.mark.parametrize("x", np.linspace(-25, 25, 101).astype(np.float32))
-def test_logarithms_of_sigmoids_are_exact_to_a_few_roundings(x):
+def test_log_sigmoid_is_accurate_to_a_few_ulps(x):
     expected = np.logaddexp(0, -np.float64(x))
     assert L.binary_cross_entropy([[x]], [[1.0]])[0] == pytest.approx(expected, rel=4e-7)
 
 
-def test_impossible_classes_cost_nothing_where_nothing_asks_for_them():
+def test_a_logit_of_minus_infinity_costs_nothing_unless_its_class_is_the_target():
     x = np.array([[0, -INF]], np.float32)
     assert L.cross_entropy(x, [0])[0] == 0.0
     assert L.cross_entropy(x, np.array([[1.0, 0.0]]))[0] == 0.0
@@ -176,7 +176,7 @@ def test_impossible_classes_cost_nothing_where_nothing_asks_for_them():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_nan_stays_nan_in_its_own_row(name):
+def test_nan_stays_in_its_row(name):
     x = np.zeros((2, 3), np.float32)
     x[0, 1] = NAN
     loss, dy = getattr(L, name)(x, np.array([1, 2]))
@@ -188,7 +188,7 @@ def test_nan_stays_nan_in_its_own_row(name):
 # -- objects and names ------------------------------------------------------------------------------------------------
 
 
-def test_losses_go_by_name():
+def test_get_loss_takes_names_and_objects():
     assert get_loss("mse") is LOSSES["mse"]
     assert get_loss(L.Huber(2.0)) == L.Huber(delta=2.0)
     with pytest.raises(ArgumentError, match="did you mean 'cross_entropy'"):
@@ -198,7 +198,7 @@ def test_losses_go_by_name():
             get_loss(wrong)
 
 
-def test_objects_tell_what_they_are():
+def test_the_repr_shows_all_options():
     assert repr(L.CrossEntropy(0.1, np.array([1, 2]))) == (
         "CrossEntropy(label_smoothing=0.1, class_weights=(1.0, 2.0), ignore_index=None)"
     )
@@ -206,7 +206,7 @@ def test_objects_tell_what_they_are():
 
 
 class Halved(L.Loss):
-    """A loss of one's own in NumPy: half the squared error."""
+    """A custom loss in NumPy: half the squared error."""
 
     name = "halved"
 
@@ -215,7 +215,7 @@ class Halved(L.Loss):
         dx[...] = scale * (x - target)
 
 
-def test_a_loss_of_ones_own_is_trained_and_evaluated():
+def test_a_custom_loss_is_trained_and_evaluated():
     model = nc.Sequential([nc.Dense(2)], (3,))
     x, labels = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
     y = model.forward(x)
@@ -234,7 +234,7 @@ def test_a_loss_of_ones_own_is_trained_and_evaluated():
         ([0.5, 0.5], r"targets of shape \(2,\) for an output of shape \(3, 1, 1, 4\)|labels are float64"),
     ],
 )
-def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, message):
+def test_invalid_targets_are_errors_with_their_numbers(loss, labels, message):
     with pytest.raises(ArgumentError, match=message):
         loss(np.zeros((3, 4), np.float32), np.array(labels))
 
@@ -256,7 +256,7 @@ def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, me
         (lambda x, y: L.cross_entropy(x, y, class_weights=[1, 2]), "2 class_weights for 4 classes"),
         (lambda x, y: L.cross_entropy(x, y, class_weights=[1, -1, 1, 1]), r"class_weights=\(1.0, -1.0.*at least 0"),
         (lambda x, y: L.cross_entropy(x, y, class_weights=[0] * 4), "one of them above 0"),
-        (lambda x, y: L.cross_entropy(x, y, class_weights=3), "class_weights=3: give a row of numbers"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=3), "class_weights=3: give a sequence of numbers"),
         (lambda x, y: L.focal(x, y, gamma=-1), "gamma=-1: give a number of at least 0"),
         (lambda x, y: L.focal(x, y, gamma=NAN), "gamma=nan: give a number of at least 0"),
         (lambda x, y: L.focal(x, y, class_weights=[1]), "1 class_weights for 4 classes"),
@@ -270,13 +270,13 @@ def test_targets_that_do_not_fit_are_refused_with_their_numbers(loss, labels, me
         (lambda x, y: L.dice(x, y, activation="sigmoids"), "unknown activation 'sigmoids'; did you mean 'sigmoid'"),
     ],
 )
-def test_options_that_cannot_be_are_refused_with_the_remedy(call, message):
+def test_invalid_options_are_errors_with_a_remedy(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(np.zeros((3, 4), np.float32), np.array([0, 1, 2]))
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (0, 4)])
-def test_outputs_of_other_shapes_are_refused(shape):
+def test_outputs_of_other_shapes_are_errors(shape):
     with pytest.raises(ArgumentError, match="outputs have shape"):
         L.cross_entropy(np.zeros(shape, np.float32), np.zeros(3, int))
 
@@ -298,13 +298,16 @@ def test_an_objective_has_a_loss_and_a_weight_for_each_output():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: make_objective(["mse"] * 3, None, 2), "3 losses for a model of 2 outputs"),
-        (lambda: make_objective("mse", [1], 2), "1 loss_weights for a model of 2 outputs"),
-        (lambda: make_objective("mse", [1, 1], 1, 2), "2 loss_weights for a model of 1, or 3 with the auxiliary ones"),
+        (lambda: make_objective(["mse"] * 3, None, 2), "3 losses for a model with 2 outputs"),
+        (lambda: make_objective("mse", [1], 2), "1 loss_weights for a model with 2 outputs"),
+        (
+            lambda: make_objective("mse", [1, 1], 1, 2),
+            "2 loss_weights for a model with 1, or 3 with the auxiliary ones,",
+        ),
         (lambda: make_objective("mse", [1, -1], 2), r"loss_weights=\(1.0, -1.0\): give numbers of at least 0"),
         (lambda: make_objective(["mse", "hinge"], None, 2), "unknown loss 'hinge'"),
     ],
 )
-def test_objectives_that_do_not_fit_are_refused(call, message):
+def test_invalid_objectives_are_errors(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Metrics of classification: against counts by hand, loops, and scikit-learn where it is."""
+"""Metrics of classification against counts by hand, loops, and scikit-learn if it is installed."""
 
 import json
 
@@ -14,7 +14,7 @@ from numbacnn.metrics import Report, accuracy, confusion_matrix, per_class, top_
 
 
 def drawn(rng, n=200, classes=7):
-    """Labels and scores: one class without images, one that is never predicted."""
+    """Labels and scores, with one class without images and one that is never predicted."""
     labels = rng.integers(0, classes - 1, n)
     scores = rng.standard_normal((n, classes)).astype(np.float32)
     scores[np.arange(n), labels] += 1
@@ -22,7 +22,7 @@ def drawn(rng, n=200, classes=7):
     return labels, scores
 
 
-def test_two_classes_by_hand():
+def test_confusion_matrix_and_scores_of_two_classes_by_hand():
     labels, predictions = [0, 0, 0, 1, 1], [0, 1, 0, 1, 0]
     confusion = confusion_matrix(labels, predictions, 2)
     assert confusion.tolist() == [[2, 1], [1, 1]]
@@ -33,36 +33,36 @@ def test_two_classes_by_hand():
     assert found.support.tolist() == [3, 2]
 
 
-def test_rows_are_the_true_classes():
+def test_rows_of_the_confusion_matrix_are_the_true_classes():
     assert confusion_matrix([0, 0, 2], [1, 1, 0], 3).tolist() == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]
 
 
-def test_classes_without_images_or_predictions_count_zero():
+def test_classes_without_images_or_predictions_score_zero():
     found = per_class(confusion_matrix([0, 1], [0, 0], 3))
     assert found.precision.tolist() == [0.5, 0, 0]
     assert found.recall.tolist() == [1, 0, 0]
     assert found.f1.tolist() == [2 / 3, 0, 0]
 
 
-def test_the_mean_leaves_out_classes_that_are_nowhere():
+def test_the_mean_omits_classes_neither_present_nor_predicted():
     scores = np.eye(3)[[0, 0]]
     assert Report.of([0, 1], scores, "abc").mean == (0.25, 0.5, 1 / 3)
 
 
-def test_ties_go_to_the_first_as_argmax_does():
+def test_ties_go_to_the_first_class_as_in_argmax():
     scores = [[1.0, 1.0, 1.0]] * 3
     assert [top_k_accuracy([0, 1, 2], scores, k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1]
     assert accuracy([0, 1, 2], scores) == 1 / 3
 
 
 @given(arrays.arrays(np.float32, (9, 4), elements=st.integers(-3, 3)), st.integers(1, 4))
-def test_top_k_is_a_sorted_lists_head(scores, k):
+def test_top_k_is_the_head_of_the_sorted_scores(scores, k):
     labels = np.arange(9) % 4
     heads = [sorted(range(4), key=lambda i, row=row: (-row[i], i))[:k] for row in scores]
     assert top_k_accuracy(labels, scores, k) == np.mean([label in head for label, head in zip(labels, heads)])  # noqa: B905
 
 
-def test_against_loops(rng):
+def test_report_equals_loops(rng):
     labels, scores = drawn(rng)
     report = Report.of(labels, scores, "abcdefg", top_k=(1, 3))
     predicted = scores.argmax(axis=1)
@@ -75,7 +75,7 @@ def test_against_loops(rng):
     assert worst[0][2] == (report.confusion - np.diag(np.diag(report.confusion))).max()
 
 
-def test_against_scikit_learn(rng):
+def test_report_equals_scikit_learn(rng):
     sklearn = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     labels, scores = drawn(rng)
     report = Report.of(labels, scores, "abcdefg", top_k=(1, 2, 5))
@@ -98,32 +98,32 @@ def test_against_scikit_learn(rng):
         ("2 labels, but 1 predictions", lambda: confusion_matrix([0, 1], [1], 3)),
         ("labels are float64", lambda: confusion_matrix([0.5], [1], 3)),
         ("give one integer for each image", lambda: accuracy([], np.empty((0, 3)))),
-        ("k=4: the scores are of 3 classes", lambda: top_k_accuracy([0], np.eye(3)[:1], 4)),
+        ("k=4: there are scores for 3 classes", lambda: top_k_accuracy([0], np.eye(3)[:1], 4)),
         ("scores have shape (3,)", lambda: accuracy([0], np.zeros(3))),
         ("scores of 2 images", lambda: accuracy([0], np.zeros((2, 3)))),
         ("NaN", lambda: accuracy([0], [[np.nan, 1]])),
-        ("2 names of classes for scores of 3", lambda: Report.of([0], np.eye(3)[:1], "ab")),
+        ("2 class names, but scores for 3 classes", lambda: Report.of([0], np.eye(3)[:1], "ab")),
     ],
 )
-def test_bad_input(fragment, call):
+def test_invalid_input_is_an_error(fragment, call):
     with pytest.raises(nc.ArgumentError) as caught:
         call()
     assert fragment in str(caught.value)
 
 
-# -- of models, and on the command line -------------------------------------------------------------------------------
+# -- models and the command line --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A file of an untrained model of the embedded digits: it makes all kinds of mistakes."""
+    """The file of an untrained model for the bundled digits, which makes all kinds of mistakes."""
     made = nc.Sequential([nc.Conv2D(4, 5, stride=3), nc.ReLU(), nc.Flatten(), nc.Dense(10)], (28, 28, 1), seed=3)
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
     made.save(path)
     return path
 
 
-def test_a_models_report_agrees_with_its_evaluation(model):
+def test_report_agrees_with_evaluate(model):
     network, (_, test) = nc.load(model), nc.data.load("digits")
     report = network.report(test, top_k=(1, 10))
     assert report.accuracy == report.top_k[1] == network.evaluate(test)["accuracy"]
@@ -133,13 +133,13 @@ def test_a_models_report_agrees_with_its_evaluation(model):
     assert report.classes == tuple("0123456789")
 
 
-def test_a_report_is_of_classifiers():
+def test_report_needs_a_classifier():
     pixels = nc.Sequential([nc.Conv2D(2, 1)], (4, 4, 1))
     with pytest.raises(nc.ArgumentError, match=r"a report is of a classifier; this model's output is \(4, 4, 2\)"):
         pixels.report((np.zeros((1, 4, 4, 1), np.float32), [0]))
 
 
-def test_eval_report_in_json_has_everything(model):
+def test_eval_report_in_json_is_complete(model):
     outcome = numbacnn("eval", model, "--data", "digits", "--report", "--top-k", 3, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
@@ -175,7 +175,7 @@ def test_top_k_alone(model):
     assert list(found["top_k"]) == ["2"]
     assert "confusion_matrix" not in found
     refused = numbacnn("eval", model, "--data", "digits", "--top-k", 11)
-    assert (refused.code, refused.err) == (1, "error: k=11: the scores are of 10 classes\n")
+    assert (refused.code, refused.err) == (1, "error: k=11: there are scores for 10 classes\n")
 
 
 def test_report_of_many_classes_lists_their_mistakes(capsys):

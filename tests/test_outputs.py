@@ -223,9 +223,9 @@ def test_labels_are_one_array_for_all_outputs_or_one_for_each(rng):
     for same in ([2, 0], [labels, labels], (labels, [2, 0])):
         assert model.train_step(x, same, frozen) == expected
     assert model.train_step(x, [labels, 2 - labels], frozen) != expected
-    with pytest.raises(ArgumentError, match="3 label arrays for a model of 2 outputs"):
+    with pytest.raises(ArgumentError, match="3 label arrays for a model with 2 outputs"):
         model.train_step(x, [labels] * 3, frozen)
-    with pytest.raises(ArgumentError, match="3 losses for a model of 2 outputs"):
+    with pytest.raises(ArgumentError, match="3 losses for a model with 2 outputs"):
         model.train_step(x, labels, frozen, loss=["mse"] * 3)
 
 

@@ -330,7 +330,7 @@ def test_grad_cam_without_evidence():
         ),
     ],
 )
-def test_bad_input(fragment, call):
+def test_invalid_input_is_an_error(fragment, call):
     with pytest.raises(nc.ArgumentError) as caught:
         call(network(), pictures(1).images)
     assert fragment in str(caught.value)

@@ -1,4 +1,4 @@
-"""fit, evaluate and predict on tiny synthetic data."""
+"""fit, evaluate and predict on small synthetic data."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from numbacnn.kernels.reference.softmax import softmax
 
 
 def bright_quadrants(n=96, seed=0, channels=1):
-    """8-bit images whose class is the quadrant that is bright."""
+    """8-bit images whose class is the number of their bright quadrant."""
     draw = np.random.default_rng(seed)
     images, labels = draw.integers(0, 120, (n, 8, 8, channels)).astype(np.uint8), draw.integers(0, 4, n)
     for image, label in zip(images, labels, strict=True):
@@ -35,7 +35,7 @@ def normalized(model, images):
     return ((x - np.array(model.normalization.mean)) / np.array(model.normalization.std)).astype(np.float32)
 
 
-def test_fit_learns_and_tells_every_epoch():
+def test_fit_learns_and_records_every_epoch():
     model, data = small(), bright_quadrants()
     validation = bright_quadrants(40, seed=1)
     history = model.fit(data, validation=validation, optimizer=sgd(), epochs=4, batch_size=16)
@@ -50,8 +50,8 @@ def test_fit_learns_and_tells_every_epoch():
     assert small().fit(data, epochs=1).epochs[0].validation_loss is None
 
 
-def test_an_epochs_loss_and_accuracy_are_those_of_its_batches():
-    """With a learning rate of 0 nothing moves, so they are what evaluate finds; the last batch is a smaller one."""
+def test_loss_and_accuracy_of_an_epoch_are_means_over_its_batches():
+    """With a learning rate of 0 they equal those of evaluate, also with a smaller last batch."""
     model, data = small(), bright_quadrants(90)
     record = model.fit(data, optimizer=nc.SGD(0.0), epochs=1, batch_size=32).epochs[0]
     found = model.evaluate(data)
@@ -60,8 +60,8 @@ def test_an_epochs_loss_and_accuracy_are_those_of_its_batches():
     assert 0 < record.accuracy < 1
 
 
-def test_ignored_labels_count_in_no_accuracy():
-    """Neither in an epoch's record nor in evaluate: both are as if their images were not there."""
+def test_ignored_labels_do_not_count_in_the_accuracy():
+    """Neither in an epoch's record nor in evaluate."""
     model, (images, labels), loss = small(), bright_quadrants(90), nc.losses.CrossEntropy(ignore_index=3)
     record = model.fit((images, labels), optimizer=nc.SGD(0.0), epochs=1, batch_size=32, loss=loss).epochs[0]
     kept = labels != 3
@@ -71,7 +71,7 @@ def test_ignored_labels_count_in_no_accuracy():
     assert model.evaluate((images[~kept], labels[~kept]), loss) == {"loss": 0.0, "accuracy": 0.0}
 
 
-def test_fit_repeats_its_bits_and_another_seed_has_another_order():
+def test_fit_is_reproducible_and_depends_on_the_seed():
     weights = []
     for seed in (0, 0, 1):
         model = small()
@@ -95,12 +95,12 @@ def test_evaluate_matches_the_oracle_and_predict_gives_probabilities():
 
 
 @pytest.mark.parametrize("last", [nc.Softmax, nc.Sigmoid])
-def test_predict_leaves_probabilities_as_they_are(last):
+def test_predict_applies_softmax_only_to_logits(last):
     model, (images, _) = small(last=[last()]), bright_quadrants(5)
     assert_close(model.predict(images), model.forward(images / np.float32(255)), "predict", 1e-6)
 
 
-def test_predict_takes_one_image_and_grey_ones_without_channel():
+def test_predict_takes_one_image_and_gray_images_without_channel():
     model, (images, _) = small(), bright_quadrants(5)
     expected = model.predict(images)
     np.testing.assert_array_equal(model.predict(images[..., 0]), expected)
@@ -109,7 +109,7 @@ def test_predict_takes_one_image_and_grey_ones_without_channel():
     np.testing.assert_array_equal(model.predict(images[::2]), expected[::2])  # not contiguous
 
 
-def test_fit_takes_the_normalization_of_the_training_set_once():
+def test_fit_sets_the_normalization_once():
     model, (images, labels) = small(), bright_quadrants()
     model.fit((images, labels), epochs=1)
     expected = Normalization((images.mean() / 255,), (images.std() / 255,))
@@ -120,7 +120,7 @@ def test_fit_takes_the_normalization_of_the_training_set_once():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_images_that_are_not_finite_are_refused_by_number(value):
+def test_images_with_nan_are_errors_that_give_their_index(value):
     model, images = small(), np.zeros((4, 8, 8, 1), np.float32)
     images[2, 3, 3] = value
     with pytest.raises(ArgumentError, match="image 2 holds NaN or infinity; repair or drop it"):
@@ -134,23 +134,23 @@ def test_images_that_are_not_finite_are_refused_by_number(value):
     [
         (lambda m, x, y: m.predict(x[:, :7]), r"images of shape \(8, 7, 8, 1\) for a model whose input is \(8, 8, 1\)"),
         (lambda m, x, y: m.predict(x.astype(np.int32)), "images are int32; give uint8 from 0 to 255, or floats"),
-        (lambda m, x, y: m.fit((x[:, :7], y)), r"images of \(7, 8, 1\) for a model whose input is \(8, 8, 1\)"),
+        (lambda m, x, y: m.fit((x[:, :7], y)), r"images of shape \(7, 8, 1\) for a model whose input is \(8, 8, 1\)"),
         (lambda m, x, y: m.fit((x, y[:3])), "8 images but 3 labels"),
         (lambda m, x, y: m.fit(x), r"give a Dataset or \(images, labels\), not ndarray"),
-        (lambda m, x, y: m.fit((x, y + 4), epochs=1), "8 classes for a model of 4 outputs"),
+        (lambda m, x, y: m.fit((x, y + 4), epochs=1), "8 classes for a model with 4 outputs"),
         (lambda m, x, y: m.fit((x, y), epochs=0), "epochs=0: give a whole number"),
         (lambda m, x, y: m.fit((x, y), batch_size=0), "batch_size=0: give a whole number"),
         (lambda m, x, y: m.fit((x, y), loss="hinge"), "unknown loss 'hinge'.*cross_entropy, mse"),
         (lambda m, x, y: m.fit((x, y), resume=True), "resume=True needs checkpoint=FILE"),
     ],
 )
-def test_wrong_arguments_are_refused(call, message):
+def test_invalid_arguments_of_fit_and_predict_are_errors(call, message):
     images, _ = bright_quadrants(8)
     with pytest.raises(ArgumentError, match=message):
         call(small(), images, np.arange(8) % 4)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_the_step_and_the_remedy():
+def test_an_infinite_loss_ends_the_training_with_step_and_remedy():
     images, labels = bright_quadrants()
     with pytest.raises(
         NumbacnnError, match=r"(loss is|infinity in the weights).* at epoch \d+, step \d+.*lower the learning rate"
@@ -158,14 +158,14 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_the_step_and_the_remed
         small().fit((images, labels), optimizer=nc.SGD(1e20), epochs=3)
 
 
-def test_events_come_in_order_and_a_callback_ends_the_training():
+def test_events_are_in_order_and_a_callback_can_end_the_training():
     events = []
 
-    def stop_at_the_second_epochs_end(event):
+    def stop_after_the_second_epoch(event):
         events.append(event)
         return isinstance(event, nc.EpochEnd) and event.record.epoch == 2
 
-    history = small().fit(bright_quadrants(40), epochs=5, batch_size=16, callbacks=[stop_at_the_second_epochs_end])
+    history = small().fit(bright_quadrants(40), epochs=5, batch_size=16, callbacks=[stop_after_the_second_epoch])
     assert [type(event) for event in events] == [*[nc.StepEnd] * 3, nc.EpochEnd] * 2
     assert [(event.epoch, event.step, event.images) for event in events[4:7]] == [(2, 1, 16), (2, 2, 16), (2, 3, 8)]
     assert len(history.epochs) == 2
@@ -182,7 +182,7 @@ def test_early_stopping_waits_for_a_better_validation_accuracy():
         nc.EarlyStopping(0)
 
 
-def test_a_schedule_scales_the_learning_rate_over_all_steps():
+def test_a_schedule_scales_the_learning_rate_over_the_whole_training():
     seen = []
 
     def halving(step, steps):
@@ -204,7 +204,7 @@ def test_an_epoch_of_lenet_on_mnist(data_folder):
 
 @pytest.mark.parametrize("make", [sgd, lambda: nc.Adam(0.01)], ids=["SGD", "Adam"])
 @pytest.mark.parametrize("stop", [2, 3, 5])
-def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(make, stop, tmp_path):
+def test_a_resumed_training_equals_the_uninterrupted_one_bit_for_bit(make, stop, tmp_path):
     data, file = bright_quadrants(48), tmp_path / "state.safetensors"
     whole, parted, resumed = (small() for _ in range(3))
     expected = whole.fit(data, optimizer=make(), epochs=2, batch_size=16)

@@ -18,6 +18,7 @@ from numbacnn.geometry import (
     PoolGeometry,
     UpSampleGeometry,
 )
+from numbacnn.kernels.decision import DECISION, STEP, EpochCounters, StepForm
 from numbacnn.kernels.formulas import FORMULAS
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
 from numbacnn.layers.bindings import Norm
@@ -44,6 +45,16 @@ class ScratchSpec(NamedTuple):
 
     shape: Callable[[Any], tuple[int, ...]]
     dtype: type = np.float32
+
+
+class Sums(NamedTuple):
+    """Partial sums in rows, or in one row if ``rows`` is 0: their totals are compared."""
+
+    rows: int
+
+    def values(self) -> np.ndarray:
+        """NaN, which the call has to overwrite."""
+        return np.full((self.rows, SUM_GROUPS) if self.rows else SUM_GROUPS, np.nan)
 
 
 class Call(NamedTuple):
@@ -329,6 +340,67 @@ def _updates(draw):
         yield Call(f"of a few, {steps} steps", [("multiply_adds", [np.full(5, 1e6, np.float32), steps])])
 
 
+# -- training steps ---------------------------------------------------------------------------------------------------
+
+
+def _batches(draw):
+    indices, counters = np.array([4, 0, 6]), np.zeros(9, np.int64)
+    counters[STEP] = 2
+    yield Call("the third batch", [("take_indices", [np.zeros(3, np.int64), draw.permutation(9), counters, 3])], True)
+    integers, levels = draw.integers(0, 9, (7, 5)), draw.integers(0, 256, (7, 5), np.uint8)
+    for rows, told in ((integers, "int64"), (levels, "bytes")):
+        yield Call(told, [("gather_rows", [np.zeros((3, 5), np.int64), rows, indices])], True)
+    yield Call("float32", [("gather_rows", [flat(draw, 3, 5), flat(draw, 7, 5), indices])], True)
+    for images, told in ((draw.integers(0, 256, (28, 15), np.uint8), "bytes"), (flat(draw, 28, 15), "float32")):
+        y = image(draw, 3, 4, 5, 3, halo=SIDES)
+        yield Call(told, [("gather_images", [y, images, indices, flat(draw, 15), flat(draw, 15)])])
+
+
+def _labels(draw):
+    for n, h, w, c in ((70, 1, 1, 3), (2, 3, 5, 4)):
+        reason, count, x = f"{n}x{h}x{w}x{c}", n * h * w, image(draw, n, h, w, c, halo=SIDES)
+        labels, shares = draw.integers(0, c, count), Image(positive(draw, n, h, w, c))
+        x.whole[0] = 0.5  # ties
+        yield Call(reason, [("one_hot", [flat(draw, count, c), labels])], True)
+        yield Call(reason, [("count_correct", [Sums(2), x, labels, -1])], True)
+        yield Call(f"{reason}, ignored", [("count_correct", [Sums(2), x, labels, 1])], True)
+        if h == 1:
+            yield Call(reason, [("count_correct_top1", [Sums(2), x, shares])], True)
+        weights, ignored = draw.uniform(0, 2, c), draw.choice([-1, 1])
+        yield Call(reason, [("sum_label_weights", [Sums(0), labels, weights, ignored])])
+        for scale in (0.0, 2.0):
+            dx, sums = image(draw, n, h, w, c), np.full((2, SUM_GROUPS), scale)
+            yield Call(f"{reason}, {scale}", [("divide_by_label_weights", [np.ones(SUM_GROUPS), dx, sums, 3.0])])
+    yield Call("one channel", [("one_hot", [flat(draw, 5, 1), np.arange(5)])], True)
+    yield Call("300", [("sum_losses", [Sums(0), flat(draw, 300), 0.3])])
+    boxes = np.array([[[0, 1, 5, 6, 0], [1, 2, 4, 5, 1]], [[4, 4, 8, 8, 2], [0, 0, 0, 0, -1]]], np.float32)
+    target, x = image(draw, 2, 2, 3, 6), image(draw, 2, 2, 3, 8)
+    encoded = ("encode_boxes", [target, boxes, 8, 9])
+    yield Call("two centers in a cell", [encoded])
+    yield Call("two objects", [encoded, ("count_correct_objects", [Sums(2), x, target])])
+
+
+def _decisions(draw):
+    partial = draw.uniform(0, 1, (5, SUM_GROUPS))
+    rates, numbers = draw.uniform(0, 1, (4, 2)), draw.uniform(0, 1, (4, 4, 3))
+    for told, bad, skips in (("good", False, 0), ("skipped", True, 1), ("the last", True, 0)):
+        for updates in (0, 1):
+            sums = partial.copy()
+            sums[3, 7] = np.nan if bad else 1
+            counters = np.array(EpochCounters(step=3, correct=2, labels=5, images=7, accumulated=6))
+            step = [counters, np.zeros(2), RANDOM, np.zeros(DECISION), np.zeros((2, 4))]
+            decided = ("decide_update", [*step, sums, rates, numbers, StepForm(5, 2, updates, skips)])
+            reason = f"{told}, {'update' if updates else 'no update'}"
+            yield Call(reason, [decided])
+            x, y, decision = flat(draw, 70), flat(draw, 70), step[3]
+            gradients = "average_gradients" if updates else "accumulate_gradients"
+            for name in ("restore_unless_good", gradients, "average_weights"):
+                yield Call(reason, [decided, (name, [x, y, decision])])
+    for limit in (0.5, 100.0):
+        partial = scratch(2, SUM_GROUPS, dtype=np.float64)
+        yield Call(f"to {limit}", [("clip_norm_in_place", [flat(draw, 300), partial, limit])])
+
+
 # -- augmentation -----------------------------------------------------------------------------------------------------
 
 
@@ -370,6 +442,9 @@ FAMILIES = (
     _normalisations,
     _losses,
     _updates,
+    _batches,
+    _labels,
+    _decisions,
     _augmentations,
 )
 CALLS: list[Call] = [call for family in FAMILIES for call in family(np.random.default_rng(0))]
@@ -383,13 +458,15 @@ TOLERANCE = 1e-5  # relative norm; the promise is 1e-4
 class Arrays:
     """The arrays of a call on one device, each placed there once however many of its steps share it."""
 
-    def __init__(self, sizes, place):
-        self.sizes, self.place, self.placed = sizes, place, {}
+    def __init__(self, sizes, place, read=np.asarray):
+        self.sizes, self.place, self.read, self.placed = sizes, place, read, {}
 
     def argument(self, given):
         """What a launcher takes for an argument of the table."""
         if isinstance(given, Image):
             return given.view(self._array(given.whole, given.whole))
+        if isinstance(given, Sums):
+            return self._array(given, given.values())
         if isinstance(given, ScratchSpec):
             return self._array(given, np.full(given.shape(self.sizes), np.nan, given.dtype))
         if isinstance(given, np.ndarray):
@@ -404,10 +481,11 @@ class Arrays:
         return self.placed[id(key)][1]
 
     def run(self, kernels, call):
-        """All arrays but scratch, once the call has run."""
+        """All arrays but scratch, once the call has run; of partial sums, their totals."""
         for name, arguments in call.steps:
             getattr(kernels, name)(*map(self.argument, arguments))
-        return [array for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
+        found = [(key, self.read(array)) for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
+        return [array.sum(axis=-1) if isinstance(key, Sums) else array for key, array in found]
 
 
 def assert_same(found, expected, call):

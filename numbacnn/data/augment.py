@@ -113,7 +113,7 @@ def apply(
         if labels is None or (source is None and indices is not None):
             raise ArgumentError("augment: mixup and cutmix need labels, and the whole data set with indices: source=…")
         if masks is not None or boxes is not None:
-            raise ArgumentError("augment: masks and boxes cannot follow mixup or cutmix; leave those out")
+            raise ArgumentError("augment: mixup and cutmix cannot mix masks and boxes; remove them")
         source = source or batch
         if source.images.shape[1:] != batch.images.shape[1:] or source.images.dtype != batch.images.dtype:
             raise ArgumentError(

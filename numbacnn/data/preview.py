@@ -36,7 +36,7 @@ def preview(
     if dataset.images.shape[3] not in (1, 3):
         raise ArgumentError(f"preview: images have {dataset.images.shape[3]} channels; only 1 or 3 can be shown")
     if chain is not None and chain.mixes and dataset.kind != CLASSES:
-        raise ArgumentError(f"augment: {dataset.kind} cannot follow mixup or cutmix; leave those out")
+        raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
     indices = np.linspace(0, len(dataset) - 1, columns).astype(np.int64)
     images, labels = dataset.images[indices], dataset.labels[indices]
     image_rows, label_rows = [images], [labels]

@@ -31,13 +31,14 @@ class Device:
 
     name = "cpu"
     precision = "fp32"
+    runs_loops = False  # whether training steps can run without the host
+    loop_kernels: Any = None  # what moves labels in such steps
 
     def __init__(self) -> None:
         from numbacnn.kernels.cpu import launchers, sizes
 
         self.kernels: Any = launchers
         self.sizes: ModuleType = sizes
-        self.loop_kernels: Any = None  # kernels of steps that the host does not drive, where the device has them
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
         """An array of zeros on the device, aligned to a cache line."""
@@ -108,7 +109,7 @@ class ReferenceDevice(Device):
     def __init__(self) -> None:
         from numbacnn.kernels.reference import launchers, sizes
 
-        self.kernels, self.sizes, self.loop_kernels = launchers, sizes, None
+        self.kernels, self.sizes = launchers, sizes
 
     def upload(self, target: Any, source: NDArray[Any]) -> None:
         """Copy a host array into a view of the same shape."""
@@ -129,6 +130,7 @@ class CudaDevice(Device):
     """
 
     name = "cuda"
+    runs_loops = True
 
     def __init__(self, precision: str = "fp32") -> None:
         from numbacnn.kernels.cuda.runtime import array, driver, launch, memory
@@ -136,7 +138,7 @@ class CudaDevice(Device):
         problem = driver.why_not()
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
-        from numbacnn.kernels.cuda import device_loop, launchers, sizes
+        from numbacnn.kernels.cuda import labels, launchers, sizes
         from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
 
         gpus, least = driver.list_gpus(), tensor_cores.LEAST_CAPABILITY
@@ -150,7 +152,7 @@ class CudaDevice(Device):
         self._out_of_memory = memory.OutOfMemory
         in_precision = partial(gemm.in_precision, precision)
         self.kernels, self.sizes = _Launchers(launchers, self._placed, in_precision), sizes
-        self.loop_kernels = _Launchers(device_loop, self._placed)
+        self.loop_kernels = _Launchers(labels, self._placed)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:

@@ -133,7 +133,7 @@ class Optimizer:
         if self.clip_value is not None:
             device.kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
-            device.loop_kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
+            device.kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
         rules = self._rules()
         for segment in self._segments:
             rule = rules[segment.group]
@@ -209,13 +209,11 @@ class Optimizer:
         return SimpleNamespace(shape=segment.shape, **arrays, **slots, **self._scratch(segment))
 
     def _clip(self, store: Parameters) -> None:
-        device, kernels, gradients = store.device, store.device.kernels, store.gradients
+        kernels, gradients = store.device.kernels, store.gradients
         if self.clip_value is not None:
             kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
-            norm = norm_of(device, gradients, self._partial[0])
-            if norm > self.clip_norm:
-                kernels.scale_in_place(gradients, self.clip_norm / norm)
+            kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
 
     # -- what the optimisers say of themselves ------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""What a model may be for: to classify images, to segment them, or to detect objects in them. A file for each.
+"""Tasks of a model: to classify images, to segment them, or to detect objects in them.
 
-Everything that depends on it (loss, metrics, what an output means) is asked of the ``Task``.
+Everything that depends on the task, such as the loss, the metrics and the meaning of an output, is defined by ``Task``.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (Classification, 
 
 
 def task_of(name: str | None, input_shape: tuple[int, ...]) -> Task:
-    """The task called ``name``, by default to classify. Raises ArgumentError with the nearest name."""
+    """Return the task called ``name``, by default classification. Raises ArgumentError with the nearest name."""
     return choose("task", name or Classification.name, TASKS)(input_shape)
 
 
 def task_for(name: str | None, dataset: Dataset, input_shape: tuple[int, ...]) -> Task:
-    """The task called ``name``, or where a model has none yet, that which the data set's labels are for."""
+    """Return the task called ``name``, or for None the task that learns from the data set's kind of labels."""
     if name is not None:
         return task_of(name, input_shape)
     return next(kind for kind in TASKS.values() if kind.labels == dataset.kind)(input_shape)

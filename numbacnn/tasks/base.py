@@ -1,27 +1,24 @@
-"""What a task is: what a model's output means, against which labels, and how well it does."""
+"""The interface of a task: the meaning of a model's output, its loss, and its metrics."""
 
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import Loss
+from numbacnn.losses.base import Float32, Float64, Loss
 from numbacnn.metrics import Metrics
-
-Float32 = NDArray[np.float32]
 
 
 class Task:
-    """A task of a model whose images are of ``input_shape``. All that depends on the task is asked of it.
+    """A task of a model whose images have ``input_shape``.
 
     Attributes:
-        name: as the command line and the model file have it.
-        labels: the kind of labels it learns from, as ``Dataset.kind``.
-        score: the key, in what ``evaluate`` gives, of the number that tells the best epoch.
-        score_name: that number's name in a sentence.
+        name: its name on the command line and in model files.
+        labels: the kind of labels it learns from, as in ``Dataset.kind``.
+        score: the key, in the result of ``evaluate``, of the measure that decides which epoch is best.
+        score_name: the name of that measure in messages.
     """
 
     name: ClassVar[str]
@@ -33,41 +30,41 @@ class Task:
         self.input_shape = input_shape
 
     def outputs(self, classes: int) -> int:
-        """Channels of the output of a model of so many classes; ``classes`` is its inverse."""
+        """Return the channels of the output of a model with that many classes, the inverse of ``classes``."""
         return classes
 
     def classes(self, outputs: int) -> int:
-        """Classes of a model whose output has so many channels."""
+        """Return the classes of a model whose output has that many channels."""
         return outputs
 
     def loss(self) -> Loss:
-        """The loss that models are trained with, unless another is given."""
+        """Return the default loss."""
         raise NotImplementedError
 
     def metrics(self, loss: Loss, device: Device) -> Metrics:
-        """What adds up how well a model does, batch after batch."""
+        """Return the metrics that ``evaluate`` accumulates over batches."""
         raise NotImplementedError
 
-    def count_correct(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
-        """How many of a batch's predictions name the right class, and how many count. output: N×H×W×C."""
-        raise NotImplementedError
-
-    def launch_count_correct(
-        self, loop_kernels: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss
+    def count_correct(
+        self, kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any], loss: Loss
     ) -> None:
-        """Launches what counts them on a device, see ``kernels.cuda.labels``; target: what ``loss`` makes of labels."""
+        """Launch the count of correct predictions, in partial[0], and of labels, in partial[1].
+
+        output: N×H×W×C; target: the labels as ``loss`` takes them.
+        """
         raise NotImplementedError
 
     def check_output(self, shape: tuple[int, ...]) -> None:
-        """ArgumentError where a model whose output for one image is of ``shape`` cannot do this."""
+        """Raise ArgumentError if a model whose output for one image has this shape cannot do the task."""
 
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
-        """ArgumentError where the data set does not fit a model of these shapes."""
+        """Raise ArgumentError if the data set does not fit a model with this output shape for one image."""
         self.check_output(output_shape)
         if dataset.kind != self.labels:
             raise ArgumentError(f"the model's task is to {self.name}, from {self.labels}; the data has {dataset.kind}")
         if dataset.images.shape[1:] != self.input_shape:
-            raise ArgumentError(f"images of {dataset.images.shape[1:]} for a model whose input is {self.input_shape}")
+            shape = dataset.images.shape[1:]
+            raise ArgumentError(f"images of shape {shape} for a model whose input is {self.input_shape}")
         outputs = output_shape[-1]
         if len(dataset.classes) > self.classes(outputs):
-            raise ArgumentError(f"{len(dataset.classes)} classes for a model of {outputs} outputs")
+            raise ArgumentError(f"{len(dataset.classes)} classes for a model with {outputs} outputs")

@@ -1,8 +1,8 @@
-"""Detection in one stage: a grid over the image, each cell of which says whether the middle of an object lies in it.
+"""One-stage detection: a grid over the image, each cell of which predicts whether an object has its center there.
 
-The output, (h, w, 5 + classes), holds for each cell a logit of that presence, the four numbers of a box, and a logit
+The output, (h, w, 5 + classes), holds for each cell the logit of that presence, the four numbers of a box, and a logit
 for each class (Redmon et al. 2016, "You only look once", section 2, with one box for each cell). The numbers of a box
-are how far its middle lies from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al.
+are the offset of its center from the cell's, in cells, and the logarithms of its width and height in cells (Ren et al.
 2015, "Faster R-CNN", equation 2).
 """
 
@@ -19,19 +19,19 @@ from numbacnn.data.labels import BOXES, class_numbers
 from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, nms
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import Loss
+from numbacnn.kernels.numpy_launchers import BOX_NUMBERS, encode_boxes
+from numbacnn.losses.base import Float32, Float64, Loss
 from numbacnn.metrics import Metrics
-from numbacnn.tasks.base import Float32, Task
+from numbacnn.tasks.base import Task
 
-LOGITS = 5  # channels before those of the classes
-SCORE_THRESHOLD = 0.4  # of what is shown as found
-LEAST_COUNTED = 0.01  # of what average precision looks at
-IOU_THRESHOLD = 0.5  # of two boxes that are taken for the same object's
-LARGEST_LOG = 10.0  # of a side in cells, so that no damaged number overflows
+SCORE_THRESHOLD = 0.4  # the lowest score of a reported detection
+EVALUATION_THRESHOLD = 0.01  # the lowest score that average precision takes into account
+IOU_THRESHOLD = 0.5  # above which two boxes are taken for the same object
+MAX_LOG_SIDE = 10.0  # in cells, so that a diverged output does not overflow
 
 
 class Detection(Task):
-    """The classes of objects, and the boxes around them."""
+    """The boxes around objects, and their classes."""
 
     name, labels, score, score_name = "detect", BOXES, "map_50", "mAP@0.5"
 
@@ -41,63 +41,56 @@ class Detection(Task):
         return self.input_shape[0], self.input_shape[1]
 
     def outputs(self, classes: int) -> int:
-        """See ``Task``."""
-        return LOGITS + classes
+        """Return the channels of the output: those of presence and box, and one for each class."""
+        return BOX_NUMBERS + classes
 
     def classes(self, outputs: int) -> int:
-        """See ``Task``."""
-        return outputs - LOGITS
+        """Return the channels without those of presence and box."""
+        return outputs - BOX_NUMBERS
 
     def loss(self) -> Loss:
-        """``DetectionLoss``."""
+        """Return ``DetectionLoss``."""
         return DetectionLoss(self.size)
 
     def metrics(self, loss: Loss, device: Device) -> Metrics:
-        """Loss, accuracy of the objects' cells, mAP@0.5 and mAP@0.5:0.95."""
+        """Return loss, accuracy over the cells with objects, mAP@0.5 and mAP@0.5:0.95."""
         return DetectionMetrics(self, loss, device)
 
-    def count_correct(self, output: Float32, labels: NDArray[Any], loss: Loss) -> tuple[int, int]:
-        """At the cells where objects are, their classes."""
-        target = encode(labels, output.shape[1:3], self.size)
-        present = target[..., 0] > 0
-        found = output[present][:, LOGITS:].argmax(axis=1)
-        return int(np.count_nonzero(found == target[present][:, LOGITS])), len(found)
-
-    def launch_count_correct(
-        self, loop_kernels: Any, partial: Any, output: Any, labels: Any, target: Any, loss: Loss
+    def count_correct(
+        self, kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any], loss: Loss
     ) -> None:
-        """See ``Task``."""
-        loop_kernels.count_correct_objects(partial, output, target)
+        """Count correct classes in the cells with objects."""
+        kernels.count_correct_objects(partial, output, target)
 
     def check_output(self, shape: tuple[int, ...]) -> None:
-        """See ``Task``; the output has to be a grid."""
-        if len(shape) != 3 or shape[-1] <= LOGITS or len(self.input_shape) != 3:
-            raise ArgumentError(f"to detect, a model gives a grid of {LOGITS} + classes numbers, not {shape}")
+        """Raise ArgumentError unless the output is a grid with presence, box and classes."""
+        if len(shape) != 3 or shape[-1] <= BOX_NUMBERS or len(self.input_shape) != 3:
+            raise ArgumentError(f"detection needs an output (h, w, {BOX_NUMBERS} + classes), not {shape}")
 
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
-        """See ``Task``; one image at least has to hold an object."""
+        """Raise ArgumentError if the data set does not fit, or has no box at all."""
         super().check(dataset, output_shape)
         if dataset.kind == BOXES and not (dataset.labels[..., 4] != PADDING).any():
-            raise ArgumentError(f"there is no box in any of the {len(dataset)} images")
+            raise ArgumentError(f"none of the {len(dataset)} images has a box")
 
     def decode(
         self, output: Float32, score_threshold: float = SCORE_THRESHOLD, iou_threshold: float = IOU_THRESHOLD
     ) -> list[Detections]:
-        """What was found in each image, from an output (n, h, w, 5 + classes), with scores of at least
-        ``score_threshold``.
+        """Return the detections in each image of an output (n, h, w, 5 + classes).
 
-        A score is the presence's probability times the likeliest class's. Of boxes that overlap by more than
-        ``iou_threshold``, of whichever classes, the surest stays.
+        The score is the probability of the presence times that of the top-1 class; detections below ``score_threshold``
+        are dropped. Of boxes with an intersection over union above ``iou_threshold``, of any classes, the one with the
+        highest score is kept.
         """
         height, width = self.size
         n, h, w, _ = output.shape
         scores, classes = _scores(output)
-        log_sides = output[..., 3:LOGITS].clip(-LARGEST_LOG, LARGEST_LOG)
+        log_sides = output[..., 3:BOX_NUMBERS].clip(-MAX_LOG_SIDE, MAX_LOG_SIDE)
         i, j = np.meshgrid(np.arange(h, dtype=np.float32), np.arange(w, dtype=np.float32), indexing="ij")
-        middles = output[..., 1:3] + np.stack([j, i], -1) + np.float32(0.5)
+        centers = output[..., 1:3] + np.stack([j, i], -1) + np.float32(0.5)
         half = np.exp(log_sides) / np.float32(2)
         cell = np.array([width / w, height / h] * 2, np.float32)
-        edges = np.concatenate([middles - half, middles + half], axis=-1) * cell
+        edges = np.concatenate([centers - half, centers + half], axis=-1) * cell
         boxes = edges.clip(0, np.array([width, height] * 2, np.float32)).reshape(n, h * w, 4)
         found = []
         for image in range(n):
@@ -108,46 +101,39 @@ class Detection(Task):
 
 
 def _scores(output: Float32) -> tuple[Float32, NDArray[np.int64]]:
-    """Score and class of each cell, (n, h·w)."""
-    logits = output[..., LOGITS:]
-    spread = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    likeliest = 1 / spread.sum(axis=-1)  # the largest logit's own term is 1
-    presence = 0.5 * (1 + np.tanh(0.5 * output[..., 0]))  # the sigmoid, which does not overflow so
+    """Return the score and the class of each cell, (n, h·w)."""
+    logits = output[..., BOX_NUMBERS:]
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    top1 = 1 / exponentials.sum(axis=-1)  # the exponential of the largest logit is 1
+    presence = 0.5 * (1 + np.tanh(0.5 * output[..., 0]))  # the sigmoid, in a form that does not overflow
     n = len(output)
-    return (presence * likeliest).reshape(n, -1), logits.argmax(axis=-1).reshape(n, -1)
+    return (presence * top1).reshape(n, -1), logits.argmax(axis=-1).reshape(n, -1)
 
 
 def encode(labels: Float32, grid: tuple[int, ...], size: tuple[int, int]) -> Float32:
-    """The target of each cell, (n, h, w, 6): presence, the four numbers of a box, and the class; from (n, most, 5).
+    """Return the target of each cell, (n, h, w, 6): presence, the four numbers of a box, and the class.
 
-    Of two objects with their middles in one cell the smaller counts: it is the harder to find elsewhere.
+    Of two objects with their centers in one cell the smaller counts: it is harder to find in another cell.
+
+    Args:
+        labels: boxes (n, M, 5) as in ``numbacnn.detection``.
+        grid: (h, w).
+        size: height and width of an image in pixels.
     """
-    (h, w), (height, width) = grid, size
-    target = np.zeros((len(labels), h, w, LOGITS + 1), np.float32)
-    image, row = np.nonzero(labels[..., 4] != PADDING)
-    boxes = labels[image, row]
-    cell = np.array([width / w, height / h], np.float32)
-    middles, sides = (boxes[:, :2] + boxes[:, 2:4]) / (2 * cell), (boxes[:, 2:4] - boxes[:, :2]) / cell
-    places = np.minimum(middles.astype(np.int64), (w - 1, h - 1))
-    numbers = np.concatenate(
-        [np.ones((len(boxes), 1)), middles - places - 0.5, np.log(sides), boxes[:, 4:]], axis=1, dtype=np.float32
-    )
-    order = np.argsort(-sides.prod(axis=1), kind="stable")  # the last one written stays
-    for i in order:
-        target[image[i], places[i, 1], places[i, 0]] = numbers[i]
+    target = np.empty((len(labels), *grid, BOX_NUMBERS + 1), np.float32)
+    encode_boxes(target, labels, *size)
     return target
 
 
 @dataclass(frozen=True)
 class DetectionLoss(Loss):
-    """Σ over the cells of BCE(presence) + [an object there] · (box_weight · Σ smooth L1(box) + cross-entropy(class)).
+    """Σ over cells of BCE(presence) + [object present] · (box_weight · Σ smooth L1(box) + cross-entropy(class)).
 
-    The mean over images. Smooth L1 is d²/(2·beta) where |d| ≤ beta, else |d| − beta/2 (Girshick 2015, "Fast R-CNN",
-    equation 3). size: height and width of an image in pixels, in which targets (n, most, 5) are.
+    The mean over images. Smooth L1 is d²/(2·beta) if |d| ≤ beta, else |d| − beta/2 (Girshick 2015, "Fast R-CNN",
+    equation 3). ``size`` is the height and width of an image in pixels; targets are boxes (n, M, 5).
     """
 
     name: ClassVar[str] = "detection"
-    device_steps: ClassVar[bool] = True
 
     size: tuple[int, int]
     box_weight: float = 2.0
@@ -158,35 +144,35 @@ class DetectionLoss(Loss):
         number(self.beta, "beta", 0, above=True)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Float32:
-        """Boxes (n, most, 5) as ``encode`` gives them."""
+        """Take boxes (n, M, 5), and encode them."""
         boxes = np.asarray(target, np.float32)
         if boxes.ndim != 3 or boxes.shape[2] != 5 or len(boxes) != shape[0]:
-            raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; give ({shape[0]}, most, 5)")
+            raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; give ({shape[0]}, M, 5)")
         classes = boxes[..., 4]
-        if not PADDING <= classes.min(initial=0) <= classes.max(initial=0) < shape[-1] - LOGITS:
+        if not PADDING <= classes.min(initial=0) <= classes.max(initial=0) < shape[-1] - BOX_NUMBERS:
             raise ArgumentError(
-                f"classes run from {classes.min():g} to {classes.max():g}; the model has {shape[-1] - LOGITS}"
+                f"classes run from {classes.min():g} to {classes.max():g}; the model has {shape[-1] - BOX_NUMBERS}"
             )
         return encode(boxes, shape[1:3], self.size)
 
     def weight(self, target: NDArray[Any]) -> float:
-        """The number of images."""
+        """Return the number of images."""
         return len(target)
 
-    def launch_target(self, loop_kernels: Any, target: Any, labels: Any) -> None:
-        """See ``Loss``."""
-        loop_kernels.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
+    def launch_target(self, kernels: Any, target: Any, labels: Any) -> None:
+        """Launch the encoding of boxes."""
+        kernels.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
 
     def launch(
         self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any], scale: float
     ) -> None:
-        """See ``Loss``."""
-        class_weights = np.ones((1, x.shape[-1] - LOGITS), np.float32)
+        """Launch the kernel."""
+        class_weights = np.ones((1, x.shape[-1] - BOX_NUMBERS), np.float32)
         kernels.detection(losses, dx, x, target, class_weights, self.box_weight, self.beta, scale)
 
 
 class DetectionMetrics(Metrics):
-    """Also what was found, and the mean average precision that follows."""
+    """Also accumulates the detections, for the mean average precision."""
 
     def __init__(self, task: Detection, loss: Loss, device: Device) -> None:
         super().__init__(loss, device)
@@ -196,21 +182,22 @@ class DetectionMetrics(Metrics):
         self.classes = 0
 
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
-        """See ``Metrics``."""
-        self.add_loss(output, labels)
-        output = self._device.host(output)
-        right, counted = self.task.count_correct(output, labels, self._loss)
-        self.correct, self.labels = self.correct + right, self.labels + counted
-        self.found += self.task.decode(output, LEAST_COUNTED)
+        """Add a batch: its output (n, h, w, 5 + C) and its boxes."""
+        super().add(output, labels)
+        self.found += self.task.decode(self._device.host(output), EVALUATION_THRESHOLD)
         self.truth.append(np.array(labels, np.float32))
         self.classes = self.task.classes(output.shape[-1])
 
+    def _count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
+        """Launch the count over cells with objects."""
+        self.task.count_correct(self._device.kernels, partial, output, labels, target, self._loss)
+
     def per_class(self) -> NDArray[np.float64]:
-        """Average precision of each class at each threshold of ``boxes.THRESHOLDS``."""
+        """Return the average precision of each class at each threshold of ``detection.THRESHOLDS``."""
         return average_precision(self.found, np.concatenate(self.truth), self.classes)
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Average precision of each class, at 0.5 and on average, None without an object; and its objects."""
+        """Return AP@0.5 and AP@0.5:0.95 of each class, None without an object, and the number of its objects."""
         counts = np.bincount(
             np.concatenate([class_numbers(part) for part in self.truth]).astype(int), minlength=len(names)
         )
@@ -225,6 +212,6 @@ class DetectionMetrics(Metrics):
         ]
 
     def results(self) -> dict[str, float]:
-        """Loss, accuracy, mAP@0.5 and mAP@0.5:0.95."""
-        at_half, mean = mean_average_precision(self.per_class())
-        return super().results() | {"map_50": at_half, "map": mean}
+        """Return loss, accuracy, mAP@0.5 and mAP@0.5:0.95."""
+        at_50, mean = mean_average_precision(self.per_class())
+        return super().results() | {"map_50": at_50, "map": mean}

@@ -1,1 +1,1 @@
-"""The training loop: steps, updates, objectives, events, and the device-side loop."""
+"""Training: the objective, the steps, the loops of host and device that run them, and the events that they yield."""

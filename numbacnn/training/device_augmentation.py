@@ -105,13 +105,13 @@ class PlannedAugmentation:
 
     def _run(self, images: Any, labels: Table, indices: Any, stages: Sequence[Stage], who: str) -> tuple[Any, Any]:
         """Images and labels after some stages, in buffers that begin with ``who``: as ``data.augment.Augmenter``."""
-        kernels, loop_kernels, n, fill = self._device.kernels, self._device.loop_kernels, len(indices), self._chain.fill
+        kernels, n, fill = self._device.kernels, len(indices), self._chain.fill
         x, y = (self._buffer(who + name, n, self._shape[1:]) for name in "xy")
-        loop_kernels.gather_images(x, images, indices, self._ones, self._zeros)
+        kernels.gather_images(x, images, indices, self._ones, self._zeros)
         own = self.gather(labels, indices, f"{who}labels")
         if self._chain.mixes:
             whole, own = own, self._buffer(f"{who}shares", n, (1, 1, self._classes))
-            loop_kernels.one_hot(own.reshape(n, -1), whole)
+            kernels.one_hot(own.reshape(n, -1), whole)
         for turn, (stage, tables) in enumerate(zip(stages, self._tables, strict=False)):
             parts = [self.gather(table, indices, f"{who}{turn}:{i}") for i, table in enumerate(tables)]
             if isinstance(stage, Geometry):
@@ -133,7 +133,7 @@ class PlannedAugmentation:
     def gather(self, table: Table, indices: Any, buffer: str) -> Any:
         """The numbers of some images, n × their shape."""
         part = self._buffer(buffer, len(indices), table.shape, table.dtype)
-        self._device.loop_kernels.gather_rows(part.reshape(len(indices), -1), table.whole, indices)
+        self._device.kernels.gather_rows(part.reshape(len(indices), -1), table.whole, indices)
         return part
 
     def _displacements(self, stage: Geometry, parts: list[Any], indices: Any, buffer: str) -> Any:

@@ -1,48 +1,39 @@
-"""What lies on the device where that drives the steps: the data set, tables of what differs from step to step, sums;
-and the recorded launches of a step."""
+"""The device's part of its training loop: the data set, the tables of an epoch, and the recorded launches of a step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from numbacnn.data.augment import Compose
 from numbacnn.engine.device import Device
-from numbacnn.engine.executor import BoundStep, Executor
+from numbacnn.engine.executor import BoundStep
 from numbacnn.geometry import Shape
 from numbacnn.kernels.recording import Launch, run
-from numbacnn.kernels.step_scalars import (
-    CORRECT_ROW,
-    COUNTED_ROW,
-    DECISION,
-    LOSS_ROWS,
-    SQUARES_ROW,
-    SUM_GROUPS,
-    EpochCounters,
-    StepForm,
-)
-from numbacnn.losses import Loss, ignored_label
+from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.losses.base import Array, Float32, Target
 from numbacnn.optimizers.base import Optimizer
 from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.device_augmentation import PlannedAugmentation, Table
 from numbacnn.training.events import Position
-from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.host_loop import HostLoop
+from numbacnn.training.step import TrainingStep
 
 
 class RecordedStep:
-    """Steps of one form: their launches, by what is to be named where one of them fails."""
+    """The launches of a training step, in parts whose names appear in errors."""
 
     def __init__(self, parts: Sequence[tuple[str, Sequence[Launch]]]) -> None:
         self._parts = parts
         self.launches = [launch for _, launches in parts for launch in launches]
-        self._run_before = False
-        self._replay: Any = None
+        self._has_run = False
+        self._replay: Callable[[], None] | None = None
 
     def run(self, device: Device) -> None:
-        """The first time part by part, so that a failure has a name; then all of them at once."""
-        if device.is_watched(not self._run_before):
+        """Run part by part the first time, so that a failure is named; after that all launches at once."""
+        if device.is_watched(not self._has_run):
             for what, launches in self._parts:
                 with device.watch(what):
                     run(launches)
@@ -50,211 +41,171 @@ class RecordedStep:
             if self._replay is None:
                 self._replay = device.capture(self.launches) or partial(run, self.launches)
             self._replay()
-        self._run_before = True
+        self._has_run = True
 
 
-class Data(NamedTuple):
-    """A data set on the device: images as rows N·H × W·C, and what changes them; the labels; and for each output the
-    shape of what its loss makes of an image's labels, None where it takes them as they are."""
+class DeviceData(NamedTuple):
+    """A data set on the device.
 
-    images: Any
+    Attributes:
+        images: rows N·H × W·C.
+        augmentation: what transforms them, or None.
+        labels: as in the data set.
+        targets: for each output the shape of its loss's target for one image, or None if the loss takes the labels.
+    """
+
+    images: Array
     augmentation: PlannedAugmentation | None
     labels: Table
     targets: list[Shape | None]
 
     @classmethod
-    def upload(cls, host: HostSteps, augment: Compose | None) -> "Data":
-        """The whole training set. Raises ArgumentError where a loss does not take the labels."""
+    def upload(cls, host: HostLoop, augment: Compose | None) -> "DeviceData":
+        """Upload the training set. Raises ArgumentError if a loss does not take the labels."""
         data, device, n = host.loader.dataset, host.model.device, host.loader.size(0)
         classes = host.task.classes(host.model.output_shape[-1])
         targets = _target_shapes(host, classes if augment is not None and augment.mixes else None)
-        images = data.images.reshape(prod(data.images.shape[:-2]), -1)
-        placed, labels = device.zeros(images.shape, images.dtype), Table.of(device, data.labels)
-        device.write(placed, images)
+        rows = data.images.reshape(prod(data.images.shape[:-2]), -1)
+        images, labels = device.zeros(rows.shape, rows.dtype), Table.of(device, data.labels)
+        device.write(images, rows)
         labels.write(device, data.labels)
         augmentation = None if augment is None else PlannedAugmentation(augment, device, data, n, classes)
-        return cls(placed, augmentation, labels, targets)
+        return cls(images, augmentation, labels, targets)
 
 
-def _target_shapes(host: HostSteps, mixed: int | None) -> list[Shape | None]:
-    """As in ``Data``, once each loss has seen all labels; ``mixed``: the classes of which they become probabilities."""
+def _target_shapes(host: HostLoop, mixed: int | None) -> list[Shape | None]:
+    """Check all labels with each loss; return ``DeviceData.targets``. ``mixed``: classes, if labels are mixed."""
     data, n = host.loader.dataset, host.loader.size(0)
-    outputs = host.model.training_batch(n, host.objective).binding.outputs
-    found: list[Any] = []
+    outputs = host.model.training_batch(n, host.objective).outputs
+    targets: list[Target] = []
     for start in range(0, len(data), n):
         labels = data.labels[start : start + n]
         if mixed is not None:
             labels = np.eye(mixed, dtype=np.float32)[labels]
             labels = (labels + np.roll(labels, 1, axis=0)) / 2
-        found = host.objective.targets(labels, [(len(labels), *output.shape[1:]) for output in outputs])
-    return [None if target.dtype == np.int64 or mixed is not None else target.shape[1:] for target in found]
+        targets = host.objective.targets(labels, [(len(labels), *output.shape[1:]) for output in outputs])
+    return [None if target.dtype == np.int64 or mixed is not None else target.shape[1:] for target in targets]
 
 
 class TrainingMemory:
-    """The arrays of a training on the device, and the launches that work on them: for the model as it is frozen when
-    they are made, and the optimiser's options of that time, learning rates apart."""
+    """The arrays of a training on the device, and the recorded steps that work on them.
 
-    def __init__(self, host: HostSteps, data: Data) -> None:
+    They hold for the parameters that are frozen and the options that the optimizer has when they are made, learning
+    rates excepted.
+    """
+
+    def __init__(self, host: HostLoop, data: DeviceData) -> None:
         self._host, self._model, self._loader, self._update = host, host.model, host.loader, host.update
         self._data = data
         self._device = device = host.model.device
         images, n = host.loader.dataset.images, host.loader.size(0)
-        batch = host.model.training_batch(n, host.objective)
-        self._executor: Executor = batch.executor
-        self._penalties = batch.penalties
-        self._written, self._launched = _settings(host)
+        self._batch = host.model.training_batch(n, host.objective)
+        self._written, self._recorded = _settings(host)
         self._update.optimizer.attach(self._model)
+        self.step = TrainingStep(host.model, host.task, host.update, host.skips, restores=True)
+        numbers = self._update.optimizer.device_numbers(1, 1)
+        self.step.numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
+        self.step.scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]), np.float64)
         self._labels = device.zeros((n, *data.labels.shape), data.labels.dtype)
         self._targets = [None if shape is None else device.zeros((n, *shape)) for shape in data.targets]
-        self._weights = device.zeros((2, SUM_GROUPS), np.float64)
+        self._label_sums = device.zeros((2, SUM_GROUPS), np.float64)
         self._factors = [device.zeros(factor.size) for factor in self._model.input_factors(images)]
         self._indices, self._order = device.zeros(n, np.int64), device.zeros(len(images), np.int64)
-        self._counters, self.sums = device.zeros(len(EpochCounters._fields), np.int64), device.zeros(2, np.float64)
-        self._decision = device.zeros(DECISION)
-        self._rates = device.zeros((self._update.in_epoch, 2), np.float64)
-        numbers = self._update.optimizer.device_numbers(1, 1)
-        self._numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
-        self._scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]), np.float64)
-        rows = LOSS_ROWS + len(batch.binding.outputs) + len(batch.penalties)
-        self._partial = device.zeros((rows, SUM_GROUPS), np.float64)
-        self._state_before = device.zeros(self._model.store.state.size)
-        self._forms: dict[tuple[int, bool], RecordedStep] = {}
+        self._steps: dict[tuple[int, bool], RecordedStep] = {}
         self.updates_before = 0
         self.learning_rates = np.ones(1)  # of the updates of the epoch
 
     def is_current(self) -> bool:
-        """Whether the next step is what ``begin`` has prepared: neither model nor optimiser have been changed."""
-        return (self._written, self._launched) == _settings(self._host)
+        """Return whether neither model nor optimizer have been changed since ``begin``."""
+        return (self._written, self._recorded) == _settings(self._host)
 
     def can_begin(self) -> bool:
-        """Whether ``begin`` is enough to make it so again: what is in the launches has not been changed."""
-        return self._launched == _settings(self._host)[1]
+        """Return whether ``begin`` suffices to follow such changes, since none is part of the recorded launches."""
+        return self._recorded == _settings(self._host)[1]
 
     def begin(self, p: Position) -> None:
-        """Writes all that differs from step to step, up to the end of the epoch, and the factors of the images; and
-        records its steps. No memory is taken behind that."""
+        """Write the tables of an epoch from a position on, and record its steps. Nothing is allocated after that."""
         device, update = self._device, self._update
         self._written, _ = _settings(self._host)
-        rates, steps = update.rates(p.epoch), update.optimizer.steps
-        self.learning_rates, self.updates_before = rates[:, 0] * update.optimizer.learning_rate, steps
+        self.step.begin(p)
+        self.learning_rates = self.step.scales * update.optimizer.learning_rate
+        self.updates_before = update.optimizer.steps
         factors = self._model.input_factors(self._loader.dataset.images)
-        for placed, factor in zip(self._factors, factors, strict=True):
-            device.write(placed, factor)
+        for target, factor in zip(self._factors, factors, strict=True):
+            device.write(target, factor)
         device.write(self._order, self._loader.order(p.epoch))
-        device.write(self._rates, rates)
-        device.write(self._numbers, update.optimizer.device_numbers(steps + 1, update.in_epoch))
-        accumulated = 0 if update.mean is None else update.mean.images
-        counters = EpochCounters(p.step, 0, -1, p.correct, p.labels, p.images, p.skipped, accumulated)
-        device.write(self._counters, np.array(counters, np.int64))
-        device.write(self.sums, np.array([p.loss_sum, 0.0]))
-        total = p.epoch * len(self._loader) + p.step
-        device.write(self._executor.random, np.array([self._loader.seed, total + 1], np.uint64))
+        device.write(self.step.numbers, update.optimizer.device_numbers(self.updates_before + 1, update.in_epoch))
+        steps = p.epoch * len(self._loader) + p.step
+        device.write(self._batch.executor.random, np.array([self._loader.seed, steps + 1], np.uint64))
         if self._data.augmentation is not None:
             self._data.augmentation.plan(self._loader.seed, p.epoch)
         for step in range(p.step, len(self._loader)):
-            self.form(step)
-
-    def counters(self) -> EpochCounters:
-        """How far the device has come."""
-        return EpochCounters(*map(int, self._device.host(self._counters)))
+            self.recorded(step)
 
     # -- the launches of a step ---------------------------------------------------------------------------------------
 
-    def form(self, step: int) -> RecordedStep:
-        """Of a step of the epoch: all on as many images, that update or that do not, have one."""
+    def recorded(self, step: int) -> RecordedStep:
+        """Return a step of the epoch: one for each batch size, with an update and without."""
         n, updates = self._loader.size(step), self._update.follows(step)
-        if (n, updates) not in self._forms:
-            self._forms[n, updates] = RecordedStep(self._parts(n, updates))
-        return self._forms[n, updates]
+        if (n, updates) not in self._steps:
+            self._steps[n, updates] = RecordedStep(self._parts(n, updates))
+        return self._steps[n, updates]
 
     def _parts(self, n: int, updates: bool) -> list[tuple[str, list[Launch]]]:
-        batch = TrainingBatch(self._executor, n, self._host.objective, self._penalties)
-        labels: list[Any] = []  # as the batch has them, once it is gathered
+        batch = self._batch.resized(n)
+        labels = list[Array]()  # of the batch, once it is gathered
         return [
-            ("gathering the batch", self._record(lambda: labels.append(self._gather(batch, n)))),
+            ("gathering the batch", self._record(lambda: labels.append(self._gather(batch)))),
             *_named("forward", batch.binding.forward),
-            ("the loss", self._record(lambda: self._losses(batch, *labels))),
+            ("the loss", self._record(lambda: self._losses(batch, labels[0]))),
             *_named("backward", batch.binding.backward),
-            ("the update", self._record(lambda: self._finish(batch, n, updates))),
+            ("the update", self._record(lambda: self._finish(batch, updates))),
         ]
 
-    def _record(self, work: Any) -> list[Launch]:
+    def _record(self, work: Callable[[], None]) -> list[Launch]:
         record = self._device.record(work)
         return record.preparations + record.launches
 
-    def _gather(self, batch: TrainingBatch, n: int) -> Any:
-        """Writes the input; returns the labels."""
-        loop_kernels, indices, (x,) = self._device.loop_kernels, self._indices[:n], batch.inputs
-        if state := self._model.store.state.size:
-            self._device.kernels.copy(
-                *(part.reshape(1, 1, 1, state) for part in (self._state_before, self._model.store.state))
-            )
-        loop_kernels.take_indices(indices, self._order, self._counters, self._loader.batch_size)
-        data = self._data
+    def _gather(self, batch: TrainingBatch) -> Array:
+        """Launch what writes the input; return the labels."""
+        kernels, data, indices, (x,) = self._device.kernels, self._data, self._indices[: batch.n], batch.inputs
+        self.step.keep_state()
+        kernels.take_indices(indices, self._order, self.step.counters, self._loader.batch_size)
         if data.augmentation is not None:
-            return data.augmentation.launch(x, data.images, data.labels, indices, *self._factors)
-        labels = self._labels[:n]
-        loop_kernels.gather_images(x, data.images, indices, *self._factors)
-        loop_kernels.gather_rows(labels.reshape(n, -1), data.labels.whole, indices)
+            return data.augmentation.launch(x, data.images, data.labels, indices, *self._factors)  # type: ignore[no-any-return]
+        labels: Array = self._labels[: batch.n]
+        kernels.gather_images(x, data.images, indices, *self._factors)
+        kernels.gather_rows(labels.reshape(batch.n, -1), data.labels.whole, indices)
         return labels
 
-    def _losses(self, batch: TrainingBatch, labels: Any) -> None:
-        outputs, objective = batch.binding.outputs, self._host.objective
-        targets = [self._target(i, y, labels) for i, y in enumerate(outputs)]
-        for i, (y, dy, target) in enumerate(zip(outputs, batch.binding.output_gradients, targets, strict=True)):
-            self._loss(self._partial[LOSS_ROWS + i], objective.losses[i], objective.weights[i], dy, y, target)
-        counts = self._partial[CORRECT_ROW : COUNTED_ROW + 1]
-        correct = self._device.loop_kernels, counts, batch.output, labels, targets[0], objective.losses[0]
-        self._host.task.launch_count_correct(*correct)
+    def _losses(self, batch: TrainingBatch, labels: Array) -> None:
+        targets = [self._target(i, y, labels) for i, y in enumerate(batch.outputs)]
+        batch.launch_losses(targets, self._label_sums)
+        self.step.count(batch, labels, targets)
 
-    def _target(self, i: int, y: Any, labels: Any) -> Any:
-        """What the loss of output number i takes of the batch's labels."""
+    def _target(self, i: int, y: Float32, labels: Array) -> Array:
+        """Return what the loss of output i takes, and launch what makes it of the labels."""
         whole = self._targets[i]
         if whole is None:
             return labels.reshape(-1) if labels.dtype == np.int64 else labels.reshape(y.shape)
-        target = whole[: len(y)]
-        self._host.objective.losses[i].launch_target(self._device.loop_kernels, target, labels)
+        target: Array = whole[: len(y)]
+        self._host.objective.losses[i].launch_target(self._device.kernels, target, labels)
         return target
 
-    def _loss(self, partial: Any, loss: Loss, weight: float, dy: Any, y: Any, target: Any) -> None:
-        """As ``losses.differentiate``, with the sums of the loss in ``partial``."""
-        kernels, loop_kernels, losses = self._device.kernels, self._device.loop_kernels, self._executor.pixel_losses
-        losses = losses[: prod(y.shape[:-1])]
-        class_weights = loss.label_weights(y.shape[-1]) if target.ndim == 1 else None
-        scale = weight / loss.weight(target) if class_weights is None else 1.0
-        loss.launch(kernels, losses, dy, y, target, scale)
-        loop_kernels.sum_losses(partial, losses, scale)
-        if class_weights is not None:
-            loop_kernels.sum_label_weights(self._weights[0], target, class_weights, ignored_label(loss.ignore_index))
-            loop_kernels.take_mean(partial, dy, self._weights, weight)
-
-    def _finish(self, batch: TrainingBatch, n: int, updates: bool) -> None:
-        kernels, loop_kernels = self._device.kernels, self._device.loop_kernels
-        update, store = self._update, self._model.store
-        for i, sums in enumerate(batch.penalties.launch()):
-            loop_kernels.sum_losses(self._partial[LOSS_ROWS + len(batch.binding.outputs) + i], sums, 1.0)
-        kernels.sum_squares(self._partial[SQUARES_ROW], store.gradients)
-        form = StepForm(n, update.accumulate, int(updates), int(self._host.skips))
-        tables = self._partial, self._rates, self._numbers, form
-        loop_kernels.decide_update(
-            self._counters, self.sums, self._executor.random, self._decision, self._scalars, *tables
-        )
-        if store.state.size:
-            loop_kernels.restore_unless_good(store.state, self._state_before, self._decision)
-        if update.mean is not None:
-            target = store.gradients if updates else update.mean.arena
-            loop_kernels.blend_gradients(target, store.gradients, update.mean.arena, self._decision)
+    def _finish(self, batch: TrainingBatch, updates: bool) -> None:
+        batch.launch_penalties()
+        self.step.decide(batch, updates)
         if updates:
-            update.optimizer.launch_on_device(self._model, self._scalars)
-            for average, newest in () if update.average is None else update.average.pairs():
-                loop_kernels.average_weights(average, newest, self._decision)
+            self._update.optimizer.launch_on_device(self._model, self.step.scalars)
+            if self._update.average is not None:
+                self._update.average.launch(self.step.decision)
 
 
-def _settings(host: HostSteps) -> tuple[object, object]:
-    """What may be changed between two steps, by value: what ``begin`` writes, and what is in the launches."""
+def _settings(host: HostLoop) -> tuple[object, object]:
+    """Return by value what may change between two steps: what ``begin`` writes, and what is part of the launches."""
     model, optimizer = host.model, host.update.optimizer
     options = [optimizer.options, *(group.options for group in optimizer.groups)]
-    options += [value.options for own in options for value in own.values() if isinstance(value, Optimizer)]  # of Muon
+    options += [value.options for own in options for value in own.values() if isinstance(value, Optimizer)]  # in Muon
     learning_rates = [own.get("learning_rate") for own in options]
     others = [{**own, "learning_rate": None, "groups": None} for own in options]
     patterns = [group.pattern for group in optimizer.groups]

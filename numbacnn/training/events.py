@@ -1,19 +1,21 @@
-"""What a training tells: events as it goes on, the record of every epoch, and its position."""
+"""The events that a training yields, the record of each epoch, and its position."""
 
 import math
 from dataclasses import dataclass, field
 
 from numbacnn._checks import whole
 from numbacnn.errors import ArgumentError
+from numbacnn.kernels.decision import EpochCounters
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to. Loss and accuracy are means over its training batches, each as it was when it ran, without
-    the ``skipped`` ones; ``learning_rate`` is that of its last update.
+    """The results of an epoch.
 
-    Accuracies are of images, of pixels, or of the cells where a detector's objects are. ``validation_score`` is the
-    mean IoU of a model that segments and the mAP@0.5 of one that detects; a classifier has none beside its accuracy.
+    ``loss`` and ``accuracy`` are means over the training batches, each at the time when it ran, without ``skipped``
+    ones; ``learning_rate`` is that of the last update. The accuracy is over images, over pixels, or over the cells with
+    objects in a detector's grid. ``validation_score`` is the mean IoU in segmentation, mAP@0.5 in detection, and None
+    in classification.
     """
 
     epoch: int
@@ -29,32 +31,34 @@ class EpochRecord:
 
     @property
     def score(self) -> float | None:
-        """What tells the best epoch: ``validation_score``, or a classifier's validation accuracy."""
+        """The measure that decides which epoch is best: ``validation_score``, or the validation accuracy."""
         return self.validation_accuracy if self.validation_score is None else self.validation_score
 
 
 @dataclass
 class History:
-    """The record of every epoch."""
+    """The records of all epochs."""
 
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest validation score, the first of equals; None without validation."""
+        """The epoch with the highest validation score, the first of equals; None without validation data."""
         validated = [record for record in self.epochs if record.score is not None]
         return max(validated, key=lambda record: record.score or 0.0, default=None)
 
     @property
     def since_best(self) -> int | None:
-        """Epochs since the best one; 0 where that is the last, None without validation."""
+        """Epochs since the best one: 0 if it is the last; None without validation data."""
         return None if self.best is None else self.epochs[-1].epoch - self.best.epoch
 
 
 @dataclass(frozen=True)
 class StepEnd:
-    """After every batch. ``loss``, ``accuracy``: means over the epoch so far, on a GPU as they were last read: not
-    more than about a tenth of a second of steps before. Steps count from 1 in the epoch."""
+    """The event after every batch. Steps count from 1 in each epoch.
+
+    ``loss`` and ``accuracy`` are means over the epoch so far. On a GPU they may be about a tenth of a second old.
+    """
 
     epoch: int
     epochs: int
@@ -67,7 +71,7 @@ class StepEnd:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """After every epoch, its validation included. ``since_best`` as in ``History``."""
+    """The event after every epoch and its validation. ``since_best`` is as in ``History``."""
 
     record: EpochRecord
     epochs: int
@@ -75,7 +79,7 @@ class EpochEnd:
 
     @property
     def best(self) -> bool:
-        """Whether no epoch before had this one's validation score."""
+        """Whether this epoch has the highest validation score so far."""
         return self.since_best == 0
 
 
@@ -84,26 +88,34 @@ Event = StepEnd | EpochEnd
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come: whole epochs, steps of the next one, and its sums so far. Batches that were
-    ``skipped`` are steps, but no part of the sums; ``seconds`` are for the record, nothing is derived from them."""
+    """The progress of a training: whole epochs, steps of the current one, and its sums so far.
+
+    Batches that were ``skipped`` count as steps, but not in the sums. ``correct`` predictions are counted among
+    ``labels``, of images or pixels, without ignored ones. ``seconds`` are for the record only.
+    """
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     correct: int = 0
-    labels: int = 0  # of which the correct are: of images or pixels, those that count
+    labels: int = 0
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
 
+    def after(self, counters: EpochCounters, loss_sum: float, seconds: float) -> "Position":
+        """Return the position in the same epoch with the sums of a training loop."""
+        c = counters
+        return Position(self.epoch, c.step, loss_sum, c.correct, c.labels, c.images, seconds, c.skipped)
+
     @property
     def loss(self) -> float:
-        """Mean over the images so far; NaN before the first."""
+        """Mean loss over the images so far; NaN before the first."""
         return self.loss_sum / self.images if self.images else math.nan
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions; NaN before the first."""
+        """Fraction of correct predictions so far; NaN before the first."""
         return self.correct / self.labels if self.labels else math.nan
 
 
@@ -114,7 +126,7 @@ class EarlyStopping:
         self.patience = whole(patience, "patience")
 
     def __call__(self, event: Event) -> bool:
-        """True when it is time to stop. Raises ArgumentError where there is no validation data."""
+        """Return True to end the training. Raises ArgumentError without validation data."""
         if not isinstance(event, EpochEnd):
             return False
         if event.since_best is None:

@@ -1,33 +1,38 @@
-"""What training minimises: a loss and a weight for each output of a model."""
+"""The objective of a training: a loss and a weight for each output of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import Loss, Target, checked_weights, get_loss
+from numbacnn.losses import Loss, get_loss
+from numbacnn.losses.base import Target, checked_weights
+
+T = TypeVar("T")
+Labels = ArrayLike | Sequence[ArrayLike]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training step minimises: the sum over outputs of weight · loss. Auxiliary outputs stand behind the main.
+    """The sum of weight · loss over the outputs of a model, auxiliary ones last.
 
-    main: how many outputs are not auxiliary.
+    main: the number of outputs that are not auxiliary.
     """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...]
     main: int
 
-    def targets(self, labels: Any, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
-        """The target of each output of ``shapes``, N×H×W×C.
+    def targets(self, labels: Labels, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
+        """Check labels, and convert them to the target of each output of ``shapes``, N×H×W×C.
 
-        labels: one array for all outputs; where there are several, a list or tuple of one array for each. Where it
-        leaves out the auxiliary ones, they take the first.
+        labels: one array for all outputs, or for several outputs a list or tuple with one for each, or for each that is
+        not auxiliary; those that are then use the first.
         """
-        parts = [labels] * len(self.losses)
+        parts: Sequence[ArrayLike] = [labels] * len(self.losses)  # type: ignore[list-item]
         if len(self.losses) > 1 and isinstance(labels, list | tuple) and all(np.ndim(part) > 0 for part in labels):
             parts = _for_outputs("label arrays", labels, self.main, len(self.losses))
         return [loss.target(part, shape) for loss, part, shape in zip(self.losses, parts, shapes, strict=True)]
@@ -40,14 +45,21 @@ def make_objective(
     auxiliary: int = 0,
     auxiliary_weight: float = 0.0,
 ) -> Objective:
-    """An Objective for ``main`` outputs and ``auxiliary`` ones.
+    """Make the objective for ``main`` outputs and ``auxiliary`` ones.
 
-    loss: one for all outputs, or one for each; weights: one for each, by default 1 and for auxiliary outputs
-    ``auxiliary_weight``. Where either leaves out the auxiliary outputs, they take the first loss and their default
-    weight. Raises ArgumentError where numbers do not fit.
+    Args:
+        loss: one for all outputs, or one for each.
+        weights: one for each output, by default 1, and ``auxiliary_weight`` for auxiliary outputs.
+        main: outputs that are not auxiliary.
+        auxiliary: outputs that are; if ``loss`` or ``weights`` omits them, they use the first loss and their default
+            weight.
+        auxiliary_weight: the default weight of auxiliary outputs.
+
+    Raises:
+        ArgumentError: the number of losses or weights does not fit.
     """
     outputs = main + auxiliary
-    given = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs
+    given: list[str | Loss] = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs  # type: ignore[list-item]
     losses = tuple(map(get_loss, _for_outputs("losses", given, main, outputs)))
     defaults = [1.0] * main + [auxiliary_weight] * auxiliary
     if weights is not None:
@@ -56,9 +68,9 @@ def make_objective(
     return Objective(losses, tuple(defaults), main)
 
 
-def _for_outputs(what: str, given: Sequence[Any], main: int, outputs: int) -> list[Any]:
-    """One item for each output from those given for all, or for all but the auxiliary ones, which take the first."""
+def _for_outputs(what: str, given: Sequence[T], main: int, outputs: int) -> list[T]:
+    """Return an item for each output; auxiliary outputs use the first if they are omitted."""
     if len(given) not in (main, outputs):
-        wanted = f"{main}" if main == outputs else f"{main}, or {outputs} with the auxiliary ones"
-        raise ArgumentError(f"{len(given)} {what} for a model of {wanted} outputs")
+        expected = f"{main}" if main == outputs else f"{main}, or {outputs} with the auxiliary ones,"
+        raise ArgumentError(f"{len(given)} {what} for a model with {expected} outputs")
     return [*given, *[given[0]] * (outputs - len(given))]

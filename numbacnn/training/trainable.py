@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
+from numbacnn.kernels.decision import LOSS_ROWS, SUM_GROUPS
+from numbacnn.losses.base import Float64
 from numbacnn.metrics import Metrics
 from numbacnn.optimizers import Optimizer
 from numbacnn.tasks import task_for
 from numbacnn.tasks.predictor import Float32, Predictor
-from numbacnn.training.batch import LossOfOutputs, TrainingBatch
+from numbacnn.training.batch import LossOfOutputs, TrainingBatch, total
 from numbacnn.training.objective import Objective, make_objective
 from numbacnn.training.penalties import Penalties
 
@@ -29,6 +32,7 @@ class TrainableModel(Predictor):
         super().__init__(graph, device, several_inputs, several_outputs)
         self.auxiliary_weight = auxiliary_weight
         self._penalties = Penalties(graph.penalties(), self.store)
+        self._sums: Float64 | None = None  # made when first used
 
     def train_step(
         self,
@@ -60,7 +64,9 @@ class TrainableModel(Predictor):
         For a custom training loop, between ``backward`` and the update; ``train_step`` and ``fit`` do this themselves.
         """
         with engine_lock:
-            return self._penalties.add()
+            rows = self._step_sums()[LOSS_ROWS + len(self.graph.training_outputs) :]
+            self._penalties.launch(rows)
+            return total(self.device.host(rows))
 
     def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None = None) -> Objective:
         """Return the loss and the weight of each output, from the arguments of ``train_step``."""
@@ -69,7 +75,14 @@ class TrainableModel(Predictor):
 
     def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """Return the buffers of a training step on ``n`` images, for loops that fill them under ``engine_lock``."""
-        return TrainingBatch(self.training_executor(n), n, objective, self._penalties)
+        return TrainingBatch(self.training_executor(n), n, objective, self._penalties, self._step_sums())
+
+    def _step_sums(self) -> Float64:
+        """Return the rows of partial sums of a training step, as in ``kernels.decision``."""
+        if self._sums is None:
+            rows = LOSS_ROWS + len(self.graph.training_outputs) + len(self._penalties)
+            self._sums = self.device.zeros((rows, SUM_GROUPS), np.float64)
+        return self._sums
 
     def evaluate(
         self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
@@ -82,8 +95,8 @@ class TrainableModel(Predictor):
         """
         metrics, objective = self.measure(Dataset.of(test, self.classes), loss, loss_weights)
         results = [metric.results() for metric in metrics]
-        total = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
-        found = results[0] | {"loss": total}
+        loss_sum = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
+        found = results[0] | {"loss": loss_sum}
         if len(results) > 1:
             for value, each in zip(self.graph.outputs, results, strict=True):
                 found |= {f"{name}.{self.graph.names[value]}": figure for name, figure in each.items()}

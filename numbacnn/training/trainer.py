@@ -1,4 +1,4 @@
-"""The training loop: a generator of events. It never prints; progress, logs and early stopping are callbacks on it."""
+"""A training as a generator of events. It never prints: progress, logs and early stopping are callbacks."""
 
 import json
 import time
@@ -29,9 +29,9 @@ from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
 from numbacnn.training.batch import LossOfOutputs, TrainingBatch
-from numbacnn.training.device_loop import DeviceSteps, choose_steps
+from numbacnn.training.device_loop import DeviceLoop, choose_loop
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
-from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.host_loop import HostLoop
 from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
@@ -49,12 +49,12 @@ __all__ = [
     "TrainingBatch",
 ]
 
-ON_SAVE_ERROR = {"warn": False, "stop": True}  # whether training ends
-ON_NAN = {"stop": False, "skip": True}  # whether it goes on
+ON_SAVE_ERROR = {"warn": False, "stop": True}  # whether the training ends
+ON_NAN = {"stop": False, "skip": True}  # whether it continues
 
 
 class Trainer:
-    """One training of one model. ``run`` yields the events; ``history`` grows with the epochs."""
+    """One training of one model: ``run`` yields its events, ``history`` holds the records of its epochs."""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class Trainer:
         self.position = Position()
         self.augment = get_augmentation(augment)
         if self.augment and self.augment.mixes and dataset.kind != CLASSES:
-            raise ArgumentError(f"augment: {dataset.kind} cannot follow mixup or cutmix; leave those out")
+            raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
         self.optimizer.attach(model)
         plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
         self.update = Update(model, self.optimizer, self.schedule, **plan, ema=ema)
         skips = choose("on_nan", on_nan, ON_NAN)
-        self._host = HostSteps(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
+        self._host = HostLoop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
         classes = self.task.classes(model.output_shape[-1])
         if model.normalization is None:
             model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
@@ -117,10 +117,10 @@ class Trainer:
         model.task = self.task.name
 
     def run(self) -> Generator[Event, None, None]:
-        """Trains from the position on; the state is consistent after every event.
+        """Train from the current position on. The state is consistent after every event.
 
-        With ``ema`` the model holds the averaged weights at the end of every epoch, for validation and whoever gets the
-        event, and when the training has ended; in between it holds those that are trained.
+        With ``ema`` the model holds the averaged weights at the end of every epoch, where it is validated and the event
+        is yielded, and when the training has ended; during an epoch it holds the trained ones.
         """
         self._last_save = time.monotonic()
         try:
@@ -135,13 +135,13 @@ class Trainer:
             return self.update.average is not None and self.update.average.show(shown)
 
     @cached_property
-    def _steps(self) -> HostSteps | DeviceSteps:
-        """Chosen when they are first needed: to know whether the data fits, the model's buffers are made."""
-        return choose_steps(self._host, self.augment, 0 if self.validation is None else len(self.validation))
+    def _loop(self) -> HostLoop | DeviceLoop:
+        """The loop, chosen at first use: to decide whether the data fits on the device, the buffers are allocated."""
+        return choose_loop(self._host, self.augment, 0 if self.validation is None else len(self.validation))
 
     def _epoch(self) -> Iterator[Event]:
         self.update.begin_epoch([record.validation_loss or 0.0 for record in self.history.epochs])
-        steps = self._steps.epoch(self.position)
+        steps = self._loop.epoch(self.position)
         try:
             for position in steps:
                 self.position = position
@@ -150,8 +150,8 @@ class Trainer:
                 p = self.position
                 images = self.loader.size(p.step - 1)
                 yield StepEnd(p.epoch + 1, self.epochs, p.step, len(self.loader), images, p.loss, p.accuracy)
-        except (GeneratorExit, KeyboardInterrupt):  # whoever goes on from here finds all sums
-            self.position = self._steps.read(self.position)
+        except (GeneratorExit, KeyboardInterrupt):  # a later ``run`` continues from complete sums
+            self.position = self._loop.read(self.position)
             raise
         finally:
             steps.close()
@@ -162,7 +162,7 @@ class Trainer:
         with engine_lock:
             self._host.check_weights(f"at the end of epoch {p.epoch + 1}")
         if not p.images:
-            raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was left out; see why with on_nan="stop"')
+            raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was skipped; on_nan="stop" shows why')
         self._show_average(True)
         validation = {}
         if self.validation is not None:
@@ -196,14 +196,16 @@ class Trainer:
         return every.seconds is not None and time.monotonic() - self._last_save >= every.seconds
 
     def save(self) -> None:
-        """Writes weights, optimiser, position and history to the checkpoint file, whole or not at all.
+        """Write weights, optimizer, position and history to the checkpoint file, atomically and durably.
 
-        Where it cannot be written, ``on_save_error`` decides; numbers that are not finite are never written, but
-        NumbacnnError raised. Returns when the file is on the disk: one save ends before the next begins.
+        If the file cannot be written, ``on_save_error`` decides what happens.
+
+        Raises:
+            NumbacnnError: a weight is not finite; nothing is written.
         """
         assert self.checkpoints is not None
         with engine_lock:
-            self.position = p = self._steps.read(self.position)
+            self.position = p = self._loop.read(self.position)
             self._host.check_weights(f"after epoch {p.epoch}, step {p.step}")
         state = {
             "run": self._identity,
@@ -212,7 +214,7 @@ class Trainer:
             "normalization": self.model.normalization and self.model.normalization._asdict(),
             "optimizer_steps": self.optimizer.steps,
             "learning_rate": self.update.learning_rate,
-            "accumulated_images": self.update.mean.images if self.update.mean else 0,
+            "accumulated_images": self.update.accumulated_images,
         }
         shown = self._show_average(False)
         try:
@@ -226,29 +228,33 @@ class Trainer:
 
     @contextmanager
     def saving(self, path: Path) -> Iterator[None]:
-        """Writing ``path`` in this block may fail: that becomes a warning, or NumbacnnError where it is to stop."""
+        """For a block that writes ``path``: turn an OSError into a warning, or NumbacnnError if it is to stop."""
         try:
             yield
         except OSError as error:
             problem = f"{path}: cannot be written ({error.strerror or error})"
             if self._stops_without_save:
-                raise NumbacnnError(f"{problem}; what was saved before is whole") from None
-            warnings.warn(f"{problem}; training goes on, and what was saved before is whole", stacklevel=2)
+                raise NumbacnnError(f"{problem}; what was saved before is intact") from None
+            warnings.warn(f"{problem}; training continues, and what was saved before is intact", stacklevel=2)
 
     def _arenas(self) -> dict[str, Arena]:
-        """The arrays that a checkpoint holds."""
+        """Return the arrays that a checkpoint holds."""
         store = self.model.store
         arenas = store.arenas() | {name: Arena(store.slots, arena) for name, arena in self.optimizer.slots.items()}
-        if self.update.mean is not None:
-            arenas["accumulated"] = Arena(store.slots, self.update.mean.arena)
+        if self.update.accumulated is not None:
+            arenas["accumulated"] = Arena(store.slots, self.update.accumulated)
         if self.update.average is not None:
             arenas["average"] = Arena(store.slots, self.update.average.values)
             arenas["average-state"] = Arena(store.state_slots, self.update.average.state)
         return arenas
 
     def resume(self) -> None:
-        """Takes the state from the checkpoint file, where there is one; from the one before, with a warning, where the
-        newest is damaged."""
+        """Restore the state from the checkpoint file, if it exists; if it is damaged, from the previous one.
+
+        Raises:
+            ModelFileError: no file can be read, or the checkpoint does not fit the model or the optimizer.
+            ArgumentError: the checkpoint belongs to a training with other arguments.
+        """
         if self.checkpoints is None:
             raise ArgumentError("resume=True needs checkpoint=FILE")
         found = self.checkpoints.read()
@@ -265,19 +271,18 @@ class Trainer:
             raise ModelFileError(f"{file}: its state is damaged: {error!r}") from None
         for name, value in self._identity.items():
             if run.get(name) != value:
-                raise ArgumentError(f"{file} is of a training with {name} {run.get(name)}, not {value}")
+                raise ArgumentError(f"{file} belongs to a training with {name} {run.get(name)}, not {value}")
         files.check_fit(file, arrays, self._arenas())
         files.restore(arrays, self._arenas(), self.model.device)
         self.position, self.history, self.optimizer.steps = position, history, steps
         self.update.learning_rate = learning_rate
         self.model.normalization = normalization
-        if self.update.mean is not None:
-            self.update.mean.images = images
+        self.update.accumulated_images = images
         self._show_average(position.step == 0 and position.epoch > 0)
 
     @cached_property
     def _identity(self) -> dict[str, int | float | str | None]:
-        """What must be the same for the training to go on as it would have."""
+        """What must be equal for a resumed training to continue as it would have."""
         return {
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,
@@ -299,5 +304,5 @@ class Trainer:
 
 
 def _checksum(data: Dataset) -> int:
-    """CRC-32 of images and labels."""
+    """Return the CRC-32 of images and labels."""
     return zlib.crc32(np.ascontiguousarray(data.images).data, zlib.crc32(np.ascontiguousarray(data.labels).data))

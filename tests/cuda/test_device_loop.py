@@ -19,8 +19,9 @@ from numbacnn.kernels.cuda.runtime.memory import OutOfMemory
 from numbacnn.training import device_augmentation as planned
 from numbacnn.training import device_loop as device
 from numbacnn.training import device_memory as memory
-from numbacnn.training.device_loop import DeviceSteps
-from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.device_loop import DeviceLoop
+from numbacnn.training.host_loop import HostLoop
+from numbacnn.training.step import TrainingStep
 from numbacnn.training.trainer import Position, Trainer
 
 RNG = np.random.default_rng(0)
@@ -136,7 +137,7 @@ def test_mixed_images_and_labels(augment):
 
 
 def test_a_loss_that_takes_no_shares_of_classes_tells_so():
-    for loss, message in (("focal", "wants integer classes"), ("sigmoid_focal", "give 0 or 1 for each")):
+    for loss, message in (("focal", "needs integer classes"), ("sigmoid_focal", "give 0 or 1 for each")):
         with pytest.raises(nc.errors.ArgumentError, match=message):
             fit("cuda", loss=loss, augment="mixup")
 
@@ -396,7 +397,7 @@ def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):
 
 def test_freezing_gives_buffers_back_before_it_takes_others(monkeypatch):
     """Also of the augmentation there is one, and of the data."""
-    living, arena, uploads, upload = weakref.WeakSet(), type(get_device("cuda")).arena, [], memory.Data.upload
+    living, arena, uploads, upload = weakref.WeakSet(), type(get_device("cuda")).arena, [], memory.DeviceData.upload
 
     def counted(self, size, batch):
         gc.collect()  # a simulated launch refers to itself
@@ -406,7 +407,7 @@ def test_freezing_gives_buffers_back_before_it_takes_others(monkeypatch):
         return made
 
     monkeypatch.setattr(type(get_device("cuda")), "arena", counted)
-    monkeypatch.setattr(memory.Data, "upload", lambda *arguments: uploads.append(1) or upload(*arguments))
+    monkeypatch.setattr(memory.DeviceData, "upload", lambda *arguments: uploads.append(1) or upload(*arguments))
     model = small("cuda")
 
     def change(event):
@@ -460,13 +461,13 @@ def test_the_learning_rate_on_record_is_that_of_the_update():
 def clock(monkeypatch):
     """Of a host that waits for the device where it reads: for a second, or as a test has it."""
     clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
-    counters = memory.TrainingMemory.counters
+    read_now = TrainingStep.read
 
     def read(self):
         clock.readings, clock.now = clock.readings + 1, clock.wait()
-        return counters(self)
+        return read_now(self)
 
-    monkeypatch.setattr(memory.TrainingMemory, "counters", read)
+    monkeypatch.setattr(TrainingStep, "read", read)
     monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
@@ -482,7 +483,7 @@ def test_never_more_than_a_tenth_of_a_second_of_steps_waits(monkeypatch, clock):
 
     clock.wait = lambda: max(clock.now, done[0])
     monkeypatch.setattr(memory.RecordedStep, "run", run)
-    steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._steps
+    steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._loop
     assert len(list(steps.epoch(Position()))) == 60
     assert max(waiting) < device.READ_EVERY + 0.01
     assert clock.readings < 10
@@ -536,7 +537,7 @@ class OwnLoss(nc.losses.CrossEntropy):
 def test_the_host_drives_what_the_device_cannot(reason, options):
     made = trainer(**options)
     assert reason in device.why_not_on_device(made._host)
-    assert isinstance(made._steps, HostSteps)
+    assert isinstance(made._loop, HostLoop)
 
 
 def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
@@ -545,11 +546,11 @@ def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
     monkeypatch.setattr(
         type(get_device("cuda")), "free_memory", lambda self: buffers.extend(made.model._executors) or 300
     )
-    with pytest.warns(RuntimeWarning, match="the host drives the training's steps: the data set takes 0 MiB, of the"):
-        assert isinstance(made._steps, HostSteps)
+    with pytest.warns(RuntimeWarning, match="the host runs .* steps: the data set takes 0 MiB of 0 MiB of free"):
+        assert isinstance(made._loop, HostLoop)
     assert buffers == [(True, False), (False, False)]
     monkeypatch.undo()
-    assert isinstance(trainer()._steps, DeviceSteps)
+    assert isinstance(trainer()._loop, DeviceLoop)
 
 
 class Full:
@@ -566,7 +567,7 @@ class Full:
         return self._zeros(shape, dtype)
 
 
-NO_ROOM = "the host drives the training's steps: out of GPU memory: 8,192 MiB"
+NO_ROOM = "the host runs the training steps: out of GPU memory: 8,192 MiB"
 
 
 def test_steps_that_find_no_room_are_the_host_s():
@@ -574,7 +575,7 @@ def test_steps_that_find_no_room_are_the_host_s():
 
     def run(fails):
         made = trainer(batch_size=7, augment="hflip", optimizer=nc.SGD(0.1, clip_norm=1.0))
-        steps = made._steps  # behind the model's own buffers
+        steps = made._loop  # behind the model's own buffers
         with pytest.MonkeyPatch.context() as monkeypatch:
             memory = Full(monkeypatch, fails)
             (position,) = steps.epoch(Position())

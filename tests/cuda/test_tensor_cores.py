@@ -23,6 +23,7 @@ from numbacnn.kernels.cuda import sizes as cuda_sizes
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
 from numbacnn.kernels.cuda.gemm import tensor_cores as cores
 from numbacnn.kernels.cuda.runtime import backend, driver
+from numbacnn.kernels.cuda.runtime.array import DeviceArray
 from numbacnn.kernels.cuda.runtime.array import to_device as on_device
 
 ROUND = {"tf32": cores.round_to_tf32, "bf16": cores.round_to_bf16}
@@ -146,9 +147,9 @@ def check(call, precision):
     exact = call._replace(steps=[(name, [out, rounded(first, precision), rounded(second, precision), *rest])])
     expected, *_ = Arrays(cpu_sizes, np.array).run(cpu, exact)
     with gemm.in_precision(precision):
-        found, *_ = Arrays(cuda_sizes, on_device).run(cuda, call)
-    assert_close(found.read(), expected, f"{call}, {precision}")
-    return found.read()
+        found, *_ = Arrays(cuda_sizes, on_device, DeviceArray.read).run(cuda, call)
+    assert_close(found, expected, f"{call}, {precision}")
+    return found
 
 
 def of_reasons(precision, *names):
@@ -167,8 +168,8 @@ if not backend.SIMULATED:
 @pytest.mark.parametrize(("precision", "call"), CHOSEN, ids=str)
 def test_launchers_multiply_rounded_operands(precision, call):
     found = check(call, precision)
-    plain, *_ = Arrays(cuda_sizes, on_device).run(cuda, call)
-    assert not np.array_equal(found, plain.read())
+    plain, *_ = Arrays(cuda_sizes, on_device, DeviceArray.read).run(cuda, call)
+    assert not np.array_equal(found, plain)
 
 
 @pytest.mark.parametrize("precision", ROUND)

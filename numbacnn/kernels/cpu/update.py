@@ -62,6 +62,15 @@ def normalize_in_place(x, partial, smallest):
     LAUNCHERS["scale_in_place"](x, 1 / max(norm_of(x, partial[0]), smallest))
 
 
+@launcher
+@recordable
+def clip_norm_in_place(x, partial, limit):
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: scratch, 2 × SUM_GROUPS."""
+    norm = norm_of(x, partial[0])
+    if norm > limit:
+        LAUNCHERS["scale_in_place"](x, limit / norm)
+
+
 def norm_of(x, partial):
     """√Σ x², summed in float64 in an order that depends on the size of x alone."""
     sum_squares(partial, x)

@@ -1,8 +1,7 @@
-"""Labels of a batch where the host does not drive a step: what becomes of them as images are changed, the targets that
-losses make of them, and how many predictions are correct. No twins on the CPU; see ``device_loop``.
+"""Launchers of labels: what becomes of them as images are transformed, the targets of losses, and correct predictions.
 
-Labels are int64, a class of each image or pixel; float32 N×C, shares of classes; or boxes N × most × 5 as in
-``numbacnn.detection``. ``partial``: rows of SUM_GROUPS partial sums.
+Labels are int64, a class for each image or pixel, or float32 N×C, the probabilities of the classes, or boxes N×M×5 as
+in ``numbacnn.detection``. ``partial`` holds SUM_GROUPS partial sums, in a row for each quantity.
 """
 
 import numpy as np
@@ -23,16 +22,17 @@ from numbacnn.kernels.cuda.runtime.jit import (
 )
 from numbacnn.kernels.cuda.softmax import team_max
 from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_among, range_of
+from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32, float64 = types.float32, types.float64
 float32_3d = types.Array(float32, 3, "C")
 int64_3d = types.Array(int64, 3, "C")
-NO_BOX = np.float32(-1)  # the class of rows that hold no box, ``numbacnn.detection.PADDING``
+NO_BOX = np.float32(-1)  # the class in rows without a box, ``numbacnn.detection.PADDING``
 TWO = np.float32(2)
 
 
-# -- what becomes of labels -------------------------------------------------------------------------------------------
+# -- labels of transformed images -------------------------------------------------------------------------------------
 
 
 def warp_classes(y, x, matrices, field):
@@ -94,28 +94,33 @@ def _move_boxes(y, x, matrices, field, height, width, least):
 # -- targets ----------------------------------------------------------------------------------------------------------
 
 
+@launcher
 def one_hot(y, labels):
-    """y[i, c] = 1 where c is label i, else 0; of one channel the label itself. y: n × C, of n labels."""
+    """y[i, c] = 1 if c is label i, else 0; the label itself if there is one channel. y: n×C; labels: n."""
     _one_hot[over(y.size)](y, labels)
 
 
 @cuda_kernel(float32_2d, int64_1d)
 def _one_hot(y, labels):
-    """Each thread owns a number."""
+    """Each thread owns an element."""
     item, channels = cuda.grid(1), y.shape[1]
     i, c = item // channels, item % channels
     if i < len(y):
         y[i, c] = np.float32(labels[i]) if channels == 1 else ONE if labels[i] == c else ZERO
 
 
+@launcher
 def encode_boxes(y, boxes, height, width):
-    """The target of each cell of a detector's grid, as ``tasks.detection.encode``, of images H×W. y: n×h×w×6."""
+    """The target of each cell of a detector's grid, n×h×w×6, from boxes in images H×W; see ``tasks.detection``.
+
+    If the centers of several boxes are in one cell, the smallest counts, and of equal ones the last.
+    """
     _encode_boxes[over(y.size // y.shape[3])](y, boxes, np.float32(height / y.shape[1]), np.float32(width / y.shape[2]))
 
 
 @cuda_kernel(float32_4d, float32_3d, float32, float32)
 def _encode_boxes(y, boxes, cell_height, cell_width):
-    """Each thread owns a cell: of the objects with their middles in it the smallest counts, of equals the last."""
+    """Each thread owns a cell."""
     item, (_, height, width, channels) = cuda.grid(1), y.shape
     n, h, w = item // (height * width), item // width % height, item % width
     if n < len(y):
@@ -135,11 +140,12 @@ def _encode_boxes(y, boxes, cell_height, cell_width):
                 y[n, h, w, 5] = boxes[n, row, 4]
 
 
-# -- means over labels that do not count alike ------------------------------------------------------------------------
+# -- weighted means ---------------------------------------------------------------------------------------------------
 
 
+@launcher
 def sum_label_weights(partial, labels, weights, ignored):
-    """partial[g] = Σ weights[label] over group g of the labels, those that are ``ignored`` apart. weights: C."""
+    """Σ partial = Σ weights[label] over the labels that are not ``ignored``. weights: C."""
     _sum_label_weights[over_groups(labels.size)](partial, labels, weights, ignored)
 
 
@@ -161,9 +167,12 @@ def _sum_label_weights(partial, labels, weights, ignored):
 # -- correct predictions ----------------------------------------------------------------------------------------------
 
 
+@launcher
 def count_correct(partial, x, labels, ignored):
-    """partial[0, g] = the pixels of group g whose largest channel in x, the first of equals, is their label's;
-    partial[1, g] = those whose label is not ``ignored``, of which alone the others are."""
+    """Σ partial[0] = pixels whose maximum in x, the first of equals, is at their label; Σ partial[1] = labels.
+
+    Labels that are ``ignored`` do not count. x: N×H×W×C.
+    """
     _count_correct[over_groups(labels.size)](partial, x, labels, ignored)
 
 
@@ -181,8 +190,9 @@ def _count_correct(partial, x, labels, ignored):
     _write_counts(shared, partial, found, counted)
 
 
+@launcher
 def count_correct_top1(partial, x, shares):
-    """As ``count_correct``, of the classes with the largest ``shares``, n×1×1×C, the first of equals."""
+    """``count_correct`` with the class of the largest of ``shares``, N×1×1×C, the first of equals, as the label."""
     _count_correct_top1[over_groups(len(shares))](partial, x, shares)
 
 
@@ -199,8 +209,9 @@ def _count_correct_top1(partial, x, shares):
     _write_counts(shared, partial, found, counted)
 
 
+@launcher
 def count_correct_objects(partial, x, target):
-    """As ``count_correct``, of a detector's cells with an object in the target."""
+    """``count_correct`` of the classes in a detector's cells, over those with an object in the target."""
     _count_correct_objects[over_groups(target.size // target.shape[3])](partial, x, target)
 
 
@@ -222,7 +233,7 @@ def _count_correct_objects(partial, x, target):
 
 @device_function
 def _top1(x, i, first):
-    """The largest channel of pixel i, the first of equals, counted from channel ``first`` on."""
+    """The largest channel of pixel i from ``first`` on, counted from there; the first of equals."""
     row = i // x.shape[2]
     n, h, w = row // x.shape[1], row % x.shape[1], i % x.shape[2]
     best, most = first, x[n, h, w, first]
@@ -234,7 +245,7 @@ def _top1(x, i, first):
 
 @device_function
 def _write_counts(shared, partial, found, counted):
-    """For all threads of the block."""
+    """Write the sums over the block; all of its threads call this."""
     found, counted = block_sum(shared, found), block_sum(shared, counted)
     if cuda.threadIdx.x == 0:
         partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = found, counted

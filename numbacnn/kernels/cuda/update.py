@@ -70,6 +70,23 @@ def _inverse_norm(partial, smallest):
         partial[1, 0] = 1 / max(squares**0.5, smallest)
 
 
+@launcher
+def clip_norm_in_place(x, partial, limit):
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: scratch, 2 × SUM_GROUPS."""
+    sum_squares(partial[0], x)
+    _norm_factor[1, ADDING_THREADS](partial, limit)
+    scale_by([x], [x], constants=[partial[1]])
+
+
+@cuda_kernel(float64_2d, float64)
+def _norm_factor(partial, limit):
+    """One block. partial[1, 0] is the factor of x."""
+    shared = cuda.shared.array(ADDING_THREADS, float64)
+    squares = row_sum(shared, partial, 0)
+    if cuda.threadIdx.x == 0:
+        partial[1, 0] = limit / squares**0.5 if squares > limit * limit else 1.0
+
+
 @element_kernel(constants=[float64_1d])
 def scale_by(x, factor):
     """factor[0] · x."""

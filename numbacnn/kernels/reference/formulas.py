@@ -1,10 +1,10 @@
-"""The optimizers' updates: the formulas of ``kernels.formulas.updates``, applied to whole arrays in float64."""
+"""The formulas of ``kernels.formulas.updates`` and ``step``, applied to whole arrays in float64."""
 
 from types import SimpleNamespace
 
 import numpy as np
 
-from numbacnn.kernels.formulas import FORMULAS, updates
+from numbacnn.kernels.formulas import FORMULAS, step, updates
 from numbacnn.kernels.formulas.formula import Entry, with_math
 from numbacnn.kernels.reference.arrays import float64
 from numbacnn.kernels.reference.update import sum_squares
@@ -51,7 +51,7 @@ def launcher_of(formula):
 
 
 for _formula in FORMULAS.values():
-    if _formula.function.__module__ == updates.__name__:
+    if _formula.function.__module__ in (step.__name__, updates.__name__):
         launcher(launcher_of(_formula))
 lamb_direction = on_arrays(updates.lamb_direction)
 

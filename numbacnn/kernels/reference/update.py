@@ -8,6 +8,14 @@ from numbacnn.kernels.step_scalars import SUM_GROUPS
 
 
 @launcher
+def clip_norm_in_place(x, partial, limit):
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: not used."""
+    norm = np.linalg.norm(float64(x))
+    if norm > limit:
+        scale_in_place(x, limit / norm)
+
+
+@launcher
 def normalize_in_place(x, partial, smallest):
     """Divide x by its Euclidean norm, or by ``smallest`` if that is larger. partial: not used."""
     x[...] = x / max(np.linalg.norm(float64(x)), smallest)

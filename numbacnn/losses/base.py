@@ -1,0 +1,165 @@
+"""What losses have in common: their interface, the check of targets and options, and the launches of a loss."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from numbacnn.engine.device import Device, get_device
+from numbacnn.engine.locks import engine_lock
+from numbacnn.errors import ArgumentError
+from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.layers.registry import is_custom
+
+Array = NDArray[Any]  # on any device
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Target = Array
+NOT_A_LABEL = -1
+
+
+class Loss:
+    """A loss of outputs and targets, with its gradient. A custom loss defines ``name``, ``launch``, and ``target``.
+
+    Attributes:
+        only_launches: whether ``launch`` only launches kernels, the same ones for every batch, and ``weight`` follows
+            from ``label_weights``, so that a GPU can replay it. A custom class has to declare it itself.
+        ignore_index: the label whose images or pixels do not count, in the accuracy neither.
+    """
+
+    name: ClassVar[str]
+    only_launches: ClassVar[bool] = False
+    ignore_index: int | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "only_launches" not in vars(cls):
+            cls.only_launches = not is_custom(cls)
+
+    def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
+        """Check a target and convert it to what ``launch`` takes, for outputs N×H×W×C of ``shape``.
+
+        By default targets are numbers in the shape of the outputs, or integer labels, one for each image or pixel,
+        which become one-hot vectors.
+
+        Raises:
+            ArgumentError: the target does not fit.
+        """
+        array = np.asarray(target)
+        if np.issubdtype(array.dtype, np.integer) and array.size != math.prod(shape):
+            return np.eye(shape[-1], dtype=np.float32)[class_labels(array, shape)].reshape(shape)
+        return same_size(array, shape)
+
+    def weight(self, target: Target) -> float:
+        """Return the number that the sum of the pixels' losses is divided by; by default the number of pixels."""
+        return target.size if target.ndim == 1 else target.size // target.shape[-1]
+
+    def label_weights(self, classes: int) -> Float64 | None:
+        """Return the weight of each label in that number, or None if all are 1; ``ignore_index`` has none."""
+        return None
+
+    def launch_target(self, kernels: Any, target: Any, labels: Any) -> None:
+        """Launch the kernel that writes ``target(labels)``, N×H×W×C, from labels in device memory."""
+        kernels.one_hot(target.reshape(-1, target.shape[-1]), labels.reshape(-1))
+
+    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+        """Write the loss of each pixel, N·H·W, and to dx ``scale`` times the gradient of their sum. x, dx: N×H×W×C."""
+        raise NotImplementedError
+
+
+def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike) -> tuple[float, Float32]:
+    """Return the loss of ``outputs`` (N, C) or (N, H, W, C) and its gradient."""
+    x = np.require(outputs, np.float32, ["C", "W"])
+    if x.ndim not in (2, 4) or not x.size:
+        raise ArgumentError(f"outputs have shape {x.shape}; give (images, classes) or (images, height, width, classes)")
+    image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
+    prepared = loss.target(target, image.shape)
+    losses, dx, partial = np.empty(image[..., 0].size, np.float32), np.empty_like(image), np.empty(SUM_GROUPS)
+    with engine_lock:
+        differentiate(loss, 1.0, get_device("cpu"), partial, losses, dx, image, prepared)
+    return float(partial.sum()), dx.reshape(x.shape)
+
+
+def differentiate(
+    loss: Loss,
+    weight: float,
+    device: Device,
+    partial: Float64,
+    losses: Float32,
+    dx: Float32,
+    x: Float32,
+    target: Target,
+    label_sums: Float64 | None = None,
+) -> None:
+    """Launch the kernels that write ``weight`` times the mean loss, in partial sums, and its gradient.
+
+    losses: scratch, N·H·W. label_sums: scratch, 2 × SUM_GROUPS; given if the target is in device memory, where a
+    replayed launch finds other labels each time, so that their weights have to be summed there as well.
+    """
+    kernels = device.kernels
+    weights = None if label_sums is None or target.ndim > 1 else loss.label_weights(x.shape[-1])
+    total = 1.0 if weights is not None else loss.weight(target)
+    scale = (
+        (weight if weights is None else 1.0) / total if total else 0.0
+    )  # if nothing counts: neither loss nor gradient
+    loss.launch(kernels, losses, dx, x, target, scale)
+    kernels.sum_losses(partial, losses, scale)
+    if weights is not None and label_sums is not None:
+        kernels.sum_label_weights(label_sums[0], target, weights, ignored_label(loss.ignore_index))
+        kernels.divide_by_label_weights(partial, dx, label_sums, weight)
+
+
+# -- targets and options ----------------------------------------------------------------------------------------------
+
+
+def same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
+    """Return numbers in the shape of the outputs as float32."""
+    if not _is_alike(array.shape, shape):
+        raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}")
+    return np.require(array, np.float32, ["C", "W"]).reshape(shape)
+
+
+def _is_alike(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Return whether two shapes are equal except for axes of length 1."""
+    return [n for n in found if n != 1] == [n for n in shape if n != 1]
+
+
+def class_labels(array: NDArray[Any], shape: tuple[int, ...], ignore_index: int | None = None) -> NDArray[np.int64]:
+    """Return the classes as int64, one for each pixel, all but ``ignore_index`` in range."""
+    if array.size != math.prod(shape[:-1]):
+        raise ArgumentError(f"{array.size} labels for {math.prod(shape[:-1])} predictions")
+    if not _is_alike(array.shape, shape[:-1]):
+        raise ArgumentError(f"labels of shape {array.shape} for predictions of shape {shape[:-1]}")
+    labels = np.ascontiguousarray(array, np.int64).reshape(-1)
+    if not labels.flags.writeable:  # another type to the kernels
+        labels = labels.copy()
+    counted = labels if ignore_index is None else labels[labels != ignore_index]
+    if counted.size and counted.view(np.uint64).max() >= shape[-1]:  # one pass: negative ones are huge
+        raise ArgumentError(f"labels run from {counted.min()} to {counted.max()}; the model has {shape[-1]} classes")
+    return labels
+
+
+def ignored_label(ignore_index: int | None) -> int:
+    """Return ``ignore_index`` as kernels take it."""
+    return NOT_A_LABEL if ignore_index is None else ignore_index
+
+
+def checked_weights(name: str, weights: object) -> tuple[float, ...] | None:
+    """Return weights as a tuple of finite numbers of at least 0, not all 0. Raises ArgumentError otherwise."""
+    if weights is None:
+        return None
+    try:
+        found = tuple(map(float, weights))  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name}={weights!r}: give a sequence of numbers") from None
+    if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
+        raise ArgumentError(f"{name}={found}: give numbers of at least 0, one of them above 0")
+    return found
+
+
+def check_count(name: str, weights: Sequence[float] | None, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless there is a weight for each class."""
+    if weights is not None and len(weights) != shape[-1]:
+        raise ArgumentError(f"{len(weights)} {name} for {shape[-1]} classes")
