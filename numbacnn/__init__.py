@@ -2,54 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from numbacnn import data, detection, functional, layers, losses, metrics, models, plots, schedules
+from numbacnn import data, detection, functional, layers, losses, metrics, models, optimizers, plots, schedules
 from numbacnn.data import augment
 from numbacnn.engine.device import kernel
 from numbacnn.engine.graph import Input
 from numbacnn.engine.locks import get_num_threads, set_num_threads
 from numbacnn.errors import ArgumentError, DataError, GeometryError, GradientError, ModelFileError, NumbacnnError
-from numbacnn.layers import (
-    ELU,
-    GELU,
-    AdaptiveAvgPool2D,
-    AdaptiveMaxPool2D,
-    Add,
-    AvgPool2D,
-    BatchNorm,
-    Concat,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2D,
-    GlobalMaxPool2D,
-    GroupNorm,
-    Hardsigmoid,
-    Hardswish,
-    Layer,
-    LeakyReLU,
-    LocalResponseNorm,
-    MaxPool2D,
-    Multiply,
-    ParameterSpec,
-    PReLU,
-    ReLU,
-    ReLU6,
-    Reshape,
-    ScratchSpec,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    SpatialDropout,
-    Tanh,
-    Upsample2D,
-    ZeroPad2D,
-    custom_activation,
-)
+from numbacnn.layers import *
 from numbacnn.model import Model, Sequential, load
-from numbacnn.optimizers import LAMB, SGD, Adagrad, Adam, AdamW, Muon, ParamGroup, RMSprop
+from numbacnn.optimizers import *
 from numbacnn.testing import check_gradients
 from numbacnn.training.trainer import EarlyStopping, EpochEnd, History, StepEnd
 
@@ -59,67 +20,21 @@ except PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "ELU",
-    "GELU",
-    "LAMB",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "AdaptiveAvgPool2D",
-    "AdaptiveMaxPool2D",
-    "Add",
     "ArgumentError",
-    "AvgPool2D",
-    "BatchNorm",
-    "Concat",
-    "Conv2D",
-    "Conv2DTranspose",
     "DataError",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
     "EarlyStopping",
     "EpochEnd",
-    "Flatten",
     "GeometryError",
-    "GlobalAvgPool2D",
-    "GlobalMaxPool2D",
     "GradientError",
-    "GroupNorm",
-    "Hardsigmoid",
-    "Hardswish",
     "History",
     "Input",
-    "Layer",
-    "LeakyReLU",
-    "LocalResponseNorm",
-    "MaxPool2D",
     "Model",
     "ModelFileError",
-    "Multiply",
-    "Muon",
     "NumbacnnError",
-    "PReLU",
-    "ParamGroup",
-    "ParameterSpec",
-    "RMSprop",
-    "ReLU",
-    "ReLU6",
-    "Reshape",
-    "ScratchSpec",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "SpatialDropout",
     "StepEnd",
-    "Tanh",
-    "Upsample2D",
-    "ZeroPad2D",
     "augment",
     "check_gradients",
-    "custom_activation",
     "data",
     "detection",
     "functional",
@@ -134,3 +49,5 @@ __all__ = [
     "schedules",
     "set_num_threads",
 ]
+__all__ += layers.__all__
+__all__ += optimizers.__all__

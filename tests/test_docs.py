@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from cases import PICKED
 from numbacnn.cli import commands
 from processes import run_python
 from test_imports import ROWS
@@ -37,7 +38,17 @@ def words(name):
 def test_every_layer_is_public_and_in_the_documentation(layer):
     assert getattr(nc, layer.__name__) is layer
     assert layer.__name__ in words("layers.md")
-    assert {layer.__name__, layer.op} <= words("model-file.md")
+    assert layer.op.replace("_", "") == layer.__name__.lower()  # as model-file.md says
+
+
+def test_layers_with_arrays_are_on_the_page_about_model_files():
+    with_arrays = {}
+    for layer, shapes in ((case.layer(), case.shapes) for case in PICKED):
+        if names := {*layer.parameters(shapes), *layer.state(shapes)}:
+            with_arrays.setdefault(layer.op, set()).update(names)
+    rows = re.findall(r"^\| (`\w+`.*?) \| (.*) \|$", (DOCS / "model-file.md").read_text("utf-8"), re.MULTILINE)
+    found = {op: set(re.findall(r"\w+", arrays)) for ops, arrays in rows for op in re.findall(r"\w+", ops)}
+    assert {op: found.get(op) for op in with_arrays} == with_arrays
 
 
 # -- programs ---------------------------------------------------------------------------------------------------------

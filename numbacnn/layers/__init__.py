@@ -19,7 +19,8 @@ from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.custom import custom_activation
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
-from numbacnn.layers.merging import Add, Concat, Multiply, squeeze_excite
+from numbacnn.layers.merging import Add, Concat, Multiply
+from numbacnn.layers.merging import squeeze_excite as squeeze_excite
 from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
     AdaptiveAvgPool2D,
@@ -29,14 +30,14 @@ from numbacnn.layers.pooling import (
     GlobalMaxPool2D,
     MaxPool2D,
 )
-from numbacnn.layers.registry import REGISTRY, is_custom
+from numbacnn.layers.registry import REGISTRY as REGISTRY
+from numbacnn.layers.registry import is_custom as is_custom
 from numbacnn.layers.shape import Flatten, Reshape, Upsample2D, ZeroPad2D
 from numbacnn.layers.transposed import Conv2DTranspose
 
-__all__ = [
+__all__ = [  # the names that ``numbacnn`` has too
     "ELU",
     "GELU",
-    "REGISTRY",
     "AdaptiveAvgPool2D",
     "AdaptiveMaxPool2D",
     "Add",
@@ -73,6 +74,4 @@ __all__ = [
     "Upsample2D",
     "ZeroPad2D",
     "custom_activation",
-    "is_custom",
-    "squeeze_excite",
 ]
