@@ -13,9 +13,8 @@ import click
 
 import numbacnn
 
-from . import bench, data, info, plot, predict, render, summary, train, verify
+from . import bench, data, info, plot, predict, render, shared, summary, train, verify
 from . import eval as evaluate
-from .options import State, debug_option
 
 
 @click.group(
@@ -28,7 +27,7 @@ from .options import State, debug_option
     epilog="Environment variables set options too: NUMBACNN_TRAIN_EPOCHS=5 is train --epochs 5.",
 )
 @click.version_option(numbacnn.__version__, prog_name="numbacnn", message="%(prog)s %(version)s")
-@debug_option
+@shared.debug
 def commands() -> None:
     """Train, evaluate and run convolutional networks. To get started: numbacnn train."""
 
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     render.replace_unencodable()
-    state = State()
+    state = shared.State()
     with warnings.catch_warnings():
         warnings.showwarning = render.warning
         try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,17 +21,9 @@ from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.provenance import processor, versions
 
-from . import bench_tables, progress, render
-from .options import (
-    debug_option,
-    engine,
-    import_option,
-    is_file_name,
-    json_option,
-    open_model,
-    precision_option,
-    threads_option,
-)
+from . import bench_tables, progress, render, shared
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 QUICK_BATCH = 1
 
@@ -74,7 +66,7 @@ class Bench:
             checked_path(self.plot)
             new_figure(1, 1)
         peers = find_peers(self.device or "cpu") if self.peers else NO_PEERS
-        with engine(self.threads):
+        with shared.engine(self.threads):
             yield peers
 
     def measure_peaks(self, device: Device) -> Peaks:
@@ -103,25 +95,29 @@ class Bench:
                 render.text(str(self.plot))
 
 
-def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
+def _repeatable(*names: str, help: str, **kind: Any) -> Callable[[Command], Command]:
+    return click.option(*names, multiple=True, help=f"{help} Repeatable.", **kind)
+
+
+def _shared_options(command: Command) -> Command:
     """Add the options of ``Bench``."""
     for option in (
-        click.option("--pairs", type=click.IntRange(1), default=40, metavar="N", help="Number of A B B A pairs."),
+        click.option("--pairs", default=40, help="Number of A B B A pairs.", **shared.COUNT),
         click.option("--quick", is_flag=True, help="Only check that everything runs; the results mean nothing."),
         click.option("--peers/--no-peers", default=True, help="Compare with PyTorch and onnxruntime, if installed."),
-        click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Write a roofline, .png or .svg."),
-        threads_option,
+        click.option("--plot", help="Write a roofline, .png or .svg.", **shared.FILE),
+        shared.threads,
         click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure.  [default: cpu]"),
-        precision_option,
-        json_option,
-        debug_option,
+        shared.precision,
+        shared.json,
+        shared.debug,
     )[::-1]:
         command = option(command)
     return command
 
 
 @click.group("bench", no_args_is_help=False)
-@debug_option
+@shared.debug
 def command() -> None:
     """Benchmark single kernels or a whole model.
 
@@ -132,29 +128,13 @@ def command() -> None:
 
 
 @command.command("kernels")
+@_repeatable("--op", "ops", metavar="OP", help=f"Op to measure: {', '.join(cases.ALL_OPS)}.")
+@_repeatable("--filter", "patterns", metavar="PATTERN", help="Pattern of shapes or networks: '28x*/3/1', vgg.")
 @click.option(
-    "--op", "ops", multiple=True, metavar="OP", help=f"Op to measure: {', '.join(cases.ALL_OPS)}. Repeatable."
+    "--shape", metavar="SHAPE", help="Other shape: INPUT->FILTERS/WINDOW/STRIDE/PADDING, 28x28x64->128/3/1/1."
 )
-@click.option(
-    "--filter",
-    "patterns",
-    multiple=True,
-    metavar="PATTERN",
-    help="Pattern of shapes or networks, e.g. '28x*/3/1' or vgg. Repeatable.",
-)
-@click.option(
-    "--shape", metavar="SHAPE", help="Another shape: INPUT->FILTERS/WINDOW/STRIDE/PADDING, 28x28x64->128/3/1/1."
-)
-@click.option(
-    "--direction",
-    "directions",
-    multiple=True,
-    type=click.Choice(cases.DIRECTIONS),
-    help="Direction. Repeatable.  [default: all]",
-)
-@click.option(
-    "--batch", type=click.IntRange(1), metavar="N", help="Batch size.  [default: the case's, or 64 with --shape]"
-)
+@_repeatable("--direction", "directions", type=click.Choice(cases.DIRECTIONS), help="Direction, by default all.")
+@click.option("--batch", help="Batch size.  [default: the case's, or 64 with --shape]", **shared.COUNT)
 @_shared_options
 def kernels_command(
     ops: tuple[str, ...],
@@ -162,14 +142,14 @@ def kernels_command(
     shape: str | None,
     directions: tuple[str, ...],
     batch: int | None,
-    **shared: Any,
+    **common: Any,
 ) -> None:
     """Benchmark single layers: forward and each gradient alone.
 
     By default measures representative shapes of networks from LeNet-5 to ResNet, and memory-bound layers too large for
     the caches. Percentages are of this machine's measured peaks.
     """
-    bench = Bench(**shared)
+    bench = Bench(**common)
     if shape and (patterns or len(ops) > 1):
         raise click.UsageError("--shape is a single case: give at most one --op and no --filter.")
     chosen = (
@@ -208,37 +188,16 @@ def _title(device: Device) -> str:
 
 
 @command.command("train")
-@click.option(
-    "--model",
-    default="lenet5",
-    metavar="NAME|MODEL",
-    help=f"Architecture: {', '.join(models.MODELS)}; or a model file.",
-)
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Option of the architecture, e.g. stem=cifar. Repeatable.",
-)
+@click.option("--model", default="lenet5", metavar="NAME|MODEL", help=f"Model file, or {', '.join(models.MODELS)}.")
+@_repeatable("--option", "options", metavar="NAME=VALUE", help="Option of the architecture, e.g. stem=cifar.")
 @click.option("--input-shape", type=Size(), metavar="HxWxC", help="Shape of one image.  [default: the architecture's]")
-@click.option(
-    "--classes", type=click.IntRange(1), metavar="N", help="Number of classes.  [default: the architecture's]"
-)
-@click.option(
-    "--batch-size",
-    "batches",
-    type=click.IntRange(1),
-    multiple=True,
-    default=[64],
-    metavar="N",
-    help="Images per step. Repeatable.",
-)
+@click.option("--classes", help="Number of classes.  [default: the architecture's]", **shared.COUNT)
+@_repeatable("--batch-size", "batches", default=[64], help="Images per step.", **shared.COUNT)
 @click.option("--inference", is_flag=True, help="Measure forward passes instead of training steps.")
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
 @click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
 @click.option("--memory", is_flag=True, help="Also measure the peak memory of a training step.")
-@import_option
+@shared.imports
 @_shared_options
 def train_command(
     model: str,
@@ -250,13 +209,13 @@ def train_command(
     layers: bool,
     cold: bool,
     memory: bool,
-    **shared: Any,
+    **common: Any,
 ) -> None:
     """Benchmark the training step, or the inference, of a model.
 
     A step is forward, cross-entropy, backward and an update by SGD with momentum, on random images and weights.
     """
-    bench = Bench(**shared)
+    bench = Bench(**common)
     given = {"input_shape": input_shape, "classes": classes, "device": bench.device, "precision": bench.precision}
     if bench.device == "cuda" and (cold or memory):
         raise ArgumentError("--cold and --memory measure the CPU: leave them out on a GPU")
@@ -296,10 +255,10 @@ def _open(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn
     Raises:
         ArgumentError: an option does not exist or has a wrong value, or a file is given a shape.
     """
-    if is_file_name(model):
+    if shared.is_file_name(model):
         if given.keys() - {"device", "precision"} or options:
             raise ArgumentError(f"{model} is a file with its own shapes: leave out --input-shape, --classes, --option")
-        return open_model(model, **given)
+        return shared.open_model(model, **given)
     function = choose("model", model, models.MODELS)
     known = {
         name: type(parameter.default)
@@ -311,7 +270,7 @@ def _open(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn
         if not known:
             raise ArgumentError(f"--option {option}: {model} has no options")
         given[name] = _parse(option, value, choose(f"option of {model}", name, known))
-    return open_model(model, **given)
+    return shared.open_model(model, **given)
 
 
 def _parse(option: str, text: str, kind: type) -> bool | int | float | str:

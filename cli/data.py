@@ -11,19 +11,18 @@ from numbacnn.errors import DataError
 from numbacnn.runs.settings import DEFAULTS
 from numbacnn.tasks import TASKS
 
-from . import render
-from .options import debug_option, engine
+from . import render, shared
 from .progress import download_progress
 
 
 @click.group("data", no_args_is_help=False)
-@debug_option
+@shared.debug
 def command() -> None:
     """List, download, verify and preview data sets."""
 
 
 @command.command("list")
-@debug_option
+@shared.debug
 def list_command() -> None:
     """List the named data sets and their state."""
     render.table([(name, _state(name)) for name in data_sets.NAMES])
@@ -43,10 +42,8 @@ def _state(name: str) -> str:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Seed of the augmentation.")
 @click.option("--columns", type=click.IntRange(1, 100), default=10, metavar="N", help="Number of images.")
 @click.option("--rows", type=click.IntRange(1, 100), default=6, metavar="N", help="Number of epochs.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("preview.png"), metavar="FILE", help="PNG or JPEG file."
-)
-@debug_option
+@click.option("--out", default=Path("preview.png"), help="PNG or JPEG file.", **shared.FILE)
+@shared.debug
 def preview_command(data: str, task: str, augment: str | None, seed: int, columns: int, rows: int, out: Path) -> None:
     """Draw training images, augmented as in training.
 
@@ -55,7 +52,7 @@ def preview_command(data: str, task: str, augment: str | None, seed: int, column
     """
     chain, labels = get_augmentation(augment), TASKS[task].labels
     scenes = columns if labels != CLASSES and data in data_sets.NAMES else None
-    with engine(None):
+    with shared.engine(None):
         train, _ = data_sets.load(data, labels=labels, scenes=scenes, progress=download_progress())
         picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)
     data_sets.write_image(out, picture)
@@ -64,7 +61,7 @@ def preview_command(data: str, task: str, augment: str | None, seed: int, column
 
 @command.command("download")
 @click.argument("name")
-@debug_option
+@shared.debug
 def download_command(name: str) -> None:
     """Download the missing files of data set NAME.
 
@@ -75,7 +72,7 @@ def download_command(name: str) -> None:
 
 @command.command("verify")
 @click.argument("name")
-@debug_option
+@shared.debug
 def verify_command(name: str) -> None:
     """Compare the files of data set NAME with their checksums."""
     states = data_sets.verify(name)

@@ -20,36 +20,26 @@ from numbacnn.runs.settings import DEFAULTS, read_config
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
-from . import render
-from .options import (
-    data_option,
-    debug_option,
-    device_option,
-    engine,
-    import_option,
-    json_option,
-    model_argument,
-    threads_option,
-)
+from . import render, shared
 from .progress import download_progress
 
 MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 
 
 @click.command("eval")
-@model_argument
-@data_option
-@import_option
+@shared.model
+@shared.data
+@shared.imports
 @click.option(
     "--report",
     is_flag=True,
     help="Also print scores per class: precision, recall, F1 and the confusion matrix; IoU; or average precision.",
 )
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also print the top-K accuracy of a classifier.")
-@threads_option
-@device_option
-@json_option
-@debug_option
+@shared.threads
+@shared.device
+@shared.json
+@shared.debug
 def command(
     model: Path,
     data: str | None,
@@ -65,7 +55,7 @@ def command(
     segmentation model, or the mAP of a detector.
     """
     name = data or data_of_run(model)
-    with engine(threads):
+    with shared.engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:

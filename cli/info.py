@@ -9,14 +9,13 @@ import numbacnn
 from numbacnn.engine.device import cuda_facts
 from numbacnn.runs.provenance import processor, versions
 
-from . import render
-from .options import debug_option, json_option
+from . import render, shared
 
 
 @click.command("info")
 @click.option("--clear-cache", is_flag=True, help="Delete the compiled kernels first.")
-@json_option
-@debug_option
+@shared.json
+@shared.debug
 def command(clear_cache: bool, as_json: bool) -> None:
     """Show versions, processor, threads, kernel cache and CUDA."""
     from numbacnn.kernels import disk_cache

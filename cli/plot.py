@@ -19,9 +19,8 @@ from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.folder import RunFolder, model_file
 
-from . import render
+from . import render, shared
 from .eval import data_of_run, load_test_set
-from .options import data_option, debug_option, device_option, engine, import_option, model_argument, threads_option
 from .predict import read_images
 
 if TYPE_CHECKING:
@@ -115,24 +114,19 @@ KINDS = {
 
 
 @click.command("plot")
-@model_argument
+@shared.model
 @click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="PNG or SVG file to write.")
-@data_option
-@click.option("--image", type=click.Path(path_type=Path), metavar="FILE", help="Image file, instead of a test image.")
+@click.option("--out", required=True, help="PNG or SVG file to write.", **shared.FILE)
+@shared.data
+@click.option("--image", help="Image file, instead of a test image.", **shared.FILE)
 @click.option("--index", type=click.IntRange(0), default=0, metavar="N", help="Index of the image in the test set.")
 @click.option("--layer", multiple=True, metavar="NAME", help="Layer, as named by summary; repeatable for features.")
 @click.option("--class", "class_name", metavar="NAME", help="Class for gradcam.  [default: the predicted class]")
-@click.option(
-    "--count",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Number of images.  [default: 25 for mistakes, 6 for predictions, 64 for gradients]",
-)
-@import_option
-@threads_option
-@device_option
-@debug_option
+@click.option("--count", help="Images.  [default: 25 mistakes, 6 predictions, 64 for gradients]", **shared.COUNT)
+@shared.imports
+@shared.threads
+@shared.device
+@shared.debug
 @click.pass_context
 def command(
     ctx: click.Context, /, model: Path, kind: str, out: Path, threads: int | None, device: str | None, **options: Any
@@ -159,6 +153,6 @@ def command(
         raise click.UsageError("give --image or --index, not both.", ctx)
     checked_path(out)
     new_figure(1, 1)  # fails early if matplotlib is missing
-    with engine(threads):
+    with shared.engine(threads):
         plots.save(chosen.draw(Subject(model, device or "cpu", options)), out)
     render.text(str(out))

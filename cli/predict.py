@@ -16,14 +16,13 @@ from numbacnn.runs.folder import model_file
 from numbacnn.tasks import Detection, Segmentation
 from numbacnn.tasks.detection import SCORE_THRESHOLD
 
-from . import render
-from .options import debug_option, device_option, engine, import_option, json_option, model_argument, threads_option
+from . import render, shared
 
 Rows = list[dict[str, Any]]
 
 
 @click.command("predict")
-@model_argument
+@shared.model
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(1), default=3, metavar="K", help="Number of classes to print per image.")
 @click.option(
@@ -31,20 +30,20 @@ Rows = list[dict[str, Any]]
     type=click.FloatRange(0, 1),
     default=SCORE_THRESHOLD,
     metavar="F",
-    help="Minimum score of a detection.",
+    help="Minimum score of boxes.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write masks to, as PNG files.")
+@click.option("--out", help="Folder to write masks to, as PNG files.", **shared.DIR)
 @click.option(
     "--polarity",
     type=click.Choice(["auto", "keep"]),
     default="auto",
     help="auto: invert gray images with a bright background for a model trained on dark backgrounds, like MNIST's.",
 )
-@import_option
-@threads_option
-@device_option
-@json_option
-@debug_option
+@shared.imports
+@shared.threads
+@shared.device
+@shared.json
+@shared.debug
 def command(
     model: Path,
     images: tuple[Path, ...],
@@ -62,7 +61,7 @@ def command(
     prints the most probable classes, a segmentation model the fraction of pixels of each class (and writes masks with
     --out), a detector the boxes x0, y0, x1, y1 in pixels of the IMAGE.
     """
-    with engine(threads):
+    with shared.engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a segmentation model.")

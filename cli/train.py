@@ -33,8 +33,7 @@ from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
 from numbacnn.training.trainer import ON_NAN, ON_SAVE_ERROR
 
-from . import progress, render
-from .options import debug_option, device_option, engine, json_option, precision_option, threads_option
+from . import progress, render, shared
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,7 +98,6 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
     return lambda _, __, start: [name for name in known if name.startswith(start)]
 
 
-AT_LEAST_1 = {"type": click.IntRange(1), "metavar": "N"}
 FRACTION = {"type": click.FloatRange(0, 1, max_open=True), "metavar": "F"}
 NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 
@@ -108,8 +106,8 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--task", "Task to train for.", type=click.Choice(list(TASKS)))
 @_setting("--data", f"Data set: {', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
 @_setting("--model", f"Architecture: {', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
-@_setting("--epochs", "Number of passes over the training set.", **AT_LEAST_1)
-@_setting("--batch-size", "Images per batch.", **AT_LEAST_1)
+@_setting("--epochs", "Number of passes over the training set.", **shared.COUNT)
+@_setting("--batch-size", "Images per batch.", **shared.COUNT)
 @_setting("--lr", "Learning rate, before the schedule scales it.", **NOT_NEGATIVE)
 @_setting("--optimizer", "Optimizer.", type=click.Choice(list(OPTIMIZERS)))
 @_setting("--momentum", "Momentum of sgd, rmsprop and muon.", **FRACTION)
@@ -117,26 +115,26 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--betas", "Betas of adam, adamw and lamb, e.g. 0.9,0.999.", metavar="F,F")
 @_setting("--weight-decay", "Weight decay: an L2 penalty, decoupled in adamw, lamb and muon.", **NOT_NEGATIVE)
 @_setting("--clip-norm", "Maximum norm of the gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
-@_setting("--accumulate", "Batches to accumulate gradients over per update.", **AT_LEAST_1)
+@_setting("--accumulate", "Batches to accumulate gradients over per update.", **shared.COUNT)
 @_setting("--schedule", "Learning rate schedule.", type=click.Choice(list(SCHEDULES)))
 @_setting("--warmup", "Fraction of training with linear warmup.", type=click.FloatRange(0, 1), metavar="F")
 @_setting("--ema", "Decay of an exponential moving average of the weights, e.g. 0.999.", **FRACTION)
 @_setting("--weights", "Initial weights: a model file, the folder of a run or a state dict.", metavar="FILE")
 @_setting("--freeze", "Parameters not to train, e.g. 'features.*'; several separated by commas.", metavar="PATTERN")
-@_setting("--classes", "Number of classes; weights of another shape start from new values.", **AT_LEAST_1)
-@_setting("--size", "Side of scenes (default 64), or size to scale a folder's images to, in pixels.", **AT_LEAST_1)
-@_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **AT_LEAST_1)
+@_setting("--classes", "Number of classes; weights of another shape start from new values.", **shared.COUNT)
+@_setting("--size", "Side of scenes (default 64), or size to scale a folder's images to, in pixels.", **shared.COUNT)
+@_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **shared.COUNT)
 @_setting("--augment", "Augmentation of the training images, e.g. 'rotate=10, translate=2'.", metavar="SPEC")
 @_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Fraction of the training set to validate on; 0 for none.", **FRACTION)
-@_setting("--patience", "Stop after N epochs without a better validation score.", **AT_LEAST_1)
+@_setting("--patience", "Stop after N epochs without a better validation score.", **shared.COUNT)
 @_setting("--checkpoint-every", "Also checkpoint every N batches, or 90s, or 5m.", type=IntervalType(), metavar="N")
 @_setting("--on-save-error", "What to do if a file cannot be written.", type=click.Choice(list(ON_SAVE_ERROR)))
 @_setting("--on-nan", "What to do with a batch that gives NaN or infinity.", type=click.Choice(list(ON_NAN)))
-@threads_option
-@device_option
-@precision_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.  [default: runs/…]")
+@shared.threads
+@shared.device
+@shared.precision
+@click.option("--out", help="Folder of the run.  [default: runs/…]", **shared.DIR)
 @click.option("--resume", is_flag=True, help="Resume the run in --out with its own configuration.")
 @click.option(
     "--recipe",
@@ -144,10 +142,10 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
     metavar="NAME",
     shell_complete=_names(RECIPES),
 )
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with these options.")
-@json_option
+@click.option("--config", help="TOML file with these options.", **shared.FILE)
+@shared.json
 @click.option("--quiet", "-q", is_flag=True, help="Do not show progress.")
-@debug_option
+@shared.debug
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -174,7 +172,7 @@ def command(
         _require_same_run(ctx, settings, folder)
     else:
         folder.require_vacant()
-    with engine(settings.threads, quiet):
+    with shared.engine(settings.threads, quiet):
         downloads = progress.download_progress(quiet)
         run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
         render.notes(run.notes)

@@ -7,23 +7,22 @@ import click
 from numbacnn.errors import NumbacnnError
 from numbacnn.runs.verify import verify_run
 
-from . import render
-from .options import debug_option, engine, json_option, threads_option
+from . import render, shared
 from .progress import download_progress
 
 
 @click.command("verify")
 @click.argument("run", type=click.Path(path_type=Path))
-@threads_option
-@json_option
-@debug_option
+@shared.threads
+@shared.json
+@shared.debug
 def command(run: Path, threads: int | None, as_json: bool) -> None:
     """Verify a run against its provenance.
 
     Compares the checksums of the files in the folder RUN and of its data, and the scores of its weights, with those in
     its provenance.toml. Exits with 1 if anything differs.
     """
-    with engine(threads):
+    with shared.engine(threads):
         found = verify_run(run, download_progress())
     render.notes(found.notes)
     differences = found.differences

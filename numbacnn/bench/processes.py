@@ -48,11 +48,7 @@ def peak_memory(model: Model, batch: int, peer: str | None = None, mode: str = "
 
 
 def resident_peak() -> int:
-    """Return the peak memory of this process in bytes.
-
-    Raises:
-        NumbacnnError: the system does not report it.
-    """
+    """Return the peak memory of this process in bytes. Raises NumbacnnError if the system does not report it."""
     if STATUS.exists():
         return _status("VmHWM")  # getrusage would report the parent's, if that was larger at the exec
     try:

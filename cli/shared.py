@@ -21,6 +21,9 @@ from numbacnn.runs.folder import model_file
 from .progress import CompileLine
 
 MAX_THREADS = 1024
+COUNT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "N"}
+FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "DIR"}
 
 
 @dataclass
@@ -43,15 +46,15 @@ def _import(_: click.Context, __: click.Parameter, names: Sequence[str]) -> None
             raise ArgumentError(f"--import {name}: {brief(error)}") from error
 
 
-debug_option = click.option(
+debug = click.option(
     "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help="Show tracebacks."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-model_argument = click.argument("model", type=click.Path(path_type=Path))
-data_option = click.option(
+json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+model = click.argument("model", type=click.Path(path_type=Path))
+data = click.option(
     "--data", metavar="NAME|DIR", help="Data set; its test set is used.  [default: the data set of the model's run]"
 )
-import_option = click.option(
+imports = click.option(
     "--import",
     multiple=True,
     is_eager=True,
@@ -60,17 +63,17 @@ import_option = click.option(
     metavar="MODULE",
     help="Import a Python module that defines custom layers. Repeatable.",
 )
-device_option = click.option(
+device = click.option(
     "--device",
     type=click.Choice(DEVICES),
     help="Device to run on; reference is NumPy and plain Python, for debugging.  [default: cpu]",
 )
-precision_option = click.option(
+precision = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     help="Precision of the inputs of convolutions and dense layers, on a GPU.  [default: fp32]",
 )
-threads_option = click.option(
+threads = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="Number of CPU threads.  [default: all cores]"
 )
 
