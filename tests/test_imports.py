@@ -159,3 +159,26 @@ def test_importing_compiles_nothing_and_loads_no_more_than_it_needs():
 def test_importing_takes_little_longer_than_importing_numba():
     ours, numba = (min(probe(module)[0] for _ in range(3)) for module in ("numbacnn", "numba"))
     assert ours <= numba + 0.3, f"{ours:.2f} s of processor time, numba {numba:.2f} s"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("AveragePooling2D", "Keras' AveragePooling2D is nc.AvgPool2D"),
+        ("AvgPool2d", "PyTorch's AvgPool2d is nc.AvgPool2D"),
+        ("UpSampling2D", "Keras' UpSampling2D is nc.Upsample2D"),
+        ("Conv2DTransposed", "module 'numbacnn' has no attribute 'Conv2DTransposed'; did you mean 'Conv2DTranspose'?"),
+        ("nothing_like_it", "module 'numbacnn' has no attribute 'nothing_like_it'"),
+        ("_private", "module 'numbacnn' has no attribute '_private'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest_public_one(name, message):
+    with pytest.raises(AttributeError) as error:
+        getattr(numbacnn, name)
+    assert str(error.value) == message
+
+
+def test_names_of_other_frameworks_lead_to_public_ones_and_are_none_themselves():
+    for names in numbacnn._ELSEWHERE.values():
+        assert set(names.values()) <= set(numbacnn.__all__)
+        assert not set(names) & set(numbacnn.__all__)

@@ -1,4 +1,4 @@
-"""Devices: which kernels run, where arrays lie, and how they come and go."""
+"""Devices: their kernels, their arrays, and copies from and to the host."""
 
 import os
 import warnings
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial, wraps
 from math import prod
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,86 +15,93 @@ from numpy.typing import DTypeLike, NDArray
 from numbacnn._checks import one_of
 from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
 from numbacnn.geometry import Shape
+from numbacnn.layers.bindings import Kernels, Sizes
 
 if TYPE_CHECKING:
     from numbacnn.kernels.jit import CpuKernel
     from numbacnn.kernels.recording import Launch, Recording
 
 ALIGNMENT = 64  # bytes
-KERNEL_FLOATS = 1 << 13  # of an upload, at least: a launch takes longer than NumPy does for fewer
+KERNEL_FLOATS = 1 << 13  # an upload of fewer takes less time in NumPy than the launch of a kernel
 DEVICES = ("cpu", "cuda", "reference")
-PRECISIONS = ("fp32", "tf32", "bf16")  # to which convolutions and dense layers may round what they multiply
+PRECISIONS = ("fp32", "tf32", "bf16")  # of the operands of convolutions and dense layers
+
+DeviceArray: TypeAlias = Any  # an ndarray, or an array of ``kernels.cuda.runtime.array``
 
 
 class Device:
-    """The CPU, and what another device must offer: kernels, their scratch sizes, and arrays."""
+    """The CPU. Another device is a subclass with its own kernels, their scratch sizes, and its own arrays."""
 
     name = "cpu"
     precision = "fp32"
-    runs_loops = False  # whether training steps can run without the host
-    loop_kernels: Any = None  # what moves labels in such steps
+    kernels: Kernels
+    sizes: Sizes
+    runs_loops = False  # whether training steps can run without the host,
+    loop_kernels: Kernels  # which move labels in such steps
 
     def __init__(self) -> None:
         from numbacnn.kernels.cpu import launchers, sizes
 
-        self.kernels: Any = launchers
-        self.sizes: ModuleType = sizes
+        self.kernels, self.sizes = cast(Kernels, launchers), cast(Sizes, sizes)
 
-    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
-        """An array of zeros on the device, aligned to a cache line."""
+    # -- arrays -------------------------------------------------------------------------------------------------------
+
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> DeviceArray:
+        """Return an array of zeros on the device, aligned to a cache line."""
         count = (shape if isinstance(shape, int) else prod(shape)) * np.dtype(dtype).itemsize
         raw = np.zeros(count + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + count].view(dtype).reshape(shape)
 
-    def arena(self, size: int, batch: int) -> Any:
-        """``size`` bytes of float32 zeros, for the buffers of ``batch`` images."""
+    def arena(self, size: int, batch: int) -> DeviceArray:
+        """Return ``size`` bytes of float32 zeros, for the buffers of ``batch`` images."""
         return self.zeros(size // 4)
 
-    def write(self, target: Any, source: Any) -> None:
-        """Copies an array of the host or the device into a contiguous device array of the same shape. Launches no
-        kernel."""
+    def write(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Copy a host or device array into a contiguous device array of the same shape, without launching a kernel."""
         np.copyto(target, source, casting="same_kind")
 
-    def host(self, array: Any) -> NDArray[Any]:
-        """A device array's numbers on the host: here the array itself."""
+    def host(self, array: DeviceArray) -> NDArray[Any]:
+        """Return the values of a device array on the host: on the CPU, the array itself."""
         return array  # type: ignore[no-any-return]
 
-    def upload(self, target: Any, source: NDArray[Any]) -> None:
-        """Copies a host array into a device view of the same shape; the caller holds ``engine_lock``."""
+    def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
+        """Copy a host array into a device view of the same shape. The caller holds ``engine_lock``."""
         flags, large = source.flags, source.size >= KERNEL_FLOATS
         if large and target.ndim == 4 and source.dtype == np.float32 and flags.c_contiguous and flags.writeable:
-            self.kernels.copy(target, source)  # into the rows of a halo'd view, where NumPy is slow
+            self.kernels.copy(target, source)  # for views with a halo, for which NumPy is slow
         else:
             np.copyto(target, source, casting="same_kind")
 
-    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
-        """A fresh host array of a device view, in another shape of the same size."""
+    def download(self, source: DeviceArray, shape: Shape) -> NDArray[np.float32]:
+        """Return a device view as a fresh host array, in another shape of the same size."""
         return np.array(source, np.float32).reshape(shape)
 
+    def free_memory(self) -> int:
+        """Return the bytes of free memory on a device with memory of its own, else 0."""
+        return 0
+
+    # -- launches -----------------------------------------------------------------------------------------------------
+
     def record(self, work: Callable[[], None]) -> "Recording":
-        """The kernel launches of ``work``, as (function, arguments) to call, without running them."""
+        """Return the kernel launches of ``work``, (function, arguments) each, without running them."""
         from numbacnn.kernels.recording import record
 
         return record(work)
 
     def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
-        """One function that runs recorded launches, by one launch of all of them; None where there is no such thing."""
+        """Return a function that runs all recorded launches at once, or None if the device has no such thing."""
         return None
 
-    def free_memory(self) -> int:
-        """Bytes of memory that arrays could take, of a device with memory of its own."""
-        return 0
-
     def synchronize(self) -> None:
-        """Returns when all launched work is done: on the CPU, at once."""
+        """Wait until all launched work is done, which on the CPU it is."""
 
     def is_watched(self, first: bool) -> bool:
-        """Whether steps are to be run one by one under ``watch``; ``first``: they have not been run before."""
+        """Whether to run steps one by one under ``watch``; ``first`` if they have not run before."""
         return False
 
     def watch(self, what: str) -> AbstractContextManager[None]:
-        """For a block of launches: NumbacnnError that names ``what`` where one of them fails, now or later."""
+        """Return a context for launches. Raises NumbacnnError that names ``what`` if one of them fails, even later."""
         return nullcontext()
 
 
@@ -109,24 +116,23 @@ class ReferenceDevice(Device):
     def __init__(self) -> None:
         from numbacnn.kernels.reference import launchers, sizes
 
-        self.kernels, self.sizes = launchers, sizes
+        self.kernels, self.sizes = cast(Kernels, launchers), cast(Sizes, sizes)
 
-    def upload(self, target: Any, source: NDArray[Any]) -> None:
+    def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
         """Copy a host array into a view of the same shape."""
         np.copyto(target, source, casting="same_kind")
 
     def record(self, work: Callable[[], None]) -> "Recording":
-        """``work`` itself as the only launch."""
+        """Return ``work`` itself as the only launch."""
         from numbacnn.kernels.recording import Recording
 
         return Recording([], [(work, ())])
 
 
 class CudaDevice(Device):
-    """The first NVIDIA GPU, through ``kernels.cuda``: see ``Device``. Raises NumbacnnError where there is none to use,
-    or it has no tensor cores for ``precision``.
+    """The first NVIDIA GPU, through ``kernels.cuda``. Launchers also take host arrays as inputs, and upload them.
 
-    Launchers also take host arrays, as inputs, which are uploaded.
+    Raises NumbacnnError if there is no usable GPU, or it has no tensor cores for ``precision``.
     """
 
     name = "cuda"
@@ -151,17 +157,17 @@ class CudaDevice(Device):
         self.precision, self._array, self._driver, self._launch = precision, array, driver, launch
         self._out_of_memory = memory.OutOfMemory
         in_precision = partial(gemm.in_precision, precision)
-        self.kernels, self.sizes = _Launchers(launchers, self._placed, in_precision), sizes
-        self.loop_kernels = _Launchers(labels, self._placed)
+        self.kernels, self.sizes = _Launchers(launchers, self._on_device, in_precision), cast(Sizes, sizes)
+        self.loop_kernels = _Launchers(labels, self._on_device)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
-    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> Any:
-        """See ``Device``."""
+    def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> DeviceArray:
+        """Return an array of zeros. Raises DeviceMemoryError if there is no room."""
         with self._memory_errors():
             return self._array.zeros(shape, dtype)
 
-    def _placed(self, argument: Any) -> Any:
-        """A launcher's argument: a host array as a device array of its numbers, others as they are."""
+    def _on_device(self, argument: Any) -> Any:
+        """Return a launcher's argument with a host array replaced by a device array."""
         if not isinstance(argument, np.ndarray):
             return argument
         with self._memory_errors():
@@ -174,8 +180,8 @@ class CudaDevice(Device):
         except self._out_of_memory as error:
             raise DeviceMemoryError(f"out of GPU memory: {error}; make the batch or the model smaller") from None
 
-    def arena(self, size: int, batch: int) -> Any:
-        """See ``Device``; an error says which batch would fit."""
+    def arena(self, size: int, batch: int) -> DeviceArray:
+        """Return ``size`` bytes of zeros. Raises DeviceMemoryError that says which batch would fit."""
         try:
             return self._array.zeros(size // 4)
         except self._out_of_memory as error:
@@ -183,28 +189,27 @@ class CudaDevice(Device):
             remedy = f"a batch of about {fits} would fit" if fits else "not even a batch of 1 would fit"
             raise DeviceMemoryError(f"out of GPU memory for a batch of {batch}: {error}; {remedy}") from None
 
-    def write(self, target: Any, source: Any) -> None:
-        """See ``Device``."""
+    def write(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Copy a host or device array into a contiguous device array."""
         target.write(np.broadcast_to(source, target.shape) if isinstance(source, np.ndarray) else source)
 
-    def host(self, array: Any) -> NDArray[Any]:
-        """A fresh copy of a device array's numbers."""
+    def host(self, array: DeviceArray) -> NDArray[Any]:
+        """Return a fresh copy of a device array on the host."""
         return self._dense(array).read()  # type: ignore[no-any-return]
 
-    def upload(self, target: Any, source: NDArray[Any]) -> None:
-        """See ``Device``."""
+    def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
+        """Copy a host array into a device view, through a contiguous array if the view has a halo."""
         if target.contiguous:
             target.write(source)
         else:
             staged = self._array.to_device(np.ascontiguousarray(source, target.dtype))
             self.kernels.copy(target, staged)
 
-    def download(self, source: Any, shape: Shape) -> NDArray[np.float32]:
-        """See ``Device``."""
+    def download(self, source: DeviceArray, shape: Shape) -> NDArray[np.float32]:
+        """Return a device view as a fresh host array, in another shape of the same size."""
         return self.host(source).reshape(shape)
 
-    def _dense(self, array: Any) -> Any:
-        """The array itself where it is contiguous, else a copy that is: of images inside a halo."""
+    def _dense(self, array: DeviceArray) -> DeviceArray:
         if array.contiguous:
             return array
         dense = self.zeros(array.shape)
@@ -212,7 +217,7 @@ class CudaDevice(Device):
         return dense
 
     def capture(self, launches: "Sequence[Launch]") -> Callable[[], None] | None:
-        """See ``Device``: a CUDA graph. The launches have run before, so that their code is loaded."""
+        """Return a CUDA graph of launches that have run before, so that their code is loaded."""
         from numbacnn.kernels.recording import run
 
         try:
@@ -222,11 +227,11 @@ class CudaDevice(Device):
             return None
 
     def free_memory(self) -> int:
-        """See ``Device``."""
+        """Return the bytes of free GPU memory."""
         return self._driver.free_memory()
 
     def synchronize(self) -> None:
-        """Returns when all launched work is done. Raises NumbacnnError where some of it failed."""
+        """Wait until all launched work is done. Raises NumbacnnError if some of it failed."""
         try:
             self._driver.synchronize()
         except self._driver.DeviceError as error:
@@ -235,12 +240,12 @@ class CudaDevice(Device):
             ) from None
 
     def is_watched(self, first: bool) -> bool:
-        """See ``Device``: the first time, or always with ``NUMBACNN_CUDA_SYNC=1``."""
+        """Whether it is the first time, or ``NUMBACNN_CUDA_SYNC`` is 1."""
         return first or self._watches
 
     @contextmanager
     def watch(self, what: str) -> Iterator[None]:
-        """See ``Device``."""
+        """Wait for the launches of the block. Raises NumbacnnError that names ``what`` if one of them fails."""
         try:
             yield
             self._driver.synchronize()
@@ -249,31 +254,33 @@ class CudaDevice(Device):
 
 
 class _Launchers:
-    """Launchers that take host arrays too, and whose products are launched in a precision."""
+    """Launchers that take host arrays too, and multiply in a precision."""
 
     def __init__(
         self,
         launchers: ModuleType | SimpleNamespace,
-        place: Callable[[Any], Any],
+        on_device: Callable[[Any], Any],
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._launchers, self._place, self._precision = launchers, place, precision
+        self._launchers, self._on_device, self._precision = launchers, on_device, precision
 
-    def __getattr__(self, name: str) -> Any:
-        launcher, place = getattr(self._launchers, name), self._place
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        launcher, on_device = getattr(self._launchers, name), self._on_device
 
         @wraps(launcher)
         def launch(*arguments: Any) -> Any:
             with self._precision():
-                return launcher(*map(place, arguments))
+                return launcher(*map(on_device, arguments))
 
         setattr(self, name, launch)
         return launch
 
 
 def get_device(name: str, precision: str = "fp32") -> Device:
-    """The device called "cpu", "cuda" or "reference", one for each precision that it multiplies in: "fp32", on "cuda"
-    also "tf32" or "bf16". Raises ArgumentError for other names, NumbacnnError if the device cannot run."""
+    """Return the device "cpu", "cuda" or "reference", one for each precision: "fp32", or on "cuda" "tf32" or "bf16".
+
+    Raises ArgumentError for other names, NumbacnnError if the device cannot run.
+    """
     one_of(name, "device", DEVICES)
     one_of(precision, "precision", PRECISIONS)
     if name != "cuda" and precision != "fp32":
@@ -291,9 +298,11 @@ def _device(name: str, precision: str) -> Device:
 
 
 def cuda_facts() -> dict[str, Any]:
-    """What there is to run device "cuda" on: ``available``, ``reason`` why not, ``simulated``, the CUDA versions of
-    ``driver`` and ``toolkit``, None where they are not known, and the ``gpus``, each with its name, compute capability
-    and memory in bytes."""
+    """Return facts about device "cuda" by name.
+
+    ``available``, or the ``reason`` why not; ``simulated``; the CUDA versions of ``driver`` and ``toolkit``, None if
+    unknown; and ``gpus``, each with its name, compute capability and memory in bytes.
+    """
     from numbacnn.kernels.cuda.runtime import backend, driver
 
     reason = driver.why_not()
@@ -306,12 +315,12 @@ def cuda_facts() -> dict[str, Any]:
 
 
 def kernel(function: Callable[..., None]) -> "CpuKernel":
-    """Makes a parallel CPU kernel of a user's own from a Python function, as ``numba.njit(parallel=True)`` would.
+    """Make a parallel CPU kernel from a Python function, as ``numba.njit(parallel=True)`` would.
 
-    It compiles at its first call, for the types of its arguments then, in the engine's flags and disk cache:
-    activations N×H×W×C are float32 arrays of any strides, Python floats float32, ints int64. Give each thread
-    outputs of its own, through ``numba.prange`` over a range that the shapes alone decide; then the bits do not depend
-    on the number of threads. Indices are not checked, and nothing may be raised inside.
+    It is compiled at its first call, for the types of the arguments, with the engine's flags and disk cache:
+    activations N×H×W×C are float32 arrays of any strides, Python floats float32, and ints int64. Let each iteration of
+    ``numba.prange`` write its own outputs, over a range that depends on the shapes alone; then the bits do not depend
+    on the number of threads. Indices are not checked, and the function must not raise.
     """
     from numbacnn.kernels.custom import custom_kernel
 
