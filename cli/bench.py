@@ -43,7 +43,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic in later versi
 
 @dataclass(frozen=True)
 class Bench:
-    """The options that both commands share, and what they do with them."""
+    """The options that both commands share."""
 
     pairs: int
     quick: bool
@@ -56,7 +56,7 @@ class Bench:
 
     @property
     def effort(self) -> Effort:
-        """How much to measure."""
+        """The effort of each measurement."""
         return QUICK if self.quick else Effort(self.pairs)
 
     @contextmanager
@@ -75,7 +75,7 @@ class Bench:
         return measure_peaks(device, self.quick)
 
     def facts(self, peers: Peers, peaks: Peaks, device: Device) -> dict[str, Any]:
-        """Return how and on what the measurements are made."""
+        """Return versions, hardware and settings of the measurements."""
         facts = {
             "versions": versions() | peers.versions,
             "processor": processor(),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a plot shows: a model or a run, with the command's options. Everything is read on first use."""
+    """The model or run to plot, with the command's options. Everything is read on first use."""
 
     path: Path
     device: str

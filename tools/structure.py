@@ -41,12 +41,12 @@ def bare_any(tree: ast.AST) -> list[int]:
 
 
 def uses(tree: ast.AST, name: str) -> int:
-    """How often a name is read, imports apart."""
+    """Count the uses of a name, except imports."""
     return sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(tree))
 
 
 def is_kernel_part(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a decorator makes the function a part of a kernel."""
+    """Return whether a decorator makes the function a part of a kernel."""
     return any(ast.unparse(decorator).startswith(("inlined", "in_order")) for decorator in function.decorator_list)
 
 

@@ -22,7 +22,7 @@ STEPS = 20
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of shapes, dtypes and bytes."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of shapes, dtypes and bytes."""
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(f"{array.dtype}{array.shape}".encode())

@@ -8,7 +8,6 @@ dense layer is "dense 400->120", an optimizer's update of 16,777,216 parameters 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from math import prod
 from typing import NamedTuple
 
 from numbacnn import layers as nl
@@ -61,11 +60,6 @@ class Case(NamedTuple):
     def is_representative(self) -> bool:
         """Whether the geometric means include it: convolutions of networks."""
         return self.op in ("conv2d", "depthwise_conv2d") and self.origin not in (OUT_OF_CACHE, CUSTOM)
-
-    @property
-    def input_bytes(self) -> int:
-        """The size of a batch of inputs."""
-        return 4 * self.batch * prod(self.shape)
 
     def layer(self) -> Layer:
         """Make the layer, without a bias, whose gradient would be timed along with the weights'.

@@ -39,7 +39,7 @@ class Launched:
 
 
 class Effort(NamedTuple):
-    """How much to measure: ``pairs`` of turns of ``turn_seconds``, fewer after ``limit`` seconds, but at least 5."""
+    """The effort of a measurement: ``pairs`` of turns of ``turn_seconds``; after ``limit`` seconds 5 pairs suffice."""
 
     pairs: int = 40
     turn_seconds: float = 0.03

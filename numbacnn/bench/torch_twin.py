@@ -28,7 +28,7 @@ Apply = Callable[[list[Tensor]], Tensor]
 
 
 class Placement(NamedTuple):
-    """Where tensors are, and their type: the arguments of ``Tensor.to``."""
+    """Device and type of tensors: the arguments of ``Tensor.to``."""
 
     device: str = "cpu"
     dtype: torch.dtype = torch.float32

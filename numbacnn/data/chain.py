@@ -38,7 +38,7 @@ class Compose:
         return cls([_parse(part.strip()) for part in text.split(",") if part.strip()])
 
     def __str__(self) -> str:
-        """The text that ``parse`` reads, followed by ``fill`` unless that is 0."""
+        """Return the text that ``parse`` reads, followed by ``fill`` unless that is 0."""
         return ", ".join(map(str, self.transforms)) + (f"; fill {as_text(self.fill)}" if self.fill else "")
 
     def __repr__(self) -> str:

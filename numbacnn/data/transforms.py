@@ -51,7 +51,7 @@ class Transform:
                 number(value, what, *self.ranges[item.name])
 
     def __str__(self) -> str:
-        """The transform in the text of a chain, with all its numbers."""
+        """Return the transform as text, with all its numbers."""
         values = [as_text(getattr(self, item.name)) for item in fields(self) if item.name != "p"]
         probability = "" if self.p == type(self).p else f"@{as_text(self.p)}"
         return self.name + ("=" + ":".join(values) if values else "") + probability

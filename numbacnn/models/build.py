@@ -1,4 +1,4 @@
-"""What the architectures share: the decorator that makes them functions of the zoo, and common groups of layers."""
+"""The decorator that makes an architecture a function of the zoo, and common groups of layers."""
 
 import inspect
 from collections.abc import Callable, Sequence

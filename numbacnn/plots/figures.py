@@ -1,4 +1,4 @@
-"""What all plots share: figures, colors, images as they are shown, and files. matplotlib is imported on first use."""
+"""Figures, colors, images and files, for all plots. matplotlib is imported on first use."""
 
 import math
 from os import PathLike

@@ -1,7 +1,7 @@
 """The values that plots show: confident mistakes, Grad-CAM, gradient norms."""
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,7 +94,7 @@ def default_layer(model: Model) -> str:
 
 
 def layer_gradient_norms(
-    model: Model, images: ArrayLike, labels: Any, loss: LossOfOutputs | None = None
+    model: Model, images: ArrayLike, labels: ArrayLike, loss: LossOfOutputs | None = None
 ) -> dict[str, float]:
     """Return the L2 norm of the loss's gradient with respect to each layer's parameters, for one batch of raw images.
 
