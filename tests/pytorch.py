@@ -18,7 +18,7 @@ class _Lazy:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-torch, F = _Lazy("torch"), _Lazy("torch.nn.functional")
+torch, F, optim = _Lazy("torch"), _Lazy("torch.nn.functional"), _Lazy("torch.optim")
 
 
 def tensor(array, dtype=None):

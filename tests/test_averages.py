@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from engine import assert_close
+from rules import RULES
 from test_training import bright_quadrants, normalized, small
 
 import numbacnn as nc
@@ -136,11 +137,10 @@ def test_frozen_weights_stay_as_they_are_in_the_averages():
 # -- both, interrupted ------------------------------------------------------------------------------------------------
 
 MAKERS = {
+    **{rule.kind.name: rule.make for rule in RULES},
     "sgd": lambda: nc.SGD(0.05, momentum=0.9, groups=[nc.ParamGroup("*.bias", learning_rate=0.01)]),
-    "adamw": lambda: nc.AdamW(0.01),
     "rmsprop": lambda: nc.RMSprop(0.003, momentum=0.5, centered=True, clip_norm=0.5),
     "adagrad": lambda: nc.Adagrad(0.02, initial_accumulator=0.1),
-    "lamb": lambda: nc.LAMB(0.01),
     "muon": lambda: nc.Muon(0.02, clip_value=0.1),
 }
 

@@ -6,19 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from processes import run_python
+from rules import RULES
 
 import numbacnn as nc
 from numbacnn.kernels import jit
 
 OPTIMIZERS = {
-    "SGD": lambda: nc.SGD(0.05, momentum=0.9),
+    **{rule.kind.__name__: rule.make for rule in RULES},
     "groups": lambda: nc.SGD(0.05, groups=[nc.ParamGroup("*.bias", momentum=0.5)], clip_norm=1.0, clip_value=1.0),
-    "Adam": nc.Adam,
-    "AdamW": nc.AdamW,
-    "RMSprop": lambda: nc.RMSprop(momentum=0.5, centered=True),
-    "Adagrad": nc.Adagrad,
-    "LAMB": nc.LAMB,
-    "Muon": nc.Muon,
 }
 
 

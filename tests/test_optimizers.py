@@ -4,52 +4,17 @@ import copy
 import pickle
 
 import numpy as np
-import optimizer_steps as steps_of
 import pytest
 from engine import assert_close
+from rules import RULES
 
 import numbacnn as nc
 from numbacnn.errors import ArgumentError
 
 STEPS = 20
-SGD_OPTIONS = [
-    {},
-    {"momentum": 0.9},
-    {"momentum": 0.9, "nesterov": True},
-    {"weight_decay": 0.1},
-    {"momentum": 0.5, "weight_decay": 0.01, "nesterov": True},
-]
-ADAM_OPTIONS = [{}, {"betas": (0.5, 0.9)}, {"weight_decay": 0.1}, {"eps": 0.1}, {"betas": (0.0, 0.0)}]
-RMSPROP_OPTIONS = [
-    {},
-    {"momentum": 0.9},
-    {"centered": True, "eps": 1e-3},
-    {"momentum": 0.5, "centered": True, "alpha": 0.9, "weight_decay": 0.1, "eps": 1e-3},
-]
-MUON_OPTIONS = [{}, {"nesterov": False}, {"momentum": 0.5, "weight_decay": 0.1}, {"iterations": 2}]
-CASES = [
-    *((nc.SGD, steps_of.sgd, 0.05, options) for options in SGD_OPTIONS),
-    *((nc.Adam, steps_of.adam, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.AdamW, steps_of.adamw, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.LAMB, steps_of.lamb, 0.01, options) for options in ADAM_OPTIONS),
-    *((nc.RMSprop, steps_of.rmsprop, 0.01, options) for options in RMSPROP_OPTIONS),
-    *(
-        (nc.Adagrad, steps_of.adagrad, 0.05, options)
-        for options in ({}, {"initial_accumulator": 0.1}, {"weight_decay": 0.1})
-    ),
-    *((nc.Muon, steps_of.muon, 0.02, options) for options in MUON_OPTIONS),
-]
-EVERY = [
-    lambda: nc.SGD(0.05, momentum=0.9),
-    nc.Adam,
-    nc.AdamW,
-    lambda: nc.RMSprop(centered=True, momentum=0.9),
-    nc.Adagrad,
-    nc.LAMB,
-    nc.Muon,
-]
-NAMES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "LAMB", "Muon"]
-every_optimizer = pytest.mark.parametrize("make", EVERY, ids=NAMES)
+CASES = [(rule.kind, rule.step, rule.learning_rate, options) for rule in RULES for options in rule.options]
+every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind.__name__)
+every_optimizer = pytest.mark.parametrize("make", [rule.make for rule in RULES], ids=[r.kind.__name__ for r in RULES])
 
 
 def small_model(seed=0):
@@ -68,8 +33,6 @@ def fill_gradients(model, rng):
 )
 def test_twenty_steps_follow_the_oracle(kind, oracle, rate, options, rng):
     model, optimizer = small_model(), kind(learning_rate=rate, **options)
-    if kind is nc.Muon:  # whose other arrays another oracle follows
-        optimizer.others = nc.AdamW(0.003)
     weights = {name: array.astype(np.float64) for name, array in model.parameters.items()}
     states = dict.fromkeys(weights)
     start = {name: array.copy() for name, array in weights.items()}
@@ -78,11 +41,8 @@ def test_twenty_steps_follow_the_oracle(kind, oracle, rate, options, rng):
         scale = 0.5 if step >= STEPS // 2 else 1.0
         optimizer.step(model, scale)
         for name, gradient in model.gradients.items():
-            follow, given, of_step = oracle, options, rate
-            if kind is nc.Muon and gradient.ndim == 1:
-                follow, given, of_step = steps_of.adamw, {}, 0.003
-            weights[name], states[name] = follow(
-                weights[name], gradient.astype(np.float64), states[name], of_step * scale, **given
+            weights[name], states[name] = oracle(
+                weights[name], gradient.astype(np.float64), states[name], rate * scale, **options
             )
     assert optimizer.steps == STEPS
     for name, array in model.parameters.items():
@@ -159,27 +119,21 @@ def odd_model():
     return nc.Sequential(layers, (7, 6, 3), seed=2)
 
 
-@every_optimizer
-def test_arrays_of_any_shape_follow_the_oracle(make, rng):
-    model, optimizer = odd_model(), make()
-    oracle = getattr(steps_of, optimizer.name)
-    options = {"momentum": 0.9, "centered": True} if optimizer.name == "rmsprop" else {}
-    options = {"momentum": 0.9} if optimizer.name == "sgd" else options
+@every_rule
+def test_arrays_of_any_shape_follow_the_oracle(rule, rng):
+    model, optimizer = odd_model(), rule.make()
     weights = {name: array.astype(np.float64) for name, array in model.parameters.items()}
     start, states = {name: array.copy() for name, array in weights.items()}, dict.fromkeys(weights)
     for _ in range(3):
         model.backward(rng.standard_normal(model.forward(rng.standard_normal((3, 7, 6, 3)), training=True).shape))
         optimizer.step(model)
         for name, gradient in model.gradients.items():
-            follow, rate = oracle, optimizer.learning_rate
-            if optimizer.name == "muon" and gradient.ndim == 1:
-                follow, rate = steps_of.adamw, 0.001
-            given = options if follow is oracle else {}
-            weights[name], states[name] = follow(weights[name], np.float64(gradient), states[name], rate, **given)
+            weights[name], states[name] = rule.step(
+                weights[name], np.float64(gradient), states[name], optimizer.learning_rate, **rule.usual
+            )
     for name, array in model.parameters.items():
         moved = (array - start[name]).astype(np.float32)
-        tolerance = 1e-3 if optimizer.name == "rmsprop" else 1e-4  # centered: what is left of two squares that cancel
-        assert_close(moved, weights[name] - start[name], f"{optimizer.name}: {name}", tolerance)
+        assert_close(moved, weights[name] - start[name], f"{optimizer.name}: {name}", rule.tolerance)
 
 
 # -- groups -----------------------------------------------------------------------------------------------------------

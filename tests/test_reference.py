@@ -9,6 +9,7 @@ from convolutions import CALLS as CONVOLUTIONS
 from engine import assert_close
 from PIL import Image
 from processes import run_python
+from rules import RULES
 from twins import CALLS, Arrays, assert_same
 
 import numbacnn as nc
@@ -37,9 +38,8 @@ def test_training_lenet_agrees_with_the_cpu(rng):
         assert_close(array, cpu[name], name, 1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [nc.Adam(0.001), nc.LAMB(0.01), nc.RMSprop(0.001, momentum=0.9, centered=True),
-                                       nc.Adagrad(0.01), nc.Muon(0.02)], ids=lambda value: value.name)  # fmt: skip
-def test_fit_evaluate_and_predict_agree_with_the_cpu(optimizer, rng):
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind.name)
+def test_fit_evaluate_and_predict_agree_with_the_cpu(rule, rng):
     """With augmentation, dropout, accumulation and an average of the weights, from the same random numbers."""
     images, labels = rng.integers(0, 256, (12, 9, 8, 3), np.uint8), rng.integers(0, 4, 12)
     chain = "hflip, rotate=20, elastic=10:2, crop=1, noise=0.05, color=0.2:0.2:0.2, cutout=3, mixup@0.5, cutmix@0.5"
@@ -54,9 +54,8 @@ def test_fit_evaluate_and_predict_agree_with_the_cpu(optimizer, rng):
             nc.Dropout(0.3),
         ]
         model = nc.Sequential([*layers, nc.Dense(4, l2=0.01)], (9, 8, 3), device=device)
-        copied = type(optimizer)(**optimizer.options)
-        history = model.fit((images, labels), validation=(images, labels), optimizer=copied, epochs=2, batch_size=5,
-                            augment=chain, accumulate=2, ema=0.9)  # fmt: skip
+        options = {"batch_size": 5, "augment": chain, "accumulate": 2, "ema": 0.9}
+        history = model.fit((images, labels), validation=(images, labels), optimizer=rule.make(), epochs=2, **options)
         losses = [loss for epoch in history.epochs for loss in (epoch.loss, epoch.validation_loss)]
         results.append((losses, model.evaluate((images, labels))["loss"], model.predict(images), model.parameters))
     (losses, loss, scores, parameters), (found, found_loss, found_scores, found_parameters) = results

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rules import RULES
 
 import numbacnn as nc
 from numbacnn.data import Dataset
@@ -95,23 +96,22 @@ def test_everything_at_once_is_as_on_the_cpu(captured):
     assert len(captured) == 3  # batches of three that update and that do not, and the last one
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        lambda: nc.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, clip_value=0.1),
-        lambda: nc.AdamW(0.01, groups=[nc.ParamGroup("*.bias", weight_decay=0.0, learning_rate=0.1)]),
-        lambda: nc.RMSprop(0.01),
-        lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
-        lambda: nc.Adagrad(0.1),
-        lambda: nc.LAMB(0.1, clip_norm=0.5),
-        lambda: nc.Muon(0.1, weight_decay=0.1),
-        lambda: nc.Muon(0.1, nesterov=False, groups=[nc.ParamGroup("*.weight", orthogonalize=False)]),
-    ],
-    ids=[
-        *("SGD", "AdamW", "RMSprop", "RMSprop of all kinds", "Adagrad"),
-        *("LAMB", "Muon", "Muon without a matrix"),
-    ],
-)
+OPTIMIZERS = {
+    **{rule.kind.__name__: rule.make for rule in RULES},
+    "SGD": lambda: nc.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, clip_value=0.1),
+    "AdamW": lambda: nc.AdamW(0.01, groups=[nc.ParamGroup("*.bias", weight_decay=0.0, learning_rate=0.1)]),
+    "RMSprop": lambda: nc.RMSprop(0.01),
+    "RMSprop of all kinds": lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
+    "Adagrad": lambda: nc.Adagrad(0.1),
+    "LAMB": lambda: nc.LAMB(0.1, clip_norm=0.5),
+    "Muon": lambda: nc.Muon(0.1, weight_decay=0.1),
+    "Muon without a matrix": lambda: nc.Muon(
+        0.1, nesterov=False, groups=[nc.ParamGroup("*.weight", orthogonalize=False)]
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers(optimizer):
     assert_alike(fit("cuda", optimizer=optimizer), fit("cpu", optimizer=optimizer))
 

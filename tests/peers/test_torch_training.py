@@ -5,9 +5,12 @@ import os
 import numpy as np
 import pytest
 from engine import assert_close
+from rules import RULES
 
 import numbacnn as nc
 from numbacnn import schedules
+from numbacnn.kernels.decision import AVERAGE_SHARE, DECISION
+from numbacnn.training.averages import WeightAverage
 
 if os.environ.get("NUMBACNN_REQUIRE_PEERS"):
     import torch
@@ -61,38 +64,7 @@ def follow(ours, theirs, dtype, flat=False, tolerance=TOLERANCE):
 
 
 o = torch.optim
-PAIRS = {
-    "SGD": (lambda: nc.SGD(0.02), lambda p: o.SGD(p, 0.02)),
-    "SGD momentum": (
-        lambda: nc.SGD(0.02, momentum=0.9, weight_decay=0.01),
-        lambda p: o.SGD(p, 0.02, momentum=0.9, weight_decay=0.01),
-    ),
-    "SGD Nesterov": (
-        lambda: nc.SGD(0.02, momentum=0.9, nesterov=True),
-        lambda p: o.SGD(p, 0.02, momentum=0.9, nesterov=True),
-    ),
-    "Adam": (lambda: nc.Adam(0.001, weight_decay=0.01), lambda p: o.Adam(p, 0.001, weight_decay=0.01)),
-    "Adam betas": (
-        lambda: nc.Adam(0.01, betas=(0.5, 0.9), eps=1e-3),
-        lambda p: o.Adam(p, 0.01, betas=(0.5, 0.9), eps=1e-3),
-    ),
-    "AdamW": (lambda: nc.AdamW(0.003), lambda p: o.AdamW(p, 0.003)),
-    "AdamW decay": (lambda: nc.AdamW(0.01, weight_decay=0.5), lambda p: o.AdamW(p, 0.01, weight_decay=0.5)),
-    "RMSprop": (lambda: nc.RMSprop(0.003), lambda p: o.RMSprop(p, 0.003)),
-    "RMSprop momentum": (
-        lambda: nc.RMSprop(0.003, alpha=0.9, momentum=0.9, weight_decay=0.1),
-        lambda p: o.RMSprop(p, 0.003, alpha=0.9, momentum=0.9, weight_decay=0.1),
-    ),
-    "RMSprop centered": (
-        lambda: nc.RMSprop(0.003, momentum=0.5, centered=True, eps=1e-2),
-        lambda p: o.RMSprop(p, 0.003, momentum=0.5, centered=True, eps=1e-2),
-    ),
-    "Adagrad": (lambda: nc.Adagrad(0.02), lambda p: o.Adagrad(p, 0.02)),
-    "Adagrad start": (
-        lambda: nc.Adagrad(0.02, initial_accumulator=0.3, weight_decay=0.1),
-        lambda p: o.Adagrad(p, 0.02, initial_accumulator_value=0.3, weight_decay=0.1),
-    ),
-}
+PAIRS = {name: pair for rule in RULES for name, pair in rule.pytorch.items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -153,15 +125,14 @@ def test_averages_match_pytorchs():
     average = torch.optim.swa_utils.AveragedModel(
         peer.double(), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
     )
-    from numbacnn.training.averages import WeightAverage
-
     model = nc.Sequential([nc.Dense(5, bias=False)], (7,))
-    ours = WeightAverage(model.store, 0.9)
+    ours, decision = WeightAverage(model.store, 0.9), np.zeros(DECISION)
     for step in range(STEPS):
         weights = rng.standard_normal((7, 5))
         model.set_parameters({"dense_1.weight": weights})
         peer.weight.data[:] = torch.tensor(np.float64(np.float32(weights)).T)
-        ours.update(first=step == 0)
+        decision[AVERAGE_SHARE] = 0.1 if step else 1.0
+        ours.launch(decision)
         average.update_parameters(peer)
         found = model.store.view(ours.values)["dense_1.weight"]
         assert_close(np.array(found), average.module.weight.detach().numpy().T, f"step {step + 1}")
