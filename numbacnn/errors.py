@@ -1,16 +1,16 @@
-"""Every error that numbacnn raises on purpose: one clear line that names what is wrong and what to do."""
+"""The errors that numbacnn raises on purpose: one clear line that says what is wrong and what to do."""
 
 
 class NumbacnnError(Exception):
-    """Base of every error raised on purpose."""
+    """Base class of every error raised on purpose."""
 
 
 class ArgumentError(NumbacnnError, ValueError):
-    """An argument is wrong: a name that is not known, a number out of range, arrays that do not fit."""
+    """An argument is wrong: an unknown name, a number out of range, arrays that do not fit."""
 
 
 class GeometryError(ArgumentError):
-    """Shapes that cannot work together: a window larger than its input, channels that differ."""
+    """Shapes do not fit each other: a window is larger than its input, or numbers of channels differ."""
 
 
 class GradientError(NumbacnnError):
@@ -22,8 +22,8 @@ class DeviceMemoryError(NumbacnnError):
 
 
 class DataError(NumbacnnError):
-    """A data set or an image file that cannot be used as it is."""
+    """A data set or an image file cannot be used as it is."""
 
 
 class ModelFileError(NumbacnnError):
-    """A file that is not a numbacnn model, is damaged, or comes from a newer version."""
+    """A file is not a numbacnn model, is damaged, or was written by a newer version."""

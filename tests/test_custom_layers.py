@@ -105,7 +105,7 @@ def test_loading_imports_nothing_unless_asked(swish, tmp_path):
     script = f"import users_layers; {load}"
     assert run_python("-c", script, PYTHONPATH=str(tmp_path)).strip() == "swish"
     forget("swish", "users_layers")
-    with pytest.raises(ModelFileError, match="from users_layers; reading a file imports nothing: import that module"):
+    with pytest.raises(ModelFileError, match="of users_layers; reading a file imports nothing: import that module"):
         nc.load(path)
     assert "users_layers" not in sys.modules
     outcome = numbacnn("summary", path, "--import", "users_layers")
@@ -151,7 +151,7 @@ def test_a_class_that_is_not_there_is_named(swish, tmp_path, module):
     forget("swish", "users_layers")
     with pytest.raises(ModelFileError) as error:
         nc.load(tmp_path / "m.safetensors")
-    assert f"node \"swish_1\" is a layer 'swish' of your own, from {module}; " in str(error.value)
+    assert f"node \"swish_1\" is a custom layer, 'swish' of {module}; " in str(error.value)
     assert "or pass the class: nc.load(file, layers=[TheClass])" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -160,7 +160,7 @@ def test_a_class_of_a_script_must_be_passed(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(f"{MODULE}\nnc.Sequential([Swish()], (3,)).save({str(tmp_path / 'm.safetensors')!r})\n")
     run_python(script)
-    with pytest.raises(ModelFileError, match=r"from __main__; .* pass the class: nc\.load\(file, layers="):
+    with pytest.raises(ModelFileError, match=r"of __main__; .* pass the class: nc\.load\(file, layers="):
         nc.load(tmp_path / "m.safetensors")
 
 

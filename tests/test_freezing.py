@@ -234,7 +234,7 @@ def test_a_head_is_the_last_layer_with_weights_before_each_output():
 @pytest.mark.parametrize(
     ("layers", "classes", "message"),
     [
-        ([nc.Dense(3), nc.BatchNorm()], 4, 'the last layer with weights, "batch_norm_1", is no Dense or Conv2D'),
+        ([nc.Dense(3), nc.BatchNorm()], 4, 'the last layer with weights, "batch_norm_1", is not a Dense or Conv2D'),
         ([nc.ReLU()], 4, "depends on no weights: it has no head to replace"),
         ([nc.Dense(3)], 0, "classes=0: give a whole number"),
     ],

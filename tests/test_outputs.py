@@ -149,7 +149,7 @@ def test_forms_without_auxiliary_outputs_are_read_and_damaged_ones_refused():
     assert from_dict(form).auxiliary == ()
     with pytest.raises(ModelFileError, match="cannot be rebuilt: 'nobody'"):
         from_dict(form | {"auxiliary": ["nobody"]})
-    with pytest.raises(ModelFileError, match="stands twice among the outputs"):
+    with pytest.raises(ModelFileError, match="is listed twice among the outputs"):
         from_dict(form | {"auxiliary": ["head"]})
 
 

@@ -1,41 +1,41 @@
-"""The recorded DAG of a model: order, names, shapes, and the form that model files hold. No arrays here.
+"""The recorded DAG of a model, without arrays: order, names and shapes.
 
-Calling a layer on a symbolic tensor records a node. A graph is all that its outputs depend on.
+Calling a layer on a symbolic tensor records a node. A graph is everything that its outputs depend on.
 """
 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from numbacnn._checks import whole
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape
 from numbacnn.layers import Layer
+from numbacnn.layers.base import Geometry
 from numbacnn.layers.initializers import AUTO
 
-_recorded = itertools.count()
+_order = itertools.count()
 
 
 @dataclass(eq=False)
 class Tensor:
-    """A symbolic tensor: its shape for one image, and the layer whose output it is (None: an input of the model)."""
+    """A symbolic tensor: its shape for one image, and the layer whose output it is, or None for an input."""
 
     shape: Shape
     layer: Layer | None = None
     inputs: tuple["Tensor", ...] = ()
     name: str | None = None
-    order: int = field(default_factory=lambda: next(_recorded))
+    order: int = field(default_factory=lambda: next(_order))  # of recording
 
     def record(self, layer: Layer, inputs: Sequence["Tensor"]) -> "Tensor":
-        """The output of ``layer`` on ``inputs``. Raises GeometryError with the layer and the numbers."""
+        """Return the output of ``layer`` on ``inputs``. Raises GeometryError, with the layer, if shapes do not fit."""
         label = f'{type(layer).__name__} "{layer.name}"' if layer.name else type(layer).__name__
-        wanted = "two or more inputs" if layer.inputs is None else f"{layer.inputs} input{'s' * (layer.inputs > 1)}"
+        needed = "two or more inputs" if layer.inputs is None else f"{layer.inputs} input{'s' * (layer.inputs > 1)}"
         if len(inputs) < 2 if layer.inputs is None else len(inputs) != layer.inputs:
-            raise ArgumentError(f"{label} needs {wanted}, not {len(inputs)}")
+            raise ArgumentError(f"{label} needs {needed}, not {len(inputs)}")
         try:
             shape = layer.output_shape([tensor.shape for tensor in inputs])
         except GeometryError as error:
@@ -43,8 +43,8 @@ class Tensor:
         return Tensor(shape, layer, tuple(inputs))
 
 
-def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it reads as a layer does)
-    """A model's input for one image: (height, width, channels), or (features,)."""
+def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it is used like a layer)
+    """Return a model's input, with its shape for one image: (height, width, channels) or (features,)."""
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
         raise ArgumentError(f"input shape {shape}: give (height, width, channels) or (features,), each at least 1")
     sizes = tuple(whole(size, f"a size of input shape {tuple(shape)}") for size in shape)
@@ -53,7 +53,7 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
 
 @dataclass(eq=False)
 class Node:
-    """One layer at its place in a graph. ``inputs`` are indices of values: the graph's inputs first, then its nodes."""
+    """A layer in a graph. ``inputs`` are indices of values: first the graph's inputs, then its nodes."""
 
     name: str
     layer: Layer
@@ -62,37 +62,36 @@ class Node:
     shape: Shape
 
     @cached_property
-    def geometry(self) -> Any:
-        """What the layer's kernels need to know of the shapes."""
+    def geometry(self) -> Geometry:
+        """The layer's geometry for these input shapes."""
         return self.layer.geometry(self.input_shapes)
 
     @cached_property
     def parameters(self) -> dict[str, str]:
-        """The layer's names of its parameters, by their names in the model."""
+        """Maps the parameters' names in the model, such as "stem.weight", to the layer's own names."""
         return {f"{self.name}.{name}": name for name in self.layer.parameters(self.input_shapes)}
 
 
 class Graph:
-    """Nodes in order of recording, which is an order in which they can run.
+    """Nodes in the order of recording, in which they can run.
 
     Value i is input i for i < len(inputs), else the output of node i − len(inputs). ``auxiliary`` are outputs in
     training only.
     """
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], auxiliary: Sequence[Tensor] = ()) -> None:
-        for what, listed in (("inputs", inputs), ("outputs", [*outputs, *auxiliary])):
+        for kind, listed in (("inputs", inputs), ("outputs", [*outputs, *auxiliary])):
             if len(set(map(id, listed))) < len(listed):
-                raise ArgumentError(f"a tensor stands twice among the {what}; list each once")
+                raise ArgumentError(f"a tensor is listed twice among the {kind}; list each once")
         if not outputs:
             raise ArgumentError("the model has no outputs")
         tensors = _reachable(inputs, [*outputs, *auxiliary])
         layers = [tensor.layer for tensor in tensors if tensor.layer is not None]
         if not layers:
             raise ArgumentError("the model has no layers between its inputs and its outputs")
-        _refuse_repeated(layers)
         index = {id(tensor): i for i, tensor in enumerate([*inputs, *tensors])}
-        names = _names(layers)
-        self.input_names = _input_names(inputs)
+        names = _layer_names(layers)
+        self.input_names = _checked_names([tensor.name or f"input_{i}" for i, tensor in enumerate(inputs, 1)])
         self.input_shapes = [tensor.shape for tensor in inputs]
         self.nodes = [
             Node(
@@ -106,13 +105,14 @@ class Graph:
         ]
         self.outputs = tuple(index[id(tensor)] for tensor in outputs)
         self.auxiliary = tuple(index[id(tensor)] for tensor in auxiliary)
-        taken = set(self.input_names) & set(names)
-        if taken:
-            raise ArgumentError(f'an input and a layer share the name "{min(taken)}"')
+        if shared := set(self.input_names) & set(names):
+            raise ArgumentError(f'an input and a layer share the name "{min(shared)}"')
+
+    # -- values -------------------------------------------------------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
-        """Name of every value: its input's or its node's."""
+        """Name of every value: that of its input or node."""
         return [*self.input_names, *(node.name for node in self.nodes)]
 
     @cached_property
@@ -120,17 +120,28 @@ class Graph:
         """Shape of every value."""
         return [*self.input_shapes, *(node.shape for node in self.nodes)]
 
+    @cached_property
+    def consumers(self) -> list[list[int]]:
+        """For every value, the nodes that read it, in order."""
+        consumers: list[list[int]] = [[] for _ in self.shapes]
+        for i, node in enumerate(self.nodes):
+            for value in node.inputs:
+                consumers[value].append(i)
+        return consumers
+
     def value(self, node: int) -> int:
-        """The value that node number ``node`` computes."""
+        """Return the value that node number ``node`` computes."""
         return len(self.input_shapes) + node
 
     def producer(self, value: int) -> int:
-        """The number of the node that computes ``value``; negative for an input."""
+        """Return the number of the node that computes a value; negative for an input."""
         return value - len(self.input_shapes)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
 
     @property
     def training_outputs(self) -> tuple[int, ...]:
-        """The outputs, and behind them the auxiliary ones."""
+        """The outputs, followed by the auxiliary ones."""
         return self.outputs + self.auxiliary
 
     @cached_property
@@ -139,9 +150,9 @@ class Graph:
         return self.between(range(len(self.input_shapes)), self.outputs) if self.auxiliary else self
 
     def between(self, inputs: Sequence[int], outputs: Sequence[int]) -> "Graph":
-        """The part that computes the values ``outputs`` from the values ``inputs``, of nodes of the same names.
+        """Return the part that computes the values ``outputs`` from the values ``inputs``, with the same names.
 
-        Behind ``inputs`` stand the graph's own inputs that it needs besides.
+        Its inputs are ``inputs``, followed by those of the graph's own inputs that it also needs.
         """
         needed, kept = set(outputs), list[int]()
         for i in reversed(range(len(self.nodes))):
@@ -159,22 +170,42 @@ class Graph:
         graph.outputs, graph.auxiliary = tuple(index[value] for value in outputs), ()
         return graph
 
-    @cached_property
-    def consumers(self) -> list[list[int]]:
-        """For every value, the nodes that read it, in order."""
-        consumers: list[list[int]] = [[] for _ in self.shapes]
-        for i, node in enumerate(self.nodes):
-            for value in node.inputs:
-                consumers[value].append(i)
-        return consumers
+    def head(self, value: int) -> str:
+        """Return the name of the last node with parameters before an output, on the path through first inputs."""
+        i = self.producer(value)
+        while i >= 0 and not self.nodes[i].parameters:
+            i = self.producer(self.nodes[i].inputs[0])
+        if i < 0:
+            raise ArgumentError("an output of the model depends on no weights: it has no head to replace")
+        return self.nodes[i].name
+
+    def with_heads(self, outputs: int) -> "Graph":
+        """Return this graph with another number of channels in the ``head`` of each output.
+
+        Raises ArgumentError unless that is a dense layer or a convolution.
+        """
+        heads = {self.head(value) for value in self.training_outputs}
+        tensors = [Input(shape, name) for name, shape in zip(self.input_names, self.input_shapes, strict=True)]
+        inputs = list(tensors)
+        for node in self.nodes:
+            attributes = node.layer.attributes()
+            if node.name in heads:
+                size = next((name for name in ("units", "filters") if name in attributes), None)
+                if size is None:
+                    raise ArgumentError(f'the last layer with weights, "{node.name}", is not a Dense or Conv2D')
+                attributes[size] = whole(outputs, "classes")
+            tensors.append(type(node.layer)(**attributes, name=node.name)([tensors[value] for value in node.inputs]))
+        return Graph(inputs, [tensors[i] for i in self.outputs], [tensors[i] for i in self.auxiliary])
+
+    # -- arrays -------------------------------------------------------------------------------------------------------
 
     @property
     def freezable(self) -> list[str]:
-        """What can be frozen: parameters, and layers that have none (dropout is one that then runs as in inference)."""
+        """Names that can be frozen: parameters, and layers without any, such as dropout."""
         return [name for node in self.nodes for name in node.parameters or [node.name]]
 
     def parameters(self) -> dict[str, tuple[Shape, str]]:
-        """Shape and initializer of every parameter, by its name "node.parameter"."""
+        """Return shape and initializer of every parameter by its name, "node.parameter"."""
         specifications = {}
         for i, node in enumerate(self.nodes):
             for name, parameter in node.layer.parameters(node.input_shapes).items():
@@ -185,49 +216,15 @@ class Graph:
         return specifications
 
     def state(self) -> dict[str, tuple[Shape, str]]:
-        """Shape and initializer of every array that is kept but not trained, by its name "node.array"."""
+        """Return shape and initializer of every array that is kept but not trained by its name, "node.array"."""
         return {
             f"{node.name}.{name}": (array.shape, array.initializer)
             for node in self.nodes
             for name, array in node.layer.state(node.input_shapes).items()
         }
 
-    def with_heads(self, outputs: int) -> "Graph":
-        """This graph, but with so many channels in the last layer before each output that has weights.
-
-        Raises ArgumentError where that is no dense layer or convolution.
-        """
-        replacements = {}
-        for node in self.nodes:
-            if node.name in {self.head(value) for value in self.training_outputs}:
-                attributes = node.layer.attributes()
-                size = next((name for name in ("units", "filters") if name in attributes), None)
-                if size is None:
-                    raise ArgumentError(f'the last layer with weights, "{node.name}", is no Dense or Conv2D')
-                replacements[node.name] = type(node.layer)(**attributes | {size: whole(outputs, "classes")})
-        return self._recorded_with(replacements)
-
-    def _recorded_with(self, replacements: Mapping[str, Layer]) -> "Graph":
-        """This graph, recorded anew with other layers in place of the named ones."""
-        tensors = [Input(shape, name) for name, shape in zip(self.input_names, self.input_shapes, strict=True)]
-        inputs = list(tensors)
-        for node in self.nodes:
-            layer = replace(replacements.get(node.name, node.layer), name=node.name)
-            read = [tensors[value] for value in node.inputs]
-            tensors.append(read[0].record(layer, read))
-        return Graph(inputs, [tensors[i] for i in self.outputs], [tensors[i] for i in self.auxiliary])
-
-    def head(self, value: int) -> str:
-        """Name of the node with parameters that an output comes from, by way of first inputs."""
-        i = value - len(self.input_shapes)
-        while i >= 0 and not self.nodes[i].parameters:
-            i = self.nodes[i].inputs[0] - len(self.input_shapes)
-        if i < 0:
-            raise ArgumentError("an output of the model depends on no weights: it has no head to replace")
-        return self.nodes[i].name
-
     def penalties(self) -> dict[str, tuple[float, float]]:
-        """(l1, l2) of every parameter that a training step penalises, by its name."""
+        """Return (l1, l2) of every penalized parameter by its name."""
         return {
             f"{node.name}.{name}": (parameter.l1, parameter.l2)
             for node in self.nodes
@@ -236,7 +233,7 @@ class Graph:
         }
 
     def _is_rectified(self, node: int) -> bool:
-        """Whether an activation after ``node``, with no other weights (but a normalisation's) between, is ReLU-like."""
+        """Whether the activation after ``node`` is ReLU-like, with at most a normalization's weights in between."""
         seen, pending = {node}, [node]
         while pending:
             for i in set(self.consumers[self.value(pending.pop())]) - seen:
@@ -244,14 +241,14 @@ class Graph:
                 if layer.rectifies:
                     return True
                 seen.add(i)
-                weighs = bool(layer.parameters(self.nodes[i].input_shapes)) and not layer.normalizes
-                if not layer.monotone and not weighs:
+                has_weights = bool(layer.parameters(self.nodes[i].input_shapes)) and not layer.normalizes
+                if not layer.monotone and not has_weights:
                     pending.append(i)
         return False
 
 
 def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The recorded tensors that ``outputs`` depend on, in order; every path must start at ``inputs``."""
+    """Return the recorded tensors that ``outputs`` depend on, in order; every path must start at ``inputs``."""
     known = {id(tensor) for tensor in inputs}
     found: dict[int, Tensor] = {}
     pending = [tensor for tensor in outputs if id(tensor) not in known]
@@ -266,34 +263,23 @@ def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tens
     return sorted(found.values(), key=lambda tensor: tensor.order)
 
 
-def _refuse_repeated(layers: Sequence[Layer]) -> None:
-    for layer, count in Counter(map(id, layers)).items():
-        if count > 1:
-            repeated = next(item for item in layers if id(item) == layer)
-            raise ArgumentError(f"{repeated} is used {count} times in one model; make a layer for each place")
-
-
-def _names(layers: Sequence[Layer]) -> list[str]:
-    """Given names as they are; the others numbered by kind, from 1, in order of recording."""
+def _layer_names(layers: Sequence[Layer]) -> list[str]:
+    """Return the given names; unnamed layers are numbered by kind, from 1, in the order of recording."""
     numbers: Counter[str] = Counter()
+    used: Counter[int] = Counter(map(id, layers))
     names = []
     for layer in layers:
-        kind = layer.op
-        numbers[kind] += 1
-        names.append(layer.name or f"{kind}_{numbers[kind]}")
-    _check_names(names)
-    return names
+        if used[id(layer)] > 1:
+            raise ArgumentError(f"{layer} is used {used[id(layer)]} times in one model; make a layer for each place")
+        numbers[layer.op] += 1
+        names.append(layer.name or f"{layer.op}_{numbers[layer.op]}")
+    return _checked_names(names)
 
 
-def _input_names(inputs: Sequence[Tensor]) -> list[str]:
-    names = [tensor.name or f"input_{i}" for i, tensor in enumerate(inputs, 1)]
-    _check_names(names)
-    return names
-
-
-def _check_names(names: Sequence[str]) -> None:
+def _checked_names(names: list[str]) -> list[str]:
     for name, count in Counter(names).items():
         if count > 1:
             raise ArgumentError(f'{count} layers are called "{name}"; give each its own name')
         if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/]+", name):
             raise ArgumentError(f"{name!r} cannot be a name; use letters, digits, and . _ - /")
+    return names

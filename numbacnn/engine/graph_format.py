@@ -1,4 +1,4 @@
-"""The form of a graph in model files: versioned, of JSON's own types, documented in docs/model-file.md."""
+"""The form of a graph in model files, versioned and of JSON types: docs/model-file.md describes it."""
 
 import importlib
 import inspect
@@ -40,7 +40,7 @@ def to_dict(graph: Graph) -> dict[str, Any]:
 
 
 def from_dict(form: Any, layers: Sequence[type[Layer]] = ()) -> Graph:
-    """Rebuild the graph of which ``form`` is the form. ``layers`` are custom layer classes besides the known ones.
+    """Rebuild a graph from its form. ``layers`` are custom layer classes besides those in the registry.
 
     Raises ModelFileError if the form is damaged or of a newer version, or a layer's class is unknown.
     """
@@ -73,35 +73,33 @@ def _rebuild(form: dict[str, Any], known: Mapping[str, type[Layer]]) -> Graph:
 
 
 def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
-    """The class of a node, among those that are defined: what a file names is never imported, since that runs code."""
+    """Return the class of a node if it is defined. Modules that a file names are never imported: that runs code."""
     if op in REGISTRY:
         return REGISTRY[op]
     if module is not None:
         raise ModelFileError(
-            f'node "{name}" is a layer {op!r} of your own, from {module}; reading a file imports nothing: import that '
-            "module before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
+            f'node "{name}" is a custom layer, {op!r} of {module}; reading a file imports nothing: import that module '
+            "before (--import on the command line), or pass the class: nc.load(file, layers=[TheClass])"
         )
     hint = did_you_mean(op, REGISTRY).strip()
     raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{"; " if hint else ""}{hint}')
 
 
 def import_custom_layers(form: Mapping[str, Any]) -> None:
-    """Imports the modules of a user's own layers, as unpickling does with what a pickle names; never for a file."""
+    """Import the modules of custom layers, as unpickling does; never for a file."""
     for item in form["nodes"]:
         if item["op"] not in REGISTRY and "module" in item:
             importlib.import_module(item["module"])
 
 
-def make_layer(layer: type[Layer], attributes: dict[str, Any], name: str) -> Layer:
-    """A layer from its form in a model file."""
+def make_layer(layer: type[Layer], attributes: Mapping[str, Any], name: str) -> Layer:
+    """Return a layer from its attributes in a model file."""
     known = set(inspect.signature(layer).parameters) - {"name"}
     unknown = sorted(set(attributes) - known)
     if unknown:
         raise ModelFileError(f'node "{name}" ({layer.op}) has an unknown attribute {unknown[0]!r}')
-    frozen = {key: _tuples(value) for key, value in attributes.items()}
-    return layer(**frozen, name=name)
+    return layer(**{key: _as_tuples(value) for key, value in attributes.items()}, name=name)
 
 
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _as_tuples(value: object) -> object:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

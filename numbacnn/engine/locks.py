@@ -1,4 +1,4 @@
-"""The engine's lock, which also applies the number of threads, and what becomes of both in a forked process."""
+"""The engine's lock, which also applies the number of threads, and what happens to both in a forked process."""
 
 import os
 import sys
@@ -7,12 +7,23 @@ from contextlib import suppress
 
 from numbacnn.errors import ArgumentError, NumbacnnError
 
-# Some threading layers abort when two Python threads launch at once.
+# One parallel region at a time: some threading layers abort when two Python threads launch at once.
 PROCESS_LOCK = threading.RLock()
+
+# Numba stores the number of threads per Python thread; ours is one for the process (0: Numba's default). The lock
+# applies it once in each Python thread, since that takes a microsecond, of the 25 of LeNet-5's inference.
+_threads: list[int] = [0]
+
+
+class _Applied(threading.local):
+    count = 0  # applied in this Python thread
+
+
+_applied = _Applied()
 
 
 def set_num_threads(count: int) -> None:
-    """Sets the threads that kernels run on. Raises ArgumentError outside 1 … the number the process started with."""
+    """Set the number of threads of all kernels. Raises ArgumentError outside 1 … NUMBA_NUM_THREADS."""
     import numba
 
     limit: int = numba.config.NUMBA_NUM_THREADS
@@ -24,28 +35,16 @@ def set_num_threads(count: int) -> None:
 
 
 def get_num_threads() -> int:
-    """The threads that kernels run on."""
+    """Return the number of threads of all kernels."""
     import numba
 
     return _threads[0] or int(numba.config.NUMBA_NUM_THREADS)
 
 
-class _Applied(threading.local):
-    """The number that this Python thread launches on, 0 for Numba's own."""
-
-    count = 0
-
-
-# Numba keeps the number per launching Python thread; ours is one for the process, applied where work is launched, once
-# in each Python thread: that takes a microsecond, of the 25 of an inference of LeNet-5.
-_threads: list[int] = [0]
-_applied = _Applied()
-
-
 class _EngineLock:
-    """``with engine_lock:`` holds the engine lock and applies the number of threads to this Python thread."""
+    """A context that holds ``PROCESS_LOCK`` and applies the number of threads to this Python thread."""
 
-    _lost = False  # in a child forked from a process whose OpenMP threads had started: they are not in the child
+    _lost = False  # in a child forked after OpenMP's threads had started, which do not exist in the child
 
     def __enter__(self) -> None:
         if self._lost:
@@ -65,7 +64,7 @@ class _EngineLock:
         PROCESS_LOCK.release()
 
     def after_fork(self) -> None:
-        """In a forked child. TBB and workqueue start their threads anew there; GNU OpenMP kills it, or hangs."""
+        """Note in a forked child whether threads are lost: TBB and workqueue start them again, GNU OpenMP crashes."""
         PROCESS_LOCK.release()
         parallel = sys.modules.get("numba.np.ufunc.parallel")
         with suppress(ValueError):  # no threads were started yet
@@ -73,7 +72,7 @@ class _EngineLock:
 
 
 engine_lock = _EngineLock()
-if hasattr(os, "register_at_fork"):  # the child must not inherit a lock that a thread it lacks will never release
+if hasattr(os, "register_at_fork"):  # the child must not inherit a lock held by a thread that it does not have
     os.register_at_fork(
         before=PROCESS_LOCK.acquire, after_in_parent=PROCESS_LOCK.release, after_in_child=engine_lock.after_fork
     )

@@ -1,4 +1,4 @@
-"""The arrays of a model: trained values, their gradients and kept state in one flat arena each."""
+"""The arrays of a model: parameters, their gradients, and state, in one flat arena each."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,23 +20,23 @@ ALIGNMENT = 16  # floats: each array starts on a cache line; the gaps stay zero
 
 
 class Slot(NamedTuple):
-    """Where one array lies in the arena."""
+    """The position of an array in an arena."""
 
     start: int
     shape: Shape
 
     @property
     def stop(self) -> int:
-        """Behind its last number."""
+        """The position after its last element."""
         return self.start + prod(self.shape)
 
     def of(self, arena: Float32) -> Float32:
-        """The array in ``arena``."""
+        """Return the array as a view of ``arena``."""
         return arena[self.start : self.stop].reshape(self.shape)
 
 
 class Arena(NamedTuple):
-    """Named arrays side by side in a flat one."""
+    """A flat array and the named arrays in it."""
 
     slots: Mapping[str, Slot]
     array: Float32
@@ -46,31 +46,28 @@ Specifications = Mapping[str, tuple[Shape, str]]  # shape and initializer by nam
 
 
 class Parameters:
-    """Named float32 arrays: trained ones in the flat arena ``values``, so that an update is one kernel, with their
-    gradients in ``gradients`` (made when first used); and those that are kept but not trained in ``state``.
+    """The named float32 arrays of a model, each kind in one flat arena, so that an update is one kernel.
 
-    ``random`` is the key (seed, step) of the numbers that layers draw in training; every training forward is a step.
-    ``frozen`` names the parameters that training leaves as they are, and frozen layers that have none; their gradients
-    are zeros.
+    ``values`` holds the trained arrays, ``gradients`` their gradients, and ``state`` arrays that are kept but not
+    trained. ``random`` is the key (seed, step) of the numbers that layers draw in training; every training forward is a
+    step. ``frozen`` names the parameters that training does not change and whose gradients are zeros, and frozen layers
+    without parameters.
     """
 
     def __init__(self, specifications: Specifications, state: Specifications, device: Device) -> None:
         self.specifications, self.state_specifications = dict(specifications), dict(state)
         self.device = device
         self.slots, self.size = _lay_out(specifications)
-        self.state_slots, state_size = _lay_out(state)
-        self._state_size = state_size
+        self.state_slots, self._state_size = _lay_out(state)
         self._arenas: tuple[Float32, Float32] | None = None
-        self._seed: int | None = None  # of the values that the arenas will have when they are made
+        self._seed: int | None = None  # of the values to draw when the arenas are made
         self.random = np.zeros(2, np.uint64)
         self.frozen: frozenset[str] = frozenset()
         self._gradients: Float32 | None = None
         self._discarded: Float32 | None = None
-        self.version = 0  # counts the changes of values and state
+        self.version = 0  # number of changes of values and state
 
-    def changed(self) -> None:
-        """To be called by all that writes to values or state: inference then prepares its weights anew."""
-        self.version += 1
+    # -- arenas -------------------------------------------------------------------------------------------------------
 
     @property
     def values(self) -> Float32:
@@ -83,7 +80,7 @@ class Parameters:
         return self._made()[1]
 
     def _made(self) -> tuple[Float32, Float32]:
-        """Both arenas, made and drawn when first used: a summary, or weights from a file, need no initial values."""
+        """Return both arenas, made and drawn at first use: summaries and loading from a file need no initial values."""
         with PROCESS_LOCK:
             if self._arenas is None:
                 self._arenas = self.device.zeros(self.size), self.device.zeros(self._state_size)
@@ -93,40 +90,51 @@ class Parameters:
 
     @property
     def gradients(self) -> Float32:
-        """The flat arena of gradients."""
+        """The flat arena of gradients, made at first use."""
         if self._gradients is None:
             self._gradients = self.device.zeros(self.size)
         return self._gradients
 
     @property
     def discarded(self) -> Float32:
-        """Where layers write gradients that nobody reads: those of frozen parameters."""
+        """The arena for gradients that nobody reads, those of frozen parameters."""
         if self._discarded is None:
             self._discarded = self.device.zeros(self.size)
         return self._discarded
 
+    @property
+    def count(self) -> int:
+        """The number of trained values."""
+        return sum(prod(shape) for shape, _ in self.specifications.values())
+
+    def arenas(self) -> dict[str, Arena]:
+        """Return what training changes, values and state, to read or write."""
+        self.changed()
+        return {"parameter": Arena(self.slots, self.values), "state": Arena(self.state_slots, self.state)}
+
+    def changed(self) -> None:
+        """Note that values or state are written, so that inference prepares its weights again."""
+        self.version += 1
+
     def freeze(self, names: frozenset[str]) -> None:
-        """Makes these, and no others, the frozen ones."""
+        """Freeze these parameters and layers, and no others."""
         self.frozen = names
         if self._gradients is not None:
             for name in names & self.slots.keys():
                 slot = self.slots[name]
                 self.device.write(slot.of(self._gradients), np.zeros(slot.shape, np.float32))
 
-    @property
-    def count(self) -> int:
-        """How many numbers are trained."""
-        return sum(prod(shape) for shape, _ in self.specifications.values())
+    # -- initial values -----------------------------------------------------------------------------------------------
 
     def initialize(self, seed: int) -> None:
-        """Gives every array the values that the seed and its own name draw."""
+        """Give every array the values that are drawn from the seed and its own name."""
         self.set_random(seed, 0)
         self._seed = seed
         if self._arenas is not None:
             self._draw(seed)
 
     def skip_initialization(self) -> None:
-        """Spares the drawing of values, where that has not been done, since all will be written."""
+        """Draw no values, if that has not been done yet, since all of them will be written."""
         self._seed = None
 
     def _draw(self, seed: int) -> None:
@@ -135,34 +143,31 @@ class Parameters:
             self.device.write(self.array(name), initial_values(initializer, shape, seed, name))
 
     def set_random(self, seed: int, step: int) -> None:
-        """The next training forward is step ``step + 1`` under ``seed``."""
+        """Make the next training forward step ``step + 1`` under ``seed``."""
         self.random[:] = int(seed) % 2**64, step
 
+    # -- arrays by name -----------------------------------------------------------------------------------------------
+
     def view(self, arena: Float32) -> Mapping[str, Float32]:
-        """Read-only views by name into ``arena``: ``values``, ``gradients``, or an optimiser's of the same layout."""
+        """Return read-only views by name of ``values``, ``gradients``, or an optimizer's arena of the same layout."""
         return _views(self.slots, self.device.host(arena))
 
     def state_view(self) -> Mapping[str, Float32]:
-        """Read-only views by name into ``state``."""
+        """Return read-only views by name of ``state``."""
         return _views(self.state_slots, self.device.host(self.state))
 
     def arrays(self) -> Mapping[str, Float32]:
-        """All that a model file holds: read-only views of values and state."""
+        """Return read-only views of values and state, which a model file stores."""
         return {**self.view(self.values), **self.state_view()}
 
-    def arenas(self) -> dict[str, Arena]:
-        """What a training changes: values and state, to read or to write to."""
-        self.changed()
-        return {"parameter": Arena(self.slots, self.values), "state": Arena(self.state_slots, self.state)}
-
     def array(self, name: str) -> Float32:
-        """One of the arrays, values or state, to write to."""
+        """Return one of the arrays, of values or state, to write to."""
         self.changed()
         return self.slots[name].of(self.values) if name in self.slots else self.state_slots[name].of(self.state)
 
     @contextmanager
     def editing(self, name: str) -> Iterator[Float32]:
-        """One of the arrays on the host, for the block to write to."""
+        """Give the block one of the arrays on the host, to write to."""
         array = self.array(name)
         host = self.device.host(array)
         yield host
@@ -170,8 +175,7 @@ class Parameters:
             self.device.write(array, host)
 
     def set(self, arrays: Mapping[str, ArrayLike]) -> None:
-        """Writes some of the arrays, values or state. Raises ArgumentError, and writes none, where a name or a shape
-        does not fit."""
+        """Write values or state by name. Raises ArgumentError, and writes none, if a name or shape is wrong."""
         slots = {**self.slots, **self.state_slots}
         for name, array in arrays.items():
             if name not in slots:
@@ -181,12 +185,12 @@ class Parameters:
             if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
                 raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
         copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
-        for name, array in copies.items():
-            self.device.write(self.array(name), array)
+        for name, copy in copies.items():
+            self.device.write(self.array(name), copy)
 
 
 def _lay_out(specifications: Specifications) -> tuple[dict[str, Slot], int]:
-    """Where each array lies in an arena of its own, and the arena's size."""
+    """Return the slots of the arrays in an arena, and its size."""
     slots: dict[str, Slot] = {}
     start = 0
     for name, (shape, _) in specifications.items():
