@@ -1,7 +1,7 @@
-"""Every op as a function: ndarray in, fresh ndarray out, float32. For trying things out, and for tests.
+"""Every op as a function of float32 arrays that returns a fresh one, for experiments and tests.
 
 Images are (n, h, w, c), features (n, c); convolution weights (r, s, c/groups, k), dense weights (in, out). Arguments
-are those of the layer of the same name, and so are the errors. Each call plans anew: for speed, build a model.
+and errors are those of the layer of the same name. Every call makes a new plan: for speed, build a model.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn import layers
 from numbacnn._checks import whole
 from numbacnn.engine.device import get_device
-from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph, Input
-from numbacnn.engine.locks import engine_lock
-from numbacnn.engine.parameters import Parameters
-from numbacnn.engine.plan import make_plan
+from numbacnn.engine.network import Network
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Padding
 
@@ -35,7 +32,7 @@ def conv2d(
     groups: int = 1,
     algorithm: str = "auto",
 ) -> Float32:
-    """Cross-correlation of (n, h, w, c) with (r, s, c/groups, k), plus b (k,)."""
+    """Cross-correlate (n, h, w, c) with (r, s, c/groups, k) and add b (k,)."""
     weight = np.asarray(w)
     if weight.ndim != 4:
         raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
@@ -52,7 +49,7 @@ def depthwise_conv2d(
     padding: Padding = "valid",
     dilation: Pair = 1,
 ) -> Float32:
-    """Cross-correlation of each channel of (n, h, w, c) by itself with (r, s, 1, c·depth_multiplier), plus b."""
+    """Cross-correlate each channel of (n, h, w, c) with its filters in (r, s, 1, c·depth_multiplier) and add b."""
     weight, channels = np.asarray(w), np.shape(x)[-1] if np.ndim(x) else 0
     if weight.ndim != 4 or weight.shape[2] != 1 or not channels or weight.shape[3] % channels:
         raise ArgumentError(
@@ -73,7 +70,7 @@ def conv2d_transpose(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> Float32:
-    """The transpose of a convolution, from (n, h, w, c) with (r, s, k/groups, c) to k channels, plus b (k,)."""
+    """Apply the transpose of a convolution, with weights (r, s, k/groups, c), to (n, h, w, c) and add b (k,)."""
     weight = np.asarray(w)
     if weight.ndim != 4:
         raise ArgumentError(f"conv2d_transpose weights have shape {weight.shape}; give (r, s, k/groups, c)")
@@ -86,7 +83,7 @@ def conv2d_transpose(
 
 
 def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Float32:
-    """(n, in) · (in, out) + b (out,)."""
+    """Return (n, in) · (in, out) + b (out,)."""
     weight = np.asarray(w)
     if weight.ndim != 2:
         raise ArgumentError(f"dense weights have shape {weight.shape}; give (in, out)")
@@ -101,7 +98,7 @@ def batch_norm(
     b: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> Float32:
-    """(x − mean) / √(variance + eps) · w + b, channel by channel, as batch normalisation infers; each (c,)."""
+    """Return (x − mean) / √(variance + eps) · w + b for each channel, as in inference; all of them (c,)."""
     running = _given(running_mean=mean, running_var=variance)
     return _apply(layers.BatchNorm(eps=eps), [x], _affine(x, w, b) | running)
 
@@ -109,31 +106,31 @@ def batch_norm(
 def group_norm(
     x: ArrayLike, groups: int, w: ArrayLike | None = None, b: ArrayLike | None = None, eps: float = 1e-5
 ) -> Float32:
-    """(x − mean) / √(variance + eps) · w + b, over each image's pixels and the channels of a group; w, b (c,)."""
+    """Normalize over each image's pixels and the channels of a group, scale by w (c,) and add b (c,)."""
     return _apply(layers.GroupNorm(groups, eps), [x], _affine(x, w, b))
 
 
 def local_response_norm(
     x: ArrayLike, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Float32:
-    """x[c] / (k + alpha/size · Σ x²)^beta, the sum over ``size`` neighbouring channels."""
+    """Return x[c] / (k + alpha/size · Σ x²)^beta, summed over ``size`` neighboring channels."""
     return _apply(layers.LocalResponseNorm(size, alpha, beta, k), [x])
 
 
 def dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
-    """Each element 0 with probability ``rate``, else divided by 1 − rate."""
+    """Zero each element with probability ``rate``, and divide the others by 1 − rate."""
     return _apply(layers.Dropout(rate), [x], seed=seed)
 
 
 def spatial_dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
-    """Each channel of each image 0 with probability ``rate``, else divided by 1 − rate."""
+    """Zero each channel of each image with probability ``rate``, and divide the others by 1 − rate."""
     return _apply(layers.SpatialDropout(rate), [x], seed=seed)
 
 
 def max_pool2d(
     x: ArrayLike, pool_size: Pair = 2, stride: Pair | None = None, padding: Padding = "valid", ceil_mode: bool = False
 ) -> Float32:
-    """The largest value of each window."""
+    """Return the largest value of each window."""
     return _apply(layers.MaxPool2D(pool_size, stride, padding, ceil_mode), [x])
 
 
@@ -145,128 +142,128 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Float32:
-    """The mean of each window."""
+    """Return the mean of each window."""
     return _apply(layers.AvgPool2D(pool_size, stride, padding, ceil_mode, count_include_pad), [x])
 
 
 def global_max_pool2d(x: ArrayLike, keepdims: bool = False) -> Float32:
-    """The largest value of each channel."""
+    """Return the largest value of each channel."""
     return _apply(layers.GlobalMaxPool2D(keepdims), [x])
 
 
 def global_avg_pool2d(x: ArrayLike, keepdims: bool = False) -> Float32:
-    """The mean of each channel."""
+    """Return the mean of each channel."""
     return _apply(layers.GlobalAvgPool2D(keepdims), [x])
 
 
 def adaptive_max_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
-    """The largest value of each of output_size bins."""
+    """Return the largest value of each of output_size bins."""
     return _apply(layers.AdaptiveMaxPool2D(output_size), [x])
 
 
 def adaptive_avg_pool2d(x: ArrayLike, output_size: Pair) -> Float32:
-    """The mean of each of output_size bins."""
+    """Return the mean of each of output_size bins."""
     return _apply(layers.AdaptiveAvgPool2D(output_size), [x])
 
 
 def upsample2d(x: ArrayLike, factor: Pair = 2, mode: str = "nearest") -> Float32:
-    """Images enlarged by whole factors, "nearest" or "bilinear"."""
+    """Enlarge images by integer factors, by "nearest" or "bilinear" interpolation."""
     return _apply(layers.Upsample2D(factor, mode), [x])
 
 
 def zero_pad2d(x: ArrayLike, padding: Padding = 1) -> Float32:
-    """Images with zeros around them."""
+    """Pad images with zeros."""
     return _apply(layers.ZeroPad2D(padding), [x])
 
 
 def relu(x: ArrayLike) -> Float32:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return _apply(layers.ReLU(), [x])
 
 
 def relu6(x: ArrayLike) -> Float32:
-    """min(max(x, 0), 6)."""
+    """Return min(max(x, 0), 6)."""
     return _apply(layers.ReLU6(), [x])
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Float32:
-    """x where x ≥ 0, else slope · x."""
+    """Return x if x ≥ 0, else slope · x."""
     return _apply(layers.LeakyReLU(slope), [x])
 
 
 def prelu(x: ArrayLike, w: ArrayLike) -> Float32:
-    """x where x > 0, else w (c,) · x."""
+    """Return x if x > 0, else w (c,) · x."""
     return _apply(layers.PReLU(), [x], _given(weight=w))
 
 
 def elu(x: ArrayLike, alpha: float = 1.0) -> Float32:
-    """x where x > 0, else alpha · (eˣ − 1)."""
+    """Return x if x > 0, else alpha · (eˣ − 1)."""
     return _apply(layers.ELU(alpha), [x])
 
 
 def gelu(x: ArrayLike, approximate: str = "none") -> Float32:
-    """x · Φ(x), with Φ the normal distribution, or its approximation by "tanh"."""
+    """Return x · Φ(x), where Φ is the standard normal distribution, or its approximation by "tanh"."""
     return _apply(layers.GELU(approximate), [x])
 
 
 def silu(x: ArrayLike) -> Float32:
-    """x / (1 + e⁻ˣ)."""
+    """Return x / (1 + e⁻ˣ)."""
     return _apply(layers.SiLU(), [x])
 
 
 def hardswish(x: ArrayLike) -> Float32:
-    """x · min(max(x + 3, 0), 6) / 6."""
+    """Return x · min(max(x + 3, 0), 6) / 6."""
     return _apply(layers.Hardswish(), [x])
 
 
 def hardsigmoid(x: ArrayLike) -> Float32:
-    """min(max(x + 3, 0), 6) / 6."""
+    """Return min(max(x + 3, 0), 6) / 6."""
     return _apply(layers.Hardsigmoid(), [x])
 
 
 def tanh(x: ArrayLike) -> Float32:
-    """Hyperbolic tangent."""
+    """Return the hyperbolic tangent."""
     return _apply(layers.Tanh(), [x])
 
 
 def sigmoid(x: ArrayLike) -> Float32:
-    """1 / (1 + e⁻ˣ)."""
+    """Return 1 / (1 + e⁻ˣ)."""
     return _apply(layers.Sigmoid(), [x])
 
 
 def softmax(x: ArrayLike) -> Float32:
-    """Softmax over the last axis."""
+    """Return the softmax over the last axis."""
     return _apply(layers.Softmax(), [x])
 
 
 def flatten(x: ArrayLike) -> Float32:
-    """(n, h, w, c) as (n, h·w·c)."""
+    """Reshape (n, h, w, c) to (n, h·w·c)."""
     return _apply(layers.Flatten(), [x])
 
 
 def reshape(x: ArrayLike, shape: tuple[int, ...]) -> Float32:
-    """Images or features (n, …) as (n, *shape); one size of shape may be −1."""
+    """Reshape images or features (n, …) to (n, *shape); one size of shape may be −1."""
     return _apply(layers.Reshape(shape), [x])
 
 
 def add(xs: Sequence[ArrayLike]) -> Float32:
-    """The sum of two or more arrays of one shape."""
+    """Return the sum of two or more arrays of the same shape."""
     return _apply(layers.Add(), xs)
+
+
+def concat(xs: Sequence[ArrayLike]) -> Float32:
+    """Concatenate the channels of two or more arrays."""
+    return _apply(layers.Concat(), xs)
+
+
+def multiply(xs: Sequence[ArrayLike]) -> Float32:
+    """Return the product of two arrays of one shape, or of images (n, h, w, c) and a gate (n, 1, 1, c) or (n, c)."""
+    return _apply(layers.Multiply(), xs)
 
 
 def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
     c = np.shape(x)[-1:]
     return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
-
-
-def concat(xs: Sequence[ArrayLike]) -> Float32:
-    """The channels of two or more arrays side by side."""
-    return _apply(layers.Concat(), xs)
-
-
-def multiply(xs: Sequence[ArrayLike]) -> Float32:
-    """The product of two arrays of one shape, or of images (n, h, w, c) and a gate (n, 1, 1, c) or (n, c)."""
-    return _apply(layers.Multiply(), xs)
 
 
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:
@@ -279,24 +276,16 @@ def _apply(
     parameters: dict[str, NDArray[Any]] | None = None,
     seed: int | None = None,
 ) -> Float32:
-    """One layer on arrays of one batch; with a seed as in training, where some layers draw random numbers."""
+    """Run one layer on arrays of a batch; with a seed as in training, in which some layers draw random numbers."""
     layer.name = "op"
     arrays = [np.asarray(x, np.float32) for x in xs]
     if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
         raise ArgumentError(
             f"inputs of shapes {[array.shape for array in arrays]}: give the same number of images, not 0"
         )
-    n = len(arrays[0])
     inputs = [Input(array.shape[1:]) for array in arrays]
-    graph = Graph(inputs, [layer(inputs)])
-    device = get_device("cpu")
-    store = Parameters(graph.parameters(), graph.state(), device)
-    store.set_random(seed or 0, 0)
-    with engine_lock:
-        store.set({f"op.{name}": array for name, array in (parameters or {}).items()})
-        executor = Executor(make_plan(graph, device.sizes, n, training=seed is not None), store, device)
-        binding = executor.bind(n)
-        for view, array in zip(binding.inputs, arrays, strict=True):
-            device.upload(view, array.reshape(view.shape))
-        executor.forward(n)
-        return device.download(binding.outputs[0], (n, *graph.nodes[0].shape))
+    network = Network(Graph(inputs, [layer(inputs)]), get_device("cpu"), several_inputs=True, several_outputs=False)
+    network.store.set_random(seed or 0, 0)
+    network.set_parameters({f"op.{name}": array for name, array in (parameters or {}).items()})
+    y: Float32 = network.forward(arrays, training=seed is not None)
+    return y

@@ -1,1 +1,1 @@
-"""Looking inside a model: activations, class gradients, and summaries."""
+"""Inspecting a model: activations, class gradients, and summaries."""

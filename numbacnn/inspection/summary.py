@@ -1,20 +1,20 @@
-"""What a model holds: shapes, parameters, FLOPs and memory, as data and as a table."""
+"""Shapes, parameters, FLOPs and memory of a model, as data and as a table."""
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from numbacnn._checks import format_shape
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import Shape
+from numbacnn.layers.bindings import Sizes
 
-BATCH = 64  # images for which memory is told
+BATCH = 64  # for which memory is computed
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: FLOPs are of the direct algorithm for one image, a multiply-add counted as two."""
+    """One layer. ``flops`` are those of the direct algorithm for one image, a multiply-add counted as two."""
 
     name: str
     op: str
@@ -29,7 +29,7 @@ class Row:
 class Summary:
     """The rows of a model and their totals; ``memory`` is in bytes, for a batch of 64.
 
-    Rows that run in training only count in ``parameters``, not in ``flops``.
+    ``parameters`` includes rows that run only in training, ``flops`` does not.
     """
 
     rows: tuple[Row, ...]
@@ -65,8 +65,8 @@ class Summary:
         )
 
 
-def summarize(graph: Graph, sizes: Any) -> Summary:
-    """Describes a graph; ``sizes`` as in ``make_plan``."""
+def summarize(graph: Graph, sizes: Sizes) -> Summary:
+    """Summarize a graph; ``sizes`` as in ``make_plan``."""
     names, inference = graph.names, set(graph.inference.names)
     rows = tuple(
         Row(
@@ -91,5 +91,5 @@ def summarize(graph: Graph, sizes: Any) -> Summary:
 
 
 def _align(column: int, cell: str, width: int) -> str:
-    """Words to the left, numbers to the right."""
+    """Align words left and numbers right."""
     return cell.ljust(width) if column < 3 else cell.rjust(width)
