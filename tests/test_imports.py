@@ -1,4 +1,4 @@
-"""What may import what, and what an import of the package costs."""
+"""The order of imports, the launchers of every device, and the cost of importing the package."""
 
 import ast
 import inspect
@@ -13,8 +13,8 @@ from numbacnn.kernels import cpu, cuda, reference, registry
 
 PACKAGE = Path(numbacnn.__file__).parent
 
-# From the left of the architecture's arrows to the right: a package imports from later rows alone, never from its own
-# row or an earlier one. Modules of one package may import each other.
+# The order of imports in docs/architecture.md: a package imports only from later rows, never from its own row or an
+# earlier one. Modules of one package may import each other.
 ROWS = [
     {"__main__"},
     {"cli"},
@@ -37,7 +37,7 @@ ROWS = [
     {"errors"},
 ]
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
-# A plan gets the target's facts as a value: neither it nor what it is made from imports kernels or arrays.
+# A plan gets the facts about the processor as a value: neither it nor its inputs import kernels or NumPy.
 PURE = {"layers", "geometry", "_checks", "errors", "schedules", "engine/graph", "engine/graph_format", "engine/plan"}
 USES_NUMPY = {"layers/initializers", "layers/bindings"}
 
@@ -87,14 +87,14 @@ def module_name(path):
 
 
 @every_module
-def test_no_arrow_points_back(part, path):
-    assert part in ROW, f"{part} has no row: say in ROWS where it stands"
+def test_packages_import_only_from_later_rows(part, path):
+    assert part in ROW, f"{part} has no row in ROWS"
     back = {other for other in parts(path) - {part} if ROW[other] <= ROW[part]}
-    assert not back, f"{part} imports {sorted(back)}, which stand before or beside it"
+    assert not back, f"{part} imports {sorted(back)}, which are in its own row or an earlier one"
 
 
 @every_module
-def test_numba_stays_behind_the_device(part, path):
+def test_only_kernels_and_devices_import_numba(part, path):
     users = {name for name in imported(path) if name.split(".")[0] in ("numba", "llvmlite")}
     module = module_name(path)
     assert not users or part in ("kernels", "cli", "runs") or module == "engine/locks", f"{module} imports {users}"
@@ -103,7 +103,7 @@ def test_numba_stays_behind_the_device(part, path):
 
 
 @every_module
-def test_graph_and_plan_know_no_kernels(part, path):
+def test_graph_and_plan_import_no_kernels(part, path):
     module = module_name(path)
     if part in PURE or any(module == pure or module.startswith(f"{pure}/") for pure in PURE):
         assert not parts(path) & {"kernels"}
@@ -116,7 +116,7 @@ def signatures(launchers):
 
 
 @pytest.mark.parametrize("device", [cuda, reference], ids=["cuda", "reference"])
-def test_every_device_has_the_launchers_of_the_cpu_with_the_same_parameters_and_no_others(device):
+def test_every_device_has_the_same_launchers_with_the_same_parameters(device):
     assert len(signatures(cpu.launchers)) > 90
     assert signatures(device.launchers) == signatures(cpu.launchers)
 
@@ -149,14 +149,14 @@ def probe(module):
     return json.loads(run_python("-c", PROBE.format(module=module)))
 
 
-def test_importing_compiles_nothing_and_loads_no_more_than_it_needs():
+def test_importing_compiles_nothing_and_loads_no_optional_package():
     _, loaded, kernels, compiled = probe("numbacnn")
     assert kernels > 10
     assert compiled == []
     assert not {"PIL", "tqdm", "click", "matplotlib", "safetensors", "torch", "tomli_w"} & set(loaded)
 
 
-def test_importing_takes_little_longer_than_importing_numba():
+def test_importing_takes_little_more_time_than_importing_numba():
     ours, numba = (min(probe(module)[0] for _ in range(3)) for module in ("numbacnn", "numba"))
     assert ours <= numba + 0.3, f"{ours:.2f} s of processor time, numba {numba:.2f} s"
 
@@ -172,13 +172,13 @@ def test_importing_takes_little_longer_than_importing_numba():
         ("_private", "module 'numbacnn' has no attribute '_private'"),
     ],
 )
-def test_unknown_names_are_answered_with_the_nearest_public_one(name, message):
+def test_unknown_names_suggest_the_nearest_public_one(name, message):
     with pytest.raises(AttributeError) as error:
         getattr(numbacnn, name)
     assert str(error.value) == message
 
 
-def test_names_of_other_frameworks_lead_to_public_ones_and_are_none_themselves():
+def test_names_of_other_frameworks_suggest_public_names():
     for names in numbacnn._ELSEWHERE.values():
         assert set(names.values()) <= set(numbacnn.__all__)
         assert not set(names) & set(numbacnn.__all__)
