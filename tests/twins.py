@@ -371,6 +371,17 @@ def _labels(draw):
         for scale in (0.0, 2.0):
             dx, sums = image(draw, n, h, w, c), np.full((2, SUM_GROUPS), scale)
             yield Call(f"{reason}, {scale}", [("divide_by_label_weights", [np.ones(SUM_GROUPS), dx, sums, 3.0])])
+    masks, floats = draw.integers(0, 300, (2, 3, 5)), np.float32(draw.integers(0, 300, (2, 3, 5)))
+    yield Call("to floats", [("convert", [flat(draw, 2, 3, 5), masks])], True)
+    yield Call("to integers", [("convert", [np.zeros((2, 3, 5), np.int64), floats])], True)
+    shares, theirs = positive(draw, 3, 1, 1, 4), positive(draw, 3, 1, 1, 4)
+    yield Call("of probabilities", [("mix_labels", [shares, theirs, np.array([0.3, 0, 1], np.float32)])])
+    boxes = np.array([[[0, 1, 5, 6, 2], [3, 2, 7, 5, 1]], [[2, 2, 4, 4, 0], [0, 0, 0, 0, -1]]], np.float32)
+    turned = np.array([[0.9, -0.3, 1.2, 0.3, 0.9, -0.7], [1.1, 0.2, 3.1, 0, 1, 4.3]], np.float32)
+    for field in (flat(draw, 4, 42), np.empty((0, 0), np.float32)):
+        for visible in (0.0, 0.25):
+            reason = f"{visible} visible, {len(field)} rows of a field"
+            yield Call(reason, [("move_boxes", [np.zeros_like(boxes), boxes, turned, field, 6, 7, visible])], True)
     yield Call("one channel", [("one_hot", [flat(draw, 5, 1), np.arange(5)])], True)
     yield Call("300", [("sum_losses", [Sums(0), flat(draw, 300), 0.3])])
     boxes = np.array([[[0, 1, 5, 6, 0], [1, 2, 4, 5, 1]], [[4, 4, 8, 8, 2], [0, 0, 0, 0, -1]]], np.float32)

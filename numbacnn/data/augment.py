@@ -124,7 +124,7 @@ def apply(
     with engine_lock:
         pixels, new_labels = augmenter(batch.images, batch.labels, numbers, seed=seed, epoch=epoch)
         moved = None if masks is None else augmenter.move_masks(_checked_masks(masks, batch.images.shape))
-    edges = None if boxes is None else augmenter.move_boxes(_checked_boxes(boxes, len(batch)))
+        edges = None if boxes is None else augmenter.move_box_lists(_checked_boxes(boxes, len(batch)))
     return Augmented(pixels.reshape(np.shape(images)), None if labels is None else new_labels, moved, edges)
 
 

@@ -1,8 +1,8 @@
-"""Runs a chain of transforms on batches on the CPU, and moves masks and boxes along."""
+"""Runs a chain of transforms on batches, on any device, and moves masks and boxes along."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -10,165 +10,139 @@ from numpy.typing import DTypeLike, NDArray
 from numbacnn.data.chain import Compose, Stage
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, MASKS, kind_of
-from numbacnn.data.transforms import NUMBERS, Float32, Float64, Geometry, Integers, Keys, PixelTransform, Warp
-from numbacnn.detection import PADDING, areas
+from numbacnn.data.transforms import NUMBERS, Float32, Float64, Geometry, Integers, Keys, PixelTransform
+from numbacnn.detection import pack
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
+from numbacnn.geometry import Shape
 from numbacnn.layers.bindings import Kernels
 
+Array = NDArray[Any]  # on any device
 MIN_VISIBLE = 0.25  # fraction of a box that must stay in the image
-NO_FIELD = np.empty((0, 0), np.float32)
 
 
-class Augmenter:
-    """Runs a chain on one batch after another, in buffers that are reused.
+class Warp(NamedTuple):
+    """A resampling of a batch, which masks and boxes follow: the arguments of the kernel ``warp_bilinear``."""
 
-    Args:
-        chain: the transforms.
-        source: the whole data set, from which mixing transforms take images.
-        classes: number of classes, for mixing transforms.
-        device: a CPU device, whose kernels run.
+    matrices: Float32
+    field: Float32
+
+
+class ChainRunner:
+    """Runs a chain on batches. A subclass provides the images, their labels, and the numbers of each stage.
+
+    Attributes:
+        size: height, width and channels of the images.
+        warps: the warps of the last batch, in the order of the chain.
+        random: (seed, epoch) in the device's memory.
+        capacity: images of the largest batch, if known.
     """
 
-    def __init__(
-        self, chain: Compose, source: Dataset | None = None, classes: int = 0, device: Device | None = None
-    ) -> None:
-        self.chain, self.source, self.classes = chain, source, classes
-        self.kernels: Kernels = (device or get_device("cpu")).kernels
-        self.warps: list[Warp] = []  # of the last batch, in the order of the chain
-        self.size: tuple[int, ...] = (0, 0)  # of its images
-        self._buffers: dict[str, NDArray[Any]] = {}
+    size: Shape
+    random: NDArray[np.uint64]
+    capacity: int = 0
 
-    def __call__(
-        self, images: Images, labels: NDArray[Any], indices: Integers, *, seed: int, epoch: int
-    ) -> tuple[Images, NDArray[Any]]:
-        """Return the new images and labels of a batch, valid until the next call.
+    def __init__(self, chain: Compose, device: Device) -> None:
+        self.chain, self.device = chain, device
+        self.kernels: Kernels = device.kernels
+        self.warps: list[Warp] = []
+        self._buffers: dict[str, Array] = {}
 
-        ``indices`` are those of the images in their data set. Masks and boxes follow the geometric transforms; a box of
-        which less than a quarter stays in the image is dropped.
-        """
-        if self.chain.mixes and not np.issubdtype(labels.dtype, np.floating):
-            labels = np.eye(self.classes, dtype=np.float32)[labels]
-        random = np.array([seed, epoch], np.uint64)
-        with engine_lock:
-            x, labels = self._run(images, labels, indices, random, self.chain.stages, "")
-            labels = self._move_labels(labels)
-            if images.dtype != np.uint8:
-                return x, labels
-            y = self._buffer("bytes", images.shape, np.uint8)
-            self.kernels.round_to_bytes(y.reshape(_rows(y)), x)
-        return y, labels
+    def read(self, x: Float32, indices: Integers, scope: str) -> Array:
+        """Write the images with these indices to x as floats; return their labels, as probabilities if mixed."""
+        raise NotImplementedError
 
-    def move_masks(self, masks: NDArray[Any]) -> NDArray[Any]:
-        """Move masks (n, H, W) as the images of the last batch. The caller holds ``engine_lock``."""
-        x = np.ascontiguousarray(masks[..., None], np.float32)
-        for warp in self.warps:
-            y = np.empty_like(x)
-            self.kernels.warp_nearest(y, x, *warp, 0.0)
-            x = y
-        return x[..., 0].astype(masks.dtype)
+    def numbers(self, stages: Sequence[Stage], indices: Integers, scope: str) -> list[list[Array]]:
+        """Return what each stage needs of the images with these indices, as ``stage_numbers`` does."""
+        raise NotImplementedError
 
-    def move_boxes(self, boxes: Sequence[Float32], min_visible: float = 0.0) -> list[Float32]:
-        """Move the boxes (k, 4) of each image as the images of the last batch.
+    def run(self, indices: Integers) -> tuple[Float32, Array]:
+        """Run the chain; return the images as floats, and their labels before ``move``. Launches kernels only."""
+        x, labels, self.warps = self._run(indices, self.chain.stages, "")
+        return x, labels
 
-        A box of which no more than the fraction ``min_visible`` stays becomes zeros.
-        """
-        found = list(boxes)
-        for warp in self.warps:
-            centers = warp.sources(*self.size) + 0.5
-            found = [
-                _bounding_boxes(part, points, min_visible * areas(part) / scale)
-                for part, points, scale in zip(found, centers, warp.scale, strict=True)
-            ]
-        return found
-
-    def _move_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
-        kind = kind_of(labels)
-        if kind == MASKS:
-            return self.move_masks(labels)
-        if kind == BOXES:
-            moved = labels.copy()
-            moved[..., :4] = np.stack(self.move_boxes(list(labels[..., :4]), MIN_VISIBLE))
-            moved[areas(moved) == 0] = (0, 0, 0, 0, PADDING)
-            return moved
-        return labels
-
-    def _run(
-        self,
-        images: Images,
-        labels: NDArray[Any],
-        indices: Integers,
-        random: NDArray[np.uint64],
-        stages: Sequence[Stage],
-        scope: str,
-    ) -> tuple[Float32, NDArray[Any]]:
+    def _run(self, indices: Integers, stages: Sequence[Stage], scope: str) -> tuple[Float32, Array, list[Warp]]:
         """Run some stages, in buffers whose names start with ``scope``."""
-        self.size = images.shape[1:3]
-        x, y = (self._buffer(scope + name, images.shape) for name in "xy")
-        self._to_floats(x, images)
-        unit, fill = 255.0 if images.dtype == np.uint8 else 1.0, self.chain.fill
-        u = draw_uniforms(self.kernels, len(self.chain.transforms), indices, random)
-        warps = []
-        for number, stage in enumerate(stages):
+        x, y = (self.buffer(scope + name, len(indices), self.size) for name in "xy")
+        labels, warps = self.read(x, indices, scope), list[Warp]()
+        for number, (stage, numbers) in enumerate(zip(stages, self.numbers(stages, indices, scope), strict=True)):
             if isinstance(stage, Geometry):
-                warps.append(self._warp(stage, u, indices, random, x.shape, f"{scope}field{number}"))
-                self.kernels.warp_bilinear(y, x, *warps[-1], fill)
+                warps.append(self._warp(stage, numbers, indices, f"{scope}field{number}"))
+                self.kernels.warp_bilinear(y, x, *warps[-1], self.chain.fill)
                 x, y = y, x
                 continue
             index, transform = stage
             if isinstance(transform, PixelTransform):
-                plan = transform.plan(u[:, index], x.shape, unit)
-                transform.change(self.kernels, x, plan, Keys(indices, random, index + 1), fill)
+                transform.change(self.kernels, x, numbers[0], Keys(indices, self.random, index + 1), self.chain.fill)
             else:
-                assert self.source is not None, "mixing transforms need the data set"
-                partners = transform.partners(u[:, index], len(self.source))
-                raw, theirs = self._gather(self.source, partners, f"{scope}raw")
-                other, theirs = self._run(raw, theirs, partners, random, stages[:number], f"{scope}other")
-                plan = transform.plan(u[:, index], x.shape)
+                partners, plan, shares = numbers
+                other, theirs, _ = self._run(partners, stages[:number], f"{scope}other")
                 transform.mix(self.kernels, x, other, plan)
-                shares = transform.shares(plan, x.shape)[:, None]
-                labels = ((1 - shares) * labels + shares * theirs).astype(np.float32)
-        self.warps = warps
-        return x, labels
+                self.kernels.mix_labels(labels, theirs, shares)
+        return x, labels, warps
 
-    def _gather(self, source: Dataset, partners: Integers, buffer: str) -> tuple[Images, Float32]:
-        """Return images of the data set, and their labels as probabilities."""
-        raw = self._buffer(buffer, (len(partners), *source.images.shape[1:]), source.images.dtype)
-        np.take(source.images, partners, axis=0, out=raw, mode="clip")
-        return raw, np.eye(self.classes, dtype=np.float32)[source.labels[partners]]
-
-    def _to_floats(self, x: Float32, images: Images) -> None:
-        if images.dtype != np.uint8:
-            np.copyto(x, images)
-            return
-        ones = np.ones(_rows(images)[1], np.float32)
-        rows = np.require(images, requirements=["C", "W"]).reshape(_rows(images))  # kernels need writable memory
-        self.kernels.normalize_bytes(x, rows, ones, np.zeros_like(ones))
-
-    def _warp(
-        self,
-        stage: Geometry,
-        u: Float64,
-        indices: Integers,
-        random: NDArray[np.uint64],
-        shape: tuple[int, ...],
-        buffer: str,
-    ) -> Warp:
-        n, height, width, _ = shape
-        matrices = stage.matrices(u, height, width)
+    def _warp(self, stage: Geometry, numbers: list[Array], indices: Integers, buffer: str) -> Warp:
         if stage.elastic is None:
-            return Warp(matrices, NO_FIELD)
-        index, elastic = stage.elastic
-        field, scratch = (self._buffer(name, (2 * n, height * width)) for name in (buffer, "scratch"))
-        strengths = elastic.strengths(u[:, index])
-        self.kernels.draw_field(field, scratch, indices, random, index + 1, strengths, elastic.weights, width)
-        return Warp(matrices, field)
+            return Warp(numbers[0], self.buffer("no field", 0, (0,)))
+        (index, elastic), (height, width, _) = stage.elastic, self.size
+        field, scratch = (
+            self.buffer(name, len(indices), (2, height * width)).reshape(-1, height * width)
+            for name in (buffer, "scratch")
+        )
+        keys = indices, self.random, np.uint64(index + 1)
+        self.kernels.draw_field(field, scratch, *keys, numbers[1], elastic.weights, width)
+        return Warp(numbers[0], field)
 
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        size = math.prod(shape)
-        if name not in self._buffers or self._buffers[name].size < size:
-            self._buffers[name] = np.empty(size, dtype)
-        return self._buffers[name][:size].reshape(shape)
+    # -- masks and boxes ----------------------------------------------------------------------------------------------
+
+    def move(self, labels: Array, kind: str) -> Array:
+        """Move masks and boxes as the images of the last batch; a box that is mostly outside is dropped."""
+        if kind == MASKS:
+            return self.move_masks(labels)
+        return self.move_boxes(labels, MIN_VISIBLE) if kind == BOXES else labels
+
+    def move_masks(self, masks: Array) -> Array:
+        """Move integer masks (n, H, W)."""
+        n, height, width = masks.shape
+        x, y = (self.buffer(f"mask {name}", n, (height, width, 1)) for name in "xy")
+        self.kernels.convert(x.reshape(masks.shape), masks)
+        for warp in self.warps:
+            self.kernels.warp_nearest(y, x, *warp, 0.0)
+            x, y = y, x
+        moved = self.buffer("masks", n, (height, width), masks.dtype)
+        self.kernels.convert(moved, x.reshape(masks.shape))
+        return moved
+
+    def move_boxes(self, boxes: Float32, min_visible: float = 0.0) -> Float32:
+        """Move boxes (n, M, 5). One of which no more than the fraction ``min_visible`` stays is dropped."""
+        for number, warp in enumerate(self.warps):
+            moved = self.buffer(f"boxes {number % 2}", len(boxes), boxes.shape[1:])
+            self.kernels.move_boxes(moved, boxes, *warp, *self.size[:2], min_visible)
+            boxes = moved
+        return boxes
+
+    def buffer(self, name: str, n: int, shape: Shape, dtype: DTypeLike = np.float32) -> Array:
+        """Return a buffer for ``n`` items of a shape, allocated at its first use."""
+        kept = self._buffers.get(name)
+        if kept is None or len(kept) < n or kept.shape[1:] != shape or kept.dtype != dtype:
+            kept = self._buffers[name] = self.device.zeros((max(n, self.capacity), *shape), dtype)
+        return kept[:n]
+
+
+def stage_numbers(stage: Stage, u: Float64, shape: tuple[int, ...], unit: float) -> list[Array]:
+    """Return what a stage needs of each image, from its random numbers ``u``: (n, transforms, 8).
+
+    For a warp, the matrices and the strengths of its field; for a pixel transform, its plan; for a mixing transform,
+    the partners, the plan, and the partners' shares in the labels. shape: of the data set's images; unit: white.
+    """
+    if isinstance(stage, Geometry):
+        matrices = stage.matrices(u, *shape[1:3])
+        return [matrices] if stage.elastic is None else [matrices, stage.elastic[1].strengths(u[:, stage.elastic[0]])]
+    index, transform = stage
+    if isinstance(transform, PixelTransform):
+        return [transform.plan(u[:, index], shape, unit)]
+    plan = transform.plan(u[:, index], shape)
+    return [transform.partners(u[:, index], shape[0]), plan, transform.shares(plan, shape)]
 
 
 def draw_uniforms(kernels: Kernels, transforms: int, indices: Integers, random: NDArray[np.uint64]) -> Float64:
@@ -178,20 +152,73 @@ def draw_uniforms(kernels: Kernels, transforms: int, indices: Integers, random: 
     return u.reshape(len(indices), -1, NUMBERS).astype(np.float64)
 
 
-def _rows(images: NDArray[Any]) -> tuple[int, int]:
-    n, height, width, channels = images.shape
-    return n * height, width * channels
+class Augmenter(ChainRunner):
+    """Runs a chain on one batch after another on the CPU, in buffers that are reused.
 
-
-def _bounding_boxes(boxes: Float32, points: Float32, min_pixels: Float32) -> Float32:
-    """Return the bounding box of the pixels whose sources ``points``, H×W×2, are in each box.
-
-    It is zero unless there are more than ``min_pixels`` such pixels.
+    Args:
+        chain: the transforms.
+        source: the whole data set, from which mixing transforms take images.
+        classes: number of classes, for mixing transforms.
+        device: a device whose arrays are NumPy arrays.
     """
-    inside = (points >= boxes[:, None, None, :2]) & (points < boxes[:, None, None, 2:])
-    result = np.zeros_like(boxes)
-    for new, marked, minimum in zip(result, np.all(inside, axis=-1), min_pixels, strict=True):
-        h, w = np.nonzero(marked)
-        if len(h) > minimum:
-            new[:] = w.min(), h.min(), w.max() + 1, h.max() + 1
-    return result
+
+    def __init__(
+        self, chain: Compose, source: Dataset | None = None, classes: int = 0, device: Device | None = None
+    ) -> None:
+        super().__init__(chain, device or get_device("cpu"))
+        self.source, self.classes = source, classes
+        self._batch: tuple[Images, NDArray[Any]]
+
+    def __call__(
+        self, images: Images, labels: NDArray[Any], indices: Integers, *, seed: int, epoch: int
+    ) -> tuple[Images, NDArray[Any]]:
+        """Return the new images and labels of a batch, valid until the next call.
+
+        ``indices`` are those of the images in their data set. Masks and boxes follow the geometric transforms; a box of
+        which less than a quarter stays in the image is dropped.
+        """
+        self._batch, self.size = (images, labels), images.shape[1:]
+        self.random = np.array([seed, epoch], np.uint64)
+        with engine_lock:
+            x, new_labels = self.run(indices)
+            new_labels = self.move(new_labels, kind_of(labels))
+            if images.dtype != np.uint8:
+                return x, new_labels
+            y = self.buffer("bytes", len(images), self.size, np.uint8)
+            self.kernels.round_to_bytes(y.reshape(_rows(y)), x)
+        return y, new_labels
+
+    def move_box_lists(self, boxes: Sequence[Float32]) -> list[Float32]:
+        """Move the boxes (k, 4) of each image as the images of the last batch; one that leaves it becomes zeros."""
+        packed = pack([np.pad(part, ((0, 0), (0, 1))) for part in boxes])
+        return [rows[: len(part), :4] for rows, part in zip(self.move_boxes(packed), boxes, strict=True)]
+
+    def read(self, x: Float32, indices: Integers, scope: str) -> Array:
+        """Take the batch itself, or partners from the data set."""
+        images, labels = self._batch
+        if scope:
+            assert self.source is not None, "mixing transforms need the data set"
+            images = self.buffer(f"{scope}raw", len(indices), self.size, images.dtype)
+            np.take(self.source.images, indices, axis=0, out=images, mode="clip")
+            labels = self.source.labels[indices]
+        if images.dtype == np.uint8:
+            ones = np.ones(_rows(images)[1], np.float32)
+            rows = np.require(images, requirements=["C", "W"]).reshape(_rows(images))  # kernels need writable memory
+            self.kernels.normalize_bytes(x, rows, ones, np.zeros_like(ones))
+        else:
+            np.copyto(x, images)
+        if not self.chain.mixes:
+            return labels
+        known = np.issubdtype(labels.dtype, np.floating)
+        return labels.astype(np.float32) if known else np.eye(self.classes, dtype=np.float32)[labels]
+
+    def numbers(self, stages: Sequence[Stage], indices: Integers, scope: str) -> list[list[Array]]:
+        """Draw them for the batch."""
+        count = len(indices) if self.source is None else len(self.source)
+        unit = 255.0 if self._batch[0].dtype == np.uint8 else 1.0
+        u = draw_uniforms(self.kernels, len(self.chain.transforms), indices, self.random)
+        return [stage_numbers(stage, u, (count, *self.size), unit) for stage in stages]
+
+
+def _rows(images: NDArray[Any]) -> tuple[int, int]:
+    return len(images) * images.shape[1], prod(images.shape[2:])

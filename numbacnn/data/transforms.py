@@ -206,29 +206,6 @@ class Elastic(Transform):
         return np.where(self._applied(u), self.alpha, 0).astype(np.float32)
 
 
-class Warp(NamedTuple):
-    """A resampling of a batch, which masks and boxes follow: the arguments of the kernel ``warp_bilinear``."""
-
-    matrices: Float32
-    field: Float32
-
-    @property
-    def scale(self) -> Float32:
-        """Pixels of the old image per pixel of the new one, without the field, (N,)."""
-        a, b, _, c, d, _ = self.matrices.T
-        return np.asarray(np.abs(a * d - b * c), np.float32)
-
-    def sources(self, height: int, width: int) -> Float32:
-        """Return column and row of the source of each pixel, N×H×W×2."""
-        h, w = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-        points = np.tile(np.stack([w, h], -1).astype(np.float32), (len(self.matrices), 1, 1, 1))
-        if len(self.field):
-            points += self.field.reshape(-1, 2, height, width).transpose(0, 2, 3, 1)
-        matrices = self.matrices.reshape(-1, 1, 2, 3)
-        linear = points.reshape(len(points), -1, 2) @ matrices[:, 0, :, :2].transpose(0, 2, 1)
-        return (linear + matrices[..., 2]).reshape(points.shape).astype(np.float32)
-
-
 class Geometry(NamedTuple):
     """Consecutive geometric transforms, each with its index in the chain, that are composed into one warp."""
 

@@ -36,8 +36,7 @@ class Device:
     precision = "fp32"
     kernels: Kernels
     sizes: Sizes
-    runs_loops = False  # whether training steps can run without the host,
-    loop_kernels: Kernels  # which move labels in such steps
+    runs_loops = False  # whether training steps can run without the host
 
     def __init__(self) -> None:
         from numbacnn.kernels.cpu import launchers, sizes
@@ -144,7 +143,7 @@ class CudaDevice(Device):
         problem = driver.why_not()
         if problem:
             raise NumbacnnError(f'device "cuda" cannot run: {problem}')
-        from numbacnn.kernels.cuda import labels, launchers, sizes
+        from numbacnn.kernels.cuda import launchers, sizes
         from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
 
         gpus, least = driver.list_gpus(), tensor_cores.LEAST_CAPABILITY
@@ -158,7 +157,6 @@ class CudaDevice(Device):
         self._out_of_memory = memory.OutOfMemory
         in_precision = partial(gemm.in_precision, precision)
         self.kernels, self.sizes = _Launchers(launchers, self._on_device, in_precision), cast(Sizes, sizes)
-        self.loop_kernels = _Launchers(labels, self._on_device)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> DeviceArray:

@@ -58,6 +58,52 @@ def gather_images(y, x, indices, scale, shift):
     y[...] = (rows.astype(np.float32) * scale + shift).reshape(y.shape)
 
 
+# -- labels of transformed images -------------------------------------------------------------------------------------
+
+
+@numpy_launcher
+def convert(y, x):
+    """y = x as another type: int64 to float32, or float32 to int64, which truncates. y, x: of equal shape."""
+    y[...] = x
+
+
+@numpy_launcher
+def mix_labels(labels, theirs, shares):
+    """labels = (1 − share) · labels + share · theirs for each image. labels, theirs: N×…×C; shares: N."""
+    share = shares.reshape(-1, *(1,) * (labels.ndim - 1))
+    labels[...] = (1 - share) * labels + share * theirs
+
+
+@numpy_launcher
+def move_boxes(y, x, matrices, field, height, width, min_visible):
+    """Move boxes N×M×5 as their images H×W are warped, each to the bounding box of the new pixels that come from it.
+
+    A box is dropped, and becomes zeros, unless more than the fraction ``min_visible`` of it stays.
+    """
+    y[...] = (0, 0, 0, 0, NO_BOX)
+    a, b, _, c, d, _ = matrices.T
+    scales = np.abs(a * d - b * c).astype(np.float32)  # pixels of the old image per pixel of the new one
+    for new, old, points, scale in zip(y, x, _sources(matrices, field, height, width), scales, strict=True):
+        inside = (points >= old[:, None, None, :2]) & (points < old[:, None, None, 2:4])
+        sides = np.maximum(old[:, 2:4] - old[:, :2], 0)
+        smallest = min_visible * (sides[:, 0] * sides[:, 1]) / scale
+        for target, box, marked, pixels in zip(new, old, np.all(inside, axis=-1), smallest, strict=True):
+            h, w = np.nonzero(marked)
+            if len(h) > pixels:
+                target[:] = w.min(), h.min(), w.max() + 1, h.max() + 1, box[4]
+
+
+def _sources(matrices, field, height, width):
+    """The centers, in pixels from the top left corner, of the sources of each pixel's center, N×H×W×2."""
+    h, w = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    points = np.tile(np.stack([w, h], -1).astype(np.float32), (len(matrices), 1, 1, 1))
+    if len(field):
+        points += field.reshape(-1, 2, height, width).transpose(0, 2, 3, 1)
+    matrices = matrices.reshape(-1, 1, 2, 3)
+    linear = points.reshape(len(points), -1, 2) @ matrices[:, 0, :, :2].transpose(0, 2, 1)
+    return (linear + matrices[..., 2]).reshape(points.shape).astype(np.float32) + 0.5
+
+
 # -- targets ----------------------------------------------------------------------------------------------------------
 
 

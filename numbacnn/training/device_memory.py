@@ -16,7 +16,7 @@ from numbacnn.kernels.step_scalars import SUM_GROUPS
 from numbacnn.losses.base import Array, Float32, Target
 from numbacnn.optimizers.base import Optimizer
 from numbacnn.training.batch import TrainingBatch
-from numbacnn.training.device_augmentation import PlannedAugmentation, Table
+from numbacnn.training.device_augmentation import DeviceAugmenter, Table
 from numbacnn.training.events import Position
 from numbacnn.training.host_loop import HostLoop
 from numbacnn.training.step import TrainingStep
@@ -49,13 +49,13 @@ class DeviceData(NamedTuple):
 
     Attributes:
         images: rows N·H × W·C.
-        augmentation: what transforms them, or None.
+        augmenter: what transforms them, or None.
         labels: as in the data set.
         targets: for each output the shape of its loss's target for one image, or None if the loss takes the labels.
     """
 
     images: Array
-    augmentation: PlannedAugmentation | None
+    augmenter: DeviceAugmenter | None
     labels: Table
     targets: list[Shape | None]
 
@@ -69,8 +69,8 @@ class DeviceData(NamedTuple):
         images, labels = device.zeros(rows.shape, rows.dtype), Table.of(device, data.labels)
         device.write(images, rows)
         labels.write(device, data.labels)
-        augmentation = None if augment is None else PlannedAugmentation(augment, device, data, n, classes)
-        return cls(images, augmentation, labels, targets)
+        augmenter = None if augment is None else DeviceAugmenter(augment, device, data, images, labels, n, classes)
+        return cls(images, augmenter, labels, targets)
 
 
 def _target_shapes(host: HostLoop, mixed: int | None) -> list[Shape | None]:
@@ -137,8 +137,8 @@ class TrainingMemory:
         device.write(self.step.numbers, update.optimizer.device_numbers(self.updates_before + 1, update.in_epoch))
         steps = p.epoch * len(self._loader) + p.step
         device.write(self._batch.executor.random, np.array([self._loader.seed, steps + 1], np.uint64))
-        if self._data.augmentation is not None:
-            self._data.augmentation.plan(self._loader.seed, p.epoch)
+        if self._data.augmenter is not None:
+            self._data.augmenter.prepare(self._loader.seed, p.epoch)
         for step in range(p.step, len(self._loader)):
             self.recorded(step)
 
@@ -171,11 +171,11 @@ class TrainingMemory:
         kernels, data, indices, (x,) = self._device.kernels, self._data, self._indices[: batch.n], batch.inputs
         self.step.keep_state()
         kernels.take_indices(indices, self._order, self.step.counters, self._loader.batch_size)
-        if data.augmentation is not None:
-            return data.augmentation.launch(x, data.images, data.labels, indices, *self._factors)  # type: ignore[no-any-return]
+        if data.augmenter is not None:
+            return data.augmenter.launch(x, indices, *self._factors)
         labels: Array = self._labels[: batch.n]
         kernels.gather_images(x, data.images, indices, *self._factors)
-        kernels.gather_rows(labels.reshape(batch.n, -1), data.labels.whole, indices)
+        kernels.gather_rows(labels.reshape(batch.n, -1), data.labels.rows, indices)
         return labels
 
     def _losses(self, batch: TrainingBatch, labels: Array) -> None:

@@ -7,13 +7,14 @@ in ``numbacnn.detection``. ``partial`` holds SUM_GROUPS partial sums, in a row f
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.augment import source
+from numbacnn.kernels.cuda.augment import mix_in_place, source
 from numbacnn.kernels.cuda.detection_loss import CLASSES
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
+    float32_1d,
     float32_2d,
     float32_4d,
     int64,
@@ -27,7 +28,6 @@ from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
 float32, float64 = types.float32, types.float64
 float32_3d = types.Array(float32, 3, "C")
-int64_3d = types.Array(int64, 3, "C")
 NO_BOX = np.float32(-1)  # the class in rows without a box, ``numbacnn.detection.PADDING``
 TWO = np.float32(2)
 
@@ -35,35 +35,47 @@ TWO = np.float32(2)
 # -- labels of transformed images -------------------------------------------------------------------------------------
 
 
-def warp_classes(y, x, matrices, field):
-    """Masks N×H×W after ``warp_nearest``; outside the image is class 0."""
-    _warp_classes[over(y.size)](y, x, matrices, field)
+@launcher
+def convert(y, x):
+    """y = x as another type: int64 to float32, or float32 to int64, which truncates. y, x: of equal shape."""
+    kernel = _to_floats if y.dtype == np.float32 else _to_integers
+    kernel[over(y.size)](y.reshape(-1), x.reshape(-1))
 
 
-@cuda_kernel(int64_3d, int64_3d, float32_2d, float32_2d)
-def _warp_classes(y, x, matrices, field):
-    """Each thread owns a pixel."""
-    item, (_, height, width) = cuda.grid(1), x.shape
-    n, h, w = item // (height * width), item // width % height, item % width
-    if n < len(y):
-        row, column = source(n, h, w, width, matrices, field)
-        value = 0
-        if -ONE < row < np.float32(height) and -ONE < column < np.float32(width):
-            i, j = int(row + HALF + ONE) - 1, int(column + HALF + ONE) - 1
-            if 0 <= i < height and 0 <= j < width:
-                value = x[n, i, j]
-        y[n, h, w] = value
+@cuda_kernel(float32_1d, int64_1d)
+def _to_floats(y, x):
+    """Each thread owns an element."""
+    i = cuda.grid(1)
+    if i < y.size:
+        y[i] = x[i]
 
 
-def move_boxes(y, x, matrices, field, height, width, least):
-    """Boxes after a warp of their images H×W: each that around the new pixels that come from inside it; none where no
-    more than the share ``least`` of it is left."""
+@cuda_kernel(int64_1d, float32_1d)
+def _to_integers(y, x):
+    """Each thread owns an element."""
+    i = cuda.grid(1)
+    if i < y.size:
+        y[i] = int(x[i])
+
+
+@launcher
+def mix_labels(labels, theirs, shares):
+    """labels = (1 − share) · labels + share · theirs for each image. labels, theirs: N×…×C; shares: N."""
+    mix_in_place(*(array.reshape(len(shares), 1, 1, -1) for array in (labels, theirs)), shares)
+
+
+@launcher
+def move_boxes(y, x, matrices, field, height, width, min_visible):
+    """Move boxes N×M×5 as their images H×W are warped, each to the bounding box of the new pixels that come from it.
+
+    A box is dropped, and becomes zeros, unless more than the fraction ``min_visible`` of it stays.
+    """
     images, most, _ = x.shape
-    _move_boxes[(images * most,), THREADS](y, x, matrices, field, height, width, least)
+    _move_boxes[(images * most,), THREADS](y, x, matrices, field, height, width, min_visible)
 
 
 @cuda_kernel(float32_3d, float32_3d, float32_2d, float32_2d, int64, int64, float32)
-def _move_boxes(y, x, matrices, field, height, width, least):
+def _move_boxes(y, x, matrices, field, height, width, min_visible):
     """Each block owns a box, each thread pixels of its image."""
     shared = cuda.shared.array(THREADS, float32)
     n, row = cuda.blockIdx.x // x.shape[1], cuda.blockIdx.x % x.shape[1]
@@ -85,7 +97,7 @@ def _move_boxes(y, x, matrices, field, height, width, least):
     first_h, last_h = team_max(shared, first_h, team), team_max(shared, last_h, team)
     if cuda.threadIdx.x == 0:
         shrinkage = abs(matrices[n, 0] * matrices[n, 4] - matrices[n, 1] * matrices[n, 3])
-        kept = count > least * ((right - left) * (bottom - top)) / shrinkage
+        kept = count > min_visible * ((right - left) * (bottom - top)) / shrinkage
         y[n, row, 0], y[n, row, 1] = -first_w if kept else ZERO, -first_h if kept else ZERO
         y[n, row, 2], y[n, row, 3] = last_w if kept else ZERO, last_h if kept else ZERO
         y[n, row, 4] = x[n, row, 4] if kept else NO_BOX

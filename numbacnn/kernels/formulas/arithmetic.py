@@ -37,21 +37,9 @@ def multiply(a, b):
 
 
 @elementwise("y", flat=True)
-def blend(x, z, a: np.float32, b: np.float32):
-    """y = a·x + b·z."""
-    return a * x + b * z
-
-
-@elementwise("y", flat=True)
 def blend_in_place(y, x, a: np.float32, b: np.float32):
     """y = a·y + b·x."""
     return a * y + b * x
-
-
-@elementwise("y", flat=True)
-def approach_in_place(y, x, share: np.float32):
-    """y += share · (x − y): if the two are equal, y keeps every bit."""
-    return y + share * (x - y)
 
 
 @elementwise("x", flat=True)

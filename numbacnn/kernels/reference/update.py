@@ -22,21 +22,9 @@ def normalize_in_place(x, partial, smallest):
 
 
 @launcher
-def blend(y, x, z, a, b):
-    """y = a · x + b · z."""
-    y[...] = a * float64(x) + b * float64(z)
-
-
-@launcher
 def blend_in_place(y, x, a, b):
     """y = a · y + b · x."""
-    blend(y, y, x, a, b)
-
-
-@launcher
-def approach_in_place(y, x, share):
-    """y += share · (x − y)."""
-    y[...] = y + share * (float64(x) - y)
+    y[...] = a * float64(y) + b * float64(x)
 
 
 @launcher
