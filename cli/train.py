@@ -190,9 +190,9 @@ def _print_results(results: dict[str, Any], folder: RunFolder) -> None:
     """Print the test scores of the last and the best weights, their files, and a command to try next."""
     best, last = results["best"], len(results["epochs"])
     score, values = render.scores(results["test"])
-    rows = [(f"test {score}", f"{values}; last epoch, {last}", str(folder.model))]
+    rows = [(f"test {score}", f"{values}; last epoch ({last})", str(folder.model))]
     if best and best["epoch"] != last:
-        rows.append(("", f"{render.scores(best['test'])[1]}; best epoch, {best['epoch']}", str(folder.best)))
+        rows.append(("", f"{render.scores(best['test'])[1]}; best epoch ({best['epoch']})", str(folder.best)))
     render.table(rows)
     render.text(f"next: {render.command('predict', results['run'], 'IMAGE.png')}")
 

@@ -15,23 +15,23 @@ LONG_FUNCTION = 60  # lines
 
 
 def sources() -> list[Path]:
-    """Every source file of the package and the command line."""
+    """List the source files of the package and the command line."""
     return sorted([*PACKAGE.rglob("*.py"), *COMMANDS.rglob("*.py")])
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Every function and method, nested ones too."""
+    """Iterate over all functions and methods, including nested ones."""
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function without its docstring."""
+    """Count the lines of a function without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) is not None and len(function.body) > 1 else function.body
     return (function.end_lineno or 0) - body[0].lineno + 1
 
 
 def bare_any(tree: ast.AST) -> list[int]:
-    """Lines of annotations that say nothing: exactly ``Any``, or ``Any | None``."""
+    """Return the lines of annotations that are exactly ``Any`` or ``Any | None``."""
     found = []
     for node in ast.walk(tree):
         hints = [node.annotation] if isinstance(node, ast.arg | ast.AnnAssign) else []
