@@ -1,4 +1,4 @@
-"""Looking into models: the outputs of layers, and the gradients of a class's score by them."""
+"""Inspecting models: the outputs of layers, and the gradients of class scores with respect to them."""
 
 import numpy as np
 import oracles
@@ -16,7 +16,7 @@ ONE_INPUT = models().filter(lambda model: len(model.graph.input_shapes) == 1)
 
 
 def one_input(model):
-    """A model of one input that takes and gives arrays, with random parameters, and raw images for it."""
+    """Give a model with one input random parameters; return it with raw images."""
     model.several_inputs = False
     draw = generator_of(repr(to_dict(model.graph)))
     randomize(model, draw)
@@ -24,7 +24,7 @@ def one_input(model):
 
 
 def values(model, x, replaced=None):
-    """Every value in float64 as inference computes it, by name; ``replaced`` are given ones."""
+    """Compute every value in float64, by name, as in inference; ``replaced`` are given."""
     arrays, known = model.store.arrays(), [np.asarray(x, np.float64)]
     for node in model.graph.nodes:
         y = (replaced or {}).get(node.name)
@@ -35,7 +35,7 @@ def values(model, x, replaced=None):
 
 
 def before(graph, score):
-    """Names of the values that one depends on."""
+    """Return the names of the values that one depends on."""
     found, names = {score}, graph.names
     for node in reversed(graph.nodes):
         if node.name in found:
@@ -54,7 +54,7 @@ def test_activations_of_all_layers(make):
 
 @settings(max_examples=40)
 @given(ONE_INPUT)
-def test_activations_of_drawn_models(model):
+def test_activations_of_random_models(model):
     model, x = one_input(model)
     expected = values(model, x)
     names = [node.name for node in model.graph.nodes][::2][::-1]
@@ -66,8 +66,8 @@ def test_activations_of_drawn_models(model):
 
 @settings(max_examples=40)
 @given(ONE_INPUT)
-def test_class_gradients_of_drawn_models(model):
-    """Against the float64 oracle's central difference, in a random direction."""
+def test_class_gradients_of_random_models(model):
+    """They match a central difference of the float64 oracle in a random direction."""
     model, x = one_input(model)
     score = model.graph.names[score_value(model.graph)]
     expected = values(model, x)
@@ -100,7 +100,7 @@ def digits_model():
     return model, test.images[:5]
 
 
-def test_activations_are_those_of_the_functions_one_by_one():
+def test_activations_equal_the_functions_applied_in_turn():
     model, images = digits_model()
     found, p, f = model.activations(images), model.parameters | dict(model.state), nc.functional
     x = ((images / 255 - 0.2) / 0.5).astype(np.float32)
@@ -123,13 +123,13 @@ def test_activations_are_those_of_the_functions_one_by_one():
     np.testing.assert_array_equal(found["softmax_1"], model.predict(images))
 
 
-def test_the_score_is_that_before_softmax():
+def test_the_class_score_is_the_logit():
     model, images = digits_model()
     _, gradient = model.class_gradients(images, "flatten_1", [3, 1, 4, 1, 5])
     np.testing.assert_array_equal(gradient, model.parameters["dense_1.weight"].T[[3, 1, 4, 1, 5]])
 
 
-def test_looking_changes_nothing():
+def test_inspection_changes_nothing():
     model, images = digits_model()
     x = images.astype(np.float32) / 255
     twin, _ = digits_model()
@@ -160,7 +160,7 @@ def test_looking_changes_nothing():
         ("for a model whose input is (28, 28, 1)", lambda m, x: m.activations(x[:, 1:])),
     ],
 )
-def test_invalid_input_is_an_error(fragment, call):
+def test_invalid_input_is_rejected(fragment, call):
     with pytest.raises(nc.ArgumentError) as caught:
         call(*digits_model())
     assert fragment in str(caught.value)

@@ -46,7 +46,7 @@ def test_copies_keep_classes_and_normalization(copied, tmp_path, rng):
     np.testing.assert_array_equal(again.predict(raw), model.predict(raw))
 
 
-def test_files_that_are_no_models_are_refused_by_name(tmp_path):
+def test_files_that_are_not_models_are_rejected_by_name(tmp_path):
     with pytest.raises(ModelFileError, match=r"nothing\.safetensors: no such file"):
         nc.load(tmp_path / "nothing.safetensors")
     SMALL[0]().save(tmp_path / "whole.safetensors")

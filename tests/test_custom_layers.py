@@ -1,4 +1,4 @@
-"""Layers of a user's own: activations from scalar functions, whole layers, model files, and the disk cache."""
+"""Custom layers: activations from scalar functions, whole layers, model files, and the disk cache."""
 
 import copy
 import importlib
@@ -46,7 +46,7 @@ Swish = nc.custom_activation("swish", swish, swish_gradient)
 
 @pytest.fixture
 def swish(tmp_path, monkeypatch):
-    """The class Swish of a module of the user's, which can be imported."""
+    """The class Swish of an importable user module."""
     (tmp_path / "users_layers.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
@@ -66,8 +66,8 @@ def model_of(layer):
     return nc.Sequential([nc.Conv2D(3, 3, padding="same"), layer, nc.Flatten(), nc.Dense(2)], (5, 6, 1), seed=1)
 
 
-def test_an_own_activation_is_that_of_the_engine(swish, rng):
-    """The same layer from the engine's own kernels, in a graph that gives its input a halo."""
+def test_a_custom_activation_matches_the_built_in_one(swish, rng):
+    """The input has a halo in this graph."""
     x, dy = rng.standard_normal((3, 5, 6, 1)), rng.standard_normal((3, 2))
     own, built_in = model_of(swish()), model_of(nc.SiLU())
     own.set_parameters({"conv2d_1.bias": np.array([0.1, 0.2, 0.3])})
@@ -76,7 +76,7 @@ def test_an_own_activation_is_that_of_the_engine(swish, rng):
     np.testing.assert_allclose(own.backward(dy), built_in.backward(dy), rtol=1e-4, atol=1e-5)
 
 
-def test_its_name_its_summary_and_its_initial_weights():
+def test_name_summary_and_initial_weights_of_a_custom_activation():
     layer = nc.custom_activation("my_square", square, square_gradient, rectifies=True)
     assert (layer.__name__, layer.op, layer.__module__) == ("MySquare", "my_square", __name__)
     model = model_of(layer())
@@ -85,12 +85,12 @@ def test_its_name_its_summary_and_its_initial_weights():
     assert model.parameters["conv2d_1.weight"].std() > plain.parameters["conv2d_1.weight"].std()
 
 
-def test_functions_that_numba_compiled_already_will_do():
+def test_functions_already_compiled_by_numba_are_accepted():
     Square = nc.custom_activation("jitted_square", njit(square), njit(square_gradient))
     assert nc.check_gradients(Square(), (4, 5, 2))["x"] < 1e-5
 
 
-def test_saved_and_loaded_copied_and_pickled(swish, tmp_path, rng):
+def test_custom_activations_are_saved_loaded_copied_and_pickled(swish, tmp_path, rng):
     model, x = model_of(swish()), rng.standard_normal((2, 5, 6, 1))
     model.save(tmp_path / "m.safetensors")
     for again in (nc.load(tmp_path / "m.safetensors"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
@@ -98,7 +98,7 @@ def test_saved_and_loaded_copied_and_pickled(swish, tmp_path, rng):
 
 
 def test_loading_imports_nothing_unless_asked(swish, tmp_path):
-    """A file must not choose what code runs: the module is imported before, here or by the command line's --import."""
+    """A file must not determine which code runs: users import the module before, or by --import on the command line."""
     path = tmp_path / "m.safetensors"
     model_of(swish()).save(path)
     load = f"import numbacnn as nc; print(nc.load({str(path)!r}).graph.nodes[1].layer.op)"
@@ -113,7 +113,7 @@ def test_loading_imports_nothing_unless_asked(swish, tmp_path):
     assert "swish_1" in outcome.out
 
 
-def test_the_command_lines_pictures_are_of_models_with_layers_of_ones_own_too(swish, tmp_path):
+def test_the_plot_command_imports_custom_layers(swish, tmp_path):
     pytest.importorskip("matplotlib")
     model_of(swish()).save(tmp_path / "m.safetensors")
     forget("swish", "users_layers")
@@ -125,7 +125,7 @@ def test_the_command_lines_pictures_are_of_models_with_layers_of_ones_own_too(sw
 
 
 def test_unpickling_imports_what_it_names(swish, tmp_path, rng):
-    """A pickle is code already, and processes that are spawned need it."""
+    """A pickle is code anyway, and spawned processes need it."""
     (tmp_path / "m.pickle").write_bytes(pickle.dumps(model_of(swish())))
     script = f"import pickle; print(pickle.load(open({str(tmp_path / 'm.pickle')!r}, 'rb')).graph.nodes[1].layer.op)"
     assert run_python("-c", script, PYTHONPATH=str(tmp_path)).strip() == "swish"
@@ -136,7 +136,7 @@ def forget(op, module=None):
     sys.modules.pop(module, None)
 
 
-def test_loading_takes_a_class_that_is_passed(swish, tmp_path, monkeypatch):
+def test_loading_accepts_classes(swish, tmp_path, monkeypatch):
     model_of(swish()).save(tmp_path / "m.safetensors")
     forget("swish", "users_layers")
     (tmp_path / "users_layers.py").unlink()
@@ -145,7 +145,7 @@ def test_loading_takes_a_class_that_is_passed(swish, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("module", ["users_layers", "no_such_module"])
-def test_a_class_that_is_not_there_is_named(swish, tmp_path, module):
+def test_a_missing_class_is_named(swish, tmp_path, module):
     swish.__module__ = module
     model_of(swish()).save(tmp_path / "m.safetensors")
     forget("swish", "users_layers")
@@ -165,7 +165,7 @@ def test_a_class_of_a_script_must_be_passed(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [nc.ReLU(), int, "relu", nc.Layer])
-def test_what_is_no_class_of_a_layer_is_refused(tmp_path, wrong):
+def test_other_objects_than_layer_classes_are_rejected(tmp_path, wrong):
     nc.Sequential([nc.ReLU()], (3,)).save(tmp_path / "m.safetensors")
     with pytest.raises(ArgumentError, match="layers: give classes of layers, not"):
         nc.load(tmp_path / "m.safetensors", layers=[wrong])
@@ -175,18 +175,18 @@ def test_what_is_no_class_of_a_layer_is_refused(tmp_path, wrong):
     ("name", "message"),
     [("relu", '"relu" is numbacnn\'s own ReLU; choose another name'), ("a b", "give letters, digits and _"), (3, "3")],
 )
-def test_names_that_are_taken_or_none_are_refused(name, message):
+def test_taken_and_invalid_names_are_rejected(name, message):
     with pytest.raises(ArgumentError, match=message):
         nc.custom_activation(name, square, square_gradient)
     assert REGISTRY["relu"] is nc.ReLU
 
 
-def test_what_is_no_function_is_refused():
+def test_other_objects_than_functions_are_rejected():
     with pytest.raises(ArgumentError, match="gradient=3: give a function"):
         nc.custom_activation("square", square, 3)
 
 
-def test_a_cell_that_is_run_again_redefines_its_layer(rng):
+def test_rerunning_a_notebook_cell_redefines_its_layer(rng):
     x = rng.standard_normal((2, 3)).astype(np.float32)
     first = nc.custom_activation("redefined", square, square_gradient)
     second = nc.custom_activation("redefined", lambda x: x + np.float32(1), lambda dy, x: dy)
@@ -195,8 +195,8 @@ def test_a_cell_that_is_run_again_redefines_its_layer(rng):
     np.testing.assert_allclose(nc.Sequential([second()], (3,)).forward(x), x + 1, rtol=1e-6)
 
 
-def test_a_whole_layer_in_plain_numpy(rng):
-    """Bindings get views of the engine's memory: NumPy will do where speed does not matter."""
+def test_a_custom_layer_in_plain_numpy(rng):
+    """Bindings hold views of the engine's memory, on which NumPy works too."""
 
     @dataclass(eq=False)
     class Power(nc.Layer):
@@ -217,7 +217,7 @@ def test_a_whole_layer_in_plain_numpy(rng):
     np.testing.assert_array_equal(again.forward(x), model.forward(x))
 
 
-def test_layers_that_only_launch_are_recorded_and_the_others_called_in_every_step(rng):
+def test_layers_that_only_launch_are_recorded_and_others_are_called_in_every_step(rng):
     calls = []
 
     class Doubled(nc.Layer):
@@ -240,7 +240,7 @@ def test_layers_that_only_launch_are_recorded_and_the_others_called_in_every_ste
     assert calls == ["doubled", *["called"] * 3]
 
 
-def test_what_numba_cannot_compile_is_told_in_a_line():
+def test_a_function_that_numba_cannot_compile_is_reported_in_one_line():
     layer = nc.custom_activation("own", lambda x: x + Path, lambda dy, x: dy)
     with pytest.raises(
         nc.NumbacnnError, match=r"^own_forward cannot be compiled: Untyped global name 'Path'.*$"
@@ -249,7 +249,7 @@ def test_what_numba_cannot_compile_is_told_in_a_line():
     assert "\n" not in str(error.value)
 
 
-def test_the_command_line_names_what_it_cannot_find(swish, tmp_path):
+def test_the_command_line_names_missing_modules(swish, tmp_path):
     model_of(swish()).save(tmp_path / "m.safetensors")
     forget("swish", "users_layers")
     outcome = numbacnn("summary", tmp_path / "m.safetensors")
@@ -302,8 +302,8 @@ def run_script(tmp_path, **parts):
     return float(value), int(compiled)
 
 
-def test_the_cache_tells_functions_of_one_name_apart(tmp_path):
-    """By what they, their globals and what they call compile to; in the script that runs, too."""
+def test_the_cache_distinguishes_functions_of_the_same_name(tmp_path):
+    """The key depends on what the functions, their globals and their callees compile to, in a script too."""
     assert run_script(tmp_path) == (6, 2)
     assert run_script(tmp_path) == (6, 0)
     assert run_script(tmp_path, factor=5) == (15, 2)
@@ -323,7 +323,7 @@ def using(value):
     return function
 
 
-def test_keys_hold_closures_and_defaults_and_give_up_on_the_unknown():
+def test_keys_include_closures_and_defaults_and_are_none_for_unknown_values():
     assert code_key(adding(1)) == code_key(adding(1)) != code_key(adding(2))
     assert code_key(adding(1)) != code_key(adding(1.0))
     assert code_key(adding(np.arange(3))) != code_key(adding(np.arange(1, 4)))
@@ -349,16 +349,16 @@ def test_kernels_are_compiled_for_the_types_of_their_first_call():
         fill(np.zeros(3), np.zeros(3), 0.5)
 
 
-def test_what_has_no_key_is_compiled_and_not_kept():
-    """A module's attribute is one of all that may be in it: the key cannot hold it."""
+def test_functions_without_a_key_are_compiled_but_not_cached():
+    """The attribute of a module may be anything, so that a key cannot include it."""
     layer = nc.custom_activation("own", lambda x: x + np.float32(op.DRAWN), lambda dy, x: dy)
     assert code_key(layer.function) is None
     y = nc.Sequential([layer()], (1,)).forward(np.zeros((1, 1)))
     assert y.item() == op.DRAWN
 
 
-def test_a_convolution_of_one_s_own_is_not_asked_for_what_only_the_package_s_does_on_its_way(rng):
-    """Behind and before it stand layers that a Conv2D would take in: normalisation, ReLU, pool, and their gradients."""
+def test_a_custom_convolution_is_not_fused_like_the_built_in_one(rng):
+    """Its neighbors are layers that a Conv2D would fuse: batch normalization, ReLU, pool, and their gradients."""
 
     class Doubled(nc.Conv2D):
         op = "doubled"
@@ -390,8 +390,8 @@ def test_a_convolution_of_one_s_own_is_not_asked_for_what_only_the_package_s_doe
 
 
 @pytest.mark.parametrize("before", [lambda: nc.Conv2D(4, 3, padding=1), nc.BatchNorm])
-def test_a_layer_of_one_s_own_keeps_its_own_way_also_where_others_would_do_the_package_s_work(before, rng):
-    """A ReLU, and a max-pool, whose class writes another forward and says no op of its own."""
+def test_custom_subclasses_are_not_fused_into_other_layers(before, rng):
+    """A subclass of ReLU, and one of MaxPool2D, overrides forward without an op of its own."""
 
     class Shifted(nc.ReLU):
         def forward(self, kernels, t, g):

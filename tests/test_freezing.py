@@ -1,4 +1,4 @@
-"""Freezing by pattern: what is computed, what moves, what runs as in inference; and another head."""
+"""Freezing by pattern: what is computed, what changes, what runs as in inference; and replacing the head."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ from numbacnn.errors import ArgumentError
 
 
 def branched(seed=0):
-    """Two convolutions, normalised and dropped out, around a skip; then a head. Names as modules have them."""
+    """A residual model with batch normalization, dropout and a head; layers have dotted names."""
     x = nc.Input((6, 6, 3))
     h = nc.ReLU(name="features.relu")(nc.BatchNorm(name="features.norm")(nc.Conv2D(8, 3, name="features.conv")(x)))
     h = nc.Dropout(0.5, name="features.dropout")(h)
@@ -39,7 +39,7 @@ def backward_names(model):
     return {step.node.name for step in plan.backward}
 
 
-def test_frozen_names_come_in_order_and_thaw_again():
+def test_frozen_names_are_listed_in_order_and_can_be_unfrozen():
     model = branched()
     assert model.frozen == ()
     model.freeze("features.*")
@@ -54,7 +54,7 @@ def test_frozen_names_come_in_order_and_thaw_again():
     assert model.frozen == ()
 
 
-def test_a_pattern_that_matches_nothing_names_near_ones():
+def test_a_pattern_that_matches_nothing_is_rejected_with_the_nearest_names():
     model = branched()
     with pytest.raises(
         ArgumentError, match=r"freeze: the pattern 'feature\.conv' matches no parameter; .*features\.conv"
@@ -65,13 +65,13 @@ def test_a_pattern_that_matches_nothing_names_near_ones():
     assert model.frozen == ()
 
 
-def test_other_gradients_are_the_same_bits_and_frozen_ones_zeros(rng):
+def test_frozen_gradients_are_zero_and_others_keep_their_bits(rng):
     (x,), (dy,) = normals(rng, [(6, 6, 3)], 5), normals(rng, [(4,)], 5)
     model = branched()
     model.freeze("features.dropout")  # so that both runs see the same features
     randomize(model, rng)
     twin = copy.deepcopy(model)
-    gradients(twin, x, dy)  # leaves gradients behind, which freezing clears
+    gradients(twin, x, dy)  # leaves gradients, which freezing clears
     for frozen in (model, twin):
         frozen.freeze("middle.*")
         frozen.freeze("head.bias")
@@ -86,7 +86,7 @@ def test_other_gradients_are_the_same_bits_and_frozen_ones_zeros(rng):
     assert np.abs(expected["middle.conv.weight"]).max() > 0
 
 
-def test_nothing_is_computed_that_only_served_frozen_parameters():
+def test_work_that_only_frozen_parameters_need_is_skipped():
     model = branched()
     assert {"features.conv", "middle.conv", "head"} <= backward_names(model)
     model.freeze("features.*")
@@ -95,18 +95,18 @@ def test_nothing_is_computed_that_only_served_frozen_parameters():
     model.freeze("middle.*")
     assert backward_names(model) == {"head"}
     model.unfreeze("features.*")
-    assert {"features.conv", "middle.conv", "head"} <= backward_names(model)  # the way back leads through middle.conv
+    assert {"features.conv", "middle.conv", "head"} <= backward_names(model)  # the gradient passes through middle.conv
 
 
 def launches(model):
-    """How many kernels a backward pass of three images launches."""
+    """Return the number of kernels that a backward pass on three images launches."""
     plan = make_plan(model.graph, model.device.sizes, 3, training=True, frozen=model.store.frozen)
     binding = Executor(plan, model.store, model.device).bind(3)
     return sum(len(step.launches) for step in binding.backward)
 
 
-def test_a_frozen_layer_only_passes_its_gradient_on():
-    """From the head to the convolution: all, without the head's weights, and the head's weights alone."""
+def test_a_frozen_layer_only_propagates_its_gradient():
+    """Compare the launches with everything trained, without the head's weights, and with these alone."""
     model, counts = small(), []
     for pattern in (None, "dense_1.*", "conv2d_1.*"):
         model.unfreeze()
@@ -117,10 +117,10 @@ def test_a_frozen_layer_only_passes_its_gradient_on():
 
 
 @every_optimizer
-def test_optimizers_leave_frozen_parameters_as_they_are(make, rng):
+def test_optimizers_do_not_change_frozen_parameters(make, rng):
     model, optimizer = branched(), make()
     (x,) = normals(rng, [(6, 6, 3)], 4)
-    model.train_step(x, [0, 1, 2, 3], optimizer)  # moments of all
+    model.train_step(x, [0, 1, 2, 3], optimizer)  # gives every parameter moments
     model.freeze("features.*")
     before = arrays(model)
     for _ in range(3):
@@ -141,14 +141,14 @@ def test_a_frozen_layer_runs_as_in_inference(rng):
     assert np.abs(model.forward(x, training=True) - inference).max() > 0.01
     model.set_parameters(state)
     model.freeze("features.*")
-    assert_close(model.forward(x, training=True), inference, "frozen")  # inference folds the normalisation
+    assert_close(model.forward(x, training=True), inference, "frozen")  # inference folds the batch normalization
     for name, array in state.items():
         np.testing.assert_array_equal(model.state[name], array)
-    model.unfreeze("features.dropout")  # all else is still frozen
+    model.unfreeze("features.dropout")  # everything else is still frozen
     assert np.abs(model.forward(x, training=True) - inference).max() > 0.01
 
 
-def test_a_frozen_normalization_takes_a_batch_of_one_value():
+def test_a_frozen_batch_norm_accepts_one_value_per_channel():
     model = nc.Sequential([nc.BatchNorm(), nc.Dense(2)], (3,))
     with pytest.raises(ArgumentError, match="variance"):
         model.train_step(np.ones((1, 3), np.float32), [1], nc.SGD(0.1))
@@ -156,7 +156,7 @@ def test_a_frozen_normalization_takes_a_batch_of_one_value():
     assert np.isfinite(model.train_step(np.ones((1, 3), np.float32), [1], nc.SGD(0.1)))
 
 
-def test_input_gradients_go_through_frozen_layers(rng):
+def test_input_gradients_pass_through_frozen_layers(rng):
     (x,), (dy,) = normals(rng, [(8, 8, 1)], 3), normals(rng, [(4,)], 3)
     model = small()
     expected = gradients(model, x, dy)[1]
@@ -166,14 +166,14 @@ def test_input_gradients_go_through_frozen_layers(rng):
     assert all((gradient == 0).all() for gradient in found[2].values())
 
 
-def test_with_all_frozen_there_is_nothing_to_train():
+def test_training_with_everything_frozen_is_rejected():
     model = small()
     model.freeze("*")
     with pytest.raises(ArgumentError, match="every parameter is frozen, there is nothing to train; unfreeze some"):
         model.fit(bright_quadrants(8), epochs=1)
 
 
-def test_penalties_of_frozen_weights_are_left_out(rng):
+def test_frozen_weights_are_not_penalized(rng):
     layers = [nc.Flatten(), nc.Dense(5, l2=0.1, name="first"), nc.Dense(4, l1=0.1, name="second")]
     model, x = nc.Sequential(layers, (3, 3, 1)), rng.standard_normal((2, 3, 3, 1)).astype(np.float32)
     whole = model.train_step(x, [0, 1], nc.SGD(0.0))
@@ -186,7 +186,7 @@ def test_penalties_of_frozen_weights_are_left_out(rng):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda item: pickle.loads(pickle.dumps(item))], ids=["deep", "pickle"]
 )
-def test_copies_keep_what_is_frozen_and_files_do_not(copied, tmp_path):
+def test_copies_keep_frozen_parameters_and_files_do_not(copied, tmp_path):
     model = branched()
     model.freeze("features.*")
     assert copied(model).frozen == model.frozen
@@ -194,10 +194,10 @@ def test_copies_keep_what_is_frozen_and_files_do_not(copied, tmp_path):
     assert nc.load(tmp_path / "m.safetensors").frozen == ()
 
 
-# -- another head -----------------------------------------------------------------------------------------------------
+# -- replacing the head -----------------------------------------------------------------------------------------------
 
 
-def test_a_new_head_is_drawn_and_all_else_stays(rng):
+def test_a_new_head_is_drawn_and_everything_else_is_kept(rng):
     model = branched(seed=3)
     randomize(model, rng)
     model.freeze("features.*")
@@ -215,7 +215,7 @@ def test_a_new_head_is_drawn_and_all_else_stays(rng):
     )
     for name, array in arrays(model).items():
         np.testing.assert_array_equal(array, before[name])
-    same = model.replace_head(4, seed=5)  # as many classes: drawn anew as well
+    same = model.replace_head(4, seed=5)  # as many classes as before: drawn again all the same
     assert not np.array_equal(same.parameters["head.weight"], before["head.weight"])
 
 
@@ -239,6 +239,6 @@ def test_a_head_is_the_last_layer_with_weights_before_each_output():
         ([nc.Dense(3)], 0, "classes=0: give a whole number"),
     ],
 )
-def test_heads_that_cannot_be_replaced_are_refused(layers, classes, message):
+def test_heads_that_cannot_be_replaced_are_rejected(layers, classes, message):
     with pytest.raises(ArgumentError, match=message):
         nc.Sequential(layers, (5,)).replace_head(classes)

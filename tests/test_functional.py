@@ -1,4 +1,4 @@
-"""``nc.functional``: every op as a function against the oracle, and every layer has one."""
+"""``nc.functional``: every layer has a function, which matches the oracle."""
 
 import inspect
 import zlib
@@ -55,6 +55,6 @@ def test_functions_match_the_oracle(case):
         (lambda f: f.relu(np.zeros((1, 3, 3))), r"input shape \(3, 3\)"),
     ],
 )  # fmt: skip
-def test_arrays_that_do_not_fit_are_refused(call, message):
+def test_wrong_arrays_are_rejected(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(nc.functional)

@@ -1,4 +1,4 @@
-"""Shape arithmetic against enumeration: sizes by counting windows, halos by listing the indices that are read."""
+"""Shape arithmetic matches enumeration: sizes by counting windows, halos by listing the indices that are read."""
 
 import pytest
 from hypothesis import assume, given
@@ -25,18 +25,17 @@ def reach(axis):
 
 
 def count(axis, ceil_mode=False):
-    """Windows whose pixels lie inside the padded axis; with ceil_mode also one that overlaps its end but starts before
-    the trailing padding."""
+    """Count the windows inside the padded axis; with ceil_mode, also one that overlaps its end but starts before the
+    trailing padding."""
     padded = axis["size"] + sum(axis["padding"])
-    places = range(0, 2 * padded, axis["stride"])
-    inside = [place for place in places if place + reach(axis) <= padded]
-    across = [place for place in places if padded < place + reach(axis) < padded + axis["stride"]]
-    across = [place for place in across if place < axis["size"] + axis["padding"][0]]
+    starts = range(0, 2 * padded, axis["stride"])
+    inside = [start for start in starts if start + reach(axis) <= padded]
+    across = [start for start in starts if padded < start + reach(axis) < padded + axis["stride"]]
+    across = [start for start in across if start < axis["size"] + axis["padding"][0]]
     return len(inside) + (len(across) if ceil_mode else 0)
 
 
 def convolution(rows, columns):
-    """The geometry of a convolution with these axes."""
     axes = {name: (rows[name], columns[name]) for name in rows}
     size, window, stride, dilation, padding = (
         axes[name] for name in ("size", "window", "stride", "dilation", "padding")
@@ -50,7 +49,7 @@ def pooling(rows, columns, ceil_mode):
 
 
 @given(axes, axes)
-def test_convolution_has_as_many_outputs_as_windows_fit(rows, columns):
+def test_convolution_output_size_is_the_number_of_windows_that_fit(rows, columns):
     p, q = count(rows), count(columns)
     if min(p, q) == 0:
         with pytest.raises(
@@ -67,7 +66,7 @@ def test_convolution_has_as_many_outputs_as_windows_fit(rows, columns):
 
 
 @given(axes, axes, st.booleans())
-def test_pooling_has_as_many_outputs_as_windows_fit(rows, columns, ceil_mode):
+def test_pooling_output_size_is_the_number_of_windows_that_fit(rows, columns, ceil_mode):
     rows, columns = rows | {"dilation": 1}, columns | {"dilation": 1}
     if max(rows["padding"]) >= rows["window"] or max(columns["padding"]) >= columns["window"]:
         with pytest.raises(GeometryError, match=f"windows of {rows['window']}×{columns['window']} wholly outside"):
@@ -85,7 +84,7 @@ def test_pooling_has_as_many_outputs_as_windows_fit(rows, columns, ceil_mode):
 
 
 @given(axes)
-def test_every_pooling_window_holds_a_pixel_of_the_input(axis):
+def test_every_pooling_window_contains_a_pixel_of_the_input(axis):
     assume(max(axis["padding"]) < axis["window"])
     for ceil_mode in (False, True):
         axis = axis | {"dilation": 1}
@@ -93,14 +92,12 @@ def test_every_pooling_window_holds_a_pixel_of_the_input(axis):
             start = output * axis["stride"] - axis["padding"][0]
             if start < axis["size"]:
                 assert start + axis["window"] > 0
-            else:  # in the trailing padding alone: only where that was asked for
+            else:  # entirely in the trailing padding, but not because of ceil_mode
                 assert not ceil_mode or output < count(axis)
 
 
 @given(st.integers(1, 14), st.integers(1, 5), st.integers(1, 7), st.integers(1, 3))
-def test_same_padding_is_the_least_for_ceil_of_size_over_stride_with_the_surplus_at_the_end(
-    size, window, stride, dilation
-):
+def test_same_padding_is_minimal_for_the_output_size_with_the_surplus_at_the_end(size, window, stride, dilation):
     g = conv_geometry((size, size, 1), 1, (window, window), (stride, stride), "same", (dilation, dilation))
     output = -(-size // stride)
     assert (g.p, g.q) == (output, output)
@@ -116,7 +113,7 @@ def test_same_padding_of_a_pool_has_its_surplus_at_the_bottom_and_right():
 
 
 def beyond(indices, size):
-    """How far indices reach before 0 and behind size − 1."""
+    """Return how far indices extend before 0 and after size − 1."""
     return max([0, *(-i for i in indices)]), max([0, *(i - size + 1 for i in indices)])
 
 
@@ -129,17 +126,17 @@ def read_by_forward(axis, outputs):
 
 
 def read_by_gradient(axis):
-    """Outputs that any pixel of the input would hand its gradient back from, if there were no ends."""
-    places = [
+    """Return the outputs whose gradients the pixels of the input would read on an infinite axis."""
+    starts = [
         pixel + axis["padding"][0] - tap * axis["dilation"]
         for pixel in range(axis["size"])
         for tap in range(axis["window"])
     ]
-    return [place // axis["stride"] for place in places if place % axis["stride"] == 0]
+    return [start // axis["stride"] for start in starts if start % axis["stride"] == 0]
 
 
 @given(axes, axes)
-def test_the_input_halo_holds_the_zeros_that_are_read_and_no_more(rows, columns):
+def test_the_input_halo_is_exactly_the_zeros_that_are_read(rows, columns):
     assume(min(count(rows), count(columns)) > 0)
     g = convolution(rows, columns)
     expected = *beyond(read_by_forward(rows, g.p), g.h), *beyond(read_by_forward(columns, g.q), g.w)
@@ -147,17 +144,17 @@ def test_the_input_halo_holds_the_zeros_that_are_read_and_no_more(rows, columns)
 
 
 @given(axes, axes)
-def test_the_gradient_halo_holds_the_zeros_that_are_read_and_no_more(rows, columns):
+def test_the_gradient_halo_is_exactly_the_zeros_that_are_read(rows, columns):
     assume(min(count(rows), count(columns)) > 0)
     g = convolution(rows, columns)
     for halo, axis, outputs in ((g.gradient_halo[:2], rows, g.p), (g.gradient_halo[2:], columns, g.q)):
         needed = beyond(read_by_gradient(axis), outputs)
         assert all(has >= need for has, need in zip(halo, needed, strict=True))
-        if axis["size"] >= axis["stride"]:  # every remainder by the stride occurs among the pixels
+        if axis["size"] >= axis["stride"]:  # the pixels have every remainder modulo the stride
             assert halo == needed
 
 
-def test_halo_union_serves_both():
+def test_halo_union_contains_both():
     assert Halo(1, 0, 2, 0).union(Halo(0, 3, 1, 0)) == Halo(1, 3, 2, 0)
 
 
@@ -178,7 +175,7 @@ def test_padding_has_three_normal_forms(padding, expected):
 @pytest.mark.parametrize(
     "padding", ["full", -1, 0.5, None, (1, -1), (1, "2"), ((1, 2), (0, -3)), (1, 2, 3), ((1, 2, 3), 1)]
 )
-def test_other_paddings_are_refused_with_the_remedy(padding):
+def test_other_paddings_are_rejected_with_the_remedy(padding):
     with pytest.raises(ArgumentError, match=r'padding=.*"same"'):
         freeze_padding(padding)
 
@@ -194,14 +191,14 @@ def test_groups_must_divide_channels_and_filters():
         conv_geometry((5, 5, 4), 6, (3, 3), groups=3)
 
 
-def test_features_are_no_image():
+def test_features_are_not_an_image():
     with pytest.raises(GeometryError, match=r"must be an image .*\(7,\)"):
         conv_geometry((7,), 6, (3, 3))
 
 
 @given(axes, axes, st.integers(0, 6), st.integers(0, 6))
-def test_transposed_convolution_leads_back_to_the_size_of_the_input(rows, columns, below, right):
-    """A convolution of what the transposed one gives has the sizes that it started from."""
+def test_transposed_convolution_inverts_the_size_of_a_convolution(rows, columns, below, right):
+    """A convolution of the output has the sizes of the input."""
     stride, dilation = ((rows[name], columns[name]) for name in ("stride", "dilation"))
     window, padding = ((rows[name], columns[name]) for name in ("window", "padding"))
     extra = min(below, stride[0] - 1), min(right, stride[1] - 1)

@@ -1,4 +1,4 @@
-"""``nc.check_gradients``: right layers pass, whatever they are; wrong ones are told what is wrong, and by how much."""
+"""``nc.check_gradients``: correct layers pass; errors of wrong ones say what is wrong, and by how much."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +23,7 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("layer", "shape", "names"), RIGHT, ids=lambda value: getattr(value, "op", ""))
-def test_right_gradients_pass(layer, shape, names):
+def test_correct_gradients_pass(layer, shape, names):
     errors = nc.check_gradients(layer, shape)
     assert list(errors) == names
     assert max(errors.values()) < 1e-4
@@ -44,7 +44,7 @@ def test_kinks_are_left_out_for_any_seed():
 
 
 def scaled(**wrong):
-    """A layer y = weight · x whose gradients are off by factors."""
+    """A layer y = weight · x whose gradients are wrong by given factors."""
 
     @dataclass(eq=False)
     class Scaled(nc.Layer):
@@ -83,7 +83,7 @@ def test_wrong_gradients_are_named(wrong, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_forward_that_leaves_its_domain_is_told():
+def test_a_forward_that_leaves_its_domain_is_reported():
     calls = []
 
     @dataclass(eq=False)
@@ -101,19 +101,19 @@ def test_a_forward_that_leaves_its_domain_is_told():
         nc.check_gradients(Domain(), (3,))
 
 
-def test_places_are_those_of_the_shapes_given():
+def test_reported_indices_are_in_the_given_shapes():
     with pytest.raises(
         GradientError, match=r"gradient of x is off by 1 of its norm; most at \(\d, \d\), where backward"
     ):
         nc.check_gradients(nc.custom_activation("stopped", lambda x: x * x, lambda dy, x: np.float32(0))(), (5,))
 
 
-def test_a_tolerance_of_ones_own():
+def test_the_tolerance_can_be_chosen():
     layer = scaled(weight=1.02, x=1)
     assert nc.check_gradients(layer, (4, 5, 3), tolerance=0.05)["weight"] == pytest.approx(0.0196, rel=0.01)
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"samples": 0}, {"input_shape": (3, 4)}, {"input_shape": 3}])
-def test_arguments_out_of_range_are_refused(options):
+def test_arguments_out_of_range_are_rejected(options):
     with pytest.raises(ArgumentError):
         nc.check_gradients(nc.ReLU(), **{"input_shape": (3,)} | options)

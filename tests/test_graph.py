@@ -1,4 +1,4 @@
-"""Graphs: recording, names, fusion, several inputs and outputs, errors, and the form that files hold."""
+"""Graphs: recording, names, fusion, several inputs and outputs, errors, and the form in model files."""
 
 import json
 
@@ -33,7 +33,7 @@ def test_unnamed_layers_are_numbered_by_kind_in_order_of_recording():
     assert model.parameters["stem.weight"].shape == (3, 3, 3, 4)
 
 
-def test_layers_that_no_output_depends_on_have_no_place_and_no_number():
+def test_layers_that_no_output_depends_on_are_left_out_and_not_numbered():
     x = nc.Input((4,))
     nc.Dense(9)(x)
     assert list(nc.Model(x, nc.Dense(2)(x)).parameters) == ["dense_1.weight", "dense_1.bias"]
@@ -50,7 +50,7 @@ def test_one_specification_serves_several_models():
 
 @pytest.mark.parametrize("make", SMALL)
 def test_gradients_match_a_central_difference_of_the_whole_model(make):
-    """In float32, with smooth activations only where a kink would be met: the oracle's check is the sharp one."""
+    """A coarse check in float32; that of the oracle, in float64, is the precise one."""
     model = make()
     xs, dys = arrays(model)
     found, draw, step = run(model, xs, dys), generator_of(make.__name__), 2e-3
@@ -66,7 +66,7 @@ def test_gradients_match_a_central_difference_of_the_whole_model(make):
     assert abs(slope - sum(part.sum() for part in parts)) <= 0.01 * sum(np.abs(part).sum() for part in parts)
 
 
-def test_relu_fuses_into_convolution_and_dense_without_a_bit_of_difference():
+def test_relu_fused_into_convolution_and_dense_gives_the_same_bits():
     layers = [nc.Conv2D(17, 3, padding="same"), nc.ReLU(), nc.Conv2D(3, 2, groups=1), nc.ReLU(), nc.Flatten(),
               nc.Dense(35), nc.ReLU(), nc.Dense(2)]  # fmt: skip
     model = listed(nc.Sequential(layers, (6, 7, 3)))
@@ -75,7 +75,7 @@ def test_relu_fuses_into_convolution_and_dense_without_a_bit_of_difference():
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_relu_fuses_into_sums_without_a_bit_of_difference(count):
+def test_relu_fused_into_sums_gives_the_same_bits(count):
     x = nc.Input((5, 6, 3))
     h = nc.ReLU()(nc.Add()([nc.Conv2D(7, 3, padding="same")(x) for _ in range(count)]))
     model = nc.Model([x], [nc.Conv2D(2, 3)(h)])
@@ -86,8 +86,8 @@ def test_relu_fuses_into_sums_without_a_bit_of_difference(count):
 
 @pytest.mark.parametrize("activation", [nc.ReLU, nc.Tanh, nc.Sigmoid])
 @pytest.mark.parametrize("stride", [2, 3])
-def test_activations_move_behind_max_pools_without_a_bit_of_difference(activation, stride):
-    """Windows do not overlap, so each gradient passes the activation alone, here or there."""
+def test_activation_gradients_applied_after_max_pools_give_the_same_bits(activation, stride):
+    """Windows do not overlap, so every gradient is multiplied once, before or after the pool."""
     layers = [nc.Conv2D(8, 3, padding=1), activation(), nc.MaxPool2D(2, stride), nc.Conv2D(2, 1)]
     model = listed(nc.Sequential(layers, (9, 8, 2)))
     xs, dys = arrays(model)
@@ -95,7 +95,7 @@ def test_activations_move_behind_max_pools_without_a_bit_of_difference(activatio
 
 
 @pytest.mark.parametrize("activation", [nc.ReLU, nc.Tanh, nc.Sigmoid])
-def test_activations_behind_overlapping_max_pools_agree_to_rounding(activation):
+def test_activation_gradients_applied_after_overlapping_max_pools_agree_to_rounding(activation):
     layers = [nc.Conv2D(5, 3, padding=1), activation(), nc.MaxPool2D(3, 1, padding="same")]
     model = listed(nc.Sequential(layers, (9, 8, 2)))
     xs, dys = arrays(model)
@@ -193,18 +193,18 @@ def test_impossible_geometry_names_the_layer_and_the_numbers(record, message):
         (lambda: nc.Sequential([nc.Dense(1, name="a b")], (3,)), "'a b' cannot be a name"),
     ],
 )
-def test_wrong_arguments_are_refused_with_the_remedy(record, message):
+def test_wrong_arguments_are_rejected_with_the_remedy(record, message):
     with pytest.raises(ArgumentError, match=message):
         record()
 
 
-def test_a_layer_has_one_place_in_a_model():
+def test_a_layer_is_used_once_in_a_model():
     layer, x = nc.Dense(7, name="twice"), nc.Input((7,))
     with pytest.raises(ArgumentError, match=r"twice.* is used 2 times in one model; make a layer for each place"):
         nc.Model(x, layer(layer(x)))
 
 
-def test_names_are_given_once():
+def test_repeated_names_are_rejected():
     x = nc.Input((7,), name="x")
     for layers in ([nc.Dense(2, name="a"), nc.Dense(2, name="a")], [nc.ReLU(name="dense_1"), nc.Dense(2)]):
         with pytest.raises(ArgumentError, match=r'2 layers are called "(a|dense_1)"'):
@@ -213,7 +213,7 @@ def test_names_are_given_once():
         nc.Model(x, nc.Dense(2, name="x")(x))
 
 
-# -- the form that files hold -----------------------------------------------------------------------------------------
+# -- the form in model files ------------------------------------------------------------------------------------------
 
 
 def assert_returns(model):
@@ -227,12 +227,12 @@ def assert_returns(model):
 
 
 @pytest.mark.parametrize("make", NAMED)
-def test_graphs_return_from_json(make):
+def test_graphs_survive_json(make):
     assert_returns(make())
 
 
 @given(models())
-def test_any_graph_returns_from_json(model):
+def test_any_graph_survives_json(model):
     assert_returns(model)
 
 
@@ -259,7 +259,7 @@ def test_any_graph_returns_from_json(model):
         (lambda form: form.update(nodes=7), "cannot be rebuilt"),
     ],
 )
-def test_damaged_forms_are_refused_with_what_is_wrong(damage, message):
+def test_damaged_forms_are_rejected_with_the_reason(damage, message):
     form = json.loads(json.dumps(to_dict(fused_chain().graph)))
     damage(form)
     with pytest.raises(ModelFileError, match=message):
@@ -267,6 +267,6 @@ def test_damaged_forms_are_refused_with_what_is_wrong(damage, message):
 
 
 @pytest.mark.parametrize("form", [None, [], "graph", 3])
-def test_what_is_no_graph_is_refused(form):
+def test_other_data_than_a_graph_is_rejected(form):
     with pytest.raises(ModelFileError, match="has no version"):
         from_dict(form)

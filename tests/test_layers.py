@@ -1,4 +1,4 @@
-"""Every case of the table, in two steps: the oracle against a central difference, the engine against the oracle."""
+"""Every case of the table in two steps: the oracle against a central difference, the engine against the oracle."""
 
 import numpy as np
 import oracles
@@ -24,7 +24,7 @@ DIFFERENCE_TOLERANCE = 1e-6
 
 @every_case
 def test_oracle_gradients_match_a_central_difference(case):
-    """d/dt Σ dy·y(x + t·u, w + t·v) along one random direction (u, v), against Σ dx·u + Σ dw·v."""
+    """d/dt Σ dy·y(x + t·u, w + t·v) along a random direction (u, v) equals Σ dx·u + Σ dw·v."""
     model, draw = one_layer(case), generator_of(f"direction of {case}")
     (node,) = model.graph.nodes
     xs, (dy,) = case_arrays(case, model)
@@ -51,8 +51,8 @@ def test_oracle_gradients_match_a_central_difference(case):
 
 @every_case
 @pytest.mark.parametrize("spare", [0, 3], ids=["", "in the buffers of a larger batch"])
-def test_engine_matches_the_oracle_whatever_its_buffers_held(case, spare):
-    """NaN runs through first, in a batch larger by ``spare``: nothing of it may be left."""
+def test_engine_matches_the_oracle_whatever_its_buffers_contained(case, spare):
+    """NaN runs through first, in a batch larger by ``spare``, and must leave no trace."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     larger = case_arrays(case, model, case.batch + spare)
@@ -61,8 +61,8 @@ def test_engine_matches_the_oracle_whatever_its_buffers_held(case, spare):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if one_layer(case).parameters], ids=str)
-def test_gradients_of_parameters_need_none_of_the_input(case):
-    """As a first layer has it in training: no halo of the gradient may be missing."""
+def test_parameter_gradients_do_not_need_an_input_gradient(case):
+    """The first layer of a model in training is such a case; the halo of its dy must be complete."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     with_input = run(model, xs, dys)
@@ -71,9 +71,9 @@ def test_gradients_of_parameters_need_none_of_the_input(case):
 
 
 @every_case
-def test_runs_repeat_their_bits_in_arrays_of_their_own(case):
-    """Training's forward is inference's, unless the layer depends on the mode; a second run is the first, and neither
-    writes into the first one's arrays."""
+def test_runs_repeat_their_bits_in_fresh_arrays(case):
+    """The training forward equals inference, unless the layer depends on the mode; later runs repeat the first one, and
+    do not write into its results."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     inference = model.forward(xs)

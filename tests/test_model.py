@@ -1,4 +1,4 @@
-"""A model's own surface: parameters, their initial values, and running."""
+"""Models: parameters, their initial values, and running."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_set_parameters_writes_by_name_and_reaches_the_next_forward(rng):
         ({"dense_1.bias": np.zeros((1, 3))}, r'"dense_1.bias" has shape \(3,\), not \(1, 3\)'),
     ],
 )
-def test_set_parameters_writes_nothing_where_something_does_not_fit(wrong, message):
+def test_set_parameters_writes_nothing_if_a_name_or_shape_is_wrong(wrong, message):
     model = small()
     before = values(model)
     with pytest.raises(ArgumentError, match=message):
@@ -70,7 +70,7 @@ def test_set_parameters_writes_nothing_where_something_does_not_fit(wrong, messa
     assert_same_parameters(model, before)
 
 
-def test_set_parameters_writes_nothing_where_a_type_does_not_fit():
+def test_set_parameters_writes_nothing_if_a_type_is_wrong():
     model = small()
     before = values(model)
     with pytest.raises(ArgumentError):
@@ -78,7 +78,7 @@ def test_set_parameters_writes_nothing_where_a_type_does_not_fit():
     assert_same_parameters(model, before)
 
 
-def test_initial_values_are_he_before_relu_also_through_a_pool_and_glorot_elsewhere():
+def test_initial_values_are_he_before_relu_even_through_a_pool_and_glorot_elsewhere():
     layers = [
         nc.Conv2D(64, 3, padding=1), nc.ReLU(),
         nc.Conv2D(64, 3, padding=1), nc.MaxPool2D(2), nc.ReLU(),
@@ -87,7 +87,7 @@ def test_initial_values_are_he_before_relu_also_through_a_pool_and_glorot_elsewh
         nc.Dense(200), nc.Sigmoid(), nc.Dense(100, initializer="he_uniform"),
     ]  # fmt: skip
     model = nc.Sequential(layers, (8, 8, 32))
-    # fan_in and fan_out count the window: 9·channels
+    # fan_in and fan_out include the window: 9·channels
     deviations = {
         "conv2d_1": np.sqrt(2 / (9 * 32)),
         "conv2d_2": np.sqrt(2 / (9 * 64)),
@@ -124,7 +124,7 @@ def test_backward_follows_one_training_forward(rng):
         with pytest.raises(NumbacnnError, match=r"backward needs a forward\(x, training=True\) before it"):
             model.backward(np.ones((4, 3)))
     model.forward(images(rng), training=True)
-    model.forward(images(rng, 9))  # inference between does not disturb it
+    model.forward(images(rng, 9))  # inference in between changes nothing
     model.backward(np.ones((4, 3)))
     with pytest.raises(NumbacnnError, match="backward needs"):
         model.backward(np.ones((4, 3)))
@@ -153,12 +153,12 @@ def test_inference_between_forward_and_backward_changes_nothing(rng):
         (lambda m: m.train_step(np.zeros((4, 5, 6, 2)), [0] * 4, nc.SGD(), loss="msee"), "did you mean 'mse'"),
     ],
 )  # fmt: skip
-def test_shapes_that_do_not_fit_are_refused_with_both(call, message):
+def test_wrong_shapes_are_rejected_with_the_expected_one(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(small())
 
 
-def test_several_inputs_and_outputs_come_and_go_as_lists(rng):
+def test_several_inputs_and_outputs_are_lists(rng):
     model = several_inputs_and_outputs()
     xs, dys = arrays(model, 2)
     assert [y.shape for y in model.forward(xs)] == [(2, 6, 6, 3), (2, 5), (2, 5)]
@@ -221,12 +221,12 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("change", LAYOUTS.values(), ids=LAYOUTS)
-def test_inputs_may_lie_anyhow_in_memory(change, rng):
+def test_inputs_may_have_any_memory_layout(change, rng):
     model, x = small(), images(rng)
     np.testing.assert_array_equal(model.forward(change(x)), model.forward(x))
 
 
-def test_unknown_devices_and_precisions_are_refused():
+def test_unknown_devices_and_precisions_are_rejected():
     with pytest.raises(ArgumentError, match="device='tpu': choose"):
         nc.Sequential([nc.ReLU()], (3,), device="tpu")
     with pytest.raises(ArgumentError, match='precision=\'fp16\': choose "fp32", "tf32" or "bf16"'):
@@ -236,19 +236,19 @@ def test_unknown_devices_and_precisions_are_refused():
 
 
 @pytest.mark.parametrize("given", [[[1.0], [1.0, 2.0]], "digits", np.ones((2, 3), np.complex64)])
-def test_what_is_no_array_of_numbers_is_refused(given):
+def test_other_data_than_numbers_is_rejected(given):
     model = nc.Model(x := nc.Input((3,)), nc.Dense(2)(x))
     with pytest.raises(nc.ArgumentError, match="input"):
         model.forward(given)
 
 
 @pytest.mark.parametrize("make", [lambda: nc.Dense(2.5), lambda: nc.Dense("6"), lambda: nc.Conv2D("6", 3)])
-def test_sizes_that_are_no_whole_numbers_are_refused(make):
+def test_sizes_that_are_not_integers_are_rejected(make):
     with pytest.raises(nc.ArgumentError, match="whole number of at least 1"):
         make()
 
 
-def test_normalization_of_other_channels_is_refused(tmp_path):
+def test_normalization_with_a_wrong_number_of_channels_is_rejected(tmp_path):
     model = nc.Model(x := nc.Input((4, 4, 3)), nc.Dense(2)(nc.Flatten()(x)))
     model.normalization = Normalization((0.5,), (0.5,))
     with pytest.raises(nc.ArgumentError, match="1 channels for images of 3"):
@@ -258,7 +258,7 @@ def test_normalization_of_other_channels_is_refused(tmp_path):
         nc.load(tmp_path / "m.safetensors")
 
 
-def test_a_tensor_listed_twice_is_refused():
+def test_a_tensor_listed_twice_is_rejected():
     x = nc.Input((3,))
     h = nc.Dense(2)(x)
     with pytest.raises(nc.ArgumentError, match="twice among the outputs"):

@@ -1,4 +1,4 @@
-"""Training of several outputs, auxiliary heads that only training runs, and penalties on weights."""
+"""Models with several outputs, auxiliary heads that only training runs, and penalties on weights."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ L = nc.losses
 
 
 def with_auxiliary(auxiliary=True, l2=0.0, **options):
-    """Two blocks; the auxiliary heads stand on the first one, behind layers of their own, and on the second."""
+    """A model of two blocks, with an auxiliary head after each; the first head has layers of its own."""
     x = nc.Input((7, 8, 2))
     h = nc.ReLU(name="first")(nc.Conv2D(4, 3, padding="same", l2=l2, name="conv")(x))
     side = nc.Dense(3, name="side")(nc.Flatten(name="flat")(nc.Conv2D(2, 3, name="reduce")(h)))
@@ -42,7 +42,7 @@ def shared_parameters(model, other):
 # -- auxiliary heads --------------------------------------------------------------------------------------------------
 
 
-def test_auxiliary_outputs_are_there_in_training_alone(rng):
+def test_auxiliary_outputs_exist_only_in_training(rng):
     model, (x, _) = with_auxiliary(), batch(rng)
     y = model.forward(x)
     assert y.shape == (4, 3)
@@ -54,7 +54,7 @@ def test_auxiliary_outputs_are_there_in_training_alone(rng):
     assert model.backward([np.ones((4, 3))] * 3).shape == x.shape
 
 
-def test_inference_plans_leave_out_what_only_auxiliary_outputs_need(rng):
+def test_inference_plans_omit_nodes_that_only_auxiliary_outputs_need(rng):
     model, bare, sizes = with_auxiliary(), with_auxiliary(auxiliary=False), get_device("cpu").sizes
     only_training = {"reduce", "flat", "side", "late", "peak"}
     for training in (False, True):
@@ -68,7 +68,7 @@ def test_inference_plans_leave_out_what_only_auxiliary_outputs_need(rng):
     np.testing.assert_array_equal(shared_parameters(model, bare).forward(x), model.forward(x))
 
 
-def test_an_auxiliary_output_may_be_a_value_on_the_way(rng):
+def test_an_auxiliary_output_may_be_an_intermediate_value(rng):
     x = nc.Input((5,))
     h = nc.Dense(4, name="on_the_way")(x)
     model = nc.Model(x, nc.Dense(3)(nc.ReLU()(h)), auxiliary=[h])
@@ -78,7 +78,7 @@ def test_an_auxiliary_output_may_be_a_value_on_the_way(rng):
 
 
 def test_gradients_of_auxiliary_heads_match_the_oracle(rng):
-    """The oracle runs the same graph with the heads as outputs like the others."""
+    """The oracle runs the same graph with the heads as ordinary outputs."""
     model = with_auxiliary()
     randomize(model, rng)
     form = to_dict(model.graph)
@@ -91,7 +91,7 @@ def test_gradients_of_auxiliary_heads_match_the_oracle(rng):
         assert_close(np.array(array), expected.named()[name], name)
 
 
-def test_auxiliary_losses_take_the_first_loss_the_labels_and_the_models_weight(rng):
+def test_auxiliary_outputs_get_the_first_loss_the_labels_and_the_models_weight(rng):
     x, labels = batch(rng)
     model = with_auxiliary(auxiliary_weight=0.25)
     parts = [L.cross_entropy(y, labels)[0] for y in model.forward(x, training=True)]
@@ -104,7 +104,7 @@ def test_auxiliary_losses_take_the_first_loss_the_labels_and_the_models_weight(r
     assert loss == pytest.approx(parts[0] + 2 * other, rel=1e-6)
 
 
-def test_auxiliary_heads_of_weight_zero_leave_the_others_bits_alone(rng):
+def test_auxiliary_heads_of_weight_zero_do_not_change_other_bits(rng):
     x, labels = batch(rng)
     model = with_auxiliary(auxiliary_weight=0)
     bare = shared_parameters(model, with_auxiliary(auxiliary=False))
@@ -121,7 +121,7 @@ def test_fit_trains_auxiliary_heads_and_predict_does_without(rng):
     history = model.fit((images, labels), validation=(images, labels), epochs=2, batch_size=5, optimizer=nc.SGD(0.1))
     assert np.abs(model.parameters["side.weight"] - before).max() > 0
     assert history.epochs[-1].validation_loss == pytest.approx(model.evaluate((images, labels))["loss"])
-    assert history.epochs[-1].loss > history.epochs[-1].validation_loss  # the heads' losses are part of it
+    assert history.epochs[-1].loss > history.epochs[-1].validation_loss  # the training loss includes those of the heads
     assert model.predict(images).shape == (12, 3)
 
 
@@ -143,7 +143,7 @@ def test_copies_keep_auxiliary_heads_their_weight_and_penalties(copied, tmp_path
     assert again.train_step(x, labels, nc.SGD(0.1)) == expected
 
 
-def test_forms_without_auxiliary_outputs_are_read_and_damaged_ones_refused():
+def test_forms_without_auxiliary_outputs_are_read_and_damaged_ones_rejected():
     form = json.loads(json.dumps(to_dict(with_auxiliary(auxiliary=False).graph)))
     assert form.pop("auxiliary") == []
     assert from_dict(form).auxiliary == ()
@@ -153,7 +153,7 @@ def test_forms_without_auxiliary_outputs_are_read_and_damaged_ones_refused():
         from_dict(form | {"auxiliary": ["head"]})
 
 
-def test_the_summary_marks_what_runs_in_training_alone():
+def test_the_summary_marks_layers_that_run_only_in_training():
     summary, bare = (with_auxiliary(auxiliary).summary(show=False) for auxiliary in (True, False))
     marked = [row.name for row in summary.rows if row.training_only]
     assert marked == ["reduce", "flat", "side", "late", "peak"]
@@ -166,7 +166,7 @@ def test_the_summary_marks_what_runs_in_training_alone():
 
 
 @pytest.mark.parametrize("weight", [-0.1, np.inf, np.nan, "much"])
-def test_auxiliary_weights_that_cannot_be_are_refused(weight):
+def test_invalid_auxiliary_weights_are_rejected(weight):
     with pytest.raises(ArgumentError, match=r"auxiliary_weight=.*: give a number of at least 0"):
         with_auxiliary(auxiliary_weight=weight)
 
@@ -175,7 +175,7 @@ def test_auxiliary_weights_that_cannot_be_are_refused(weight):
 
 
 def test_a_step_of_several_inputs_and_outputs_is_the_weighted_sum_of_losses(rng):
-    """Outputs of several shapes, one of them read by other layers, against forward and backward by hand."""
+    """Outputs of several shapes, one of which other layers read, agree with forward and backward by hand."""
     first, second = several_inputs_and_outputs(), several_inputs_and_outputs()
     randomize(first, rng)
     shared_parameters(first, second)
@@ -200,7 +200,7 @@ def two_heads():
     return nc.Model(x, [nc.Dense(3, name="coarse")(flat), nc.Dense(3, name="fine")(flat)])
 
 
-def test_fit_and_evaluate_give_every_output_the_labels(rng):
+def test_fit_and_evaluate_use_the_labels_for_every_output(rng):
     images, labels = rng.integers(0, 255, (30, 4, 4, 1), np.uint8), np.arange(30) % 3
     images[labels == 1, :2] //= 4
     images[labels == 2, 2:] //= 4
@@ -230,8 +230,8 @@ def test_labels_are_one_array_for_all_outputs_or_one_for_each(rng):
 
 
 @pytest.mark.parametrize("weights", [[2.0, 1.0, 0.5], [0.0, 1.0, 3.0]])
-def test_class_weights_count_over_the_whole_set_in_evaluate(weights, rng):
-    """Not the mean of batches' means: 300 images run in more than one batch."""
+def test_evaluate_weights_classes_over_the_whole_set(weights, rng):
+    """The result is not the mean of batch means: 300 images run in more than one batch."""
     images, labels = rng.random((300, 4, 4, 1)).astype(np.float32), rng.integers(0, 3, 300)
     model, loss = nc.Sequential([nc.Flatten(), nc.Dense(3)], (4, 4, 1)), L.CrossEntropy(class_weights=weights)
     expected = L.cross_entropy(model.forward(images), labels, class_weights=weights)[0]
@@ -253,8 +253,8 @@ def expected_penalty(model, l1=0.01, l2=0.02):
     return l1 * (np.abs(conv).sum() + np.abs(wide).sum()) + l2 * (wide**2).sum(), gradients
 
 
-def test_penalties_add_to_the_loss_and_the_gradients_of_the_weights(rng):
-    """The dense layer is larger than a block of the sum, and no multiple of one."""
+def test_penalties_are_added_to_the_loss_and_the_weight_gradients(rng):
+    """The dense layer is larger than a block of the sum, and not a multiple of one."""
     x, labels = rng.standard_normal((6, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 6)
     with_penalties, plain = penalised(), penalised(0.0, 0.0)
     assert with_penalties.parameters["wide.weight"].size > 4096
@@ -266,7 +266,7 @@ def test_penalties_add_to_the_loss_and_the_gradients_of_the_weights(rng):
         assert_close(np.array(with_penalties.gradients[name]), expected, name, 1e-6)
 
 
-def test_backward_leaves_penalties_to_add_penalties(rng):
+def test_backward_does_not_add_penalties(rng):
     x, labels = rng.standard_normal((3, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 3)
     first, second = penalised(), penalised()
     loss, dy = L.cross_entropy(first.forward(x, training=True), labels)
@@ -291,7 +291,7 @@ def test_the_penalty_at_zero_and_at_nan():
     assert np.isnan(model.add_penalties())
 
 
-def test_evaluation_is_without_penalties(rng):
+def test_evaluation_ignores_penalties(rng):
     images, labels = rng.random((5, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 5)
     assert penalised().evaluate((images, labels)) == penalised(0.0, 0.0).evaluate((images, labels))
 
@@ -300,7 +300,7 @@ def test_evaluation_is_without_penalties(rng):
     "layer", [lambda **options: nc.Conv2D(3, 1, **options), lambda **options: nc.Dense(3, **options)]
 )
 @pytest.mark.parametrize("options", [{"l1": -1}, {"l2": np.inf}, {"l1": np.nan}, {"l2": "0.1"}])
-def test_penalties_that_cannot_be_are_refused(layer, options):
+def test_invalid_penalties_are_rejected(layer, options):
     ((name, value),) = options.items()
     with pytest.raises(ArgumentError, match=f"{name}={value!r}: give a number of at least 0"):
         layer(**options)

@@ -1,4 +1,4 @@
-"""Plans: by replaying their steps on a map of the arena, and by running the same model under different ones."""
+"""Plans: their steps are replayed on a map of the arena, and models run with different plans."""
 
 import numpy as np
 import oracles
@@ -22,7 +22,7 @@ def plan_of(model, batch=3, training=True, fuse=True):
 
 
 class Arena:
-    """Which buffer last wrote each cache line; reading a line that another one wrote since is the error."""
+    """Records which buffer last wrote each cache line. Reading a line that another one has overwritten is an error."""
 
     def __init__(self, plan):
         self.plan = plan
@@ -49,13 +49,13 @@ class Arena:
         names = [self.plan.buffers[i].name if i >= 0 else "nothing" for i in overwritten]
         assert not overwritten, f'{why} reads "{buffer.name}", overwritten by {names}'
         assert buffer.halo.union(halo) == buffer.halo, (
-            f'{why} wants {halo} around "{buffer.name}", which has {buffer.halo}'
+            f'{why} needs {halo} around "{buffer.name}", which has {buffer.halo}'
         )
         assert not any(halo) or self.clean[number], f'{why} reads a halo of "{buffer.name}" that is not zeros'
 
 
 def replay(plan):
-    """Two training steps (or inferences) on a map of the arena: the second one starts on what the first one left."""
+    """Replay two training steps (or inferences), the second on what the first one left in the arena."""
     arena = Arena(plan)
     for _ in range(2):
         for view in plan.inputs:
@@ -98,8 +98,8 @@ def replay_backward(arena, step):
             arena.read(x.buffer, why, layer.input_halo(step.node.geometry))
         if layer.reads_y:
             arena.read(step.y.buffer, why)
-        wants_halo = any(view is not None for view in step.dxs) and step.pool is None
-        arena.read(step.dy.buffer, why, layer.gradient_halo(step.node.geometry) if wants_halo else NO_HALO)
+        needs_halo = any(view is not None for view in step.dxs) and step.pool is None
+        arena.read(step.dy.buffer, why, layer.gradient_halo(step.node.geometry) if needs_halo else NO_HALO)
     for view in [view for pair in step.adds for view in pair]:
         arena.read(view.buffer, f"a sum after {why}")
 
@@ -119,7 +119,7 @@ def test_nothing_is_overwritten_before_its_last_reader_in_any_graph(model):
 
 
 @named
-def test_models_match_the_oracle_whatever_their_buffers_held(make):
+def test_models_match_the_oracle_whatever_their_buffers_contained(make):
     model = make()
     xs, dys = arrays(model, 2)
     run(model, [np.full_like(x, np.nan) for x in xs], [np.full_like(dy, np.nan) for dy in dys])
@@ -129,7 +129,7 @@ def test_models_match_the_oracle_whatever_their_buffers_held(make):
 
 @settings(max_examples=200)
 @given(models())
-def test_any_graph_matches_the_oracle_fused_or_not_and_a_second_time(model):
+def test_any_graph_matches_the_oracle_with_and_without_fusion_and_when_repeated(model):
     xs, dys = arrays(model)
     expected = oracle(model, xs, dys)
     unfused = run_planned(model, xs, dys, fuse=False)
@@ -142,7 +142,7 @@ def test_any_graph_matches_the_oracle_fused_or_not_and_a_second_time(model):
 
 
 @given(models(modes=False))
-def test_inference_gives_what_training_does(model):
+def test_inference_equals_the_training_forward(model):
     xs, dys = arrays(model)
     trained = run(model, xs, dys).ys
     for y, expected in zip(model.forward(xs), trained[: len(model.graph.outputs)], strict=True):
@@ -159,7 +159,7 @@ def test_inference_matches_the_oracle(model):
 
 @named
 def test_inference_needs_less_memory_than_training(make):
-    """But for the weights that it keeps packed, where training packs a part at a time."""
+    """Apart from packed weights, which inference keeps and training packs in parts."""
     model = make()
     inference, training = (plan_of(model, 16, training=training) for training in (False, True))
     given = {id(view.buffer) for view in inference.inputs}
@@ -184,12 +184,12 @@ def test_a_batch_gives_the_same_bits_in_the_buffers_of_a_larger_one(make, batch)
     exact, roomy = run_planned(model, xs, dys), run_planned(model, xs, dys, batch=7)
     for y, expected in zip(roomy.ys + roomy.dxs, exact.ys + exact.dxs, strict=True):
         np.testing.assert_array_equal(y, expected)
-    for name, gradient in roomy.gradients.items():  # sums over images may be cut by the planned batch
+    for name, gradient in roomy.gradients.items():  # sums over images may be split by the planned batch
         assert_close(gradient, exact.gradients[name], name, 1e-6)
 
 
 @pytest.mark.parametrize("make", SMALL)
-def test_a_larger_batch_is_planned_again_and_a_smaller_one_is_not(make):
+def test_a_larger_batch_gets_a_new_plan_and_a_smaller_one_does_not(make):
     model = make()
     small, large = arrays(model, 2), arrays(model, 6)
     first = run(model, *small)
@@ -204,8 +204,8 @@ def test_a_larger_batch_is_planned_again_and_a_smaller_one_is_not(make):
 
 
 @pytest.mark.parametrize("make", SMALL)
-def test_many_batch_sizes_in_turn_repeat_their_bits(make):
-    """More than the executor keeps bindings for."""
+def test_alternating_batch_sizes_repeat_their_bits(make):
+    """There are more sizes than the executor keeps."""
     model = make()
     run(model, *arrays(model, 12))
     sizes = [*range(1, 12), *range(1, 12)]
@@ -214,11 +214,11 @@ def test_many_batch_sizes_in_turn_repeat_their_bits(make):
         assert_same_bits(results[n], results[n + 11], f"batch {n + 1}")
 
 
-def test_sums_of_two_are_part_of_the_convolution_that_comes_last():
+def test_residual_sums_are_fused_into_the_convolution_computed_last():
     model = shortcuts()
     fused = [step for step in plan_of(model, training=False).forward if step.addend is not None]
     kinds = [step.algorithm for step in fused if step.fused == "relu"]
     assert kinds == ["direct", "winograd4", "winograd2", "direct", "direct", "direct"]
-    assert len(fused) == len(kinds) + 2  # without ReLU, of which one lies before a pool
+    assert len(fused) == len(kinds) + 2  # without ReLU, one of them before a pool
     assert not any(step.addend for step in plan_of(model, training=True).forward)
     assert not any(step.addend for step in plan_of(model, training=False, fuse=False).forward)

@@ -1,4 +1,4 @@
-"""Laws that hold whatever the numbers: equivariance, linearity, adjoints."""
+"""Laws that hold for any numbers: equivariance, linearity, adjoints."""
 
 import numpy as np
 from cases import CASES
@@ -20,7 +20,7 @@ def normal(seed, *shape):
 
 
 @given(seeds, channels, channels, st.tuples(*[st.integers(1, 4)] * 2), st.tuples(*[st.integers(0, 3)] * 2))
-def test_convolution_of_a_shifted_image_is_the_shifted_convolution_bit_for_bit(seed, c, k, window, shift):
+def test_convolution_commutes_with_shifts_bit_for_bit(seed, c, k, window, shift):
     x, w, b = normal(seed, 2, 9, 11, c), normal(seed + 1, *window, c, k), normal(seed + 2, k)
     down, right = shift
     whole = F.conv2d(x, w, b)
@@ -28,25 +28,25 @@ def test_convolution_of_a_shifted_image_is_the_shifted_convolution_bit_for_bit(s
 
 
 @given(seeds, channels, st.integers(1, 3), st.integers(0, 2))
-def test_a_shift_by_the_stride_is_one_output_bit_for_bit(seed, c, stride, outputs):
+def test_a_shift_by_the_stride_shifts_the_output_by_one_bit_for_bit(seed, c, stride, outputs):
     x, w = normal(seed, 1, 12, 12, c), normal(seed + 1, 3, 3, c, 5)
     shifted = F.conv2d(x[:, stride * outputs :], w, stride=stride)
     np.testing.assert_array_equal(shifted, F.conv2d(x, w, stride=stride)[:, outputs:])
 
 
 @given(seeds, channels, st.tuples(*[st.integers(0, 5)] * 2))
-def test_with_same_padding_a_motif_convolves_alike_wherever_it_stands(seed, c, place):
-    """Away from the border; one that reads zeros of the halo beside one that reads zeros of the image."""
-    motif, w = normal(seed, 1, 3, 3, c), normal(seed + 1, 3, 3, c, 7)
+def test_with_same_padding_a_pattern_gives_the_same_output_at_any_position(seed, c, place):
+    """The pattern alone reads zeros of the halo where the larger image has zeros of its own."""
+    pattern, w = normal(seed, 1, 3, 3, c), normal(seed + 1, 3, 3, c, 7)
     h, k = place[0] + 1, place[1] + 1
     x = np.zeros((1, 10, 10, c), np.float32)
-    x[:, h : h + 3, k : k + 3] = motif
-    alone = F.conv2d(np.pad(motif, [(0, 0), (1, 1), (1, 1), (0, 0)]), w, padding="same")
+    x[:, h : h + 3, k : k + 3] = pattern
+    alone = F.conv2d(np.pad(pattern, [(0, 0), (1, 1), (1, 1), (0, 0)]), w, padding="same")
     np.testing.assert_array_equal(F.conv2d(x, w, padding="same")[:, h - 1 : h + 4, k - 1 : k + 4], alone)
 
 
 @given(seeds, channels, st.integers(2, 4), st.data())
-def test_pooling_does_not_see_a_pixel_move_inside_its_window(seed, c, size, data):
+def test_pooling_is_invariant_to_moves_inside_a_window(seed, c, size, data):
     x = np.zeros((1, 3 * size, 2 * size, c), np.float32)
     place = st.integers(0, size - 1)
     bright = normal(seed, c)
@@ -63,15 +63,15 @@ def test_pooling_does_not_see_a_pixel_move_inside_its_window(seed, c, size, data
 def test_convolution_is_linear(seed, c, k, a, b):
     x_1, x_2, w = normal(seed, 2, 6, 7, c), normal(seed + 1, 2, 6, 7, c), normal(seed + 2, 3, 3, c, k)
     y_1, y_2 = (F.conv2d(x, w, padding="same").astype(np.float64) for x in (x_1, x_2))
-    # Against the size of the parts, since their sum may vanish.
+    # Relative to the size of the parts, since their sum may vanish.
     together = F.conv2d(np.float32(a) * x_1 + np.float32(b) * x_2, w, padding="same")
     size = abs(a) * np.linalg.norm(y_1) + abs(b) * np.linalg.norm(y_2)
     assert np.linalg.norm(together - (np.float32(a) * y_1 + np.float32(b) * y_2)) <= 1e-6 * size + 1e-30
 
 
 @given(st.sampled_from(CONVOLUTIONS), seeds)
-def test_the_gradients_are_adjoints(case: Case, seed):
-    """⟨y, dy⟩ = ⟨x, dx⟩ = ⟨w, dw⟩ where there is no bias: y is linear in x, and in w."""
+def test_gradients_are_adjoints(case: Case, seed):
+    """⟨y, dy⟩ = ⟨x, dx⟩ = ⟨w, dw⟩ without a bias, since y is linear in x and in w."""
     model = one_layer(case)
     model.set_parameters({name: np.zeros(a.shape) for name, a in model.parameters.items() if name.endswith("bias")})
     x = normal(seed, case.batch, *case.shapes[0])
@@ -85,7 +85,7 @@ def test_the_gradients_are_adjoints(case: Case, seed):
 
 
 @given(seeds, st.integers(1, 40))
-def test_softmax_does_not_see_a_shift_of_all_logits(seed, classes):
+def test_softmax_is_invariant_to_a_shift_of_all_logits(seed, classes):
     x = np.round(64 * normal(seed, 3, classes)) / 64  # so that the shift is exact
     np.testing.assert_array_equal(F.softmax(x + 512), F.softmax(x))
     assert_close(F.softmax(x).sum(-1), np.ones(3), "sums")

@@ -23,7 +23,7 @@ def trained(rng):
     return model
 
 
-def test_state_is_a_read_only_mapping_beside_the_parameters(trained):
+def test_state_is_a_read_only_mapping_separate_from_the_parameters(trained):
     assert list(trained.state) == ["norm.running_mean", "norm.running_var"]
     assert not trained.state.keys() & (trained.parameters.keys() | trained.gradients.keys())
     assert trained.summary(show=False).parameters == sum(array.size for array in trained.parameters.values())
@@ -48,7 +48,7 @@ def test_set_parameters_writes_state_too_or_nothing(trained):
     np.testing.assert_array_equal(trained.state["norm.running_mean"], 3)
 
 
-def test_training_and_inference_share_it(rng):
+def test_training_and_inference_share_state(rng):
     model, x = net(), rng.standard_normal((8, 5, 6, 2)).astype(np.float32)
     before = model.forward(x)
     model.forward(x + 1, training=True)
@@ -70,14 +70,14 @@ def by_file(model, folder):
     [by_file, lambda model, _: copy.deepcopy(model), lambda model, _: pickle.loads(pickle.dumps(model))],
     ids=["file", "deepcopy", "pickle"],
 )
-def test_copies_hold_it_as_their_own(trained, copied, tmp_path, rng):
+def test_copies_have_their_own_state(trained, copied, tmp_path, rng):
     x = rng.standard_normal((4, 5, 6, 2)).astype(np.float32)
     again, expected = copied(trained, tmp_path), trained.forward(x)
     trained.forward(x, training=True)
     np.testing.assert_array_equal(again.forward(x), expected)
 
 
-def test_files_without_it_are_refused(trained, tmp_path):
+def test_files_without_state_are_rejected(trained, tmp_path):
     from safetensors import safe_open
     from safetensors.numpy import save_file
 
@@ -91,7 +91,7 @@ def test_files_without_it_are_refused(trained, tmp_path):
         nc.load(tmp_path / "less.safetensors")
 
 
-def test_checkpoints_hold_it(trained, tmp_path):
+def test_checkpoints_contain_state(trained, tmp_path):
     checkpoint.save_checkpoint(tmp_path / "c", trained.store.arenas(), {})
     other = net(seed=1)
     _, arrays = checkpoint.read_checkpoint(tmp_path / "c")
