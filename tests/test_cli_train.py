@@ -129,10 +129,10 @@ def test_second_signal_ends_the_process_immediately(sign):
 import sys, time
 import numbacnn as nc
 from numbacnn.cli import main
-def slow_gradients(self, labels):
+def slow_run(self, targets):
     print("step", flush=True)
     time.sleep(60)
-nc.training.batch.TrainingBatch.gradients = slow_gradients
+nc.training.batch.TrainingBatch.run = slow_run
 sys.exit(main(["train", "--out", "run", "--quiet"]))
 """
     child = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -173,7 +173,7 @@ def test_full_disk_warns_or_stops_and_keeps_the_earlier_files(monkeypatch, polic
     assert "cannot be written (No space left on device)" in outcome.err
     if policy == "warn":
         assert outcome.code == 0, outcome
-        assert re.fullmatch(r"(warning: .*; training goes on, and what was saved before is whole\n)+", outcome.err)
+        assert re.fullmatch(r"(warning: .*; training continues, and what was saved before is intact\n)+", outcome.err)
     else:
         assert outcome.code == 1
         assert outcome.err.count("\n") == 1
