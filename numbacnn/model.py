@@ -104,7 +104,7 @@ class Model(TrainableModel):
                 ``[nc.augment.Rotate(10), nc.augment.Mixup()]``: see ``nc.augment``.
             callbacks: called with every event; training stops if one returns True.
             checkpoint: a file that holds the complete state after every epoch.
-            checkpoint_every: also write it every so many steps, or every "90s", "5m" or "1h".
+            checkpoint_every: interval at which it is also written: a number of steps, or a time such as "5m" or "1h".
             resume: continue from the checkpoint if it exists.
             accumulate: number of batches whose mean gradient makes one update; fewer at the end of an epoch.
             ema: decay, such as 0.999, of a moving average of the weights. At the end of every epoch, when it is

@@ -172,6 +172,13 @@ def test_several_inputs_and_outputs_are_lists(rng):
     assert [dx.shape for dx in run(model, xs, dys).dxs] == [x.shape for x in xs]
 
 
+def test_a_call_of_a_model_is_forward(rng):
+    model, x = small(), images(rng)
+    np.testing.assert_array_equal(model(x), model.forward(x))
+    dy = np.ones_like(model(x, training=True))
+    assert model.backward(dy).shape == x.shape
+
+
 def test_train_step_is_forward_loss_backward_and_update(rng):
     first, second, labels = small(), small(), np.array([0, 2, 1, 1])
     optimizers = [nc.SGD(0.1, momentum=0.9) for _ in range(2)]

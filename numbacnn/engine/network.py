@@ -111,7 +111,9 @@ class Network:
             ]
         return outputs if self._returns_list(training) else outputs[0]
 
-    __call__ = forward
+    def __call__(self, x: ArrayLike | Sequence[ArrayLike], training: bool = False) -> Any:
+        """Return ``forward(x, training)``."""
+        return self.forward(x, training)
 
     def backward(self, dy: ArrayLike | Sequence[ArrayLike]) -> Any:
         """After ``forward(training=True)``, fill ``gradients`` from dy and return the gradient of the input.

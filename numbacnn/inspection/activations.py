@@ -1,4 +1,4 @@
-"""What the layers of a model compute, and how the score of a class depends on them.
+"""The outputs of layers, and the gradients of class scores with respect to them.
 
 A part of the model's graph, with other inputs or outputs, is planned on its own and runs on the model's parameters.
 """

@@ -1,4 +1,4 @@
-"""What the engine hands to a layer's forward and backward: the arrays of one step, and the device's kernels."""
+"""The arrays and options of one step, which the engine passes to a layer with the kernels of its device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
