@@ -182,7 +182,7 @@ def test_a_failing_save_is_a_warning_and_one_checkpoint_stays_intact(tmp_path, i
     """Each call of the fourth save fails, or with ``lasting`` every call like it from then on."""
     path, seen = tmp_path / "c", []
     faults = inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error, lasting)  # the first save keeps nothing: a call less
-    with pytest.warns(UserWarning, match=rf"c: cannot be written \({os.strerror(error)}\); training goes on"):
+    with pytest.warns(UserWarning, match=rf"c: cannot be written \({os.strerror(error)}\); training continues"):
         fit(path, callbacks=[lambda event: seen.append(max(steps(path))) and None])
     assert seen[:3] == [1, 2, 3]
     assert all(step >= (3 if lasting else min(number, 10) - 1) for number, step in enumerate(seen[3:], 4))
@@ -199,7 +199,7 @@ def test_a_failing_save_is_a_warning_and_one_checkpoint_stays_intact(tmp_path, i
 def test_on_save_error_stop_raises_and_one_checkpoint_stays_intact(tmp_path, inject, call, error):
     path = tmp_path / "c"
     inject(3 * len(CALLS_OF_A_SAVE) - 1 + call, error)
-    with pytest.raises(nc.NumbacnnError, match=r"c: cannot be written .*; what was saved before is whole"):
+    with pytest.raises(nc.NumbacnnError, match=r"c: cannot be written .*; what was saved before is intact"):
         fit(path, on_save_error="stop")
     assert max(steps(path)) >= 3
     assert len(list(tmp_path.iterdir())) <= 2
