@@ -1,6 +1,7 @@
 """Device "reference" trains and evaluates as the CPU does, runs each layer as a step of its own, and needs no Numba."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -64,6 +65,28 @@ def test_fit_evaluate_and_predict_agree_with_the_cpu(rule, rng):
     assert_close(found_scores, scores, "predictions", 1e-4)
     for name, array in found_parameters.items():
         assert_close(array, parameters[name], name, 1e-4)
+
+
+ONE = np.float32(1)
+
+
+def swish(x):
+    return x / (ONE + math.exp(-x))
+
+
+def swish_gradient(dy, x):
+    s = ONE / (ONE + math.exp(-x))
+    return dy * s * (ONE + x * (ONE - s))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_custom_activation_agrees_with_the_cpu(rng):
+    layer = nc.custom_activation("swish", swish, swish_gradient)
+    x = np.append(rng.standard_normal(20), [-1000, 1000]).astype(np.float32)[None]
+    models = [nc.Sequential([layer()], x.shape[1:], device=device) for device in DEVICES]
+    expected, found = ((model.forward(x, training=True), model.backward(x)) for model in models)
+    for ours, theirs, what in zip(found, expected, ("y", "dx"), strict=True):
+        assert_close(ours, theirs, what)
 
 
 QUICK = ("googlenet", "grid_detector", "mobilenet_v2", "resnet20", "unet_small")

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from numbacnn.kernels.formulas.formula import with_math
 from numbacnn.kernels.reference.arrays import float64
 from numbacnn.kernels.registry import launcher
 
@@ -189,17 +190,24 @@ def _inner(x):
 def activation_kernels(name, function, gradient):
     """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a custom activation, whose two Python
     functions are called element by element."""
-    forward_of, gradient_of = (np.vectorize(f, otypes=[np.float64]) for f in map(_python, (function, gradient)))
+    forward_of, gradient_of = map(_element_by_element, (function, gradient))
 
     def forward(y, x):
         y[...] = forward_of(float64(x))
 
-    def gradient_in_place(dy, y):
-        dy[...] = gradient_of(float64(dy), float64(y))
+    def gradient_in_place(dy, x):
+        dy[...] = gradient_of(float64(dy), float64(x))
 
     return forward, gradient_in_place
 
 
-def _python(function):
-    """The Python function behind one that Numba has compiled."""
-    return getattr(function, "py_func", function)
+class _NumpyMath:
+    """The functions of ``math`` as NumPy has them: they overflow to infinity, as compiled ones do, without an error."""
+
+    def __getattr__(self, name):
+        return getattr(np, name, None) or getattr(math, name)
+
+
+def _element_by_element(function):
+    python = getattr(function, "py_func", function)  # of one that Numba has compiled
+    return np.vectorize(with_math(python, _NumpyMath(), lambda part: part), otypes=[np.float64])
