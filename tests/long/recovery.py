@@ -28,7 +28,7 @@ from numbacnn.cli import main
 
 import numbacnn as nc
 from numbacnn.saving.checkpoints import Checkpoints
-from numbacnn.training.host_loop import HostSteps
+from numbacnn.training.host_loop import HostLoop
 
 STEPS = 10  # per epoch
 
@@ -113,13 +113,13 @@ def table(run):
 def train(run, *more, report=None):
     """Run the command line; ``report`` is called at the start of every step."""
     if report is not None:
-        step = HostSteps._step
+        step = HostLoop._run
 
         def reported(self, batch, position):
             report()
             return step(self, batch, position)
 
-        HostSteps._step = reported  # only in this child
+        HostLoop._run = reported  # only in this child
     return main(["train", "--out", str(run), "--quiet", "--threads", "1", *map(str, more)])
 
 
