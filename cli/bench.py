@@ -16,6 +16,7 @@ from numbacnn.bench import cases, measure, processes
 from numbacnn.bench.peaks import Peaks, measure_peaks
 from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort
+from numbacnn.bench.work import algorithm_figures
 from numbacnn.engine.device import Device, cuda_facts, get_device
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import checked_path, new_figure
@@ -171,7 +172,11 @@ def kernels_command(
     summaries = {name: measure.summarize_kernels(results, name) for name in peers.found}
     render.notes(dict.fromkeys(notes))
     if bench.as_json:
-        rows = [{**r.case._asdict(), "direction": r.direction, **r.measurement.figures(peaks)} for r in results]
+        rows = [
+            {**r.case._asdict(), "direction": r.direction, **r.measurement.figures(peaks)}
+            | {"algorithms": algorithm_figures(r.algorithms)}
+            for r in results
+        ]
         render.as_json({**facts, "results": rows, "summary": summaries, "notes": notes})
     else:
         bench_tables.kernel_summaries(summaries)
@@ -286,7 +291,7 @@ def _result(result: measure.ModelResult, peaks: Peaks) -> dict[str, Any]:
     """Return the figures of one batch size as JSON's types."""
     rows = [
         {"layer": row.layer, "op": row.op, "direction": row.direction, **measure.rates(row.ms, row.cost, peaks)}
-        | {"kernels": dict(row.kernels)}
+        | {"kernels": dict(row.kernels), "algorithms": algorithm_figures(row.algorithms)}
         for row in result.layers
     ]
     rate = 1e3 * result.batch / result.measurement.time.ms

@@ -7,7 +7,8 @@ from numbacnn._checks import format_shape
 from numbacnn.bench.cases import Case
 from numbacnn.bench.measure import KernelResult, rates
 from numbacnn.bench.peaks import Peaks
-from numbacnn.bench.work import Cost
+from numbacnn.bench.work import algorithm_names
+from numbacnn.kernels.convolution import Cost
 
 from . import progress, render
 
@@ -19,15 +20,16 @@ MAX_KERNELS = 3  # listed per layer
 class KernelTable:
     """A table whose rows are printed as they are measured, so that an interruption loses none."""
 
-    LEFT = (0, 2)
+    LEFT = (0, 2, 3)
 
     def __init__(self, cases: Sequence[tuple[Case, str]], peers: Sequence[str], peaks: Peaks, silent: bool) -> None:
         self._peers, self._peaks, self._silent = peers, peaks, silent
-        self._widths = [max(len(str(case)) for case, _ in cases), 5, 15, *[NUMBER] * len(RATES), *[RATIO] * len(peers)]
+        cells = max(len(str(case)) for case, _ in cases), 5, 15, 14
+        self._widths = [*cells, *[NUMBER] * len(RATES), *[RATIO] * len(peers)]
         self._total, self._done = len(cases), 0
         if not silent:
             render.text(peaks_line(peaks._asdict()))
-            render.table_row(["case", "batch", "direction", *RATES, *peers], self._widths, self.LEFT)
+            render.table_row(["case", "batch", "direction", "algorithm", *RATES, *peers], self._widths, self.LEFT)
 
     def add(self, result: KernelResult) -> None:
         """Print a row."""
@@ -35,7 +37,7 @@ class KernelTable:
         progress.status()
         figures = result.measurement.figures(self._peaks)
         if not self._silent:
-            name = str(result.case), str(result.case.batch), result.direction
+            name = str(result.case), str(result.case.batch), result.direction, algorithm_names(result.algorithms)
             ratios = [ratio_cell(figures, peer) for peer in self._peers]
             render.table_row([*name, *rate_cells(figures), *ratios], self._widths, self.LEFT)
         if self._done < self._total:
@@ -89,16 +91,19 @@ def _layers(result: Mapping[str, Any], peaks: Peaks) -> None:
     """Print a row per layer and direction, their total, and the rest of the step."""
     layers = result["layers"]
     total = sum(row["ms"] for row in layers)
-    rows = [[f"layers, batch size {result['batch']}", "direction", *RATES, "share", "kernels, slowest first"]]
+    title = f"layers, batch size {result['batch']}"
+    rows = [[title, "direction", "algorithm", *RATES, "share", "kernels, slowest first"]]
     for row in layers:
         names = list(row["kernels"])
         more = f" and {len(names) - MAX_KERNELS} more" if len(names) > MAX_KERNELS else ""
         share = f"{100 * row['ms'] / total:.1f} %"
-        rows.append([row["layer"], row["direction"], *rate_cells(row), share, ", ".join(names[:MAX_KERNELS]) + more])
+        algorithms = " / ".join(dict.fromkeys(found["name"] for found in row["algorithms"].values()))
+        kernels = ", ".join(names[:MAX_KERNELS]) + more
+        rows.append([row["layer"], row["direction"], algorithms, *rate_cells(row), share, kernels])
     cost = Cost(sum(row["flops"] for row in layers), sum(row["bytes"] for row in layers))
-    rows.append(["total", "", *rate_cells(rates(total, cost, peaks))])
-    rows.append(["rest: loss, Python", "", _number(max(0.0, result["ms"] - total))])
-    render.table(rows, left=(0, 1, len(rows[0]) - 1))
+    rows.append(["total", "", "", *rate_cells(rates(total, cost, peaks))])
+    rows.append(["rest: loss, Python", "", "", _number(max(0.0, result["ms"] - total))])
+    render.table(rows, left=(0, 1, 2, len(rows[0]) - 1))
 
 
 def peaks_line(peaks: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """The table of calls of convolutions and dense layers."""
 
 import numpy as np
-from twins import SIDES, Call, Image, flat, image, scratch, sized
+from twins import SIDES, AlgorithmScratch, Call, Image, flat, image, sized
 
-from numbacnn.geometry import conv_geometry, pool_geometry
+from numbacnn.geometry import conv_geometry
+from numbacnn.layers.algorithms import ConvEpilogue
 
 N = 2
 
@@ -40,47 +41,18 @@ def _convolutions(draw):
         g = conv_geometry(*case)
         x, w, b, dy = _arrays(draw, g)
         y, dx = image(draw, N, g.p, g.q, g.k, halo=SIDES), image(draw, N, g.h, g.w, g.c, halo=SIDES)
-        mask = image(draw, N, g.h, g.w, g.c)
-        packed, partial = sized("packed_weights_shape", g), sized("partial_weights_shape", g, N)
-        backward = sized("packed_gradient_shape", g), sized("columns_shape", g, N)
-        yield Call(f"{reason}, ReLU", [("conv2d_forward", [y, x, w, b, packed, g, True])])
-        yield Call(f"{reason}, no bias", [("conv2d_forward", [y, x, w, None, packed, g])])
-        yield Call(reason, [("conv2d_input_gradient", [dx, dy, w, *backward, g])])
-        yield Call(f"{reason}, mask", [("conv2d_input_gradient", [dx, dy, w, *backward, g, mask])])
-        yield Call(reason, [("conv2d_weight_gradient", [flat(draw, *w.shape), x, dy, partial, g])])
+        residual, mask = image(draw, N, g.p, g.q, g.k), image(draw, N, g.h, g.w, g.c)
 
+        def call(reason, direction, *arrays, g=g, **epilogue):
+            arguments = [*arrays, AlgorithmScratch(direction, g, N), g, ConvEpilogue(**epilogue)]
+            return Call(reason, [(f"conv2d_{direction}", arguments)])
 
-def _pooled(draw):
-    g, pool = conv_geometry((6, 8, 3), 4, (3, 3), (1, 1), "same"), pool_geometry((6, 8, 4), (2, 2), (2, 2))
-    x, w, b, _ = _arrays(draw, g)
-    y, argmax, dy = (flat(draw, N, pool.p, pool.q, g.k) for _ in range(3))
-    arguments = [y, argmax, x, w, b, sized("packed_weights_shape", g), g, pool]
-    forward = ("conv2d_pool_forward", [*arguments, False])
-    yield Call("ReLU", [("conv2d_pool_forward", [*arguments, True])])
-    yield Call("", [forward])
-    partial = sized("maxima_partial_shape", g, N), sized("maxima_places_shape", g, pool, N)
-    yield Call("", [forward, ("maxima_weight_gradient", [flat(draw, *w.shape), x, dy, argmax, *partial, g, pool])])
-    backward, mask = (sized("maxima_packed_shape", g), sized("maxima_image_shape", g, N)), image(draw, N, 6, 8, 3)
-    dx = image(draw, N, 6, 8, 3, halo=SIDES)
-    yield Call("", [forward, ("maxima_input_gradient", [dx, dy, argmax, w, *backward, g, pool, mask])])
-
-
-def _winograd(draw):
-    g = conv_geometry((5, 6, 3), 4, (3, 3), (1, 1), "same")
-    x, w, b, dy = _arrays(draw, g)
-    y, dx = image(draw, N, g.p, g.q, g.k, halo=SIDES), image(draw, N, g.h, g.w, g.c, halo=SIDES)
-
-    def part(name, place, *arguments):
-        """As ``sized``, of a function that gives several shapes, for tiles of 2×2 outputs."""
-        tiles = lambda sizes: sizes.winograd_filtering(g, "winograd2")  # noqa: E731
-        return scratch()._replace(shape=lambda sizes: getattr(sizes, name)(*arguments, tiles(sizes))[place])
-
-    forward = [part("winograd_shapes", place, N, g.p, g.q, g.c, g.k) for place in range(3)]
-    backward = [part("winograd_shapes", place, N, g.h, g.w, g.k, g.c) for place in range(3)]
-    yield Call("", [("winograd_forward", [y, x, w, b, *forward, g, True])])
-    gradient = [part("winograd_gradient_shapes", place, g, N) for place in range(3)]
-    yield Call("", [("winograd_weight_gradient", [flat(draw, *w.shape), x, dy, *gradient, g])])
-    yield Call("", [("winograd_input_gradient", [dx, dy, w, *backward, g, image(draw, N, g.h, g.w, g.c)])])
+        yield call(f"{reason}, ReLU", "forward", y, x, w, b, relu=True)
+        yield call(f"{reason}, no bias", "forward", y, x, w, None)
+        yield call(f"{reason}, residual", "forward", y, x, w, b, relu=True, residual=residual)
+        yield call(reason, "input_gradient", dx, dy, w)
+        yield call(f"{reason}, mask", "input_gradient", dx, dy, w, mask=mask)
+        yield call(reason, "weight_gradient", flat(draw, *w.shape), x, dy)
 
 
 def _dense(draw):
@@ -102,5 +74,5 @@ def _biases(draw):
         yield Call(f"{reason}, no bias", [("add_bias_in_place", [dy, None, True])], exact=True)
 
 
-FAMILIES = (_convolutions, _pooled, _winograd, _dense, _biases)
+FAMILIES = (_convolutions, _dense, _biases)
 CALLS: list[Call] = [call for family in FAMILIES for call in family(np.random.default_rng(1))]

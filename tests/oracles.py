@@ -25,7 +25,7 @@ class Call:
         self.t = Bindings(
             [as_images(x.astype(np.float64)) for x in xs], y, np.empty(0), [],
             training=key is not None, random=np.array([seed, step], np.uint64), stream=np.uint64(stream),
-            algorithm=layer.choose_algorithm(sizes, self.geometry),
+            algorithms=layer.algorithms(sizes, self.geometry, ("forward", "weight", "input")),
             arrays={name: np.array(array, np.float64) for name, array in arrays.items()}
             | {name: np.zeros(spec.shape) for name, spec in layer.scratch(sizes, self.geometry, n).items()},
         )  # fmt: skip

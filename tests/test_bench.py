@@ -60,6 +60,9 @@ def test_kernels_measures_every_selected_case_in_each_direction():
         assert min(row["ms"], row["gflops"], row["share_of_peak"], row["share_of_triad"]) > 0
         assert row["ms_interval"][0] <= row["ms"] <= row["ms_interval"][1]
         assert row["gflops"] == pytest.approx(row["flops"] / row["ms"] / 1e6)
+        wanted = {row["direction"].replace("-", "_")} if row["op"] == "conv2d" else set()
+        assert row["algorithms"].keys() == wanted
+        assert all(found["name"] and min(found["flops"], found["bytes"]) > 0 for found in row["algorithms"].values())
     assert min(found["peaks"]["gflops"], found["peaks"]["bandwidth"]) > 0
     assert (found["threads"], found["summary"], found["notes"]) == (1, {}, [])
     assert found["versions"]["numbacnn"] == nc.__version__
@@ -174,6 +177,7 @@ def test_layer_times_name_the_kernels_that_ran():
     (row,) = work.time_layers(executor, 2, timing.QUICK)
     assert (row.layer, row.op, row.direction) == ("c", "conv2d", "forward")
     assert any("winograd" in name for name, _ in row.kernels)
+    assert {direction: found.name for direction, found in row.algorithms.items()} == {"forward": "winograd2"}
     assert [ms for _, ms in row.kernels] == sorted((ms for _, ms in row.kernels), reverse=True)
 
 

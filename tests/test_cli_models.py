@@ -102,3 +102,6 @@ def test_summary_of_a_name_a_file_and_a_run(run):
     result = json.loads(numbacnn("summary", run / "model.safetensors", "--json").out)
     assert result["parameters"] == 61_706
     assert result["rows"][0]["output_shape"] == [28, 28, 6]
+    algorithms = result["rows"][0]["algorithms"]  # nobody needs the gradient of the images
+    assert algorithms.keys() == {"forward", "weight_gradient"}
+    assert all(name in named.out for name in algorithms.values())

@@ -19,6 +19,7 @@ import numbacnn as nc
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.kernels.custom import code_key
 from numbacnn.layers import REGISTRY
+from numbacnn.layers.algorithms import ConvEpilogue
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "custom_layer.py"
 MODULE = """
@@ -364,12 +365,11 @@ def test_a_custom_convolution_is_not_fused_like_the_built_in_one(rng):
         op = "doubled"
 
         def forward(self, kernels, t, g):
-            kernels.conv2d_forward(t.y, t.x, t.weight, None, t.packed, g)
+            t.algorithms["forward"].forward(t.y, t.x, t.weight, None, t.scratch("forward"), g, ConvEpilogue())
             np.multiply(t.y, 2, out=t.y)
 
         def backward(self, kernels, t, g):
-            kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
-            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g)
+            super().backward(kernels, t, g)
             np.multiply(t.d_weight, 2, out=t.d_weight)
             np.multiply(t.dx, 2, out=t.dx)
 

@@ -7,9 +7,12 @@ import pytest
 
 from numbacnn.geometry import Halo, conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import launchers as cpu
-from numbacnn.kernels.cpu.conv import conv2d, pixel_pairs
+from numbacnn.kernels.cpu.conv.depthwise import Depthwise
+from numbacnn.kernels.cpu.conv.direct import Direct
+from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
 from numbacnn.kernels.cpu.norm import batch_norm as batch_norm_kernels
 from numbacnn.kernels.cpu.simd.memory import STREAMED_BYTES
+from numbacnn.layers.algorithms import ConvEpilogue
 
 HALOS = [Halo(*sides) for sides in itertools.product((0, 1, 2), repeat=4)]
 SHAPES = [(3, 6, 5, 3), (2, 5, 5, 1), (1, 7, 6, 17)]
@@ -67,23 +70,21 @@ def test_normalize_scales_and_shifts_rows_into_a_halo(kernel, dtype, rng):
     ("shape", "filters", "window", "stride", "padding"),
     [((28, 28, 1), 2, (5, 5), (1, 1), 2), ((12, 14, 3), 2, (3, 3), (2, 2), ((1, 0), (2, 2)))],
 )
-def test_pixels_in_pairs_have_the_bits_of_single_ones(monkeypatch, rng, shape, filters, window, stride, padding):
+def test_pixel_pairs_have_the_bits_of_single_pixels(rng, shape, filters, window, stride, padding):
     g = conv_geometry(shape, filters, window, stride, padding)
     top, bottom, left, right = g.input_halo
     x = np.zeros((3, top + g.h + bottom, left + g.w + right, g.c), np.float32)[:, top : top + g.h, left : left + g.w]
     x[...] = rng.standard_normal(x.shape)
     w, b = (rng.standard_normal(size).astype(np.float32) for size in ((g.r, g.s, g.c, g.k), g.k))
 
-    def forward():
+    def forward(algorithm):
         y = np.empty((3, g.p, g.q, g.k), np.float32)
-        scratch = np.empty(conv2d.packed_weights_shape(g), np.float32)
-        conv2d.conv2d_forward(y, x, w, b, scratch, g)
+        scratch = {name: np.empty(spec.shape, np.float32) for name, spec in algorithm.scratch("forward", g, 3).items()}
+        algorithm.forward(y, x, w, b, scratch, g, ConvEpilogue())
         return y
 
-    assert pixel_pairs.applies(g)
-    paired = forward()
-    monkeypatch.setattr(pixel_pairs, "applies", lambda g: False)
-    np.testing.assert_array_equal(forward(), paired)
+    assert PixelPairs().applies(g, None)
+    np.testing.assert_array_equal(forward(PixelPairs()), forward(Direct()))
 
 
 def past_the_caches():
@@ -95,7 +96,6 @@ def past_the_caches():
     weight = np.linspace(-1, 1, 9 * c, dtype=np.float32).reshape(3, 3, 1, c)
     channel = np.linspace(0.5, 2, c, dtype=np.float32)
     depthwise = conv_geometry(image, c, (3, 3), (1, 1), "valid", (1, 1), c)
-    no_scratch = np.empty((0, 1, 1, 32), np.float32)
 
     def batch_norm(out, x):
         pattern = np.zeros(batch_norm_kernels.batch_norm_pattern_shape(c), np.float32)
@@ -117,7 +117,7 @@ def past_the_caches():
         return kernel
 
     def depthwise_forward(out, x):
-        cpu.conv2d_forward(out[:, :62, :62], x, weight, None, no_scratch, depthwise)
+        Depthwise().forward(out[:, :62, :62], x, weight, None, {}, depthwise, ConvEpilogue())
 
     def maxima(out, x):
         cpu.max_pool_forward(np.empty_like(x), out, x, wide)

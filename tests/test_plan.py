@@ -217,7 +217,7 @@ def test_alternating_batch_sizes_repeat_their_bits(make):
 def test_residual_sums_are_fused_into_the_convolution_computed_last():
     model = shortcuts()
     fused = [step for step in plan_of(model, training=False).forward if step.addend is not None]
-    kinds = [step.algorithm for step in fused if step.fused == "relu"]
+    kinds = [step.algorithms["forward"].family for step in fused if step.fused == "relu"]
     assert kinds == ["direct", "winograd4", "winograd2", "direct", "direct", "direct"]
     assert len(fused) == len(kinds) + 2  # without ReLU, one of them before a pool
     assert not any(step.addend for step in plan_of(model, training=True).forward)

@@ -14,8 +14,11 @@ import numbacnn as nc
 from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import sizes
-from numbacnn.kernels.cpu.conv import pooled, single_channel
+from numbacnn.kernels.cpu.conv import pooled
+from numbacnn.kernels.cpu.conv.pool_backward import PoolBackward
+from numbacnn.kernels.cpu.conv.single_channel import SingleChannelPooled
 from numbacnn.kernels.cpu.gemm.gemm import MR, NR
+from numbacnn.layers.algorithms import ConvEpilogue
 
 
 class Case(NamedTuple):
@@ -125,7 +128,7 @@ def test_they_stand_aside_where_they_cannot_run_or_would_be_slower():
 
     def applies(pooling=pool, **changes):
         g = conv_geometry(**plain | changes)
-        return sizes.maxima_apply(g, pool_geometry((g.p, g.q, g.k), **pooling))
+        return PoolBackward().applies(g, pool_geometry((g.p, g.q, g.k), **pooling))
 
     assert applies()
     assert not applies({"window": (3, 3), "stride": (2, 2)})
@@ -180,7 +183,7 @@ def test_lenet_and_the_two_convolution_network_take_their_maxima_in_the_tile():
 def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
     def applies(shape, filters, pool=2, **options):
         g = conv_geometry(shape, filters, **{"window": (3, 3), "padding": "same"} | options)
-        return single_channel.applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
+        return SingleChannelPooled().applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
 
     assert applies((28, 28, 1), 6)
     assert applies((28, 32, 1), 1)
@@ -196,7 +199,7 @@ def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch,
     w, b = rng.standard_normal((3, 3, 1, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
     x, found = rng.standard_normal((4, 8, 8, 1)).astype(np.float32), []
     g, pool = conv_geometry((8, 8, 1), 8, (3, 3)), pool_geometry((6, 6, 8), (2, 2), (2, 2))
-    planned = pooled.pooled_gemm
+    planned, algorithm = pooled.pooled_gemm, pooled.Pooled()
 
     def plan(*arguments, value):
         made = planned(*arguments)
@@ -207,8 +210,10 @@ def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch,
     for value in (-1, *range(0, 2 * NR * MR, NR)):
         monkeypatch.setattr(pooled, "pooled_gemm", partial(plan, value=value))
         y = np.zeros((4, 3, 3, 8), np.float32)
-        packed = np.zeros(sizes.packed_weights_shape(g), np.float32)
-        pooled.conv2d_pool_forward(y, y[:0], x, w, b, packed, g, pool)
+        scratch = {
+            name: np.zeros(spec.shape, np.float32) for name, spec in algorithm.scratch("forward", g, 4, pool).items()
+        }
+        algorithm.forward(y, x, w, b, scratch, g, ConvEpilogue(pool=pool, argmax=y[:0]))
         found.append(y)
     for y in found[1:]:
         np.testing.assert_array_equal(y, found[0])

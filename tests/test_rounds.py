@@ -1,4 +1,4 @@
-"""Kernels that take a batch in rounds, or pixels in chunks and groups, so that what they read stays in a cache."""
+"""Kernels that process a batch in rounds, or pixels in chunks and groups, so that their operands stay in cache."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,24 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
-from numbacnn.kernels.cpu.conv import blocked, pixel_pairs
+from numbacnn.engine.plan import make_plan
+from numbacnn.kernels.cpu.conv import blocked
 from numbacnn.kernels.cpu.conv.direct import loops
+from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 
 SHAPE, BATCH = (13, 14, 64), 6
-LAYERS = {
-    "winograd2": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd2"), winograd),
-    "winograd2, 5×5": (lambda: nc.Conv2D(34, 5, algorithm="winograd2"), winograd),
-    "winograd4": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd4"), winograd),
-    "panels": (lambda: nc.Conv2D(66, 2, stride=2), blocked),
+TILES = "forward.tiles", "input_gradient.tiles", "weight_gradient.x_tiles", "weight_gradient.dy_tiles"
+LAYERS = {  # the layer, the module whose rounds it runs in, and the scratch that these make smaller
+    "winograd2": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd2"), winograd, TILES),
+    "winograd2, 5×5": (lambda: nc.Conv2D(34, 5, algorithm="winograd2"), winograd, TILES),
+    "winograd4": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd4"), winograd, TILES),
+    "blocked": (lambda: nc.Conv2D(66, 2, stride=2), blocked, ("weight_gradient.copies",)),
 }
-
-
-LARGE = {  # images that are few: more rows than groups, several chunks, panels and blocks of rows
-    "a pixel": (lambda: nc.Conv2D(40, 1), (75, 75, 5)),
-    "a pixel of many channels": (lambda: nc.Conv2D(300, 1, stride=(2, 1)), (9, 40, 270)),
+LARGE = {  # few images: more rows than groups, several chunks, panels and blocks of rows
+    "pointwise": (lambda: nc.Conv2D(40, 1), (75, 75, 5)),
+    "pointwise, many channels": (lambda: nc.Conv2D(300, 1, stride=(2, 1)), (9, 40, 270)),
     "a window": (lambda: nc.Conv2D(70, 3, stride=2, padding=2), (70, 66, 3)),
     "a wide image": (lambda: nc.Conv2D(9, (1, 2), padding="same"), (1, 1100, 2)),
     "a tall image": (lambda: nc.Conv2D(3, 1), (1100, 1, 2)),
@@ -37,17 +38,17 @@ def results(model, batch=BATCH):
 
 
 def scratch(model):
-    """Bytes of each of the layer's buffers."""
-    node = model.graph.nodes[0]
-    wanted = node.layer.scratch(model.device.sizes, node.geometry, BATCH)
-    return {name: np.prod(buffer.trained or buffer.shape) for name, buffer in wanted.items()}
+    """{name: floats} of the scratch of the only layer."""
+    plan = make_plan(model.graph, model.device.sizes, BATCH, training=True, input_gradient=True)
+    prefix = f"{model.graph.nodes[0].name}."
+    return {buffer.name.removeprefix(prefix): np.prod(buffer.shape) for buffer in plan.buffers if "." in buffer.name}
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_rounds_of_a_few_images(monkeypatch, name):
-    """Bit by bit but for the weights' gradients: their sums are rounded from round to round, and held to float64."""
-    make, module = LAYERS[name]
-    monkeypatch.setattr(blocked, "WORTH", 0)
+def test_rounds_of_single_images_match_one_round(monkeypatch, name):
+    """Bit by bit, except for weight gradients, which are rounded after each round and compared with float64."""
+    make, module, buffers = LAYERS[name]
+    monkeypatch.setattr(blocked, "MIN_REUSE", 0)
     model = listed(nc.Sequential([make()], SHAPE))
     monkeypatch.setattr(module, "ROUND_BYTES", 1 << 30)
     whole, _ = results(model)
@@ -56,23 +57,23 @@ def test_rounds_of_a_few_images(monkeypatch, name):
     model = listed(nc.Sequential([make()], SHAPE))
     found, expected = results(model)
     small = scratch(model)
-    for buffer in ("partial_weight",) if name == "panels" else ("tiles", "tiles_gradient", "x_tiles", "dy_tiles"):
+    for buffer in buffers:
         assert small[buffer] < large[buffer]
     assert_same_bits(found._replace(gradients={}), whole._replace(gradients={}), name)
     assert_results_close(found, expected, name)
 
 
-PACKED = {  # and what of the layer's packed weights goes in rounds
+PACKED = {  # the layer, its input, and the packed weights that go in rounds
     "dense": (lambda: nc.Dense(150), (133,), ("packed", "packed_gradient")),
     "dense, no bias": (lambda: nc.Dense(193, bias=False), (70,), ("packed", "packed_gradient")),
-    "convolution": (lambda: nc.Conv2D(9, 3, stride=2, padding=1), (7, 6, 70), ("packed_gradient",)),
-    "transposed": (lambda: nc.Conv2DTranspose(70, 3, stride=2), (4, 5, 9), ("packed_gradient",)),
+    "convolution": (lambda: nc.Conv2D(9, 3, stride=2, padding=1), (7, 6, 70), ("input_gradient.packed",)),
+    "transposed": (lambda: nc.Conv2DTranspose(70, 3, stride=2), (4, 5, 9), ("input_gradient.packed",)),
 }
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_rounds_of_packed_weights(monkeypatch, name):
-    """A panel of channels at a time, whose products are added up, or lie side by side."""
+def test_rounds_of_packed_weights_match_the_oracle(monkeypatch, name):
+    """One panel of channels at a time, whose products are added, or written side by side."""
     make, shape, buffers = PACKED[name]
     large = scratch(listed(nc.Sequential([make()], shape)))
     monkeypatch.setattr(loops, "ROUND_BYTES", 1)
@@ -83,17 +84,17 @@ def test_rounds_of_packed_weights(monkeypatch, name):
     assert_results_close(*results(model), name)
 
 
-def test_pairs_of_pixels_take_no_panels(monkeypatch):
-    """Not even of many channels: what they are computed from is no image of x, and the scratch is another."""
-    monkeypatch.setattr(blocked, "WORTH", 0)
+def test_pixel_pairs_are_preferred_to_the_blocked_layout(monkeypatch):
+    """Even with many channels: pairs are computed from something that is no image of x, with other scratch."""
+    monkeypatch.setattr(blocked, "MIN_REUSE", 0)
     model = listed(nc.Sequential([nc.Conv2D(LANES // 2, 3, padding=1)], SHAPE))
-    assert pixel_pairs.applies(model.graph.nodes[0].geometry)
+    assert PixelPairs().applies(model.graph.nodes[0].geometry, None)
     assert_results_close(*results(model), "pairs")
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_few_large_images(name):
-    """Held to float64; and after a larger batch, which is cut into groups of images, in the same buffers."""
+def test_few_large_images_match_the_oracle_in_any_plan(name):
+    """The second model has run a larger batch, which is cut into groups of images, in the same buffers."""
     make, shape = LARGE[name]
     found, expected = results(listed(nc.Sequential([make()], shape)), batch=2)
     assert_results_close(found, expected, name)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from numbacnn.geometry import (
     NO_HALO,
     AdaptiveGeometry,
+    ConvGeometry,
     Halo,
     PoolGeometry,
     UpSampleGeometry,
@@ -21,6 +22,7 @@ from numbacnn.geometry import (
 from numbacnn.kernels.decision import DECISION, STEP, EpochCounters, StepForm
 from numbacnn.kernels.formulas import FORMULAS
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
+from numbacnn.layers.algorithms import ConvEpilogue, choose
 from numbacnn.layers.bindings import Norm
 
 SIDES = Halo(1, 2, 0, 1)
@@ -55,6 +57,14 @@ class Sums(NamedTuple):
     def values(self) -> np.ndarray:
         """NaN, which the call has to overwrite."""
         return np.full((self.rows, SUM_GROUPS) if self.rows else SUM_GROUPS, np.nan)
+
+
+class AlgorithmScratch(NamedTuple):
+    """The scratch of the algorithm that a device chooses for one direction of a convolution of ``batch`` images."""
+
+    direction: str
+    g: ConvGeometry
+    batch: int
 
 
 class Call(NamedTuple):
@@ -480,6 +490,12 @@ class Arrays:
             return self._array(given, given.values())
         if isinstance(given, ScratchSpec):
             return self._array(given, np.full(given.shape(self.sizes), np.nan, given.dtype))
+        if isinstance(given, AlgorithmScratch):
+            algorithm = choose(self.sizes.CONV_ALGORITHMS, given.direction, given.g)
+            shapes = {name: spec.shape for name, spec in algorithm.scratch(*given).items()}
+            return {name: self.argument(scratch(*shape)) for name, shape in shapes.items()}
+        if isinstance(given, ConvEpilogue):
+            return ConvEpilogue(*map(self.argument, given))
         if isinstance(given, np.ndarray):
             return self._array(given, given)
         if hasattr(given, "running_var"):
@@ -491,10 +507,18 @@ class Arrays:
             self.placed[id(key)] = key, self.place(values)
         return self.placed[id(key)][1]
 
+    def launcher(self, kernels, name, arguments):
+        """A launcher by its name, or for one direction of a convolution the method of the device's algorithm."""
+        geometries = [argument for argument in arguments if isinstance(argument, ConvGeometry)]
+        if not geometries:
+            return getattr(kernels, name)
+        direction = name.removeprefix("conv2d_")
+        return getattr(choose(self.sizes.CONV_ALGORITHMS, direction, *geometries), direction)
+
     def run(self, kernels, call):
         """All arrays but scratch, once the call has run; of partial sums, their totals."""
         for name, arguments in call.steps:
-            getattr(kernels, name)(*map(self.argument, arguments))
+            self.launcher(kernels, name, arguments)(*map(self.argument, arguments))
         found = [(key, self.read(array)) for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
         return [array.sum(axis=-1) if isinstance(key, Sums) else array for key, array in found]
 

@@ -24,11 +24,12 @@ from numbacnn.bench.timing import (
     median_time,
     paired_ratio,
 )
-from numbacnn.bench.work import Cost, LayerTime, kernel_job, plan_cost, time_layers
+from numbacnn.bench.work import Algorithm, LayerTime, kernel_job, plan_cost, time_layers
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.plan import Plan, make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.kernels.convolution import Cost
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
 from numbacnn.saving.pretrained import state_dict
@@ -101,11 +102,12 @@ def rates(ms: float, cost: Cost, peaks: Peaks) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class KernelResult:
-    """The measurement of a case in one direction."""
+    """The measurement of a case in one direction, and the convolution algorithm that ran."""
 
     case: Case
     direction: str
     measurement: Measurement
+    algorithms: Mapping[str, Algorithm] = field(default_factory=dict)
 
 
 def measure_kernels(
@@ -115,7 +117,8 @@ def measure_kernels(
     for case, direction in cases:
         ours = kernel_job(case, direction, device)
         theirs = {name: partial(peer.kernel, case, direction) for name, peer in peers.found.items()}
-        yield KernelResult(case, direction, _compare(ours.work, ours.cost, theirs, effort))
+        measurement = _compare(ours.work, ours.cost, theirs, effort)
+        yield KernelResult(case, direction, measurement, ours.algorithms)
 
 
 def summarize_kernels(results: Sequence[KernelResult], peer: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Our own work to time: kernels alone, and the steps of a plan, with their operations and the bytes they must move."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -15,38 +15,54 @@ from numbacnn.engine.graph import Graph, Input
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import Step, View, make_plan
+from numbacnn.kernels.convolution import Cost
 from numbacnn.kernels.recording import run
 from numbacnn.layers.base import WeightLayer
 
 
-class Cost(NamedTuple):
-    """Operations of the direct algorithm, a multiply-add counted as two, and the minimum of bytes to move."""
+class Algorithm(NamedTuple):
+    """A convolution algorithm that runs in one direction, and what it computes and moves itself."""
 
-    flops: int
-    bytes: int
-
-    def __add__(self, other: object) -> "Cost":
-        assert isinstance(other, Cost)
-        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+    name: str
+    cost: Cost
 
 
 class Job(NamedTuple):
-    """A function to time, whose arrays are allocated and filled, and the cost of a call."""
+    """A function to time, whose arrays are allocated and filled, the cost of a call, and its algorithms."""
 
     work: Work
     cost: Cost
+    algorithms: Mapping[str, Algorithm] = {}
 
 
 # -- the cost of a step -----------------------------------------------------------------------------------------------
 
 
 def step_cost(step: Step, n: int) -> Cost:
-    """Return the cost of a step of a plan on ``n`` images.
+    """Return the cost of a step of a plan on ``n`` images: operations of the direct algorithm, and bytes.
 
     Inputs, weights and outputs move once; normalizations in training read their inputs twice, as the statistics must be
     complete before the first output. Scratch is not counted.
     """
     return _forward_cost(step, n) if step.dy is None else _backward_cost(step, n)
+
+
+def step_algorithms(step: Step, n: int) -> dict[str, Algorithm]:
+    """Return the convolution algorithms of a step on ``n`` images, by direction."""
+    return {
+        direction: Algorithm(algorithm.name, Cost(*algorithm.cost(direction, step.node.geometry, n, step.pool)))
+        for direction, algorithm in step.algorithms.items()
+    }
+
+
+def algorithm_names(algorithms: Mapping[str, Algorithm]) -> str:
+    """Return the names of algorithms, each once."""
+    return " / ".join(dict.fromkeys(algorithm.name for algorithm in algorithms.values()))
+
+
+def algorithm_figures(algorithms: Mapping[str, Algorithm]) -> dict[str, dict[str, str | int]]:
+    """Return algorithms as JSON's types."""
+    return {direction: {"name": found.name, **found.cost._asdict()} for direction, found in algorithms.items()}
 
 
 def plan_cost(steps: Sequence[Step], n: int) -> Cost:
@@ -140,7 +156,8 @@ def _job(executor: Executor, n: int, backward: bool = False) -> Job:
         with engine_lock:
             run(n)
 
-    return Job(Launched(start, executor.device.synchronize), plan_cost(steps, n))
+    algorithms = {direction: found for step in steps for direction, found in step_algorithms(step, n).items()}
+    return Job(Launched(start, executor.device.synchronize), plan_cost(steps, n), algorithms)
 
 
 def _update_job(case: Case, device: Device) -> Job:
@@ -171,7 +188,7 @@ def fill(device: Device, binding: BoundPlan) -> None:
 
 
 class LayerTime(NamedTuple):
-    """A layer's part of a step: median ms, cost, and the kernels launched with their ms, the slowest first."""
+    """A layer's part of a step: median ms, cost, the kernels launched with their ms, slowest first, and algorithms."""
 
     layer: str
     op: str
@@ -179,6 +196,7 @@ class LayerTime(NamedTuple):
     ms: float
     cost: Cost
     kernels: tuple[tuple[str, float], ...]
+    algorithms: Mapping[str, Algorithm] = {}  # of convolutions, by direction
 
 
 def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
@@ -211,7 +229,8 @@ def _layer_time(step: Step, times: Sequence[tuple[str, float]], n: int) -> Layer
     slowest = tuple(sorted(kernels.items(), key=lambda item: -item[1]))
     direction = FORWARD if step.dy is None else "backward"
     node = step.node
-    return LayerTime(node.name, node.layer.op, direction, sum(kernels.values()), step_cost(step, n), slowest)
+    ms, algorithms = sum(kernels.values()), step_algorithms(step, n)
+    return LayerTime(node.name, node.layer.op, direction, ms, step_cost(step, n), slowest, algorithms)
 
 
 def _kernel_name(launch: object) -> str:

@@ -82,6 +82,10 @@ class Device:
 
     # -- launches -----------------------------------------------------------------------------------------------------
 
+    def in_precision(self) -> AbstractContextManager[None]:
+        """Return the context in which layers launch kernels: there, products are in the device's precision."""
+        return nullcontext()
+
     def record(self, work: Callable[[], None]) -> "Recording":
         """Return the kernel launches of ``work``, (function, arguments) each, without running them."""
         from numbacnn.kernels.recording import record
@@ -155,9 +159,13 @@ class CudaDevice(Device):
             )
         self.precision, self._array, self._driver, self._launch = precision, array, driver, launch
         self._out_of_memory = memory.OutOfMemory
-        in_precision = partial(gemm.in_precision, precision)
-        self.kernels, self.sizes = _Launchers(launchers, self._on_device, in_precision), cast(Sizes, sizes)
+        self._in_precision = partial(gemm.in_precision, precision)
+        self.kernels, self.sizes = _Launchers(launchers, self._on_device, self._in_precision), cast(Sizes, sizes)
         self._watches = os.environ.get("NUMBACNN_CUDA_SYNC", "0") != "0"
+
+    def in_precision(self) -> AbstractContextManager[None]:
+        """Return a context in which products are in the device's precision."""
+        return self._in_precision()
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> DeviceArray:
         """Return an array of zeros. Raises DeviceMemoryError if there is no room."""

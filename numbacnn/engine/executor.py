@@ -148,7 +148,8 @@ class Executor:
             for buffer, halo in clears:
                 self.kernels.clear_halo(buffer, halo)
             if layer is not None:
-                (layer.forward if step.dy is None else layer.backward)(self.kernels, bindings, geometry)
+                with self.device.in_precision():
+                    (layer.forward if step.dy is None else layer.backward)(self.kernels, bindings, geometry)
             for total, part in adds:
                 self.kernels.add_in_place(total, part)
 
@@ -175,7 +176,7 @@ class Executor:
             dxs=[self._optional(view, n) for view in step.dxs],
             training=step.training,
             frozen=step.frozen,
-            algorithm=step.algorithm,
+            algorithms=step.algorithms,
             fused=step.fused,
             norm=None if step.norm is None else self._norm(step.norm),
             addend=self._optional(step.addend, n),

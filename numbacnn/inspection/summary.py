@@ -1,6 +1,7 @@
 """Shapes, parameters, FLOPs and memory of a model, as data and as a table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 from numbacnn._checks import format_shape
@@ -14,7 +15,11 @@ BATCH = 64  # for which memory is computed
 
 @dataclass(frozen=True)
 class Row:
-    """One layer. ``flops`` are those of the direct algorithm for one image, a multiply-add counted as two."""
+    """One layer. ``flops`` are those of the direct algorithm for one image, a multiply-add counted as two.
+
+    ``algorithms`` names the convolution algorithms: "forward" in inference, and in training "weight_gradient" and
+    "input_gradient" if these gradients are needed. A transposed convolution runs them the other way round.
+    """
 
     name: str
     op: str
@@ -23,6 +28,7 @@ class Row:
     parameters: int
     flops: int
     training_only: bool = False  # only auxiliary outputs need it
+    algorithms: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Summary:
     memory: dict[str, int]
 
     def __str__(self) -> str:
-        lines = [("layer", "kind", "output", "parameters", "MFLOP")]
+        lines = [("layer", "kind", "output", "parameters", "MFLOP", "algorithms")]
         lines += [
             (
                 f"{row.name} *" if row.training_only else row.name,
@@ -47,12 +53,13 @@ class Summary:
                 format_shape(row.output_shape),
                 f"{row.parameters:,}",
                 f"{row.flops / 1e6:.3f}",
+                " / ".join(dict.fromkeys(row.algorithms.values())),
             )
             for row in self.rows
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = ["  ".join(map(_align, range(5), line, widths)) for line in lines]
-        table.insert(1, "─" * len(table[0]))
+        table = ["  ".join(map(_align, range(6), line, widths)).rstrip() for line in lines]
+        table.insert(1, "─" * max(map(len, table)))
         memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
         return "\n".join(
             [
@@ -68,6 +75,11 @@ class Summary:
 def summarize(graph: Graph, sizes: Sizes) -> Summary:
     """Summarize a graph; ``sizes`` as in ``make_plan``."""
     names, inference = graph.names, set(graph.inference.names)
+    plans = [make_plan(graph, sizes, BATCH, training=training) for training in (False, True)]
+    algorithms: dict[str, dict[str, str]] = {}
+    for step in [*plans[0].forward, *plans[1].forward, *plans[1].backward]:
+        for direction, algorithm in step.algorithms.items():
+            algorithms.setdefault(step.node.name, {}).setdefault(direction, algorithm.name)
     rows = tuple(
         Row(
             node.name,
@@ -77,14 +89,14 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
             sum(prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()),
             node.layer.flops(node.geometry, node.shape),
             node.name not in inference,
+            algorithms.get(node.name, {}),
         )
         for node in graph.nodes
     )
     parameters = sum(row.parameters for row in rows)
     memory = {
         "parameters": 4 * parameters,
-        "inference": make_plan(graph, sizes, BATCH, training=False).bytes,
-        "training": make_plan(graph, sizes, BATCH, training=True).bytes,
+        **{name: plan.bytes for name, plan in zip(("inference", "training"), plans, strict=True)},
     }
     flops = sum(row.flops for row in rows if not row.training_only)
     return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
@@ -92,4 +104,4 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
 
 def _align(column: int, cell: str, width: int) -> str:
     """Align words left and numbers right."""
-    return cell.ljust(width) if column < 3 else cell.rjust(width)
+    return cell.rjust(width) if column in (3, 4) else cell.ljust(width)

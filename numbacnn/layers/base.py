@@ -1,12 +1,13 @@
 """The base class of layers: a specification without arrays, and its bindings to kernels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
+from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.bindings import Array, Bindings, Kernels, Sizes
 from numbacnn.layers.registry import drop_untrusted_traits, is_custom, register, trusted_op
 
@@ -142,9 +143,15 @@ class Layer:
         """Return the halo of zeros that the input gradient expects around dy."""
         return NO_HALO
 
-    def choose_algorithm(self, sizes: Sizes, geometry: Geometry) -> str | None:
-        """Return the algorithm that forward and backward run, if the layer has several."""
-        return None
+    def algorithms(
+        self, sizes: Sizes, geometry: Geometry, parts: Collection[str], pool: PoolGeometry | None = None
+    ) -> Mapping[str, ConvAlgorithm]:
+        """Return the convolution algorithms of a step by the direction that each computes.
+
+        ``parts`` of the step: "forward", or in backward "weight" and "input", the gradients that are needed. ``pool``
+        is the max-pool that the step computes too, or whose gradient it takes.
+        """
+        return {}
 
     # -- fusion -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +179,7 @@ class Layer:
     def pool_gradient_scratch(
         self, sizes: Sizes, geometry: Geometry, pool: PoolGeometry, batch: int
     ) -> Mapping[str, ScratchSpec]:
-        """Return the buffers of that backward, in place of those of ``scratch``."""
+        """Return the buffers of that backward besides its algorithms', in place of those of ``scratch``."""
         return {}
 
     # -- bindings -----------------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """The arrays and options of one step, which the engine passes to a layer with the kernels of its device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.geometry import PoolGeometry
+
+if TYPE_CHECKING:
+    from numbacnn.layers.algorithms import ConvAlgorithm
 
 Array = NDArray[np.float32]
 
@@ -22,6 +25,7 @@ class Sizes(Protocol):
     """The device's functions from geometry to the shapes of scratch buffers, by name: ``kernels.cpu.sizes``."""
 
     fuses: bool  # whether the device's kernels can compute several layers in one step
+    CONV_ALGORITHMS: "tuple[ConvAlgorithm, ...]"  # in order of preference
 
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
@@ -50,7 +54,7 @@ class Bindings:
     dxs: list[Array | None]  # the gradients of the inputs; None if nobody reads it
     training: bool = False  # False in inference, and if the layer is frozen
     frozen: frozenset[str] = frozenset()  # parameters whose gradients nobody reads, so that backward may skip them
-    algorithm: str | None = None  # the choice of ``Layer.choose_algorithm``
+    algorithms: "Mapping[str, ConvAlgorithm]" = field(default_factory=dict)  # the choice of ``Layer.algorithms``
     fused: str | None = None  # op of an activation that forward applies as it stores y
     norm: Norm | None = None  # of a batch normalization that forward applies to its output
     addend: Array | None = None  # added after that, before the activation
@@ -65,6 +69,11 @@ class Bindings:
             return self.arrays[name]
         except KeyError:
             raise AttributeError(f"this step has no array {name!r}; it has {', '.join(self.arrays)}") from None
+
+    def scratch(self, direction: str) -> dict[str, Array]:
+        """Return the scratch of the algorithm for a direction, by its own names."""
+        prefix = f"{direction}."
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     @property
     def x(self) -> Array:

@@ -1,6 +1,6 @@
 """Convolution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,13 +16,12 @@ from numbacnn.geometry import (
     freeze_padding,
     image_shape,
 )
+from numbacnn.layers.algorithms import ConvAlgorithm, ConvEpilogue, choose
 from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
-WINOGRAD = ("packed", "weights", "tiles")  # scratch of the algorithm, by its names in the bindings
-WINOGRAD_GRADIENT = ("x_tiles", "dy_tiles", "products")
 
 
 class WindowLayer(WeightLayer):
@@ -31,6 +30,8 @@ class WindowLayer(WeightLayer):
     reads_x: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
+    directions: ClassVar[Mapping[str, str]]  # of the convolution, by what the layer computes
+    algorithm: str
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int]
     padding: Padding
@@ -44,6 +45,16 @@ class WindowLayer(WeightLayer):
         self.padding = freeze_padding(self.padding)
         check_initializer(self.initializer)
 
+    def algorithms(
+        self, sizes: Sizes, geometry: ConvGeometry, parts: Collection[str], pool: PoolGeometry | None = None
+    ) -> Mapping[str, ConvAlgorithm]:
+        """Return the device's preferred algorithm for each direction; none that cannot compute ``pool`` too."""
+        chosen = {
+            direction: choose(sizes.CONV_ALGORITHMS, direction, geometry, self.algorithm, pool)
+            for direction in map(self.directions.__getitem__, parts)
+        }
+        return {direction: algorithm for direction, algorithm in chosen.items() if algorithm is not None}
+
     def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Window, stride and dilation, each (height, width)."""
         return pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride"), pair(self.dilation, "dilation")
@@ -52,6 +63,11 @@ class WindowLayer(WeightLayer):
 class _Convolution(WindowLayer):
     """What convolutions share, whose subclasses give the geometry."""
 
+    directions: ClassVar[Mapping[str, str]] = {
+        "forward": "forward",
+        "weight": "weight_gradient",
+        "input": "input_gradient",
+    }
     masks_gradient: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"batch_norm", "add", "relu"})
 
@@ -69,53 +85,24 @@ class _Convolution(WindowLayer):
         return {"weight": weight, "bias": ParameterSpec((g.k,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """Packed weights, columns of the input gradient, partial sums of the others; for Winograd's also tiles."""
-        g, f = geometry, sizes.winograd_filtering(geometry, self.algorithm)
-        scratch = {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
-        if f is not None:
-            shapes = sizes.winograd_shapes(batch, g.p, g.q, g.c, g.k, f)
-            scratch |= {name: ScratchSpec(shape, "forward") for name, shape in zip(WINOGRAD, shapes, strict=True)}
-            scratch["weights"] = scratch["weights"]._replace(when="prepared")
-            shapes = sizes.winograd_shapes(batch, g.h, g.w, g.k, g.c, f)
-            scratch |= {
-                f"{name}_gradient": ScratchSpec(s, "backward") for name, s in zip(WINOGRAD, shapes, strict=True)
-            }
-            shapes = sizes.winograd_gradient_shapes(g, batch, f)
-            scratch |= {name: ScratchSpec(s, "backward") for name, s in zip(WINOGRAD_GRADIENT, shapes, strict=True)}
-        else:
-            scratch["partial_weight"] = ScratchSpec(sizes.partial_weights_shape(g, batch), "backward")
-            scratch["packed"] = ScratchSpec(sizes.packed_weights_shape(g), "prepared")
-            scratch["packed_gradient"] = ScratchSpec(sizes.packed_gradient_shape(g), "backward")
-            scratch["columns"] = ScratchSpec(sizes.columns_shape(g, batch), "backward")
-        return scratch
-
-    def choose_algorithm(self, sizes: Sizes, geometry: ConvGeometry) -> str:
-        """ "direct", or Winograd's with tiles of m×m outputs, "winograd2" or "winograd4"."""
-        filtering = sizes.winograd_filtering(geometry, self.algorithm)
-        return "direct" if filtering is None else f"winograd{filtering.m}"
+        """Partial sums of the bias gradient."""
+        g = geometry
+        return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
 
     def fuses_pool(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Where a register tile holds whole windows, all of one size."""
-        direct = self.choose_algorithm(sizes, geometry) == "direct"
-        return direct and isinstance(pool, PoolGeometry) and bool(sizes.pool_fuses(geometry, pool))
+        """Whether a direct algorithm runs, and there is one that also computes the pool."""
+        (alone,) = self.algorithms(sizes, geometry, ["forward"]).values()
+        return alone.family == "direct" and bool(self.algorithms(sizes, geometry, ["forward"], pool))
 
     def accepts_pool_gradient(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Where the kernels can, and gain."""
-        return isinstance(pool, PoolGeometry) and bool(sizes.maxima_apply(geometry, pool))
+        """Whether an algorithm takes the gradient of the pool's output."""
+        return bool(self.algorithms(sizes, geometry, ["weight", "input"], pool))
 
     def pool_gradient_scratch(
         self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry, batch: int
     ) -> Mapping[str, ScratchSpec]:
-        """Partial sums, places of maxima, weights by filter, and images to add windows to."""
-        g = geometry
-        shapes = {
-            "partial_weight": sizes.maxima_partial_shape(g, batch),
-            "places": sizes.maxima_places_shape(g, pool, batch),
-            "packed_gradient": sizes.maxima_packed_shape(g),
-            "image": sizes.maxima_image_shape(g, batch),
-            "partial_bias": sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c),
-        }
-        return {name: ScratchSpec(shape, "backward") for name, shape in shapes.items()}
+        """Partial sums of the bias gradient."""
+        return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c), "backward")}
 
     def input_halo(self, geometry: ConvGeometry) -> Halo:
         """The padding that windows reach."""
@@ -130,41 +117,22 @@ class _Convolution(WindowLayer):
         return geometry.flops
 
     def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
-        """y = x * weight + bias, and what comes behind."""
-        (weight, bias), relu = self.weights(kernels, t), t.fused == "relu"
-        if t.algorithm != "direct":
-            kernels.winograd_forward(t.y, t.x, weight, bias, t.packed, t.weights, t.tiles, g, relu, t.addend)
-        elif t.pool is None:
-            kernels.conv2d_forward(t.y, t.x, weight, bias, t.packed, g, relu, t.addend)
-        else:
-            kernels.conv2d_pool_forward(t.y, t.argmax, t.x, weight, bias, t.packed, g, t.pool, relu)
+        """y = x * weight + bias, then the fused operations."""
+        weight, bias = self.weights(kernels, t)
+        epilogue = ConvEpilogue(relu=t.fused == "relu", residual=t.addend, pool=t.pool, argmax=t.arrays.get("argmax"))
+        t.algorithms["forward"].forward(t.y, t.x, weight, bias, t.scratch("forward"), g, epilogue)
 
     def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
-        """The gradients of weight, bias and x."""
+        """Compute the gradients of weight, bias and x."""
+        epilogue = ConvEpilogue(mask=t.mask, pool=t.pool, argmax=t.arrays.get("argmax"))
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
-        if t.pool is not None:
-            self._backward_from_maxima(kernels, t, g)
-            return
-        direct = t.algorithm == "direct"
         if "weight" not in t.frozen:
-            if direct:
-                kernels.conv2d_weight_gradient(t.d_weight, t.x, t.dy, t.partial_weight, g)
-            else:
-                kernels.winograd_weight_gradient(t.d_weight, t.x, t.dy, t.x_tiles, t.dy_tiles, t.products, g)
-        if t.dx is None:
-            return
-        if direct:
-            kernels.conv2d_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.columns, g, t.mask)
-        else:
-            scratch = t.packed_gradient, t.weights_gradient, t.tiles_gradient
-            kernels.winograd_input_gradient(t.dx, t.dy, t.weight, *scratch, g, t.mask)
-
-    def _backward_from_maxima(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
-        if "weight" not in t.frozen:
-            kernels.maxima_weight_gradient(t.d_weight, t.x, t.dy, t.argmax, t.partial_weight, t.places, g, t.pool)
+            scratch = t.scratch("weight_gradient")
+            t.algorithms["weight_gradient"].weight_gradient(t.d_weight, t.x, t.dy, scratch, g, epilogue)
         if t.dx is not None:
-            kernels.maxima_input_gradient(t.dx, t.dy, t.argmax, t.weight, t.packed_gradient, t.image, g, t.pool, t.mask)
+            scratch = t.scratch("input_gradient")
+            t.algorithms["input_gradient"].input_gradient(t.dx, t.dy, t.weight, scratch, g, epilogue)
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from numbacnn._checks import pair, whole
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, transposed_geometry
+from numbacnn.layers.algorithms import ConvEpilogue
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.convolution import WindowLayer
@@ -27,6 +28,12 @@ class Conv2DTranspose(WindowLayer):
 
     op: ClassVar[str] = "conv2d_transpose"
     weights_read_gradient_halo: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, str]] = {
+        "forward": "input_gradient",
+        "weight": "weight_gradient",
+        "input": "forward",
+    }
+    algorithm: ClassVar[str] = "direct"  # type: ignore[misc]
 
     filters: int
     kernel_size: int | tuple[int, int]
@@ -70,15 +77,9 @@ class Conv2DTranspose(WindowLayer):
         return {"weight": weight, "bias": ParameterSpec((g.c,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """That of the convolution transposed, with forward and backward exchanged."""
+        """Partial sums of the bias gradient."""
         g = geometry
-        return {
-            "packed_gradient": ScratchSpec(sizes.packed_gradient_shape(g), "forward"),
-            "columns": ScratchSpec(sizes.columns_shape(g, batch), "forward"),
-            "packed": ScratchSpec(sizes.packed_weights_shape(g), "backward"),
-            "partial_weight": ScratchSpec(sizes.partial_weights_shape(g, batch), "backward"),
-            "partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.h, g.w, g.c), "backward"),
-        }
+        return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.h, g.w, g.c), "backward")}
 
     def input_halo(self, geometry: ConvGeometry) -> Halo:
         """Pixels beyond the edge that the flipped window reaches."""
@@ -94,14 +95,16 @@ class Conv2DTranspose(WindowLayer):
 
     def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """y is the input gradient of the convolution whose output gradient is x; plus bias."""
-        kernels.conv2d_input_gradient(t.y, t.x, t.weight, t.packed_gradient, t.columns, g)
+        scratch = t.scratch("input_gradient")
+        t.algorithms["input_gradient"].input_gradient(t.y, t.x, t.weight, scratch, g, ConvEpilogue())
         kernels.add_bias_in_place(t.y, t.bias if self.bias else None, t.fused == "relu")
 
     def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """dx is the forward pass of the convolution on dy, and the weight gradient has x and dy exchanged."""
         if "weight" not in t.frozen:
-            kernels.conv2d_weight_gradient(t.d_weight, t.dy, t.x, t.partial_weight, g)
+            scratch = t.scratch("weight_gradient")
+            t.algorithms["weight_gradient"].weight_gradient(t.d_weight, t.dy, t.x, scratch, g, ConvEpilogue())
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
-            kernels.conv2d_forward(t.dx, t.dy, t.weight, None, t.packed, g)
+            t.algorithms["forward"].forward(t.dx, t.dy, t.weight, None, t.scratch("forward"), g, ConvEpilogue())

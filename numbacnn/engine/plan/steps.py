@@ -1,6 +1,6 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from numbacnn.engine.graph import Graph, Node
@@ -9,6 +9,7 @@ from numbacnn.engine.plan.arena import Buffer, View, allocate, image_view
 from numbacnn.engine.plan.fusion import Fusions
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
+from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.base import ScratchSpec
 from numbacnn.layers.bindings import Sizes
 
@@ -29,7 +30,7 @@ class Step:
     fused: str | None = None  # op of the activation that forward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
     addend: View | None = None  # the residual that forward adds before the activation
-    algorithm: str | None = None  # the choice of a layer that has several
+    algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
     clears: list[Buffer] = field(default_factory=list)  # their halo must be zeroed first: the memory was shared
     adds: list[tuple[View, View]] = field(default_factory=list)  # (total, part) to add afterwards: gradients at a fork
@@ -160,7 +161,6 @@ class _Planner:
         if i in fusions.computed_elsewhere or (self._is_view(node) and y.buffer is xs[0].buffer):
             return
         step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
-        step.algorithm = node.layer.choose_algorithm(self.sizes, node.geometry)
         norm, total, relu, pool = (fusions.absorbed_by(rule, i) for rule in fusion.FORWARD)
         if relu is not None:
             step.fused = self.graph.nodes[relu].layer.op
@@ -172,6 +172,7 @@ class _Planner:
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
             step.scratch |= self._scratch(pool, "forward")
+        self._choose_algorithms(step, ["forward"])
         self._use([*xs, y, step.addend], step.scratch)
         self.time += 1
         yield step
@@ -210,6 +211,17 @@ class _Planner:
             found[name] = Buffer(f"{node.name}.{name}", shape, permanent=kept)
         self.buffers += filter(None, found.values())
         return found
+
+    def _choose_algorithms(self, step: Step, parts: Collection[str]) -> None:
+        """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
+        geometry, when = step.node.geometry, "forward" if step.dy is None else "backward"
+        step.algorithms = step.node.layer.algorithms(self.sizes, geometry, parts, step.pool)
+        wanted = {
+            f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
+            for direction, algorithm in step.algorithms.items()
+            for name, spec in algorithm.scratch(direction, geometry, self.batch, step.pool).items()
+        }
+        step.scratch |= self._new_scratch(step.node, wanted)
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -256,7 +268,6 @@ class _Planner:
         if done and not adds:
             return None
         step = Step(node, None if done else layer, xs, y, dxs, dy, adds=adds, training=self._trains(node))
-        step.algorithm = layer.choose_algorithm(self.sizes, node.geometry)
         step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = fusions.absorbed_by(fusion.mask_gradient, i) is not None
         pool = fusions.absorbed_by(fusion.take_pool_gradient, i)
@@ -266,6 +277,8 @@ class _Planner:
             step.pool = geometry = self.graph.nodes[pool].geometry
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
             step.scratch = self._new_scratch(node, wanted) | {"argmax": self.saved[pool]["argmax"]}
+        needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
+        self._choose_algorithms(step, [part for part, is_needed in needed.items() if is_needed])
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
         self._use([*read, dy, *dxs, *(total for total, _ in adds)], step.scratch)
         self.time += 1

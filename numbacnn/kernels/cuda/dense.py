@@ -10,19 +10,19 @@ from numbacnn.kernels.registry import launcher
 @launcher
 def dense_forward(y, x, w, b, packed, relu=False):
     """y[n,k] = b[k] + Σ_c x[n,c] · w[c,k], then ReLU if asked. y: N×1×1×K; x: N×1×1×C; w: C×K; b: K or None."""
-    implicit_gemm.conv2d_forward(y, x, w, b, packed, _geometry(*w.shape), relu)
+    implicit_gemm.gemm_forward(y, x, w, b, _geometry(*w.shape), relu)
 
 
 @launcher
 def dense_weight_gradient(dw, x, dy):
     """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
-    implicit_gemm.weight_gradient_in_one(dw, x, dy, _geometry(*dw.shape))
+    implicit_gemm.gemm_weight_gradient(dw, x, dy, _geometry(*dw.shape))
 
 
 @launcher
 def dense_input_gradient(dx, dy, w, packed, mask=None):
     """dx[n,c] = Σ_k dy[n,k] · w[c,k], zero where ``mask`` is given and not positive, as in convolution."""
-    implicit_gemm.conv2d_input_gradient(dx, dy, w, packed, packed, _geometry(*w.shape), mask)
+    implicit_gemm.gemm_input_gradient(dx, dy, w, _geometry(*w.shape), mask)
 
 
 @lru_cache(maxsize=1024)

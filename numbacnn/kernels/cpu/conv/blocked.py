@@ -1,8 +1,8 @@
-"""The weight gradient of a convolution of many channels, from copies of x and dy in panels.
+"""The weight gradient of a convolution with many channels, from copies of x and dy in a blocked layout (NCHWc).
 
-The direct algorithm walks over pixels, and with many channels each lies in another page of memory: it reads a few
-floats of each, and waits. Here a round of images is copied first, so that each panel of channels has its pixels one
-behind the other, then multiplied while the copies are in the cache.
+The direct algorithm steps over pixels, and with many channels each pixel is in another page of memory: a few floats of
+each are read, with a wait for every one. Here a round of images is copied first, so that each block of NR channels has
+its pixels in sequence, and multiplied while the copies are in cache.
 """
 
 from functools import lru_cache
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
+from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
 from numbacnn.kernels.cpu.gemm.gemm import (
     NR,
     Blocking,
@@ -29,27 +30,46 @@ from numbacnn.kernels.cpu.gemm.rows import copy_row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d
 
-WORTH = 25_000  # channels times products a copied float, at least: of fewer channels the direct algorithm finds several
-# pixels in a page of memory, and where few products read them, copies cost more than they save
+MIN_REUSE = 25_000  # channels times multiply-adds per copied float. With fewer channels, a page of memory holds several
+# pixels; with fewer multiply-adds, copies cost more than they save
 ROUND_BYTES = 1 << 22  # of copies
-CHUNK_PIXELS = 1 << 10  # summed in one pass: as many of three panels as stay in the second-level cache
+CHUNK_PIXELS = 1 << 10  # summed in one pass, as many as of three blocks stay in L2
 
 
-def applies(g: ConvGeometry) -> bool:
-    """Whether this algorithm is the faster one."""
-    copied = _copied(g)
-    products, floats = g.p * g.q * g.r * g.s * g.c * g.k, copied.h * copied.w * g.c + g.p * g.q * g.k
-    return g.groups == 1 and g.c * products >= WORTH * floats
+class Blocked(ConvAlgorithm):
+    """For many channels whose pixels are read by many multiply-adds."""
+
+    name = "blocked"
+    directions = (WEIGHT_GRADIENT,)
+
+    def applies(self, g, pool):
+        """Whether copies cost less than they save."""
+        one = one_group(g)
+        copied = _copied(one)
+        pixels = one.p * one.q
+        multiplies, floats = pixels * one.r * one.s * one.c * one.k, copied.h * copied.w * one.c + pixels * one.k
+        return pool is None and one.c * multiplies >= MIN_REUSE * floats
+
+    def scratch(self, direction, g, batch, pool=None):
+        """The copies of a round: those of x, then those of dy."""
+        one = one_group(g)
+        x_rows, dy_rows = _copy_rows(one, _images_per_round(one, batch))
+        return {"copies": Scratch((1, 1, x_rows + dy_rows, NR))}
+
+    def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
+        """One GEMM per round of images and group of channels."""
+        for x_part, dy_part, k in group_slices(x, dy, g):
+            blocked_weight_gradient(dw[..., k], x_part, dy_part, scratch["copies"], one_group(g))
 
 
 class _Copied(NamedTuple):
-    """The pixels of x that windows meet, of one image; windows of one pixel skip the others."""
+    """The pixels of one image of x that windows read; windows of one pixel skip the others."""
 
     h: int
     w: int
-    step_h: int  # pixels of x from one to the next
+    step_h: int  # pixels of x from one copied pixel to the next
     step_w: int
-    stride_h: int  # from one window to the next, in the copy
+    stride_h: int  # copied pixels from one window to the next
     stride_w: int
 
 
@@ -65,48 +85,41 @@ def _copied_axis(outputs, window, stride, dilation):
     return (outputs, stride, 1) if window == 1 else ((outputs - 1) * stride + (window - 1) * dilation + 1, 1, stride)
 
 
-def scratch_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
-    """Scratch for the copies of a round: those of x, then those of dy."""
-    x_rows, dy_rows = _rows(g, _images_of_round(g, images))
-    return (1, 1, x_rows + dy_rows, NR)
+def _images_per_round(g, images):
+    return max(1, min(images, ROUND_BYTES // (4 * NR * sum(_copy_rows(g, 1)))))
 
 
-def _images_of_round(g, images):
-    x_rows, dy_rows = _rows(g, 1)
-    return max(1, min(images, ROUND_BYTES // (4 * NR * (x_rows + dy_rows))))
-
-
-def _rows(g, images):
+def _copy_rows(g, images):
     """Rows of the copies of x and of dy."""
     copied = _copied(g)
     return (
-        -(-g.c // NR) * _panel_rows(images * copied.h * copied.w),
-        -(-g.k // NR) * _panel_rows(images * g.p * g.q),
+        -(-g.c // NR) * _block_rows(images * copied.h * copied.w),
+        -(-g.k // NR) * _block_rows(images * g.p * g.q),
     )
 
 
-def _panel_rows(pixels):
-    """Odd: panels that lay powers of two apart would share few lines of the cache."""
+def _block_rows(pixels):
+    """Rows of a block: an odd number, since blocks a power of two apart would share few lines of the cache."""
     return pixels | 1
 
 
-def blocked_weight_gradient(dw, x, dy, scratch, g):
-    """dw as in ``conv2d_weight_gradient``."""
+def blocked_weight_gradient(dw, x, dy, copies, g):
+    """Write dw of one group."""
     images, copied = len(x), _copied(g)
-    step = _images_of_round(g, images)
-    x_rows, _ = _rows(g, step)
-    x_copy, dy_copy = scratch[:, :, :x_rows], scratch[:, :, x_rows:]
+    step = _images_per_round(g, images)
+    x_rows, _ = _copy_rows(g, step)
+    x_copy, dy_copy = copies[:, :, :x_rows], copies[:, :, x_rows:]
     for first in range(0, images, step):
         count = min(step, images - first)
         part = slice(first, first + count)
         x_pixels = CopiedPixels(count, copied.h, copied.w, copied.step_h, copied.step_w, g.c, g.pad_top, g.pad_left)
-        _copy_panels(x_copy, x[part], x_pixels)
-        _copy_panels(dy_copy, dy[part], CopiedPixels(count, g.p, g.q, 1, 1, g.k))
+        _copy_blocks(x_copy, x[part], x_pixels)
+        _copy_blocks(dy_copy, dy[part], CopiedPixels(count, g.p, g.q, 1, 1, g.k))
         multiply(dw, x_copy, dy_copy, _gemm(g, count, dw.strides, first > 0))
 
 
 class CopiedPixels(NamedTuple):
-    """Which pixels are copied: ``h``×``w`` of each image, from ``top`` and ``left`` pixels before its first on."""
+    """Which pixels to copy: ``h``×``w`` of each image, starting ``top`` and ``left`` pixels before its first."""
 
     images: int
     h: int
@@ -119,16 +132,16 @@ class CopiedPixels(NamedTuple):
 
 
 @cpu_kernel(float32_4d, float32_4d, CopiedPixels)
-def _copy_panels(panels, x, g):
-    """panels[0, 0, panel·rows + pixel, j] = x's pixel, channel panel·NR + j. Each thread owns rows of pixels."""
+def _copy_blocks(blocks, x, g):
+    """blocks[0, 0, block·rows + pixel, j] = x's pixel, channel block·NR + j. Each thread owns rows of pixels."""
     x_image, x_row, x_pixel = x.strides[:3]
-    p_panels = address(panels)
+    p_blocks = address(blocks)
     p_x = address(x) - g.top * x_row - g.left * x_pixel
     step = 4 * NR * (g.images * g.h * g.w | 1)
     for item in prange(g.images * g.h):
         row = np.intp(item)
         source = p_x + row // g.h * x_image + row % g.h * g.step_h * x_row
-        target = p_panels + 4 * NR * row * g.w
+        target = p_blocks + 4 * NR * row * g.w
         for _ in range(g.w):
             for c in range(0, g.channels, NR):
                 copy_row(target + c // NR * step, source + 4 * c, min(NR, g.channels - c))
@@ -140,17 +153,17 @@ def _copy_panels(panels, x, g):
 def _gemm(g, images, dw_strides, accumulate):
     """The weight gradient's GEMM over the copies of ``images`` images."""
     copied, terms = _copied(g), g.r * g.s * g.c
-    x_panel, dy_panel = (NR * _panel_rows(images * n) for n in (copied.h * copied.w, g.p * g.q))
+    x_block, dy_block = (NR * _block_rows(images * n) for n in (copied.h * copied.w, g.p * g.q))
     x_row = copied.w * NR
     a_strides = (copied.h * x_row, copied.stride_h * x_row, copied.stride_w * NR)
     return Gemm(
         groups=1,
-        m=rows(row_table((terms, dw_strides[2] // 4)), _tap_rows(g, copied, x_panel)),
+        m=rows(row_table((terms, dw_strides[2] // 4)), _tap_rows(g, copied, x_block)),
         n=g.k,
         k=LoopNest(images, g.p, g.q, *a_strides, g.p * g.q * NR, g.q * NR, NR),
         k_end=images,
         a=Operand(),
-        b=Operand(panel=dy_panel),
+        b=Operand(panel=dy_block),
         c=Operand(panel=NR),
         epilogue=Epilogue(accumulate=accumulate),
         blocking=Blocking(
@@ -161,9 +174,8 @@ def _gemm(g, images, dw_strides, accumulate):
     )
 
 
-def _tap_rows(g, copied, x_panel):
-    """Where the inputs of dw[r,s,c] start in the copy."""
+def _tap_rows(g, copied, x_block):
+    """Offsets of the first input of dw[r,s,c] in the copy."""
     c = np.arange(g.c)
     taps = row_table((g.r, g.dilation_h * copied.w * NR), (g.s, g.dilation_w * NR))[: g.r * g.s]
-    table = (taps[:, None] + c // NR * x_panel + c % NR).ravel()
-    return pad_rows(table)
+    return pad_rows((taps[:, None] + c // NR * x_block + c % NR).ravel())

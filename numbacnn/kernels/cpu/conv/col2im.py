@@ -1,8 +1,8 @@
-"""The input gradient of a convolution by columns, for few input channels and small images.
+"""The input gradient of a convolution by col2im, for few input channels and small images.
 
-The direct algorithm would fill C of a register's lanes, and multiply the halo's zeros. Here each pixel of dy is
-multiplied by all of wᵀ, K → R·S·C columns at once, and each pixel of dx gathers its R·S parts from a scratch that
-stays in the second-level cache. Measured on LeNet-5's second layer (6 channels, 14², 5×5) at batch 64: 2.3× as fast.
+The direct algorithm would fill C of a register's lanes and multiply the halo's zeros. Here each pixel of dy is
+multiplied by all of wᵀ, K → R·S·C columns at once, and each pixel of dx gathers its R·S parts from columns that stay in
+L2. Measured on LeNet-5's second layer (6 channels, 14², 5×5) at batch 64: 2.3 times as fast.
 """
 
 from functools import lru_cache
@@ -11,6 +11,8 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.convolution import INPUT_GRADIENT, ConvAlgorithm, Scratch
+from numbacnn.kernels.cpu.conv.epilogues import apply_mask
 from numbacnn.kernels.cpu.gemm.gemm import (
     NO_ADDRESS,
     NO_EPILOGUE,
@@ -31,34 +33,38 @@ from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
-NARROW = 8  # channels
-SCRATCH_BYTES = 1 << 17  # of one image's columns, at most
-GROUPS = 16  # of images; each has its own scratch
+MAX_CHANNELS = 8
+MAX_COLUMN_BYTES = 1 << 17  # of one image's columns
+GROUPS = 16  # of images, each with its own columns
 ZERO = np.float32(0)
 
 
-def applies(g: ConvGeometry) -> bool:
-    """Whether this algorithm can run, and is the faster one."""
-    plain = (g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups) == (1,) * 5
-    return plain and g.c <= NARROW and g.r * g.s > 1 and 4 * g.p * g.q * g.r * g.s * g.c <= SCRATCH_BYTES
+class Col2Im(ConvAlgorithm):
+    """For few input channels at stride 1."""
 
+    name = "col2im"
+    directions = (INPUT_GRADIENT,)
 
-def columns_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
-    """Scratch of the columns: groups × 1 × pixels × R·S·C."""
-    groups = min(images, GROUPS) if applies(g) else 0
-    return (groups, 1, g.p * g.q, g.r * g.s * g.c)
+    def applies(self, g, pool):
+        """Whether there are few channels, and an image's columns stay in cache."""
+        plain = (g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups) == (1,) * 5
+        small = g.c <= MAX_CHANNELS and g.r * g.s > 1 and 4 * g.p * g.q * g.r * g.s * g.c <= MAX_COLUMN_BYTES
+        return pool is None and plain and small
 
+    def scratch(self, direction, g, batch, pool=None):
+        """Packed wᵀ, and the columns of each group of images."""
+        width = g.r * g.s * g.c
+        return {
+            "packed": Scratch((-(-width // NR), 1, g.k, NR)),
+            "columns": Scratch((min(batch, GROUPS), 1, g.p * g.q, width)),
+        }
 
-def packed_columns_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """Scratch of wᵀ: panels × 1 × K × NR."""
-    return (-(-g.r * g.s * g.c // NR), 1, g.k, NR)
-
-
-def col2im_input_gradient(dx, dy, w, packed, columns, g):
-    """dx as in ``conv2d_input_gradient``; dy needs no halo."""
-    width = g.r * g.s * g.c
-    pack(packed, w, Packing(width, g.k, 0, 1, 1, g.k, 0, 0, 1))
-    _col2im_gradient(dx, columns[: len(dx)], dy, packed, g, *_gemm(g, dy.strides))
+    def input_gradient(self, dx, dy, w, scratch, g, epilogue):
+        """dy times wᵀ, gathered. dy needs no halo."""
+        width = g.r * g.s * g.c
+        pack(scratch["packed"], w, Packing(width, g.k, 0, 1, 1, g.k, 0, 0, 1))
+        _col2im_gradient(dx, scratch["columns"][: len(dx)], dy, scratch["packed"], g, *_gemm(g, dy.strides))
+        apply_mask(dx, epilogue)
 
 
 @lru_cache(maxsize=1024)
@@ -106,15 +112,15 @@ def _col2im(dx, dx_row, dx_pixel, columns, g):
     """dx[h,w,c] = Σ_rs columns[h + pad − r, w + pad − s][r,s,c], over the pixels of dy that exist."""
     width = g.r * g.s * g.c
     for h in range(g.h):
-        place_h = h + g.pad_top
-        first_r, last_r = max(0, place_h - g.p + 1), min(g.r, place_h + 1)
+        bottom = h + g.pad_top
+        first_r, last_r = max(0, bottom - g.p + 1), min(g.r, bottom + 1)
         for w in range(g.w):
-            place_w = w + g.pad_left
-            first_s, last_s = max(0, place_w - g.q + 1), min(g.s, place_w + 1)
+            right = w + g.pad_left
+            first_s, last_s = max(0, right - g.q + 1), min(g.s, right + 1)
             for c in range(0, g.c, LANES):
                 total = splat(ZERO)
                 for r in range(first_r, last_r):
-                    pixel = (place_h - r) * g.q + place_w
+                    pixel = (bottom - r) * g.q + right
                     for s in range(first_s, last_s):
                         part = (pixel - s) * width + (r * g.s + s) * g.c + c
                         total += load(columns + 4 * part, g.c - c)

@@ -10,14 +10,47 @@ take 0.6 of the time.
 from functools import lru_cache
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
 from numbacnn.kernels.cpu.conv.direct import forward
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_sums
+from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
 from numbacnn.kernels.cpu.gemm.gemm import LANES, Epilogue, multiply
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
 from numbacnn.kernels.recording import prepare
 
 
-def applies(g: ConvGeometry) -> bool:
+class PixelPairs(ConvAlgorithm):
+    """For so few filters that two pixels fit a register."""
+
+    name = "pixel pairs"
+    directions = FORWARD, WEIGHT_GRADIENT
+
+    def applies(self, g, pool):
+        """Whether two pixels fit a register, rows have whole pairs, and the windows of a pair overlap."""
+        return pool is None and takes_pairs(g)
+
+    def scratch(self, direction, g, batch, pool=None):
+        """The wider convolution's weights, or its gradients."""
+        if direction == FORWARD:
+            return {"weights": Scratch(forward_scratch_shape(g), prepared=True)}
+        return {"partial": Scratch(partial_pairs_shape(g, batch))}
+
+    def cost(self, direction, g, batch, pool=None):
+        """That of the wider convolution."""
+        pairs = pair_geometry(g)
+        return Cost(batch * pairs.flops, super().cost(direction, pairs, batch).bytes)
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """The GEMM of the wider convolution."""
+        pairs_forward(y, x, w, bias_or_none(b), scratch["weights"], g, relu_first(epilogue))
+        add_residual(y, epilogue)
+
+    def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
+        """The wider convolution's, folded."""
+        pairs_weight_gradient(dw, x, dy, scratch["partial"], g)
+
+
+def takes_pairs(g: ConvGeometry) -> bool:
     """Whether two pixels fit a register, rows have whole pairs, and the windows of a pair overlap."""
     return g.groups == 1 and g.dilation_w == 1 and 2 * g.k <= LANES and g.q % 2 == 0 and g.s > g.stride_w
 

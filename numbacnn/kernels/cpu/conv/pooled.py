@@ -12,15 +12,17 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from numbacnn.geometry import ConvGeometry, PoolGeometry
-from numbacnn.kernels.cpu.conv import pixel_pairs, single_channel
-from numbacnn.kernels.cpu.conv.direct.forward import Strides, forward_gemm, weights_packing
+from numbacnn.geometry import PoolGeometry
+from numbacnn.kernels.convolution import FORWARD, ConvAlgorithm, Scratch
+from numbacnn.kernels.cpu.conv import pixel_pairs
+from numbacnn.kernels.cpu.conv.direct.forward import Strides, forward_gemm, packed_shape, weights_packing
 from numbacnn.kernels.cpu.conv.direct.loops import elements
+from numbacnn.kernels.cpu.conv.epilogues import bias_or_none
+from numbacnn.kernels.cpu.conv.pixel_pairs import takes_pairs
 from numbacnn.kernels.cpu.gemm.gemm import (
     MAX_MC,
     MR,
     NO_ADDRESS,
-    NO_BIAS,
     NR,
     Epilogue,
     Gemm,
@@ -35,52 +37,54 @@ from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.recording import prepare
-from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 block_memory = stack_floats(MAX_MC * NR)
 
 
-def pool_fuses(g: ConvGeometry, pool: PoolGeometry) -> bool:
-    """Whether a convolution can take the maxima of its own output: the windows are apart, whole, and fill tiles."""
+class Pooled(ConvAlgorithm):
+    """For max-pools whose windows fill MR rows of C."""
+
+    name = "pooled"
+    directions = (FORWARD,)
+
+    def applies(self, g, pool):
+        """Whether whole windows, of pixels or of pairs of them, fill MR rows."""
+        if pool is None or g.groups > 1 or not windows_apart(pool):
+            return False
+        even = pool.s % 2 == pool.stride_w % 2 == 0 or not takes_pairs(g)
+        return even and MR % _window_rows(g, pool) == 0
+
+    def scratch(self, direction, g, batch, pool=None):
+        """Packed weights, or those of pairs."""
+        shape = pixel_pairs.forward_scratch_shape(g) if takes_pairs(g) else packed_shape(g)
+        return {"packed": Scratch(shape, prepared=True)}
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """One GEMM, of whose C the maxima are stored."""
+        packed, bias, pool = scratch["packed"], bias_or_none(b), epilogue.pool
+        pairs = takes_pairs(g)
+        packs = packed.size > 0 and not pairs
+        if pairs:
+            w, bias = pixel_pairs.weights_of_pairs(packed, w, bias, g)
+        if packs:
+            prepare(pack, packed, w, weights_packing(g, w.strides))
+        strides = Strides(y.strides, x.strides, w.strides)
+        made = pooled_gemm(g, pool, len(x), strides, packs, epilogue.relu)
+        kernel = _pooled_kernel(pool.r, pool.s)
+        kernel(y, epilogue.argmax, x, packed if packs else w, bias, made.y_rows, made.windows, *made.gemm)
+
+
+def windows_apart(pool: PoolGeometry) -> bool:
+    """Whether a pool's windows do not overlap and are whole: none reaches past the image."""
     apart = pool.stride_h >= pool.r and pool.stride_w >= pool.s
     whole = (pool.p - 1) * pool.stride_h + pool.r <= pool.h and (pool.q - 1) * pool.stride_w + pool.s <= pool.w
-    inside = pool.pad_top == pool.pad_left == 0 and whole
-    return apart and inside and g.groups == 1 and (single_channel.applies(g, pool) or _fills_tiles(g, pool))
+    return apart and whole and pool.pad_top == pool.pad_left == 0
 
 
-def _fills_tiles(g, pool):
-    """Whether whole windows, of pixels or of pairs of them, fill MR rows."""
-    even = pool.s % 2 == pool.stride_w % 2 == 0 or not pixel_pairs.applies(g)
-    return even and MR % _rows_of(g, pool) == 0
-
-
-def _rows_of(g, pool):
+def _window_rows(g, pool):
     """Rows of a window: its pixels, or pairs of them."""
-    return pool.r * pool.s // (2 if pixel_pairs.applies(g) else 1)
-
-
-@launcher
-def conv2d_pool_forward(y, argmax, x, w, b, packed, g, pool, relu=False):
-    """y, argmax as of ``max_pool_forward`` from what ``conv2d_forward`` would write.
-
-    y: N×P×Q×K of the pool; argmax: the same, contiguous, or without images where no gradient will be asked for; the
-    others as in ``conv2d_forward``.
-    """
-    bias = NO_BIAS if b is None else b
-    if single_channel.applies(g, pool):
-        single_channel.pixels_pool_forward(y, argmax, x, w, bias, g, pool, relu)
-        return
-    pairs = pixel_pairs.applies(g)
-    packs = packed.size > 0 and not pairs
-    if pairs:
-        w, bias = pixel_pairs.weights_of_pairs(packed, w, bias, g)
-    strides = Strides(y.strides, x.strides, w.strides)
-    if packs:
-        prepare(pack, packed, w, weights_packing(g, w.strides))
-    made = pooled_gemm(g, pool, len(x), strides, packs, relu)
-    kernel = _pooled_kernel(pool.r, pool.s)
-    kernel(y, argmax, x, packed if packs else w, bias, made.y_rows, made.windows, *made.gemm)
+    return pool.r * pool.s // (2 if takes_pairs(g) else 1)
 
 
 class Windows(NamedTuple):
@@ -103,7 +107,7 @@ class PooledGemm(NamedTuple):
 @lru_cache(maxsize=1024)
 def pooled_gemm(g, pool, images, strides, packed, relu):
     """Return the GEMM whose rows are the pixels of window after window, or pairs of pixels."""
-    pairs = pixel_pairs.applies(g)
+    pairs = takes_pairs(g)
     one, together = (pixel_pairs.pair_geometry(g), 2) if pairs else (g, 1)
     gemm = forward_gemm(one, images, strides, packed, epilogue=Epilogue(relu))
     y_steps, x_steps = elements(strides.y), elements(strides.x)
@@ -116,7 +120,7 @@ def pooled_gemm(g, pool, images, strides, packed, relu):
     )
     windows = Windows(
         count=pool.p * pool.q,
-        rows=_rows_of(g, pool),
+        rows=_window_rows(g, pool),
         row_step=pool.s // together * NR,
         pixel_step=g.k if pairs else NR,
     )

@@ -1,14 +1,16 @@
-"""Convolution of images of one channel with few filters, and 2×2 max-pooling behind it: pixels in the lanes.
+"""Convolution of one-channel images with few filters, followed by 2×2 max-pooling, with pixels in the lanes.
 
-Elsewhere a vector's lanes are filters, and six filters leave most of sixteen lanes empty. Of one channel the pixels of
-a row lie side by side, shifted by any place in the window. So a tile here is two rows of pixels times all filters: each
-step of its sum loads pixels and multiplies them by one weight of each filter. The maxima of the windows are taken in
-the registers, and shuffles bring the filters of a pixel side by side. The sums have the bits of ``conv2d_pooled``.
+Elsewhere the lanes of a vector are filters, and six filters leave most of sixteen lanes empty. With one channel, the
+pixels of a row are contiguous, whatever the offset in the window. The microkernel computes two rows of pixels for all
+filters: each step of its sum loads pixels and multiplies them by one weight of every filter. The maxima of the windows
+are taken in registers, and shuffles bring the filters of a pixel together. The sums have the same bits as those of
+``pooled``.
 
-Measured on LeNet-5's first layer (1→6, 28², 5×5, batch 64) on two Zen 4 cores: 99 µs, where pairs of pixels take 141.
+Measured on LeNet-5's first layer (1→6, 28², 5×5, batch 64) on two Zen 4 cores: 99 µs, against 141 for pixel pairs.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -17,6 +19,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
+from numbacnn.kernels.convolution import FORWARD, ConvAlgorithm
+from numbacnn.kernels.cpu.conv.epilogues import bias_or_none
+from numbacnn.kernels.cpu.conv.pooled import windows_apart
 from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT32, INT64
 from numbacnn.kernels.cpu.simd.memory import address
@@ -25,40 +30,47 @@ from numbacnn.kernels.target import host_target
 
 TARGET = host_target()
 LANES = TARGET.lanes
-ITEMS = 64  # of a launch, at least
+MIN_ITEMS = 64  # of a launch
 
 
-def applies(g: ConvGeometry, pool: PoolGeometry) -> bool:
-    """Whether the tile holds all filters, and its lanes are fuller of pixels than they would be of filters."""
-    grey = g.c == g.groups == g.stride_w == 1
-    halves = (pool.r, pool.s, pool.stride_h, pool.stride_w) == (2, 2, 2, 2)
-    vectors = _vectors(g.k)
-    if not (grey and halves and vectors):
-        return False
-    width = vectors * LANES
-    return 2 * pool.q / (-(-2 * pool.q // width) * width) > g.k / (-(-g.k // LANES) * LANES)
+class SingleChannelPooled(ConvAlgorithm):
+    """For one channel, and so few filters that pixels fill the lanes better."""
+
+    name = "single channel"
+    directions = (FORWARD,)
+
+    def applies(self, g, pool):
+        """Whether the microkernel holds all filters, and pixels fill its lanes better than filters would."""
+        if pool is None or not (g.c == g.groups == g.stride_w == 1) or not windows_apart(pool):
+            return False
+        halves = (pool.r, pool.s, pool.stride_h, pool.stride_w) == (2, 2, 2, 2)
+        vectors = _vectors(g.k)
+        if not (halves and vectors):
+            return False
+        width = vectors * LANES
+        return 2 * pool.q / (-(-2 * pool.q // width) * width) > g.k / (-(-g.k // LANES) * LANES)
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """Two rows of pixels at a time."""
+        pool = epilogue.pool
+        rows = min(max(1, pool.p * len(x) // MIN_ITEMS), pool.p)
+        _kernel(g.k)(y, epilogue.argmax, x, w, bias_or_none(b), g, pool, rows, int(epilogue.relu))
 
 
 def _vectors(filters):
-    """Of a row of the tile: as many as leave registers for pixels; 0 where not even one does."""
+    """Vectors of a row of pixels, as many as leave registers for operands; 0 if not even one does."""
     spare = TARGET.registers - (8 if TARGET.registers >= 32 else 4)
     return min(spare // (2 * filters), 2)
 
 
-def pixels_pool_forward(y, argmax, x, w, bias, g, pool, relu):
-    """``conv2d_pool_forward`` where this applies; an empty bias: none."""
-    rows = max(1, pool.p * len(x) // ITEMS)
-    _kernel(g.k)(y, argmax, x, w, bias, g, pool, min(rows, pool.p), int(relu))
-
-
 @cache
 def _kernel(filters):
-    """The kernel for this many filters."""
+    """Return the kernel for this many filters."""
     vectors = _vectors(filters)
-    tile = pixel_tile(filters, vectors, LANES)
+    microkernel = pixel_microkernel(filters, vectors, LANES)
     windows = vectors * LANES // 2
 
-    def pixels_pool_forward(y, argmax, x, w, bias, g, pool, row_block, relu):
+    def single_channel_pooled(y, argmax, x, w, bias, g, pool, row_block, relu):
         """Each thread owns a range of (image, block of rows of windows)."""
         blocks = -(-pool.p // row_block)
         x_image, x_row, y_image, y_row = x.strides[0], x.strides[1], y.strides[0], y.strides[1]
@@ -66,74 +78,94 @@ def _kernel(filters):
         p_y, p_argmax, p_w, p_bias = address(y), address(argmax), address(w), address(bias) if bias.size else np.intp(0)
         for item in prange(len(x) * blocks):
             image, first = np.intp(item) // blocks, np.intp(item) % blocks * row_block
+            window = Window(g.stride_h * x_row // 4, g.r, g.dilation_h * x_row // 4, g.s, g.dilation_w)
             for p in range(first, min(first + row_block, pool.p)):
                 for q in range(0, pool.q, windows):
-                    place = ((image * pool.p + p) * pool.q + q) * filters
-                    tile(
+                    at = ((image * pool.p + p) * pool.q + q) * filters
+                    tile = Tile(
                         p_y + image * y_image + p * y_row + 4 * q * filters,
-                        p_argmax + 4 * place if len(argmax) else np.intp(0),
+                        p_argmax + 4 * at if len(argmax) else np.intp(0),
                         p_x + image * x_image + 2 * p * g.stride_h * x_row + 8 * q,
-                        g.stride_h * x_row // 4,
-                        g.r,
-                        g.dilation_h * x_row // 4,
-                        g.s,
-                        g.dilation_w,
                         p_w,
                         p_bias,
-                        min(windows, pool.q - q),
-                        relu,
                     )
+                    microkernel(tile, window, min(windows, pool.q - q), relu)
 
-    pixels_pool_forward.__name__ = pixels_pool_forward.__qualname__ = f"pixels_pool_forward_{filters}"
+    single_channel_pooled.__name__ = single_channel_pooled.__qualname__ = f"single_channel_pooled_{filters}"
     arrays = float32_4d, float32_4d, float32_4d, float32_4d, float32_1d
-    return cpu_kernel(*arrays, ConvGeometry, PoolGeometry, int64, int64)(pixels_pool_forward)
+    return cpu_kernel(*arrays, ConvGeometry, PoolGeometry, int64, int64)(single_channel_pooled)
+
+
+class Tile(NamedTuple):
+    """Addresses of the first output, of argmax or 0, of the first input, the weights, and the bias or 0."""
+
+    y: int
+    argmax: int
+    x: int
+    w: int
+    bias: int
+
+
+class Window(NamedTuple):
+    """Elements from a row of pixels to the next; rows and columns of a window, and elements from each to the next."""
+
+    pixel_row: int
+    r: int
+    x_r: int
+    s: int
+    x_s: int
 
 
 @cache
-def pixel_tile(filters: int, vectors: int, lanes: int):
-    """A function ``tile(y, argmax, x, row, r_count, r_step, s_count, s_step, w, bias, count, relu)`` for Numba code.
+def pixel_microkernel(filters: int, vectors: int, lanes: int):
+    """Return ``microkernel(tile, window, count, relu)`` for Numba code: ``count`` pooled windows, for all filters.
 
-    y[i, k] and argmax[i, k], ``count`` windows times ``filters``, of the sums over r and s of
-    x[h·row + r·r_step + s·s_step + j] · w[r, s, k] at the windows' pixels: rows h = 0, 1, columns j = 2i, 2i + 1.
-    All but counts and steps are addresses; argmax and bias may be 0: none. At most ``vectors · lanes / 2`` windows.
+    y[i, k] and argmax[i, k] are those of the sums over r and s of x[h·pixel_row + r·x_r + s·x_s + j] · w[r, s, k] at
+    the pixels of window i: rows h = 0, 1 and columns j = 2i, 2i + 1. At most ``vectors · lanes / 2`` windows.
     """
     windows = vectors * lanes // 2
 
     @intrinsic
-    def tile(typing, y, argmax, x, row, r_count, r_step, s_count, s_step, w, bias, count, relu):
+    def microkernel(typing, tile, window, count, relu):
         def emit(context, builder, signature, arguments):
-            y, argmax, x, row, r_count, r_step, s_count, s_step, w, bias, count, relu = arguments
-            sums = _convolved(builder, filters, vectors, lanes, x, row, r_count, r_step, s_count, s_step, w, count)
-            maxima, places = [], []
+            tile, window, count, relu = arguments
+            tile = Tile(*cgutils.unpack_tuple(builder, tile, len(Tile._fields)))
+            window = Window(*cgutils.unpack_tuple(builder, window, len(Window._fields)))
+            sums = _convolved(builder, (filters, vectors, lanes), tile, window, count)
+            maxima, positions = [], []
             for k in range(filters):
-                rows = [[_finished(builder, part, k, bias, relu) for part in line] for line in sums[k]]
-                best, place = _maximum(builder, _window_pixels(builder, rows, windows))
+                rows = [[_finished(builder, part, k, tile.bias, relu) for part in line] for line in sums[k]]
+                best, position = _maximum(builder, _window_pixels(builder, rows, windows))
                 maxima.append(best)
-                places.append(place)
-            _store_interleaved(builder, maxima, y, count)
-            with builder.if_then(builder.icmp_unsigned("!=", argmax, INT64(0))):
-                _store_interleaved(builder, places, argmax, count)
+                positions.append(position)
+            _store_interleaved(builder, maxima, tile.y, count)
+            with builder.if_then(builder.icmp_unsigned("!=", tile.argmax, INT64(0))):
+                _store_interleaved(builder, positions, tile.argmax, count)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 12), emit
+        return types.void(tile, window, types.intp, types.intp), emit
 
-    return tile
+    return microkernel
 
 
-def _convolved(builder, filters, vectors, lanes, x, row, r_count, r_step, s_count, s_step, w, count):
-    """sums[k][h][v]: the accumulated vectors of each filter, row of pixels, and vector of the row."""
+def _convolved(builder, size, tile, window, count):
+    """Return sums[k][h][v], the vectors of each filter, row of pixels, and vector of the row."""
+    filters, vectors, lanes = size
     vector = ir.VectorType(FLOAT, lanes)
     pixels = builder.mul(count, INT64(2))
     masks = [llvm.mask(builder, builder.sub(pixels, INT64(v * lanes)), lanes) for v in range(vectors)]
     sums = [[[cgutils.alloca_once(builder, vector) for _ in masks] for _ in range(2)] for _ in range(filters)]
-    for place in (place for lines in sums for line in lines for place in line):
-        builder.store(llvm.zeros(vector), place)
-    x, w = (builder.inttoptr(pointer, FLOAT.as_pointer()) for pointer in (x, w))
-    with cgutils.for_range(builder, r_count, intp=INT64) as r, cgutils.for_range(builder, s_count, intp=INT64) as s:
-        start = builder.gep(x, [builder.add(builder.mul(r.index, r_step), builder.mul(s.index, s_step))])
-        term = builder.add(builder.mul(r.index, s_count), s.index)
-        weights = builder.gep(w, [builder.mul(term, INT64(filters))])
-        lines = [start, builder.gep(start, [row])]
+    for accumulator in (accumulator for lines in sums for line in lines for accumulator in line):
+        builder.store(llvm.zeros(vector), accumulator)
+    x, w = (builder.inttoptr(pointer, FLOAT.as_pointer()) for pointer in (tile.x, tile.w))
+    with (
+        cgutils.for_range(builder, window.r, intp=INT64) as r,
+        cgutils.for_range(builder, window.s, intp=INT64) as s,
+    ):
+        start = builder.gep(x, [builder.add(builder.mul(r.index, window.x_r), builder.mul(s.index, window.x_s))])
+        tap = builder.add(builder.mul(r.index, window.s), s.index)
+        weights = builder.gep(w, [builder.mul(tap, INT64(filters))])
+        lines = [start, builder.gep(start, [window.pixel_row])]
         loaded = [
             [
                 llvm.load_masked(builder, builder.gep(line, [INT64(v * lanes)]), mask, vector)
@@ -144,13 +176,14 @@ def _convolved(builder, filters, vectors, lanes, x, row, r_count, r_step, s_coun
         for k in range(filters):
             weight = llvm.splat(builder, builder.load(builder.gep(weights, [INT64(k)]), align=4), vector)
             for line, line_sums in zip(loaded, sums[k], strict=True):
-                for part, place in zip(line, line_sums, strict=True):
-                    builder.store(llvm.fma(builder, part, weight, builder.load(place), TARGET.fma), place)
-    return [[[builder.load(place) for place in line] for line in lines] for lines in sums]
+                for part, accumulator in zip(line, line_sums, strict=True):
+                    value = llvm.fma(builder, part, weight, builder.load(accumulator), TARGET.fma)
+                    builder.store(value, accumulator)
+    return [[[builder.load(accumulator) for accumulator in line] for line in lines] for lines in sums]
 
 
 def _finished(builder, value, k, bias, relu):
-    """The sums with filter k's bias, and max(·, 0) where that is asked for; NaN stays NaN."""
+    """Return sums plus the bias of filter k, then max(·, 0) if asked; NaN stays NaN."""
     result = cgutils.alloca_once_value(builder, value)
     with builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
         pointer = builder.gep(builder.inttoptr(bias, FLOAT.as_pointer()), [INT64(k)])
@@ -163,21 +196,22 @@ def _finished(builder, value, k, bias, relu):
 
 
 def _window_pixels(builder, rows, windows):
-    """The four pixels of all windows, in the order in which argmax counts them, each a vector of ``windows``."""
+    """Yield the four pixels of all windows in argmax's order, each a vector of ``windows``."""
     for line in rows:
         for column in (0, 1):
             yield _shuffled(builder, line[0], line[-1], [2 * i + column for i in range(windows)])
 
 
 def _maximum(builder, pixels):
-    """The first of the greatest, or the last NaN, lane by lane, and its number as a float."""
+    """Return, lane by lane, the first of the greatest or the last NaN, and its position as a float."""
     pixels = list(pixels)
-    best, place = pixels[0], llvm.zeros(pixels[0].type)
+    best, position = pixels[0], llvm.zeros(pixels[0].type)
     for number, pixel in enumerate(pixels[1:], 1):
         greater = builder.or_(builder.fcmp_ordered(">", pixel, best), builder.fcmp_unordered("uno", pixel, pixel))
         best = builder.select(greater, pixel, best)
-        place = builder.select(greater, ir.Constant(place.type, [float(number)] * place.type.count), place)
-    return best, place
+        here = ir.Constant(position.type, [float(number)] * position.type.count)
+        position = builder.select(greater, here, position)
+    return best, position
 
 
 def _store_interleaved(builder, vectors, target, count):
@@ -185,7 +219,7 @@ def _store_interleaved(builder, vectors, target, count):
     filters, lanes = len(vectors), vectors[0].type.count
     target, left = builder.inttoptr(target, FLOAT.as_pointer()), builder.mul(count, INT64(filters))
     for first in range(0, filters * lanes, lanes):
-        sources = [divmod(place, filters) for place in range(first, first + lanes)]  # (lane, vector)
+        sources = [divmod(at, filters) for at in range(first, first + lanes)]  # (lane, vector)
         value = _gathered(builder, vectors, sources)
         pointer, rest = builder.gep(target, [INT64(first)]), builder.sub(left, INT64(first))
         with builder.if_else(builder.icmp_signed(">=", rest, INT64(lanes))) as (whole, partial):
@@ -196,7 +230,7 @@ def _store_interleaved(builder, vectors, target, count):
 
 
 def _gathered(builder, vectors, sources):
-    """The vector whose lane l is lane sources[l][0] of vector sources[l][1]."""
+    """Return the vector whose lane l is lane sources[l][0] of vector sources[l][1]."""
     value = None
     for k, vector in enumerate(vectors):
         wanted = {at: lane for at, (lane, source) in enumerate(sources) if source == k}
@@ -209,5 +243,5 @@ def _gathered(builder, vectors, sources):
 
 
 def _shuffled(builder, a, b, picks):
-    """Lanes of a, and behind them those of b."""
+    """Return the picked lanes of a and b, those of b counted after those of a."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(picks)), picks))

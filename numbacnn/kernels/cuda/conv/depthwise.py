@@ -1,11 +1,15 @@
-"""Convolution of each channel by itself, and its two gradients: the twins of ``conv2d_direct`` where there are as many
-groups as channels. A product has too few terms and columns then; threads own outputs, neighbours neighbouring channels.
+"""Depthwise convolution, with one or several filters per channel, and its two gradients.
+
+A GEMM would have too few terms and columns here. Each thread owns an output, and neighboring threads own neighboring
+channels.
 """
 
 import numpy as np
 from numba import types
 
 from numbacnn.geometry import ConvGeometry
+from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
+from numbacnn.kernels.cuda.conv.implicit_gemm import add_residual, relu_first
 from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import (
@@ -22,13 +26,36 @@ from numbacnn.kernels.cuda.sums import sum_parts
 ZERO = np.float32(0)
 
 
-def applies(g):
-    """Whether each of several channels has filters of its own."""
-    return g.groups == g.c > 1
+class Depthwise(ConvAlgorithm):
+    """For as many groups as channels."""
+
+    name = "depthwise"
+
+    def applies(self, g, pool):
+        """Whether each of several channels has filters of its own."""
+        return pool is None and g.groups == g.c > 1
+
+    def scratch(self, direction, g, batch, pool=None):
+        """Partial sums of the weight gradient, empty if there is one."""
+        parts = weight_parts(g, batch) if direction == WEIGHT_GRADIENT else 1
+        return {"partial": Scratch((parts, 1, g.r * g.s, g.k))} if parts > 1 else {}
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """Each thread sums a window."""
+        depthwise_forward(y, x, w, b, g, relu_first(epilogue))
+        add_residual(y, epilogue)
+
+    def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
+        """Each block sums pixels for a tap."""
+        depthwise_weight_gradient(dw, x, dy, scratch.get("partial"), g)
+
+    def input_gradient(self, dx, dy, w, scratch, g, epilogue):
+        """Each thread sums a flipped window."""
+        depthwise_input_gradient(dx, dy, w, g, epilogue.mask)
 
 
 def depthwise_forward(y, x, w, b, g, relu):
-    """y as in ``conv2d_forward``."""
+    """Write y as ``ConvAlgorithm.forward`` does, rectified if asked."""
     bias = w.reshape(-1)[:0] if b is None else b
     _forward[over_channels(y)](y, x, w.reshape(-1), bias, g, relu)
 
@@ -53,7 +80,7 @@ def _forward(y, x, w, b, g, relu):
 
 
 def depthwise_input_gradient(dx, dy, w, g, mask):
-    """dx as in ``conv2d_input_gradient``."""
+    """Write dx as ``ConvAlgorithm.input_gradient`` does."""
     masked = mask is not None
     _input_gradient[over_channels(dx)](dx, dy, w.reshape(-1), mask if masked else dx, g, masked)
 
@@ -66,20 +93,20 @@ def _input_gradient(dx, dy, w, mask, g, masked):
         filters = g.k // g.c
         total = ZERO
         for r in range(g.r):
-            place = h + g.pad_top - r * g.dilation_h
-            p = place // g.stride_h
-            if place >= 0 and p * g.stride_h == place and p < g.p:
+            top = h + g.pad_top - r * g.dilation_h
+            p = top // g.stride_h
+            if top >= 0 and p * g.stride_h == top and p < g.p:
                 for s in range(g.s):
-                    place = column + g.pad_left - s * g.dilation_w
-                    q = place // g.stride_w
-                    if place >= 0 and q * g.stride_w == place and q < g.q:
+                    left = column + g.pad_left - s * g.dilation_w
+                    q = left // g.stride_w
+                    if left >= 0 and q * g.stride_w == left and q < g.q:
                         for k in range(c * filters, (c + 1) * filters):
                             total += dy[n, p, q, k] * w[(r * g.s + s) * g.k + k]
         dx[n, h, column, c] = ZERO if masked and mask[n, h, column, c] <= ZERO else total
 
 
 def depthwise_weight_gradient(dw, x, dy, partial, g):
-    """dw as in ``conv2d_weight_gradient``."""
+    """Write dw; partial: at least as many sums as parts, or None for one."""
     parts = weight_parts(g, len(x))
     target = (partial[:parts] if parts > 1 else dw).reshape(parts, g.r * g.s, g.k)
     _weight_gradient[(channel_blocks(g.k), g.r * g.s, parts), THREADS](target, x, dy, g)
@@ -88,7 +115,7 @@ def depthwise_weight_gradient(dw, x, dy, partial, g):
 
 
 def weight_parts(g, images):
-    """Into how many parts the pixels of the weight gradient are cut."""
+    """The number of parts that the pixels of a weight gradient are cut into."""
     return part_count(images * g.p * g.q, g.k, g.r * g.s)
 
 

@@ -1,36 +1,65 @@
-"""Convolution and its two gradients, each a product of ``product.py``. Oracle: ``tests/reference.py``.
+"""Convolution and its two gradients as implicit GEMMs: no im2col, and no other algorithm but depthwise on this device.
 
-The CPU's other algorithms are not repeated: scratch that they need is empty here, see ``sizes.py``.
+Shared memory brings the products near the limit of arithmetic, while Winograd's transforms would read and write memory
+several times.
 """
 
 from functools import lru_cache
 
-from numbacnn.kernels.cuda.conv import depthwise
+from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
 from numbacnn.kernels.cuda.formulas import LAUNCHERS
 from numbacnn.kernels.cuda.gemm.gemm import launch_product, split_count
 from numbacnn.kernels.cuda.gemm.operands import Product, axes
 from numbacnn.kernels.cuda.sums import sum_parts
 from numbacnn.kernels.phases import axis_phases
-from numbacnn.kernels.registry import launcher
+
+
+class ImplicitGemm(ConvAlgorithm):
+    """Applies to every convolution."""
+
+    name = "implicit GEMM"
+
+    def scratch(self, direction, g, batch, pool=None):
+        """Partial sums of the weight gradient, empty if there is one."""
+        splits = weight_splits(g, batch) if direction == WEIGHT_GRADIENT else 1
+        return {"partial": Scratch((splits, 1, g.r * g.s * (g.c // g.groups), g.k))} if splits > 1 else {}
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """One GEMM whose rows are output pixels."""
+        gemm_forward(y, x, w, b, g, relu_first(epilogue))
+        add_residual(y, epilogue)
+
+    def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
+        """One GEMM whose terms are output pixels, cut into parts by the shape alone; their sums are added in order."""
+        splits = weight_splits(g, len(x))
+        if splits == 1:
+            gemm_weight_gradient(dw, x, dy, g)
+        else:
+            partial = scratch["partial"][:splits]
+            gemm_weight_gradient(partial, x, dy, g, splits)
+            sum_parts(dw.reshape(-1), partial.reshape(splits, -1))
+
+    def input_gradient(self, dx, dy, w, scratch, g, epilogue):
+        """One GEMM per phase."""
+        gemm_input_gradient(dx, dy, w, g, epilogue.mask)
+
+
+def relu_first(epilogue):
+    """Whether the convolution itself applies ReLU: not if a residual is added before."""
+    return epilogue.relu and epilogue.residual is None
+
+
+def add_residual(y, epilogue):
+    """Add the residual, if there is one, and apply the ReLU after it."""
+    if epilogue.residual is not None:
+        LAUNCHERS["add_relu_in_place" if epilogue.relu else "add_in_place"](y, epilogue.residual)
+
 
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-@launcher
-def conv2d_forward(y, x, w, b, packed, g, relu=False, addend=None):
-    """y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k], plus the addend,
-    then ReLU if asked.
-
-    y, addend: N×P×Q×K, or addend None; x: N×H×W×C inside a halo of zeros (``g.input_halo``); w: R×S×C/groups×K; b: K
-    or None; packed: not used.
-    """
-    if addend is not None:
-        conv2d_forward(y, x, w, b, packed, g)
-        LAUNCHERS["add_relu_in_place" if relu else "add_in_place"](y, addend)
-        return
-    if depthwise.applies(g):
-        depthwise.depthwise_forward(y, x, w, b, g, relu)
-        return
+def gemm_forward(y, x, w, b, g, relu=False):
+    """Write y as ``ConvAlgorithm.forward`` does, rectified if asked."""
     rows, terms, product = _forward_product(g, len(y), x.offset, x.strides, w.offset, y.offset, y.strides)
     product = product._replace(bias_offset=-1 if b is None else b.offset, relu=int(relu))
     bias = y if b is None else b
@@ -73,16 +102,8 @@ def _forward_product(g, images, x_offset, x_strides, w_offset, y_offset, y_strid
 # -- input gradient ---------------------------------------------------------------------------------------------------
 
 
-@launcher
-def conv2d_input_gradient(dx, dy, w, packed, columns, g, mask=None):
-    """dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q.
-
-    dx: N×H×W×C; dy: N×P×Q×K inside a halo of zeros (``g.gradient_halo``); packed, columns: not used. Where ``mask``,
-    N×H×W×C, is given, dx is zero wherever it is 0 or less: the gradient of a ReLU whose output it is.
-    """
-    if depthwise.applies(g):
-        depthwise.depthwise_input_gradient(dx, dy, w, g, mask)
-        return
+def gemm_input_gradient(dx, dy, w, g, mask=None):
+    """Write dx as ``ConvAlgorithm.input_gradient`` does."""
     place = None if mask is None else (mask.offset, mask.strides)
     shapes = len(dx), dx.offset, dx.strides, dy.offset, dy.strides, w.offset, place
     mask = dx if mask is None else mask
@@ -143,31 +164,8 @@ def _phase_product(g, row, column, images, dx_offset, dx_strides, dy_offset, dy_
 # -- weight gradient --------------------------------------------------------------------------------------------------
 
 
-@launcher
-def conv2d_weight_gradient(dw, x, dy, partial, g):
-    """dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k].
-
-    dw: R×S×C/groups×K; x and dy as in the forward pass; partial: scratch of ``partial_weights_shape(g, N)``: pixels are
-    cut into parts, by the shape alone, whose sums are added in order.
-    """
-    if depthwise.applies(g):
-        depthwise.depthwise_weight_gradient(dw, x, dy, partial, g)
-        return
-    splits = weight_splits(g, len(x))
-    if splits == 1:
-        weight_gradient_in_one(dw, x, dy, g)
-        return
-    _weight_gradient(partial, x, dy, g, splits)
-    sum_parts(dw.reshape(-1), partial[:splits].reshape(splits, -1))
-
-
-def weight_gradient_in_one(dw, x, dy, g):
-    """dw as above, each element summed by one thread."""
-    _weight_gradient(dw, x, dy, g, 1)
-
-
-def _weight_gradient(target, x, dy, g, splits):
-    """target: splits × R × S × C/groups × K."""
+def gemm_weight_gradient(target, x, dy, g, splits=1):
+    """Write dw, or ``splits`` partial sums: target is splits × R × S × C/groups × K."""
     rows, terms, product = _weight_gradient_product(
         g, len(x), splits, target.offset, x.offset, x.strides, dy.offset, dy.strides
     )
@@ -211,12 +209,6 @@ def weight_splits(g, images):
     """Into how many parts the pixels of a weight gradient are cut."""
     channels, filters = g.c // g.groups, g.k // g.groups
     return split_count(g.r * g.s * channels, filters, g.groups, images * g.p * g.q)
-
-
-def partial_weights_shape(g, images):
-    """Scratch of the weight gradient: parts × R·S·C/groups × K; empty where there is one."""
-    parts = depthwise.weight_parts(g, images) if depthwise.applies(g) else weight_splits(g, images)
-    return (parts if parts > 1 else 0, 1, g.r * g.s * (g.c // g.groups), g.k)
 
 
 def _elements(strides):

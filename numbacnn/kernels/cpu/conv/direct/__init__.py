@@ -3,3 +3,41 @@
 With a halo of zeros around each image, an output pixel's inputs are S·C contiguous floats (NHWC) for each row of the
 window. A convolution is then a product of matrices whose rows overlap in memory, without copies or bounds checks.
 """
+
+from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm, Scratch
+from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_shape
+from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
+from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
+from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_shape
+from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
+
+
+class Direct(ConvAlgorithm):
+    """Applies to every convolution."""
+
+    name = "direct"
+
+    def scratch(self, direction, g, batch, pool=None):
+        """Packed weights, or partial sums."""
+        if direction == FORWARD:
+            return {"packed": Scratch(packed_shape(g), prepared=g.groups == 1)}
+        if direction == WEIGHT_GRADIENT:
+            return {"partial": Scratch(partial_shape(g, batch))}
+        return {"packed": Scratch(packed_gradient_shape(g))}
+
+    def forward(self, y, x, w, b, scratch, g, epilogue):
+        """One GEMM per group of channels."""
+        if g.groups == 1:
+            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, epilogue.relu, epilogue.residual)
+        else:
+            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, relu_first(epilogue))
+            add_residual(y, epilogue)
+
+    def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
+        """One GEMM per group of channels."""
+        for x_part, dy_part, k in group_slices(x, dy, g):
+            direct_weight_gradient(dw[..., k], x_part, dy_part, scratch["partial"], one_group(g))
+
+    def input_gradient(self, dx, dy, w, scratch, g, epilogue):
+        """One GEMM per phase and group of channels."""
+        direct_input_gradient(dx, dy, w, scratch["packed"], g, epilogue.mask)

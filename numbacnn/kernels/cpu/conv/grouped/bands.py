@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 from numbacnn.kernels.cpu.simd.memory import floats
 from numbacnn.kernels.cpu.simd.vector import LANES as STORED
@@ -11,14 +10,6 @@ from numbacnn.kernels.jit import inlined
 
 WORKERS = 16  # each spreads one band at a time, in scratch of its own
 BAND_FLOATS = 1 << 15  # of scratch, unless one row of outputs needs more
-
-
-def applies(g: ConvGeometry) -> bool:
-    """Whether groups fill less than half a register, but have more than one channel or filter.
-
-    Wider groups gain nothing: each input is spread as often as there are terms.
-    """
-    return g.groups > 1 and 1 < max(group_channels(g)) < LANES // 2
 
 
 def group_channels(g):

@@ -7,34 +7,31 @@ import numpy as np
 from numba import prange
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry
+from numbacnn.kernels.cpu.conv.epilogues import aux_or_none
 from numbacnn.kernels.cpu.conv.pool_backward.microkernels import Candidates, Tile, chosen_microkernel
 from numbacnn.kernels.cpu.conv.pool_backward.weight_gradient import GROUPS, VECTORS, WIDTH
-from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES, NO_AUX
+from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES
 from numbacnn.kernels.cpu.gemm.microkernel import LINE
 from numbacnn.kernels.cpu.gemm.rows import clear_row, copy_row, gather_row, mask_row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
-from numbacnn.kernels.registry import launcher
 
 
-@launcher
-def maxima_input_gradient(dx, dy, argmax, w, packed, image, g, pool, mask=None):
-    """dx as in ``conv2d_input_gradient``, from the gradient of a max-pool that follows the convolution.
+def pool_input_gradient(dx, dy, argmax, w, packed, image, g, pool, mask=None):
+    """Write dx, zero wherever ``mask`` is given and 0 or less.
 
-    dx: N×H×W×C; dy, argmax: N×P×Q×K of the pool, contiguous; w: R×S×C×K; packed, image: scratch of
-    ``maxima_packed_shape`` and ``maxima_image_shape``; mask as in ``conv2d_input_gradient``.
+    dy, argmax: N×P×Q×K of the pool, contiguous; packed, image: scratch of ``packed_shape`` and ``image_shape``.
     """
     _pack_filters(packed, w.reshape(1, g.r, -1, g.k))
-    mask = NO_AUX if mask is None else mask
-    _kernel(g.r)(dx, dy, argmax, packed, image[: len(dx)], mask, g, pool)
+    _kernel(g.r)(dx, dy, argmax, packed, image[: len(dx)], aux_or_none(mask), g, pool)
 
 
-def maxima_packed_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
+def packed_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch for the weights by filter: 1 × K × R × S·C, with rows of whole cache lines."""
     return (1, g.k, g.r, -(-g.s * g.c // LINE) * LINE)
 
 
-def maxima_image_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
+def image_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch for one padded image per group of images."""
     height = max(g.h + g.pad_top, (g.p - 1) * g.stride_h + (g.r - 1) * g.dilation_h + 1)
     width = max(g.w + g.pad_left, (g.q - 1) * g.stride_w + g.s)
@@ -83,7 +80,7 @@ def _kernel(rows):
                 else:
                     narrow(tile, entries, choice, width - j)
 
-    def pool_input_gradient(dx, dy, argmax, packed, image, mask, g, pool):
+    def kernel(dx, dy, argmax, packed, image, mask, g, pool):
         """Each thread owns a range of groups of images, and each group its scratch."""
         groups, images = len(image), len(dx)
         dx_image, dx_row = dx.strides[:2]
@@ -112,5 +109,5 @@ def _kernel(rows):
                     else:
                         copy_row(row, source, g.w * g.c)
 
-    pool_input_gradient.__name__ = pool_input_gradient.__qualname__ = f"pool_input_gradient_{rows}"
-    return cpu_kernel(*[float32_4d] * 6, ConvGeometry, PoolGeometry)(pool_input_gradient)
+    kernel.__name__ = kernel.__qualname__ = f"pool_input_gradient_{rows}"
+    return cpu_kernel(*[float32_4d] * 6, ConvGeometry, PoolGeometry)(kernel)

@@ -11,52 +11,34 @@ from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES, row_table
 from numbacnn.kernels.cpu.gemm.rows import add_row, clear_row, spread_row
 from numbacnn.kernels.cpu.simd.memory import address, floats, integers
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
-from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.target import host_target
 
 VECTORS = 4 if host_target().registers >= 32 else 2  # of the wide microkernel, whose narrow ones split fewer lines
 WIDTH = VECTORS * HALF_LANES
-MAX_ROWS = 5  # of the window: each is a row of the microkernel
-MAX_AREA = 16  # of the pool's window: the filters are listed for each of its pixels
 GROUPS = 16  # of images, each with its own partial sums and scratch
-MIN_TERMS = 100  # that the direct algorithm sums per maximum; with fewer, it fills the vectors better
-MAX_WEIGHT_BYTES = 5 << 18  # which every window reads
-MAX_IMAGE_BYTES = 1 << 19  # of an image's input gradient, which windows are added to in any order
 CHUNK_BYTES = 1 << 14  # of x, which every filter reads
 
 
-def maxima_apply(g: ConvGeometry, pool: PoolGeometry) -> bool:
-    """Whether these kernels can replace the pool's gradient and the direct ones, and are faster."""
-    apart = pool.stride_h >= pool.r and pool.stride_w >= pool.s and 1 < pool.r * pool.s <= MAX_AREA
-    contiguous = g.groups == 1 and g.dilation_w == 1 and g.r <= MAX_ROWS
-    terms = g.r * g.s * g.c
-    filled = g.k / (-(-g.k // HALF_LANES) * HALF_LANES)
-    dense = pool.r * pool.s * terms >= MIN_TERMS * filled
-    small = 4 * terms * g.k <= MAX_WEIGHT_BYTES and 4 * g.h * g.w * g.c <= MAX_IMAGE_BYTES
-    return apart and contiguous and dense and small
-
-
-@launcher
-def maxima_weight_gradient(dw, x, dy, argmax, partial, places, g, pool):
+def pool_weight_gradient(dw, x, dy, argmax, partial, positions, g, pool):
     """dw[r,s,c,k] = Σ_npq x[n, h·stride + r·dilation, w·stride + s, c] · dy[n,p,q,k], (h, w) the maximum's pixel.
 
-    dw: R×S×C×K; x as in the forward pass; dy, argmax: N×P×Q×K of the pool, contiguous; partial, places: scratch of
-    ``maxima_partial_shape`` and ``maxima_places_shape``.
+    dy, argmax: N×P×Q×K of the pool, contiguous; partial, positions: scratch of ``partial_shape`` and
+    ``positions_shape``.
     """
     partial = partial[: len(x)]
     row_step, pixel_step = pool.stride_h * g.stride_h * x.strides[1], pool.stride_w * g.stride_w * x.strides[2]
     chunk = max(1, min(pool.p, CHUNK_BYTES // row_step))
     corners = row_table((chunk, row_step // 4), (pool.q, pixel_step // 4), (g.k, 0))
-    _kernel(g.r)(partial, places, x, dy, argmax, corners, chunk, g, pool)
+    _kernel(g.r)(partial, positions, x, dy, argmax, corners, chunk, g, pool)
     _sum_filters(dw.reshape(1, 1, -1, g.k), partial)
 
 
-def maxima_partial_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
+def partial_shape(g: ConvGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch for the partial sums: groups × 1 × K × R·S·C."""
     return (min(images, GROUPS), 1, g.k, g.r * g.s * g.c)
 
 
-def maxima_places_shape(g: ConvGeometry, pool: PoolGeometry, images: int) -> tuple[int, int, int, int]:
+def positions_shape(g: ConvGeometry, pool: PoolGeometry, images: int) -> tuple[int, int, int, int]:
     """Scratch for each group's positions in x: groups × P × Q × K."""
     return (min(images, GROUPS), pool.p, pool.q, g.k)
 
@@ -76,7 +58,7 @@ def _kernel(rows):
             else:
                 narrow(tile, entries, width - j)
 
-    def pool_weight_gradient(partial, positions, x, dy, argmax, corners, chunk, g, pool):
+    def kernel(partial, positions, x, dy, argmax, corners, chunk, g, pool):
         """partial[group,0,k,(r,s,c)] is the share of the group's images. Each thread owns a range of groups.
 
         ``chunk`` rows of windows, which start at ``corners``, are added at a time.
@@ -101,8 +83,8 @@ def _kernel(rows):
                         entries = Indexed(p_dy + start + 4 * k, found + 4 * k, g.k, count)
                         add_windows(at, entries, width)
 
-    pool_weight_gradient.__name__ = pool_weight_gradient.__qualname__ = f"pool_weight_gradient_{rows}"
-    return cpu_kernel(*[float32_4d] * 5, int64_1d, int64, ConvGeometry, PoolGeometry)(pool_weight_gradient)
+    kernel.__name__ = kernel.__qualname__ = f"pool_weight_gradient_{rows}"
+    return cpu_kernel(*[float32_4d] * 5, int64_1d, int64, ConvGeometry, PoolGeometry)(kernel)
 
 
 @inlined

@@ -1,0 +1,69 @@
+"""What a convolution algorithm is, on any device: one object per algorithm, for the directions that it computes."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
+
+FORWARD, WEIGHT_GRADIENT, INPUT_GRADIENT = DIRECTIONS = "forward", "weight_gradient", "input_gradient"
+
+
+class Scratch(NamedTuple):
+    """The shape of a float32 buffer that an algorithm needs besides inputs and outputs.
+
+    ``prepared`` buffers hold weights in another layout (``recording.prepare``), which stays valid until they change.
+    """
+
+    shape: Shape
+    prepared: bool = False
+
+
+class Cost(NamedTuple):
+    """Floating-point operations, a multiply-add counted as two, and bytes."""
+
+    flops: int
+    bytes: int
+
+    def __add__(self, other: object) -> "Cost":
+        assert isinstance(other, Cost)
+        return Cost(self.flops + other.flops, self.bytes + other.bytes)
+
+
+class ConvAlgorithm:
+    """One way to compute a convolution, in some or all of its ``directions``.
+
+    A device lists its algorithms in order of preference, and the first that applies to a geometry runs; the last one
+    applies to all. ``family`` is the value of ``Conv2D(algorithm=…)`` that admits the algorithm. For each of its
+    directions, a subclass has a method that launches kernels:
+
+    - ``forward(y, x, w, b, scratch, g, epilogue)``:
+      y[n,p,q,k] = b[k] + Σ_rsc x[n, p·stride + r·dilation, q·stride + s·dilation, c] · w[r,s,c,k]
+    - ``weight_gradient(dw, x, dy, scratch, g, epilogue)``:
+      dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k]
+    - ``input_gradient(dx, dy, w, scratch, g, epilogue)``:
+      dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q
+
+    x, dx: N×H×W×C in a halo of zeros (``g.input_halo``); y, dy: N×P×Q×K, dy in ``g.gradient_halo``; w, dw:
+    R×S×C/groups×K; b: K or None; ``scratch``: the arrays of that method, by name. ``epilogue``, a
+    ``layers.algorithms.ConvEpilogue``, says what else to do; under a max-pool, y is the pool's output and dy its
+    gradient.
+    """
+
+    name = ""
+    family = "direct"
+    directions: tuple[str, ...] = DIRECTIONS
+
+    def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
+        """Whether the algorithm can run and is preferred; ``pool``: of the max-pool that it must compute too."""
+        return pool is None
+
+    def scratch(
+        self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None
+    ) -> Mapping[str, Scratch]:
+        """Return the buffers that a direction needs for up to ``batch`` images, by name."""
+        return {}
+
+    def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> Cost:
+        """Return the operations that run, and the bytes of x, y and the weights as stored, each moved once."""
+        images = batch * (g.h * g.w * g.c + g.p * g.q * g.k)
+        return Cost(batch * g.flops, 4 * (images + g.r * g.s * (g.c // g.groups) * g.k))

@@ -1,0 +1,85 @@
+"""What a convolution layer asks of a device's algorithms, and how one is chosen for each direction."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
+from numbacnn.layers.bindings import Array
+
+
+class ConvEpilogue(NamedTuple):
+    """What a convolution does besides its sums, as the direction calls for it."""
+
+    relu: bool = False  # forward: y = max(y, 0)
+    residual: Array | None = None  # forward: added to y before ReLU
+    mask: Array | None = None  # input gradient: dx is 0 wherever this is 0 or less
+    pool: PoolGeometry | None = None  # y is the output of this max-pool, or dy the gradient of its output,
+    argmax: Array | None = None  # with this argmax, which forward writes unless it has no images
+
+
+class Scratch(Protocol):
+    """A float32 buffer that an algorithm needs besides inputs and outputs."""
+
+    @property
+    def shape(self) -> Shape:
+        """For as many images as the plan has."""
+
+    @property
+    def prepared(self) -> bool:
+        """Whether it holds weights in another layout, which stays valid until they change."""
+
+
+Arrays = Mapping[str, Array]
+
+
+class ConvAlgorithm(Protocol):
+    """One way to compute a convolution on a device: ``kernels.convolution.ConvAlgorithm`` describes the methods."""
+
+    name: str
+    family: str
+    directions: tuple[str, ...]
+
+    def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
+        """Whether the algorithm can run and is preferred."""
+
+    def scratch(
+        self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None
+    ) -> Mapping[str, Scratch]:
+        """Return the buffers of a direction by name."""
+
+    def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> tuple[int, int]:
+        """Return the floating-point operations of a direction, and its bytes."""
+
+    def forward(
+        self, y: Array, x: Array, w: Array, b: Array | None, scratch: Arrays, g: ConvGeometry, epilogue: ConvEpilogue
+    ) -> None:
+        """Write y."""
+
+    def weight_gradient(
+        self, dw: Array, x: Array, dy: Array, scratch: Arrays, g: ConvGeometry, epilogue: ConvEpilogue
+    ) -> None:
+        """Write dw."""
+
+    def input_gradient(
+        self, dx: Array, dy: Array, w: Array, scratch: Arrays, g: ConvGeometry, epilogue: ConvEpilogue
+    ) -> None:
+        """Write dx."""
+
+
+def choose(
+    algorithms: Sequence[ConvAlgorithm],
+    direction: str,
+    g: ConvGeometry,
+    family: str = "auto",
+    pool: PoolGeometry | None = None,
+) -> ConvAlgorithm | None:
+    """Return the algorithm for one direction of a convolution: the first that applies.
+
+    A ``family`` other than "auto" leaves a choice among its members, the last of which runs if none is preferred; if
+    the device has none of them, it chooses freely. With a ``pool``, the algorithm must compute that too, of whatever
+    family; None if none can.
+    """
+    able = [algorithm for algorithm in algorithms if direction in algorithm.directions]
+    members = [algorithm for algorithm in able if pool is None and algorithm.family == family]
+    fallback = members[-1] if members else None
+    return next((algorithm for algorithm in members or able if algorithm.applies(g, pool)), fallback)
