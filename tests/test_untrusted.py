@@ -112,9 +112,7 @@ def test_reading_a_model_file_imports_nothing(model_file, tmp_path):
     save_file(load_file(model_file), model_file, {"format": "numbacnn", "version": "1", "head": json.dumps(head)})
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        with pytest.raises(
-            ModelFileError, match="from trap; reading a file imports nothing: import that module before"
-        ):
+        with pytest.raises(ModelFileError, match="of trap; reading a file imports nothing: import that module before"):
             nc.load(model_file)
     assert "trap" not in sys.modules
 
