@@ -575,7 +575,7 @@ def test_steps_that_find_no_room_are_the_host_s():
 
     def run(fails):
         made = trainer(batch_size=7, augment="hflip", optimizer=nc.SGD(0.1, clip_norm=1.0))
-        steps = made._loop  # behind the model's own buffers
+        steps = made._loop  # after the model's own buffers have been allocated
         with pytest.MonkeyPatch.context() as monkeypatch:
             memory = Full(monkeypatch, fails)
             (position,) = steps.epoch(Position())

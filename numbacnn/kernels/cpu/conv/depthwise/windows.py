@@ -61,7 +61,7 @@ def _phase_axis(t, stride):
 
 
 def depthwise_forward(y, x, w, bias, g, relu):
-    """Write y as ``conv2d_forward`` does; an empty bias: none."""
+    """Convolve x with w into y, and add the bias unless it is empty."""
     _sum_windows(y, x, w, bias, NO_AUX, *output_axes(g), relu)
 
 

@@ -23,7 +23,7 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 
 
 def grouped_forward(y, x, w, bias, scratch, g, relu):
-    """Write y as ``conv2d_forward`` does; an empty bias: none; scratch of ``forward_scratch_shape``."""
+    """Convolve x with w into y, and add the bias unless it is empty; scratch has ``forward_scratch_shape``."""
     rows, columns = output_axes(g)
     _sum_windows(y, x, w, bias, NO_AUX, scratch, rows, columns, make_fan(rows, columns, *group_channels(g)), relu)
 
