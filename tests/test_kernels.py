@@ -11,7 +11,7 @@ from numbacnn.kernels.cpu.conv.depthwise import Depthwise
 from numbacnn.kernels.cpu.conv.direct import Direct
 from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
 from numbacnn.kernels.cpu.norm import batch_norm as batch_norm_kernels
-from numbacnn.kernels.cpu.simd.memory import STREAMED_BYTES
+from numbacnn.kernels.cpu.simd.memory import NONTEMPORAL_BYTES
 from numbacnn.layers.algorithms import ConvEpilogue
 
 HALOS = [Halo(*sides) for sides in itertools.product((0, 1, 2), repeat=4)]
@@ -138,7 +138,7 @@ def past_the_caches():
 @pytest.mark.parametrize("name", past_the_caches())
 def test_outputs_past_the_caches_have_the_bits_of_smaller_ones(name, rng):
     kernel, shape = past_the_caches()[name], (48, 64, 64, 48)
-    assert 4 * np.prod(shape) * 62**2 / 64**2 > STREAMED_BYTES > 2 * np.prod(shape)
+    assert 4 * np.prod(shape) * 62**2 / 64**2 > NONTEMPORAL_BYTES > 2 * np.prod(shape)
     x = rng.standard_normal(shape[1:], np.float32) + np.arange(48, dtype=np.float32).reshape(-1, 1, 1, 1)
     memory = np.full(x.size + 64, np.nan, np.float32)
     first = -memory.ctypes.data // 4 % 16

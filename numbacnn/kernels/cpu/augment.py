@@ -1,10 +1,10 @@
-"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C, of any units.
+"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C in any units.
 
-Every random number is a word of Philox at the counter (block, number of the image in its data set, epoch, purpose),
-keyed by the seed, so that an image has its numbers whatever the batch and the thread. ``random`` is (seed, epoch),
-``purpose`` tells the uses apart: 0 for the numbers of each transform, then each transform's place in its chain.
+Every random number is a word of Philox at the counter (block, index of the image in its data set, epoch, purpose),
+keyed by the seed, so that an image has the same numbers in any batch and on any thread. ``random`` is (seed, epoch);
+``purpose`` is 0 for the numbers of all transforms, or the position of a transform in its chain, from 1.
 
-All sums here are in order, without fast-math: the numbers are those of the same formulas in NumPy.
+All arithmetic is in order, without fast-math: the results are those of the same formulas in NumPy.
 """
 
 import math
@@ -19,16 +19,16 @@ from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
 from numbacnn.kernels.cpu.views import row
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.registry import launcher
-from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
+from numbacnn.kernels.scalar import HALF, LOW, ONE, SHIFT, ZERO
 
 uint64 = types.uint64
 uint64_1d = types.Array(uint64, 1, "C")
 int64_2d = types.Array(types.int64, 2, "C")
-compiled_into = partial(inlined, always=True)  # a call would keep the loop around it from becoming vectors
+compiled_into = partial(inlined, always=True)  # a call would keep the loop around it from being vectorized
 philox = compiled_into(scalar.philox)
 
-PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which share seeds with us
-EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
+PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which may share the seed
+EIGHT, BYTE = np.uint64(8), np.float32(255)
 UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
 WORD, TURN = 2.0**-32, 2 * math.pi
 RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
@@ -43,7 +43,7 @@ def _words(block, index, random, purpose):
 
 @in_order
 def _uniform(word):
-    """A number in [0, 1) of the 24 bits that float32 holds exactly."""
+    """A number in [0, 1) from 24 bits, which float32 holds exactly."""
     return np.float32(word >> EIGHT) * UNIT
 
 
@@ -65,10 +65,11 @@ def draw_uniforms(u, indices, random):
 @launcher
 @cpu_kernel(float32_2d, float32_2d, int64_1d, uint64_1d, uint64, float32_1d, float32_1d, types.int64)
 def draw_field(field, scratch, indices, random, purpose, strengths, weights, width):
-    """field[2n] and field[2n + 1]: displacements along x and y of image n's pixels, planes of H·W numbers.
+    """field[2n] and field[2n + 1] = the displacements along x and y of image n's pixels, planes of H·W numbers.
 
-    Uniform numbers in [−1, 1), drawn column by column, smoothed by ``weights`` along both axes with zeros outside,
-    times strengths[n] (Simard et al. 2003, section 2). scratch: as large. Each thread owns a range of planes.
+    They are uniform numbers in [−1, 1), drawn column by column, smoothed by ``weights`` along both axes with zeros
+    outside, times strengths[n] (Simard et al. 2003, section 2). scratch: of the size of field. Each thread owns a range
+    of planes.
     """
     for item in prange(len(field)):
         plane = np.intp(item)
@@ -88,7 +89,7 @@ def draw_field(field, scratch, indices, random, purpose, strengths, weights, wid
 @in_order
 def _draw_plane(y, index, random, purpose, axis):
     whole, blocks = len(y) // 4, -(-len(y) // 4)
-    for block in range(whole):  # without branches: vectors of blocks
+    for block in range(whole):  # without branches, so that it is vectorized over blocks
         a, b, c, d = _words(axis * blocks + block, index, random, purpose)
         i = np.uintp(4 * block)
         y[i], y[i + 1], y[i + 2], y[i + 3] = _signed(a), _signed(b), _signed(c), _signed(d)
@@ -106,7 +107,7 @@ def _signed(word):
 
 @in_order
 def _smooth(y, x, weights, stride):
-    """Along the slow axis, in steps of ``stride``: each weight takes the whole plane, which fills the vectors."""
+    """Smooth along the slow axis, in steps of ``stride``: each weight is applied to the whole plane, in vectors."""
     radius = len(weights) // 2
     _clear(y)
     for k in range(-radius, radius + 1):
@@ -124,7 +125,7 @@ def _add_scaled(y, x, weight):
 
 @in_order
 def _transpose(y, x, rows, columns):
-    """y, columns × rows, from x, rows × columns."""
+    """y = xᵀ; y: columns × rows, x: rows × columns."""
     for j in range(columns):
         for i in range(rows):
             y[j * rows + i] = x[i * columns + j]
@@ -144,23 +145,23 @@ def _scale(y, x, factor):
 
 # -- resampling -------------------------------------------------------------------------------------------------------
 
-PART = 64  # pixels of a row whose sources are found together: short enough to stay in the first cache
-_room = stack_floats(2 * PART)
+PART = 64  # pixels of a row whose sources are computed together: few enough for the first-level cache
+_memory = stack_floats(2 * PART)
 
 
 @launcher
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_bilinear(y, x, matrices, field, fill):
-    """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
+    """y[n,h,w] = x at (a·w + b·h + t, c·w + d·h + u), interpolated between four pixels, with ``fill`` outside.
 
-    matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first; or 0×0 for none. x has no
+    matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first, or 0×0 for none. x has no
     halo. Each thread owns a range of rows (n, h) of y.
     """
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
-        line, image, channels, room = row(y, item), _image(x, n), y.shape[3], _room()
+        line, image, channels, memory = row(y, item), _image(x, n), y.shape[3], _memory()
         for first in range(0, y.shape[2], PART):
-            i, j = _sources(room, n, h, first, y.shape[2], matrices, field)
+            i, j = _sources(memory, n, h, first, y.shape[2], matrices, field)
             _clip(i, np.float32(x.shape[1]))
             _clip(j, np.float32(x.shape[2]))
             part = floats(address(line) + 4 * first * channels, len(i) * channels)
@@ -170,13 +171,13 @@ def warp_bilinear(y, x, matrices, field, fill):
 @launcher
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_nearest(y, x, matrices, field, fill):
-    """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
+    """``warp_bilinear`` without interpolation, from the nearest pixel: for masks, whose numbers are classes."""
     for item in prange(y.shape[0] * y.shape[1]):
-        n, h, room = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1], _room()
+        n, h, memory = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1], _memory()
         for first in range(0, y.shape[2], PART):
-            rows, columns = _sources(room, n, h, first, y.shape[2], matrices, field)
+            rows, columns = _sources(memory, n, h, first, y.shape[2], matrices, field)
             for k in range(len(rows)):
-                i, j = math.floor(rows[k] + HALF_WAY), math.floor(columns[k] + HALF_WAY)
+                i, j = math.floor(rows[k] + HALF), math.floor(columns[k] + HALF)
                 inside = 0 <= i < x.shape[1] and 0 <= j < x.shape[2]
                 for c in range(y.shape[3]):
                     y[n, h, first + k, c] = x[n, np.intp(i), np.intp(j), c] if inside else fill
@@ -188,16 +189,16 @@ def _image(x, n):
 
 
 @inlined
-def _sources(room, n, h, first, width, matrices, field):
-    """Rows and columns of x, in ``room``, from which the pixels of row h of y come, from ``first`` on."""
+def _sources(memory, n, h, first, width, matrices, field):
+    """The rows and columns of x, in ``memory``, of at most PART pixels of row h of y from ``first`` on."""
     count = min(PART, width - first)
-    i, j = floats(room, count), floats(room + 4 * PART, count)
+    i, j = floats(memory, count), floats(memory + 4 * PART, count)
     _number(i, j, h, first)
     if len(field) > 0:
         start = address(field) + 2 * n * field.strides[0] + 4 * (h * width + first)
         _add_scaled(j, floats(start, count), ONE)
         _add_scaled(i, floats(start + field.strides[0], count), ONE)
-    _transform(i, j, matrices[n, 0], matrices[n, 1], matrices[n, 2], matrices[n, 3], matrices[n, 4], matrices[n, 5])
+    _transform(i, j, matrices[n])
     return i, j
 
 
@@ -208,25 +209,26 @@ def _number(i, j, h, first):
 
 
 @in_order
-def _transform(i, j, a, b, t, c, d, u):
+def _transform(i, j, matrix):
+    a, b, t, c, d, u = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
     for k in range(len(i)):
         across, down = j[k], i[k]
         i[k], j[k] = c * across + d * down + u, a * across + b * down + t
 
 
 @in_order
-def _clip(i, most):
-    """What lies outside of the image, and NaN, becomes ``most``, where nothing of the image is left."""
+def _clip(i, size):
+    """Replace coordinates that no pixel contributes to, and NaN, by ``size``, which is outside too."""
     for k in range(len(i)):
-        i[k] = i[k] if -ONE < i[k] < most else most
+        i[k] = i[k] if -ONE < i[k] < size else size
 
 
 @in_order
 def _interpolate(y, x, i, j, height, width, channels, fill):
-    """Writes a row of pixels. Between whole numbers each lies as far as its parts say, so constants stay exact."""
+    """Write a row of pixels. Interpolating by differences keeps constant areas exact."""
     line = width * channels
     for k in range(len(i)):
-        # Truncation of what is positive, where floor would be a call.
+        # Truncate positive numbers: floor would be a call.
         top, left = np.intp(i[k] + ONE) - 1, np.intp(j[k] + ONE) - 1
         down, across = i[k] - np.float32(top), j[k] - np.float32(left)
         north, south = 0 <= top < height, top + 1 < height
@@ -291,7 +293,7 @@ def _mix_row(y, x, share):
 @launcher
 @cpu_kernel(float32_4d, int64_1d, uint64_1d, uint64, float32_1d)
 def add_noise_in_place(x, indices, random, purpose, deviations):
-    """x[n] += deviations[n] · normal numbers, of Box and Muller's formula. Each thread owns a range of rows (n, h)."""
+    """x[n] += deviations[n] · normal numbers (Box and Muller 1958). Each thread owns a range of rows (n, h)."""
     for item in prange(x.shape[0] * x.shape[1]):
         n, h = np.intp(item) // x.shape[1], np.intp(item) % x.shape[1]
         if deviations[n] != ZERO:
@@ -300,7 +302,7 @@ def add_noise_in_place(x, indices, random, purpose, deviations):
 
 @in_order
 def _add_noise(x, h, index, random, purpose, deviation):
-    """Four words make four numbers: two radii, each with two sides of an angle."""
+    """Four words make four numbers: two radii, each with the cosine and sine of an angle."""
     blocks = -(-len(x) // 4)
     for block in range(blocks):
         words = _words(h * blocks + block, index, random, purpose)
@@ -318,8 +320,8 @@ def _add_noise(x, h, index, random, purpose, deviation):
 def jitter_colors_in_place(x, factors):
     """factors: N × (brightness, contrast, saturation). Each thread owns a range of images.
 
-    In this order: times brightness; contrast times the distance from the image's mean grey; saturation times that
-    from the pixel's own grey.
+    In this order: multiply by brightness; scale the distance from the image's mean gray by contrast; scale the distance
+    from the pixel's own gray by saturation.
     """
     for item in prange(len(x)):
         n = np.intp(item)
@@ -333,20 +335,20 @@ def _jitter(x, n, brightness, contrast, saturation):
     total = 0.0
     for h in range(x.shape[1]):
         for w in range(x.shape[2]):
-            total += _grey(x, n, h, w)
-    middle = (ONE - contrast) * (brightness * np.float32(total / (x.shape[1] * x.shape[2])))
+            total += _gray(x, n, h, w)
+    center = (ONE - contrast) * (brightness * np.float32(total / (x.shape[1] * x.shape[2])))
     for h in range(x.shape[1]):
         for w in range(x.shape[2]):
             for c in range(x.shape[3]):
-                x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + middle
-            grey = (ONE - saturation) * _grey(x, n, h, w)
+                x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + center
+            gray = (ONE - saturation) * _gray(x, n, h, w)
             for c in range(x.shape[3]):
-                x[n, h, w, c] = saturation * x[n, h, w, c] + grey
+                x[n, h, w, c] = saturation * x[n, h, w, c] + gray
 
 
 @in_order
-def _grey(x, n, h, w):
-    """Luma of three channels, else the first one."""
+def _gray(x, n, h, w):
+    """The luma of three channels, otherwise the first channel."""
     if x.shape[3] == 3:
         return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
     return x[n, h, w, 0]
@@ -363,5 +365,5 @@ def round_to_bytes(y, x):
 @in_order
 def _round_row(y, x):
     for i in range(len(x)):
-        value = x[i] + HALF_WAY
+        value = x[i] + HALF
         y[i] = np.uint8(min(max(value, ZERO), BYTE))

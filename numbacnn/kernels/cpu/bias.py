@@ -1,10 +1,11 @@
-"""A bias on every pixel, for the products whose store does not add one."""
+"""A bias added to every pixel, for convolutions whose store does not add it."""
 
 import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.simd.memory import address
-from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_greater
+from numbacnn.kernels.cpu.views import at
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d
 from numbacnn.kernels.registry import launcher
 
@@ -22,16 +23,13 @@ def add_bias_in_place(y, b, relu=False):
 @cpu_kernel(float32_4d, float32_1d, types.boolean)
 def _add_bias(y, b, relu):
     """Each thread owns a range of rows (n, p)."""
-    p_y, p_b = address(y), address(b)
     images, height, width, channels = y.shape
-    y_image, y_row, y_pixel = y.strides[:3]
     for item in prange(images * height):
         n, p = np.intp(item) // height, np.intp(item) % height
-        row = p_y + n * y_image + p * y_row
-        for k in range(0, channels, LANES):
-            bias = load(p_b + 4 * k, channels - k) if len(b) else splat(ZERO)
+        for k in range(0, channels, WIDTH):
+            bias = load(address(b) + 4 * k, channels - k) if len(b) else splat(ZERO)
             for q in range(width):
-                pixel = row + q * y_pixel + 4 * k
+                pixel = at(y, n, p, q) + 4 * k
                 value = load(pixel, channels - k) + bias
                 if relu:
                     value = where_greater(value, splat(ZERO), value, splat(ZERO))

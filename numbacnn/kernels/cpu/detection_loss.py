@@ -1,9 +1,9 @@
-"""The loss of a one-stage detector with its gradient: cell by cell, one row of channels for each cell of a grid."""
+"""The loss of a one-stage detector and its gradient, cell by cell of its grid."""
 
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.losses import label_row
+from numbacnn.kernels.cpu.losses import label_pixel
 from numbacnn.kernels.cpu.simd.math import vectorizable
 from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.cpu.views import pixel
@@ -15,7 +15,7 @@ from numbacnn.kernels.scalar import HALF, ONE, ZERO
 float32 = types.float32
 presence_loss, edge_loss = (vectorizable(f) for f in (binary_cross_entropy, smooth_l1))
 UNWEIGHTED = (ONE,)
-EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers of a box
+EDGES, CLASSES = 5, 5  # presence and the four numbers of a box are the channels before 5
 
 
 @launcher
@@ -23,23 +23,23 @@ EDGES, CLASSES = 5, 5  # the channels before 5 are presence and the four numbers
 def detection(losses, dx, x, target, class_weights, box_weight, beta, scale):
     """losses[i] = BCE(presence) + [an object there] · (box_weight · Σ smooth_l1(box) + cross-entropy(classes)).
 
-    Of each cell i = (n, h, w): x has a logit of presence, the four numbers of a box, and a logit for each class; target
-    has 1 or 0, the numbers, and the class, N×H×W×6. smooth_l1 is d²/(2·beta) where |d| ≤ beta, else |d| − beta/2
-    (Girshick 2015, "Fast R-CNN", equation 3). class_weights: 1×C, as ``cross_entropy_labels`` has them. dx = scale ·
-    the gradient of the sum. Each thread owns a range of rows (n, h).
+    For each cell i = (n, h, w), x has a logit of presence, the four numbers of a box, and a logit for each class;
+    target, N×H×W×6, has 1 or 0, the four numbers, and the class. smooth_l1 is d²/(2·beta) where |d| ≤ beta, else
+    |d| − beta/2 (Girshick 2015, "Fast R-CNN", equation 3). class_weights: 1×C, as in ``cross_entropy_labels``.
+    dx = scale · the gradient of the sum. Each thread owns a range of rows (n, h).
     """
     for row in prange(x.shape[0] * x.shape[1]):
         for w in range(x.shape[2]):
             i = np.intp(row) * x.shape[2] + w
-            cell, wanted, slope = pixel(x, row, w), pixel(target, row, w), pixel(dx, row, w)
-            losses[i] = _presence(slope, cell, wanted, scale)
-            if wanted[0] > HALF:
-                losses[i] += box_weight * _box(slope, cell, wanted, beta, scale * box_weight)
+            cell, truth, slope = pixel(x, row, w), pixel(target, row, w), pixel(dx, row, w)
+            losses[i] = _presence(slope, cell, truth, scale)
+            if truth[0] > HALF:
+                losses[i] += box_weight * _box(slope, cell, truth, beta, scale * box_weight)
                 classes = len(cell) - CLASSES
-                losses[i] += label_row(
+                losses[i] += label_pixel(
                     floats(address(slope) + 4 * CLASSES, classes),
                     floats(address(cell) + 4 * CLASSES, classes),
-                    np.intp(wanted[EDGES]),
+                    np.intp(truth[EDGES]),
                     class_weights,
                     scale,
                 )

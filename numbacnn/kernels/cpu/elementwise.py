@@ -17,7 +17,7 @@ uint8_2d = types.Array(types.uint8, 2, "C")
 @launcher
 @cpu_kernel(float32_4d, float32_4d)
 def copy_reshaped(y, x):
-    """y = x, whose images have as many elements in another shape. Each thread owns a range of rows (n, h) of y."""
+    """y = x, whose images have the same number of elements in another shape. Each thread owns a range of rows of y."""
     for item in prange(y.shape[0] * y.shape[1]):
         n, h = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1]
         _copy_from(row(y, item), x, n, h * y.shape[2] * y.shape[3])
@@ -25,7 +25,7 @@ def copy_reshaped(y, x):
 
 @inlined
 def _copy_from(y, x, n, start):
-    """y = the elements of image n from ``start`` on, each row of x after the other."""
+    """y = the elements of image n of x from ``start`` on, row after row."""
     size, done = x.shape[2] * x.shape[3], 0
     while done < len(y):
         h, first = (start + done) // size, (start + done) % size

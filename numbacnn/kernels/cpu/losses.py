@@ -1,8 +1,8 @@
-"""Losses with their gradients: row by row, one row of channels for each pixel or image.
+"""Losses with their gradients, pixel by pixel. Features are images of one pixel.
 
-Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum: what
-the sum is divided by, and what weight the loss has among others, is in ``scale``. x, dx, target: N×H×W×C. Unless
-said otherwise each thread owns a range of rows (n, h).
+Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum; the
+divisor of the sum and the weight of this loss among others are in ``scale``. x, dx, target: N×H×W×C. Unless said
+otherwise, each thread owns a range of rows (n, h).
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from numbacnn.kernels import scalar
 from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.simd import math as simd_math
 from numbacnn.kernels.cpu.simd.memory import address, floats
-from numbacnn.kernels.cpu.softmax import pixel_memory, softmax_ahead, softmax_forward
+from numbacnn.kernels.cpu.softmax import log_sum_exp, pixel_memory, softmax_forward
 from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.cpu.views import pixel, row_address
 from numbacnn.kernels.formulas import ELEMENT_LOSSES
@@ -25,21 +25,29 @@ from numbacnn.kernels.scalar import HALF, ONE, ZERO
 float32 = types.float32
 float64_4d = types.Array(types.float64, 4, "C")
 compiled_into = partial(inlined, always=True)  # a call for each pixel would count references to its arrays
-
-
 times = inlined(scalar.times)
 
 
 @in_order
-def _below(x, largest):
-    """largest − x, before anything is added: log Σ exp(x − largest) would vanish beside a huge ``largest``."""
-    return largest - x
+def _negative_log_likelihood(x, log_sum):
+    """−log softmax: (m − x) + log Σ exp(x − m). The difference is taken first: a huge m would absorb the logarithm."""
+    largest, log_total = log_sum
+    return log_total + (largest - x)
 
 
 @inlined
 def _clear(x):
     for c in range(len(x)):
         x[c] = ZERO
+
+
+@inlined
+def _without(p, label):
+    """1 − p[label] as the sum of the other probabilities, without cancellation."""
+    total = ZERO
+    for c in range(len(p)):
+        total += p[c] if c != label else ZERO
+    return total
 
 
 # -- softmax and labels -----------------------------------------------------------------------------------------------
@@ -50,35 +58,35 @@ def _clear(x):
 def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     """losses[i] = Σ_c q[c] · (log Σ_d exp(x[i,d]) − x[i,c]), with q[c] = weights[0,c]·[c = labels[i]] + weights[1,c].
 
-    labels: class of each pixel; where it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C where labels
-    are smoothed, a share of each then going to all classes.
+    labels: the class of each pixel; if it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C with label
+    smoothing, which gives all classes a share.
     """
     width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
         p_dx, p_x, memory = row_address(dx, row), row_address(x, row), pixel_memory()
         for w in range(width):
-            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            log_sum = log_sum_exp(p_dx, p_x, w, width, channels, memory)
             i, start = np.intp(row) * width + w, 4 * w * channels
             dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
             if labels[i] == ignored:
                 losses[i] = ZERO
                 _clear(dx_i)
             else:
-                losses[i] = _label_row(dx_i, x_i, told, labels[i], weights, scale)
+                losses[i] = _label_pixel(dx_i, x_i, log_sum, labels[i], weights, scale)
 
 
 @inlined
-def label_row(dx, x, label, weights, scale):
-    """The loss of one row of logits, and its gradient; see ``cross_entropy_labels``."""
-    told = softmax_ahead(address(dx), address(x), 0, 1, len(x), pixel_memory())
-    return _label_row(dx, x, told, label, weights, scale)
+def label_pixel(dx, x, label, weights, scale):
+    """The loss of one pixel's logits, and its gradient; see ``cross_entropy_labels``."""
+    log_sum = log_sum_exp(address(dx), address(x), 0, 1, len(x), pixel_memory())
+    return _label_pixel(dx, x, log_sum, label, weights, scale)
 
 
 @compiled_into
-def _label_row(dx, x, told, label, weights, scale):
-    largest, log_total = told
-    weight, own, others = weights[0, label], dx[label], _others(dx, label)
-    loss = times(weight, log_total + _below(x[label], largest))
+def _label_pixel(dx, x, log_sum, label, weights, scale):
+    """``label_pixel`` with the softmax in dx."""
+    weight, own, others = weights[0, label], dx[label], _without(dx, label)
+    loss = times(weight, _negative_log_likelihood(x[label], log_sum))
     if len(weights) == 1:
         for c in range(len(x)):
             dx[c] *= scale * weight
@@ -88,47 +96,34 @@ def _label_row(dx, x, told, label, weights, scale):
         for c in range(len(x)):
             spread = plus(spread, weights[1, c])
         for c in range(len(x)):
-            loss = plus(loss, times(weights[1, c], log_total + _below(x[c], largest)))
+            loss = plus(loss, times(weights[1, c], _negative_log_likelihood(x[c], log_sum)))
             dx[c] = scale * (dx[c] * (weight + spread) - weights[1, c])
         dx[label] = scale * (spread * own - weight * others - weights[1, label])
     return loss
 
 
-@inlined
-def _others(p, label):
-    """1 − p[label], without the rounding errors of that difference."""
-    total = ZERO
-    for c in range(len(p)):
-        total += p[c] if c != label else ZERO
-    return total
-
-
 @launcher
 @cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_2d, float32)
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
-    """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
+    """``cross_entropy_labels`` with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
     width, channels = x.shape[2], x.shape[3]
     for row in prange(x.shape[0] * x.shape[1]):
-        p_dx, p_x, p_target, memory = (
-            row_address(dx, row),
-            row_address(x, row),
-            row_address(target, row),
-            pixel_memory(),
-        )
+        p_dx, p_x, p_target = row_address(dx, row), row_address(x, row), row_address(target, row)
+        memory = pixel_memory()
         for w in range(width):
-            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            log_sum = log_sum_exp(p_dx, p_x, w, width, channels, memory)
             i, start = np.intp(row) * width + w, 4 * w * channels
             dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
-            losses[i] = _probability_row(dx_i, x_i, floats(p_target + start, channels), told, weights, scale)
+            losses[i] = _probability_pixel(dx_i, x_i, floats(p_target + start, channels), log_sum, weights, scale)
 
 
 @compiled_into
-def _probability_row(dx, x, target, told, weights, scale):
-    largest, log_total = told
+def _probability_pixel(dx, x, target, log_sum, weights, scale):
+    """The loss of one pixel's logits, and its gradient, from the softmax in dx."""
     loss, weight = ZERO, ZERO
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
-        loss += times(q, log_total + _below(x[c], largest))
+        loss += times(q, _negative_log_likelihood(x[c], log_sum))
         weight += q
     for c in range(len(x)):
         q = weights[0, c] * target[c] + (weights[1, c] if len(weights) == 2 else ZERO)
@@ -147,22 +142,24 @@ def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
     for row in prange(x.shape[0] * x.shape[1]):
         p_dx, p_x, memory = row_address(dx, row), row_address(x, row), pixel_memory()
         for w in range(width):
-            told = softmax_ahead(p_dx, p_x, w, width, channels, memory)
+            log_sum = log_sum_exp(p_dx, p_x, w, width, channels, memory)
             i, start = np.intp(row) * width + w, 4 * w * channels
             dx_i, x_i = floats(p_dx + start, channels), floats(p_x + start, channels)
             if labels[i] == ignored:
                 losses[i] = ZERO
                 _clear(dx_i)
             else:
-                losses[i] = _focal_row(dx_i, x_i, told, labels[i], weights, gamma, scale)
+                losses[i] = _focal_pixel(dx_i, x_i, log_sum, labels[i], weights, gamma, scale)
 
 
 @compiled_into
-def _focal_row(dx, x, told, label, weights, gamma, scale):
-    """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y])."""
-    largest, log_total = told
-    p, q = dx[label], _others(dx, label)
-    nll = -simd_math.log1p(-q) if q < HALF else log_total + _below(x[label], largest)  # −log p, precise at both ends
+def _focal_pixel(dx, x, log_sum, label, weights, gamma, scale):
+    """The loss of one pixel's logits, and its gradient, from the softmax in dx.
+
+    With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y]).
+    """
+    p, q = dx[label], _without(dx, label)
+    nll = -simd_math.log1p(-q) if q < HALF else _negative_log_likelihood(x[label], log_sum)  # precise at both ends
     modulating_factor = weights[label] * q**gamma
     slope = modulating_factor
     if p > ZERO:
@@ -181,7 +178,7 @@ def elementwise_loss(name, function):
     function = simd_math.vectorizable(function)
 
     @inlined
-    def loss_row(dx, x, target, options, scale):
+    def pixel_loss(dx, x, target, options, scale):
         total, share = ZERO, scale / np.float32(len(x))
         for c in range(len(x)):
             loss, slope = function(x[c], target[c], options, c)
@@ -192,7 +189,7 @@ def elementwise_loss(name, function):
     def kernel(losses, dx, x, target, options, scale):
         for row in prange(x.shape[0] * x.shape[1]):
             for w in range(x.shape[2]):
-                loss = loss_row(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), options, scale)
+                loss = pixel_loss(pixel(dx, row, w), pixel(x, row, w), pixel(target, row, w), options, scale)
                 losses[np.intp(row) * x.shape[2] + w] = loss
 
     kernel.__doc__ = function.__doc__
@@ -211,8 +208,8 @@ for _name, _function in ELEMENT_LOSSES.items():
 def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     """losses[i] = mean_c 1 − D[c] of i's image, D[c] = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth) over its pixels.
 
-    p are the softmax, or else the sigmoid, of x; t = target. sums: scratch, N × groups of rows × 3 × C float64.
-    (Milletari et al. 2016, section 3, for each class.)
+    p is the softmax of x, or its sigmoid; t = target. sums: scratch, N × groups of rows × 3 × C float64. (Milletari et
+    al. 2016, section 3, for each class.)
     """
     (softmax_forward if softmax else LAUNCHERS["sigmoid_forward"])(dx, x)
     _dice_sums(sums, dx, target)
@@ -242,7 +239,7 @@ def _add_products(sums, p, t):
 
 @cpu_kernel(float32_1d, float64_4d, float32)
 def _dice_ratios(losses, sums, smooth):
-    """sums[n,0] becomes D, and 1 / its divisor; losses. Each thread owns a range of images."""
+    """Write losses; sums[n,0] becomes D and 1 / its divisor. Each thread owns a range of images."""
     images, groups, classes = len(sums), sums.shape[1], sums.shape[3]
     pixels = losses.size // images
     for item in prange(images):
@@ -262,16 +259,17 @@ def _dice_ratios(losses, sums, smooth):
 
 @cpu_kernel(float32_4d, float32_4d, float64_4d, types.boolean, float32)
 def _dice_gradient_in_place(dx, target, sums, softmax, scale):
-    """dx becomes the gradient, from p. By p that of an image's loss is 2·(D·p − t) / divisor / C; losses has H·W."""
+    """dx = p becomes the gradient. By p, that of an image's loss is 2·(D·p − t) / divisor / C, and losses holds it H·W
+    times."""
     height, width = dx.shape[1], dx.shape[2]
     share = 2 * scale * np.float32(height * width) / np.float32(dx.shape[3])
     for row in prange(dx.shape[0] * height):
         for w in range(width):
-            _dice_row(pixel(dx, row, w), pixel(target, row, w), sums[np.intp(row) // height, 0], softmax, share)
+            _dice_pixel(pixel(dx, row, w), pixel(target, row, w), sums[np.intp(row) // height, 0], softmax, share)
 
 
 @inlined
-def _dice_row(p, t, ratios, softmax, share):
+def _dice_pixel(p, t, ratios, softmax, share):
     mean = 0.0
     if softmax:
         for c in range(len(p)):

@@ -1,13 +1,12 @@
-"""Penalties on weights, over flat arrays. Each thread owns a range of blocks of 4,096 elements."""
+"""Penalties on weights, over flat arrays. Each thread owns a range of blocks."""
 
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.simd.memory import address, floats
+from numbacnn.kernels.cpu.views import BLOCK, block, blocks
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
 from numbacnn.kernels.registry import launcher
 
-BLOCK = 4096
 float32 = types.float32
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -21,11 +20,8 @@ def penalty_sums_shape(elements):
 @cpu_kernel(float32_1d, float32_1d, float32_1d, float32, float32)
 def add_penalty_in_place(sums, dw, w, l1, l2):
     """dw += l1·sign(w) + 2·l2·w; sums[block] = Σ l1·|w| + l2·w² over the block."""
-    p_dw, p_w = address(dw), address(w)
-    for item in prange(-(-w.size // BLOCK)):
-        first = np.intp(item) * BLOCK
-        count = min(w.size - first, BLOCK)
-        sums[item] = _add_block(floats(p_dw + 4 * first, count), floats(p_w + 4 * first, count), l1, l2)
+    for item in prange(blocks(w)):
+        sums[item] = _add_block(block(dw, item), block(w, item), l1, l2)
 
 
 @inlined

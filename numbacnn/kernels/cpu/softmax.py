@@ -1,4 +1,4 @@
-"""Softmax and its gradient: row by row, one row of channels for each pixel or image."""
+"""Softmax and its gradient over the channels of each pixel. Features are images of one pixel."""
 
 import numpy as np
 from numba import prange
@@ -10,7 +10,7 @@ from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
-PIXELS = 64  # go through softmax together: enough to fill vectors, few enough for a cache
+PIXELS = 64  # processed together: enough to fill vectors, few enough for the first-level cache
 pixel_memory = stack_floats(2 * PIXELS)
 
 
@@ -22,16 +22,17 @@ def softmax_forward(y, x):
     for row in prange(x.shape[0] * x.shape[1]):
         p_y, p_x, memory = row_address(y, row), row_address(x, row), pixel_memory()
         for w in range(0, width, PIXELS):
-            softmax_ahead(p_y, p_x, w, width, channels, memory)
+            log_sum_exp(p_y, p_x, w, width, channels, memory)
 
 
 @inlined
-def softmax_ahead(y, x, w, width, channels, memory):
-    """Returns m = max(x) and log Σ exp(x − m) of pixel ``w``, once y has its softmax; y, x: addresses of a row.
+def log_sum_exp(y, x, w, width, channels, memory):
+    """The log-sum-exp of the logits x of pixel ``w`` of a row, as (m, log Σ exp(x − m)) with their maximum m, and their
+    softmax in y. y, x: addresses of the row.
 
-    The pixels of the row are asked for one by one; every ``PIXELS``-th brings the softmax of those up to the next, so
-    that all their exponentials, and then their logarithms, fill vectors however few the channels are. ``memory``, from
-    ``pixel_memory``, is for what is told of each pixel.
+    Call it for the pixels one after the other: every ``PIXELS``-th call computes the next ``PIXELS`` of them, so that
+    all their exponentials, and then their logarithms, fill vectors however few the channels are. ``memory``: from
+    ``pixel_memory``.
     """
     largest, log_total = floats(memory, PIXELS), floats(memory + 4 * PIXELS, PIXELS)
     if w % PIXELS == 0:
@@ -42,15 +43,15 @@ def softmax_ahead(y, x, w, width, channels, memory):
 
 @inlined
 def _softmax(y, x, count, channels, largest, total):
-    """Of pixels one after the other. The largest logit is taken off, so that no exponential overflows."""
+    """The softmax of ``count`` pixels. Their maximum is subtracted, so that no exponential overflows."""
     for p in range(count):
         logits, below = floats(x + 4 * p * channels, channels), floats(y + 4 * p * channels, channels)
-        most = logits[0]
+        maximum = logits[0]
         for c in range(1, channels):
-            most = max(most, logits[c])
+            maximum = max(maximum, logits[c])
         for c in range(channels):
-            below[c] = logits[c] - most
-        largest[p] = most
+            below[c] = logits[c] - maximum
+        largest[p] = maximum
     below = floats(y, count * channels)
     for i in range(len(below)):
         below[i] = simd_math.exp(below[i])
@@ -71,11 +72,11 @@ def softmax_gradient(dx, dy, y):
     """dx[…,c] = y[…,c] · (dy[…,c] − Σ_d dy[…,d]·y[…,d]). Each thread owns a range of rows (n, h)."""
     for row in prange(y.shape[0] * y.shape[1]):
         for w in range(y.shape[2]):
-            _softmax_gradient_row(pixel(dx, row, w), pixel(dy, row, w), pixel(y, row, w))
+            _softmax_gradient_pixel(pixel(dx, row, w), pixel(dy, row, w), pixel(y, row, w))
 
 
 @inlined
-def _softmax_gradient_row(dx, dy, y):
+def _softmax_gradient_pixel(dx, dy, y):
     mean = ZERO
     for c in range(len(y)):
         mean += dy[c] * y[c]

@@ -1,8 +1,11 @@
-"""How kernels divide arrays among threads: rows and pixels of images, blocks and groups of flat arrays.
+"""How kernels address images, and how they divide images and flat arrays among threads.
 
-The rows (n, h) of a view N×H×W×C are contiguous; its images, inside a halo, are not. Each function returns an array of
-its own, indexed from 0: LLVM does not vectorize indices that might be negative, and an update is five times slower.
+The rows (n, h) of a view N×H×W×C are contiguous; its images, inside a halo, are not. The functions that return arrays
+return new ones, indexed from 0: LLVM does not vectorize indices that might be negative, and an update would take five
+times as long.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -10,25 +13,30 @@ from numbacnn.kernels.cpu.simd.memory import address, floats
 from numbacnn.kernels.jit import inlined
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 
-BLOCK = 4096  # elements
+BLOCK = 4096  # elements of a flat array
+
+
+@partial(inlined, always=True)
+def at(x, n, h, w):
+    """The address of pixel (n, h, w) of a view N×H×W×C."""
+    return address(x) + n * x.strides[0] + h * x.strides[1] + w * x.strides[2]
 
 
 @inlined
 def rows(x):
-    """The number of rows (n, h) of a view N×H×W×C."""
+    """The number of rows (n, h)."""
     return x.shape[0] * x.shape[1]
 
 
 @inlined
 def row_address(x, item):
-    """The address of row ``item``."""
-    n, h = np.intp(item) // x.shape[1], np.intp(item) % x.shape[1]
-    return address(x) + n * x.strides[0] + h * x.strides[1]
+    """The address of row ``item`` of the rows (n, h)."""
+    return at(x, np.intp(item) // x.shape[1], np.intp(item) % x.shape[1], 0)
 
 
 @inlined
 def row(x, item):
-    """Row ``item``: W·C floats."""
+    """Row ``item``, W·C floats."""
     return floats(row_address(x, item), x.shape[2] * x.shape[3])
 
 

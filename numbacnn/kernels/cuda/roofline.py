@@ -4,9 +4,7 @@
 """
 
 import numpy as np
-from numba import types
 
-from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.gemm.tensor_cores import COLUMNS, LEAST_CAPABILITY, PRECISIONS, ROWS, WARP, WORDS, WORDS_OF
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, int64, over
@@ -104,17 +102,3 @@ def _warp_kernel(precision):
 
 
 _WARP_MULTIPLY_ADDS = {precision: _warp_kernel(precision) for precision in PRECISIONS}
-
-
-# -- memory -----------------------------------------------------------------------------------------------------------
-
-
-@launcher
-def triad(a, b, c, scale):
-    """a = b + scale · c."""
-    _triad([a], [b, c], constants=[scale])
-
-
-@element_kernel(inputs=2, constants=[types.float32])
-def _triad(b, c, scale):
-    return b + scale * c

@@ -1,4 +1,4 @@
-"""Copies, sums and products, element by element; and those of flat arrays that optimizers and averages need."""
+"""Copies, sums and products, of images and of the flat arrays of optimizers and averages."""
 
 import numpy as np
 
@@ -59,3 +59,9 @@ def clip_in_place(x, bound: np.float32):
     """Clip x to [−bound, bound]; NaN stays NaN."""
     below = bound if x > bound else x
     return -bound if below < -bound else below
+
+
+@elementwise("a", flat=True)
+def triad(b, c, scale: np.float32):
+    """a = b + scale · c: the bandwidth of memory is measured by it (McCalpin 1995, "STREAM")."""
+    return b + scale * c

@@ -30,7 +30,7 @@ from numbacnn.kernels.cpu.gemm.gemm import (
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.cpu.simd.memory import address
-from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 MAX_CHANNELS = 8
@@ -117,7 +117,7 @@ def _col2im(dx, dx_row, dx_pixel, columns, g):
         for w in range(g.w):
             right = w + g.pad_left
             first_s, last_s = max(0, right - g.q + 1), min(g.s, right + 1)
-            for c in range(0, g.c, LANES):
+            for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)
                 for r in range(first_r, last_r):
                     pixel = (bottom - r) * g.q + right

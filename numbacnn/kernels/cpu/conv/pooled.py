@@ -34,7 +34,7 @@ from numbacnn.kernels.cpu.gemm.gemm import (
 from numbacnn.kernels.cpu.gemm.microkernel import RELU, WHOLE, Tile
 from numbacnn.kernels.cpu.gemm.packing import pack
 from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
-from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, where_greater
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.recording import prepare
 
@@ -148,11 +148,11 @@ def _pooled_kernel(height, width):
             window = block + 4 * i * windows.rows * NR
             y_pixel = maxima.y + 4 * offset(maxima.y_rows, first + i)
             argmax_pixel = shift(maxima.argmax, (first + i) * maxima.filters)
-            for c in range(0, columns, LANES):
-                best, position = load(window + 4 * c, LANES), splat(ZERO)
+            for c in range(0, columns, WIDTH):
+                best, position = load(window + 4 * c, WIDTH), splat(ZERO)
                 for at in range(1, height * width):
                     r, s = at // width, at % width
-                    value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), LANES)
+                    value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), WIDTH)
                     position = where_greater(value, best, splat(np.float32(at)), position)
                     best = where_greater(value, best, value, best)
                 store(y_pixel + 4 * c, best, columns - c)

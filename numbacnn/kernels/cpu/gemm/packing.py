@@ -7,7 +7,7 @@ from numba import prange
 
 from numbacnn.kernels.cpu.gemm.gemm import NR
 from numbacnn.kernels.cpu.simd.memory import address, floats
-from numbacnn.kernels.cpu.simd.vector import LANES, transpose
+from numbacnn.kernels.cpu.simd.vector import WIDTH, transpose
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 
@@ -56,8 +56,8 @@ def _pack_item(item, packed, w, g):
             for j in range(columns):
                 target[k_2 * NR + j] = row[j]
     else:
-        for j in range(0, columns, LANES):  # stride_2 is 1
-            for k_2 in range(0, g.count_2, LANES):
+        for j in range(0, columns, WIDTH):  # stride_2 is 1
+            for k_2 in range(0, g.count_2, WIDTH):
                 transpose(
                     p_target + 4 * (k_2 * NR + j),
                     4 * NR,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from numbacnn.kernels.cpu.simd.memory import floats
-from numbacnn.kernels.cpu.simd.vector import LANES, load, rectified, splat, store, where_greater
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, where_greater
 from numbacnn.kernels.jit import inlined
 
 ZERO = np.float32(0)
@@ -12,21 +12,21 @@ ZERO = np.float32(0)
 @inlined
 def clear_row(x, count):
     """x = 0."""
-    for i in range(0, count, LANES):
+    for i in range(0, count, WIDTH):
         store(x + 4 * i, splat(ZERO), count - i)
 
 
 @inlined
 def copy_row(y, x, count):
     """y = x."""
-    for i in range(0, count, LANES):
+    for i in range(0, count, WIDTH):
         store(y + 4 * i, load(x + 4 * i, count - i), count - i)
 
 
 @inlined
 def add_row(y, x, count, relu=False):
     """y += x, rectified if asked."""
-    for i in range(0, count, LANES):
+    for i in range(0, count, WIDTH):
         total = load(y + 4 * i, count - i) + load(x + 4 * i, count - i)
         if relu:
             total = rectified(total)
@@ -36,7 +36,7 @@ def add_row(y, x, count, relu=False):
 @inlined
 def mask_row(y, x, mask, count):
     """y = x where the mask is positive or NaN, else 0."""
-    for i in range(0, count, LANES):
+    for i in range(0, count, WIDTH):
         masked = where_greater(load(mask + 4 * i, count - i), splat(ZERO), load(x + 4 * i, count - i), splat(ZERO))
         store(y + 4 * i, masked, count - i)
 

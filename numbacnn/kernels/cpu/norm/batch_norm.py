@@ -1,7 +1,7 @@
-"""Batch normalisation (Ioffe and Szegedy 2015): two passes over the images forward, two back.
+"""Batch normalization (Ioffe and Szegedy 2015): two passes over the images forward, two backward.
 
-y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics, as
-``write_statistics`` has them. Oracle: ``tests/reference.py``.
+y = (x − mean) / √(variance + eps) · weight + bias, by channel. Backward reads the statistics that ``write_statistics``
+stores. Oracle: ``kernels/reference/norm.py``.
 """
 
 import math
@@ -33,7 +33,7 @@ NO_BIAS = np.empty(0, np.float32)
 def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
-    """Training: normalises by the batch, and moves the running statistics by ``momentum`` towards it.
+    """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
     y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
     ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
@@ -47,14 +47,14 @@ def batch_norm_forward(
 
 @launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
-    """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
+    """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps)
     normalize(y, x, pattern, relu)
 
 
 @launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
-    """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
+    """Fold a normalization, by its running statistics, into the weights and bias of the layer before it.
 
     folded_weight, w: …×K; folded_bias, b: K, or b None; norm: ``weight bias running_mean running_var``, K, and ``eps``.
     """
@@ -66,7 +66,7 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 @cpu_kernel(float32_2d, float32_1d, float32_2d, *[float32_1d] * 5, float64)
 def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
-    """Each thread owns a range of rows of the weights; the row behind the last is the bias."""
+    """Each thread owns a range of rows of the weights, and of the bias, as one more row."""
     rows = len(w)
     for m in prange(rows + 1):
         for k in range(w.shape[1]):
@@ -80,7 +80,7 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 @launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
-    """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
+    """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
     pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
     """
@@ -93,12 +93,12 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 def batch_norm_pattern_shape(c):
-    """Scratch of forward, and what it saves: three numbers for each channel."""
+    """Scratch of forward, and the statistics it saves: three numbers for each channel."""
     return pattern_shape(1, 3, c)
 
 
 def batch_norm_partial_shape(n, h, w, c):
-    """Scratch of forward's sums."""
+    """Scratch for the sums of forward."""
     return partial_shape(1, n * h, 3, w, c)
 
 
@@ -108,16 +108,16 @@ def batch_norm_gradient_shape(c):
 
 
 def batch_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch of backward's sums."""
+    """Scratch for the sums of backward."""
     return partial_shape(1, n * h, 2, w, c)
 
 
-# -- channels: each thread owns a range of them ------------------------------------------------------------------------
+# -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, int64, float64, float64)
 def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, rows, w, momentum, eps):
-    """From ``moments``: statistics, the pattern of ``normalize``, and the running statistics' next values."""
+    """From ``moments``: statistics, the pattern of ``normalize``, and the new running statistics."""
     c, count = len(weight), np.float64(rows * w)
     for item in prange(c):
         channel = np.intp(item)
@@ -125,16 +125,16 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         running_mean[channel] += momentum * (mean - running_mean[channel])
         running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
         inverse = 1 / math.sqrt(variance + eps)
-        write_statistics(pattern, statistics, 0, channel, c, mean, inverse, weight[channel], bias[channel])
+        write_statistics(pattern, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
 def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
-    """The pattern of ``normalize``, and statistics where there is room. Serial: a few numbers for each channel."""
+    """The pattern of ``normalize``, and statistics unless empty. Serial: a few numbers for each channel."""
     for c in range(len(weight)):
         inverse = 1 / math.sqrt(np.float64(running_var[c]) + eps)
         mean = np.float64(running_mean[c])
-        write_statistics(pattern, statistics, 0, c, len(weight), mean, inverse, weight[c], bias[c])
+        write_statistics(pattern, statistics, 0, c, (mean, inverse), (len(weight), weight[c], bias[c]))
 
 
 @cpu_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, int64, types.boolean)

@@ -1,19 +1,21 @@
-"""Passes over images in which every channel has numbers of its own: what the normalisations are made of.
+"""Passes over images in which every channel has its own numbers: the parts that normalizations are made of.
 
-Images N×H×W×C fall into M sets of equally many rows: one set over the whole batch, or one for each image. Rows are
-walked a pattern at a time, some pixels whose floats fill vectors whatever C is; numbers of a channel stand in an array
-M×1×k×pattern, repeated for each pixel of it. Sums of a set are cut into groups of rows, by the shape alone.
+Images N×H×W×C form M sets with equal numbers of rows: one set for the whole batch, or one for each image. Per-channel
+numbers are stored as *patterns*, M×1×k×pattern: each of the k numbers repeated for several pixels, so that a pattern
+fills whole vectors for any C. Rows are walked a pattern at a time. The sums of a set are cut into groups of rows, by
+the shape alone.
 """
 
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.simd.memory import address, goes_past_caches
-from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store, stream, where_greater
+from numbacnn.kernels.cpu.simd.memory import prefers_nontemporal
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, store_nontemporal, where_greater
+from numbacnn.kernels.cpu.views import row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
-TERMS = 1024  # of one float32 sum at most; the sums are added in float64
-LEAST_GROUPS = 16  # where there are so many rows: work for that many threads
+TERMS = 1024  # of a float32 sum, at most; these sums are added in float64
+MIN_GROUPS = 16  # if there are as many rows: work for that many threads
 ZERO = np.float32(0)
 
 
@@ -21,7 +23,7 @@ ZERO = np.float32(0)
 
 
 def pattern_size(c):
-    """Floats of a pattern: from 8 channels on 8 pixels fill any vector, from 64 on one does so nearly."""
+    """Floats of a pattern: eight pixels fill any vector; one pixel of 64 channels nearly does."""
     return c if c >= 64 else c * 8 * max(1, 8 // c)
 
 
@@ -33,12 +35,12 @@ def pattern_shape(sets, numbers, c):
 def partial_shape(sets, rows, numbers, w, c):
     """Scratch of the partial sums: sets × groups × numbers × pattern, for sets of ``rows`` rows of ``w`` pixels."""
     terms = -(-w * c // pattern_size(c))  # that a row adds to a sum
-    groups = max(min(rows, LEAST_GROUPS), -(-rows // max(1, TERMS // terms)))  # never more for fewer rows
+    groups = max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))  # does not grow if rows shrink
     return (sets, groups, numbers, pattern_size(c))
 
 
 def fitting(partial, x, sets):
-    """Of scratch that a plan made for a larger batch, the part for the images at hand: the same bits in any plan."""
+    """The part of scratch, planned for a larger batch, that these images use: the same bits in any plan."""
     _, h, w, c = x.shape
     return partial[:sets, : partial_shape(sets, len(x) * h // sets, 1, w, c)[1]]
 
@@ -48,9 +50,9 @@ def fitting(partial, x, sets):
 
 @cpu_kernel(float32_4d, float32_4d)
 def moments(partial, x):
-    """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the group's first pixels.
+    """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the first pattern of the group.
 
-    So that squares do not drown in the mean's. Each thread owns a range of groups.
+    Subtracting k keeps a large mean from absorbing the deviations. Each thread owns a range of groups.
     """
     sets, groups, _, size = partial.shape
     rows, row_size = len(x) * x.shape[1] // sets, x.shape[2] * x.shape[3]
@@ -58,16 +60,16 @@ def moments(partial, x):
     for item in prange(sets * groups):
         m, g = np.intp(item) // groups, np.intp(item) % groups
         first, last = _rows_of(m, g, rows, groups)
-        shift = address(partial) + m * partial.strides[0] + g * partial.strides[1]
+        shift = row_address(partial, item)
         total, square = shift + 4 * size, shift + 8 * size
-        for i in range(0, known, LANES):
-            store(shift + 4 * i, load(_row(x, first) + 4 * i, known - i), known - i)
+        for i in range(0, known, WIDTH):
+            store(shift + 4 * i, load(row_address(x, first) + 4 * i, known - i), known - i)
             store(total + 4 * i, splat(ZERO), known - i)
             store(square + 4 * i, splat(ZERO), known - i)
         for row in range(first, last):
             for start in range(0, row_size, size):
-                pixels, count = _row(x, row) + 4 * start, min(size, row_size - start)
-                for i in range(0, count, LANES):
+                pixels, count = row_address(x, row) + 4 * start, min(size, row_size - start)
+                for i in range(0, count, WIDTH):
                     difference = load(pixels + 4 * i, count - i) - load(shift + 4 * i, count - i)
                     store(total + 4 * i, load(total + 4 * i, count - i) + difference, count - i)
                     store(square + 4 * i, load(square + 4 * i, count - i) + difference * difference, count - i)
@@ -75,7 +77,7 @@ def moments(partial, x):
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
 def gradient_sums(partial, dy, x, statistics):
-    """partial[m,g] = (Σ dy, Σ dy·(x − centre)) over the rows of group g of set m; centre: the first of statistics.
+    """partial[m,g] = (Σ dy, Σ dy·(x − center)) over the rows of group g of set m; center: the first of ``statistics``.
 
     Each thread owns a range of groups.
     """
@@ -85,40 +87,33 @@ def gradient_sums(partial, dy, x, statistics):
     for item in prange(sets * groups):
         m, g = np.intp(item) // groups, np.intp(item) % groups
         first, last = _rows_of(m, g, rows, groups)
-        centre = address(statistics) + m * statistics.strides[0]
-        total = address(partial) + m * partial.strides[0] + g * partial.strides[1]
+        center, total = row_address(statistics, m), row_address(partial, item)
         product = total + 4 * size
-        for i in range(0, known, LANES):
+        for i in range(0, known, WIDTH):
             store(total + 4 * i, splat(ZERO), known - i)
             store(product + 4 * i, splat(ZERO), known - i)
         for row in range(first, last):
             for start in range(0, row_size, size):
-                pixels, gradients = _row(x, row) + 4 * start, _row(dy, row) + 4 * start
+                pixels, gradients = row_address(x, row) + 4 * start, row_address(dy, row) + 4 * start
                 count = min(size, row_size - start)
-                for i in range(0, count, LANES):
+                for i in range(0, count, WIDTH):
                     gradient = load(gradients + 4 * i, count - i)
-                    difference = load(pixels + 4 * i, count - i) - load(centre + 4 * i, count - i)
+                    difference = load(pixels + 4 * i, count - i) - load(center + 4 * i, count - i)
                     store(total + 4 * i, load(total + 4 * i, count - i) + gradient, count - i)
                     store(product + 4 * i, load(product + 4 * i, count - i) + gradient * difference, count - i)
 
 
 @inlined
-def _row(x, row):
-    """Where row number ``row`` of all the images' rows starts."""
-    return address(x) + row // x.shape[1] * x.strides[0] + row % x.shape[1] * x.strides[1]
-
-
-@inlined
 def _rows_of(m, g, rows, groups):
-    """The rows of group g of set m, of all the images' rows."""
+    """The range of group g of set m among the rows of all images."""
     return m * rows + rows * g // groups, m * rows + rows * (g + 1) // groups
 
 
 @inlined
 def mean_and_variance(partial, m, first, last, rows, w, c):
-    """Of channels first … last − 1 of set m, from ``moments``, in float64 (Chan et al. 1979, equation 2.1).
+    """The mean and variance of channels first … last − 1 of set m, in float64 (Chan et al. 1979, equation 2.1).
 
-    rows, w, c: of a set, as ``moments`` saw them. The variance is the biased one, over the number of values.
+    partial: from ``moments``; rows, w, c: of a set. The variance is the biased one, over the number of values.
     """
     groups, pixels = partial.shape[1], partial.shape[3] // c
     count = np.float64(rows) * w * (last - first)
@@ -141,29 +136,33 @@ def mean_and_variance(partial, m, first, last, rows, w, c):
 
 @inlined
 def _terms(g, pixel, rows, groups, pixels, w):
-    """How many values each channel of a pattern's pixel met in group g."""
+    """The number of values that group g adds to each channel of a pixel of the pattern."""
     return (rows * (g + 1) // groups - rows * g // groups) * (w // pixels + (1 if pixel < w % pixels else 0))
 
 
 @inlined
-def write_statistics(pattern, statistics, m, channel, c, mean, inverse, weight, bias):
-    """The pattern of ``normalize`` for one channel of set m, and its statistics where there is room:
-    (centre, remainder, 1 / deviation) with centre + remainder = mean, so that x − centre loses nothing."""
-    centre = np.float32(mean)
-    remainder, scale = mean - np.float64(centre), weight * inverse
+def write_statistics(pattern, statistics, m, channel, moments, scaling):
+    """Write the pattern of ``normalize`` and, unless it is empty, ``statistics`` of one channel of set m.
+
+    moments: mean and 1 / deviation; scaling: C, weight and bias of the channel. Statistics are (center, remainder,
+    1 / deviation) with center + remainder = mean, so that x − center is exact.
+    """
+    (mean, inverse), (c, weight, bias) = moments, scaling
+    center = np.float32(mean)
+    remainder, scale = mean - np.float64(center), weight * inverse
     for i in range(channel, pattern.shape[3], c):
-        pattern[m, 0, 0, i] = centre
+        pattern[m, 0, 0, i] = center
         pattern[m, 0, 1, i] = scale
         pattern[m, 0, 2, i] = bias - remainder * scale
         if len(statistics) > 0:
-            statistics[m, 0, 0, i] = centre
+            statistics[m, 0, 0, i] = center
             statistics[m, 0, 1, i] = remainder
             statistics[m, 0, 2, i] = inverse
 
 
 @inlined
 def total_of(partial, m, number, channel, w, c):
-    """Σ of one of the numbers of ``gradient_sums`` for one channel of set m, in float64."""
+    """The sum over the groups of a number of ``gradient_sums``, for one channel of set m, in float64."""
     total = np.float64(0)
     for g in range(partial.shape[1]):
         for i in range(channel, min(partial.shape[3], w * c), c):
@@ -171,41 +170,42 @@ def total_of(partial, m, number, channel, w, c):
     return total
 
 
-# -- from numbers of a channel to images ------------------------------------------------------------------------------
+# -- from per-channel numbers to images -------------------------------------------------------------------------------
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
 def normalize(y, x, pattern, relu):
-    """y = (x − centre)·scale + shift, then ReLU if asked; pattern: M×1×3×pattern. Each thread owns rows (n, h)."""
+    """y = (x − center)·scale + shift, then ReLU if asked; pattern: M×1×3×pattern. Each thread owns rows (n, h)."""
     row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows, past = len(x) * x.shape[1] // len(pattern), goes_past_caches(y)
+    rows, nontemporal = len(x) * x.shape[1] // len(pattern), prefers_nontemporal(y)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
-        centre = address(pattern) + row // rows * pattern.strides[0]
-        scale, shift = centre + 4 * size, centre + 8 * size
+        center = row_address(pattern, row // rows)
+        scale, shift = center + 4 * size, center + 8 * size
         for start in range(0, row_size, size):
-            target, pixels, count = _row(y, row) + 4 * start, _row(x, row) + 4 * start, min(size, row_size - start)
-            for i in range(0, count, LANES):
-                value = load(pixels + 4 * i, count - i) - load(centre + 4 * i, count - i)
+            target, pixels = row_address(y, row) + 4 * start, row_address(x, row) + 4 * start
+            count = min(size, row_size - start)
+            for i in range(0, count, WIDTH):
+                value = load(pixels + 4 * i, count - i) - load(center + 4 * i, count - i)
                 value = value * load(scale + 4 * i, count - i) + load(shift + 4 * i, count - i)
                 if relu:
                     value = where_greater(value, splat(ZERO), value, splat(ZERO))
-                stream(target + 4 * i, value, count - i, past)
+                store_nontemporal(target + 4 * i, value, count - i, nontemporal)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
 def normalize_gradient(dx, dy, x, pattern):
-    """dx = a·dy + b·(x − centre) + d; pattern: M×1×(centre, a, b, d)×pattern. Each thread owns rows (n, h)."""
+    """dx = a·dy + b·(x − center) + d; pattern: M×1×(center, a, b, d)×pattern. Each thread owns rows (n, h)."""
     row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows, past = len(x) * x.shape[1] // len(pattern), goes_past_caches(dx)
+    rows, nontemporal = len(x) * x.shape[1] // len(pattern), prefers_nontemporal(dx)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
-        centre = address(pattern) + row // rows * pattern.strides[0]
-        a, b, d = centre + 4 * size, centre + 8 * size, centre + 12 * size
+        center = row_address(pattern, row // rows)
+        a, b, d = center + 4 * size, center + 8 * size, center + 12 * size
         for start in range(0, row_size, size):
-            target, count = _row(dx, row) + 4 * start, min(size, row_size - start)
-            pixels, gradients = _row(x, row) + 4 * start, _row(dy, row) + 4 * start
-            for i in range(0, count, LANES):
+            target, count = row_address(dx, row) + 4 * start, min(size, row_size - start)
+            pixels, gradients = row_address(x, row) + 4 * start, row_address(dy, row) + 4 * start
+            for i in range(0, count, WIDTH):
                 value = load(a + 4 * i, count - i) * load(gradients + 4 * i, count - i) + load(d + 4 * i, count - i)
-                apart = load(pixels + 4 * i, count - i) - load(centre + 4 * i, count - i)
-                stream(target + 4 * i, value + load(b + 4 * i, count - i) * apart, count - i, past)
+                apart = load(pixels + 4 * i, count - i) - load(center + 4 * i, count - i)
+                store_nontemporal(target + 4 * i, value + load(b + 4 * i, count - i) * apart, count - i, nontemporal)

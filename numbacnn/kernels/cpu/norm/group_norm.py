@@ -1,6 +1,6 @@
-"""Group normalisation (Wu and He 2018): each image by itself, over its pixels and the channels of a group.
+"""Group normalization (Wu and He 2018): each image on its own, over its pixels and the channels of a group.
 
-Statistics as in ``batchnorm.py``, for each image and channel. Oracle: ``tests/reference.py``.
+Statistics as in ``batch_norm``, for each image and channel. Oracle: ``kernels/reference/norm.py``.
 """
 
 import math
@@ -27,10 +27,10 @@ from numbacnn.kernels.registry import launcher
 
 @launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
-    """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
+    """y = (x − mean) / √(variance + eps) · weight + bias, with mean and variance of each image's group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics without
-    images where no gradient will be asked for; partial: scratch of ``group_norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics empty if no
+    gradient will be needed; partial: scratch of ``group_norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial, pattern = fitting(partial, x, n), pattern[:n]
@@ -41,7 +41,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 
 @launcher
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
-    """The gradients by x (None: not asked for), weight and bias.
+    """The gradients by x (unless dx is None), weight and bias.
 
     pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
     """
@@ -56,12 +56,12 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 def group_norm_pattern_shape(n, c):
-    """Scratch of forward, and what it saves: three numbers for each image and channel."""
+    """Scratch of forward, and the statistics it saves: three numbers for each image and channel."""
     return pattern_shape(n, 3, c)
 
 
 def group_norm_partial_shape(n, h, w, c):
-    """Scratch of forward's sums."""
+    """Scratch for the sums of forward."""
     return partial_shape(n, h, 3, w, c)
 
 
@@ -71,7 +71,7 @@ def group_norm_gradient_shape(n, c):
 
 
 def group_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch of backward's sums."""
+    """Scratch for the sums of backward."""
     return partial_shape(n, h, 2, w, c)
 
 
@@ -86,13 +86,13 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, h, w, eps
             mean, variance = mean_and_variance(partial, n, first, first + size, h, w, c)
             inverse = 1 / math.sqrt(variance + eps)
             for channel in range(first, first + size):
-                write_statistics(pattern, statistics, n, channel, c, mean, inverse, weight[channel], bias[channel])
+                write_statistics(pattern, statistics, n, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64, int64)
 def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
-    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and for each image and channel what the gradients
-    of bias and weight sum up. Each thread owns a range of images."""
+    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and the terms of the gradients of bias and weight
+    for each image and channel. Each thread owns a range of images."""
     c = len(weight)
     size = c // groups
     count = np.float64(h * w * size)

@@ -1,4 +1,4 @@
-"""Local response normalisation (Krizhevsky et al. 2012, section 3.3), pixel by pixel. Oracle: ``tests/reference.py``.
+"""Local response normalization (Krizhevsky et al. 2012, section 3.3). Oracle: ``kernels/reference/norm.py``.
 
 y[c] = x[c] · s[c]^−β with s[c] = k + α/size · Σ x² over the ``size`` channels from c − size//2 on, as in PyTorch.
 """
@@ -28,14 +28,14 @@ def local_response_norm_forward(y, x, size, alpha, beta, k):
 @launcher
 @cpu_kernel(*[float32_4d] * 5, int64, float32, float32, float32)
 def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
-    """dx[c] = dy[c]·s[c]^−β − 2αβ/size · x[c] · Σ dy·y/s over the channels whose windows hold c.
+    """dx[c] = dy[c]·s[c]^−β − 2αβ/size · x[c] · Σ dy·y/s over the channels whose windows contain c.
 
     scales: scratch N×H×W×C. Each thread owns a range of rows (n, h).
     """
     for row in prange(x.shape[0] * x.shape[1]):
         for w in range(x.shape[2]):
-            outputs = pixel(y, row, w), pixel(scales, row, w)
-            _gradient_pixel(pixel(dx, row, w), pixel(dy, row, w), pixel(x, row, w), *outputs, size, alpha, beta, k)
+            inputs = pixel(dy, row, w), pixel(x, row, w), pixel(y, row, w)
+            _gradient_pixel(pixel(dx, row, w), pixel(scales, row, w), inputs, size, alpha, beta, k)
 
 
 @inlined
@@ -45,15 +45,15 @@ def _write_scales(s, x, size, alpha, k):
         s[c] = 0
     for d in range(-(size // 2), (size + 1) // 2):
         for c in range(max(0, -d), min(len(x), len(x) - d)):
-            neighbour = x[np.uintp(c + d)]  # unsigned: an index that may be negative would keep loops from vectors
-            s[c] += neighbour * neighbour
+            neighbor = x[np.uintp(c + d)]  # unsigned: LLVM does not vectorize indices that might be negative
+            s[c] += neighbor * neighbor
     for c in range(len(x)):
         s[c] = k + share * s[c]
 
 
 @inlined
 def _multiply_by_power(y, x, s, beta):
-    """y = x · s^−β; by roots, which fill vectors, where β is the usual 3/4."""
+    """y = x · s^−β; by square roots, which are vectorized, if β is the usual 3/4."""
     if beta == THREE_QUARTERS:
         for c in range(len(x)):
             root = math.sqrt(s[c])
@@ -70,7 +70,8 @@ def _forward_pixel(y, x, size, alpha, beta, k):
 
 
 @inlined
-def _gradient_pixel(dx, dy, x, y, s, size, alpha, beta, k):
+def _gradient_pixel(dx, s, inputs, size, alpha, beta, k):
+    dy, x, y = inputs
     _write_scales(s, x, size, alpha, k)
     _multiply_by_power(dx, dy, s, beta)
     for c in range(len(x)):

@@ -1,1 +1,1 @@
-"""SIMD registers as values in Numba code: LLVM IR, loads and stores, and vectorized math."""
+"""SIMD vectors as values in Numba code: LLVM IR, loads and stores, and vectorized mathematics."""

@@ -1,10 +1,10 @@
-"""LLVM IR for vectors of float32 whose last lanes may lie beyond the data: what the tile and ``vector.py`` emit."""
+"""LLVM IR for vectors of float32, whole or masked, for ``vector`` and the microkernels."""
 
 from llvmlite import ir
 from numba.core import cgutils
 
 FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-LINE = 64  # bytes of a line of the cache
+LINE = 64  # bytes of a cache line
 
 
 def splat(builder, scalar, vector):
@@ -20,15 +20,15 @@ def zeros(vector):
 
 
 def mask(builder, count, lanes):
-    """Which of ``lanes`` are below ``count``, an int64."""
+    """The mask of the first ``count`` lanes, an int64, of ``lanes``."""
     index = ir.VectorType(INT32, lanes)  # as wide as the floats: one comparison
-    most = INT64(lanes)
-    count = builder.trunc(builder.select(builder.icmp_signed("<", count, most), count, most), INT32)
+    limit = INT64(lanes)
+    count = builder.trunc(builder.select(builder.icmp_signed("<", count, limit), count, limit), INT32)
     return builder.icmp_signed("<", ir.Constant(index, list(range(lanes))), splat(builder, count, index))
 
 
 def transposed(builder, lines):
-    """The columns of a square of lanes whose rows are the vectors ``lines``: blocks are swapped, ever larger ones."""
+    """The columns of the square matrix whose rows are the vectors ``lines``, by swapping blocks of growing size."""
     lanes, lines, block = len(lines), list(lines), 1
     while block < lanes:
         low = [lane if not lane & block else lanes + lane - block for lane in range(lanes)]
@@ -43,25 +43,25 @@ def transposed(builder, lines):
 
 
 def load(builder, pointer, vector):
-    """A vector from a float pointer of any alignment."""
+    """Load a vector from a float pointer of any alignment."""
     return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
 
 
 def store(builder, value, pointer):
-    """A vector to a float pointer of any alignment."""
+    """Store a vector to a float pointer of any alignment."""
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
 
 
-def streams(builder, pointer, vector):
-    """Whether ``store_streaming`` may write a vector there: whole lines of the cache, or parts that divide one."""
+def can_store_nontemporal(builder, pointer, vector):
+    """Whether ``store_nontemporal`` may write a vector there: whole cache lines, or parts that divide one."""
     rest = builder.and_(builder.ptrtoint(pointer, INT64), INT64(_boundary(vector) - 1))
     return builder.icmp_unsigned("==", rest, INT64(0))
 
 
-def store_streaming(builder, value, pointer):
-    """A vector to where ``streams`` says so, past the caches: no line is read only to be overwritten."""
-    place = builder.bitcast(pointer, value.type.as_pointer())
-    instruction = builder.store(value, place, align=_boundary(value.type))
+def store_nontemporal(builder, value, pointer):
+    """Store a vector without reading its cache lines first, to a pointer that ``can_store_nontemporal``."""
+    target = builder.bitcast(pointer, value.type.as_pointer())
+    instruction = builder.store(value, target, align=_boundary(value.type))
     instruction.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
 
 
@@ -70,14 +70,14 @@ def _boundary(vector):
 
 
 def load_masked(builder, pointer, mask, vector):
-    """Lanes of a vector where ``mask`` is set; zeros, and no memory touched, elsewhere."""
+    """Load the lanes where ``mask`` is set; the others are 0, and their memory is not accessed."""
     pointer = builder.bitcast(pointer, vector.as_pointer())
     function = intrinsic(builder, "masked.load", vector, [pointer.type, INT32, mask.type, vector], vector, ".p0")
     return builder.call(function, [pointer, INT32(4), mask, zeros(vector)])
 
 
 def store_masked(builder, value, pointer, mask):
-    """Stores the lanes where ``mask`` is set, and touches no memory elsewhere."""
+    """Store the lanes where ``mask`` is set; the memory of the others is not accessed."""
     pointer = builder.bitcast(pointer, value.type.as_pointer())
     parameters = [value.type, pointer.type, INT32, mask.type]
     function = intrinsic(builder, "masked.store", ir.VoidType(), parameters, value.type, ".p0")
@@ -85,7 +85,7 @@ def store_masked(builder, value, pointer, mask):
 
 
 def prefetch(builder, pointer, write=False, level=1):
-    """Asks for the line at ``pointer``, which may lie outside of any array, in the cache of this level, 1 to 3."""
+    """Prefetch the cache line at ``pointer``, which may be outside any array, into the cache of ``level`` 1 to 3."""
     byte = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     function = ir.FunctionType(ir.VoidType(), [byte.type, INT32, INT32, INT32])
     callee = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
@@ -93,14 +93,14 @@ def prefetch(builder, pointer, write=False, level=1):
 
 
 def fma(builder, x, y, z, fused):
-    """x · y + z; ``fused`` in one instruction, where the processor has it."""
+    """x · y + z; in one instruction if ``fused``, which the processor must have."""
     if not fused:
         return builder.fadd(builder.fmul(x, y), z)
     return builder.call(intrinsic(builder, "fma", z.type, [z.type] * 3, z.type), [x, y, z])
 
 
 def intrinsic(builder, name, result, parameters, kind, suffix=""):
-    """LLVM's own function ``name`` for a vector type, or for single floats."""
+    """LLVM's intrinsic ``name`` for a vector type, or for float."""
     function = ir.FunctionType(result, parameters)
     lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
     return cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.{lanes}f32{suffix}")

@@ -1,11 +1,11 @@
-"""Functions of float32, each to 2 units in the last place (erfc to 6), of which loops make vectors.
+"""Elementary functions of float32 that LLVM vectorizes, within 2 ulp (erfc within 6).
 
-The C library's are calls, one number at a time. These are polynomials without branches or tables: argument reduction
-as in Cody and Waite (1980, "Software manual for the elementary functions", chapters 5 and 6), coefficients by Lawson's
-algorithm for the least relative error. NaN stays NaN, subnormal numbers are kept, infinities give the limits.
+The C library's are calls for one number at a time. These are polynomials without branches or tables: argument reduction
+as in Cody and Waite (1980, "Software manual for the elementary functions", chapters 5 and 6), coefficients of minimal
+relative error by Lawson's algorithm. NaN stays NaN, subnormal numbers are exact, infinities give the limits.
 
-Each is emitted where it is called, as LLVM's own instructions: nothing is left to inline, and little to compile.
-``Number`` lets the formulas be written as formulas. ``vectorizable`` puts these in the place of ``math``.
+Each is emitted as LLVM instructions where it is called, so that nothing has to be inlined and little compiled. With
+``Number`` they are written as formulas. ``vectorizable`` substitutes them for ``math``.
 """
 
 import math
@@ -23,23 +23,23 @@ from numbacnn.kernels.formulas.formula import with_math
 from numbacnn.kernels.jit import inlined
 from numbacnn.kernels.target import host_target
 
-# Any flag keeps Numba from adding those of fast-math: all is rounded in the order in which it is written.
+# Any flag keeps Numba from adding those of fast-math: operations are rounded in the order in which they are written.
 FLAGS = ("nsz",)
 INFINITY, NAN = math.inf, math.nan
 LOG2_E = 1 / math.log(2)
 LN2_HIGH, LN2_LOW = 355 / 512, math.log(2) - 355 / 512  # n · LN2_HIGH is exact for |n| < 2^15
 
-# A float this large has no fraction: x + ROUND − ROUND is x to the nearest integer, which the last bits of x + ROUND
-# are, too.
+# A float this large has no fraction: x + ROUND − ROUND rounds x to an integer, which is also in the last bits of
+# x + ROUND.
 ROUND, ROUND_BITS = 3 * 2.0**22, 0x4B400000
 ONE_BITS, SQRT_HALF_BITS, MANTISSA, HIGH_HALF = 0x3F800000, 0x3F3504F3, 0x7FFFFF, ~0xFFF
 SMALLEST_NORMAL, SMALLEST, SUBNORMAL_BITS = 2.0**-126, 2.0**-149, 23
 
-EXP_LEAST, EXP_MOST = -104, 89  # beyond, 0 and ∞
-EXPM1_LEAST, ERFC_MOST = -20, 10.5  # beyond, −1 and 0
+EXP_MIN, EXP_MAX = -104, 89  # beyond, 0 and ∞
+EXPM1_MIN, ERFC_MAX = -20, 10.5  # beyond, −1 and 0
 TANH_NEAR = 0.625
 
-# Coefficients, the first of the highest power.
+# Coefficients, highest power first.
 EXP = (0.0013882507, 0.0083665801, 0.0416672006, 0.1666654348, 0.4999999702)  # (eʳ − 1 − r) / r², |r| ≤ ½ ln 2
 LOG = (  # (log(1 + f) − f + f²/2) / f³, √½ ≤ 1 + f ≤ √2
     0.0674660131, -0.1167564094, 0.1188817471, -0.1240559146, 0.1421955079, -0.1666799635, 0.2000211924, -0.2500000894,
@@ -53,7 +53,7 @@ ERFC = (  # (1 + 2x) · exp(x²) · erfc(x) in (x − 2.5) / (x + 2.5), 0 ≤ x 
 
 
 class Number:
-    """A float32 or an int32 in code that is being emitted: arithmetic on it emits instructions."""
+    """A float32 or an int32 of the code to emit: arithmetic on it emits instructions."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -107,19 +107,19 @@ class Number:
         return Number(self.builder, getattr(self.builder, of_integers)(self.value, other))
 
     def _like(self, other):
-        """A number, also of a constant of Python."""
+        """The other operand, which may be a Python constant."""
         return other if isinstance(other, Number) else Number(self.builder, ir.Constant(self.value.type, other))
 
 
 def where(condition, yes, no):
-    """``yes`` or ``no``, one of which may be a constant."""
+    """Select ``yes`` or ``no``, one of which may be a constant."""
     number = yes if isinstance(yes, Number) else no
     value = number.builder.select(condition, number._like(yes).value, number._like(no).value)
     return Number(number.builder, value)
 
 
 def multiply_add(x, y, z):
-    """x · y + z, rounded once where the processor can."""
+    """x · y + z, rounded once if the processor has fused multiply-add."""
     x, y, z = (x._like(number) for number in (x, y, z))
     if not host_target().fma:
         return x * y + z
@@ -127,12 +127,12 @@ def multiply_add(x, y, z):
 
 
 def bits_of(x):
-    """The bits of a float, as an integer."""
+    """The bits of a float as an integer."""
     return Number(x.builder, x.builder.bitcast(x.value, INT32))
 
 
 def from_bits(n):
-    """The float of these bits."""
+    """The float with these bits."""
     return Number(n.builder, n.builder.bitcast(n.value, FLOAT))
 
 
@@ -153,7 +153,7 @@ def with_sign(x, sign):
 
 
 def polynomial(coefficients, x):
-    """Its value at x, by Horner's rule."""
+    """The polynomial's value at x, by Horner's rule."""
     y = x._like(coefficients[0])
     for coefficient in coefficients[1:]:
         y = multiply_add(y, x, coefficient)
@@ -161,7 +161,7 @@ def polynomial(coefficients, x):
 
 
 def emitted(formula):
-    """A function for Numba code, emitted by ``formula`` of a Number."""
+    """A function for Numba code, which ``formula``, a function of a Number, emits."""
 
     def function(typing, x):
         def emit(context, builder, signature, arguments):
@@ -174,7 +174,7 @@ def emitted(formula):
 
 
 def _reduced(x):
-    """(r, s, n) with eˣ = 2ⁿ · (1 + r + s), |r| ≤ ½ ln 2, and r without any rounding error."""
+    """(r, s, n) with eˣ = 2ⁿ · (1 + r + s), |r| ≤ ½ ln 2, and r exact."""
     shifted = multiply_add(x, LOG2_E, ROUND)
     n = shifted - ROUND
     high, low = multiply_add(n, -LN2_HIGH, x), n * -LN2_LOW
@@ -183,8 +183,8 @@ def _reduced(x):
 
 
 def _exp(x):
-    x = where(x > EXP_MOST, EXP_MOST, x)
-    x = where(x < EXP_LEAST, EXP_LEAST, x)
+    x = where(x > EXP_MAX, EXP_MAX, x)
+    x = where(x < EXP_MIN, EXP_MIN, x)
     r, s, n = _reduced(x)
     y = 1 + r
     half = n >> 1
@@ -207,15 +207,15 @@ def _log(x):
 
 @emitted
 def exp(x):
-    """eˣ. The power of two is multiplied with in two steps: 2ⁿ itself may be neither normal nor finite."""
+    """eˣ. The power of two is applied in two steps, since 2ⁿ itself may be subnormal or infinite."""
     return _exp(x)
 
 
 @emitted
 def expm1(x):
     """eˣ − 1 = 2ⁿ · (r + s) + (2ⁿ − 1), precise near 0."""
-    x = where(x > EXP_MOST, EXP_MOST, x)
-    x = where(x < EXPM1_LEAST, EXPM1_LEAST, x)
+    x = where(x > EXP_MAX, EXP_MAX, x)
+    x = where(x < EXPM1_MIN, EXPM1_MIN, x)
     r, s, n = _reduced(x)
     half = n >> 1
     first = power_of_two(half)
@@ -224,7 +224,7 @@ def expm1(x):
 
 @emitted
 def tanh(x):
-    """1 − 2 / (e²ˣ + 1) of |x| with the sign of x, and near 0 an odd polynomial."""
+    """1 − 2 / (e²ˣ + 1) of |x| with the sign of x; an odd polynomial near 0."""
     square, size = x * x, magnitude(x)
     far = with_sign(1 - 2 / (_exp(2 * size) + 1), x)
     return where(size < TANH_NEAR, multiply_add(x * square, polynomial(TANH, square), x), far)
@@ -238,7 +238,7 @@ def log(x):
 
 @emitted
 def log1p(x):
-    """log(1 + x), with what is lost in the sum 1 + x put back: log' is 1 / (1 + x)."""
+    """log(1 + x), corrected for the rounding error of 1 + x by the derivative 1 / (1 + x)."""
     y = 1 + x
     lost = where(x < 1, x - (y - 1), 1 - (y - x)) / y
     return _log(y) + where(magnitude(lost) < INFINITY, lost, 0.0)  # NaN at −1 and ∞
@@ -249,10 +249,10 @@ def erfc(x):
     """1 − erf(x) = exp(−x²) · p(u) / (1 + 2x) with u = (x − 2.5) / (x + 2.5) (form of Shepherd and Laframboise 1981,
     "Chebyshev approximation of (1 + 2x) exp(x²) erfc x"), and 2 − erfc(−x) where x < 0.
 
-    x² is total + rest, so that its rounding error does not reach the exponential.
+    x² is split into total + rest, so that its rounding error does not reach the exponential.
     """
     size = magnitude(x)
-    size = where(size > ERFC_MOST, ERFC_MOST, size)
+    size = where(size > ERFC_MAX, ERFC_MAX, size)
     high = from_bits(bits_of(size) & HIGH_HALF)
     square, low = high * high, (size - high) * (size + high)  # high² is exact
     total = square + low
@@ -264,7 +264,7 @@ def erfc(x):
 
 @intrinsic
 def fma(typing, x, y, z):
-    """x · y + z, rounded once where the processor can."""
+    """x · y + z, rounded once if the processor has fused multiply-add."""
 
     def emit(context, builder, signature, arguments):
         return multiply_add(*(Number(builder, argument) for argument in arguments)).value
@@ -273,7 +273,6 @@ def fma(typing, x, y, z):
 
 
 def vectorizable(function):
-    """A scalar function of Python, compiled to be part of a loop that becomes vectors: it calls this module instead of
-    ``math``."""
+    """Compile a scalar function of Python for loops that LLVM vectorizes: it calls this module instead of ``math``."""
     compiled = partial(inlined, always=True)
     return compiled(with_math(function, sys.modules[__name__], compiled))

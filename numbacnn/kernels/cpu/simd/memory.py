@@ -1,4 +1,4 @@
-"""Memory by address: how kernels reach rows of a view without slicing it, which would cost the no-alias marking."""
+"""Memory by address: kernels reach the rows of a view without slicing it, which would drop its no-alias attribute."""
 
 import numpy as np
 from llvmlite import ir
@@ -8,42 +8,44 @@ from numba.extending import intrinsic
 from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.jit import inlined
 
+NONTEMPORAL_BYTES = 1 << 25  # an output this large leaves the caches before it is read again
+
 
 @inlined
 def address(array):
-    """Where the array's first element lies, as a signed integer: unsigned ones would turn sums into floats."""
+    """The address of the array's first element, as a signed integer: sums with an unsigned one would be floats."""
     return np.intp(array.ctypes.data)
 
 
-# An output that no cache holds until it is read: its last lines would only push out what is still needed.
-STREAMED_BYTES = 1 << 25
+@inlined
+def prefers_nontemporal(y):
+    """Whether a kernel should write y by non-temporal stores (``vector.store_nontemporal``), by its size alone.
+
+    An ordinary store reads the cache line that it overwrites: a copy in memory then moves three bytes for two. Other
+    threads may see non-temporal stores late; the locked instruction on which all threads meet at the end of a parallel
+    region completes them.
+    """
+    return 4 * y.size >= NONTEMPORAL_BYTES
+
+
+def _pointer_to(kind):
+    @intrinsic
+    def pointer(typing, address):
+        def emit(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.intp), emit
+
+    return pointer
+
+
+_float_pointer, _int32_pointer = _pointer_to(types.float32), _pointer_to(types.int32)
 
 
 @inlined
-def goes_past_caches(y):
-    """Whether a kernel ought to write an output past the caches (``vector.stream``), by its size alone.
-
-    An ordinary store reads the line that it is about to overwrite: out of cache a copy then moves three bytes for two.
-    Streamed ones may be seen late by other threads; the locked instruction on which all threads meet at the end of a
-    parallel region has them all written.
-    """
-    return 4 * y.size >= STREAMED_BYTES
-
-
-@intrinsic
-def _float_pointer(typing, address):
-    def emit(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.float32)(types.intp), emit
-
-
-@intrinsic
-def _int32_pointer(typing, address):
-    def emit(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(types.int32)(types.intp), emit
+def floats(address, count):
+    """The ``count`` float32 at ``address`` as an array."""
+    return carray(_float_pointer(address), (count,))
 
 
 @inlined
@@ -54,7 +56,7 @@ def integers(address, count):
 
 @intrinsic
 def offset(typing, table, i):
-    """Entry i of a table of int64 at ``table``."""
+    """Entry i of the int64 table at address ``table``."""
 
     def emit(context, builder, signature, arguments):
         table, i = arguments
@@ -66,7 +68,7 @@ def offset(typing, table, i):
 
 @intrinsic
 def prefetch(typing, address):
-    """Has the line of the cache at ``address``, which may lie outside of any array, fetched into the second level."""
+    """Prefetch the cache line at ``address``, which may be outside any array, into the second-level cache."""
 
     def emit(context, builder, signature, arguments):
         llvm.prefetch(builder, builder.inttoptr(arguments[0], ir.FloatType().as_pointer()), level=2)
@@ -76,10 +78,8 @@ def prefetch(typing, address):
 
 
 def stack_floats(count: int):
-    """A function for Numba code: the address of ``count`` float32 on its caller's stack, aligned to a cache line.
-
-    They are gone when the caller returns: a function that hands the address on must be given it.
-    """
+    """A function for Numba code that reserves ``count`` float32, aligned to a cache line, on its caller's stack, and
+    returns their address. They are gone when the caller returns."""
 
     @intrinsic
     def reserve(typing):
@@ -92,9 +92,3 @@ def stack_floats(count: int):
         return types.intp(), emit
 
     return reserve
-
-
-@inlined
-def floats(address, count):
-    """The ``count`` float32 at ``address`` as an array."""
-    return carray(_float_pointer(address), (count,))

@@ -1,13 +1,13 @@
-"""A SIMD register of up to 8 floats as a Numba value: a kernel says in Python what happens to a vector of channels.
+"""A SIMD vector of up to 8 floats as a Numba value, for kernels whose rows of channels are short.
 
-LLVM's own vectoriser needs long rows, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
-``min(count, LANES)`` floats and never a byte beyond them, so one loop serves every number of channels:
+LLVM's vectorizer needs long loops, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
+``min(count, WIDTH)`` floats and never a byte beyond them, so that one loop serves every number of channels:
 
-    for c in range(0, channels, LANES):
+    for c in range(0, channels, WIDTH):
         store(y + 4 * c, load(x + 4 * c, channels - c) * splat(0.5), channels - c)
 
-Where much is found out for each vector, four of them make a block, which has no count: it is full. Functions written
-with ``load_like`` and ``splat_like`` serve both.
+When per-vector bookkeeping dominates, process blocks of four full vectors (``BLOCK_WIDTH``). Functions written with
+``load_like`` and ``splat_like`` serve both.
 """
 
 import operator
@@ -23,27 +23,27 @@ from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
 from numbacnn.kernels.target import host_target
 
-# Wider vectors gain nothing where memory is the limit, and images of few channels would leave them empty.
-LANES = min(host_target().lanes, 8)
-BLOCK = 4 * LANES  # floats of a block
+# Wider vectors gain nothing if memory is the limit, and images with few channels would leave them empty.
+WIDTH = min(host_target().lanes, 8)
+BLOCK_WIDTH = 4 * WIDTH
 FLAGS = ("contract", "nsz")
 
 
 class VectorType(types.Type):
-    """Numba's type of so many float32 in registers."""
+    """The Numba type of a vector of ``lanes`` float32."""
 
     def __init__(self, lanes):
         super().__init__(name=f"float32x{lanes}")
         self.lanes = lanes
 
 
-vector, block = VectorType(LANES), VectorType(BLOCK)
-REGISTER = ir.VectorType(FLOAT, LANES)
+vector, block = VectorType(WIDTH), VectorType(BLOCK_WIDTH)
+VECTOR, BLOCK = ir.VectorType(FLOAT, WIDTH), ir.VectorType(FLOAT, BLOCK_WIDTH)
 
 
 @register_default(VectorType)
 class VectorModel(models.PrimitiveModel):
-    """A vector is passed and kept as LLVM's own."""
+    """A vector is represented by LLVM's."""
 
     def __init__(self, manager, numba_type):
         super().__init__(manager, numba_type, ir.VectorType(FLOAT, numba_type.lanes))
@@ -51,26 +51,26 @@ class VectorModel(models.PrimitiveModel):
 
 @intrinsic
 def load(typing, address, count):
-    """The ``min(count, LANES)`` floats at ``address``, and zeros."""
+    """The ``min(count, WIDTH)`` floats at ``address``, then zeros."""
     return vector(types.intp, types.intp), _emit_load
 
 
 def _emit_load(context, builder, signature, arguments):
     address, count = arguments
     pointer = builder.inttoptr(address, FLOAT.as_pointer())
-    result = cgutils.alloca_once(builder, REGISTER)
+    result = cgutils.alloca_once(builder, VECTOR)
     with builder.if_else(_is_full(builder, count)) as (full, partial):
         with full:
-            builder.store(llvm.load(builder, pointer, REGISTER), result)
+            builder.store(llvm.load(builder, pointer, VECTOR), result)
         with partial:
-            mask = llvm.mask(builder, count, LANES)
-            builder.store(llvm.load_masked(builder, pointer, mask, REGISTER), result)
+            mask = llvm.mask(builder, count, WIDTH)
+            builder.store(llvm.load_masked(builder, pointer, mask, VECTOR), result)
     return builder.load(result)
 
 
 @intrinsic
 def store(typing, address, value, count):
-    """Writes the first ``min(count, LANES)`` lanes of ``value`` at ``address``; of a block, all."""
+    """Write the first ``min(count, WIDTH)`` lanes of ``value`` at ``address``; all of a block."""
 
     def emit(context, builder, signature, arguments):
         _store(builder, *arguments, llvm.store)
@@ -80,17 +80,17 @@ def store(typing, address, value, count):
 
 
 @intrinsic
-def stream(typing, address, value, count, streams):
-    """``store``, past the caches where ``streams``, a truth, and the address let it."""
+def store_nontemporal(typing, address, value, count, nontemporal):
+    """``store``, by non-temporal stores if ``nontemporal`` is true and the address is aligned for them."""
 
     def emit(context, builder, signature, arguments):
-        *arguments, streams = arguments
+        *arguments, wanted = arguments
 
         def write(builder, value, pointer):
-            past = builder.and_(streams, llvm.streams(builder, pointer, value.type))
-            with builder.if_else(past) as (streaming, ordinary):
-                with streaming:
-                    llvm.store_streaming(builder, value, pointer)
+            possible = builder.and_(wanted, llvm.can_store_nontemporal(builder, pointer, value.type))
+            with builder.if_else(possible) as (nontemporal, ordinary):
+                with nontemporal:
+                    llvm.store_nontemporal(builder, value, pointer)
                 with ordinary:
                     llvm.store(builder, value, pointer)
 
@@ -102,7 +102,7 @@ def stream(typing, address, value, count, streams):
 
 def _store(builder, address, value, count, write):
     pointer, lanes = builder.inttoptr(address, FLOAT.as_pointer()), value.type.count
-    if lanes > LANES:
+    if lanes > WIDTH:
         write(builder, value, pointer)
         return
     with builder.if_else(_is_full(builder, count)) as (full, partial):
@@ -117,24 +117,24 @@ def splat(typing, value):
     """``value`` in every lane."""
 
     def emit(context, builder, signature, arguments):
-        return llvm.splat(builder, arguments[0], REGISTER)
+        return llvm.splat(builder, arguments[0], VECTOR)
 
     return vector(types.float32), emit
 
 
 @intrinsic
 def load_block(typing, address):
-    """The ``BLOCK`` floats at ``address``."""
+    """The ``BLOCK_WIDTH`` floats at ``address``."""
 
     def emit(context, builder, signature, arguments):
-        return llvm.load(builder, builder.inttoptr(arguments[0], FLOAT.as_pointer()), ir.VectorType(FLOAT, BLOCK))
+        return llvm.load(builder, builder.inttoptr(arguments[0], FLOAT.as_pointer()), BLOCK)
 
     return block(types.intp), emit
 
 
 @intrinsic
 def load_like(typing, like, address, count):
-    """``load``, of a block where ``like`` is one: all of it."""
+    """``load``, or ``load_block`` if ``like`` is a block."""
     if like == vector:
         return vector(like, types.intp, types.intp), lambda *emitting: _emit_load(*emitting[:3], emitting[3][1:])
 
@@ -147,7 +147,7 @@ def load_like(typing, like, address, count):
 
 @intrinsic
 def splat_like(typing, like, value):
-    """``splat``, in a block where ``like`` is one."""
+    """``splat``, or ``splat_block`` if ``like`` is a block."""
 
     def emit(context, builder, signature, arguments):
         return llvm.splat(builder, arguments[1], arguments[0].type)
@@ -160,7 +160,7 @@ def splat_block(typing, value):
     """``value`` in every lane of a block."""
 
     def emit(context, builder, signature, arguments):
-        return llvm.splat(builder, arguments[0], ir.VectorType(FLOAT, BLOCK))
+        return llvm.splat(builder, arguments[0], BLOCK)
 
     return block(types.float32), emit
 
@@ -190,7 +190,7 @@ def where_equal(typing, a, b, yes, no):
 
 @intrinsic
 def transpose(typing, y, y_step, x, x_step, rows, columns):
-    """y[j·y_step + i] = x[i·x_step + j] for i < rows, j < columns, each ``LANES`` at most; steps in bytes."""
+    """y[j·y_step + i] = x[i·x_step + j] for i < rows, j < columns, at most ``WIDTH`` each; steps in bytes."""
 
     def emit(context, builder, signature, arguments):
         y, y_step, x, x_step, rows, columns = arguments
@@ -200,11 +200,11 @@ def transpose(typing, y, y_step, x, x_step, rows, columns):
 
         def mask_of_row(i, rows, columns):
             count = builder.select(builder.icmp_signed(">", rows, INT64(i)), columns, INT64(0))
-            return llvm.mask(builder, count, LANES)
+            return llvm.mask(builder, count, WIDTH)
 
         lines = [
-            llvm.load_masked(builder, pointer(x, x_step, i), mask_of_row(i, rows, columns), REGISTER)
-            for i in range(LANES)
+            llvm.load_masked(builder, pointer(x, x_step, i), mask_of_row(i, rows, columns), VECTOR)
+            for i in range(WIDTH)
         ]
         for i, line in enumerate(llvm.transposed(builder, lines)):
             llvm.store_masked(builder, line, pointer(y, y_step, i), mask_of_row(i, columns, rows))
@@ -219,7 +219,7 @@ def rectified(typing, a):
 
     def emit(context, builder, signature, arguments):
         (a,) = arguments
-        zeros = llvm.zeros(REGISTER)
+        zeros = llvm.zeros(VECTOR)
         return builder.select(builder.fcmp_ordered("<", a, zeros), zeros, a)
 
     return vector(vector), emit
@@ -243,4 +243,4 @@ _arithmetic(lambda builder, a, b: builder.fmul(a, b, flags=FLAGS), operator.mul,
 
 
 def _is_full(builder, count):
-    return builder.icmp_signed(">=", count, INT64(LANES))
+    return builder.icmp_signed(">=", count, INT64(WIDTH))

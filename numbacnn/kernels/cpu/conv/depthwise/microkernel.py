@@ -170,10 +170,10 @@ class _WindowEmitter(Emitter):
         if self.mask is not None:
             self._store_sums(y, strides, self.store)
             return
-        aligned = builder.and_(store.nontemporal, llvm.streams(builder, y, self.vector))
+        aligned = builder.and_(store.nontemporal, llvm.can_store_nontemporal(builder, y, self.vector))
         with builder.if_else(aligned) as (nontemporal, ordinary):
             with nontemporal:
-                self._store_sums(y, strides, partial(llvm.store_streaming, builder))
+                self._store_sums(y, strides, partial(llvm.store_nontemporal, builder))
             with ordinary:
                 self._store_sums(y, strides, self.store)
 

@@ -9,7 +9,7 @@ from numbacnn.kernels.cpu.conv.depthwise.microkernel import Store, Strides, Tile
 from numbacnn.kernels.cpu.gemm.gemm import LANES, NO_ADDRESS, NO_AUX, NO_BIAS, shift
 from numbacnn.kernels.cpu.gemm.rows import mask_row
 from numbacnn.kernels.cpu.simd.llvm import LINE
-from numbacnn.kernels.cpu.simd.memory import address, goes_past_caches
+from numbacnn.kernels.cpu.simd.memory import address, prefers_nontemporal
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 from numbacnn.kernels.phases import axis_phases
 from numbacnn.kernels.target import host_target
@@ -116,7 +116,7 @@ def _sum_windows(y, x, w, bias, mask, rows, columns, relu):
     together = ROWS if rows.taps > 0 and rows.x_step == rows.x_tap else 1
     y_row, x_row = rows.step * y.strides[1], rows.x_step * x.strides[1]
     y_next, x_next = together * y_row, (rows.taps - 1) * rows.x_tap * x.strides[1] + together * x_row
-    nontemporal = WHOLE_LINES and channels % LANES == 0 and not mask.size and goes_past_caches(y)
+    nontemporal = WHOLE_LINES and channels % LANES == 0 and not mask.size and prefers_nontemporal(y)
     store = Store(relu, nontemporal)
     blocks, tiled = -(-rows.count // together), columns.count // PIXELS * PIXELS
     for item in prange(len(y) * blocks):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 from numbacnn.kernels.cpu.simd.memory import floats
-from numbacnn.kernels.cpu.simd.vector import LANES as STORED
+from numbacnn.kernels.cpu.simd.vector import WIDTH as STORED
 from numbacnn.kernels.cpu.simd.vector import splat, store
 from numbacnn.kernels.jit import inlined
 

@@ -10,7 +10,7 @@ from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPU
 from numbacnn.kernels.cpu.gemm.gemm import MR, NO_ADDRESS, NR, microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest, Tile
 from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
-from numbacnn.kernels.cpu.simd.vector import LANES, load, rectified, splat, store, where_greater
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
 
 ZERO = np.float32(0)
@@ -65,7 +65,7 @@ def gradient_transform_kernel(f):
 def _make_window_kernel(f, size, square, name):
     """Return the kernel that transforms windows of size×size, m pixels apart."""
     m, n = f.m, f.n
-    memory, row = stack_floats(size * size * LANES), size * VECTOR
+    memory, row = stack_floats(size * size * WIDTH), size * VECTOR
 
     @inlined
     def gather(target, x, frame, count):
@@ -74,19 +74,19 @@ def _make_window_kernel(f, size, square, name):
             for j in range(size):
                 inside = 0 <= frame.h + i < frame.height and 0 <= frame.w + j < frame.width
                 value = load(x.pixel + i * x.row_step + j * x.pixel_step, count if inside else 0)
-                store(target + i * row + j * VECTOR, value, LANES)
+                store(target + i * row + j * VECTOR, value, WIDTH)
 
     @inlined
     def transform(tiles, component_step, x, frame, channels, is_whole):
         """Transform one window of one panel of channels; a whole tile's is inside the image and its halo."""
         window, outer = memory(), n * component_step
-        for c in range(0, NR, LANES):
+        for c in range(0, NR, WIDTH):
             target, source, count = tiles + 4 * c, Patch(x.pixel + 4 * c, x.row_step, x.pixel_step), channels - c
             if is_whole:
                 square(target, outer, component_step, source.pixel, source.row_step, source.pixel_step, count)
             else:
                 gather(window, source, frame, count)
-                square(target, outer, component_step, window, row, VECTOR, LANES)
+                square(target, outer, component_step, window, row, VECTOR, WIDTH)
 
     def winograd_windows(tiles, x, g):
         """Each thread owns a range of (row of tiles, panel)."""
@@ -122,7 +122,7 @@ def output_kernel(f):
     m, n = f.m, f.n
     square = square_transform(OUTPUT[m, n], n, m)
     component = 4 * (TILES * NR + 16)  # bytes; a cache line more, so that components share few lines of the cache
-    product_memory, tile_memory = stack_floats(n * n * component // 4), stack_floats(m * m * LANES)
+    product_memory, tile_memory = stack_floats(n * n * component // 4), stack_floats(m * m * WIDTH)
 
     @inlined
     def multiply(products, at, component_step, weight_step, tiles, k):
@@ -137,7 +137,7 @@ def output_kernel(f):
         """Store the part of a tile that is inside the image."""
         for i in range(min(m, frame.height - frame.h)):
             for j in range(min(m, frame.width - frame.w)):
-                value = load(tile + (i * m + j) * VECTOR, LANES) + bias
+                value = load(tile + (i * m + j) * VECTOR, WIDTH) + bias
                 if aux.pixel != NO_ADDRESS:
                     other = load(aux.pixel + i * aux.row_step + j * aux.pixel_step, count)
                     value = value + other if ops.adds_aux else where_greater(other, splat(ZERO), value, splat(ZERO))
@@ -167,11 +167,11 @@ def output_kernel(f):
                 image, p, q = tile // of_image, tile % of_image // g.columns * m, tile % g.columns * m
                 corner = p_y + image * y_image + p * y_row + q * y_pixel
                 aux_corner = p_aux + image * aux_image + p * aux_row + q * aux_pixel
-                for j in range(0, NR, LANES):
+                for j in range(0, NR, WIDTH):
                     k = panel * NR + j
                     if k < filters:
                         source = products + 4 * (NR * (tile - first) + j)
-                        square(done, m * VECTOR, VECTOR, source, n * component, component, LANES)
+                        square(done, m * VECTOR, VECTOR, source, n * component, component, WIDTH)
                         finish(
                             Patch(corner + 4 * k, y_row, y_pixel),
                             done,
@@ -189,7 +189,7 @@ def output_kernel(f):
 
 # -- weights ----------------------------------------------------------------------------------------------------------
 
-weight_memory = stack_floats(5 * 6 * LANES)  # r × n vectors
+weight_memory = stack_floats(5 * 6 * WIDTH)  # r × n vectors
 
 
 class Transform(NamedTuple):
@@ -214,10 +214,10 @@ def transform_weights(weights, packed, transform):
     g = Transform(address(transform), n, r)
     for item in prange(panels * padded):
         panel, c = np.intp(item) // padded, np.intp(item) % padded
-        for j in range(0, NR, LANES):
+        for j in range(0, NR, WIDTH):
             source = p_packed + 4 * ((panel * terms + c) * NR + j)
             target = p_weights + 4 * ((panel * padded + c) * NR + j)
-            _transform_window(target, component_step, source, 4 * channels * NR, g, LANES if c < channels else 0)
+            _transform_window(target, component_step, source, 4 * channels * NR, g, WIDTH if c < channels else 0)
 
 
 @inlined
@@ -230,13 +230,13 @@ def _transform_window(target, component_step, source, tap_step, transform, count
             total = splat(ZERO)
             for t in range(r):
                 total += splat(g[r * i + t]) * load(source + (r * t + s) * tap_step, count)
-            store(half + VECTOR * (r * i + s), total, LANES)
+            store(half + VECTOR * (r * i + s), total, WIDTH)
     for i in range(n):
         for j in range(n):
             total = splat(ZERO)
             for s in range(r):
-                total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), LANES)
-            store(target + (i * n + j) * component_step, total, LANES)
+                total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), WIDTH)
+            store(target + (i * n + j) * component_step, total, WIDTH)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
@@ -250,7 +250,7 @@ def windows_from_products(dw, products, transform):
     g = Transform(address(transform), n, r)
     for item in prange(panels * channels):
         panel, c = np.intp(item) // channels, np.intp(item) % channels
-        for k in range(panel * NR, min(filters, (panel + 1) * NR), LANES):
+        for k in range(panel * NR, min(filters, (panel + 1) * NR), WIDTH):
             source = p_products + 4 * ((panel * padded + c) * NR + k % NR)
             target = Patch(p_dw + c * dw_channel + 4 * k, dw_row, dw_column)
             _window_of_products(target, source, component_step, g, filters - k)
@@ -265,11 +265,11 @@ def _window_of_products(target, source, component_step, transform, count):
         for s in range(r):
             total = splat(ZERO)
             for j in range(n):
-                total += splat(g[r * j + s]) * load(source + (i * n + j) * component_step, LANES)
-            store(half + VECTOR * (r * i + s), total, LANES)
+                total += splat(g[r * j + s]) * load(source + (i * n + j) * component_step, WIDTH)
+            store(half + VECTOR * (r * i + s), total, WIDTH)
     for t in range(r):
         for s in range(r):
             total = splat(ZERO)
             for i in range(n):
-                total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), LANES)
+                total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), WIDTH)
             store(target.pixel + t * target.row_step + s * target.pixel_step, total, count)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from numbacnn.kernels.cpu.simd.memory import stack_floats
-from numbacnn.kernels.cpu.simd.vector import LANES, load, splat, store
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store
 from numbacnn.kernels.jit import inlined
 
 compiled_into = partial(inlined, always=True)  # functions of a few vectors
-VECTOR = 4 * LANES  # bytes
+VECTOR = 4 * WIDTH  # bytes
 F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
 HALF, TWO, SUM = np.float32(0.5), np.float32(2), np.float32(2.5)  # p², q², p² + q²; p²·q² is 1
 P3, Q3 = np.float32(sqrt(0.125)), np.float32(sqrt(8))  # p³, q³
@@ -133,8 +133,8 @@ def _read_6(source, step, count):
 
 @compiled_into
 def _write_2(target, step, values):
-    store(target, values[0], LANES)
-    store(target + step, values[1], LANES)
+    store(target, values[0], WIDTH)
+    store(target + step, values[1], WIDTH)
 
 
 @compiled_into
@@ -157,7 +157,7 @@ def square_transform(transform, taken, given):
     """A function that transforms taken×taken vectors, ``outer`` and ``inner`` bytes apart, along both of its axes to
     given×given. Of the source, ``count`` lanes are read, the others 0."""
     read, write = READ[taken], WRITE[given]
-    memory, row = stack_floats(given * taken * LANES), taken * VECTOR
+    memory, row = stack_floats(given * taken * WIDTH), taken * VECTOR
 
     @inlined
     def square(target, outer, inner, source, source_outer, source_inner, count):
@@ -165,6 +165,6 @@ def square_transform(transform, taken, given):
         for j in range(taken):
             write(half + j * VECTOR, row, transform(read(source + j * source_inner, source_outer, count)))
         for i in range(given):
-            write(target + i * outer, inner, transform(read(half + i * row, VECTOR, LANES)))
+            write(target + i * outer, inner, transform(read(half + i * row, VECTOR, WIDTH)))
 
     return square
