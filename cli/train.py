@@ -98,6 +98,12 @@ def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, st
     return lambda _, __, start: [name for name in known if name.startswith(start)]
 
 
+def _optimizers_with(argument: str) -> str:
+    """List the optimizers that have an argument."""
+    *names, last = [name for name, kind in OPTIMIZERS.items() if argument in kind.defaults()]
+    return f"{', '.join(names)} and {last}"
+
+
 FRACTION = {"type": click.FloatRange(0, 1, max_open=True), "metavar": "F"}
 NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 
@@ -110,10 +116,10 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--batch-size", "Images per batch.", **shared.COUNT)
 @_setting("--lr", "Learning rate, before the schedule scales it.", **NOT_NEGATIVE)
 @_setting("--optimizer", "Optimizer.", type=click.Choice(list(OPTIMIZERS)))
-@_setting("--momentum", "Momentum of sgd, rmsprop and muon.", **FRACTION)
-@_setting("--nesterov/--no-nesterov", "Use Nesterov momentum in sgd and muon.")
-@_setting("--betas", "Betas of adam, adamw and lamb, e.g. 0.9,0.999.", metavar="F,F")
-@_setting("--weight-decay", "Weight decay: an L2 penalty, decoupled in adamw, lamb and muon.", **NOT_NEGATIVE)
+@_setting("--momentum", f"Momentum of {_optimizers_with('momentum')}.", **FRACTION)
+@_setting("--nesterov/--no-nesterov", f"Use Nesterov momentum in {_optimizers_with('nesterov')}.")
+@_setting("--betas", f"Betas of {_optimizers_with('betas')}, e.g. 0.9,0.999.", metavar="F,F")
+@_setting("--weight-decay", "Weight decay: an L2 penalty, or decoupled from it, as in adamw.", **NOT_NEGATIVE)
 @_setting("--clip-norm", "Maximum norm of the gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
 @_setting("--accumulate", "Batches to accumulate gradients over per update.", **shared.COUNT)
 @_setting("--schedule", "Learning rate schedule.", type=click.Choice(list(SCHEDULES)))

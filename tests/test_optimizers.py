@@ -263,5 +263,5 @@ def test_a_copy_goes_on_where_the_optimizer_was(make, copied):
 def test_a_copy_refuses_a_model_of_other_parameters(rng):
     optimizer = nc.Adam()
     stepped(optimizer)
-    with pytest.raises(ArgumentError, match="copied from one that served a model of other parameters"):
+    with pytest.raises(ArgumentError, match="copied from one that served a model with other parameters"):
         copy.deepcopy(optimizer).attach(odd_model())

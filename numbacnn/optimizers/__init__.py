@@ -1,4 +1,4 @@
-"""Optimisers: kernels over the flat arena of parameters, and their state in arenas of the same layout."""
+"""Optimizers: kernels over the flat arena of parameters, and their state in arenas of the same layout."""
 
 from numbacnn.optimizers.adam import LAMB, Adam, AdamW
 from numbacnn.optimizers.base import Optimizer as Optimizer

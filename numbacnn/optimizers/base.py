@@ -1,9 +1,7 @@
-"""What optimisers share: parameter groups, the segments they make of the arena, clipping, and the state they keep."""
+"""The interface of optimizers: parameter groups, the segments that they make of the arena, clipping, and state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import fsum, sqrt
-from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -16,22 +14,25 @@ from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.layers.bindings import Kernels
+from numbacnn.layers.registry import is_custom
 
 Float32 = NDArray[np.float32]
-OWN = ("groups", "clip_norm", "clip_value")  # what concerns the whole model, and no group
+Float64 = NDArray[np.float64]
+OF_THE_MODEL = ("groups", "clip_norm", "clip_value")  # arguments that a group cannot have
 
 
 class Trainable(Protocol):
-    """What an optimiser updates: a Model."""
+    """What an optimizer updates: a model."""
 
     store: Parameters
 
 
 class ParamGroup:
-    """Options of their own for the parameters whose names match ``pattern``: ``ParamGroup("*.bias", weight_decay=0)``.
+    """Options for the parameters whose names match ``pattern``, as in ``ParamGroup("*.bias", weight_decay=0)``.
 
-    ``pattern`` is of fnmatch's form, over names as in ``model.parameters``; of several groups the first that matches
-    counts. ``options`` are arguments of the optimiser; those not given are the optimiser's own.
+    ``pattern`` has the form of fnmatch; a parameter belongs to the first group that matches its name in
+    ``model.parameters``. ``options`` are arguments of the optimizer; other arguments are those of the optimizer itself.
     """
 
     def __init__(self, pattern: str, **options: Any) -> None:
@@ -43,27 +44,51 @@ class ParamGroup:
 
 
 class Segment(NamedTuple):
-    """Neighbours in the arena that one rule updates: one array, or several with the same options."""
+    """Neighbors in the arena that one launch updates: a parameter, or several of the same group."""
 
-    group: int  # index into ``groups``; −1: none
+    group: int  # index into ``groups``, or −1
     start: int
     stop: int
-    shape: Shape  # of the first array
+    shape: Shape  # of the first parameter
+
+
+class Tensors:
+    """The arrays of a segment, flat: ``w``, ``dw``, and the optimizer's slots and scratch by their names.
+
+    ``partial`` is scratch for sums, 2 × SUM_GROUPS; ``shape`` is that of the segment's first parameter.
+    """
+
+    def __init__(self, w: Float32, dw: Float32, partial: Float64, shape: Shape, arrays: Mapping[str, Float32]) -> None:
+        self.w, self.dw, self.partial, self.shape, self.arrays = w, dw, partial, shape, arrays
+
+    def __getattr__(self, name: str) -> Float32:
+        try:
+            return self.arrays[name]
+        except KeyError:
+            raise AttributeError(f"this segment has no array {name!r}; it has {', '.join(self.arrays)}") from None
 
 
 @dataclass(kw_only=True, eq=False)
 class Optimizer:
-    """Updates a model's parameters from its gradients. One optimiser serves one model, since it keeps its moments.
+    """Updates a model's parameters from its gradients. An optimizer serves one model, since it keeps its moments.
 
-    ``groups`` give other options to some parameters. Before an update the gradients are clipped, in place: each number
-    to [−clip_value, clip_value], then all of them together to the Euclidean norm ``clip_norm`` (Pascanu et al. 2013).
-    Frozen parameters are left as they are. A copy, by ``copy.deepcopy`` or pickle, keeps the moments, and serves the
+    ``groups`` have options for some of the parameters. Before an update the gradients are clipped in place: each
+    element to [−clip_value, clip_value], then all of them together to the Euclidean norm ``clip_norm`` (Pascanu et al.
+    2013). Frozen parameters are not changed. A copy, by ``copy.deepcopy`` or pickle, keeps the moments and serves the
     first model that it is used with.
+
+    An optimizer defines ``name``, its arguments as dataclass fields, ``slot_names``, ``step_scalars`` and ``_update``,
+    which launches a formula of ``kernels.formulas.updates``.
+
+    Attributes:
+        steps: updates made.
+        slots: the arenas of moments, by name.
     """
 
     name: ClassVar[str]
-    by_array: ClassVar[bool] = False  # the update of an array needs the whole array, and it alone
-    device_steps: ClassVar[bool] = False  # has ``_update_on_device``; each class says so itself, a subclass of it anew
+    recommended: ClassVar[Mapping[str, Any]] = {}  # defaults of training runs that differ from those of the arguments
+    by_array: ClassVar[bool] = False  # whether a launch updates a single parameter, since it needs the whole of it
+    only_launches: ClassVar[bool] = False  # whether ``_update`` only launches kernels; a custom class declares it
 
     learning_rate: float = 0.001
     groups: Sequence[ParamGroup] = ()
@@ -71,6 +96,11 @@ class Optimizer:
     clip_value: float | None = None
     steps: int = field(default=0, init=False, repr=False)
     slots: dict[str, Float32] = field(default_factory=dict, init=False, repr=False)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "only_launches" not in vars(cls):
+            cls.only_launches = not is_custom(cls)
 
     def __post_init__(self) -> None:
         self.learning_rate = number(self.learning_rate, "learning_rate", 0)
@@ -81,92 +111,92 @@ class Optimizer:
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 number(getattr(self, name), name, 0)
-        self._rules()  # refuses wrong options now, rather than in the first step
+        self.rules()  # raises an error for invalid options now rather than in the first step
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """The arrays that this rule keeps for each parameter."""
+        """Names of the arrays that this rule keeps for each parameter."""
         return ()
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its arguments, by name."""
+        """The arguments by name."""
         return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
+    @property
+    def is_replayable(self) -> bool:
+        """Whether a GPU can replay the launches of an update."""
+        return self.only_launches
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the defaults of the arguments in training runs."""
+        return {part.name: part.default for part in fields(cls) if part.init} | dict(cls.recommended)
+
     def step(self, model: Trainable, scale: float = 1.0) -> None:
-        """One update from ``model.gradients``, at ``scale`` times the learning rate."""
+        """Make one update from ``model.gradients``, at ``scale`` times the learning rate."""
         with engine_lock:
             self.attach(model)
-            self._clip(model.store)
             self.steps += 1
             model.store.changed()
-            rules = self._rules()
-            numbers = [[1.0, *rule._numbers(self.steps, scale)] for rule in rules]
-            model.store.device.write(self._scalars, np.array(numbers))
-            for segment in self._segments:
-                rule = rules[segment.group]
-                scalars = self._scalars[segment.group % len(rules)]
-                rule._update(model.store.device, self._arrays(segment, model.store, rule), scalars)
+            scalars = [[1.0, *rule.step_scalars(self.steps, scale)] for rule in self.rules()]
+            model.store.device.write(self._scalars, np.array(scalars))
+            self.launch(model, self._scalars)
 
-    # -- where a GPU drives the steps itself --------------------------------------------------------------------------
+    def launch(self, model: Trainable, scalars: Float64) -> None:
+        """Launch the kernels of an update.
 
-    @property
-    def runs_on_device(self) -> bool:
-        """Whether updates can run from numbers that lie in the device's memory."""
-        return bool(vars(type(self)).get("device_steps", False))
-
-    def device_numbers(self, first: int, count: int) -> NDArray[np.float64]:
-        """Of updates ``first``, ``first`` + 1, … the numbers of each rule that differ from update to update, as (a, b)
-        of a + scale·b: count × 2·rules × K."""
-        rules = self._rules()
-        steps = range(first, first + count)
-        numbers = np.array([[[rule._numbers(n, scale) for scale in (0.0, 1.0)] for rule in rules] for n in steps])
-        numbers[:, :, 1] -= numbers[:, :, 0]
-        return numbers.reshape(count, 2 * len(rules), -1)
-
-    def launch_on_device(self, model: Trainable, scalars: Any) -> None:
-        """Launch the kernels of an update, which read ``device_numbers`` from ``scalars``, rules × (1 + K).
-
-        See ``kernels.cuda.device_loop``. The caller holds ``engine_lock``, and counts the steps.
+        scalars: rules × (1 + K), in device memory: 1, or 0 for no update, then the ``step_scalars`` of each rule. The
+        caller holds ``engine_lock`` and counts the steps.
         """
-        device, gradients = model.store.device, model.store.gradients
+        kernels, gradients = model.store.device.kernels, model.store.gradients
         if self.clip_value is not None:
-            device.kernels.clip_in_place(gradients, self.clip_value)
+            kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
-            device.kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
-        rules = self._rules()
+            kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
+        rules = self.rules()
         for segment in self._segments:
             rule = rules[segment.group]
-            rule._update(device, self._arrays(segment, model.store, rule), scalars[segment.group % len(rules)])
+            rule._update(kernels, self._tensors(segment, model.store, rule), scalars[segment.group % len(rules)])
+
+    def scalar_tables(self, first: int, count: int) -> Float64:
+        """Return the step scalars of ``count`` updates from number ``first`` on, for each rule as a + scale·b.
+
+        The shape is count × 2·rules × K, with a and b in turn.
+        """
+        rules, steps = self.rules(), range(first, first + count)
+        tables = np.array([[[rule.step_scalars(n, scale) for scale in (0.0, 1.0)] for rule in rules] for n in steps])
+        tables[:, :, 1] -= tables[:, :, 0]
+        return tables.reshape(count, 2 * len(rules), -1)
 
     def attach(self, model: Trainable) -> None:
-        """Makes the state for this model, and follows what it has frozen.
+        """Allocate the state for a model, and follow which of its parameters are frozen.
 
         Raises:
-            ArgumentError: it serves another model already, was copied from one of other parameters, a group matches
-                no parameter, or all of them are frozen.
+            ArgumentError: the optimizer serves another model, was copied from one for other parameters, a group matches
+                no parameter, or all parameters are frozen.
         """
         store = model.store
         if self._store is store:
             if store.frozen != self._frozen:
-                self._cut(store)
+                self._divide(store)
             return
         if self._store is not None:
             raise ArgumentError("this optimizer already serves another model; make one for each")
         layout = {name: slot.shape for name, slot in store.slots.items()}
         if self._layout and self._layout != layout:
-            raise ArgumentError("this optimizer was copied from one that served a model of other parameters")
-        self._cut(store)
-        kept = self.slots
-        self.slots = {name: store.device.zeros(store.size) for rule in self._rules() for name in rule.slot_names}
+            raise ArgumentError("this optimizer was copied from one that served a model with other parameters")
+        self._divide(store)
+        kept, rules = self.slots, self.rules()
+        self.slots = {name: store.device.zeros(store.size) for rule in rules for name in rule.slot_names}
         for name, arena in self.slots.items():
             if name in kept:
                 store.device.write(arena, kept[name])
             else:
-                self._start(store.device, name, arena)
+                self._initialize(store.device, name, arena)
         self._store, self._layout = store, layout
         self._partial = store.device.zeros((2, SUM_GROUPS), np.float64)
-        self._scalars = store.device.zeros((len(self._rules()), 1 + len(self._numbers(1, 1.0))), np.float64)
+        self._scalars = store.device.zeros((len(rules), 1 + len(self.step_scalars(1, 1.0))), np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         slots = self.slots
@@ -174,77 +204,59 @@ class Optimizer:
             slots = {name: self._store.device.host(arena) for name, arena in slots.items()}
         return {**self.__dict__, "slots": slots, "_store": None, "_partial": None, "_scalars": None}
 
-    def _rules(self) -> list["Optimizer"]:
-        """This optimiser's rule for each group, and, as the last one, for all other parameters."""
+    def rules(self) -> list["Optimizer"]:
+        """Return an optimizer with the options of each group, and, as the last one, this optimizer."""
+        if not self.groups:
+            return [self]
+        known = {part.name: part for part in fields(self) if part.init and part.name not in OF_THE_MODEL}
         rules: list[Optimizer] = []
-        known = {f.name: f for f in fields(self) if f.init and f.name not in OWN}
         for group in self.groups:
             for name in group.options:
                 choose(f"option of {type(self).__name__} in {group!r}", name, known)
             rules.append(replace(self, groups=(), clip_norm=None, clip_value=None, **group.options))
         return [*rules, self]
 
-    def _cut(self, store: Parameters) -> None:
-        """Cuts the arena into segments."""
+    def _divide(self, store: Parameters) -> None:
+        """Divide the arena into segments."""
         matched = [set(matching("the group's pattern", group.pattern, store.slots)) for group in self.groups]
         self._segments = []
-        before = None
+        previous = None
         for name, slot in store.slots.items():
             group = None if name in store.frozen else next((i for i, names in enumerate(matched) if name in names), -1)
-            if group is not None and group == before and not self.by_array:
+            if group is not None and group == previous and not self.by_array:
                 self._segments[-1] = self._segments[-1]._replace(stop=slot.stop)
             elif group is not None:
                 self._segments.append(Segment(group, slot.start, slot.stop, slot.shape))
-            before = group
+            previous = group
         if store.slots and not self._segments:
             raise ArgumentError("every parameter is frozen, there is nothing to train; unfreeze some")
         self._frozen = store.frozen
-        self._prepare(store)
+        self._allocate_scratch(store)
 
-    def _arrays(self, segment: Segment, store: Parameters, rule: "Optimizer") -> SimpleNamespace:
-        """``w``, ``dw`` and the slots of a segment, flat, with the ``shape`` of its first array."""
+    def _tensors(self, segment: Segment, store: Parameters, rule: "Optimizer") -> Tensors:
         part = slice(segment.start, segment.stop)
-        slots = {name: self.slots[name][part] for name in rule.slot_names}
-        arrays = {"w": store.values[part], "dw": store.gradients[part], "partial": self._partial}
-        return SimpleNamespace(shape=segment.shape, **arrays, **slots, **self._scratch(segment))
+        arrays = {name: self.slots[name][part] for name in rule.slot_names} | dict(self._scratch(segment))
+        return Tensors(store.values[part], store.gradients[part], self._partial, segment.shape, arrays)
 
-    def _clip(self, store: Parameters) -> None:
-        kernels, gradients = store.device.kernels, store.gradients
-        if self.clip_value is not None:
-            kernels.clip_in_place(gradients, self.clip_value)
-        if self.clip_norm is not None:
-            kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
+    # -- to be defined by each optimizer ------------------------------------------------------------------------------
 
-    # -- what the optimisers say of themselves ------------------------------------------------------------------------
+    def step_scalars(self, step: int, scale: float) -> tuple[float, ...]:
+        """Return the numbers that differ from update to update, for update ``step`` from 1 on.
 
-    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        """Launch the update of one segment. ``scalars``, on the device: 1, or 0 for no update, then ``_numbers``."""
+        They are a + scale·b with a and b that depend on ``step`` alone. By default, the learning rate.
+        """
+        return (self.learning_rate * scale,)
+
+    def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
+        """Launch the update of one segment. ``scalars``, in device memory, are a row of those of ``launch``."""
         raise NotImplementedError
 
-    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        """What differs from update to update, as many numbers in each: a + scale·b, with a and b of ``step`` alone."""
-        raise NotImplementedError
+    def _initialize(self, device: Device, slot: str, arena: Float32) -> None:
+        """Write the initial values of a slot, if they are not zeros."""
 
-    def _start(self, device: Device, slot: str, arena: Float32) -> None:
-        """Writes a slot's values before the first step, where they are not zeros."""
-
-    def _prepare(self, store: Parameters) -> None:
-        """Allocates what updates of the segments need beside the slots."""
+    def _allocate_scratch(self, store: Parameters) -> None:
+        """Allocate what the updates of the segments need besides the slots."""
 
     def _scratch(self, segment: Segment) -> Mapping[str, Float32]:
-        """That part of it which serves one segment."""
+        """Return the scratch arrays for a segment by name."""
         return {}
-
-
-def norm_of(device: Device, x: Float32, partial: NDArray[np.float64]) -> float:
-    """√Σ x², summed in float64 in an order that the size of x alone decides."""
-    device.kernels.sum_squares(partial, x)
-    sums = device.host(partial)
-    return sqrt(fsum(sums)) if np.isfinite(sums).all() else float(sum(sums))
-
-
-def check_betas(betas: tuple[float, float]) -> tuple[float, float]:
-    """Two decay rates from 0 to below 1."""
-    if len(betas) != 2:
-        raise ArgumentError(f"betas={betas}: give two numbers")
-    return number(betas[0], "betas", 0, 1, below=True), number(betas[1], "betas", 0, 1, below=True)

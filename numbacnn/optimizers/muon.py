@@ -1,38 +1,36 @@
-"""Muon: momentum of matrices, orthogonalised."""
+"""Muon: orthogonalized momentum of matrices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn._checks import number, whole
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
+from numbacnn.layers.bindings import Kernels, Sizes
 from numbacnn.optimizers.adam import AdamW
-from numbacnn.optimizers.base import Float32, Optimizer, Segment
+from numbacnn.optimizers.base import Float32, Float64, Optimizer, Segment, Tensors
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
-SMALLEST_NORM = 1e-7
+MIN_NORM = 1e-7
 
 
 @dataclass(eq=False)
 class Muon(Optimizer):
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon): steps along the orthogonalised momentum.
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon): steps along the orthogonalized momentum.
 
-    For a matrix W: M = μ·M + (1 − μ)·dW; O = the nearest orthogonal matrix, roughly, to M (with ``nesterov`` to
-    (1 − μ)·dW + μ·M), by ``iterations`` of Newton and Schulz; W = (1 − lr·weight_decay)·W − lr·√max(1, out / in)·O.
-    Convolution weights R×S×C×K count as matrices of R·S·C by K. All as in PyTorch, but in float32 where it takes
-    bfloat16.
+    For a matrix W: M = μ·M + (1 − μ)·dW; O = the nearest orthogonal matrix, approximately, to M, or with ``nesterov``
+    to (1 − μ)·dW + μ·M, by ``iterations`` of Newton-Schulz; W = (1 − lr·weight_decay)·W − lr·√max(1, out / in)·O.
+    Convolution weights R×S×C×K are matrices R·S·C × K. All as in PyTorch, but in float32 instead of bfloat16.
 
-    ``others`` updates all else: biases, scales, and matrices of groups with ``orthogonalize=False``, as one wants for
-    the last layer: ``groups=[nc.ParamGroup("dense_3.*", orthogonalize=False)]``. By default it is ``AdamW(0.001)``.
+    ``others`` updates everything else: biases, scales, and matrices of groups with ``orthogonalize=False``, such as
+    the last layer's: ``groups=[nc.ParamGroup("dense_3.*", orthogonalize=False)]``. By default it is ``AdamW(0.001)``.
     """
 
     name: ClassVar[str] = "muon"
     by_array: ClassVar[bool] = True
-    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.02
     momentum: float = 0.95
@@ -48,26 +46,26 @@ class Muon(Optimizer):
         self.iterations = whole(self.iterations, "iterations")
         self.others = AdamW() if self.others is None else self.others
         if not isinstance(self.others, AdamW) or self.others.groups or self.others.clip_norm or self.others.clip_value:
-            raise ArgumentError("others: give an AdamW without groups and clipping; those are Muon's own")
+            raise ArgumentError("others: give an AdamW without groups and clipping; those are arguments of Muon")
         self._buffers: dict[Shape, dict[str, Float32]] = {}
         super().__post_init__()
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """The momentum, or AdamW's running mean of the gradient; and its running mean of the square."""
+        """The momentum, or AdamW's running mean of the gradient, and its running mean of the square."""
         return ("mean", "square")
 
     @property
-    def runs_on_device(self) -> bool:
-        """Where AdamW's own rule, not a subclass's, updates all else."""
-        others = [rule.others for rule in self._rules() if isinstance(rule, Muon)]
-        return super().runs_on_device and all(other is not None and other.runs_on_device for other in others)
+    def is_replayable(self) -> bool:
+        """Whether a GPU can replay the launches of an update, those of ``others`` included."""
+        others = [rule.others for rule in self.rules() if isinstance(rule, Muon)]
+        return self.only_launches and all(other is not None and other.only_launches for other in others)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_buffers": {}}
 
-    def _prepare(self, store: Parameters) -> None:
-        """Memory for the largest matrix, which serves all."""
+    def _allocate_scratch(self, store: Parameters) -> None:
+        """Allocate buffers for the largest matrix, which all matrices share."""
         matrices = {segment.shape for segment in self._segments if len(segment.shape) > 1}
         shapes = {matrix: _buffer_shapes(matrix, store.device.sizes) for matrix in matrices}
         sizes: dict[str, int] = {}
@@ -82,34 +80,34 @@ class Muon(Optimizer):
     def _scratch(self, segment: Segment) -> Mapping[str, Float32]:
         return self._buffers.get(segment.shape, {})
 
-    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        """Those of ``others``, and the learning rate."""
+    def step_scalars(self, step: int, scale: float) -> tuple[float, ...]:
+        """Return those of ``others``, and the learning rate."""
         assert self.others is not None
-        return *self.others._numbers(step, scale), self.learning_rate * scale
+        return *self.others.step_scalars(step, scale), self.learning_rate * scale
 
-    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+    def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
         if len(t.shape) < 2 or not self.orthogonalize:
             assert self.others is not None
-            self.others._update(device, t, scalars)
+            self.others._update(kernels, t, scalars)
             return
-        kernels, x = device.kernels, t.x.reshape(-1)
+        x = t.x.reshape(-1)
         kernels.muon_momentum(x, t.mean, t.dw, scalars, self.momentum, self.momentum if self.nesterov else 1.0)
-        kernels.normalize_in_place(x, t.partial, SMALLEST_NORM)
+        kernels.normalize_in_place(x, t.partial, MIN_NORM)
         direction = orthogonalize(kernels, t, self.iterations)
         kernels.muon_update(t.w, direction.reshape(-1), scalars, self.weight_decay, _widening(direction))
 
 
 def _widening(direction: Float32) -> float:
-    """√max(1, out / in)."""
+    """Return √max(1, out / in)."""
     rows, columns = direction.shape
     return sqrt(max(1.0, columns / rows))
 
 
-def orthogonalize(kernels: Any, t: SimpleNamespace, iterations: int) -> Float32:
-    """X = a·X + (b·A + c·A²)·X with A = X·Xᵀ, again and again: singular values from 0 to 1 all go near 1.
+def orthogonalize(kernels: Kernels, t: Tensors, iterations: int) -> Float32:
+    """Iterate X = a·X + (b·A + c·A²)·X with A = X·Xᵀ, which brings all singular values from 0 to 1 close to 1.
 
-    X in ``t.x``, ‖X‖ ≤ 1; for a tall X the smaller A = Xᵀ·X from the right. Products are those of dense layers, whose
-    bits do not depend on the number of threads. The result lies in ``t.x`` or ``t.y``.
+    ``t.x`` holds X, with ‖X‖ ≤ 1; for a tall X, the smaller A = Xᵀ·X is applied from the right. The products are those
+    of dense layers, whose bits do not depend on the number of threads. The result is ``t.x`` or ``t.y``.
     """
     a, b, c = COEFFICIENTS
     x, y, gram, square = t.x, t.y, t.gram, t.square_gram
@@ -127,16 +125,16 @@ def orthogonalize(kernels: Any, t: SimpleNamespace, iterations: int) -> Float32:
             kernels.dense_forward(_images(y), _images(square), x, None, t.packed)
         kernels.blend_in_place(y.reshape(-1), x.reshape(-1), 1.0, a)
         x, y = y, x
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def _images(x: Float32) -> Float32:
-    """Rows as the images of a batch, N×1×1×C."""
+    """Return rows as the images of a batch, N×1×1×C."""
     return x.reshape(len(x), 1, 1, -1)
 
 
-def _buffer_shapes(shape: Shape, sizes: Any) -> dict[str, Shape]:
-    """The buffers of ``orthogonalize`` for an array of ``shape``, whose last axis are the columns."""
+def _buffer_shapes(shape: Shape, sizes: Sizes) -> dict[str, Shape]:
+    """Return the shapes of the buffers of ``orthogonalize`` for an array whose last axis is the columns."""
     rows, columns = prod(shape[:-1]), shape[-1]
     small, right = min(rows, columns), (columns, columns) if rows > columns else (rows, columns)
     return {

@@ -1,27 +1,26 @@
-"""RMSprop and Adagrad: steps divided by the root of a sum or a running mean of squared gradients."""
+"""RMSprop and Adagrad: steps divided by the root of a running mean, or of the sum, of squared gradients."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from numbacnn._checks import number
 from numbacnn.engine.device import Device
 from numbacnn.kernels.step_scalars import RmspropOptions
-from numbacnn.optimizers.base import Float32, Optimizer
+from numbacnn.layers.bindings import Kernels
+from numbacnn.optimizers.base import Float32, Float64, Optimizer, Tensors
 
 
 @dataclass(eq=False)
 class RMSprop(Optimizer):
     """RMSprop (Hinton 2012, lecture 6e): w −= lr · g / (√E[g²] + ε), with g = gradient + weight_decay·w.
 
-    ``alpha`` is the share of the running mean E[g²] that stays. ``centered`` divides by the standard deviation
-    √(E[g²] − E[g]²) instead (Graves 2013); ``momentum`` sums up the steps. All as in PyTorch.
+    ``alpha`` is the decay of the running mean E[g²]. ``centered`` divides by the standard deviation √(E[g²] − E[g]²)
+    instead (Graves 2013); ``momentum`` accumulates the steps. All as in PyTorch.
     """
 
     name: ClassVar[str] = "rmsprop"
-    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.001
     alpha: float = 0.99
@@ -31,26 +30,21 @@ class RMSprop(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.alpha, self.momentum = (
-            number(self.alpha, "alpha", 0, 1, below=True),
-            number(self.momentum, "momentum", 0, 1, below=True),
-        )
+        self.alpha = number(self.alpha, "alpha", 0, 1, below=True)
+        self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
         self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)
         super().__post_init__()
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """The running means of g², where centered of g, and with momentum the sum of the steps."""
+        """The running mean of g², if centered that of g, and with momentum the sum of the steps."""
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
 
-    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        return (self.learning_rate * scale,)
-
-    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
+    def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
         form = ("_centered" if self.centered else "") + ("_momentum" if self.momentum else "")
         options = RmspropOptions(self.alpha, self.momentum, self.eps, self.weight_decay)
         slots = [getattr(t, name) for name in self.slot_names]
-        getattr(device.kernels, f"rmsprop{form}_update")(t.w, *slots, t.dw, scalars, options)
+        getattr(kernels, f"rmsprop{form}_update")(t.w, *slots, t.dw, scalars, options)
 
 
 @dataclass(eq=False)
@@ -61,7 +55,6 @@ class Adagrad(Optimizer):
     """
 
     name: ClassVar[str] = "adagrad"
-    device_steps: ClassVar[bool] = True
 
     learning_rate: float = 0.01
     eps: float = 1e-10
@@ -78,15 +71,13 @@ class Adagrad(Optimizer):
         """The sum of g²."""
         return ("square",)
 
-    def _start(self, device: Device, slot: str, arena: Float32) -> None:
-        rules = self._rules()
+    def _initialize(self, device: Device, slot: str, arena: Float32) -> None:
+        rules = self.rules()
         for segment in self._segments:
-            value = rules[segment.group].initial_accumulator  # type: ignore[attr-defined]
+            rule = rules[segment.group]
+            assert isinstance(rule, Adagrad)
             part = arena[segment.start : segment.stop]
-            device.write(part, np.full(part.size, value, np.float32))
+            device.write(part, np.full(part.size, rule.initial_accumulator, np.float32))
 
-    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        return (self.learning_rate * scale,)
-
-    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.kernels.adagrad_update(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)
+    def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
+        kernels.adagrad_update(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)

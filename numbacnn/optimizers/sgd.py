@@ -1,23 +1,24 @@
 """Stochastic gradient descent."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
-from numbacnn.optimizers.base import Optimizer
+from numbacnn.layers.bindings import Kernels
+from numbacnn.optimizers.base import Float64, Optimizer, Tensors
 
 
 @dataclass(eq=False)
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v = μ·v + g, w −= lr·v, with g = gradient + weight_decay·w.
 
-    ``nesterov`` steps by lr·(g + μ·v) instead (Sutskever et al. 2013). As in PyTorch, weight decay is part of g.
+    ``nesterov`` steps by lr·(g + μ·v) instead (Sutskever et al. 2013). Weight decay is part of g, as in PyTorch.
     """
 
     name: ClassVar[str] = "sgd"
-    device_steps: ClassVar[bool] = True
+    recommended: ClassVar[Mapping[str, Any]] = {"learning_rate": 0.01, "momentum": 0.9}
 
     learning_rate: float = 0.05
     momentum: float = 0.0
@@ -37,8 +38,5 @@ class SGD(Optimizer):
         """The velocity v."""
         return ("velocity",)
 
-    def _numbers(self, step: int, scale: float) -> tuple[float, ...]:
-        return (self.learning_rate * scale,)
-
-    def _update(self, device: Any, t: SimpleNamespace, scalars: Any) -> None:
-        device.kernels.sgd_update(t.w, t.velocity, t.dw, scalars, self.momentum, self.weight_decay, self.nesterov)
+    def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
+        kernels.sgd_update(t.w, t.velocity, t.dw, scalars, self.momentum, self.weight_decay, self.nesterov)

@@ -21,15 +21,7 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "segment": {"model": "unet_small", "epochs": 5, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
     "detect": {"model": "grid_detector", "epochs": 6, "optimizer": "adamw", "lr": 0.003, "warmup": 0.1},
 }
-OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {
-    "sgd": {"momentum": 0.9, "nesterov": False},
-    "adam": {"lr": 0.001},
-    "adamw": {"lr": 0.001, "weight_decay": 0.01},
-    "rmsprop": {"lr": 0.001},
-    "lamb": {"lr": 0.005, "weight_decay": 0.01},
-    "muon": {"lr": 0.02, "momentum": 0.95, "nesterov": True},
-}
-OPTIMIZER_OPTIONS = ("momentum", "nesterov", "betas")  # each belongs to some of the optimizers
+OPTIMIZER_OPTIONS = ("momentum", "nesterov", "betas")  # arguments of some of the optimizers
 MAX_CONFIG_BYTES = 1 << 14  # parsing time grows with the square of a hostile file's size,
 MAX_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
@@ -89,9 +81,9 @@ class Settings:
         optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
         if optimizer != by_task.get("optimizer"):
             by_task.pop("lr", None)  # it suits the task's own optimizer
-        settings = cls(**OPTIMIZER_DEFAULTS.get(optimizer, {}) | by_task | {"optimizer": optimizer} | chosen)
+        known = choose("optimizer", optimizer, OPTIMIZERS).defaults()
+        settings = cls(**OPTIMIZER_DEFAULTS[optimizer] | by_task | {"optimizer": optimizer} | chosen)
         choose("task", task, TASKS)
-        known = {field.name for field in fields(choose("optimizer", optimizer, OPTIMIZERS))}
         for name in OPTIMIZER_OPTIONS:
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
@@ -132,6 +124,17 @@ class Settings:
 
 
 DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not None}
+
+
+def _optimizer_defaults(kind: type[Optimizer]) -> dict[str, Any]:
+    """Return the settings that depend on the optimizer, except those that have the general default."""
+    known = kind.defaults()
+    settings = {"lr": known["learning_rate"]}
+    settings |= {name: known[name] for name in ("weight_decay", "momentum", "nesterov") if name in known}
+    return {name: value for name, value in settings.items() if value != DEFAULTS.get(name)}
+
+
+OPTIMIZER_DEFAULTS = {name: _optimizer_defaults(kind) for name, kind in OPTIMIZERS.items()}
 
 
 def _floats(name: str, text: str) -> tuple[float, ...]:

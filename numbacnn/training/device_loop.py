@@ -51,7 +51,7 @@ def why_not_on_device(host: HostLoop) -> str | None:
         f'device "{model.device.name}" has no loop of its own': not model.device.runs_loops,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
         "the loss is custom": not all(loss.only_launches for loss in host.objective.losses),
-        f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.runs_on_device,
+        f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.is_replayable,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -103,7 +103,7 @@ class TrainingMemory:
         self._written, self._recorded = _settings(host)
         self._update.optimizer.attach(self._model)
         self.step = TrainingStep(host.model, host.task, host.update, host.skips, restores=True)
-        numbers = self._update.optimizer.device_numbers(1, 1)
+        numbers = self._update.optimizer.scalar_tables(1, 1)
         self.step.numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
         self.step.scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]), np.float64)
         self._labels = device.zeros((n, *data.labels.shape), data.labels.dtype)
@@ -134,7 +134,7 @@ class TrainingMemory:
         for target, factor in zip(self._factors, factors, strict=True):
             device.write(target, factor)
         device.write(self._order, self._loader.order(p.epoch))
-        device.write(self.step.numbers, update.optimizer.device_numbers(self.updates_before + 1, update.in_epoch))
+        device.write(self.step.numbers, update.optimizer.scalar_tables(self.updates_before + 1, update.in_epoch))
         steps = p.epoch * len(self._loader) + p.step
         device.write(self._batch.executor.random, np.array([self._loader.seed, steps + 1], np.uint64))
         if self._data.augmenter is not None:
@@ -196,7 +196,7 @@ class TrainingMemory:
         batch.launch_penalties()
         self.step.decide(batch, updates)
         if updates:
-            self._update.optimizer.launch_on_device(self._model, self.step.scalars)
+            self._update.optimizer.launch(self._model, self.step.scalars)
             if self._update.average is not None:
                 self._update.average.launch(self.step.decision)
 

@@ -367,12 +367,12 @@ def test_muon_with_a_rule_of_ones_own_is_driven_by_the_host():
     """Its update may do anything."""
 
     class OwnRule(nc.AdamW):
-        def _update(self, device, t, scalars):
+        def _update(self, kernels, t, scalars):
             pass
 
-    assert nc.Muon().runs_on_device
-    assert not nc.Muon(others=OwnRule()).runs_on_device
-    assert not nc.Muon(groups=[nc.ParamGroup("*.weight", others=OwnRule())]).runs_on_device
+    assert nc.Muon().is_replayable
+    assert not nc.Muon(others=OwnRule()).is_replayable
+    assert not nc.Muon(groups=[nc.ParamGroup("*.weight", others=OwnRule())]).is_replayable
 
 
 def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):

@@ -1,8 +1,8 @@
 """Optimizer updates over flat arrays, in place. (Muon's matrix products are in ``optimizers.muon``.)
 
-``scalars`` holds what differs from step to step: scalars[0] is 0 if the step makes no update, and the others are the
-numbers of ``Optimizer._numbers``. They and the options are float64, and are rounded to float32 here, after differences
-such as 1 − β, which would lose digits in float32.
+``scalars`` holds what differs from step to step: scalars[0] is 0 if the step makes no update, and the others are those
+of ``Optimizer.step_scalars``. They and the options are float64, and are rounded to float32 here, after differences such
+as 1 − β, which would lose precision in float32.
 """
 
 import math
