@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from numbacnn.errors import ArgumentError
 
@@ -50,6 +50,25 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, 
             f"{name}={value!r}: give one integer, or two (height, width), of at least {minimum}"
         ) from None
     return height, width
+
+
+def by_key(name: str, given: Mapping[Any, T], names: Sequence[str] = ()) -> list[T]:
+    """Return the values of a mapping in the order of its keys, which are numbers from 0, or some of ``names``.
+
+    Raises ArgumentError if a key is neither, or is missing before the last one.
+    """
+    numbers = dict(zip(names, range(len(names)), strict=True))
+    found: dict[int, T] = {}
+    for key, value in given.items():
+        if isinstance(key, str):
+            found[choose(f"key of {name},", key, numbers)] = value
+        else:
+            found[whole(key, f"a key of {name}", 0)] = value
+    missing = [number for number in range(max(found, default=-1) + 1) if number not in found]
+    if missing or len(found) < len(given):
+        problem = f"has nothing for {missing[0]}" if missing else "names one of them twice"
+        raise ArgumentError(f"{name}={dict(given)} {problem}; give each number from 0 once")
+    return [found[number] for number in range(len(found))]
 
 
 def one_of(value: str, name: str, choices: Sequence[str]) -> str:

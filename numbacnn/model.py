@@ -20,13 +20,14 @@ from numbacnn.errors import ArgumentError
 from numbacnn.inspection import activations as inspection
 from numbacnn.inspection.summary import Summary, summarize
 from numbacnn.layers import Layer
+from numbacnn.losses.base import Weights
 from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
 from numbacnn.saving.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH, Float32
-from numbacnn.training.batch import LossOfOutputs
+from numbacnn.training.objective import LossOfOutputs
 from numbacnn.training.trainable import Data, TrainableModel
 from numbacnn.training.trainer import Event, History, Trainer
 
@@ -70,7 +71,7 @@ class Model(TrainableModel):
         validation: Data | None = None,
         optimizer: Optimizer | None = None,
         loss: LossOfOutputs | None = None,
-        loss_weights: Sequence[float] | None = None,
+        loss_weights: Weights | None = None,
         epochs: int = 3,
         batch_size: int = 64,
         seed: int = 0,

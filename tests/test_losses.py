@@ -281,6 +281,57 @@ def test_outputs_of_other_shapes_are_errors(shape):
         L.cross_entropy(np.zeros(shape, np.float32), np.zeros(3, int))
 
 
+def test_weights_are_taken_by_the_number_or_the_name_of_their_class():
+    x, y = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32), np.array([0, 0, 0, 1, 1, 2, 2, 0])
+    in_order = L.cross_entropy(x, y, class_weights=[1, 2, 5])
+    by_number = L.cross_entropy(x, y, class_weights={2: 5, np.int64(0): 1.0, 1: np.float32(2)})
+    assert in_order[0] == by_number[0]
+    assert (in_order[1] == by_number[1]).all()
+    names = ["cat", "dog", "eel"]
+    for make, option in (
+        (L.CrossEntropy, "class_weights"),
+        (L.Focal, "class_weights"),
+        (L.BinaryCrossEntropy, "pos_weight"),
+    ):
+        by_name = make(**{option: {"eel": 5, "cat": 1, "dog": 2}}).for_classes(names)
+        assert by_name == make(**{option: [1, 2, 5]})
+        assert by_name.for_classes(names) is by_name
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({1.0, 2.0, 5.0}, "give a sequence of numbers, or a mapping"),
+        ("125", "give a sequence of numbers, or a mapping"),
+        ({}, "give a sequence of numbers, or a mapping"),
+        ({1: 1, 2: 2, 3: 3}, "has nothing for 0; give each number from 0 once"),
+        ({0: 1, "cat": 1}, "unknown key of class_weights, 'cat'"),
+        ({0.5: 1}, "a key of class_weights=0.5: give a whole number"),
+        ({"cat": 1, "dog": -5}, "give numbers of at least 0"),
+        ({"cat": 1, "dog": 5}, "'cat', 'dog': the names of the classes are not known here"),
+    ],
+)
+def test_weights_that_have_no_order_or_no_class_are_errors(weights, message):
+    with pytest.raises(ArgumentError, match=message):
+        L.cross_entropy(np.zeros((3, 3), np.float32), np.array([0, 1, 2]), class_weights=weights)
+
+
+def test_an_unknown_class_among_weights_is_an_error_with_the_nearest_name():
+    with pytest.raises(ArgumentError, match="unknown key of class_weights, 'dgo'; did you mean 'dog'"):
+        L.CrossEntropy(class_weights={"cat": 1, "dgo": 5}).for_classes(["cat", "dog"])
+
+
+def test_fit_and_evaluate_take_weights_by_the_names_of_the_data_set(rng):
+    x, y = rng.integers(0, 255, (12, 4, 4, 1), np.uint8), np.arange(12) % 3
+    data = nc.data.Dataset.from_arrays(x, y, {2: "eel", 0: "cat", 1: "dog"})
+    found = []
+    for weights in ({"dog": 2, "eel": 5, "cat": 1}, [1, 2, 5]):
+        model = nc.Sequential([nc.Flatten(), nc.Dense(3)], (4, 4, 1), seed=0)
+        loss = L.CrossEntropy(class_weights=weights)
+        found.append((model.fit(data, loss=loss, epochs=1).epochs[0].loss, model.evaluate(data, loss)["loss"]))
+    assert found[0] == found[1]
+
+
 # -- objectives of several outputs ------------------------------------------------------------------------------------
 
 
@@ -293,6 +344,8 @@ def test_an_objective_has_a_loss_and_a_weight_for_each_output():
     assert found.losses == (L.MeanAbsoluteError(), L.MeanSquaredError(), L.MeanAbsoluteError())
     assert found.weights == (2.0, 3.0, 0.3)
     assert make_objective("mse", [1, 0, 5], 1, 2, 0.3).weights == (1.0, 0.0, 5.0)
+    found = make_objective({"b": "l1", "a": "mse"}, {"b": 2, "a": 3}, 2, names=["a", "b"])
+    assert found == make_objective(["mse", "l1"], [3, 2], 2)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +359,8 @@ def test_an_objective_has_a_loss_and_a_weight_for_each_output():
         ),
         (lambda: make_objective("mse", [1, -1], 2), r"loss_weights=\(1.0, -1.0\): give numbers of at least 0"),
         (lambda: make_objective(["mse", "hinge"], None, 2), "unknown loss 'hinge'"),
+        (lambda: make_objective("mse", {"c": 1}, 2, names=["a", "b"]), "unknown key of loss_weights, 'c'"),
+        (lambda: make_objective("mse", {1.0, 2.0}, 2), "loss_weights=.*give a sequence of numbers"),
     ],
 )
 def test_invalid_objectives_are_errors(call, message):

@@ -335,6 +335,38 @@ def test_labels_that_are_refused(labels, error, message):
         Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), labels, ("a", "b"))
 
 
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ({1: "dog", 0: "cat"}, ("cat", "dog")),
+        ({"dog": 1, "cat": 0}, ("cat", "dog")),  # torchvision's class_to_idx
+        (np.array(["cat", "dog"]), ("cat", "dog")),
+        (np.array([3, 5]), ("3", "5")),
+        ([0.0, np.float32(0.5)], ("0", "0.5")),
+        ([b"cat", b"dog"], ("cat", "dog")),
+    ],
+)
+def test_names_of_classes_become_text_in_their_order(classes, names):
+    found = Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1], classes).classes
+    assert found == names
+    assert all(type(name) is str for name in found)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"cat", "dog"}, "give a list of names, or a mapping from number to name"),
+        ("ab", "classes='ab': give a list of names"),
+        (["a", None], "None cannot be the name of a class"),
+        ({1: "a", 2: "b"}, "has nothing for 0"),
+        ({"a": 0, "b": 0}, "label 1 at index 1 is not a class number"),
+    ],
+)
+def test_names_of_classes_without_an_order_are_errors(classes, message):
+    with pytest.raises(nc.NumbacnnError, match=message):
+        Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1], classes)
+
+
 def test_a_file_of_an_unknown_task_is_refused(tmp_path):
     model = small("masks")
     model.task = "juggle"

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.data.labels import CLASSES, check_range, checked_labels, class_numbers, kind_of
+from numbacnn.data.labels import CLASSES, ClassNames, check_range, checked_labels, class_names, class_numbers, kind_of
 from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
@@ -40,7 +40,7 @@ class Dataset:
         cls,
         images: NDArray[Any],
         labels: ArrayLike | Sequence[ArrayLike],
-        classes: Sequence[str] | None = None,
+        classes: ClassNames | None = None,
         notes: Sequence[str] = (),
     ) -> "Dataset":
         """Check arrays and make a data set of them. Arrays that have the right form already are not copied.
@@ -49,7 +49,8 @@ class Dataset:
             images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
             labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, either an array
                 (k, 5) for each image, or one array (N, max_boxes, 5) as in the attribute.
-            classes: class names, by default the numbers from 0 to the largest label.
+            classes: class names in order, or a mapping from number to name, or from name to number; by default the
+                numbers from 0 to the largest label.
             notes: become the data set's ``notes``.
 
         Raises:
@@ -62,11 +63,12 @@ class Dataset:
         if classes is None:
             largest = int(class_numbers(checked).max(initial=0))
             classes = [str(number) for number in range(min(max(largest + 1, 1), _MAX_UNNAMED_CLASSES))]
-        check_range(checked, len(classes))
-        return cls(pixels, checked, tuple(classes), tuple(notes))
+        names = class_names(classes)
+        check_range(checked, len(names))
+        return cls(pixels, checked, names, tuple(notes))
 
     @classmethod
-    def of(cls, data: "Dataset | tuple[ArrayLike, Any]", classes: Sequence[str] | None = None) -> "Dataset":
+    def of(cls, data: "Dataset | tuple[ArrayLike, Any]", classes: ClassNames | None = None) -> "Dataset":
         """Return a data set as it is, or make one of (images, labels) and names of classes with ``from_arrays``."""
         if isinstance(data, Dataset):
             return data

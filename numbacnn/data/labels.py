@@ -1,15 +1,17 @@
 """The labels of a data set: a class for each image, a class for each pixel, or boxes around objects."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Real
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import format_shape
+from numbacnn._checks import by_key, format_shape
 from numbacnn.detection import PADDING, pack
 from numbacnn.errors import ArgumentError, DataError
 
+ClassNames: TypeAlias = Sequence[object] | Mapping[int, str] | Mapping[str, int]
 CLASSES, MASKS, BOXES = "classes", "masks", "boxes"
 
 
@@ -49,6 +51,29 @@ def checked_labels(labels: ArrayLike | Sequence[ArrayLike], images: NDArray[Any]
             "one per pixel, or boxes (images, max_boxes, 5)"
         )
     return array.astype(np.int64, copy=False)
+
+
+def class_names(given: ClassNames) -> tuple[str, ...]:
+    """Return the names of classes in order, as text.
+
+    given: names or numbers in order, or a mapping from number to name, or from name to number. Raises ArgumentError if
+    there is no order, as in a set, or a name is neither text nor a number.
+    """
+    listed: Iterable[Any] = given
+    if isinstance(given, Mapping):
+        inverted = given and all(isinstance(number, int | np.integer) for number in given.values())
+        listed = by_key("classes", {number: name for name, number in given.items()} if inverted else given)
+    if isinstance(given, str | bytes | Set) or not isinstance(listed, Iterable):
+        raise ArgumentError(f"classes={given!r}: give a list of names, or a mapping from number to name")
+    return tuple(map(_class_name, listed))
+
+
+def _class_name(name: object) -> str:
+    if isinstance(name, bytes):
+        return name.decode(errors="replace")
+    if not isinstance(name, str | Real):
+        raise ArgumentError(f"{name!r} cannot be the name of a class; give text")
+    return f"{name:.16g}" if isinstance(name, float | np.floating) else str(name)
 
 
 def class_numbers(labels: NDArray[Any]) -> NDArray[Any]:

@@ -145,6 +145,11 @@ class Graph:
         return self.outputs + self.auxiliary
 
     @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, auxiliary ones last."""
+        return tuple(self.names[value] for value in self.training_outputs)
+
+    @cached_property
     def inference(self) -> "Graph":
         """The graph without the auxiliary outputs and the nodes that only they need."""
         return self.between(range(len(self.input_shapes)), self.outputs) if self.auxiliary else self

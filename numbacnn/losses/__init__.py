@@ -3,13 +3,11 @@
 A loss object holds the options, ``CrossEntropy(label_smoothing=0.1)``; the functions apply a loss to two arrays.
 """
 
-from collections.abc import Sequence
-
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import choose
 from numbacnn.errors import ArgumentError
-from numbacnn.losses.base import Float32, Loss, evaluate
+from numbacnn.losses.base import Float32, Loss, Weights, evaluate
 from numbacnn.losses.classes import CrossEntropy, Dice, Focal
 from numbacnn.losses.elementwise import BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError, SigmoidFocal
 
@@ -64,7 +62,7 @@ def cross_entropy(
     labels: ArrayLike,
     *,
     label_smoothing: float = 0.0,
-    class_weights: Sequence[float] | None = None,
+    class_weights: Weights | None = None,
     ignore_index: int | None = None,
 ) -> tuple[float, Float32]:
     """Return the softmax cross-entropy of logits (…, classes) and its gradient; ``CrossEntropy`` defines it.
@@ -79,7 +77,7 @@ def focal(
     labels: ArrayLike,
     *,
     gamma: float = 2.0,
-    class_weights: Sequence[float] | None = None,
+    class_weights: Weights | None = None,
     ignore_index: int | None = None,
 ) -> tuple[float, Float32]:
     """Return the focal loss of logits (…, classes) and integer labels, and its gradient; ``Focal`` defines it."""
@@ -87,7 +85,7 @@ def focal(
 
 
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Sequence[float] = 1.0
+    logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Weights = 1.0
 ) -> tuple[float, Float32]:
     """Return the binary cross-entropy with logits and its gradient; ``BinaryCrossEntropy`` defines it."""
     return evaluate(BinaryCrossEntropy(pos_weight), logits, targets)

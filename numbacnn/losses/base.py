@@ -1,12 +1,13 @@
 """What losses have in common: their interface, the check of targets and options, and the launches of a loss."""
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import by_key
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -17,6 +18,7 @@ Array = NDArray[Any]  # on any device
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Target = Array
+Weights: TypeAlias = Sequence[float] | Mapping[int, float] | Mapping[str, float]
 NOT_A_LABEL = -1
 
 
@@ -37,6 +39,10 @@ class Loss:
         super().__init_subclass__(**options)
         if "only_launches" not in vars(cls):
             cls.only_launches = not is_custom(cls)
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """Return the loss with weights that were given by the name of a class in the order of ``names``."""
+        return self
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Check a target and convert it to what ``launch`` takes, for outputs N×H×W×C of ``shape``.
@@ -146,20 +152,36 @@ def ignored_label(ignore_index: int | None) -> int:
     return NOT_A_LABEL if ignore_index is None else ignore_index
 
 
-def checked_weights(name: str, weights: object) -> tuple[float, ...] | None:
-    """Return weights as a tuple of finite numbers of at least 0, not all 0. Raises ArgumentError otherwise."""
-    if weights is None:
-        return None
+def checked_weights(name: str, weights: Any, names: Sequence[str] = ()) -> tuple[float, ...]:
+    """Return weights as a tuple of finite numbers of at least 0, not all 0. Raises ArgumentError otherwise.
+
+    The keys of a mapping are numbers from 0, or ``names``.
+    """
+    values = by_key(name, weights, names) if isinstance(weights, Mapping) else weights
     try:
-        found = tuple(map(float, weights))  # type: ignore[call-overload]
+        found = tuple(map(float, () if isinstance(weights, str | bytes | Set) else values))
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name}={weights!r}: give a sequence of numbers") from None
+        found = ()
+    if not found:
+        raise ArgumentError(f"{name}={weights!r}: give a sequence of numbers, or a mapping from classes to numbers")
     if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
         raise ArgumentError(f"{name}={found}: give numbers of at least 0, one of them above 0")
     return found
 
 
-def check_count(name: str, weights: Sequence[float] | None, shape: tuple[int, ...]) -> None:
+def weights_of_classes(name: str, weights: Any) -> tuple[float, ...] | dict[str, float]:
+    """Return checked weights; those by name as a mapping, until ``for_classes`` puts them in order."""
+    if isinstance(weights, Mapping) and weights and all(isinstance(key, str) for key in weights):
+        return dict(zip(weights, checked_weights(name, list(weights.values())), strict=True))
+    return checked_weights(name, weights)
+
+
+def check_count(name: str, weights: Weights | None, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError unless there is a weight for each class."""
+    if isinstance(weights, Mapping):
+        raise ArgumentError(
+            f"{name} by name, {', '.join(map(repr, weights))}: the names of the classes are not known here; give their "
+            "numbers, {0: …, 1: …}, or a data set with names to fit or evaluate"
+        )
     if weights is not None and len(weights) != shape[-1]:
         raise ArgumentError(f"{len(weights)} {name} for {shape[-1]} classes")

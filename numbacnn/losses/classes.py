@@ -1,9 +1,9 @@
 """Losses of classes: cross-entropy, focal and Dice loss."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +15,13 @@ from numbacnn.losses.base import (
     Float64,
     Loss,
     Target,
+    Weights,
     check_count,
     checked_weights,
     class_labels,
     ignored_label,
     same_size,
+    weights_of_classes,
 )
 
 ROW_GROUPS = 8  # of Dice's sums over an image
@@ -28,12 +30,20 @@ ROW_GROUPS = 8  # of Dice's sums over an image
 class LabelLoss(Loss):
     """A loss of integer labels with ``class_weights``, whose mean is weighted by them, as in PyTorch."""
 
-    class_weights: Sequence[float] | None = None
+    class_weights: Weights | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_weights", checked_weights("class_weights", self.class_weights))
+        if self.class_weights is not None:
+            object.__setattr__(self, "class_weights", weights_of_classes("class_weights", self.class_weights))
         if self.ignore_index is not None and not isinstance(self.ignore_index, int | np.integer):
             raise ArgumentError(f"ignore_index={self.ignore_index!r}: give an integer label, or None")
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """Take ``class_weights`` by name."""
+        if not isinstance(self.class_weights, Mapping):
+            return self
+        weights = checked_weights("class_weights", self.class_weights, names)
+        return replace(self, class_weights=weights)  # type: ignore[type-var]  # every subclass is a dataclass
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Take integer labels, one for each image or pixel."""
@@ -69,7 +79,7 @@ class CrossEntropy(LabelLoss):
     name: ClassVar[str] = "cross_entropy"
 
     label_smoothing: float = 0.0
-    class_weights: Sequence[float] | None = None
+    class_weights: Weights | None = None
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +117,7 @@ class Focal(LabelLoss):
     name: ClassVar[str] = "focal"
 
     gamma: float = 2.0
-    class_weights: Sequence[float] | None = None
+    class_weights: Weights | None = None
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,15 +1,16 @@
 """Losses that are a mean over all elements of the outputs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
-from numbacnn.losses.base import Float32, Loss, Target, check_count, checked_weights
+from numbacnn.losses.base import Float32, Loss, Target, Weights, check_count, checked_weights, weights_of_classes
 
 
 class ElementLoss(Loss):
@@ -41,17 +42,23 @@ class BinaryCrossEntropy(ElementLoss):
     name: ClassVar[str] = "binary_cross_entropy"
     kernel: ClassVar[str] = "binary_cross_entropy"
 
-    pos_weight: float | Sequence[float] = 1.0
+    pos_weight: float | Weights = 1.0
 
     def __post_init__(self) -> None:
-        if np.ndim(self.pos_weight):
-            object.__setattr__(self, "pos_weight", checked_weights("pos_weight", self.pos_weight))
-        else:
+        if isinstance(self.pos_weight, Real):
             number(self.pos_weight, "pos_weight", 0)
+        else:
+            object.__setattr__(self, "pos_weight", weights_of_classes("pos_weight", self.pos_weight))
+
+    def for_classes(self, names: Sequence[str]) -> Self:
+        """Take ``pos_weight`` by name."""
+        if not isinstance(self.pos_weight, Mapping):
+            return self
+        return replace(self, pos_weight=checked_weights("pos_weight", self.pos_weight, names))
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Take numbers from 0 to 1, or integer labels."""
-        if isinstance(self.pos_weight, Sequence):
+        if isinstance(self.pos_weight, Sequence | Mapping):
             check_count("pos_weight", self.pos_weight, shape)
         array = super().target(target, shape)
         if not 0 <= array.min() <= array.max() <= 1:
@@ -60,7 +67,7 @@ class BinaryCrossEntropy(ElementLoss):
 
     def options(self, channels: int) -> Sequence[float]:
         """Return the weight of each channel."""
-        return self.pos_weight if isinstance(self.pos_weight, Sequence) else (self.pos_weight,) * channels
+        return self.pos_weight if isinstance(self.pos_weight, Sequence) else (self.pos_weight,) * channels  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,9 @@ from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Node
 from numbacnn.kernels.decision import LOSS_ROWS
-from numbacnn.losses import Loss
 from numbacnn.losses.base import Float32, Float64, Target, differentiate
 from numbacnn.training.objective import Objective
 from numbacnn.training.penalties import Penalties
-
-LossOfOutputs = str | Loss | Sequence[str | Loss]
 
 
 class TrainingBatch:

@@ -1,17 +1,19 @@
 """The objective of a training: a loss and a weight for each output of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from numbacnn._checks import by_key
 from numbacnn.errors import ArgumentError
 from numbacnn.losses import Loss, get_loss
-from numbacnn.losses.base import Target, checked_weights
+from numbacnn.losses.base import Target, Weights, checked_weights
 
 T = TypeVar("T")
+LossOfOutputs = str | Loss | Sequence[str | Loss] | Mapping[str, str | Loss]
 Labels = ArrayLike | Sequence[ArrayLike]
 
 
@@ -39,31 +41,38 @@ class Objective:
 
 
 def make_objective(
-    loss: str | Loss | Sequence[str | Loss],
-    weights: Sequence[float] | None,
+    loss: LossOfOutputs,
+    weights: Weights | None,
     main: int,
     auxiliary: int = 0,
     auxiliary_weight: float = 0.0,
+    *,
+    names: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> Objective:
     """Make the objective for ``main`` outputs and ``auxiliary`` ones.
 
     Args:
-        loss: one for all outputs, or one for each.
-        weights: one for each output, by default 1, and ``auxiliary_weight`` for auxiliary outputs.
+        loss: one for all outputs, or one for each, in a list or by the output's name.
+        weights: one for each output likewise, by default 1, and ``auxiliary_weight`` for auxiliary outputs.
         main: outputs that are not auxiliary.
         auxiliary: outputs that are; if ``loss`` or ``weights`` omits them, they use the first loss and their default
             weight.
         auxiliary_weight: the default weight of auxiliary outputs.
+        names: names of the outputs, auxiliary ones last.
+        classes: names of the classes.
 
     Raises:
         ArgumentError: the number of losses or weights does not fit.
     """
     outputs = main + auxiliary
+    if isinstance(loss, Mapping):
+        loss = by_key("loss", loss, names)
     given: list[str | Loss] = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs  # type: ignore[list-item]
-    losses = tuple(map(get_loss, _for_outputs("losses", given, main, outputs)))
+    losses = tuple(get_loss(each).for_classes(classes) for each in _for_outputs("losses", given, main, outputs))
     defaults = [1.0] * main + [auxiliary_weight] * auxiliary
     if weights is not None:
-        listed = checked_weights("loss_weights", weights) or ()
+        listed = checked_weights("loss_weights", weights, names)
         defaults[: len(listed)] = _for_outputs("loss_weights", listed, main, outputs)[: len(listed)]
     return Objective(losses, tuple(defaults), main)
 

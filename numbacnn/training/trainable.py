@@ -11,13 +11,13 @@ from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
 from numbacnn.kernels.decision import LOSS_ROWS, SUM_GROUPS
-from numbacnn.losses.base import Float64
+from numbacnn.losses.base import Float64, Weights
 from numbacnn.metrics import Metrics
 from numbacnn.optimizers import Optimizer
 from numbacnn.tasks import task_for
 from numbacnn.tasks.predictor import Float32, Predictor
-from numbacnn.training.batch import LossOfOutputs, TrainingBatch, total
-from numbacnn.training.objective import Objective, make_objective
+from numbacnn.training.batch import TrainingBatch, total
+from numbacnn.training.objective import LossOfOutputs, Objective, make_objective
 from numbacnn.training.penalties import Penalties
 
 Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
@@ -40,7 +40,7 @@ class TrainableModel(Predictor):
         labels: Any,
         optimizer: Optimizer,
         loss: LossOfOutputs = "cross_entropy",
-        loss_weights: Sequence[float] | None = None,
+        loss_weights: Weights | None = None,
     ) -> float:
         """Run forward, loss, backward and update on normalized float32 images (N, …); return the loss.
 
@@ -68,10 +68,13 @@ class TrainableModel(Predictor):
             self._penalties.launch(rows)
             return total(self.device.host(rows))
 
-    def objective(self, loss: LossOfOutputs, loss_weights: Sequence[float] | None = None) -> Objective:
-        """Return the loss and the weight of each output, from the arguments of ``train_step``."""
+    def objective(
+        self, loss: LossOfOutputs, loss_weights: Weights | None = None, classes: Sequence[str] | None = None
+    ) -> Objective:
+        """Return the loss and the weight of each output, from the arguments of ``train_step`` and names of classes."""
         outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
-        return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight)
+        names = {"names": self.graph.output_names, "classes": classes or self.classes or ()}
+        return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight, **names)
 
     def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """Return the buffers of a training step on ``n`` images, for loops that fill them under ``engine_lock``."""
@@ -85,7 +88,7 @@ class TrainableModel(Predictor):
         return self._sums
 
     def evaluate(
-        self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
+        self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Weights | None = None
     ) -> dict[str, float]:
         """Return mean loss and accuracy on a Dataset or (raw images, labels); ``loss`` and weights as in ``fit``.
 
@@ -103,13 +106,13 @@ class TrainableModel(Predictor):
         return found
 
     def measure(
-        self, dataset: Dataset, loss: LossOfOutputs | None = None, loss_weights: Sequence[float] | None = None
+        self, dataset: Dataset, loss: LossOfOutputs | None = None, loss_weights: Weights | None = None
     ) -> tuple[list[Metrics], Objective]:
         """Return the task's metrics for each output that is not auxiliary, and the losses with their weights."""
         raw = self.raw_images(dataset.images)
         task = task_for(self.task, dataset, self.input_shape)
         task.check(dataset, self.output_shape)
-        objective = self.objective(task.loss() if loss is None else loss, loss_weights)
+        objective = self.objective(task.loss() if loss is None else loss, loss_weights, dataset.classes)
         metrics = [task.metrics(part, self.device) for part in objective.losses[: objective.main]]
 
         def receive(start: int, outputs: list[Float32]) -> None:

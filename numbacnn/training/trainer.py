@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -23,15 +23,17 @@ from numbacnn.engine.graph_format import to_dict
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
+from numbacnn.losses.base import Weights
 from numbacnn.optimizers import SGD, Optimizer
 from numbacnn.saving import format as files
 from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
-from numbacnn.training.batch import LossOfOutputs, TrainingBatch
+from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.device_loop import DeviceLoop, choose_loop
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostLoop
+from numbacnn.training.objective import LossOfOutputs
 from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
@@ -63,7 +65,7 @@ class Trainer:
         *,
         optimizer: Optimizer | None,
         loss: LossOfOutputs | None = None,
-        loss_weights: Sequence[float] | None = None,
+        loss_weights: Weights | None = None,
         epochs: int,
         batch_size: int,
         seed: int,
@@ -93,7 +95,7 @@ class Trainer:
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
         self.loss, self.loss_weights = self.task.loss() if loss is None else loss, loss_weights
-        self.objective = model.objective(self.loss, loss_weights)
+        self.objective = model.objective(self.loss, loss_weights, dataset.classes)
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = DataLoader(dataset, batch_size, seed=seed)
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
