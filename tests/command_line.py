@@ -55,7 +55,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-def refused(fragment, *arguments, code=1):
+def rejected(fragment, *arguments, code=1):
     """Check that a command fails with one line that contains ``fragment``, and does not change the working folder."""
     before = contents("."), sorted(Path().rglob("*"))
     outcome = numbacnn(*arguments)

@@ -176,7 +176,7 @@ def test_resumed_bit_for_bit_with_every_optimizer(make, stop, tmp_path):
         ({"optimizer": nc.Adam()}, "belongs to a training with optimizer sgd, not adam"),
     ],
 )
-def test_another_training_is_refused_before_anything_changes(change, message, tmp_path):
+def test_another_training_is_rejected_before_anything_changes(change, message, tmp_path):
     data, options = bright_quadrants(32), {"epochs": 1, "accumulate": 2, "ema": 0.8, "checkpoint": tmp_path / "state"}
     small().fit(data, optimizer=nc.SGD(0.1), **options)
     model = small()

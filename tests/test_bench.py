@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 from numbacnn.cli import bench as bench_command
 from numbacnn.cli import bench_tables
 from PIL import Image
@@ -506,7 +506,7 @@ def test_errors_of_the_command(fragment, code, arguments, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     if "cuda" in arguments and cuda_facts()["available"]:
         pytest.skip("there is a GPU")
-    refused(fragment, "bench", *arguments, *QUICK, code=code)
+    rejected(fragment, "bench", *arguments, *QUICK, code=code)
 
 
 def test_missing_peers_on_a_gpu_are_noted():
@@ -522,9 +522,9 @@ def test_models_that_bench_rejects(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x = nc.Input((4,))
     nc.Model(x, nc.Softmax()(nc.Dense(3)(x))).save("soft.safetensors")
-    refused("needs logits", "bench", "train", "--model", "soft.safetensors", *QUICK)
+    rejected("needs logits", "bench", "train", "--model", "soft.safetensors", *QUICK)
     assert numbacnn("bench", "train", "--model", "soft.safetensors", "--inference", *QUICK).code == 0
-    refused("leave out --input-shape", "bench", "train", "--model", "soft.safetensors", "--classes", 3, *QUICK)
+    rejected("leave out --input-shape", "bench", "train", "--model", "soft.safetensors", "--classes", 3, *QUICK)
     y = nc.Dense(3)(x)
     nc.Model([x], [y, nc.ReLU()(y)]).save("two.safetensors")
-    refused("several inputs or outputs", "bench", "train", "--model", "two.safetensors", *QUICK)
+    rejected("several inputs or outputs", "bench", "train", "--model", "two.safetensors", *QUICK)

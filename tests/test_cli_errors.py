@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import finished, numbacnn, refused
+from command_line import finished, numbacnn, rejected
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -57,22 +57,22 @@ def idx_header(*shape, code=8):
 )
 def test_damaged_images(idx, content, fragment):
     Path(IMAGES).write_bytes(content)
-    refused(fragment, "train", "--data", "d", "--out", "run")
+    rejected(fragment, "train", "--data", "d", "--out", "run")
 
 
 def test_missing_file(idx):
     Path(LABELS).unlink()
-    refused("train-labels-idx1-ubyte (or train-labels-idx1-ubyte.gz) is missing", "train", "--data", "d")
+    rejected("train-labels-idx1-ubyte (or train-labels-idx1-ubyte.gz) is missing", "train", "--data", "d")
 
 
 def test_negative_labels(idx):
     write_idx(LABELS, np.full(20, -3, np.int8))
-    refused("label -3 at index 0 is not a class number", "train", "--data", "d")
+    rejected("label -3 at index 0 is not a class number", "train", "--data", "d")
 
 
 def test_labels_outside_the_model(idx, model):
     write_idx(LABELS, np.arange(20, dtype=np.uint8))
-    refused("labels reach 19, but the model's last class is 9", "eval", "m.safetensors", "--data", "d")
+    rejected("labels reach 19, but the model's last class is 9", "eval", "m.safetensors", "--data", "d")
 
 
 def test_class_unknown_to_the_model(model):
@@ -80,38 +80,38 @@ def test_class_unknown_to_the_model(model):
         Path("pets", name).mkdir(parents=True)
         for number in range(5):
             Image.new("L", (28, 28)).save(f"pets/{name}/{number}.png")
-    refused("the model has no class 'cat'", "eval", "m.safetensors", "--data", "pets")
+    rejected("the model has no class 'cat'", "eval", "m.safetensors", "--data", "pets")
 
 
 def test_unknown_names_suggest_the_nearest():
-    refused("unknown data set 'digit'; did you mean 'digits'?", "train", "--data", "digit")
-    refused("unknown model 'lenet'; did you mean 'lenet5'?", "train", "--model", "lenet")
-    refused("unknown model 'lenet'; did you mean 'lenet5'?", "summary", "lenet")
-    refused("unknown data set 'mnits'; did you mean 'mnist'?", "data", "verify", "mnits")
-    refused("unknown data set 'mnits'; did you mean 'mnist'?", "data", "download", "mnits")
+    rejected("unknown data set 'digit'; did you mean 'digits'?", "train", "--data", "digit")
+    rejected("unknown model 'lenet'; did you mean 'lenet5'?", "train", "--model", "lenet")
+    rejected("unknown model 'lenet'; did you mean 'lenet5'?", "summary", "lenet")
+    rejected("unknown data set 'mnits'; did you mean 'mnist'?", "data", "verify", "mnits")
+    rejected("unknown data set 'mnits'; did you mean 'mnist'?", "data", "download", "mnits")
 
 
 def test_folders_without_data():
-    refused("no such folder", "train", "--data", "./nowhere")
+    rejected("no such folder", "train", "--data", "./nowhere")
     Path("empty").mkdir()
-    refused("no data set in this folder", "train", "--data", "empty")
+    rejected("no data set in this folder", "train", "--data", "empty")
 
 
 def test_unavailable_device():
-    refused('precision "tf32" is for tensor cores', "train", "--precision", "tf32", "--out", "run")
+    rejected('precision "tf32" is for tensor cores', "train", "--precision", "tf32", "--out", "run")
     if cuda_facts()["reason"]:
-        refused('device "cuda" cannot run: ', "train", "--device", "cuda", "--out", "run")
+        rejected('device "cuda" cannot run: ', "train", "--device", "cuda", "--out", "run")
 
 
 def test_files_that_are_not_models(model):
-    refused("no such file", "eval", "nowhere.safetensors", "--data", "digits")
-    refused("not a numbacnn file", "predict", "a.png", "a.png")
+    rejected("no such file", "eval", "nowhere.safetensors", "--data", "digits")
+    rejected("not a numbacnn file", "predict", "a.png", "a.png")
     Path("short.safetensors").write_bytes(Path("m.safetensors").read_bytes()[:5000])
-    refused("not a numbacnn file, or damaged", "predict", "short.safetensors", "a.png")
+    rejected("not a numbacnn file, or damaged", "predict", "short.safetensors", "a.png")
     save_file({"x": np.zeros(3)}, "foreign.safetensors")
-    refused("not a numbacnn file", "summary", "foreign.safetensors")
+    rejected("not a numbacnn file", "summary", "foreign.safetensors")
     Path("folder").mkdir()
-    refused("give a run's folder or a model file", "eval", "folder", "--data", "digits")
+    rejected("give a run's folder or a model file", "eval", "folder", "--data", "digits")
 
 
 def resaved(path, metadata):
@@ -120,26 +120,26 @@ def resaved(path, metadata):
 
 def test_model_of_a_newer_format(model):
     resaved("new.safetensors", {"format": "numbacnn", "version": "99", "head": "{}"})
-    refused("newer than this numbacnn reads", "predict", "new.safetensors", "a.png")
+    rejected("newer than this numbacnn reads", "predict", "new.safetensors", "a.png")
     head = {"graph": {"version": 99}}
     resaved("graph.safetensors", {"format": "numbacnn", "version": "1", "head": json.dumps(head)})
-    refused("upgrade numbacnn", "summary", "graph.safetensors")
+    rejected("upgrade numbacnn", "summary", "graph.safetensors")
 
 
 def test_nan_weights(model):
     network = nc.load("m.safetensors")
     network.set_parameters({"dense_3.bias": np.full(10, np.nan, np.float32)})
     network.save("nan.safetensors")
-    refused("its weights are damaged", "predict", "nan.safetensors", "a.png")
-    refused("the weights are damaged", "eval", "nan.safetensors", "--data", "digits")
+    rejected("its weights are damaged", "predict", "nan.safetensors", "a.png")
+    rejected("the weights are damaged", "eval", "nan.safetensors", "--data", "digits")
 
 
 def test_unreadable_images(model):
     Path("text.png").write_text("no image")
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:40])
-    refused("nowhere.png: no such file", "predict", "m.safetensors", "a.png", "nowhere.png")
-    refused("text.png: not an image", "predict", "m.safetensors", "text.png")
-    refused("cut.png: not", "predict", "m.safetensors", "cut.png")
+    rejected("nowhere.png: no such file", "predict", "m.safetensors", "a.png", "nowhere.png")
+    rejected("text.png: not an image", "predict", "m.safetensors", "text.png")
+    rejected("cut.png: not", "predict", "m.safetensors", "cut.png")
 
 
 def test_diverging_training():
@@ -156,22 +156,22 @@ def test_configuration_files():
         ("epochs = ", "not a TOML file"),
     ]:
         Path("c.toml").write_text(content)
-        refused(fragment, "train", "--config", "c.toml")
-    refused("nowhere.toml: cannot be read", "train", "--config", "nowhere.toml")
+        rejected(fragment, "train", "--config", "c.toml")
+    rejected("nowhere.toml: cannot be read", "train", "--config", "nowhere.toml")
     Path("c.toml").write_text("epochs = 3.7")
-    refused("'3.7' is not a valid integer", "train", "--config", "c.toml", code=2)
+    rejected("'3.7' is not a valid integer", "train", "--config", "c.toml", code=2)
 
 
 def test_contradictory_options():
-    refused("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
-    refused("sgd has no betas; leave it out", "train", "--betas", "0.7,0.9")
-    refused("betas='0.7;0.9': give numbers separated by commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
-    refused("give two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
-    refused("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
-    refused("plateau needs validation data", "train", "--schedule", "plateau", "--validation", 0)
-    refused("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
-    refused("--resume needs --out", "train", "--resume", code=2)
-    refused("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)
+    rejected("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
+    rejected("sgd has no betas; leave it out", "train", "--betas", "0.7,0.9")
+    rejected("betas='0.7;0.9': give numbers separated by commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
+    rejected("give two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
+    rejected("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
+    rejected("plateau needs validation data", "train", "--schedule", "plateau", "--validation", 0)
+    rejected("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
+    rejected("--resume needs --out", "train", "--resume", code=2)
+    rejected("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,11 @@ def test_contradictory_options():
     ],
 )
 def test_usage(arguments, fragment):
-    refused(fragment, *arguments, code=2)
+    rejected(fragment, *arguments, code=2)
 
 
 def test_model_without_a_run_needs_data(model):
-    refused("add --data", "eval", "m.safetensors", code=2)
+    rejected("add --data", "eval", "m.safetensors", code=2)
 
 
 def test_debug_shows_the_traceback():

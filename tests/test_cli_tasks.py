@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 from PIL import Image
 
 import numbacnn as nc
@@ -59,7 +59,7 @@ def test_eval_agrees_with_the_provenance(runs, task):
     shown = numbacnn("eval", run, "--report").out
     assert shown.startswith(NAMES[task])
     assert {"segment": "IoU", "detect": "AP@0.5:0.95"}[task] in shown
-    refused("--top-k is for classifiers", "eval", run, "--top-k", 2, code=2)
+    rejected("--top-k is for classifiers", "eval", run, "--top-k", 2, code=2)
 
 
 @TASKS
@@ -82,7 +82,7 @@ def test_two_resumed_runs_are_equal(runs, task):
     one, other = (nc.load(f"{out}/model.safetensors").parameters for out in ("part", "again"))
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
-    refused("was started with task", "train", "--out", "part", "--resume", "--task", "classify")
+    rejected("was started with task", "train", "--out", "part", "--resume", "--task", "classify")
 
 
 def picture(path, size):
@@ -99,10 +99,10 @@ def test_predicted_masks_have_the_sizes_of_their_images(runs):
     mask = read_mask("masks/a.png")
     assert mask.shape == (48, 40)
     assert mask.max() <= 10
-    refused("masks/a.png: exists already; nothing was written", "predict", run, "a.png", "--out", "masks")
+    rejected("masks/a.png: exists already; nothing was written", "predict", run, "a.png", "--out", "masks")
     Path("b").mkdir()
     picture("b/a.png", (48, 40))
-    refused("would hold the masks of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
+    rejected("would hold the masks of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
     shown = numbacnn("predict", run, "a.png").out
     assert shown.startswith("a.png")
     assert "%" in shown
@@ -119,7 +119,7 @@ def test_predicted_boxes_are_in_pixels_of_the_image(runs):
     assert boxes[:, 2].max() > 64
     assert numbacnn("predict", run, "a.png", "--score-threshold", 1).out == "a.png  nothing found\n"
     assert numbacnn("predict", run, "a.png", "--score-threshold", 0).out.count("a.png") == len(boxes)
-    refused("--out is for the masks", "predict", run, "a.png", "--out", "masks", code=2)
+    rejected("--out is for the masks", "predict", run, "a.png", "--out", "masks", code=2)
 
 
 @TASKS
@@ -144,7 +144,7 @@ def test_run_on_a_custom_folder(task):
     assert numbacnn("eval", "run").code == 0
     assert numbacnn("verify", "run").code == 0
     assert numbacnn("predict", "run", "own/test/images/0.png").code == 0
-    refused(
+    rejected(
         "scenes are made only of a named data set",
         "train",
         "--task",
@@ -183,15 +183,15 @@ def test_preview_shows_images_and_annotations(task):
 
 
 def test_errors():
-    refused("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
-    refused("scenes are made only of a named data set", "train", "--scenes", 3, "--out", "run")
-    refused("have a fixed size", "train", "--size", 30, "--out", "run")
-    refused("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
-    refused("mixup and cutmix cannot mix masks", "data", "preview", "--task", "segment", "--augment", "mixup")
-    refused("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
+    rejected("'sgement' is not one of", "train", "--task", "sgement", "--out", "run", code=2)
+    rejected("scenes are made only of a named data set", "train", "--scenes", 3, "--out", "run")
+    rejected("have a fixed size", "train", "--size", 30, "--out", "run")
+    rejected("unet halves images 3 times", "train", "--task", "segment", "--size", 30, "--scenes", 20, "--out", "run")
+    rejected("mixup and cutmix cannot mix masks", "data", "preview", "--task", "segment", "--augment", "mixup")
+    rejected("no such folder", "train", "--task", "detect", "--data", "./nowhere", "--out", "run")
 
 
 def test_plot_of_predictions_rejects_a_classifier():
     pytest.importorskip("matplotlib")
     nc.models.lenet5().save("m.safetensors")
-    refused("use mistakes for", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png")
+    rejected("use mistakes for", "plot", "m.safetensors", "predictions", "--data", "digits", "--out", "p.png")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import contents, finished, numbacnn, process, refused
+from command_line import contents, finished, numbacnn, process, rejected
 from faults import Faults
 
 import numbacnn as nc
@@ -151,7 +151,7 @@ def test_checkpoints_every_n_steps_or_seconds(interval):
     assert numbacnn("train", "--epochs", 1, "--checkpoint-every", interval, "--out", "run", "-q").code == 0
     assert config("run")["checkpoint-every"] == interval
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
-    refused("give a whole number of steps, or a time such as", "train", "--checkpoint-every", "5 days", code=2)
+    rejected("give a whole number of steps, or a time such as", "train", "--checkpoint-every", "5 days", code=2)
 
 
 def full_disk(monkeypatch):
@@ -201,9 +201,9 @@ def test_resume_needs_no_other_option():
 
 def test_resume_rejects_options_that_make_another_run(monkeypatch):
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
-    refused("was started with lr 0.01, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
+    rejected("was started with lr 0.01, not 0.1", "train", "--out", "run", "--resume", "--lr", 0.1)
     monkeypatch.setenv("NUMBACNN_TRAIN_SEED", "7")
-    refused("was started with seed 0, not 7", "train", "--out", "run", "--resume")
+    rejected("was started with seed 0, not 7", "train", "--out", "run", "--resume")
 
 
 def test_flag_over_variable_over_file_over_default(monkeypatch):
@@ -236,7 +236,7 @@ def test_no_best_weights_without_validation():
     outcome = numbacnn("train", "--epochs", 1, "--validation", 0, "--json", "--out", "run", "-q")
     assert json.loads(outcome.out)["best"] is None
     assert not Path("run/best.safetensors").exists()
-    refused("patience needs validation data", "train", "--validation", 0, "--patience", 1)
+    rejected("patience needs validation data", "train", "--validation", 0, "--patience", 1)
 
 
 def test_checkpoints_between_epochs():
@@ -256,13 +256,13 @@ def test_out_may_be_an_empty_folder():
 
 def test_out_rejects_folders_in_use():
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
-    refused("already holds a run; add --resume to continue it, or change --out", "train", "--out", "run")
+    rejected("already holds a run; add --resume to continue it, or change --out", "train", "--out", "run")
     Path("other").mkdir()
     Path("other/thesis.tex").write_text("x")
-    refused("holds files that are not a run's", "train", "--out", "other")
-    refused("is a file; choose another folder", "train", "--out", "other/thesis.tex")
-    refused("holds no run to resume", "train", "--out", "other", "--resume")
-    refused("holds no run to resume", "train", "--out", "nowhere", "--resume")
+    rejected("holds files that are not a run's", "train", "--out", "other")
+    rejected("is a file; choose another folder", "train", "--out", "other/thesis.tex")
+    rejected("holds no run to resume", "train", "--out", "other", "--resume")
+    rejected("holds no run to resume", "train", "--out", "nowhere", "--resume")
 
 
 def test_progress_on_a_terminal():
@@ -280,4 +280,4 @@ def test_more_threads_than_cores():
 
 
 def test_more_threads_than_this_process_can_have():
-    refused("threads: choose 1 to", "train", "--threads", 1000)
+    rejected("threads: choose 1 to", "train", "--threads", 1000)

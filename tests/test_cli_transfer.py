@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 
 import numbacnn as nc
 from numbacnn.optimizers import OPTIMIZERS
@@ -72,8 +72,8 @@ def test_resuming_restores_all_options(sevens):
     assert numbacnn("train", "--out", "parts", "--resume", "--epochs", 3, "-q", "--warmup", 0.25).code == 0
     found = config("parts")
     assert (found["clip-norm"], found["accumulate"], found["ema"], found["warmup"]) == (0.5, 2, 0.8, 0.25)
-    refused("was started with ema 0.8, not 0.9", "train", "--out", "parts", "--resume", "--ema", 0.9)
-    refused("was started without freeze, not", "train", "--out", "parts", "--resume", "--freeze", "conv*")
+    rejected("was started with ema 0.8, not 0.9", "train", "--out", "parts", "--resume", "--ema", 0.9)
+    rejected("was started without freeze, not", "train", "--out", "parts", "--resume", "--freeze", "conv*")
     best, last = nc.load("parts/best.safetensors"), nc.load("parts/model.safetensors")
     assert best.parameters.keys() == last.parameters.keys()
 
@@ -122,18 +122,22 @@ def test_weights_from_the_folder_of_a_run(sevens):
 
 def test_weights_must_fit_without_classes(sevens, pretrained):
     fragment = 'mismatched "dense_3.weight" is F32 (84, 10), not F32 (84, 3)'
-    refused(fragment, "train", *FEW, "--weights", pretrained)
+    rejected(fragment, "train", *FEW, "--weights", pretrained)
     other = ("--model", "simple_cnn", "--classes", 3)
-    refused("none of its tensors has the name and shape of a parameter", "train", *FEW, "--weights", pretrained, *other)
-    refused("no such file", "train", *FEW, "--weights", "nowhere.safetensors")
+    rejected(
+        "none of its tensors has the name and shape of a parameter", "train", *FEW, "--weights", pretrained, *other
+    )
+    rejected("no such file", "train", *FEW, "--weights", "nowhere.safetensors")
     Path("text").write_text("no weights")
-    refused("not a safetensors file, or damaged", "train", *FEW, "--weights", "text")
+    rejected("not a safetensors file, or damaged", "train", *FEW, "--weights", "text")
 
 
 def test_freeze_that_matches_nothing(sevens):
-    refused("freeze: the pattern 'features.*' matches no parameter; there are", "train", *FEW, "--freeze", "features.*")
-    refused("every parameter is frozen", "train", *FEW, "--freeze", "*")
+    rejected(
+        "freeze: the pattern 'features.*' matches no parameter; there are", "train", *FEW, "--freeze", "features.*"
+    )
+    rejected("every parameter is frozen", "train", *FEW, "--freeze", "*")
 
 
 def test_too_few_classes_for_the_data(sevens):
-    refused("3 classes for a model with 2 outputs", "train", *FEW, "--classes", 2)
+    rejected("3 classes for a model with 2 outputs", "train", *FEW, "--classes", 2)

@@ -223,10 +223,10 @@ class TestImageFolder:
     def test_set_larger_than_memory(self, tmp_path, monkeypatch):
         paint(tmp_path / "a" / "1.png")
 
-        def refuse(*_, **__):
+        def reject(*_, **__):
             raise MemoryError
 
-        monkeypatch.setattr(np, "empty", refuse)
+        monkeypatch.setattr(np, "empty", reject)
         with pytest.raises(DataError, match="1 images of 3×4×1 do not fit in memory"):
             load_folder(tmp_path)
 
@@ -347,7 +347,7 @@ class TestDownload:
         return NamedSet("tiny", checksums, mirrors, ("x", "y", "z"))
 
     @staticmethod
-    def refused(named, cache, message):
+    def rejected(named, cache, message):
         """Check that the download fails with this message in one line that says what to do, and leaves no files."""
         with pytest.raises(DataError, match=message) as caught:
             load(named, cache=cache)
@@ -392,13 +392,15 @@ class TestDownload:
         wrong = {name: content + b"!" for name, content in files.items()}
         with serving(files, sent=10) as broken, serving({}) as empty, serving(wrong) as changed:
             named = self.named(files, down, broken, empty, changed)
-            message = "refused; .*: sent 10 of [0-9]+ bytes; .*: HTTP 404 Not Found; .*: md5 is .* instead of"
-            self.refused(named, tmp_path, message)
+            message = (
+                "Connection refused; .*: sent 10 of [0-9]+ bytes; .*: HTTP 404 Not Found; .*: md5 is .* instead of"
+            )
+            self.rejected(named, tmp_path, message)
 
     def test_endless_download_is_stopped(self, tmp_path, files, monkeypatch):
         monkeypatch.setattr("numbacnn.data.remote._MAX_BYTES", 20)
         with serving(files) as url:
-            self.refused(self.named(files, url), tmp_path, "sends more than")
+            self.rejected(self.named(files, url), tmp_path, "sends more than")
 
     def test_interrupted_download_leaves_no_files(self, tmp_path, files):
         def interrupt(*_):

@@ -174,8 +174,8 @@ def test_top_k_alone(model):
     found = json.loads(outcome.out)
     assert list(found["top_k"]) == ["2"]
     assert "confusion_matrix" not in found
-    refused = numbacnn("eval", model, "--data", "digits", "--top-k", 11)
-    assert (refused.code, refused.err) == (1, "error: k=11: there are scores for 10 classes\n")
+    rejected = numbacnn("eval", model, "--data", "digits", "--top-k", 11)
+    assert (rejected.code, rejected.err) == (1, "error: k=11: there are scores for 10 classes\n")
 
 
 def test_report_of_many_classes_lists_their_mistakes(capsys):

@@ -1,4 +1,4 @@
-"""Optimisers: twenty steps beside the oracle, groups, clipping, copies, and what they refuse."""
+"""Optimisers: twenty steps beside the oracle, groups, clipping, copies, and what they reject."""
 
 import copy
 import pickle
@@ -89,7 +89,7 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
         (lambda: nc.SGD(0.1, groups=[nc.ParamGroup("*", learning_rate=-1)]), "learning_rate=-1"),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_name(make, message):
+def test_numbers_out_of_range_are_rejected_by_name(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
 
@@ -194,7 +194,7 @@ def test_a_learning_rate_set_between_steps_reaches_groups_that_have_none_of_thei
     np.testing.assert_array_equal(stepped(optimizer, 1)["dense_2.bias"], stepped(nc.SGD(0.3), 1)["dense_2.bias"])
 
 
-def test_a_group_that_matches_nothing_is_refused_with_near_names(rng):
+def test_a_group_that_matches_nothing_is_rejected_with_near_names(rng):
     model = small_model()
     fill_gradients(model, rng)
     optimizer = nc.SGD(0.1, groups=[nc.ParamGroup("dens_1.*", learning_rate=0.1)])
@@ -260,7 +260,7 @@ def test_a_copy_goes_on_where_the_optimizer_was(make, copied):
     assert again.steps == optimizer.steps == 6
 
 
-def test_a_copy_refuses_a_model_of_other_parameters(rng):
+def test_a_copy_rejects_a_model_of_other_parameters(rng):
     optimizer = nc.Adam()
     stepped(optimizer)
     with pytest.raises(ArgumentError, match="copied from one that served a model with other parameters"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 from engine import generator_of, randomize
 from PIL import Image
 from processes import run_python
@@ -413,27 +413,27 @@ def test_errors_of_the_command(run, tmp_path, monkeypatch):
     (tmp_path / "damaged" / "config.toml").write_text("epochs = 3\n")
     (tmp_path / "damaged" / "metrics.csv").write_text("epoch,loss\n1,x\n")
     to = ("--out", "p.png")
-    refused("nowhere: no such folder", "plot", "nowhere", "curves", *to)
-    refused("empty is not the folder of a run", "plot", "empty", "curves", *to)
-    refused(
+    rejected("nowhere: no such folder", "plot", "nowhere", "curves", *to)
+    rejected("empty is not the folder of a run", "plot", "empty", "curves", *to)
+    rejected(
         "no epoch is complete; resume it: numbacnn train",
         "plot",
         "young",
         "curves",
         *to,
     )
-    refused("metrics.csv: damaged", "plot", "damaged", "curves", *to)
-    refused("give the folder of a run to plot its training curves", "plot", run / "model.safetensors", "curves", *to)
-    refused("did you mean 'conv2d_2'?", "plot", run, "features", "--layer", "conv2d_3", *to)
-    refused("unknown class 'seven'", "plot", run, "gradcam", "--class", "seven", *to)
-    refused("--index 360: the test set has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
-    refused("give one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
-    refused("ends in .png or .svg", "plot", run, "filters", "--out", "p.jpeg")
-    refused("there is no folder no", "plot", run, "filters", "--out", "no/p.png")
-    refused("curves takes no --index", "plot", run, "curves", "--index", 1, *to, code=2)
-    refused("give --image or --index", "plot", run, "gradcam", "--image", "a.png", "--index", 1, *to, code=2)
-    refused("is not one of", "plot", run, "landscape", *to, code=2)
-    refused("Missing option '--out'", "plot", run, "curves", code=2)
+    rejected("metrics.csv: damaged", "plot", "damaged", "curves", *to)
+    rejected("give the folder of a run to plot its training curves", "plot", run / "model.safetensors", "curves", *to)
+    rejected("did you mean 'conv2d_2'?", "plot", run, "features", "--layer", "conv2d_3", *to)
+    rejected("unknown class 'seven'", "plot", run, "gradcam", "--class", "seven", *to)
+    rejected("--index 360: the test set has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
+    rejected("give one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
+    rejected("ends in .png or .svg", "plot", run, "filters", "--out", "p.jpeg")
+    rejected("there is no folder no", "plot", run, "filters", "--out", "no/p.png")
+    rejected("curves takes no --index", "plot", run, "curves", "--index", 1, *to, code=2)
+    rejected("give --image or --index", "plot", run, "gradcam", "--image", "a.png", "--index", 1, *to, code=2)
+    rejected("is not one of", "plot", run, "landscape", *to, code=2)
+    rejected("Missing option '--out'", "plot", run, "curves", code=2)
 
 
 def test_error_without_matplotlib_names_the_extra(run, tmp_path, monkeypatch):
@@ -448,4 +448,4 @@ def test_error_without_matplotlib_names_the_extra(run, tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
-    refused("pip install 'numbacnn[plot]'", "plot", run, "curves", "--out", "p.png")
+    rejected("pip install 'numbacnn[plot]'", "plot", run, "curves", "--out", "p.png")

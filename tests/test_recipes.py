@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 from PIL import Image
 
 import numbacnn as nc
@@ -80,9 +80,9 @@ def test_flag_over_variable_over_file_over_recipe(monkeypatch):
 
 
 def test_invalid_recipes():
-    refused("unknown recipe 'mnist-fats'; did you mean 'mnist-fast'?", "train", "--recipe", "mnist-fats")
+    rejected("unknown recipe 'mnist-fats'; did you mean 'mnist-fast'?", "train", "--recipe", "mnist-fats")
     numbacnn("train", "--epochs", 1, "--out", "run", "-q")
-    refused("leave out --recipe", "train", "--resume", "--out", "run", "--recipe", "cifar", code=2)
+    rejected("leave out --recipe", "train", "--resume", "--out", "run", "--recipe", "cifar", code=2)
 
 
 def test_augmentation_is_saved_and_resumed():
@@ -98,13 +98,13 @@ def test_augmentation_is_saved_and_resumed():
     plain = numbacnn("train", "--schedule", "constant", "--epochs", 2, "--out", "plain", "-q")
     assert plain.code == 0
     assert any((nc.load("plain/model.safetensors").parameters[name] != whole[name]).any() for name in whole)
-    refused("was started with augment rotate=10", "train", "--out", "parts", "--resume", "--augment", "hflip")
+    rejected("was started with augment rotate=10", "train", "--out", "parts", "--resume", "--augment", "hflip")
 
 
 def test_invalid_chains():
-    refused("did you mean 'rotate'?", "train", "--augment", "rotat=3", "--out", "run")
-    refused("'rotate' needs a number", "train", "--augment", "rotate", "--out", "run")
-    refused("did you mean 'cutout'?", "data", "preview", "--augment", "cutot=3")
+    rejected("did you mean 'rotate'?", "train", "--augment", "rotat=3", "--out", "run")
+    rejected("'rotate' needs a number", "train", "--augment", "rotate", "--out", "run")
+    rejected("did you mean 'cutout'?", "data", "preview", "--augment", "cutot=3")
 
 
 def test_preview_shows_originals_and_epochs():
@@ -124,5 +124,5 @@ def test_preview_shows_originals_and_epochs():
 
 
 def test_invalid_previews():
-    refused("grid.txt: choose a file name that ends in .png", "data", "preview", "--out", "grid.txt")
-    refused("No such file or directory", "data", "preview", "--out", "nowhere/grid.png")
+    rejected("grid.txt: choose a file name that ends in .png", "data", "preview", "--out", "grid.txt")
+    rejected("No such file or directory", "data", "preview", "--out", "nowhere/grid.png")

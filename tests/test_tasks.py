@@ -1,4 +1,4 @@
-"""Segmenting and detecting through the library: what is learnt, decoded, measured, kept, and refused."""
+"""Segmenting and detecting through the library: what is learnt, decoded, measured, kept, and rejected."""
 
 import copy
 
@@ -275,16 +275,16 @@ def test_ignored_pixels_count_in_no_measure():
     assert found["accuracy"] == pytest.approx((predicted == data.labels)[counted].mean())
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- what is rejected --------------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_rejected():
     masks, boxes, classes = drawn("masks", 4), drawn("boxes", 4), nc.data.load("digits")[1].subset([0, 1])
     segmenter, detector = small("masks"), small("boxes")
-    refused = pytest.raises(nc.ArgumentError, match="task is to segment, from masks; the data has boxes")
-    with refused:
+    rejected = pytest.raises(nc.ArgumentError, match="task is to segment, from masks; the data has boxes")
+    with rejected:
         segmenter.fit(boxes)
-    with refused:
+    with rejected:
         segmenter.evaluate(boxes)
     with pytest.raises(nc.ArgumentError, match="task is to detect, from boxes; the data has masks"):
         detector.fit(masks)
@@ -330,7 +330,7 @@ def test_what_does_not_fit_is_refused():
         ([[[0, 0, 1, 1, 0]]], nc.ArgumentError, "2 images but 1 labels"),
     ],
 )
-def test_labels_that_are_refused(labels, error, message):
+def test_labels_that_are_rejected(labels, error, message):
     with pytest.raises(error, match=message):
         Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), labels, ("a", "b"))
 
@@ -367,7 +367,7 @@ def test_names_of_classes_without_an_order_are_errors(classes, message):
         Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1], classes)
 
 
-def test_a_file_of_an_unknown_task_is_refused(tmp_path):
+def test_a_file_of_an_unknown_task_is_rejected(tmp_path):
     model = small("masks")
     model.task = "juggle"
     model.save(tmp_path / "m.safetensors")

@@ -26,7 +26,7 @@ def test_mutated_files_are_read_correctly_or_rejected(form):
     output = run_python(FUZZ, form, "--count", 2000, "--draw", "hypothesis")
     assert output.startswith(f"{form}: 2,000 inputs, ")
     assert " 0 read" not in output
-    assert " 0 refused" not in output
+    assert " 0 rejected" not in output
 
 
 # -- model files ------------------------------------------------------------------------------------------------------
@@ -38,12 +38,12 @@ def model_file(tmp_path):
     return tmp_path / "m.safetensors"
 
 
-def same_or_refused(path, expected):
-    """Return "same" or "refused"; fail if other weights or another graph are read."""
+def same_or_rejected(path, expected):
+    """Return "same" or "rejected"; fail if other weights or another graph are read."""
     try:
         model = nc.load(path)
     except ModelFileError:
-        return "refused"
+        return "rejected"
     assert to_dict(model.graph) == to_dict(expected.graph)
     assert (model.classes, model.normalization) == (expected.classes, expected.normalization)
     for name, array in expected.store.arrays().items():
@@ -57,20 +57,20 @@ def test_a_flipped_bit_never_yields_another_model(model_file):
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
         model_file.write_bytes(changed)
-        outcomes.append(same_or_refused(model_file, expected))
+        outcomes.append(same_or_rejected(model_file, expected))
     # Only blanks after the header may change.
-    assert outcomes.count("refused") > 0.9 * len(outcomes)
+    assert outcomes.count("rejected") > 0.9 * len(outcomes)
     size = sum(array.nbytes for array in expected.store.arrays().values())
-    assert set(outcomes[-8 * size :]) == {"refused"}
+    assert set(outcomes[-8 * size :]) == {"rejected"}
 
 
 def test_truncated_and_extended_model_files_are_rejected(model_file):
     expected, content = nc.load(model_file), model_file.read_bytes()
     for length in range(len(content)):
         model_file.write_bytes(content[:length])
-        assert same_or_refused(model_file, expected) == "refused"
+        assert same_or_rejected(model_file, expected) == "rejected"
     model_file.write_bytes(content + b"\0")
-    assert same_or_refused(model_file, expected) == "refused"
+    assert same_or_rejected(model_file, expected) == "rejected"
 
 
 def without_digest(path, arrays):
@@ -82,7 +82,7 @@ def without_digest(path, arrays):
 def test_a_model_file_without_a_digest_is_read(model_file):
     expected = nc.load(model_file)
     without_digest(model_file, load_file(model_file))
-    assert same_or_refused(model_file, expected) == "same"
+    assert same_or_rejected(model_file, expected) == "same"
 
 
 def test_a_damaged_digest_key_is_rejected(model_file):
