@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 from numbacnn import data, detection, functional, layers, losses, metrics, models, optimizers, plots, schedules, testing
-from numbacnn._checks import did_you_mean
+from numbacnn._names import answer_names, missing_name, public_names
 from numbacnn.data import augment
 from numbacnn.engine.device import kernel
 from numbacnn.engine.graph import Input
@@ -55,39 +55,15 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += optimizers.__all__
 
-# Names in other frameworks, for the error that an unknown attribute raises.
-_ELSEWHERE = {
-    "Keras'": {
-        "AveragePooling2D": "AvgPool2D",
-        "BatchNormalization": "BatchNorm",
-        "Concatenate": "Concat",
-        "GlobalAveragePooling2D": "GlobalAvgPool2D",
-        "GlobalMaxPooling2D": "GlobalMaxPool2D",
-        "GroupNormalization": "GroupNorm",
-        "MaxPooling2D": "MaxPool2D",
-        "SpatialDropout2D": "SpatialDropout",
-        "UpSampling2D": "Upsample2D",
-        "ZeroPadding2D": "ZeroPad2D",
-    },
-    "PyTorch's": {
-        "AdaptiveAvgPool2d": "AdaptiveAvgPool2D",
-        "AdaptiveMaxPool2d": "AdaptiveMaxPool2D",
-        "AvgPool2d": "AvgPool2D",
-        "BatchNorm2d": "BatchNorm",
-        "Conv2d": "Conv2D",
-        "ConvTranspose2d": "Conv2DTranspose",
-        "Dropout2d": "SpatialDropout",
-        "Linear": "Dense",
-        "MaxPool2d": "MaxPool2D",
-        "Upsample": "Upsample2D",
-        "ZeroPad2d": "ZeroPad2D",
-    },
-}
+_MODULES = augment, functional, losses, metrics, models, schedules, data, plots, layers, optimizers
+_HOMES = {
+    name: module.__name__.replace("numbacnn", "nc").replace("nc.data.augment", "nc.augment")
+    for module in reversed(_MODULES)
+    for name in public_names(module)
+} | dict.fromkeys(__all__, "nc")
+for _module in _MODULES:
+    answer_names(_module, _HOMES)
 
 
 def __getattr__(name: str) -> NoReturn:
-    for framework, names in _ELSEWHERE.items():
-        if name in names:
-            raise AttributeError(f"{framework} {name} is nc.{names[name]}")
-    hint = "" if name.startswith("_") else did_you_mean(name, __all__).strip()
-    raise AttributeError(f"module 'numbacnn' has no attribute {name!r}{'; ' if hint else ''}{hint}")
+    raise AttributeError(missing_name("numbacnn", name, __all__, _HOMES))

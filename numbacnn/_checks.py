@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, TypeVar
 
+from numbacnn._frameworks import STRINGS
 from numbacnn.errors import ArgumentError
 
 T = TypeVar("T")
@@ -76,7 +77,8 @@ def one_of(value: str, name: str, choices: Sequence[str]) -> str:
     if value in choices:
         return value
     *others, last = (f'"{choice}"' for choice in choices)
-    raise ArgumentError(f"{name}={value!r}: choose {', '.join(others)} or {last}")
+    meant = f"that is {STRINGS[value]!r} here; " if value in STRINGS and STRINGS[value] in choices else ""
+    raise ArgumentError(f"{name}={value!r}: {meant}choose {', '.join(others)} or {last}")
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -88,8 +90,11 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'the nearest known name'? ", or nothing if none is near."""
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
+    listed = {other.lower(): other for other in known}
+    if STRINGS.get(name) in listed.values():
+        return f"that is {STRINGS[name]!r} here; "
+    near = get_close_matches(name.lower(), listed, n=1)
+    return f"did you mean {listed[near[0]]!r}? " if near else ""
 
 
 def matching(subject: str, pattern: str, names: Iterable[str]) -> list[str]:

@@ -5,15 +5,16 @@ and errors are those of the layer of the same name. Every call makes a new plan:
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
 from numbacnn._checks import whole
+from numbacnn._names import checks_arguments
 from numbacnn.engine.device import get_device
-from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.graph import Graph, Input, Tensor
 from numbacnn.engine.network import Network
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Padding
@@ -277,6 +278,8 @@ def _apply(
     seed: int | None = None,
 ) -> Float32:
     """Run one layer on arrays of a batch; with a seed as in training, in which some layers draw random numbers."""
+    if any(isinstance(x, Tensor) for x in xs) and not parameters:
+        return cast(Float32, layer(cast(list[Tensor], xs)))  # recorded in a graph
     layer.name = "op"
     arrays = [np.asarray(x, np.float32) for x in xs]
     if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
@@ -289,3 +292,8 @@ def _apply(
     network.set_parameters({f"op.{name}": array for name, array in (parameters or {}).items()})
     y: Float32 = network.forward(arrays, training=seed is not None)
     return y
+
+
+for _name, _function in list(globals().items()):
+    if getattr(_function, "__module__", None) == __name__ and not _name.startswith("_"):
+        globals()[_name] = checks_arguments(_function)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import number
+from numbacnn._checks import format_shape, number
+from numbacnn._names import checks_arguments
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device, get_device
@@ -64,6 +65,7 @@ class Model(TrainableModel):
         super().__init__(graph, get_device(device, precision), *several, weight)
         self.store.initialize(seed)
 
+    @checks_arguments
     def fit(
         self,
         train: Data,
@@ -201,7 +203,25 @@ class Model(TrainableModel):
             sys.stdout.write(f"{summary}\n")
         return summary
 
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in the order of the graph."""
+        return [node.layer for node in self.graph.nodes]
+
+    def __repr__(self) -> str:
+        lines = [f"  {n.name}: {type(n.layer).__name__} → {format_shape(n.shape)}" for n in self.graph.nodes]
+        return "\n".join([f"{type(self).__name__} of {format_shape(self.input_shape)}", *lines])
+
     # -- copies and files ---------------------------------------------------------------------------------------------
+
+    def to(self, device: str, precision: str = "fp32") -> "Model":
+        """Move the model to a device, as ``Model`` takes it and its precision; return the model itself.
+
+        An optimizer that has made updates serves the model of before: make a new one.
+        """
+        get_device(device, precision)  # raises an error before anything changes
+        self.__setstate__(self.__getstate__() | {"device": (device, precision)})
+        return self
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write graph, weights, normalization and class names to one safetensors file, completely or not at all."""
@@ -237,23 +257,46 @@ class Model(TrainableModel):
 
 
 class Sequential(Model):
-    """A model whose layers follow each other, on images of ``input_shape`` (height, width, channels) or (features,)."""
+    """A model whose layers follow each other, on images of ``input_shape`` (height, width, channels) or (features,).
+
+    Without ``input_shape`` the list begins with an ``Input``.
+    """
 
     def __init__(
         self,
-        layers: Sequence[Layer],
-        input_shape: Sequence[int],
+        layers: Sequence[Layer | Tensor] = (),
+        input_shape: Sequence[int] | None = None,
         *,
         seed: int = 0,
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
-        x = start = Input(input_shape)
-        for layer in layers:
+        start, rest = _start(layers, input_shape)
+        x = start
+        for layer in rest:
             x = layer(x)
         super().__init__(start, x, seed=seed, device=device, precision=precision)
 
 
+def _start(layers: Sequence[Layer | Tensor], input_shape: Sequence[int] | None) -> tuple[Tensor, list[Layer]]:
+    """Return the input of a chain of layers, and the layers after it."""
+    if not isinstance(layers, Sequence) or not layers:
+        given = f"layers={layers!r}"
+        raise ArgumentError(f"{given}: give a list, such as nc.Sequential([nc.Flatten(), nc.Dense(10)], (28, 28, 1))")
+    first = layers[0]
+    if isinstance(first, Tensor) and input_shape is not None:
+        raise ArgumentError("the layers begin with an Input, which has the shape: leave input_shape out")
+    if not isinstance(first, Tensor) and input_shape is None:
+        raise ArgumentError("input_shape is missing: give (height, width, channels), or an Input before the layers")
+    start = first if isinstance(first, Tensor) else Input(input_shape or ())
+    rest = [layer for layer in layers if layer is not start]
+    for layer in rest:
+        if not isinstance(layer, Layer):
+            raise ArgumentError(f"layers: {layer!r} is not a layer such as nc.Dense(10)")
+    return start, [layer for layer in rest if isinstance(layer, Layer)]
+
+
+@checks_arguments
 def load(
     path: str | PathLike[str],
     *,

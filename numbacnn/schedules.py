@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from numbacnn._checks import choose, number
+from numbacnn._names import ChecksArguments
 from numbacnn.errors import ArgumentError
 
 Schedule = Callable[[int, int], float]
@@ -42,7 +43,7 @@ def _check_position(name: str, position: int | float) -> None:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(ChecksArguments):
     """Multiply the learning rate by ``gamma`` at each of the ``milestones``, or after each interval ``every``.
 
     By default it falls to a tenth after half and after three quarters of the training (He et al. 2016, section 4.2).
@@ -69,7 +70,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(ChecksArguments):
     """Increase the factor from 1/div_factor to 1, then decrease it to 1/(div_factor·final_div_factor).
 
     The increase takes the fraction ``pct_start`` of the training; both follow half a cosine (Smith and Topin 2018,
@@ -94,7 +95,7 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
-class Warmup:
+class Warmup(ChecksArguments):
     """Increase the factor linearly from ``start`` to 1 over ``length``, then follow ``schedule`` over the rest.
 
     Goyal et al. 2017, section 2.2.
@@ -121,7 +122,7 @@ class Warmup:
 
 
 @dataclass(frozen=True)
-class Plateau:
+class Plateau(ChecksArguments):
     """Multiply the learning rate by ``factor`` when the validation loss stops improving, as ``ReduceLROnPlateau``.
 
     The rate falls after more than ``patience`` epochs whose loss is not below best · (1 − threshold), to ``min_lr`` at

@@ -3,12 +3,15 @@
 import ast
 import inspect
 import json
+import operator
+import re
 from pathlib import Path
 
 import pytest
 from processes import run_python
 
 import numbacnn
+from numbacnn._frameworks import FRAMEWORKS
 from numbacnn.kernels import cpu, cuda, reference, registry
 
 PACKAGE = Path(numbacnn.__file__).parent
@@ -33,12 +36,14 @@ ROWS = [
     {"engine"},
     {"layers", "kernels", "detection"},
     {"geometry"},
+    {"_names"},
     {"_checks"},
-    {"errors"},
+    {"_frameworks", "errors"},
 ]
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 # A plan gets the facts about the processor as a value: neither it nor its inputs import kernels or NumPy.
-PURE = {"layers", "geometry", "_checks", "errors", "schedules", "engine/graph", "engine/graph_format", "engine/plan"}
+PURE = {"layers", "geometry", "_names", "_checks", "_frameworks", "errors", "schedules"}
+PURE |= {"engine/graph", "engine/graph_format", "engine/plan"}
 USES_NUMPY = {"layers/initializers", "layers/bindings"}
 
 
@@ -179,6 +184,8 @@ def test_unknown_names_suggest_the_nearest_public_one(name, message):
 
 
 def test_names_of_other_frameworks_suggest_public_names():
-    for names in numbacnn._ELSEWHERE.values():
-        assert set(names.values()) <= set(numbacnn.__all__)
+    for names in FRAMEWORKS.values():
         assert not set(names) & set(numbacnn.__all__)
+        for answer in names.values():
+            for path in re.findall(r"\bnc\.([\w.]*\w)", answer):
+                operator.attrgetter(path)(numbacnn)

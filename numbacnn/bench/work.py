@@ -17,7 +17,7 @@ from numbacnn.engine.parameters import Parameters
 from numbacnn.engine.plan import Step, View, make_plan
 from numbacnn.kernels.convolution import Cost
 from numbacnn.kernels.recording import run
-from numbacnn.layers.base import WeightLayer
+from numbacnn.layers.weights import WeightLayer
 
 
 class Algorithm(NamedTuple):

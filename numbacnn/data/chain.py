@@ -1,7 +1,7 @@
 """Chains of transforms: their text, and the stages that run them."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cached_property
 from typing import TypeAlias
 
@@ -91,14 +91,14 @@ def _parse(part: str) -> Transform:
     kind = choose("transform", name.strip(), TRANSFORMS)
     values = [_parse_number(part, item) for item in listed.split(":")] if listed.strip() else []
     known = [item.name for item in fields(kind) if item.name != "p"]
+    needed = sum(item.default is MISSING for item in fields(kind))
+    if len(values) < needed:
+        raise ArgumentError(f"augment: {part!r} needs a number: {kind.name}={':'.join(known).upper()}")
     if len(values) > len(known):
         raise ArgumentError(
             f"augment: {part!r} has {len(values)} numbers; {kind.name} takes {':'.join(known) or 'none'}"
         )
-    try:
-        return kind(*values, **{"p": _parse_number(part, probability)} if "@" in part else {})
-    except TypeError:
-        raise ArgumentError(f"augment: {part!r} needs a number: {kind.name}={':'.join(known).upper()}") from None
+    return kind(*values, **{"p": _parse_number(part, probability)} if "@" in part else {})
 
 
 def _parse_number(part: str, text: str) -> int | float:

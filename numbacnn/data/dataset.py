@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._names import AnswersAttributes, checks_arguments
 from numbacnn.data.labels import CLASSES, ClassNames, check_range, checked_labels, class_names, class_numbers, kind_of
 from numbacnn.errors import ArgumentError, DataError
 
@@ -18,7 +19,7 @@ _CHUNK = 1 << 20  # pixels that the statistics convert at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(AnswersAttributes):
     """Images, their labels and the class names. ``Dataset.from_arrays`` makes and checks one.
 
     Attributes:
@@ -36,6 +37,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @classmethod
+    @checks_arguments
     def from_arrays(
         cls,
         images: NDArray[Any],

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose
+from numbacnn._names import checks_arguments
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import load_folder
 from numbacnn.data.labels import CLASSES
@@ -58,6 +59,7 @@ _TEST_FRACTION = 0.2
 TRAINING_SCENES, TEST_SCENES = 8000, 1000
 
 
+@checks_arguments
 def load(
     name_or_path: str | os.PathLike[str] | NamedSet,
     *,

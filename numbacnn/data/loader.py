@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._names import ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.errors import ArgumentError
 
@@ -22,7 +23,7 @@ class Batch(NamedTuple):
     indices: NDArray[np.int64]
 
 
-class DataLoader:
+class DataLoader(ChecksArguments):
     """Iterates over a data set in batches, in an order that depends only on the seed and the epoch.
 
     Args:
@@ -63,11 +64,17 @@ class DataLoader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.prefetch = prefetch
+        self._next_epoch = 0
 
     def __len__(self) -> int:
         """Batches per epoch."""
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Iterate over the batches of the next epoch: of epoch 0 the first time."""
+        self._next_epoch += 1
+        return self.epoch(self._next_epoch - 1)
 
     def size(self, step: int) -> int:
         """Return the number of images in a batch of an epoch; batches are counted from 0."""

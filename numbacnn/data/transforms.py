@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import number, whole
+from numbacnn._names import ChecksArguments
 from numbacnn.layers.bindings import Kernels
 
 Float32: TypeAlias = NDArray[np.float32]
@@ -33,7 +34,7 @@ def as_text(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Transform:
+class Transform(ChecksArguments):
     """A random change of images, applied to each with probability ``p``."""
 
     name: ClassVar[str]

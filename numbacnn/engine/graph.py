@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from numbacnn._checks import whole
+from numbacnn._names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape
-from numbacnn.layers import Layer
+from numbacnn.layers import Add, Layer, Multiply
 from numbacnn.layers.base import Geometry
 from numbacnn.layers.initializers import AUTO
 
@@ -21,7 +22,7 @@ _order = itertools.count()
 
 
 @dataclass(eq=False)
-class Tensor:
+class Tensor(AnswersAttributes):
     """A symbolic tensor: its shape for one image, and the layer whose output it is, or None for an input."""
 
     shape: Shape
@@ -42,7 +43,16 @@ class Tensor:
             raise GeometryError(f"{label}: {error}") from None
         return Tensor(shape, layer, tuple(inputs))
 
+    def __add__(self, other: "Tensor") -> "Tensor":
+        """Return ``Add()([self, other])``."""
+        return Add()([self, other]) if isinstance(other, Tensor) else NotImplemented
 
+    def __mul__(self, other: "Tensor") -> "Tensor":
+        """Return ``Multiply()([self, other])``."""
+        return Multiply()([self, other]) if isinstance(other, Tensor) else NotImplemented
+
+
+@checks_arguments
 def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it is used like a layer)
     """Return a model's input, with its shape for one image: (height, width, channels) or (features,)."""
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import matching
+from numbacnn._names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph
@@ -20,7 +21,7 @@ Float32 = NDArray[np.float32]
 FLOAT32 = np.dtype(np.float32)
 
 
-class Network:
+class Network(ChecksArguments, AnswersAttributes):
     """The part of a model that knows neither data sets nor losses.
 
     ``several_inputs`` and ``several_outputs`` say whether forward takes and returns lists of arrays.

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +32,29 @@ class Slot(NamedTuple):
     def of(self, arena: Float32) -> Float32:
         """Return the array as a view of ``arena``."""
         return arena[self.start : self.stop].reshape(self.shape)
+
+
+class Arrays(Mapping[str, Float32]):
+    """Arrays by name."""
+
+    def __init__(self, arrays: Mapping[str, Float32]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Float32:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __call__(self) -> NoReturn:
+        """Raise ArgumentError: in PyTorch this is a method."""
+        raise ArgumentError(
+            'arrays by name are an attribute, so leave the () out: model.parameters["conv2d_1.weight"]; '
+            "an optimizer is made without parameters, such as nc.SGD(0.01), and fit and step get the model"
+        )
 
 
 class Arena(NamedTuple):
@@ -204,4 +226,4 @@ def _views(slots: Mapping[str, Slot], arena: Float32) -> Mapping[str, Float32]:
     for name, slot in slots.items():
         views[name] = slot.of(arena)
         views[name].flags.writeable = False
-    return MappingProxyType(views)
+    return Arrays(views)

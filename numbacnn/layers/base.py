@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from numbacnn._checks import number
+from numbacnn._names import AnswersAttributes, ChecksArguments
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers.algorithms import ConvAlgorithm
-from numbacnn.layers.bindings import Array, Bindings, Kernels, Sizes
+from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.registry import drop_untrusted_traits, is_custom, register, trusted_op
 
 Geometry: TypeAlias = Any  # what a layer's own ``geometry`` returns
@@ -49,7 +49,7 @@ class Symbol(Protocol):
 
 
 @dataclass(kw_only=True, eq=False)
-class Layer:
+class Layer(ChecksArguments, AnswersAttributes):
     """A layer's specification. Its arrays belong to the model, so that one specification may serve several models.
 
     Subclasses are dataclasses, and their fields are the attributes that a model file holds. ``forward`` and
@@ -191,26 +191,3 @@ class Layer:
     def backward(self, kernels: Kernels, t: Bindings, g: Geometry) -> None:
         """Write t.dx and the parameters' gradients from t.dy."""
         raise NotImplementedError
-
-
-@dataclass(kw_only=True, eq=False)
-class WeightLayer(Layer):
-    """A layer with weights, on which ``l1`` and ``l2`` add the penalty l1·Σ|w| + l2·Σw² to the training loss."""
-
-    l1: float = 0.0
-    l2: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.l1, self.l2 = number(self.l1, "l1", 0), number(self.l2, "l2", 0)
-
-    def weights(self, kernels: Kernels, t: Bindings) -> tuple[Array, Array | None]:
-        """Return the weights and the bias of forward: the parameters, or with a batch normalization folded in."""
-        bias = t.arrays.get("bias")
-        if t.norm is None:
-            return t.weight, bias
-        kernels.fold_batch_norm(t.folded_weight, t.folded_bias, t.weight, bias, t.norm)
-        return t.folded_weight, t.folded_bias
-
-    def weight_parameter(self, shape: Shape, initializer: str) -> ParameterSpec:
-        """Return the specification of weights of this shape, with this layer's penalties."""
-        return ParameterSpec(shape, initializer, self.l1, self.l2)

@@ -17,9 +17,10 @@ from numbacnn.geometry import (
     image_shape,
 )
 from numbacnn.layers.algorithms import ConvAlgorithm, ConvEpilogue, choose
-from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
+from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
+from numbacnn.layers.weights import WeightLayer
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 from numbacnn._checks import whole
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape
-from numbacnn.layers.base import ParameterSpec, ScratchSpec, WeightLayer
+from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
+from numbacnn.layers.weights import WeightLayer
 
 
 @dataclass(eq=False)

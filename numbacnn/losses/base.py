@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import by_key
+from numbacnn._names import ChecksArguments
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -22,7 +23,7 @@ Weights: TypeAlias = Sequence[float] | Mapping[int, float] | Mapping[str, float]
 NOT_A_LABEL = -1
 
 
-class Loss:
+class Loss(ChecksArguments):
     """A loss of outputs and targets, with its gradient. A custom loss defines ``name``, ``launch``, and ``target``.
 
     Attributes:

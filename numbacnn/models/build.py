@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from numbacnn._names import checks_arguments
 from numbacnn.engine.graph import Input, Tensor
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape
@@ -92,7 +93,7 @@ def architecture(
         make.__signature__ = inspect.Signature([*common, *own], return_annotation=Model)  # type: ignore[attr-defined]
         make.__name__ = make.__qualname__ = record.__qualname__ = name or record.__name__  # the last for TypeErrors
         make.__module__, make.__doc__ = record.__module__, doc or record.__doc__
-        return make
+        return checks_arguments(make)
 
     return decorate
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, matching, number
+from numbacnn._names import AnswersAttributes, ChecksArguments, checks_arguments
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
@@ -69,7 +70,7 @@ class Tensors:
 
 
 @dataclass(kw_only=True, eq=False)
-class Optimizer:
+class Optimizer(ChecksArguments, AnswersAttributes):
     """Updates a model's parameters from its gradients. An optimizer serves one model, since it keeps its moments.
 
     ``groups`` have options for some of the parameters. Before an update the gradients are clipped in place: each
@@ -133,6 +134,7 @@ class Optimizer:
         """Return the defaults of the arguments in training runs."""
         return {part.name: part.default for part in fields(cls) if part.init} | dict(cls.recommended)
 
+    @checks_arguments
     def step(self, model: Trainable, scale: float = 1.0) -> None:
         """Make one update from ``model.gradients``, at ``scale`` times the learning rate."""
         with engine_lock:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import number, whole
+from numbacnn._names import checks_arguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.normalization import Normalization, raw_images
 from numbacnn.detection import Detections
@@ -45,6 +46,7 @@ class Predictor(Network):
 
     # -- predictions --------------------------------------------------------------------------------------------------
 
+    @checks_arguments
     def predict(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> Float32:
         """Return class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float.
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from numbacnn._checks import whole
+from numbacnn._names import AnswersAttributes, ChecksArguments
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.decision import EpochCounters
 
@@ -36,7 +37,7 @@ class EpochRecord:
 
 
 @dataclass
-class History:
+class History(AnswersAttributes):
     """The records of all epochs."""
 
     epochs: list[EpochRecord] = field(default_factory=list)
@@ -119,7 +120,7 @@ class Position:
         return self.correct / self.labels if self.labels else math.nan
 
 
-class EarlyStopping:
+class EarlyStopping(ChecksArguments):
     """A callback that ends training after ``patience`` epochs without a better validation score."""
 
     def __init__(self, patience: int) -> None:

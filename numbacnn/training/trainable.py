@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from numbacnn._names import checks_arguments
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
@@ -34,6 +35,7 @@ class TrainableModel(Predictor):
         self._penalties = Penalties(graph.penalties(), self.store)
         self._sums: Float64 | None = None  # made when first used
 
+    @checks_arguments
     def train_step(
         self,
         images: ArrayLike | Sequence[ArrayLike],
@@ -87,6 +89,7 @@ class TrainableModel(Predictor):
             self._sums = self.device.zeros((rows, SUM_GROUPS), np.float64)
         return self._sums
 
+    @checks_arguments
     def evaluate(
         self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Weights | None = None
     ) -> dict[str, float]:
