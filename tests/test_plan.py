@@ -79,8 +79,8 @@ def replay_forward(arena, step):
     arena.write(step.y.buffer, cleared=step.y.buffer in step.clears)
     for x in step.xs:
         arena.read(x.buffer, why, step.node.layer.input_halo(step.node.geometry))
-    if step.addend is not None:
-        arena.read(step.addend.buffer, why)
+    if step.residual is not None:
+        arena.read(step.residual.buffer, why)
 
 
 def replay_backward(arena, step):
@@ -216,9 +216,9 @@ def test_alternating_batch_sizes_repeat_their_bits(make):
 
 def test_residual_sums_are_fused_into_the_convolution_computed_last():
     model = shortcuts()
-    fused = [step for step in plan_of(model, training=False).forward if step.addend is not None]
+    fused = [step for step in plan_of(model, training=False).forward if step.residual is not None]
     kinds = [step.algorithms["forward"].family for step in fused if step.fused == "relu"]
     assert kinds == ["direct", "winograd4", "winograd2", "direct", "direct", "direct"]
     assert len(fused) == len(kinds) + 2  # without ReLU, one of them before a pool
-    assert not any(step.addend for step in plan_of(model, training=True).forward)
-    assert not any(step.addend for step in plan_of(model, training=False, fuse=False).forward)
+    assert not any(step.residual for step in plan_of(model, training=True).forward)
+    assert not any(step.residual for step in plan_of(model, training=False, fuse=False).forward)

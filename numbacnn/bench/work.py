@@ -73,7 +73,7 @@ def plan_cost(steps: Sequence[Step], n: int) -> Cost:
 def _forward_cost(step: Step, n: int) -> Cost:
     node, layer = step.node, step.node.layer
     reads = 2 if layer.normalizes and step.training else 1
-    moved = reads * _bytes(step.xs, n) + _bytes([step.y, step.addend], n) + _parameter_bytes(step)
+    moved = reads * _bytes(step.xs, n) + _bytes([step.y, step.residual], n) + _parameter_bytes(step)
     return Cost(n * layer.flops(node.geometry, node.shape), moved)
 
 

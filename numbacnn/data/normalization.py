@@ -23,7 +23,7 @@ class Normalization(NamedTuple):
         return cls((0.0,) * channels, (1.0,) * channels)
 
     def scale_and_shift(self, dtype: np.dtype[Any], width: int) -> tuple[Float32, Float32]:
-        """Return a factor and an addend for each of the W·C numbers in a row of an image."""
+        """Return scale and shift for each of the W·C numbers in a row of an image."""
         unit = 255.0 if dtype == np.uint8 else 1.0
         mean, std = np.array(self.mean), np.array(self.std)
         row = np.tile(np.stack([1 / (unit * std), -mean / std]), width).astype(np.float32)

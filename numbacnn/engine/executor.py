@@ -179,7 +179,7 @@ class Executor:
             algorithms=step.algorithms,
             fused=step.fused,
             norm=None if step.norm is None else self._norm(step.norm),
-            addend=self._optional(step.addend, n),
+            residual=self._optional(step.residual, n),
             pool=step.pool,
             mask=xs[0] if step.masks else None,
             random=self.random,

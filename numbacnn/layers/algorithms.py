@@ -1,4 +1,4 @@
-"""What a convolution layer asks of a device's algorithms, and how one is chosen for each direction."""
+"""The interface of a device's convolution algorithms, and the choice of one for each direction."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -8,7 +8,7 @@ from numbacnn.layers.bindings import Array
 
 
 class ConvEpilogue(NamedTuple):
-    """What a convolution does besides its sums, as the direction calls for it."""
+    """The operations that a convolution applies besides its sums, depending on the direction."""
 
     relu: bool = False  # forward: y = max(y, 0)
     residual: Array | None = None  # forward: added to y before ReLU
@@ -22,7 +22,7 @@ class Scratch(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """For as many images as the plan has."""
+        """The shape for the batch size of the plan."""
 
     @property
     def prepared(self) -> bool:
@@ -75,9 +75,9 @@ def choose(
 ) -> ConvAlgorithm | None:
     """Return the algorithm for one direction of a convolution: the first that applies.
 
-    A ``family`` other than "auto" leaves a choice among its members, the last of which runs if none is preferred; if
-    the device has none of them, it chooses freely. With a ``pool``, the algorithm must compute that too, of whatever
-    family; None if none can.
+    A ``family`` other than "auto" restricts the choice to its members, the last of which runs if none is preferred; it
+    is ignored if the device has no member. With a ``pool``, the algorithm must compute that too, and the family is
+    ignored; None if no algorithm can.
     """
     able = [algorithm for algorithm in algorithms if direction in algorithm.directions]
     members = [algorithm for algorithm in able if pool is None and algorithm.family == family]

@@ -89,7 +89,7 @@ class Layer(ChecksArguments, AnswersAttributes):
 
     @property
     def known_op(self) -> str | None:
-        """``op``, or None if a custom class overrides forward or backward, so that no other layer may do their work."""
+        """``op``, or None if a custom class overrides forward or backward, which then must run."""
         return trusted_op(type(self))
 
     def __call__(self, x: S | Sequence[S]) -> S:
@@ -156,7 +156,7 @@ class Layer(ChecksArguments, AnswersAttributes):
     # -- fusion -------------------------------------------------------------------------------------------------------
 
     def folded_scratch(self, shapes: Sequence[Shape]) -> Mapping[str, ScratchSpec]:
-        """Return the buffers for weights and bias that take in a batch normalization."""
+        """Return the buffers for weights and bias with a batch normalization folded in."""
         weight = self.parameters(shapes)["weight"].shape
         return {"folded_weight": ScratchSpec(weight, "prepared"), "folded_bias": ScratchSpec(weight[-1:], "prepared")}
 
@@ -179,7 +179,7 @@ class Layer(ChecksArguments, AnswersAttributes):
     def pool_gradient_scratch(
         self, sizes: Sizes, geometry: Geometry, pool: PoolGeometry, batch: int
     ) -> Mapping[str, ScratchSpec]:
-        """Return the buffers of that backward besides its algorithms', in place of those of ``scratch``."""
+        """Return the buffers that replace those of ``scratch`` in that backward, besides its algorithms'."""
         return {}
 
     # -- bindings -----------------------------------------------------------------------------------------------------

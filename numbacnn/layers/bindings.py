@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 
 
 class Kernels(Protocol):
-    """The launchers of a device, by name: ``numbacnn.kernels.cpu`` or its twin for another device."""
+    """The launchers of a device, by name: those of ``numbacnn.kernels.cpu``, or of another device."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
@@ -31,7 +31,7 @@ class Sizes(Protocol):
 
 
 class Norm(NamedTuple):
-    """The arrays of a batch normalization that a layer's weights take in, each (k,), and its ``eps``."""
+    """The arrays of a batch normalization that is folded into a layer's weights, each (k,), and its ``eps``."""
 
     weight: Array
     bias: Array
@@ -51,13 +51,13 @@ class Bindings:
     xs: list[Array]  # the inputs
     y: Array  # the output
     dy: Array  # its gradient; empty in forward
-    dxs: list[Array | None]  # the gradients of the inputs; None if nobody reads it
+    dxs: list[Array | None]  # the gradients of the inputs; None for one that is not needed
     training: bool = False  # False in inference, and if the layer is frozen
-    frozen: frozenset[str] = frozenset()  # parameters whose gradients nobody reads, so that backward may skip them
+    frozen: frozenset[str] = frozenset()  # parameters whose gradients are not needed, so that backward may skip them
     algorithms: "Mapping[str, ConvAlgorithm]" = field(default_factory=dict)  # the choice of ``Layer.algorithms``
     fused: str | None = None  # op of an activation that forward applies as it stores y
     norm: Norm | None = None  # of a batch normalization that forward applies to its output
-    addend: Array | None = None  # added after that, before the activation
+    residual: Array | None = None  # added after that, before the activation
     pool: PoolGeometry | None = None  # of the max-pool whose output y is, or whose gradient dy is
     mask: Array | None = None  # x, if it is a ReLU's output and dx must be zero wherever it is not positive
     random: NDArray[np.uint64] | None = None  # the key (seed, step) of the numbers that the layer draws

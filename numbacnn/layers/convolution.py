@@ -26,7 +26,7 @@ ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
 
 
 class WindowLayer(WeightLayer):
-    """What convolutions and their transposes share: the fields of the window, checked and in one form."""
+    """The base of convolutions and transposed convolutions: the window's fields, parameters and scratch."""
 
     reads_x: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
@@ -46,10 +46,33 @@ class WindowLayer(WeightLayer):
         self.padding = freeze_padding(self.padding)
         check_initializer(self.initializer)
 
+    def output_of(self, geometry: ConvGeometry) -> tuple[int, int, int]:
+        """Return (height, width, filters) of the output."""
+        return geometry.p, geometry.q, geometry.k
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return (p, q, filters)."""
+        return self.output_of(self.geometry(shapes))
+
+    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
+        """Return ``weight`` and, unless ``bias=False``, ``bias``."""
+        g = self.geometry(shapes)
+        weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
+        bias = ParameterSpec(self.output_of(g)[2:], "zeros")
+        return {"weight": weight, "bias": bias} if self.bias else {"weight": weight}
+
+    def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
+        """Return the partial sums of the bias gradient."""
+        return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, *self.output_of(geometry)), "backward")}
+
+    def flops(self, geometry: ConvGeometry, output_shape: Shape) -> int:
+        """Count a multiply-add for each weight and pixel it meets, as the direct algorithm computes them."""
+        return geometry.flops
+
     def algorithms(
         self, sizes: Sizes, geometry: ConvGeometry, parts: Collection[str], pool: PoolGeometry | None = None
     ) -> Mapping[str, ConvAlgorithm]:
-        """Return the device's preferred algorithm for each direction; none that cannot compute ``pool`` too."""
+        """Return the device's preferred algorithm for each direction; with ``pool``, only those that compute it too."""
         chosen = {
             direction: choose(sizes.CONV_ALGORITHMS, direction, geometry, self.algorithm, pool)
             for direction in map(self.directions.__getitem__, parts)
@@ -57,12 +80,12 @@ class WindowLayer(WeightLayer):
         return {direction: algorithm for direction, algorithm in chosen.items() if algorithm is not None}
 
     def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Window, stride and dilation, each (height, width)."""
+        """Return window, stride and dilation, each (height, width)."""
         return pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride"), pair(self.dilation, "dilation")
 
 
 class _Convolution(WindowLayer):
-    """What convolutions share, whose subclasses give the geometry."""
+    """The base of convolutions. Subclasses define the geometry."""
 
     directions: ClassVar[Mapping[str, str]] = {
         "forward": "forward",
@@ -74,53 +97,33 @@ class _Convolution(WindowLayer):
 
     algorithm: str = "auto"
 
-    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(p, q, filters)."""
-        g = self.geometry(shapes)
-        return g.p, g.q, g.k
-
-    def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
-        """``weight`` and, unless ``bias=False``, ``bias``."""
-        g = self.geometry(shapes)
-        weight = self.weight_parameter((g.r, g.s, g.c // g.groups, g.k), self.initializer)
-        return {"weight": weight, "bias": ParameterSpec((g.k,), "zeros")} if self.bias else {"weight": weight}
-
-    def scratch(self, sizes: Sizes, geometry: ConvGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """Partial sums of the bias gradient."""
-        g = geometry
-        return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, g.p, g.q, g.k), "backward")}
-
     def fuses_pool(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Whether a direct algorithm runs, and there is one that also computes the pool."""
+        """Whether a direct algorithm runs, and one of them also computes the pool."""
         (alone,) = self.algorithms(sizes, geometry, ["forward"]).values()
         return alone.family == "direct" and bool(self.algorithms(sizes, geometry, ["forward"], pool))
 
     def accepts_pool_gradient(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Whether an algorithm takes the gradient of the pool's output."""
+        """Whether an algorithm computes weight and input gradients from the gradient of the pool's output."""
         return bool(self.algorithms(sizes, geometry, ["weight", "input"], pool))
 
     def pool_gradient_scratch(
         self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry, batch: int
     ) -> Mapping[str, ScratchSpec]:
-        """Partial sums of the bias gradient."""
+        """Return the partial sums of the bias gradient."""
         return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, pool.p, pool.q, pool.c), "backward")}
 
     def input_halo(self, geometry: ConvGeometry) -> Halo:
-        """The padding that windows reach."""
+        """Return the padding that windows reach."""
         return geometry.input_halo
 
     def gradient_halo(self, geometry: ConvGeometry) -> Halo:
-        """Outputs beyond the edge that the flipped window reaches."""
+        """Return the zeros around dy that the flipped window reaches."""
         return geometry.gradient_halo
 
-    def flops(self, geometry: ConvGeometry, output_shape: Shape) -> int:
-        """Of the direct algorithm."""
-        return geometry.flops
-
     def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
-        """y = x * weight + bias, then the fused operations."""
+        """Compute y = x * weight + bias, then the fused operations."""
         weight, bias = self.weights(kernels, t)
-        epilogue = ConvEpilogue(relu=t.fused == "relu", residual=t.addend, pool=t.pool, argmax=t.arrays.get("argmax"))
+        epilogue = ConvEpilogue(relu=t.fused == "relu", residual=t.residual, pool=t.pool, argmax=t.arrays.get("argmax"))
         t.algorithms["forward"].forward(t.y, t.x, weight, bias, t.scratch("forward"), g, epilogue)
 
     def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
@@ -143,10 +146,10 @@ class Conv2D(_Convolution):
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name from ``layers.initializers``; "auto"
-    takes He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" takes
-    the fastest; "direct", or Winograd's with tiles of 2×2 or 4×4 outputs, "winograd2" and "winograd4", force one.
-    ``l1`` and ``l2`` penalise the weights in training (not the bias). Raises ArgumentError for arguments out of range,
-    GeometryError where the input cannot be convolved so.
+    uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest;
+    "direct", "winograd2" and "winograd4" (Winograd's, with tiles of 2×2 or 4×4 outputs) force one. ``l1`` and ``l2``
+    penalize the weights in training, but not the bias. Raises ArgumentError for arguments out of range, and
+    GeometryError if the window, groups or algorithm do not fit the input.
     """
 
     op: ClassVar[str] = "conv2d"
@@ -167,7 +170,7 @@ class Conv2D(_Convolution):
         one_of(self.algorithm, "algorithm", ALGORITHMS)
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
-        """Sizes, strides and padding of this convolution over images of ``shapes[0]``."""
+        """Return sizes, strides and padding of this convolution over images of ``shapes[0]``."""
         window, stride, dilation = self._pairs()
         g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
         if self.algorithm.startswith("winograd") and int(self.algorithm[-1]) not in g.winograd_tiles:
@@ -181,11 +184,11 @@ class Conv2D(_Convolution):
 
 @dataclass(eq=False)
 class DepthwiseConv2D(_Convolution):
-    """``depth_multiplier`` windows over each channel by itself: Y[…, c·depth_multiplier + j] sees channel c of X alone.
+    """Cross-correlation of each channel with its own ``depth_multiplier`` windows (Howard et al. 2017, section 3.1).
 
-    The grouped convolution of as many groups as there are channels, for code that does not know their number. Input
-    (h, w, c), output (p, q, c·depth_multiplier); ``weight`` R×S×1×C·depth_multiplier, ``bias`` C·depth_multiplier; the
-    other arguments and errors as in Conv2D. (Howard et al. 2017, "MobileNets", section 3.1.)
+    Y[…, c·depth_multiplier + j] depends only on channel c of X: a Conv2D with groups = c, which need not be given.
+    Input (h, w, c), output (p, q, c·depth_multiplier); ``weight`` R×S×1×C·depth_multiplier, ``bias``
+    C·depth_multiplier; the other arguments and errors as in Conv2D.
     """
 
     op: ClassVar[str] = "depthwise_conv2d"
@@ -203,7 +206,7 @@ class DepthwiseConv2D(_Convolution):
         self.depth_multiplier = whole(self.depth_multiplier, "depth_multiplier")
 
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
-        """That of a convolution with a group for each channel."""
+        """Return the geometry of a convolution with a group for each channel."""
         window, stride, dilation = self._pairs()
         channels = image_shape(shapes[0])[2]
         filters = channels * self.depth_multiplier

@@ -17,8 +17,8 @@ from numbacnn.layers.weights import WeightLayer
 class Dense(WeightLayer):
     """y = x · weight + bias. Input (features,), output (units,); ``weight`` features×units, ``bias`` units, float32.
 
-    ``initializer``, ``l1`` and ``l2`` as in Conv2D. Raises GeometryError where the input is an image: put a
-    Flatten before it.
+    ``initializer``, ``l1`` and ``l2`` as in Conv2D. Raises GeometryError if the input is an image: put a Flatten
+    before the layer.
     """
 
     op: ClassVar[str] = "dense"
@@ -36,22 +36,22 @@ class Dense(WeightLayer):
         check_initializer(self.initializer)
 
     def geometry(self, shapes: Sequence[Shape]) -> tuple[int, int]:
-        """(features, units)."""
+        """Return (features, units)."""
         if len(shapes[0]) != 1:
             raise GeometryError(f"input must be features (n,), not {shapes[0]}; put a Flatten before it")
         return shapes[0][0], self.units
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
-        """(units,)."""
+        """Return (units,)."""
         return (self.geometry(shapes)[1],)
 
     def parameters(self, shapes: Sequence[Shape]) -> Mapping[str, ParameterSpec]:
-        """``weight`` and, unless ``bias=False``, ``bias``."""
+        """Return ``weight`` and, unless ``bias=False``, ``bias``."""
         weight = self.weight_parameter(self.geometry(shapes), self.initializer)
         return {"weight": weight, "bias": ParameterSpec((self.units,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Sizes, geometry: tuple[int, int], batch: int) -> Mapping[str, ScratchSpec]:
-        """Packed weights."""
+        """Return the packed weights, and the partial sums of the bias gradient."""
         whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
             "packed": ScratchSpec(whole, "prepared", trained=part),
@@ -60,15 +60,15 @@ class Dense(WeightLayer):
         }
 
     def flops(self, geometry: tuple[int, int], output_shape: Shape) -> int:
-        """Two for each weight."""
+        """Count a multiply-add for each weight."""
         return 2 * geometry[0] * geometry[1]
 
     def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
-        """y = x · weight + bias."""
+        """Compute y = x · weight + bias."""
         kernels.dense_forward(t.y, t.x, *self.weights(kernels, t), t.packed, t.fused == "relu")
 
     def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
-        """The gradients of weight, bias and x."""
+        """Compute the gradients of weight, bias and x."""
         if "weight" not in t.frozen:
             kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)
         if self.bias and "bias" not in t.frozen:

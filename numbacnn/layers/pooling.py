@@ -2,42 +2,47 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from numbacnn._checks import pair
 from numbacnn.geometry import AdaptiveGeometry, Padding, PoolGeometry, Shape, freeze_padding, image_shape, pool_geometry
 from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
+AnyPool: TypeAlias = PoolGeometry | AdaptiveGeometry
+
 
 class _Averages:
-    """The bindings of average pooling."""
+    """The bindings of average pooling, over windows or bins."""
 
-    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+    kernel: ClassVar[str] = "average_pool"
+
+    def forward(self, kernels: Kernels, t: Bindings, g: AnyPool) -> None:
         """Compute y, the mean of each window of x."""
-        kernels.average_pool_forward(t.y, t.x, g)
+        getattr(kernels, f"{self.kernel}_forward")(t.y, t.x, g)
 
-    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: AnyPool) -> None:
         """Distribute the gradient of each window over its pixels."""
-        kernels.average_pool_gradient(t.dx, t.dy, g)
+        getattr(kernels, f"{self.kernel}_gradient")(t.dx, t.dy, g)
 
 
 class _Maxima:
-    """The bindings of max pooling."""
+    """The bindings of max pooling, over windows or bins."""
 
     is_max_pool: ClassVar[bool] = True
+    kernel: ClassVar[str] = "max_pool"
 
-    def scratch(self, sizes: Sizes, geometry: PoolGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """Return the position of each maximum in its window."""
+    def scratch(self, sizes: Sizes, geometry: AnyPool, batch: int) -> Mapping[str, ScratchSpec]:
+        """Return the position of each maximum in its window, or for bins in the image."""
         return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
 
-    def forward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+    def forward(self, kernels: Kernels, t: Bindings, g: AnyPool) -> None:
         """Compute y, the maximum of each window of x."""
-        kernels.max_pool_forward(t.y, t.argmax, t.x, g)
+        getattr(kernels, f"{self.kernel}_forward")(t.y, t.argmax, t.x, g)
 
-    def backward(self, kernels: Kernels, t: Bindings, g: PoolGeometry) -> None:
+    def backward(self, kernels: Kernels, t: Bindings, g: AnyPool) -> None:
         """Add the gradient of each window to its first maximum."""
-        kernels.max_pool_gradient(t.dx, t.dy, t.argmax, g)
+        getattr(kernels, f"{self.kernel}_gradient")(t.dx, t.dy, t.argmax, g)
 
 
 @dataclass(eq=False)
@@ -140,7 +145,7 @@ class GlobalAvgPool2D(_Averages, _GlobalPool2D):
 
 @dataclass(eq=False)
 class _AdaptivePool2D(Layer):
-    """As many bins as ``output_size``, one integer or (height, width), over each channel of the image.
+    """``output_size`` bins, one integer or (height, width), over each channel of the image.
 
     Bin p of P covers the rows from ⌊p·h/P⌋ to ⌈(p+1)·h/P⌉ − 1, and columns likewise: bins overlap if P does not divide
     h, and share rows if P > h.
@@ -167,38 +172,19 @@ class _AdaptivePool2D(Layer):
 
 
 @dataclass(eq=False)
-class AdaptiveAvgPool2D(_AdaptivePool2D):
+class AdaptiveAvgPool2D(_Averages, _AdaptivePool2D):
     """The mean of each of ``output_size`` bins, which are PyTorch's. Input (h, w, c), output (p, q, c)."""
 
     op: ClassVar[str] = "adaptive_avg_pool2d"
-
-    def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """Compute y, the mean of each bin of x."""
-        kernels.adaptive_average_pool_forward(t.y, t.x, g)
-
-    def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """Distribute the gradient of each bin over its pixels."""
-        kernels.adaptive_average_pool_gradient(t.dx, t.dy, g)
+    kernel: ClassVar[str] = "adaptive_average_pool"
 
 
 @dataclass(eq=False)
-class AdaptiveMaxPool2D(_AdaptivePool2D):
+class AdaptiveMaxPool2D(_Maxima, _AdaptivePool2D):
     """The largest value of each of ``output_size`` bins, which are PyTorch's. Input (h, w, c), output (p, q, c).
 
     The first of equal maxima gets the gradient.
     """
 
     op: ClassVar[str] = "adaptive_max_pool2d"
-    is_max_pool: ClassVar[bool] = True
-
-    def scratch(self, sizes: Sizes, geometry: AdaptiveGeometry, batch: int) -> Mapping[str, ScratchSpec]:
-        """Return the position of each maximum in its image."""
-        return {"argmax": ScratchSpec((batch, geometry.p, geometry.q, geometry.c), "saved")}
-
-    def forward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """Compute y, the maximum of each bin of x."""
-        kernels.adaptive_max_pool_forward(t.y, t.argmax, t.x, g)
-
-    def backward(self, kernels: Kernels, t: Bindings, g: AdaptiveGeometry) -> None:
-        """Add the gradient of each bin to its first maximum."""
-        kernels.adaptive_max_pool_gradient(t.dx, t.dy, t.argmax, g)
+    kernel: ClassVar[str] = "adaptive_max_pool"

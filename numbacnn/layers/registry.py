@@ -1,4 +1,4 @@
-"""The layer classes by op, and what the engine takes on trust about custom ones."""
+"""The layer classes by op, and the traits of custom layers that the engine trusts."""
 
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def drop_untrusted_traits(layer: type["Layer"], base: type["Layer"]) -> None:
 
 
 def trusted_op(layer: type["Layer"]) -> str | None:
-    """Return the op if this package defines forward and backward, so that another layer may do their work."""
+    """Return the op if this package defines forward and backward, so that they may be fused into another layer."""
     return None if any(is_custom(_definer(layer, method)) for method in TRAITS) else layer.op
 
 

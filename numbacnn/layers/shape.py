@@ -70,8 +70,8 @@ class Reshape(_Reshaped):
 class ZeroPad2D(Layer):
     """Zeros around an image. ``padding`` is an integer, (height, width) or ((top, bottom), (left, right)).
 
-    Input (h, w, c), output (h + top + bottom, w + left + right, c). Convolutions have padding of their own, which needs
-    no copy.
+    Input (h, w, c), output (h + top + bottom, w + left + right, c). Convolutions have their own padding, which needs no
+    copy.
     """
 
     op: ClassVar[str] = "zero_pad2d"

@@ -29,7 +29,7 @@ class Step:
     scratch: Scratch = field(default_factory=dict)  # None for what an inference plan need not save
     fused: str | None = None  # op of the activation that forward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
-    addend: View | None = None  # the residual that forward adds before the activation
+    residual: View | None = None  # the residual that forward adds before the activation
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
     clears: list[Buffer] = field(default_factory=list)  # their halo must be zeroed first: the memory was shared
@@ -168,12 +168,12 @@ class _Planner:
             step.norm = self.graph.nodes[norm]
             step.scratch |= self._new_scratch(node, node.layer.folded_scratch(node.input_shapes))
         if total is not None:
-            step.addend = self.values[fusions.residual(i, total)]
+            step.residual = self.values[fusions.residual(i, total)]
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
             step.scratch |= self._scratch(pool, "forward")
         self._choose_algorithms(step, ["forward"])
-        self._use([*xs, y, step.addend], step.scratch)
+        self._use([*xs, y, step.residual], step.scratch)
         self.time += 1
         yield step
 
