@@ -155,7 +155,7 @@ class Bench:
             train = test = Dataset.from_arrays(images, labels)
             epochs, batch = 1, 2
         else:
-            train, test = settings.load_data()
+            train, _, test = settings.load_data()
             epochs, batch = settings.epochs, settings.batch_size
         took = []
         for _ in range(2):

@@ -135,7 +135,7 @@ def main() -> int:
     changed = {name: getattr(options, name) for name in ("data", "model", "augment", "epochs", "batch_size", "lr")}
     recipe = read_config(RECIPES[options.recipe])
     settings = Settings.resolve(recipe | {name: value for name, value in changed.items() if value is not None})
-    train, test = settings.load_data()
+    train, _, test = settings.load_data()
     part = "the test set"
     if options.held_out:
         part = "images held out of the training set"

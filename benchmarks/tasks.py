@@ -126,7 +126,7 @@ def main() -> int:
     nc.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     settings = Settings.resolve({name: getattr(options, name) for name in ("task", "data", "scenes", "epochs")})
-    train, test = settings.load_data()
+    train, _, test = settings.load_data()
     print(
         f"{settings.task}: {len(train):,} scenes of {options.data}, {settings.epochs} epochs, {options.threads} threads"
     )

@@ -84,15 +84,15 @@ def test_boxes_follow_the_size_of_their_image(tmp_path):
     ("change", "message"),
     [
         (lambda f: mask(f, "a", np.zeros((8, 9))), r"masks/a.png: 8×9, but its image .*a.png is 8×10; give both"),
-        (lambda f: (f / "masks" / "b.png").unlink(), r"images/b.png: has no mask; give .*masks/b.png"),
+        (lambda f: (f / "masks" / "b.png").unlink(), r"images/b.png: has no mask, like 1 of 2 images; give .*b.png"),
         (lambda f: (f / "classes.txt").write_text("x\ny\n"), "masks/a.png: holds class 2; the 2 classes go from 0"),
         (lambda f: (f / "classes.txt").write_text("x\nx\n"), "give the name of each class once"),
-        (lambda f: (f / "classes.txt").write_bytes(b"\xff\xfe"), "classes.txt: not text in UTF-8"),
+        (lambda f: (f / "classes.txt").write_bytes(b"\xff\x00\xff"), "classes.txt: not text in UTF-8"),
         (lambda f: mask(f, "a", np.zeros((8, 10, 3))), "masks/a.png: a mask is gray or has a palette; .* mode RGB"),
         (lambda f: (f / "masks" / "b.png").write_bytes(b"no"), "masks/b.png: not an image"),
-        (lambda f: (f / "masks").rename(f / "mask"), "no masks next to images/; give images/NAME.png"),
-        (lambda f: (f / "images").rename(f / "pictures"), "no images/ in this folder; give images/NAME.png"),
-        (lambda f: [file.unlink() for file in (f / "images").iterdir()], "images: holds no images"),
+        (lambda f: (f / "masks").rename(f / "m"), "holds 2 .png in images/, 2 .png in m/"),
+        (lambda f: (f / "images").rename(f / "i"), "no data set in this folder; it holds 2 .png in i/"),
+        (lambda f: [file.unlink() for file in (f / "images").iterdir()], "no data set in this folder; it holds 2 .png"),
     ],
 )  # fmt: skip
 def test_invalid_folders_of_masks(tmp_path, change, message):
@@ -110,13 +110,13 @@ def test_invalid_folders_of_masks(tmp_path, change, message):
         (HEAD + "a.png,1,2,3,4\n", "boxes.csv, line 2: 5 cells; give image,x0"),
         (HEAD + "a.png,1,2,3,4,x\nc.png,1,2,3,4,x\n", "boxes.csv, line 3: there is no image 'c.png' in"),
         (HEAD + "\na.png,1,2,three,4,x\n", "boxes.csv, line 3: '1', '2', 'three', '4' are not four numbers"),
-        (HEAD + "a.png,1,2,11,4,x\n", r"line 2: box \(1, 2, 11, 4\) exceeds its image of 8×10"),
-        (HEAD + "a.png,-1,2,3,4,x\n", "line 2: .* exceeds its image of 8×10"),
+        (HEAD + "a.png,1,2,11.1,4,x\n", r"line 2: box \(1, 2, 11.1, 4\) exceeds its image of 8×10"),
+        (HEAD + "a.png,-1.1,2,3,4,x\n", "line 2: .* exceeds its image of 8×10"),
         (HEAD + "a.png,3,2,3,4,x\n", r"line 2: box \(3, 2, 3, 4\) is empty; give x0 < x1 and y0 < y1"),
         (HEAD + "a.png,1,2,nan,4,x\n", "line 2: .* is not finite"),
         (HEAD + "a.png,1,2,3,4,\n", "line 2: the class is empty"),
         (HEAD + 'a.png,1,2,3,4,"x\n', "boxes.csv: not a CSV file"),
-        (HEAD.encode() + b"\xff\xfe\n", "boxes.csv: not a CSV file in UTF-8"),
+        (HEAD.encode() + b"\xff\xfe\n", "boxes.csv: not text in UTF-8"),
     ],
 )
 def test_invalid_csv_files(tmp_path, text, message):
@@ -132,10 +132,14 @@ def test_other_invalid_folders(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(nc.DataError, match="line 2: unknown class 'cta'; did you mean 'cat'"):
         load_folder(tmp_path, labels="boxes")
-    with pytest.raises(nc.DataError, match="is the task to segment or detect"):
-        load_folder(tmp_path)
-    with pytest.raises(nc.DataError, match="no masks next to images/"):
+    with pytest.raises(nc.DataError, match=r"holds boxes .*, not classes; is the task to detect"):
+        load_folder(tmp_path, labels="classes")
+    with pytest.raises(nc.DataError, match=r"holds boxes .*, not masks; is the task to detect"):
         load_folder(tmp_path, labels="masks")
+    masked(tmp_path / "both")
+    (tmp_path / "both" / "boxes.csv").write_text(HEAD)
+    with pytest.raises(nc.DataError, match=r"holds masks .* and boxes .*; choose with --task segment or labels='m"):
+        load_folder(tmp_path / "both")
     with pytest.raises(nc.DataError, match="no such folder"):
         load_folder(tmp_path / "nowhere", labels="masks")
     with pytest.raises(nc.ArgumentError, match="scenes are made only of a named data set"):

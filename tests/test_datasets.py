@@ -197,7 +197,7 @@ class TestImageFolder:
         paint(tmp_path / test_part / "b" / "1.png", (3, 3, 4), size=(2, 2), mode="RGB")
         train, test = load_folder(tmp_path)
         assert train.images.shape == (2, 3, 4, 3)
-        assert train.notes == ("1 of 2 images scaled to 3×4, the size of the first",)
+        assert train.notes == (f"{test_part}/ has no images of a", "1 of 2 images scaled to 3×4, the size of the first")
         assert test.images[0, 0, 0].tolist() == [3, 3, 4]
         assert test.labels.tolist() == [1]
         assert test.classes == ("a", "b")
@@ -216,25 +216,32 @@ class TestImageFolder:
 
     def test_damaged_image(self, tmp_path):
         paint(tmp_path / "a" / "1.png")
+        paint(tmp_path / "b" / "1.png", 5)
         (tmp_path / "a" / "2.png").write_bytes(b"\x89PNG")
-        with pytest.raises(DataError, match=r"2\.png: not an image"):
+        (tmp_path / "b" / "2.png").write_bytes((tmp_path / "b" / "1.png").read_bytes()[:40])
+        message = r"2 damaged files for 4 images: .*a/2\.png: not an image.*; .*b/2\.png: not"
+        with pytest.raises(DataError, match=message):
             load_folder(tmp_path)
+        paint(tmp_path / "a" / "3.png")
+        train, _ = load(tmp_path, skip_damaged=True)
+        assert "2 damaged files for 5 images, skipped: " in train.notes[0]
 
     def test_set_larger_than_memory(self, tmp_path, monkeypatch):
         paint(tmp_path / "a" / "1.png")
+        paint(tmp_path / "b" / "1.png")
 
         def reject(*_, **__):
             raise MemoryError
 
         monkeypatch.setattr(np, "empty", reject)
-        with pytest.raises(DataError, match="1 images of 3×4×1 do not fit in memory"):
+        with pytest.raises(DataError, match="2 images of 3×4×1 do not fit in memory"):
             load_folder(tmp_path)
 
     def test_neither_layout(self, tmp_path):
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").touch()
         for folder, message in [("empty", "no data set"), ("file", "not a folder"), ("absent", "no such folder")]:
-            with pytest.raises(DataError, match=f"{message}.*; give a folder with train-images-idx3-ubyte"):
+            with pytest.raises(DataError, match=f"{message}.*; give CLASS/"):
                 load_folder(tmp_path / folder)
 
 

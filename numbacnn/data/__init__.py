@@ -1,7 +1,7 @@
 """Data sets by name, from folders, images and IDX files; and the loader that serves them in batches."""
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.datasets import NAMES, download, load, verify
+from numbacnn.data.datasets import NAMES, download, load, load_splits, verify
 from numbacnn.data.folder import load_folder
 from numbacnn.data.idx import read_idx, write_idx
 from numbacnn.data.images import (
@@ -15,6 +15,7 @@ from numbacnn.data.images import (
 )
 from numbacnn.data.loader import Batch, DataLoader
 from numbacnn.data.preview import preview
+from numbacnn.data.reading import Splits
 from numbacnn.data.remote import NamedSet
 from numbacnn.data.scenes import make_scenes
 
@@ -24,10 +25,12 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "NamedSet",
+    "Splits",
     "download",
     "image_size",
     "load",
     "load_folder",
+    "load_splits",
     "make_scenes",
     "match_polarity",
     "preview",

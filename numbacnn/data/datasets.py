@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from numbacnn._checks import choose
 from numbacnn._names import checks_arguments
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.folder import load_folder
+from numbacnn.data.folder import of_training, read_folder
 from numbacnn.data.labels import CLASSES
+from numbacnn.data.reading import Form, Splits
 from numbacnn.data.remote import NamedSet, Progress, State, fetch, file_states
 from numbacnn.data.scenes import SIZE, make_scenes
 from numbacnn.errors import ArgumentError, DataError
@@ -63,24 +64,52 @@ TRAINING_SCENES, TEST_SCENES = 8000, 1000
 def load(
     name_or_path: str | os.PathLike[str] | NamedSet,
     *,
-    labels: str = CLASSES,
+    labels: str | None = None,
     size: tuple[int, int] | None = None,
     scenes: int | None = None,
+    skip_damaged: bool = False,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Load the training and the test set of a data set.
+    """Load the training and the test set of a data set; arguments and errors are those of ``load_splits``.
+
+    Raises DataError if a folder has no training set.
+    """
+    options = {"labels": labels, "size": size, "scenes": scenes, "skip_damaged": skip_damaged}
+    splits = load_splits(name_or_path, **options, cache=cache, progress=progress)  # type: ignore[arg-type]
+    train, test = of_training(splits, str(name_or_path)), splits.test
+    assert test is not None
+    if splits.validation is not None:
+        note = f"a validation set of {len(splits.validation):,} images is left out; load_splits returns it"
+        train = replace(train, notes=(*train.notes, note))
+    return train, test
+
+
+def load_splits(
+    name_or_path: str | os.PathLike[str] | NamedSet,
+    *,
+    labels: str | None = None,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    scenes: int | None = None,
+    skip_damaged: bool = False,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Splits:
+    """Load the training, validation and test set of a data set. The first two are None if it has no such set.
 
     With ``labels="masks"`` or ``"boxes"``, ``make_scenes`` makes scenes of a named set's images: ``scenes`` of its
     training images, and a thousand of its test images.
 
     Args:
-        name_or_path: a name from ``NAMES``, or a folder that ``load_folder`` can read (write ``./mnist`` for a folder
-            with the name of a set). If a folder has no test set, a fifth of each class is split off for it, and its
-            ``notes`` say so.
-        labels: "classes", "masks" or "boxes".
+        name_or_path: a name from ``NAMES``, or a folder that ``read_folder`` can read (write ``./mnist`` for a folder
+            with the name of a set). If a folder has no test set, its validation set becomes it, or else a fifth of each
+            class, and ``notes`` say so.
+        labels: "classes", "masks" or "boxes"; by default classes, or what a folder holds.
         size: height and width of scenes, by default 64 and 64, or of image files, by default those of the first.
+        channels: 1 for gray or 3 for RGB, of image files; by default 1 if all are gray.
         scenes: number of training scenes, by default 8,000.
+        skip_damaged: whether image files that cannot be decoded are left out, with a note.
         cache: folder for downloads, by default in the user's cache folder.
         progress: called with file name, bytes received and total (or None) during downloads.
 
@@ -89,28 +118,31 @@ def load(
         DataError: the folder or its files cannot be used, or a download failed.
     """
     source = _resolve(name_or_path)
-    if scenes is not None and (labels == CLASSES or isinstance(source, Path)):
+    if scenes is not None and (labels in (None, CLASSES) or isinstance(source, Path)):
         raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
     if isinstance(source, Path):
-        return _split(source, load_folder(source, None, labels, size))
+        return _with_test_set(source, read_folder(source, None, labels, Form(size, channels, skip_damaged)))
     folder = download(source, cache=cache, progress=progress)
     if source is _DIGITS:
-        parts = _load_digits(folder / "digits.npz")
+        train, test = _load_digits(folder / "digits.npz")
     else:
-        parts = _split(folder, load_folder(folder, source.classes))
-    if labels == CLASSES:
-        if size is not None:
+        splits = _with_test_set(folder, read_folder(folder, source.classes))
+        assert splits.train is not None
+        assert splits.test is not None
+        train, test = splits.train, splits.test
+    if labels in (None, CLASSES):
+        if size is not None and size != train.images.shape[1:3]:
             raise ArgumentError(f"the images of {source.name} have a fixed size; leave the size out")
-        return parts
+        return Splits(train, None, test)
     height, width = size or (SIZE, SIZE)
     if height != width:
         raise ArgumentError(f"scenes are square, not {height}×{width}")
     counts = (TRAINING_SCENES if scenes is None else scenes, TEST_SCENES)
     train, test = (
         make_scenes(part, count, labels, size=height, seed=seed)
-        for seed, (part, count) in enumerate(zip(parts, counts, strict=True))
+        for seed, (part, count) in enumerate(zip((train, test), counts, strict=True))
     )
-    return train, test
+    return Splits(train, None, test)
 
 
 def download(
@@ -165,15 +197,19 @@ def _folder(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
     return Path(cache) / named.name
 
 
-def _split(folder: Path, parts: tuple[Dataset, Dataset | None]) -> tuple[Dataset, Dataset]:
-    """Split off a test set if there is none."""
-    train, test = parts
-    if test is None:
-        notes = train.notes
-        train, test = train.split(_TEST_FRACTION)
-        note = f"{folder} has no test set; {len(test)} of its {len(train) + len(test)} images were split off for it"
-        train, test = replace(train, notes=notes), replace(test, notes=(note,))
-    return train, test
+def _with_test_set(folder: Path, splits: Splits) -> Splits:
+    """Use the validation set as test set if there is none, or split one off."""
+    train, validation, test = splits
+    if test is not None:
+        return splits
+    if validation is not None:
+        note = f"{folder} has no test set; its validation set of {len(validation):,} images is used"
+        return Splits(train, None, replace(validation, notes=(*validation.notes, note)))
+    assert train is not None
+    notes = train.notes
+    train, test = train.split(_TEST_FRACTION)
+    note = f"{folder} has no test set; {len(test)} of its {len(train) + len(test)} images were split off for it"
+    return Splits(replace(train, notes=notes), None, replace(test, notes=(note,)))
 
 
 def _load_digits(path: Path) -> tuple[Dataset, Dataset]:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import brief, format_shape
+from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
 
@@ -19,39 +19,17 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.uint8 | np.int64]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Suffixes of image files in folders, in lower case."""
 _GRAY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _GRAY = ("1", "L", "LA", "La", *_GRAY_16)
 _INDEXED = ("1", "L", "P", *_GRAY_16)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # no others: some of Pillow's readers start programs
 _MAX_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-
-
-def image_files(folder: Path) -> list[Path]:
-    """List the PNG and JPEG files of a folder, sorted, without hidden ones."""
-    files = (file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
-    return sorted(file for file in files if not file.name.startswith("."))
-
-
-def common_shape(files: Sequence[Path], size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """Return the shape to read files in: ``size`` or that of the first, and 1 channel if all are gray, otherwise 3."""
-    return *(size or image_size(files[0])), 1 if all(map(is_gray, files)) else 3
-
-
-def read_images(files: Sequence[Path], shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], int]:
-    """Read files as one array N × ``shape`` (height, width, channels), and count how many had to be scaled."""
-    try:
-        images = np.empty((len(files), *shape), np.uint8)
-    except MemoryError:
-        raise DataError(
-            f"{len(files)} images of {format_shape(shape)} do not fit in memory; choose a smaller size"
-        ) from None
-    scaled = 0
-    for i, file in enumerate(files):
-        images[i], note = read_image(file, *shape)
-        scaled += note is not None
-    return images, scaled
 
 
 def read_image(

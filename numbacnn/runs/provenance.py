@@ -38,14 +38,17 @@ def processor() -> dict[str, Any]:
     }
 
 
-def conditions(command: str, settings: Mapping[str, Any], train: Dataset, test: Dataset) -> dict[str, Any]:
-    """Return everything that determines what a run computes, and the machine that it runs on."""
+def conditions(command: str, settings: Mapping[str, Any], data: Mapping[str, Dataset | None]) -> dict[str, Any]:
+    """Return everything that determines what a run computes, and the machine that it runs on.
+
+    data: the training, validation and test set by name.
+    """
     return {
         "command": command,
         "seed": settings["seed"],
         "threads": get_num_threads(),
         "settings": dict(settings),
-        "data": {"train": data_digest(train), "test": data_digest(test)},
+        "data": {name: data_digest(part) for name, part in data.items() if part is not None},
         "versions": versions(),
         "processor": processor(),
     }

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from numbacnn import models
-from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import remove_leftovers
 from numbacnn.data.remote import Progress
 from numbacnn.model import Model, load
@@ -35,11 +34,13 @@ class Run:
         command: str = "",
     ) -> None:
         self.settings, self.folder = settings, folder
-        train, self.test = settings.load_data(progress)
-        self._conditions = conditions(command, settings.table(), train, self.test)
-        self.notes = [*train.notes, *self.test.notes]
-        validation: Dataset | None = None
-        if settings.validation:
+        train, validation, self.test = settings.load_data(progress)
+        parts = {"train": train, "validation": validation, "test": self.test}
+        self._conditions = conditions(command, settings.table(), parts)
+        self.notes = [note for part in parts.values() if part is not None for note in part.notes]
+        if not settings.validation:
+            validation = None
+        elif validation is None:
             train, validation = train.split(settings.validation, settings.seed)
         self.model: Model = models.make(
             settings.model,

@@ -10,6 +10,7 @@ from numbacnn import data as data_sets
 from numbacnn._checks import brief, choose
 from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.folder import kind_of_folder, of_training
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
@@ -76,7 +77,8 @@ class Settings:
             ArgumentError: a value is not valid, or options contradict each other.
         """
         chosen = {name: value for name, value in options.items() if value is not None}
-        task, data = chosen.get("task", DEFAULTS["task"]), chosen.get("data", DEFAULTS["data"])
+        data = chosen.get("data", DEFAULTS["data"])
+        task = chosen["task"] = chosen.get("task") or _task_of(data)
         by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
         optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
         if optimizer != by_task.get("optimizer"):
@@ -116,11 +118,22 @@ class Settings:
         schedule = get_schedule(self.schedule)
         return Warmup(schedule, self.warmup) if self.warmup else schedule
 
-    def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset]:
-        """Load the training and the test set."""
+    def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset | None, Dataset]:
+        """Load the training set, the validation set if a folder has one, and the test set."""
         size = None if self.size is None else (self.size, self.size)
         labels = TASKS[self.task].labels
-        return data_sets.load(self.data, labels=labels, size=size, scenes=self.scenes, progress=progress)
+        splits = data_sets.load_splits(self.data, labels=labels, size=size, scenes=self.scenes, progress=progress)
+        train, test = of_training(splits, self.data), splits.test
+        assert test is not None
+        return train, splits.validation, test
+
+
+def _task_of(data: str) -> str:
+    """Return the task that a folder's labels are for, or the default task of a named data set."""
+    if data in data_sets.NAMES or not Path(data).is_dir():
+        return Classification.name
+    kind = kind_of_folder(data)
+    return next(name for name, task in TASKS.items() if task.labels == kind)
 
 
 DEFAULTS = {field.name: field.default for field in fields(Settings) if field.default is not None}

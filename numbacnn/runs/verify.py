@@ -62,8 +62,10 @@ def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | 
         state = "ok" if files.get(name) == digest else "changed" if name in files else "missing"
         found.checks.append(Check(name, state))
     settings = Settings.resolve({name.replace("-", "_"): value for name, value in provenance["settings"].items()})
-    train, test = settings.load_data(progress)
-    for name, dataset in (("train", train), ("test", test)):
+    train, validation, test = settings.load_data(progress)
+    for name, dataset in (("train", train), ("validation", validation), ("test", test)):
+        if dataset is None:
+            continue
         state = "ok" if data_digest(dataset) == provenance["data"][name] else "changed"
         found.checks.append(Check(f"{name} data", state))
     if not found.differences:

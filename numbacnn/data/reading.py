@@ -1,0 +1,223 @@
+"""Data sets from the files that a layout lists: their pixels in one size, with classes, masks or boxes."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn._checks import brief, choose, format_shape
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.images import Mask, image_size, is_gray, read_image, read_mask, resize_nearest
+from numbacnn.data.labels import BOXES, CLASSES, MASKS
+from numbacnn.data.listing import Box, Listing, Sample, by_number
+from numbacnn.detection import pack
+from numbacnn.errors import ArgumentError, DataError
+
+T = TypeVar("T")
+Size = tuple[int, int]
+_NAMED = 10  # damaged files that an error names
+_ROUNDING = 0.005  # of the side of an image, and at least a pixel, by which a box may exceed it
+
+
+class Splits(NamedTuple):
+    """The parts of a data set; None if a folder has no such part."""
+
+    train: Dataset | None
+    validation: Dataset | None
+    test: Dataset | None
+
+
+class Form(NamedTuple):
+    """The form in which images are read: height and width, by default those of the first, and channels."""
+
+    size: Size | None = None
+    channels: int | None = None
+    skip_damaged: bool = False
+
+
+class Reader:
+    """Reads the files of a listing in one form, and collects those that are damaged."""
+
+    def __init__(self, listing: Listing, kind: str, form: Form) -> None:
+        self.listing, self.kind, self.form = listing, kind, form
+        self.damaged: dict[Path, str] = {}
+        self.notes = list(listing.notes)
+
+    def read(self) -> Splits:
+        """Return the data sets.
+
+        Raises:
+            DataError: files are damaged, unless they are to be skipped, or labels do not fit the images.
+        """
+        parts = {part: self.listing.parts[part] for part in Splits._fields if part in self.listing.parts}
+        files = [sample.image for samples in parts.values() for sample in samples]
+        self.sizes = self._each(image_size, files)
+        self.shape = self._common_shape(files)
+        read = {part: self._read_images(samples) for part, samples in parts.items()}
+        masks = {part: self._read_masks(samples) if self.kind == MASKS else {} for part, samples in parts.items()}
+        self._check_damaged(len(files))
+        names = self._class_names(masks)
+        found = {}
+        for part, samples in parts.items():
+            images, scaled = read[part]
+            kept = [index for index, sample in enumerate(samples) if self._is_sound(sample)]
+            if not kept:
+                raise DataError(f"every image of the {part} set is damaged, as {samples[0].image}")
+            labels = self._labels([samples[index] for index in kept], names, masks[part])
+            images = images if len(kept) == len(samples) else images[kept]
+            found[part] = Dataset.from_arrays(images, labels, names, [*self.notes, *self._scaled(scaled, len(kept))])
+            self.notes = []
+        return Splits(*map(found.get, Splits._fields))
+
+    def _each(self, read: Callable[[Path], T], files: Sequence[Path]) -> dict[Path, T]:
+        """Map files to what ``read`` returns; files for which it raises DataError are damaged."""
+        found = {}
+        for file in files:
+            if file not in self.damaged:
+                try:
+                    found[file] = read(file)
+                except DataError as error:
+                    self.damaged[file] = str(error).removeprefix(f"{file}: ")
+        return found
+
+    def _common_shape(self, files: Sequence[Path]) -> tuple[int, int, int]:
+        """Return the shape to read images in: by default the first one's size, and 1 channel if all are gray."""
+        sound = [file for file in files if file in self.sizes]
+        if not sound:
+            self._check_damaged(len(files), may_skip=False)
+        channels = self.form.channels or (1 if all(self._each(is_gray, sound).values()) else 3)
+        return *(self.form.size or self.sizes[sound[0]]), channels
+
+    def _is_sound(self, sample: Sample) -> bool:
+        return sample.image not in self.damaged and sample.mask not in self.damaged
+
+    def _check_damaged(self, count: int, may_skip: bool = True) -> None:
+        """Raise DataError that names the damaged files, or note them if they are to be skipped."""
+        if not self.damaged:
+            return
+        shown = [f"{file}: {problem}" for file, problem in list(self.damaged.items())[:_NAMED]]
+        if len(self.damaged) > _NAMED:
+            shown.append(f"and {len(self.damaged) - _NAMED:,} more")
+        files = f"{len(self.damaged):,} damaged {'file' if len(self.damaged) == 1 else 'files'} for {count:,} images"
+        if not (self.form.skip_damaged and may_skip):
+            raise DataError(f"{files}: {'; '.join(shown)}; repair or delete them, or add --skip-damaged (skip_damaged)")
+        self.notes.append(f"{files}, skipped: {'; '.join(shown)}")
+
+    def _read_images(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], int]:
+        """Read images as one array, and count how many had to be scaled."""
+        try:
+            images = np.empty((len(samples), *self.shape), np.uint8)
+        except MemoryError:
+            shape = format_shape(self.shape)
+            raise DataError(f"{len(samples)} images of {shape} do not fit in memory; choose a smaller size") from None
+        rows = {sample.image: index for index, sample in enumerate(samples)}
+
+        def read(file: Path) -> bool:
+            images[rows[file]], note = read_image(file, *self.shape)
+            return note is not None
+
+        return images, sum(self._each(read, list(rows)).values())
+
+    def _scaled(self, scaled: int, count: int) -> list[str]:
+        if not scaled:
+            return []
+        size = format_shape(self.shape[:2])
+        whose = (
+            f", and their {self.kind}" if self.kind != CLASSES else "" if self.form.size else ", the size of the first"
+        )
+        return [f"{scaled} of {count} images scaled to {size}{whose}"]
+
+    def _class_names(self, masks: dict[str, dict[Path, Mask]]) -> list[str]:
+        """Return the names of the classes in the order of their numbers."""
+        if self.kind == MASKS:
+            return _mask_classes([mask for part in masks.values() for mask in part.values()], self)
+        if self.listing.classes:
+            return list(self.listing.classes)
+        samples = [sample for part in self.listing.parts.values() for sample in part]
+        return sorted({box.label for sample in samples for box in sample.boxes} - {""}, key=by_number)
+
+    def _labels(self, samples: Sequence[Sample], names: Sequence[str], masks: dict[Path, Mask]) -> NDArray[Any]:
+        """Return the labels of samples in the form of a data set."""
+        numbers = {name: number for number, name in enumerate(names)}
+        if self.kind == BOXES:
+            return pack(
+                [_scaled_boxes(sample.boxes, self.sizes[sample.image], self.shape[:2], numbers) for sample in samples]
+            )
+        if self.kind == CLASSES:
+            return np.array([numbers[sample.label] for sample in samples], np.int64)
+        for sample in samples:
+            assert sample.mask is not None
+            if (largest := masks[sample.mask].max()) >= len(names):
+                raise DataError(
+                    f"{sample.mask}: holds class {largest}; the {len(names)} classes go from 0 to {len(names) - 1}"
+                )
+        stacked = np.stack([masks[sample.mask] for sample in samples if sample.mask])
+        return stacked.astype(np.uint8 if len(names) <= 256 else np.int64, copy=False)
+
+    # -- masks --------------------------------------------------------------------------------------------------------
+
+    def _read_masks(self, samples: Sequence[Sample]) -> dict[Path, Mask]:
+        """Read masks, each scaled immediately: the files may be much larger."""
+        images = {sample.mask: sample.image for sample in samples if sample.mask}
+
+        def read(file: Path) -> Mask:
+            mask, expected = read_mask(file), self.sizes.get(images[file])
+            if expected and mask.shape != expected:
+                shapes = format_shape(mask.shape), format_shape(expected)
+                raise ArgumentError(
+                    f"{file}: {shapes[0]}, but its image {images[file]} is {shapes[1]}; give both the same size"
+                )
+            return resize_nearest(mask, self.shape[:2])
+
+        try:
+            return self._each(read, list(images))
+        except ArgumentError as error:  # not damage
+            raise DataError(str(error)) from None
+
+
+def _mask_classes(masks: Sequence[Mask], reader: Reader) -> list[str]:
+    """Return the class names. If masks hold only 0 and 255, changes 255 to 1 and adds a note."""
+    names = list(reader.listing.classes)
+    if all(np.isin(mask, (0, 255)).all() for mask in masks) and any(map(np.any, masks)) and len(names) < 256:
+        for mask in masks:
+            mask[mask == 255] = 1
+        reader.notes.append("masks hold only 0 and 255: 255 is taken as class 1")
+        return names or ["0", "1"]
+    return names or [str(number) for number in range(max(int(mask.max()) for mask in masks) + 1)]
+
+
+# -- boxes ------------------------------------------------------------------------------------------------------------
+
+
+def _scaled_boxes(boxes: Sequence[Box], old: Size, new: Size, numbers: dict[str, int]) -> NDArray[np.float32]:
+    """Return boxes (k, 5), checked and scaled to another image size."""
+    factors = (new[1] / old[1], new[0] / old[0]) * 2
+    rows = []
+    for box in boxes:
+        try:
+            label = choose("class", box.label, numbers)
+        except ArgumentError as error:
+            raise DataError(f"{box.where}: {brief(error)}") from None
+        edges = _checked_edges(box, old)
+        rows.append([*(edge * factor for edge, factor in zip(edges, factors, strict=True)), label])
+    return np.array(rows, np.float32).reshape(-1, 5)
+
+
+def _checked_edges(box: Box, size: Size) -> tuple[float, ...]:
+    """Return the edges in pixels, cut off at the image if they exceed it by no more than rounding does."""
+    height, width = size
+    sides = (width, height) * 2
+    edges = tuple(edge * side if box.relative else edge for edge, side in zip(box.edges, sides, strict=True))
+    shown = f"{box.where}: box ({', '.join(f'{edge:.6g}' for edge in edges)})"
+    if not all(map(math.isfinite, edges)):
+        raise DataError(f"{shown} is not finite")
+    room = [max(1, _ROUNDING * side) for side in sides]
+    if any(not -most <= edge <= side + most for edge, side, most in zip(edges, sides, room, strict=True)):
+        raise DataError(f"{shown} exceeds its image of {height}×{width}")
+    x0, y0, x1, y1 = (min(max(edge, 0), side) for edge, side in zip(edges, sides, strict=True))
+    if x0 >= x1 or y0 >= y1:
+        raise DataError(f"{shown} is empty; give x0 < x1 and y0 < y1")
+    return x0, y0, x1, y1
