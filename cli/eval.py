@@ -21,6 +21,7 @@ from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
 from . import render, shared
+from .predict import with_polarity
 from .progress import download_progress
 
 MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
@@ -29,6 +30,7 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 @click.command("eval")
 @shared.model
 @shared.data
+@shared.polarity
 @shared.imports
 @click.option(
     "--report",
@@ -43,6 +45,7 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 def command(
     model: Path,
     data: str | None,
+    polarity: str,
     report: bool,
     top_k: int | None,
     threads: int | None,
@@ -60,7 +63,7 @@ def command(
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
             raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
-        test = load_test_set(network, name)
+        test = load_test_set(network, name, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
         measured = network.evaluate(test)
@@ -120,8 +123,8 @@ def print_report(report: Report) -> None:
         render.table([["true", "predicted", "images"], *mistakes])
 
 
-def load_test_set(model: numbacnn.Model, name: str) -> Dataset:
-    """Load the test set of a data set, its labels numbered as in the model; prints how the reader changed it."""
+def load_test_set(model: numbacnn.Model, name: str, polarity: str) -> Dataset:
+    """Load the test set of a data set, its labels numbered as in the model; prints how it was changed."""
     task = task_of(model.task, model.input_shape)
     whole_images = task.labels == CLASSES
     _, test = data_sets.load(
@@ -133,7 +136,7 @@ def load_test_set(model: numbacnn.Model, name: str) -> Dataset:
     )
     numbered = with_classes_of(model, test)
     render.notes(test.notes)
-    return numbered
+    return replace(numbered, images=with_polarity(model, numbered.images, polarity))
 
 
 def data_of_run(model: Path) -> str:

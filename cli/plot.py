@@ -44,13 +44,13 @@ class Subject:
     def test(self) -> Dataset:
         """The test set, with the model's classes."""
         name = self.options["data"] or data_of_run(self.path)
-        return load_test_set(self.model, name)
+        return load_test_set(self.model, name, self.options["polarity"])
 
     @cached_property
     def image(self) -> NDArray[Any]:
         """The raw image (1, H, W, C) of --image, or of --index in the test set."""
         if self.options["image"] is not None:
-            return read_images(self.model, [self.options["image"]])
+            return read_images(self.model, [self.options["image"]], self.options["polarity"])
         index = self.options["index"]
         if index >= len(self.test):
             raise ArgumentError(f"--index {index}: the test set has images 0 to {len(self.test) - 1}")
@@ -100,16 +100,18 @@ class Kind(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-IMAGE = ("data", "image", "index", "layer")
+IMAGE = ("data", "image", "polarity", "index", "layer")
 KINDS = {
     "curves": Kind(_curves),
-    "confusion": Kind(lambda s: plots.confusion_matrix(s.model.report(s.test)), ("data",)),
-    "mistakes": Kind(lambda s: plots.mistakes(s.model, s.test, s.options["count"] or 25), ("data", "count")),
-    "predictions": Kind(_predictions, ("data", "image", "count")),
+    "confusion": Kind(lambda s: plots.confusion_matrix(s.model.report(s.test)), ("data", "polarity")),
+    "mistakes": Kind(
+        lambda s: plots.mistakes(s.model, s.test, s.options["count"] or 25), ("data", "polarity", "count")
+    ),
+    "predictions": Kind(_predictions, ("data", "image", "polarity", "count")),
     "filters": Kind(lambda s: plots.filters(s.model, s.layer), ("layer",)),
     "features": Kind(lambda s: plots.feature_maps(s.model, s.image, s.options["layer"] or None), IMAGE),
     "gradcam": Kind(lambda s: plots.grad_cam(s.model, s.image[0], s.class_number, s.layer), (*IMAGE, "class_name")),
-    "gradients": Kind(_gradients, ("data", "count")),
+    "gradients": Kind(_gradients, ("data", "polarity", "count")),
 }
 
 
@@ -119,6 +121,7 @@ KINDS = {
 @click.option("--out", required=True, help="PNG or SVG file to write.", **shared.FILE)
 @shared.data
 @click.option("--image", help="Image file, instead of a test image.", **shared.FILE)
+@shared.polarity
 @click.option("--index", type=click.IntRange(0), default=0, metavar="N", help="Index of the image in the test set.")
 @click.option("--layer", multiple=True, metavar="NAME", help="Layer, as named by summary; repeatable for features.")
 @click.option("--class", "class_name", metavar="NAME", help="Class for gradcam.  [default: the predicted class]")

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 import numbacnn
-from numbacnn.data import image_size, match_polarity, read_image, resize_nearest, write_mask
+from numbacnn.data import has_bright_border, image_size, read_image, resize_nearest, write_mask
+from numbacnn.data.dataset import Images
 from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.runs.folder import model_file
@@ -33,12 +33,7 @@ Rows = list[dict[str, Any]]
     help="Minimum score of boxes.",
 )
 @click.option("--out", help="Folder to write masks to, as PNG files.", **shared.DIR)
-@click.option(
-    "--polarity",
-    type=click.Choice(["auto", "keep"]),
-    default="auto",
-    help="auto: invert gray images with a bright background for a model trained on dark backgrounds, like MNIST's.",
-)
+@shared.polarity
 @shared.imports
 @shared.threads
 @shared.device
@@ -100,7 +95,7 @@ def _cells(items: Rows, value: str) -> list[str]:
     return [f"{item['class']} {render.percent(item[value])}" for item in items]
 
 
-def _classify(model: numbacnn.Model, path: Path, pixels: NDArray[np.uint8], top: int) -> Rows:
+def _classify(model: numbacnn.Model, path: Path, pixels: Images, top: int) -> Rows:
     """Return the ``top`` most probable classes of each image."""
     probabilities = model.predict(pixels)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
@@ -122,9 +117,7 @@ def _mask_files(images: Sequence[Path], out: Path | None) -> list[Path | None]:
     return files
 
 
-def _segment(
-    model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], files: Sequence[Path | None]
-) -> Rows:
+def _segment(model: numbacnn.Model, pixels: Images, images: Sequence[Path], files: Sequence[Path | None]) -> Rows:
     """Return the fraction of pixels of each class found, in descending order; write masks in the images' sizes."""
     names = model.class_names
     if any(files) and len(names) > 256:
@@ -141,7 +134,7 @@ def _segment(
     return rows
 
 
-def _detect(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[Path], score_threshold: float) -> Rows:
+def _detect(model: numbacnn.Model, pixels: Images, images: Sequence[Path], score_threshold: float) -> Rows:
     """Return boxes in pixels of the image files, in descending order of their scores."""
     height, width, _ = model.input_shape
     rows = []
@@ -153,7 +146,7 @@ def _detect(model: numbacnn.Model, pixels: NDArray[np.uint8], images: Sequence[P
     return rows
 
 
-def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str = "auto") -> NDArray[np.uint8]:
+def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> Images:
     """Read image files in the size and the channels of the model's input, (N, H, W, C); prints what was changed.
 
     Raises:
@@ -162,24 +155,30 @@ def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str = "a
     """
     if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
         raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
-    notes: list[str] = []
-    invert = polarity == "auto" and _is_trained_on_dark(model)
-    pixels = np.stack([_read(path, model.input_shape, invert, notes) for path in paths])
-    render.notes(notes)
-    return pixels
+    found = [read_image(path, *model.input_shape) for path in paths]
+    pixels = np.stack([image for image, _ in found])
+    changed = with_polarity(model, pixels, polarity)
+    render.notes(note for _, note in found if note)
+    inverted = (pixels != changed).any(axis=(1, 2, 3))
+    render.notes(f"{path}: inverted" for path, inverse in zip(paths, inverted, strict=True) if inverse)
+    return changed
 
 
-def _is_trained_on_dark(model: numbacnn.Model) -> bool:
-    """Return whether a model of gray images was trained on mostly dark ones."""
-    return model.input_shape[2] == 1 and model.normalization is not None and model.normalization.mean[0] < 0.5
-
-
-def _read(path: Path, shape: tuple[int, ...], invert: bool, notes: list[str]) -> NDArray[np.uint8]:
-    """Read one image, and append a line to ``notes`` for each change."""
-    image, note = read_image(path, *shape)
-    if note:
-        notes.append(note)
-    matched = match_polarity(image) if invert else image
-    if matched is not image:
-        notes.append(f"{path}: inverted, as the model was trained on dark backgrounds (--polarity keep prevents this)")
-    return matched
+def with_polarity(model: numbacnn.Model, images: Images, polarity: str) -> Images:
+    """Invert 8-bit images (N, H, W, C) as --polarity says; prints a note if they differ from the training images."""
+    trained = model.normalization and model.normalization.images
+    if polarity == "invert":
+        return 255 - images
+    if images.shape[-1] != 1 or not trained or not trained.light_on_dark:
+        return images
+    bright = np.array([has_bright_border(image) for image in images])
+    if polarity == "auto" and trained.strokes:
+        return np.where(bright[:, None, None, None], 255 - images, images)
+    if (count := bright.sum()) > 0.05 * len(images):
+        render.notes(
+            [
+                f"{count} of {len(images)} images have a bright background, unlike the training images; "
+                f"--polarity {'auto' if trained.strokes else 'invert'} inverts them"
+            ]
+        )
+    return images

@@ -54,6 +54,13 @@ model = click.argument("model", type=click.Path(path_type=Path))
 data = click.option(
     "--data", metavar="NAME|DIR", help="Data set; its test set is used.  [default: the data set of the model's run]"
 )
+polarity = click.option(
+    "--polarity",
+    type=click.Choice(["keep", "invert", "auto"]),
+    default="keep",
+    help="Gray images: keep or invert them. auto: invert those with a bright background, if the model was trained on "
+    "digits or mnist, whose strokes are light on dark.",
+)
 imports = click.option(
     "--import",
     multiple=True,

@@ -65,17 +65,39 @@ def predicted(outcome):
 
 
 def test_predict_handles_size_and_polarity(run, digits):
-    dark = numbacnn("predict", run, *sorted(digits.glob("dark*")), "--json")
-    paper = numbacnn("predict", run, *sorted(digits.glob("paper*")), "--json")
+    dark = numbacnn("predict", run, *sorted(digits.glob("dark*")), "--json", "--polarity", "auto")
+    paper = numbacnn("predict", run, *sorted(digits.glob("paper*")), "--json", "--polarity", "auto")
     assert dark.err == ""
     assert predicted(dark) == predicted(paper)
+    assert predicted(numbacnn("predict", run, *sorted(digits.glob("paper*")), "--json", "--polarity", "invert"))
     assert "paper3.png: scaled from 84×84 to 28×28" in paper.err
     assert "paper3.png: inverted" in paper.err
 
 
-def test_predict_can_keep_the_polarity(run, digits):
-    image = digits / "paper0.png"
-    assert "inverted" not in numbacnn("predict", run, image, "--polarity", "keep").err
+def test_predict_keeps_the_polarity_by_default(run, digits):
+    outcome = numbacnn("predict", run, digits / "paper0.png")
+    assert "inverted" not in outcome.err
+    assert "unlike the training images; --polarity auto inverts them" in outcome.err
+
+
+def test_polarity_is_kept_where_brightness_means_something(tmp_path, rng):
+    """More dark images than bright ones: the mean is below 0.5, but a bright image is not an inverted one."""
+    for part, count in (("train", 30), ("test", 6)):
+        for name, level, number in (("soot", 50, count), ("chalk", 205, count // 2)):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(number):
+                image = rng.normal(level, 15, (28, 28)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(image).save(tmp_path / part / name / f"{i}.png")
+    trained = numbacnn("train", "--data", tmp_path, "--epochs", 5, "--out", tmp_path / "run", "-q")
+    assert trained.code == 0, trained.err
+    chalk = sorted((tmp_path / "test/chalk").glob("*.png"))
+    for options in ([], ["--polarity", "auto"], ["--polarity", "keep"]):
+        outcome = numbacnn("predict", tmp_path / "run", *chalk, "--json", *options)
+        assert predicted(outcome) == ["chalk"] * 3
+        assert outcome.err == ""
+    assert predicted(numbacnn("predict", tmp_path / "run", *chalk, "--json", "--polarity", "invert")) == ["soot"] * 3
+    scores = [numbacnn("eval", tmp_path / "run", "--json", "--polarity", p).out for p in ("keep", "auto", "invert")]
+    assert [json.loads(score)["accuracy"] for score in scores] == [1, 1, 0]
 
 
 def test_predict_agrees_with_the_model(run, digits):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from numbacnn.data import match_polarity, read_image
+from numbacnn.data import has_bright_border, read_image
 from numbacnn.errors import ArgumentError, DataError
 
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
@@ -99,10 +99,9 @@ def test_channels_are_checked(tmp_path):
         read_image(tmp_path / "a.png", 4, 6, 2)
 
 
-def test_polarity():
+def test_bright_borders():
     paper = np.full((9, 9, 1), 250, dtype=np.uint8)
     paper[3:6, 3:6] = 20
-    np.testing.assert_array_equal(match_polarity(paper), 255 - paper)
-    np.testing.assert_array_equal(match_polarity(255 - paper), 255 - paper)
-    color = np.repeat(paper, 3, axis=2)
-    assert match_polarity(color) is color
+    assert has_bright_border(paper)
+    assert not has_bright_border(255 - paper)
+    assert not has_bright_border(np.repeat(paper, 3, axis=2))

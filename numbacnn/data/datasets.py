@@ -22,6 +22,7 @@ _DIGITS = NamedSet(
     checksums={"digits.npz": "c8a123cba4b7834eebfb5ffb6c5f0f6b"},
     mirrors=(),
     classes=tuple("0123456789"),
+    strokes=True,
 )
 _MNIST = NamedSet(
     name="mnist",
@@ -36,6 +37,7 @@ _MNIST = NamedSet(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     classes=tuple("0123456789"),
+    strokes=True,
 )
 _FASHION_MNIST = NamedSet(
     name="fashion-mnist",
@@ -130,6 +132,7 @@ def load_splits(
         assert splits.train is not None
         assert splits.test is not None
         train, test = splits.train, splits.test
+    train, test = (replace(part, strokes=source.strokes) for part in (train, test))
     if labels in (None, CLASSES):
         if size is not None and size != train.images.shape[1:3]:
             raise ArgumentError(f"the images of {source.name} have a fixed size; leave the size out")

@@ -119,16 +119,10 @@ def is_gray(path: Path) -> bool:
         return source.mode in _GRAY
 
 
-def match_polarity(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Invert a dark digit on white paper to MNIST's polarity, bright on dark.
-
-    The median of the border pixels decides. Images (H, W, C) of several channels, or of the right polarity, are
-    returned as they are.
-    """
-    if image.shape[2] != 1:
-        return image
+def has_bright_border(image: NDArray[np.generic]) -> bool:
+    """Return whether an 8-bit image (H, W, C) is gray and the median of its border pixels is above 127."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    return 255 - image if np.median(border) > 127 else image
+    return image.shape[2] == 1 and bool(np.median(border) > 127)
 
 
 @contextmanager

@@ -1,32 +1,120 @@
 """Normalization of raw images to a model's input. It is part of the model, and the same in training and inference."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.data.dataset import Images
+from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.ranges import UNIT, Scale, byte_scale, scale_of, to_scale
 from numbacnn.errors import ArgumentError
 
 Float32 = NDArray[np.float32]
+_SAMPLE = 1000  # images whose borders are looked at
+
+
+class TrainingImages(NamedTuple):
+    """The raw images that a model was fitted on, and how they were read from files.
+
+    Attributes:
+        dtype: "uint8" or "float32".
+        low, high: the smallest and the largest number; 0 and 255 for uint8.
+        light_on_dark: whether at least 95 % of gray images have a dark border; None for color.
+        strokes: as in ``Dataset``.
+    """
+
+    dtype: str
+    low: float
+    high: float
+    light_on_dark: bool | None = None
+    strokes: bool = False
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "TrainingImages":
+        """Describe the images of a data set."""
+        images = dataset.images
+        low, high = (0, 255) if images.dtype == np.uint8 else (images.min(), images.max())
+        return cls(images.dtype.name, float(low), float(high), _is_light_on_dark(images, low, high), dataset.strokes)
+
+    @classmethod
+    def from_dict(cls, form: Any) -> "TrainingImages":
+        """Return what ``_asdict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
+        low, high, polarity = float(form["low"]), float(form["high"]), form["light_on_dark"]
+        if form["dtype"] not in ("uint8", "float32") or not -math.inf < low <= high < math.inf:
+            raise ValueError(f"its training images are damaged: {form['dtype']} from {low} to {high}")
+        return cls(form["dtype"], low, high, None if polarity is None else bool(polarity), bool(form["strokes"]))
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of ``mean``: 8-bit images count from 0 to 1."""
+        return UNIT if self.dtype == "uint8" else Scale(self.low, self.high)
+
+
+def _is_light_on_dark(images: Images, low: float, high: float) -> bool | None:
+    if images.shape[-1] != 1:
+        return None
+    sample = images[:: -(-len(images) // _SAMPLE), :, :, 0].astype(np.float32)
+    borders = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
+    return bool(np.mean(np.median(borders, axis=1) <= (low + high) / 2) >= 0.95)
 
 
 class Normalization(NamedTuple):
-    """(x − mean) / std for each channel, where x is in [0, 1] for 8-bit images and unchanged for float ones."""
+    """(x − mean) / std for each channel, where x is in [0, 1] for 8-bit images and unchanged for float ones.
+
+    ``images`` describes the training images, if the normalization is of a data set. Then images of another scale are
+    converted to theirs before, or rejected: see ``adapt``.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    images: TrainingImages | None = None
 
     @classmethod
     def identity(cls, channels: int) -> "Normalization":
         """Return the normalization that only divides 8-bit images by 255."""
         return cls((0.0,) * channels, (1.0,) * channels)
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Normalization":
+        """Return that of a data set's mean and standard deviation."""
+        return cls(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()), TrainingImages.of(dataset))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {"mean": self.mean, "std": self.std, "images": self.images and self.images._asdict()}
+
+    @classmethod
+    def from_dict(cls, form: Any) -> "Normalization":
+        """Return what ``as_dict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
+        mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
+        finite = all(map(math.isfinite, mean + std))
+        if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
+            raise ValueError(f"its normalization is damaged: mean {mean}, std {std}")
+        images = form.get("images")
+        return cls(mean, std, None if images is None else TrainingImages.from_dict(images))
+
+    def adapt(self, images: Images) -> Images:
+        """Return raw images (N, H, W, C) in the scale of the training images; 8-bit images as they are.
+
+        Raises:
+            ArgumentError: they are far outside that scale, and the conversion is uncertain.
+        """
+        if self.images is None or images.ndim != 4:
+            return images
+        if images.dtype == np.uint8:
+            byte_scale(self.images.scale)
+            return images
+        return to_scale(images.astype(np.float32, copy=False), self.images.scale)
+
     def scale_and_shift(self, dtype: np.dtype[Any], width: int) -> tuple[Float32, Float32]:
         """Return scale and shift for each of the W·C numbers in a row of an image."""
-        unit = 255.0 if dtype == np.uint8 else 1.0
+        unit, offset = 1.0, 0.0
+        if dtype == np.uint8:
+            scale = UNIT if self.images is None else scale_of(self.images.scale) or UNIT
+            unit, offset = 255.0 / scale.span, scale.low
         mean, std = np.array(self.mean), np.array(self.std)
-        row = np.tile(np.stack([1 / (unit * std), -mean / std]), width).astype(np.float32)
+        row = np.tile(np.stack([1 / (unit * std), (offset - mean) / std]), width).astype(np.float32)
         return row[0].copy(), row[1].copy()
 
 

@@ -29,12 +29,14 @@ class NamedSet:
         checksums: name of each file → MD5 of its content in hexadecimal, as published.
         mirrors: URL prefixes of the files, in the order in which they are tried.
         classes: class names.
+        strokes: as in ``Dataset``.
     """
 
     name: str
     checksums: Mapping[str, str]
     mirrors: tuple[str, ...]
     classes: tuple[str, ...]
+    strokes: bool = False
 
 
 def file_states(named: NamedSet, folder: Path) -> list[tuple[str, State]]:

@@ -4,6 +4,7 @@ A scene depends only on the seed, its index and the objects, so that the first h
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,8 +94,10 @@ def make_scenes(
             placed = _paint(images[index, ..., 0], sketch, [next(shapes) for _ in sketch.objects])
             found.append(make_label(placed, source.labels, size))
     if labels == MASKS:
-        return Dataset.from_arrays(images, np.stack(found), (BACKGROUND, *source.classes))
-    return Dataset.from_arrays(images, pack(found), source.classes)
+        scenes = Dataset.from_arrays(images, np.stack(found), (BACKGROUND, *source.classes))
+    else:
+        scenes = Dataset.from_arrays(images, pack(found), source.classes)
+    return replace(scenes, strokes=source.strokes)
 
 
 def _mask(placed: Sequence[_Placed], labels: NDArray[np.int64], size: int) -> NDArray[Any]:

@@ -189,6 +189,11 @@ def _real_numbers(given: Any, kind: str) -> NDArray[Any]:
         array = np.asarray(given)
     except ValueError as error:
         raise ArgumentError(f"{kind}: {error}") from None
-    if not np.can_cast(array.dtype, np.float32, "same_kind"):
+    if array.dtype.kind in "biu":
+        raise ArgumentError(
+            f"{kind} is {array.dtype}; give normalized floats: model.normalized(images) makes them of raw images, "
+            "which predict, evaluate and fit take as they are"
+        )
+    if array.dtype.kind != "f":
         raise ArgumentError(f"{kind} is {array.dtype}; give real numbers")
     return array

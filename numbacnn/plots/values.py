@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.normalization import raw_images
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
@@ -102,7 +101,7 @@ def layer_gradient_norms(
     ``loss`` is by default that of the model's task.
     """
     probe = copy.deepcopy(model)
-    raw = raw_images(images, model.input_shape)
+    raw = model.raw_images(images)
     if loss is None:
         loss = task_for(model.task, Dataset.of((raw, labels)), model.input_shape).loss()
     with engine_lock:

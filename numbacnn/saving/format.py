@@ -61,7 +61,7 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
     head = {
         "graph": to_dict(model.graph),
         "classes": model.classes,
-        "normalization": model.normalization and model.normalization._asdict(),
+        "normalization": model.normalization and model.normalization.as_dict(),
         "lists": [model.several_inputs, model.several_outputs],
         "auxiliary_weight": model.auxiliary_weight,
         "task": model.task,
@@ -216,10 +216,7 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tup
 
 
 def _normalization(form: Any) -> Normalization | None:
-    if form is None:
-        return None
-    mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
-    finite = all(map(math.isfinite, mean + std))
-    if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
-        raise ModelFileError(f"its normalization is damaged: mean {mean}, std {std}")
-    return Normalization(mean, std)
+    try:
+        return None if form is None else Normalization.from_dict(form)
+    except ValueError as error:
+        raise ModelFileError(str(error)) from None

@@ -134,9 +134,13 @@ class Predictor(Network):
     # -- raw images ---------------------------------------------------------------------------------------------------
 
     def raw_images(self, images: ArrayLike) -> Images:
-        """Return raw images as contiguous uint8 or float32 (N, H, W, C). Raises ArgumentError if they do not fit."""
+        """Return raw images as contiguous uint8 or float32 (N, H, W, C), in the scale of the training images.
+
+        Raises ArgumentError if they do not fit.
+        """
         self.check_one_input()
-        return raw_images(images, self.input_shape)
+        raw = raw_images(images, self.input_shape)
+        return raw if self.normalization is None else self.normalization.adapt(raw)
 
     def check_one_input(self) -> None:
         """Raise ArgumentError if the model has several inputs."""

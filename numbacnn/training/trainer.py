@@ -90,6 +90,8 @@ class Trainer:
         for part in (dataset, validation):
             if part is not None:
                 self.task.check(part, model.output_shape)
+        if model.normalization is not None:  # of a model that was fitted before, perhaps on another scale
+            dataset = replace(dataset, images=model.raw_images(dataset.images))
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
@@ -113,7 +115,7 @@ class Trainer:
         self._host = HostLoop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
         classes = self.task.classes(model.output_shape[-1])
         if model.normalization is None:
-            model.normalization = Normalization(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()))
+            model.normalization = Normalization.of(dataset)
         if model.classes is None and len(dataset.classes) == classes:
             model.classes = dataset.classes
         model.task = self.task.name
@@ -213,7 +215,7 @@ class Trainer:
             "run": self._identity,
             "position": asdict(self.position),
             "history": [asdict(record) for record in self.history.epochs],
-            "normalization": self.model.normalization and self.model.normalization._asdict(),
+            "normalization": self.model.normalization and self.model.normalization.as_dict(),
             "optimizer_steps": self.optimizer.steps,
             "learning_rate": self.update.learning_rate,
             "accumulated_images": self.update.accumulated_images,
@@ -268,7 +270,7 @@ class Trainer:
             learning_rate = float(state["learning_rate"])
             position = replace(Position(), **state["position"])
             history = History([EpochRecord(**record) for record in state["history"]])
-            normalization = state["normalization"] and Normalization(*map(tuple, state["normalization"].values()))
+            normalization = state["normalization"] and Normalization.from_dict(state["normalization"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{file}: its state is damaged: {error!r}") from None
         for name, value in self._identity.items():
