@@ -85,12 +85,15 @@ BEFORE = {  # page → number of a block → code that the page leaves out befor
 NOT_EVERYWHERE = ("import torchvision", 'device="cuda"')
 
 
+NEEDS = {"scikit-learn.md": "sklearn"}  # page → the extra that its code needs
 TESTED_ELSEWHERE = {"plots.md", "custom-layers.md", "CONTRIBUTING.md"}
 WITH_CODE = [page for page in PAGES if blocks(page, "python") and page.name not in TESTED_ELSEWHERE]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    if extra := NEEDS.get(page.name):
+        pytest.importorskip(extra, reason=f"{extra} is not installed")
     before = BEFORE.get(page.name, {})
     code = [
         before.get(number, "") + block

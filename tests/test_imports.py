@@ -25,7 +25,7 @@ ROWS = [
     {"runs"},
     {"bench"},
     {"plots"},
-    {"testing"},
+    {"testing", "sklearn"},
     {"models"},
     {"model"},
     {"training", "inspection", "functional"},
