@@ -23,6 +23,7 @@ class Metrics:
     def __init__(self, loss: Loss, device: Device) -> None:
         self._loss, self._device = loss, device
         self.total, self.weight, self.correct, self.labels = 0.0, 0.0, 0, 0
+        self._pair: Float32 | None = None  # buffer of ``scores``
         self._partial = device.zeros((3, SUM_GROUPS), np.float64)
 
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
@@ -31,14 +32,32 @@ class Metrics:
         losses, dx = self._device.zeros(output.size // output.shape[-1]), self._device.zeros(output.shape)
         self._loss.launch(kernels, losses, dx, output, target, 1.0)
         kernels.sum_losses(self._partial[0], losses, 1.0)
-        self._count(self._partial[1:], output, labels, target)
+        self.count(self._partial[1:], output, labels, target)
         loss, correct, counted = self._device.host(self._partial).sum(axis=1).tolist()
         self.total, self.weight = self.total + loss, self.weight + self._loss.weight(target)
         self.correct, self.labels = self.correct + int(correct), self.labels + int(counted)
 
-    def _count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
-        """Launch the count of correct predictions, as ``count_correct`` does."""
-        count_correct(self._device.kernels, partial, output, labels, self._loss.ignore_index)
+    def count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
+        """Launch the count of correct predictions, in partial[0], and of labels, in partial[1].
+
+        target: the labels as the loss takes them.
+        """
+        count_correct(self._device.kernels, partial, self.scores(output), labels, self._loss.ignore_index)
+
+    def scores(self, output: Float32) -> Float32:
+        """Return an output N×H×W×C whose maximum is at the class: of a single channel, [threshold, channel].
+
+        The threshold is 0 for a logit, and 0.5 for a probability. The result is valid until the next call.
+        """
+        if output.shape[-1] > 1:
+            return output
+        if self._pair is None or len(self._pair) < len(output):
+            threshold = 0.0 if self._loss.activation == "sigmoid" else 0.5
+            self._pair = self._device.zeros((*output.shape[:3], 2))
+            self._device.write(self._pair, np.full(self._pair.shape, threshold, np.float32))
+        pair: Float32 = self._pair[: len(output)]
+        self._device.kernels.copy_channels(pair[..., 1:], output)
+        return pair
 
     @property
     def loss(self) -> float:

@@ -154,6 +154,11 @@ class Graph:
         """The outputs, followed by the auxiliary ones."""
         return self.outputs + self.auxiliary
 
+    def layer_of(self, value: int) -> Layer | None:
+        """Return the layer that computes a value; None for an input."""
+        node = self.producer(value)
+        return None if node < 0 else self.nodes[node].layer
+
     @cached_property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, auxiliary ones last."""

@@ -31,7 +31,7 @@ class Network(ChecksArguments, AnswersAttributes):
         self.graph, self.device = graph, device
         self.several_inputs, self.several_outputs = several_inputs, several_outputs
         self.store = Parameters(graph.parameters(), graph.state(), device)
-        self._executors: dict[tuple[bool, bool], Executor] = {}  # by (training, input_gradient)
+        self._executors: dict[tuple[bool, bool, tuple[int, ...] | None], Executor] = {}  # by arguments of ``executor``
         self._pending: tuple[Executor, int] | None = None  # the training forward that backward may follow
 
     @property
@@ -137,22 +137,30 @@ class Network(ChecksArguments, AnswersAttributes):
             ]
         return gradients if self.several_inputs else gradients[0]
 
-    def executor(self, n: int, training: bool, input_gradient: bool = False) -> Executor:
-        """Return an executor for at least ``n`` images: the current one, or a new plan if that one is too small."""
-        key = training, input_gradient
+    def executor(
+        self, n: int, training: bool, input_gradient: bool = False, outputs: tuple[int, ...] | None = None
+    ) -> Executor:
+        """Return an executor for at least ``n`` images: the current one, or a new plan if that one is too small.
+
+        ``outputs`` are the values that it computes, by default the graph's outputs.
+        """
+        if outputs in (self.graph.outputs, self.graph.training_outputs):
+            outputs = None
+        key = training, input_gradient, outputs
         executor = self._executors.get(key)
         if executor is None or executor.plan.batch < n:
             frozen = self.store.frozen if training else frozenset()
+            graph = self.graph.between(range(len(self.graph.input_shapes)), outputs) if outputs else self.graph
             plan = make_plan(
-                self.graph, self.device.sizes, n, training=training, input_gradient=input_gradient, frozen=frozen
+                graph, self.device.sizes, n, training=training, input_gradient=input_gradient, frozen=frozen
             )
             executor = self._executors[key] = Executor(plan, self.store, self.device)
         return executor
 
-    def training_executor(self, n: int) -> Executor:
+    def training_executor(self, n: int, outputs: tuple[int, ...] | None = None) -> Executor:
         """Return an executor for training steps, after which ``backward`` needs another forward."""
         self._pending = None
-        return self.executor(n, training=True)
+        return self.executor(n, training=True, outputs=outputs)
 
     def checked_inputs(self, x: ArrayLike | Sequence[ArrayLike]) -> list[Float32]:
         """Return the inputs as float32 arrays. Raises ArgumentError, with the shapes, if they do not fit the model."""

@@ -67,7 +67,8 @@ def class_gradients(model: Predictor, images: ArrayLike, name: str, classes: Arr
     part = graph.between([value], [score])
     if value == score or not part.consumers[0]:
         raise ArgumentError(f'layer "{name}" does not lead to the scores of the classes; choose one before them')
-    channels = graph.shapes[score][-1]
+    single = graph.shapes[score][-1] == 1  # the score of the second of two classes
+    channels = 2 if single else graph.shapes[score][-1]
     wrong = np.flatnonzero((chosen < 0) | (chosen >= channels))
     if chosen.shape != (len(x),) or len(wrong):
         given = f"class {chosen[wrong[0]]}" if len(wrong) else f"classes of shape {chosen.shape}"
@@ -83,7 +84,10 @@ def class_gradients(model: Predictor, images: ArrayLike, name: str, classes: Arr
         executor.forward(len(x))
         model.store.random[:] = random  # so that the next training step draws the same numbers as without this
         dy = np.zeros((len(x), *graph.shapes[score]), np.float32)
-        dy[np.arange(len(x)), ..., chosen] = 1
+        if single:
+            dy += (2 * chosen - 1).reshape(-1, *(1,) * (dy.ndim - 1))
+        else:
+            dy[np.arange(len(x)), ..., chosen] = 1
         model.upload(bound.output_gradients, [dy])
         executor.backward(len(x))
         dx = bound.input_gradients[0]

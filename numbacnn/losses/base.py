@@ -29,11 +29,14 @@ class Loss(ChecksArguments):
     Attributes:
         only_launches: whether ``launch`` only launches kernels, the same ones for every batch, and ``weight`` follows
             from ``label_weights``, so that a GPU can replay it. A custom class has to declare it itself.
+        activation: the op, "softmax" or "sigmoid", that the loss itself applies to its inputs, the logits; None if it
+            takes outputs as they are. A model may end in a layer of this op: its loss is that of the layer's input.
         ignore_index: the label whose images or pixels do not count, in the accuracy neither.
     """
 
     name: ClassVar[str]
     only_launches: ClassVar[bool] = False
+    activation: str | None = None
     ignore_index: int | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:

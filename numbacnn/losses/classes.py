@@ -30,6 +30,7 @@ ROW_GROUPS = 8  # of Dice's sums over an image
 class LabelLoss(Loss):
     """A loss of integer labels with ``class_weights``, whose mean is weighted by them, as in PyTorch."""
 
+    activation = "softmax"
     class_weights: Weights | None = None
 
     def __post_init__(self) -> None:

@@ -40,6 +40,7 @@ class BinaryCrossEntropy(ElementLoss):
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
+    activation = "sigmoid"
     kernel: ClassVar[str] = "binary_cross_entropy"
 
     pos_weight: float | Weights = 1.0
@@ -80,6 +81,7 @@ class SigmoidFocal(ElementLoss):
     """
 
     name: ClassVar[str] = "sigmoid_focal"
+    activation = "sigmoid"
     kernel: ClassVar[str] = "sigmoid_focal"
 
     gamma: float = 2.0

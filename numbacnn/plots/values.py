@@ -103,7 +103,7 @@ def layer_gradient_norms(
     probe = copy.deepcopy(model)
     raw = model.raw_images(images)
     if loss is None:
-        loss = task_for(model.task, Dataset.of((raw, labels)), model.input_shape).loss()
+        loss = probe.default_losses(task_for(model.task, Dataset.of((raw, labels)), model.input_shape))
     with engine_lock:
         batch = probe.training_batch(len(raw), probe.objective(loss))
         probe.load_images(batch.inputs[0], raw)

@@ -91,7 +91,7 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
         task = head.get("task")
         if task is not None:
             task_of(task, graph.input_shapes[0]).check_output(graph.shapes[graph.outputs[0]])
-        if classes is not None and len(classes) > max(graph.shapes[value][-1] for value in graph.outputs):
+        if classes is not None and len(classes) > max(2, *(graph.shapes[value][-1] for value in graph.outputs)):
             raise ModelFileError(f"it names {len(classes)} classes, more than it has outputs")
     except (ModelFileError, ArgumentError) as error:
         raise ModelFileError(f"{file}: {brief(error)}") from None

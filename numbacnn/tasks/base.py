@@ -1,13 +1,11 @@
 """The interface of a task: the meaning of a model's output, its loss, and its metrics."""
 
-from typing import Any, ClassVar
-
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
-from numbacnn.losses.base import Float32, Float64, Loss
+from numbacnn.losses.base import Loss
 from numbacnn.metrics import Metrics
 
 
@@ -37,21 +35,12 @@ class Task:
         """Return the classes of a model whose output has that many channels."""
         return outputs
 
-    def loss(self) -> Loss:
-        """Return the default loss."""
+    def loss(self, channels: int, end: str | None) -> Loss:
+        """Return the default loss of an output with that many channels, of a graph that ends in the op ``end``."""
         raise NotImplementedError
 
     def metrics(self, loss: Loss, device: Device) -> Metrics:
-        """Return the metrics that ``evaluate`` accumulates over batches."""
-        raise NotImplementedError
-
-    def count_correct(
-        self, kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any], loss: Loss
-    ) -> None:
-        """Launch the count of correct predictions, in partial[0], and of labels, in partial[1].
-
-        output: N×H×W×C; target: the labels as ``loss`` takes them.
-        """
+        """Return the metrics that ``evaluate`` accumulates; in training they count the correct predictions."""
         raise NotImplementedError
 
     def check_output(self, shape: tuple[int, ...]) -> None:

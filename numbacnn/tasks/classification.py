@@ -1,32 +1,26 @@
 """Classification: one class for each image."""
 
-from typing import Any
-
-from numpy.typing import NDArray
-
 from numbacnn.data.labels import CLASSES
 from numbacnn.engine.device import Device
-from numbacnn.losses import CrossEntropy
-from numbacnn.losses.base import Float32, Float64, Loss
-from numbacnn.metrics import Metrics, count_correct
+from numbacnn.losses import BinaryCrossEntropy, CrossEntropy
+from numbacnn.losses.base import Loss
+from numbacnn.metrics import Metrics
 from numbacnn.tasks.base import Task
 
 
 class Classification(Task):
-    """The maximum of the output is at the image's class."""
+    """The maximum of the output is at the image's class; a single output is the score of the second of two classes."""
 
     name, labels, score, score_name = "classify", CLASSES, "accuracy", "accuracy"
 
-    def loss(self) -> Loss:
-        """Return cross-entropy."""
-        return CrossEntropy()
+    def classes(self, outputs: int) -> int:
+        """Return the number of outputs, and two for a single one."""
+        return max(outputs, 2)
+
+    def loss(self, channels: int, end: str | None) -> Loss:
+        """Return cross-entropy, binary if there is a single output or a sigmoid at the end."""
+        return BinaryCrossEntropy() if channels == 1 or end == "sigmoid" else CrossEntropy()
 
     def metrics(self, loss: Loss, device: Device) -> Metrics:
         """Return loss and accuracy."""
         return Metrics(loss, device)
-
-    def count_correct(
-        self, kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any], loss: Loss
-    ) -> None:
-        """Count maxima at the label."""
-        count_correct(kernels, partial, output, labels, loss.ignore_index)

@@ -48,19 +48,13 @@ class Detection(Task):
         """Return the channels without those of presence and box."""
         return outputs - BOX_NUMBERS
 
-    def loss(self) -> Loss:
+    def loss(self, channels: int, end: str | None) -> Loss:
         """Return ``DetectionLoss``."""
         return DetectionLoss(self.size)
 
     def metrics(self, loss: Loss, device: Device) -> Metrics:
         """Return loss, accuracy over the cells with objects, mAP@0.5 and mAP@0.5:0.95."""
         return DetectionMetrics(self, loss, device)
-
-    def count_correct(
-        self, kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any], loss: Loss
-    ) -> None:
-        """Count correct classes in the cells with objects."""
-        kernels.count_correct_objects(partial, output, target)
 
     def check_output(self, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless the output is a grid with presence, box and classes."""
@@ -134,6 +128,7 @@ class DetectionLoss(Loss):
     """
 
     name: ClassVar[str] = "detection"
+    activation = "sigmoid and softmax"  # of presence and classes: a layer of neither may be at the end
 
     size: tuple[int, int]
     box_weight: float = 2.0
@@ -188,9 +183,9 @@ class DetectionMetrics(Metrics):
         self.truth.append(np.array(labels, np.float32))
         self.classes = self.task.classes(output.shape[-1])
 
-    def _count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
-        """Launch the count over cells with objects."""
-        self.task.count_correct(self._device.kernels, partial, output, labels, target, self._loss)
+    def count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
+        """Launch the count of correct classes in the cells with objects."""
+        self._device.kernels.count_correct_objects(partial, output, target)
 
     def per_class(self) -> NDArray[np.float64]:
         """Return the average precision of each class at each threshold of ``detection.THRESHOLDS``."""

@@ -51,7 +51,8 @@ class Predictor(Network):
         """Return class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float.
 
         Images are normalized as in training. A model that segments returns (N, H, W, classes). Softmax is applied over
-        the last axis unless the model ends in a softmax or sigmoid. Raises ArgumentError if the model detects: use
+        the last axis unless the model ends in a softmax or sigmoid. A single output, a probability p or its logit,
+        gives two classes: [1 − p, p]. Raises ArgumentError if the model detects: use
         ``detect``.
         """
         self.check_one_input()
@@ -60,19 +61,36 @@ class Predictor(Network):
         if self.task == Detection.name:
             raise ArgumentError("this model's task is to detect: use detect, which gives boxes")
         raw = self.raw_images(images)
-        result = np.empty((len(raw), *self.output_shape), np.float32)
-        last = self.graph.nodes[self.graph.producer(self.graph.outputs[0])]
-        gives_probabilities = last.layer.op in PROBABILITY_OPS
+        shape = *self.output_shape[:-1], max(self.output_shape[-1], 2)
+        result = np.empty((len(raw), *shape), np.float32)
+        gives_probabilities = self._end in PROBABILITY_OPS
 
         def receive(start: int, outputs: list[Float32]) -> None:
             (output,) = outputs
+            if output.shape[-1] == 1:
+                pair = self._pair(self.device.host(output))
+                scores = pair if gives_probabilities else np.exp(-np.logaddexp(0, -pair))
+                result[start : start + len(output)] = scores.reshape(-1, *shape)
+                return
             scores = output if gives_probabilities else self.device.zeros(output.shape)
             if not gives_probabilities:
                 self.device.kernels.softmax_forward(scores, output)
-            result[start : start + len(output)] = self.device.host(scores).reshape(-1, *self.output_shape)
+            result[start : start + len(output)] = self.device.host(scores).reshape(-1, *shape)
 
         self.each_output(raw, receive, whole(batch_size, "batch_size"))
         return result
+
+    @property
+    def _end(self) -> str | None:
+        """The op at the end of the first output."""
+        layer = self.graph.layer_of(self.graph.outputs[0])
+        return None if layer is None else layer.op
+
+    def _pair(self, output: Float32) -> Float32:
+        """Return an output in the host's memory; of a single channel, a probability or logit, those of both classes."""
+        if output.shape[-1] > 1:
+            return output
+        return np.concatenate([1 - output if self._end == "sigmoid" else -output, output], axis=-1)
 
     def segment(self, images: ArrayLike, batch_size: int = EVALUATION_BATCH) -> NDArray[np.uint8 | np.int64]:
         """Return the class of each pixel, (N, H, W), of raw images; uint8 for up to 256 classes.
@@ -108,7 +126,9 @@ class Predictor(Network):
         parts: list[T] = []
         raw = self.raw_images(images)
         self.each_output(
-            raw, lambda _, outputs: parts.append(decode(self.device.host(outputs[0]))), whole(batch_size, "batch_size")
+            raw,
+            lambda _, outputs: parts.append(decode(self._pair(self.device.host(outputs[0])))),
+            whole(batch_size, "batch_size"),
         )
         return parts
 
@@ -122,10 +142,10 @@ class Predictor(Network):
             raise ArgumentError(f"a report is of a classifier; this model's output is {self.output_shape}")
         dataset = Dataset.of(test, self.classes)
         raw = self.raw_images(dataset.images)
-        scores = np.empty((len(raw), *self.output_shape), np.float32)
+        scores = np.empty((len(raw), max(self.output_shape[-1], 2)), np.float32)
 
         def receive(start: int, outputs: list[Float32]) -> None:
-            found = self.device.host(outputs[0]).reshape(-1, scores.shape[1])
+            found = self._pair(self.device.host(outputs[0])).reshape(-1, scores.shape[1])
             scores[start : start + len(found)] = found
 
         self.each_output(raw, receive)
@@ -177,26 +197,32 @@ class Predictor(Network):
             self._factors = key, normalization.scale_and_shift(images.dtype, images.shape[2])
         return self._factors[1]
 
-    def reserve_outputs(self, images: int, batch_size: int = EVALUATION_BATCH) -> int:
+    def reserve_outputs(
+        self, images: int, batch_size: int = EVALUATION_BATCH, outputs: tuple[int, ...] | None = None
+    ) -> int:
         """Make the buffers that ``each_output`` needs for a number of images, under ``engine_lock``.
 
         Return the size of its batches, which is smaller for large images.
         """
         largest = max(map(math.prod, self.graph.shapes))
         batch_size = max(1, min(batch_size, images, MAX_VALUES // largest))
-        self.executor(batch_size, training=False)
+        self.executor(batch_size, training=False, outputs=outputs)
         return batch_size
 
     def each_output(
-        self, images: Images, receive: Callable[[int, list[Float32]], None], batch_size: int = EVALUATION_BATCH
+        self,
+        images: Images,
+        receive: Callable[[int, list[Float32]], None],
+        batch_size: int = EVALUATION_BATCH,
+        outputs: tuple[int, ...] | None = None,
     ) -> None:
         """Call ``receive(start, outputs)`` for each batch of raw images, with views N×H×W×C of its outputs.
 
-        The next batch overwrites them.
+        The next batch overwrites them. ``outputs`` are values of the graph, by default its outputs.
         """
         with engine_lock:
-            batch_size = self.reserve_outputs(len(images), batch_size)
-            executor = self.executor(batch_size, training=False)
+            batch_size = self.reserve_outputs(len(images), batch_size, outputs)
+            executor = self.executor(batch_size, training=False, outputs=outputs)
             for start in range(0, len(images), batch_size):
                 part = images[start : start + batch_size]
                 bound = executor.bind(len(part))

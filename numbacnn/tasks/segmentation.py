@@ -45,9 +45,10 @@ class SegmentationMetrics(Metrics):
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """Add a batch: its output (n, H, W, C) and its masks."""
         super().add(output, labels)
-        truth, predicted = labels.reshape(-1), self._device.host(output).argmax(axis=-1).reshape(-1)
+        scores = self._device.host(self.scores(output))
+        truth, predicted = labels.reshape(-1), scores.argmax(axis=-1).reshape(-1)
         counted = truth != self._loss.ignore_index  # all if it is None
-        found = confusion_matrix(truth[counted], predicted[counted], output.shape[-1])
+        found = confusion_matrix(truth[counted], predicted[counted], scores.shape[-1])
         self.confusion = found if self.confusion is None else self.confusion + found
 
     def results(self) -> dict[str, float]:

@@ -50,6 +50,9 @@ def why_not_on_device(host: HostLoop) -> str | None:
     reasons = {
         f'device "{model.device.name}" has no loop of its own': not model.device.runs_loops,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
+        "a single output has two classes": any(
+            shape[-1] == 1 for shape in map(model.graph.shapes.__getitem__, host.objective.inputs)
+        ),
         "the loss is custom": not all(loss.only_launches for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.is_replayable,
     }
@@ -62,7 +65,7 @@ def _too_large(host: HostLoop, validation: int) -> str | None:
     with engine_lock:
         model.training_batch(host.loader.size(0), host.objective)
         if validation:
-            model.reserve_outputs(validation)
+            model.reserve_outputs(validation, outputs=host.objective.inputs[: host.objective.main])
     size, free = data.images.nbytes + data.labels.nbytes, model.device.free_memory()
     fits = size <= DATA_SHARE * free
     return None if fits else f"the data set takes {size / 2**20:,.0f} MiB of {free / 2**20:,.0f} MiB of free GPU memory"

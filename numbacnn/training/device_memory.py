@@ -19,7 +19,6 @@ from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.device_augmentation import DeviceAugmenter, Table
 from numbacnn.training.events import Position
 from numbacnn.training.host_loop import HostLoop
-from numbacnn.training.step import TrainingStep
 
 
 class RecordedStep:
@@ -102,7 +101,7 @@ class TrainingMemory:
         self._batch = host.model.training_batch(n, host.objective)
         self._written, self._recorded = _settings(host)
         self._update.optimizer.attach(self._model)
-        self.step = TrainingStep(host.model, host.task, host.update, host.skips, restores=True)
+        self.step = host.make_step(restores=True)
         numbers = self._update.optimizer.scalar_tables(1, 1)
         self.step.numbers = device.zeros((self._update.in_epoch, *numbers.shape[1:]), np.float64)
         self.step.scalars = device.zeros((numbers.shape[1] // 2, 1 + numbers.shape[2]), np.float64)

@@ -41,8 +41,13 @@ class HostLoop:
         classes = task.classes(model.output_shape[-1])
         device = None if model.device.name == "cuda" else model.device  # the host augments a GPU's batches
         self._augmenter = Augmenter(augment, loader.dataset, classes, device) if augment else None
-        self._step = TrainingStep(model, task, update, skips, restores=skips)
+        self._step = self.make_step(restores=skips)
         self._partial = model.device.zeros(SUM_GROUPS, np.float64)
+
+    def make_step(self, restores: bool) -> TrainingStep:
+        """Return the second half of a step; ``restores`` as it takes it."""
+        metrics = self.task.metrics(self.objective.losses[0], self.model.device)
+        return TrainingStep(self.model, metrics, self.update, self.skips, restores)
 
     def epoch(self, position: Position) -> Generator[Position, None, None]:
         """Train from a position to the end of its epoch; yield the position after every step."""

@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import by_key
+from numbacnn.engine.graph import Graph
 from numbacnn.errors import ArgumentError
-from numbacnn.losses import Loss, get_loss
+from numbacnn.geometry import as_image
+from numbacnn.losses import LOSSES, Loss, get_loss
 from numbacnn.losses.base import Target, Weights, checked_weights
+from numbacnn.tasks.predictor import PROBABILITY_OPS
 
 T = TypeVar("T")
 LossOfOutputs = str | Loss | Sequence[str | Loss] | Mapping[str, str | Loss]
@@ -22,11 +25,13 @@ class Objective:
     """The sum of weight · loss over the outputs of a model, auxiliary ones last.
 
     main: the number of outputs that are not auxiliary.
+    inputs: the values of the graph that the losses read, as ``loss_input`` says.
     """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...]
     main: int
+    inputs: tuple[int, ...] = ()
 
     def targets(self, labels: Labels, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
         """Check labels, and convert them to the target of each output of ``shapes``, N×H×W×C.
@@ -75,6 +80,36 @@ def make_objective(
         listed = checked_weights("loss_weights", weights, names)
         defaults[: len(listed)] = _for_outputs("loss_weights", listed, main, outputs)[: len(listed)]
     return Objective(losses, tuple(defaults), main)
+
+
+def loss_input(graph: Graph, output: int, loss: Loss) -> int:
+    """Return the value that a loss reads for an output: the logits, if the output is their activation.
+
+    The losses of logits apply the activation themselves, in a form that neither overflows nor rounds a probability to
+    0. Raises ArgumentError if the model ends in another activation, or cross-entropy has a single logit.
+    """
+    value, last = output, graph.layer_of(output)
+    while last is not None and last.is_view and as_image(graph.shapes[value]) == as_image(graph.shapes[output]):
+        value = graph.nodes[graph.producer(value)].inputs[0]
+        last = graph.layer_of(value)
+    if loss.activation is None or last is None:
+        return output
+    if loss.activation == "softmax" and graph.shapes[output][-1] == 1:
+        raise ArgumentError(f"{loss.name} needs an output for each class; for a single one use binary_cross_entropy")
+    if last.known_op not in PROBABILITY_OPS:
+        return output
+    if last.known_op != loss.activation:
+        name = graph.names[value]
+        raise ArgumentError(
+            f'the model ends in {type(last).__name__} "{name}", but the loss {loss.name} applies {loss.activation} '
+            f"itself, to logits; {_advice(last.known_op)}"
+        )
+    return graph.nodes[graph.producer(value)].inputs[0]
+
+
+def _advice(end: str) -> str:
+    fitting = [name for name, loss in LOSSES.items() if loss.activation == end]
+    return f"leave out this layer, or use {' or '.join(fitting)}"
 
 
 def _for_outputs(what: str, given: Sequence[T], main: int, outputs: int) -> list[T]:

@@ -13,7 +13,7 @@ from numbacnn.kernels.decision import (
     StepForm,
 )
 from numbacnn.losses.base import Float64, Target
-from numbacnn.tasks.base import Task
+from numbacnn.metrics import Metrics
 from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.events import Position
 from numbacnn.training.trainable import TrainableModel
@@ -27,12 +27,13 @@ class TrainingStep:
     launches once and replays them.
 
     Args:
+        metrics: count the correct predictions of the first output.
         skips: whether batches with NaN or infinity are skipped; otherwise the first one ends the training.
         restores: whether the running statistics of such a batch are discarded.
     """
 
-    def __init__(self, model: TrainableModel, task: Task, update: Update, skips: bool, restores: bool) -> None:
-        self.model, self.task, self.update, self.skips = model, task, update, skips
+    def __init__(self, model: TrainableModel, metrics: Metrics, update: Update, skips: bool, restores: bool) -> None:
+        self.model, self.metrics, self.update, self.skips = model, metrics, update, skips
         self._device, self._store = device, store = model.device, model.store
         self.counters = device.zeros(len(EpochCounters._fields), np.int64)
         self.sums, self.decision = device.zeros(2, np.float64), device.zeros(DECISION, np.float64)
@@ -63,9 +64,7 @@ class TrainingStep:
 
     def count(self, batch: TrainingBatch, labels: Target, targets: Sequence[Target]) -> None:
         """Count the correct predictions, after the forward pass."""
-        partial = batch.sums[CORRECT_ROW : COUNTED_ROW + 1]
-        loss = batch.objective.losses[0]
-        self.task.count_correct(self._device.kernels, partial, batch.outputs[0], labels, targets[0], loss)
+        self.metrics.count(batch.sums[CORRECT_ROW : COUNTED_ROW + 1], batch.outputs[0], labels, targets[0])
 
     def decide(self, batch: TrainingBatch, updates: bool) -> None:
         """Decide on the update, discard what a bad batch has changed, and accumulate or average the gradients."""

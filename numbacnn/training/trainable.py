@@ -1,6 +1,7 @@
 """A predictor that can be trained and evaluated: what the training loop works on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
 from numbacnn.kernels.decision import LOSS_ROWS, SUM_GROUPS
+from numbacnn.losses import Loss
 from numbacnn.losses.base import Float64, Weights
 from numbacnn.metrics import Metrics
 from numbacnn.optimizers import Optimizer
-from numbacnn.tasks import task_for
+from numbacnn.tasks import Task, task_for
 from numbacnn.tasks.predictor import Float32, Predictor
 from numbacnn.training.batch import TrainingBatch, total
-from numbacnn.training.objective import LossOfOutputs, Objective, make_objective
+from numbacnn.training.objective import LossOfOutputs, Objective, loss_input, make_objective
 from numbacnn.training.penalties import Penalties
 
 Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
@@ -76,11 +78,23 @@ class TrainableModel(Predictor):
         """Return the loss and the weight of each output, from the arguments of ``train_step`` and names of classes."""
         outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
         names = {"names": self.graph.output_names, "classes": classes or self.classes or ()}
-        return make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight, **names)
+        made = make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight, **names)
+        pairs = zip(self.graph.training_outputs, made.losses, strict=True)
+        return replace(made, inputs=tuple(loss_input(self.graph, output, each) for output, each in pairs))
+
+    def default_losses(self, task: Task) -> list[Loss]:
+        """Return the task's loss of each output, auxiliary ones last."""
+        graph = self.graph
+        layers = map(graph.layer_of, graph.training_outputs)
+        ends = [None if layer is None else layer.known_op for layer in layers]
+        return [
+            task.loss(graph.shapes[value][-1], end) for value, end in zip(graph.training_outputs, ends, strict=True)
+        ]
 
     def training_batch(self, n: int, objective: Objective) -> TrainingBatch:
         """Return the buffers of a training step on ``n`` images, for loops that fill them under ``engine_lock``."""
-        return TrainingBatch(self.training_executor(n), n, objective, self._penalties, self._step_sums())
+        executor = self.training_executor(n, objective.inputs)
+        return TrainingBatch(executor, n, objective, self._penalties, self._step_sums())
 
     def _step_sums(self) -> Float64:
         """Return the rows of partial sums of a training step, as in ``kernels.decision``."""
@@ -115,12 +129,12 @@ class TrainableModel(Predictor):
         raw = self.raw_images(dataset.images)
         task = task_for(self.task, dataset, self.input_shape)
         task.check(dataset, self.output_shape)
-        objective = self.objective(task.loss() if loss is None else loss, loss_weights, dataset.classes)
+        objective = self.objective(self.default_losses(task) if loss is None else loss, loss_weights, dataset.classes)
         metrics = [task.metrics(part, self.device) for part in objective.losses[: objective.main]]
 
         def receive(start: int, outputs: list[Float32]) -> None:
             for metric, output in zip(metrics, outputs, strict=True):
                 metric.add(output, dataset.labels[start : start + len(output)])
 
-        self.each_output(raw, receive)
+        self.each_output(raw, receive, outputs=objective.inputs[: objective.main])
         return metrics, objective

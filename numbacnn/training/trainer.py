@@ -96,7 +96,7 @@ class Trainer:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = optimizer or SGD(0.02, momentum=0.9)
-        self.loss, self.loss_weights = self.task.loss() if loss is None else loss, loss_weights
+        self.loss, self.loss_weights = model.default_losses(self.task) if loss is None else loss, loss_weights
         self.objective = model.objective(self.loss, loss_weights, dataset.classes)
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = DataLoader(dataset, batch_size, seed=seed)
@@ -106,8 +106,11 @@ class Trainer:
         self.history = History()
         self.position = Position()
         self.augment = get_augmentation(augment)
-        if self.augment and self.augment.mixes and dataset.kind != CLASSES:
-            raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
+        if self.augment and self.augment.mixes:
+            if dataset.kind != CLASSES:
+                raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
+            if model.output_shape[-1] == 1:
+                raise ArgumentError("augment: mixup and cutmix need an output for each class; this model has one")
         self.optimizer.attach(model)
         plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
         self.update = Update(model, self.optimizer, self.schedule, **plan, ema=ema)

@@ -548,7 +548,7 @@ def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
     )
     with pytest.warns(RuntimeWarning, match="the host runs .* steps: the data set takes 0 MiB of 0 MiB of free"):
         assert isinstance(made._loop, HostLoop)
-    assert buffers == [(True, False), (False, False)]
+    assert buffers == [(True, False, None), (False, False, None)]
     monkeypatch.undo()
     assert isinstance(trainer()._loop, DeviceLoop)
 
