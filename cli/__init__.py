@@ -13,13 +13,13 @@ import click
 
 import numbacnn
 
-from . import bench, data, info, plot, predict, render, shared, summary, train, verify
+from . import bench, data, info, plot, predict, render, shared, sources, summary, train, verify
 from . import eval as evaluate
 
 
 @click.group(
     context_settings={
-        "auto_envvar_prefix": "NUMBACNN",
+        "auto_envvar_prefix": sources.PREFIX,
         "help_option_names": ["-h", "--help"],
         "show_default": True,
     },
@@ -28,8 +28,10 @@ from . import eval as evaluate
 )
 @click.version_option(numbacnn.__version__, prog_name="numbacnn", message="%(prog)s %(version)s")
 @shared.debug
-def commands() -> None:
+@click.pass_context
+def commands(ctx: click.Context) -> None:
     """Train, evaluate and run convolutional networks. To get started: numbacnn train."""
+    sources.check_variables(ctx)
 
 
 for _command in (train, evaluate, predict, plot, summary, verify, bench, data, info):
@@ -41,36 +43,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     render.replace_unencodable()
     state = shared.State()
+    message = "stopped"
     with warnings.catch_warnings():
         warnings.showwarning = render.warning
         try:
-            code = commands.main(given or ["--help"], prog_name="numbacnn", standalone_mode=False, obj=state)
+            result = commands.main(given or ["--help"], prog_name="numbacnn", standalone_mode=False, obj=state)
             sys.stdout.flush()
-            return code if isinstance(code, int) else 0
+            code = result if isinstance(result, int) else 0
         except BaseException as error:
-            return _failure(error, state.debug)
+            code, message = _failure(error, state.debug)
+    if code and not state.answered and (state.as_json or "--json" in given):
+        render.as_json({"error": message, "exit_code": code})
+    return code
 
 
-def _failure(error: BaseException, debug: bool) -> int:
-    """Print an error as one line, and return the exit code."""
+def _failure(error: BaseException, debug: bool) -> tuple[int, str]:
+    """Print an error as one line; return the exit code and the line."""
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        render.error("interrupted")
-        return 130
     if isinstance(error, BrokenPipeError):  # whoever reads our output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    if debug:
+        return 1, ""
+    interrupted = isinstance(error, KeyboardInterrupt | click.Abort)
+    if debug and not interrupted:
         raise error
+    line = "interrupted" if interrupted else _line(error)
+    render.error(line)
+    return (130 if interrupted else 2 if isinstance(error, click.UsageError) else 1), line
+
+
+def _line(error: BaseException) -> str:
+    """Return the message of an error."""
     if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "numbacnn"
-        render.error(f"{error.format_message()} See {command} --help")
-        return 2
+        message = sources.bad_value(error) if isinstance(error, click.BadParameter) else error.format_message()
+        return f"{message} See {error.ctx.command_path if error.ctx else 'numbacnn'} --help"
     if isinstance(error, numbacnn.NumbacnnError):
-        render.error(str(error))
-    elif isinstance(error, OSError):
-        render.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    else:
-        render.error(f"unexpected {type(error).__name__}: {error}; add --debug for the traceback, and please report it")
-    return 1
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"unexpected {type(error).__name__}: {error}; add --debug for the traceback, and please report it"

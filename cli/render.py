@@ -1,11 +1,15 @@
 """Printing: results go to standard output, everything else to standard error."""
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Container, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
+
+import click
+import numpy as np
 
 
 def replace_unencodable() -> None:
@@ -24,8 +28,27 @@ def text(line: str) -> None:
 
 
 def as_json(value: dict[str, Any]) -> None:
-    """Print the result as one JSON object."""
-    text(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print the result as one JSON object, in ASCII if the stream cannot encode it."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None:
+        ctx.find_root().obj.answered = True
+    printed = json.dumps(_with_nulls(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        printed.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        printed = json.dumps(_with_nulls(value), indent=2, allow_nan=False)
+    text(printed)
+
+
+def _with_nulls(value: Any) -> Any:
+    """Return a value in JSON's types, with None for NaN and infinities, which JSON lacks."""
+    if isinstance(value, dict):
+        return {str(name): _with_nulls(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(each) for each in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _with_nulls(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(rows: Sequence[Sequence[str]], left: Container[int] | None = None) -> None:

@@ -28,14 +28,25 @@ DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "DIR"}
 
 @dataclass
 class State:
-    """State of one call of the command line."""
+    """State of one call of the command line: whether a failure shows its traceback, and whether it is JSON.
+
+    ``answered`` says that a JSON object has been printed.
+    """
 
     debug: bool = False
+    as_json: bool = False
+    answered: bool = False
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and isinstance(ctx.obj, State):
         ctx.obj.debug = True
+
+
+def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    if isinstance(ctx.obj, State):
+        ctx.obj.as_json = value
+    return value
 
 
 def _import(_: click.Context, __: click.Parameter, names: Sequence[str]) -> None:
@@ -49,7 +60,14 @@ def _import(_: click.Context, __: click.Parameter, names: Sequence[str]) -> None
 debug = click.option(
     "--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help="Show tracebacks."
 )
-json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_set_json,
+    help="Print one JSON object instead of text, also if the command fails; NaN and infinities are null.",
+)
 model = click.argument("model", type=click.Path(path_type=Path))
 data = click.option(
     "--data", metavar="NAME|DIR", help="Data set; its test set is used.  [default: the data set of the model's run]"

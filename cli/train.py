@@ -33,7 +33,7 @@ from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
 from numbacnn.training.trainer import ON_NAN, ON_SAVE_ERROR
 
-from . import progress, render, shared
+from . import progress, render, shared, sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,8 +48,10 @@ class TrainCommand(click.Command):
             first = click.Context(self, ctx.parent, ctx.info_name)
             super().parse_args(first, list(args))
             # As text, so that epochs = 3.7 is rejected as it is on the command line.
-            tables = [options_for(first.params["optimizer"], read_config(path)) for path in _config_paths(first)]
+            paths = _config_paths(first)
+            tables = [options_for(first.params["optimizer"], read_config(path)) for path in paths]
             ctx.default_map = {name: str(value) for table in tables for name, value in table.items()}
+            ctx.meta[sources.FILES] = {name: path for path, table in zip(paths, tables, strict=True) for name in table}
         return super().parse_args(ctx, args)
 
 
@@ -172,7 +174,8 @@ def command(
     The folder of the run gets config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the weights of the
     last epoch), best.safetensors (those of the best epoch by validation), and provenance.toml, which verify checks.
     """
-    settings = Settings.resolve(given)
+    with sources.named(ctx, given):
+        settings = Settings.resolve(given)
     folder = RunFolder.new(settings) if out is None else RunFolder(out)
     if resume:
         _require_same_run(ctx, settings, folder)
@@ -180,7 +183,8 @@ def command(
         folder.require_vacant()
     with shared.engine(settings.threads, quiet):
         downloads = progress.download_progress(quiet)
-        run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
+        with sources.named(ctx, given):
+            run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:

@@ -1,6 +1,7 @@
 """Bad input: one clear line, exit code 1 (2 for usage), nothing written."""
 
 import gzip
+import io
 import json
 import struct
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import finished, numbacnn, rejected
+from numbacnn.cli import render
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -172,6 +174,85 @@ def test_contradictory_options():
     rejected("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
     rejected("--resume needs --out", "train", "--resume", code=2)
     rejected("leave out --config", "train", "--resume", "--out", "x", "--config", "y", code=2)
+
+
+# -- where a value comes from -----------------------------------------------------------------------------------------
+
+
+def test_a_bad_value_names_its_source(monkeypatch):
+    rejected("Invalid value for --epochs: 'x' is not", "train", "--epochs", "x", code=2)
+    rejected("error: --model: unknown model 'lenet'", "train", "--model", "lenet")
+    rejected("error: --betas: betas='0.7;0.9'", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
+    rejected("error: --data: unknown data set 'mnits'", "train", "--data", "mnits")
+    Path("c.toml").write_text("seed = 3\nepochs = 'x'")
+    rejected("Invalid value for epochs (c.toml, line 2): 'x' is not", "train", "--config", "c.toml", code=2)
+    Path("c.toml").write_text("seed = 3\n\nmodel = 'lenet'")
+    rejected("error: model (c.toml, line 3): unknown model 'lenet'", "train", "--config", "c.toml")
+    Path("c.toml").write_text("seed = 3\nepohcs = 3")
+    rejected("error: c.toml, line 2: unknown key 'epohcs'; did you mean 'epochs'", "train", "--config", "c.toml")
+    monkeypatch.setenv("NUMBACNN_TRAIN_EPOCHS", "x")
+    rejected("Invalid value for NUMBACNN_TRAIN_EPOCHS: 'x' is not", "train", code=2)
+    monkeypatch.setenv("NUMBACNN_TRAIN_EPOCHS", "1")
+    monkeypatch.setenv("NUMBACNN_TRAIN_MODEL", "lenet")
+    rejected("error: NUMBACNN_TRAIN_MODEL: unknown model 'lenet'", "train")
+
+
+@pytest.mark.parametrize(
+    ("variable", "fragment"),
+    [
+        ("NUMBACNN_TRAIN_EPOHCS", "NUMBACNN_TRAIN_EPOHCS sets nothing; did you mean 'NUMBACNN_TRAIN_EPOCHS'?"),
+        ("NUMBACNN_CACHE_DRI", "NUMBACNN_CACHE_DRI sets nothing; did you mean 'NUMBACNN_CACHE_DIR'?"),
+        ("NUMBACNN_TRAIN_XYZZY", "NUMBACNN_TRAIN_XYZZY sets nothing"),
+    ],
+)
+def test_a_variable_that_sets_nothing_is_named(monkeypatch, variable, fragment):
+    monkeypatch.setenv(variable, "3")
+    rejected(fragment, "train", code=2)
+
+
+def test_variables_of_other_projects_and_of_other_commands_are_left_alone(monkeypatch):
+    monkeypatch.setenv("NUMBACNN_TRAIN_EPOCHS", "3")
+    monkeypatch.setenv("NUMBACNN_DATA_PREVIEW_ROWS", "3")
+    monkeypatch.setenv("NUMBACNN_TEST_DATA", "folder")
+    assert numbacnn("data", "list").code == 0
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (["train", "--epohcs", "3"], 2, "--epochs"),
+        (["train", "--data", "mnits"], 1, "did you mean 'mnist'"),
+        (["eval", "nowhere.safetensors"], 1, "no such file"),
+        (["summary", "lenet"], 1, "did you mean 'lenet5'"),
+    ],
+)
+def test_a_failure_is_json_too(arguments, code, fragment):
+    outcome = numbacnn(*arguments, "--json")
+    printed = json.loads(outcome.out)
+    assert outcome.code == printed["exit_code"] == code
+    assert fragment in printed["error"]
+    assert outcome.err.startswith("error: ")
+
+
+def no_constants(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
+def test_json_is_valid_on_every_stream(monkeypatch, encoding):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="replace", newline="")
+    monkeypatch.setattr("sys.stdout", stream)
+    numbers = [float("nan"), float("inf"), np.float32(0.5), np.int64(3)]
+    render.as_json({"a": numbers, "b×": "\udcff Größe", 3: np.ones(2)})
+    stream.flush()
+    found = json.loads(stream.buffer.getvalue().decode(encoding), parse_constant=no_constants)
+    assert found == {"a": [None, None, 0.5, 3], "b×": "\udcff Größe", "3": [1, 1]}
+
+
+# -- usage ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

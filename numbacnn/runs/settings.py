@@ -1,5 +1,6 @@
 """Settings of a training run: the options, their defaults, and the TOML files that hold them."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -169,11 +170,19 @@ def read_config(path: Path) -> dict[str, Any]:
         try:
             name = choose("key", key, known)
         except ArgumentError as error:
-            raise ArgumentError(f"{path}: {error}") from None
+            raise ArgumentError(f"{place_of(path, key)}: {error}") from None
         if not isinstance(value, str | int | float):
-            raise ArgumentError(f"{path}: {key} is a {type(value).__name__}; give a single value")
+            raise ArgumentError(f"{place_of(path, key)}: {key} is a {type(value).__name__}; give a single value")
         options[name] = value
     return options
+
+
+def place_of(path: Path, key: str) -> str:
+    """Return a configuration file with the line of a key, as "train.toml, line 3"; the file alone if it has none."""
+    lines = path.read_text("utf-8").splitlines()
+    pattern = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
+    found = [number for number, line in enumerate(lines, 1) if pattern.match(line)]
+    return f"{path}, line {found[0]}" if found else str(path)
 
 
 def options_for(optimizer: str | None, options: dict[str, Any]) -> dict[str, Any]:

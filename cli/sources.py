@@ -1,0 +1,80 @@
+"""Where the value of an option comes from: the command line, an environment variable, or a line of a file."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from numbacnn._checks import did_you_mean
+from numbacnn.errors import ArgumentError
+from numbacnn.runs.settings import place_of
+
+PREFIX = "NUMBACNN"
+OF_THE_LIBRARY = ("NUMBACNN_CACHE_DIR", "NUMBACNN_VECTOR_WIDTH", "NUMBACNN_CUDA_SYNC")
+FILES = "files"  # in ctx.meta: the configuration file of each option that has its value from one
+
+
+def variables(command: click.Command, prefix: str = PREFIX) -> Iterator[str]:
+    """Yield the names of the environment variables that set options of a command and its subcommands."""
+    for parameter in command.params:
+        if parameter.name:
+            yield f"{prefix}_{parameter.name.upper()}"
+    for name, child in getattr(command, "commands", {}).items():
+        yield from variables(child, f"{prefix}_{name.upper().replace('-', '_')}")
+
+
+def check_variables(ctx: click.Context) -> None:
+    """Raise UsageError for a variable of the invoked command that sets none of its options, with the nearest name.
+
+    Other variables are reported if they resemble one of the library's; they may be of a project that uses this one.
+    """
+    known = {*variables(ctx.command), *OF_THE_LIBRARY}
+    invoked = f"{PREFIX}_{(ctx.invoked_subcommand or '').upper()}_"
+    for name in sorted({name for name in os.environ if name.startswith(f"{PREFIX}_")} - known):
+        if name.startswith(invoked) or get_close_matches(name, OF_THE_LIBRARY, cutoff=0.9):
+            raise click.UsageError(
+                f"environment variable {name} sets nothing; {did_you_mean(name, known)}unset it.", ctx
+            )
+
+
+def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Return where the value of a parameter comes from, such as "--epochs" or "epochs (train.toml, line 3)"."""
+    name = parameter.name or ""
+    source = ctx.get_parameter_source(name)
+    files: Mapping[str, Path] = ctx.meta.get(FILES, {})
+    if source == ParameterSource.ENVIRONMENT:
+        return f"{ctx.auto_envvar_prefix}_{name.upper()}"
+    if source == ParameterSource.DEFAULT_MAP and name in files:
+        key = name.replace("_", "-")
+        return f"{key} ({place_of(files[name], key)})"
+    return parameter.opts[0] if parameter.opts else name
+
+
+def bad_value(error: click.BadParameter) -> str:
+    """Return the message of a value that click rejects, with its source."""
+    if error.ctx is None or error.param is None or isinstance(error, click.MissingParameter):
+        return error.format_message()
+    return f"Invalid value for {source_of(error.ctx, error.param)}: {error.message}"
+
+
+@contextmanager
+def named(ctx: click.Context, values: Mapping[str, Any]) -> Iterator[None]:
+    """Begin an ArgumentError of the block with the source of the value that it is about."""
+    try:
+        yield
+    except ArgumentError as error:
+        for parameter in ctx.command.params:
+            name, value = parameter.name or "", values.get(parameter.name or "")
+            if value is not None and _is_about(str(error), name, value):
+                raise type(error)(f"{source_of(ctx, parameter)}: {error}") from None
+        raise
+
+
+def _is_about(message: str, name: str, value: Any) -> bool:
+    return bool(re.search(rf"\b{name}=", message)) or (isinstance(value, str) and repr(value) in message)
