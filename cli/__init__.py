@@ -13,7 +13,7 @@ import click
 
 import numbacnn
 
-from . import bench, data, info, plot, predict, render, shared, sources, summary, train, verify
+from . import bench, data, export, info, plot, predict, render, shared, sources, summary, train, verify
 from . import eval as evaluate
 
 
@@ -34,7 +34,7 @@ def commands(ctx: click.Context) -> None:
     sources.check_variables(ctx)
 
 
-for _command in (train, evaluate, predict, plot, summary, verify, bench, data, info):
+for _command in (train, evaluate, predict, plot, summary, export, verify, bench, data, info):
     commands.add_command(_command.command)
 
 

@@ -3,7 +3,20 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-from numbacnn import data, detection, functional, layers, losses, metrics, models, optimizers, plots, schedules, testing
+from numbacnn import (
+    data,
+    detection,
+    functional,
+    layers,
+    losses,
+    metrics,
+    models,
+    onnx,
+    optimizers,
+    plots,
+    schedules,
+    testing,
+)
 from numbacnn._names import answer_names, missing_name, public_names
 from numbacnn.data import augment
 from numbacnn.engine.device import kernel
@@ -47,6 +60,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "onnx",
     "plots",
     "schedules",
     "set_num_threads",

@@ -26,7 +26,7 @@ ROWS = [
     {"bench"},
     {"plots"},
     {"testing", "sklearn"},
-    {"models"},
+    {"models", "onnx"},
     {"model"},
     {"training", "inspection", "functional"},
     {"saving"},
@@ -158,7 +158,7 @@ def test_importing_compiles_nothing_and_loads_no_optional_package():
     _, loaded, kernels, compiled = probe("numbacnn")
     assert kernels > 10
     assert compiled == []
-    assert not {"PIL", "tqdm", "click", "matplotlib", "safetensors", "torch", "tomli_w"} & set(loaded)
+    assert not {"PIL", "tqdm", "click", "matplotlib", "onnx", "safetensors", "torch", "tomli_w"} & set(loaded)
 
 
 def test_importing_takes_little_more_time_than_importing_numba():

@@ -82,6 +82,15 @@ def state_dict(graph: Graph, store: Parameters) -> dict[str, NDArray[np.float32]
     return arrays
 
 
+def from_state_dict(graph: Graph, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of a PyTorch state dict in our layouts, the inverse of ``state_dict``."""
+    shapes = {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()}
+    return {
+        name: arrays[name].reshape(layout.unfolded).transpose(layout.order).reshape(shapes[name])
+        for name, layout in _layouts(graph, ours=False).items()
+    }
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open

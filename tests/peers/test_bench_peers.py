@@ -57,10 +57,6 @@ def test_inference_of_peers_agrees(name):
     arrays = state_dict(model.graph, model.store)
     for mode, work in CPU.inference(model.graph, arrays, [images]).items():
         assert_close(channels_last(work()[0]), expected, f"{name}, PyTorch {mode}", TOLERANCE)
-    if name.startswith(("unet", "vgg", "alexnet")):  # transposed convolution; one pixel into seven bins
-        with pytest.raises(nc.NumbacnnError, match="no ONNX counterpart"):
-            ONNX.inference(model.graph, arrays, [images])
-        return
     (work,) = ONNX.inference(model.graph, arrays, [images]).values()
     assert_close(channels_last(work()[0]), expected, f"{name}, onnxruntime", TOLERANCE)
 
@@ -224,7 +220,8 @@ def test_unsupported_op_is_noted():
     assert result.measurement.peers == {}
     assert result.measurement.notes == ('PyTorch is left out: no PyTorch twin of group_norm "g"',)
     result = measure.measure_model(model, 2, False, timing.QUICK, peers)
-    assert [note.split(" is left out")[0] for note in result.measurement.notes] == ["PyTorch", "onnxruntime"]
+    assert [note.split(" is left out")[0] for note in result.measurement.notes] == ["PyTorch"]
+    assert list(result.measurement.peers) == ["onnxruntime"]
 
 
 def test_peak_memory_of_pytorch():
