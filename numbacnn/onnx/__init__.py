@@ -37,7 +37,7 @@ def save(
         layout: "nchw", or "nhwc" for images (N, height, width, channels), which adds a transpose at each end.
         fold: absorb batch normalization into the weights before it.
         raw_images: take uint8 images, and normalize them inside the network.
-        probabilities: end in a softmax, unless the model ends in a softmax or sigmoid, or detects.
+        probabilities: end in a softmax, or in a sigmoid if there is one channel, unless the model does, or detects.
 
     Raises:
         ArgumentError: an option is not valid, or does not fit the model.

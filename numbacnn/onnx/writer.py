@@ -62,19 +62,17 @@ def model_to_onnx(model: Model, options: Options) -> onnx.ModelProto:
     """Convert a model; ``onnx.save`` documents options and errors."""
     if options.raw_images and (len(model.graph.input_shapes) != 1 or len(model.input_shape) != 3):
         raise ArgumentError("raw_images is for models with one input, an image")
-    end = model.graph.producer(model.graph.outputs[0])
-    ends_in_probabilities = model.graph.nodes[end].layer.op in PROBABILITY_OPS
-    softmax = options.probabilities and not ends_in_probabilities and model.task != Detection.name
+    probabilities = options.probabilities and model.task != Detection.name
     normalization = None
     if options.raw_images:
         normalization = model.normalization or Normalization.identity(model.input_shape[2])
-    writer = Writer(model.graph.inference, model.store.arrays(), options, normalization, softmax)
+    writer = Writer(model.graph.inference, model.store.arrays(), options, normalization, probabilities)
     metadata = {
         "numbacnn": version("numbacnn"),
         "layout": options.layout,
         "classes": json.dumps(model.classes) if model.classes else "",
         "task": model.task or "",
-        "normalization": json.dumps(model.normalization._asdict())
+        "normalization": json.dumps(model.normalization.as_dict())
         if model.normalization and not options.raw_images
         else "",
     }
@@ -93,10 +91,10 @@ class Writer:
         arrays: Arrays,
         options: Options,
         normalization: Normalization | None = None,
-        softmax: bool = False,
+        probabilities: bool = False,
     ) -> None:
         self.graph, self.options, self.opset = graph, options, options.opset
-        self.normalization, self.softmax = normalization, softmax
+        self.normalization, self._probabilities = normalization, probabilities
         self._arrays = dict(arrays)
         self._folded = self._fold() if options.fold else set[int]()
         self._nodes: list[onnx.NodeProto] = []
@@ -169,7 +167,7 @@ class Writer:
     def _external_name(self, value: int) -> str:
         """Name a value; an output that still needs a node after its layer gets the layer's name there."""
         name, graph = self.graph.names[value], self.graph
-        after = self.softmax or (self.options.layout == "nhwc" and len(graph.shapes[value]) == 3)
+        after = self._final(value) or (self.options.layout == "nhwc" and len(graph.shapes[value]) == 3)
         return f"{name}:y" if value in graph.outputs and after else name
 
     def _declared(self, name: str, shape: Shape, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
@@ -219,13 +217,21 @@ class Writer:
         name, shape = self.graph.names[value], self.graph.shapes[value]
         x = values[value].name
         transposes = self.options.layout == "nhwc" and len(shape) == 3
-        if self.softmax:
-            x = self.add("Softmax", [x], f"{name}:softmax" if transposes else name, axis=1)
+        if final := self._final(value):
+            attributes = {"axis": 1} if final == "Softmax" else {}
+            x = self.add(final, [x], f"{name}:probabilities" if transposes else name, **attributes)
         if transposes:
             x = self.add("Transpose", [x], name, perm=TO_NHWC)
         if x in self.graph.input_names:  # a graph's output must be the output of a node
             x = self.add("Identity", [x], f"{name}:output")
         return x
+
+    def _final(self, value: int) -> str | None:
+        """Return the operator that turns an output into probabilities, if it needs one."""
+        layer = self.graph.layer_of(value)
+        if not self._probabilities or (layer is not None and layer.op in PROBABILITY_OPS):
+            return None
+        return "Softmax" if self.graph.shapes[value][-1] > 1 else "Sigmoid"
 
     def _fold(self) -> set[int]:
         """Absorb batch normalizations into the weights before them; return the nodes that this makes superfluous."""

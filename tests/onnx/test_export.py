@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from cases import OPS
-from command_line import numbacnn, refused
+from command_line import numbacnn, rejected
 from engine import assert_close, generator_of, one_layer, randomize
 from graphs import several_inputs_and_outputs
 
@@ -124,7 +124,7 @@ def test_metadata_names_and_versions(tmp_path):
     found = {entry.key: entry.value for entry in proto.metadata_props}
     assert json.loads(found["classes"]) == ["cat", "dog", "ship"]
     assert (found["task"], found["layout"]) == ("classify", "nchw")
-    assert json.loads(found["normalization"]) == {"mean": [0.5], "std": [0.25]}
+    assert json.loads(found["normalization"]) == {"mean": [0.5], "std": [0.25], "images": None}
     assert (proto.ir_version, proto.opset_import[0].version) == (8, 18)
     batch, *sizes = proto.graph.input[0].type.tensor_type.shape.dim
     assert batch.dim_param == "batch"
@@ -161,4 +161,4 @@ def test_the_command(tmp_path):
     assert done.code == 0
     assert done.out == f"{tmp_path / 'm.onnx'}: opset 17, nchw, images 28×28×1, 0.2 MiB\n"
     assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 17
-    refused("must end in .onnx", "export", tmp_path / "m.safetensors", tmp_path / "m2.safetensors", code=2)
+    rejected("must end in .onnx", "export", tmp_path / "m.safetensors", tmp_path / "m2.safetensors", code=2)
