@@ -150,9 +150,9 @@ class CudaDevice(Device):
         from numbacnn.kernels.cuda import launchers, sizes
         from numbacnn.kernels.cuda.gemm import gemm, tensor_cores
 
-        gpus, least = driver.list_gpus(), tensor_cores.LEAST_CAPABILITY
-        if precision != "fp32" and gpus and gpus[0].capability < least:
-            needed, found = (".".join(map(str, capability)) for capability in (least, gpus[0].capability))
+        gpus, minimum = driver.list_gpus(), tensor_cores.MIN_CAPABILITY
+        if precision != "fp32" and gpus and gpus[0].capability < minimum:
+            needed, found = (".".join(map(str, capability)) for capability in (minimum, gpus[0].capability))
             raise NumbacnnError(
                 f'precision "{precision}" needs a GPU of compute capability {needed} or higher; '
                 f'{gpus[0].name} has {found}: leave it at "fp32"'

@@ -1,4 +1,4 @@
-"""CUDA kernels as machine code, without a GPU: PTX by numba-cuda, assembled by ptxas, and what that says of them."""
+"""CUDA kernels compiled to machine code without a GPU: PTX by numba-cuda, assembled by ptxas, with its statistics."""
 
 import importlib.util
 import re
@@ -15,9 +15,12 @@ CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
 
 class Resources(NamedTuple):
-    """What a kernel takes: registers of a thread, bytes of shared memory of a block, and bytes that a thread keeps in
-    local memory because registers ran out (spills) or were indexed (stack); its instructions for tensor cores; and the
-    share of multiply-adds in the longest stretch without a branch, which is the body of an unrolled loop."""
+    """The resources of a kernel: registers per thread, and bytes of shared memory per block.
+
+    ``stack`` and spills are bytes of local memory per thread, for arrays with variable indices and for registers that
+    ran out. ``matrix`` counts tensor-core instructions. ``multiply_adds`` is the fraction of multiply–adds in the
+    longest basic block, which is the body of an unrolled loop.
+    """
 
     registers: int
     shared: int
@@ -29,30 +32,30 @@ class Resources(NamedTuple):
 
 
 def assembler() -> Path | None:
-    """ptxas of the CUDA packages, or None where it is not among them."""
+    """Return the path of ptxas in the CUDA packages, or None."""
     spec = importlib.util.find_spec("nvidia")
     roots = [] if spec is None else spec.submodule_search_locations
     return next((path for root in roots for path in Path(root).rglob("ptxas") if path.is_file()), None)
 
 
 def capabilities(kernel) -> list[tuple[int, int]]:
-    """Those of ``CAPABILITIES`` that the kernel is for."""
-    return [capability for capability in CAPABILITIES if capability >= kernel.least_capability]
+    """Return those of ``CAPABILITIES`` that the kernel supports."""
+    return [capability for capability in CAPABILITIES if capability >= kernel.min_capability]
 
 
 def compiled(kernel) -> list[str]:
-    """The kernel's PTX for each of ``capabilities``."""
+    """Return the PTX of a kernel for each of its ``capabilities``."""
     return launch.compile_ptx(kernel.function, kernel.signature, capabilities(kernel), **kernel.options)
 
 
 def parameters(text) -> list[str]:
-    """The types of an entry's parameters, such as u64."""
+    """Return the types of the parameters of an entry, such as u64."""
     head = text[text.index(".entry") : text.index(")", text.index(".entry"))]
     return re.findall(r"\.param \.(\w+)", head)
 
 
 def assemble(kernel, texts) -> list[Resources]:
-    """Assembles a kernel for each of ``capabilities``; raises where the assembler refuses."""
+    """Assemble a kernel for each of its ``capabilities``. Raises AssertionError if ptxas fails."""
     with tempfile.TemporaryDirectory() as folder:
         source, pairs = Path(folder, "kernel.ptx"), zip(texts, capabilities(kernel), strict=True)
         return [_assembled(kernel.name, source, *pair) for pair in pairs]
@@ -84,13 +87,13 @@ def _assembled(name, source, text, capability) -> Resources:
     )
 
 
-# The lowest twelve bits of the 128 of an instruction, from sm_75 to sm_90; of FFMA nine, whatever its operands are.
+# The lowest 12 of the 128 bits of an instruction, from sm_75 to sm_90; for FFMA the lowest 9, for any operands.
 HMMA, BRA, FFMA = 0x23C, 0x947, 0x023
-EXECUTABLE = 4  # flag of a section
+EXECUTABLE = 4  # flag of an ELF section
 
 
 def _instructions(cubin: bytes) -> list[int]:
-    """The lower halves of those of a file of machine code, in the form of ELF (64 bits): in its sections of code."""
+    """Return the lower halves of the instructions in the code sections of a 64-bit ELF file."""
     (table,), (size, count) = struct.unpack_from("<Q", cubin, 0x28), struct.unpack_from("<2H", cubin, 0x3A)
     found = []
     for section in range(count):

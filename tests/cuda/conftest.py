@@ -11,7 +11,7 @@ NO_DEVICE = "numba-cuda is not installed" if not backend.INSTALLED else driver.w
 
 
 def pytest_collection_modifyitems(items):
-    """Kernels run in the simulator, or on a GPU; they compile without either, but not in the simulator."""
+    """Skip tests that need a GPU or the simulator if there is neither, and tests of the compiler in the simulator."""
     for item in items:
         if "compiles" in item.keywords and (backend.SIMULATED or not backend.INSTALLED):
             item.add_marker(pytest.mark.skip("compiling needs numba-cuda, without NUMBA_ENABLE_CUDASIM"))

@@ -1,7 +1,7 @@
-"""A scheduler for Numba's simulator, whose own lets the threads of a block compete for the interpreter: hundreds of
-times slower where they meet at barriers, and never the same twice.
+"""A deterministic scheduler for Numba's simulator.
 
-Here one thread runs at a time, from one barrier to the next, and then hands over to the one behind it.
+Numba lets the threads of a block compete for the interpreter lock, which is hundreds of times slower at barriers, and
+not reproducible. Here one thread runs at a time, from one barrier to the next, and then yields to the next thread.
 """
 
 import threading
@@ -11,7 +11,7 @@ from numba.cuda.simulator import kernel
 
 
 class Thread(kernel.BlockThread):
-    """A thread of a block, which waits for its turn first."""
+    """A thread of a block, which first waits for its turn."""
 
     def __init__(self, function, block, block_index, thread_index):
         super().__init__(function, block, block_index, thread_index, debug=False)
@@ -26,12 +26,12 @@ class Thread(kernel.BlockThread):
             self._manager.leave(self)
 
     def syncthreads(self):
-        self._manager.hand_over()
+        self._manager.yield_turn()
         self.turn.acquire()
 
 
 class Block(kernel.BlockManager):
-    """The threads of a block, in order; those that are done leave."""
+    """The running threads of a block, in order."""
 
     def run(self, grid_point, *arguments):
         points = np.ndindex(*self._block_dim)
@@ -48,13 +48,13 @@ class Block(kernel.BlockManager):
             if thread.exception:
                 raise thread.exception[0].with_traceback(thread.exception[1])
 
-    def hand_over(self):
-        """The next thread's turn; behind the last one the first comes again."""
+    def yield_turn(self):
+        """Let the next thread run; the first one follows the last."""
         self.at = (self.at + 1) % len(self.running)
         self.running[self.at].turn.release()
 
     def leave(self, thread):
-        """The thread whose turn it is has finished."""
+        """Remove the running thread, which has finished."""
         self.running.remove(thread)
         if not self.running:
             self.done.release()
@@ -64,5 +64,5 @@ class Block(kernel.BlockManager):
 
 
 def install():
-    """Has kernels run by this scheduler from now on."""
+    """Run kernels with this scheduler from now on."""
     kernel.BlockManager = Block

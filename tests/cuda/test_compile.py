@@ -42,11 +42,11 @@ def example(kind):
     return 1
 
 
-def laid_out(kernel):
+def flattened(kernel):
     """The types of what a launch hands to the kernel: Python's integers are of 64 bits."""
     values = []
     for kind in kernel.signature:
-        launch.lay_out(values, example(kind), kind)
+        launch.append_argument(values, example(kind), kind)
     return [KINDS.get(type(value), "u64") for value in values]
 
 
@@ -65,7 +65,7 @@ def _garbage_is_collected_seldom():
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(kernel):
     texts = compiled(kernel)
-    assert parameters(texts[0]) == laid_out(kernel)
+    assert parameters(texts[0]) == flattened(kernel)
     for capability, text, found in zip(capabilities(kernel), texts, assemble(kernel, texts), strict=True):
         print("{:45} sm_{}{} {}".format(kernel.name, *capability, found))
         assert found.spill_stores == found.spill_loads == 0, found

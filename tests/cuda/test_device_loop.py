@@ -1,6 +1,8 @@
-"""Steps that the GPU drives by itself against those that the host drives on the CPU; and those of a graph against
-launches one by one, which says something on a GPU only: the simulator's graph is a list of launches. Sets of seven
-images in batches of three: the last batch is of one."""
+"""The device loop against the host loop on the CPU, and CUDA graphs against single launches.
+
+The latter is a real test only on a GPU: the simulator's graph is a list of launches. Data sets have seven images, and
+batches three, so that the last batch has one.
+"""
 
 import gc
 import math
@@ -17,7 +19,7 @@ from numbacnn.data import Dataset
 from numbacnn.engine.device import get_device
 from numbacnn.kernels.cuda.runtime import driver, launch
 from numbacnn.kernels.cuda.runtime.memory import OutOfMemory
-from numbacnn.training import device_augmentation as planned
+from numbacnn.training import device_augmentation
 from numbacnn.training import device_loop as device
 from numbacnn.training import device_memory as memory
 from numbacnn.training.device_loop import DeviceLoop
@@ -35,20 +37,20 @@ def small(where):
 
 
 def whole(where):
-    """With running statistics, random masks and a penalty."""
+    """A model with running statistics, random masks and a penalty."""
     layers = [nc.BatchNorm(), nc.ReLU(), nc.Flatten(), nc.Dropout(0.2)]
     return nc.Sequential([*layers, nc.Dense(3, l2=0.01)], (4, 4, 1), seed=1, device=where)
 
 
 def trainer(where="cuda", layers=(), data=DATA, **options):
-    """Of ``small``, behind other layers."""
+    """A trainer of ``small`` after other layers."""
     model = nc.Sequential([*layers, nc.Flatten(), nc.Dense(3)], (4, 4, 1), seed=1, device=where)
     options = {"optimizer": nc.SGD(0.1), "epochs": 1, "batch_size": 3, "seed": 0} | options
     return Trainer(model, Dataset.from_arrays(*data), **options)
 
 
 def fit(where, make=small, data=DATA, optimizer=lambda: nc.SGD(0.1, momentum=0.9), **options):
-    """The history, and all arrays of the model."""
+    """Train, and return the history and all arrays of the model."""
     model = make(where)
     options = {"epochs": 2, "batch_size": 3, "seed": 3} | options
     history = model.fit(data, optimizer=optimizer(), **options)
@@ -66,8 +68,7 @@ def assert_alike(found, expected):
         assert error < 1e-4, (name, error)
 
 
-def assert_same(found, expected):
-    """To the last bit."""
+def assert_same_bits(found, expected):
     for name, array in expected[1].items():
         np.testing.assert_array_equal(found[1][name], array, name)
     assert [record.loss for record in found[0].epochs] == [record.loss for record in expected[0].epochs]
@@ -75,7 +76,7 @@ def assert_same(found, expected):
 
 @pytest.fixture
 def captured(monkeypatch):
-    """The sizes of what is captured."""
+    """The numbers of launches of the captured graphs."""
     sizes, capture = [], type(get_device("cuda")).capture
 
     def counted(self, launches):
@@ -88,12 +89,12 @@ def captured(monkeypatch):
     return sizes
 
 
-def test_everything_at_once_is_as_on_the_cpu(captured):
-    """Three epochs, of which the first launches and the others replay: what differs between steps is nowhere frozen."""
+def test_everything_together_is_as_on_the_cpu(captured):
+    """The first of three epochs launches kernels, and the others replay graphs: no number of a step is captured."""
     options = {"schedule": "cosine", "ema": 0.5, "accumulate": 2, "augment": EVERYTHING, "epochs": 3}
     options |= {"make": whole, "optimizer": lambda: nc.Adam(0.01, clip_norm=0.5)}
     assert_alike(fit("cuda", **options), fit("cpu", **options))
-    assert len(captured) == 3  # batches of three that update and that do not, and the last one
+    assert len(captured) == 3  # batches of three with and without an update, and the last one
 
 
 OPTIMIZERS = {
@@ -101,11 +102,11 @@ OPTIMIZERS = {
     "SGD": lambda: nc.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01, clip_value=0.1),
     "AdamW": lambda: nc.AdamW(0.01, groups=[nc.ParamGroup("*.bias", weight_decay=0.0, learning_rate=0.1)]),
     "RMSprop": lambda: nc.RMSprop(0.01),
-    "RMSprop of all kinds": lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
+    "RMSprop with all options": lambda: nc.RMSprop(0.01, momentum=0.9, centered=True, weight_decay=0.01),
     "Adagrad": lambda: nc.Adagrad(0.1),
     "LAMB": lambda: nc.LAMB(0.1, clip_norm=0.5),
     "Muon": lambda: nc.Muon(0.1, weight_decay=0.1),
-    "Muon without a matrix": lambda: nc.Muon(
+    "Muon without matrices": lambda: nc.Muon(
         0.1, nesterov=False, groups=[nc.ParamGroup("*.weight", orthogonalize=False)]
     ),
 }
@@ -131,27 +132,27 @@ def test_float_images_masks_and_a_loss_of_one_hot_targets():
 
 @pytest.mark.parametrize("augment", ["mixup=0.4", "hflip, cutmix, noise=0.1, mixup=0.4@0.7, translate=1"])
 def test_mixed_images_and_labels(augment):
-    """Of several transforms that mix, the later one takes images that the earlier one has mixed."""
+    """The second of two mixing transforms mixes images that the first has mixed."""
     options = {"make": whole, "augment": augment, "loss": nc.losses.CrossEntropy(0.1)}
     assert_alike(fit("cuda", **options), fit("cpu", **options))
 
 
-def test_a_loss_that_takes_no_shares_of_classes_tells_so():
+def test_a_loss_without_soft_labels_says_so():
     for loss, message in (("focal", "needs integer classes"), ("sigmoid_focal", "give 0 or 1 for each")):
         with pytest.raises(nc.errors.ArgumentError, match=message):
             fit("cuda", loss=loss, augment="mixup")
 
 
-WEIGHED = {
+WEIGHTED = {
     "class weights": nc.losses.CrossEntropy(0.1, class_weights=[0.0, 2.0, 0.5]),
     "an ignored label": nc.losses.CrossEntropy(ignore_index=1),
     "both, focal": nc.losses.Focal(class_weights=[1.0, 2.0, 3.0], ignore_index=0),
 }
 
 
-@pytest.mark.parametrize("loss", WEIGHED.values(), ids=WEIGHED)
-def test_labels_that_do_not_count_alike(loss):
-    """Nor does every batch: there are some of a single label, which may be the one that counts nothing."""
+@pytest.mark.parametrize("loss", WEIGHTED.values(), ids=WEIGHTED)
+def test_weighted_and_ignored_labels(loss):
+    """Some batches have a single label, which may be one of weight 0."""
     data = DATA[0], np.array([0, 1, 1, 2, 1, 0, 0])
     for batch_size in (1, 3):
         options = {"loss": loss, "data": data, "epochs": 1, "batch_size": batch_size}
@@ -178,7 +179,7 @@ def test_masks_follow_the_augmentation(loss, augment):
 
 
 BOXES = [
-    np.array([[0, 1, 5, 6, 0], [1, 2, 4, 5, 1]], np.float32),  # two middles in one cell
+    np.array([[0, 1, 5, 6, 0], [1, 2, 4, 5, 1]], np.float32),  # two centers in one cell
     np.array([[0, 0, 3, 4, 1]], np.float32),
     np.zeros((0, 5), np.float32),
     np.array([[4, 4, 8, 8, 0], [0, 5, 1, 8, 1], [3, 0, 8, 1, 0]], np.float32),
@@ -196,7 +197,7 @@ def test_boxes_follow_the_augmentation(augment):
 
 
 def test_auxiliary_outputs_and_penalties():
-    """A row of sums for each."""
+    """Each has a row of partial sums."""
 
     def make(where):
         x = nc.Input((4, 4, 1))
@@ -208,15 +209,15 @@ def test_auxiliary_outputs_and_penalties():
     assert_alike(fit("cuda", **options), fit("cpu", **options))
 
 
-def test_replayed_steps_are_those_launched_one_by_one(monkeypatch, captured):
+def test_graphs_and_single_launches_give_the_same_bits(monkeypatch, captured):
     options = {"make": whole, "augment": "hflip"}
     replayed = fit("cuda", **options)
     assert len(captured) == 2
     monkeypatch.setattr(type(get_device("cuda")), "capture", lambda self, launches: None)
-    assert_same(fit("cuda", **options), replayed)
+    assert_same_bits(fit("cuda", **options), replayed)
 
 
-def test_a_graph_that_cannot_be_captured_is_told_of_and_not_needed(monkeypatch):
+def test_without_a_graph_training_continues_with_a_warning(monkeypatch):
     def capture(work):
         raise RuntimeError("this driver has none")
 
@@ -224,21 +225,21 @@ def test_a_graph_that_cannot_be_captured_is_told_of_and_not_needed(monkeypatch):
     monkeypatch.setattr(launch, "capture", capture)
     with pytest.warns(RuntimeWarning, match="no CUDA graph, training launches kernel by kernel: this driver has none"):
         found = fit("cuda")
-    assert_same(found, expected)
+    assert_same_bits(found, expected)
 
 
-# -- numbers gone bad -------------------------------------------------------------------------------------------------
+# -- NaN --------------------------------------------------------------------------------------------------------------
 
 
-def spoiled():
-    """Float images, one of them with NaN, which a set refuses where it sees it."""
+def with_nan():
+    """Float images, one of them with NaN, which ``Dataset`` would reject."""
     data = Dataset.from_arrays(DATA[0].astype(np.float32) / 255, DATA[1])
     data.images[2, 1, 1] = math.nan
     return data
 
 
 def normalized(make):
-    """``make`` with a normalisation of its own: the spoiled set has none."""
+    """``make`` with a normalization: images with NaN have no mean."""
 
     def made(where):
         model = make(where)
@@ -248,15 +249,15 @@ def normalized(make):
     return made
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator tells of NaN
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator warns about NaN
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [(nc.Adam, {}), (nc.Adam, {"accumulate": 2, "ema": 0.5}), (nc.LAMB, {}), (nc.Muon, {})],
     ids=["Adam", "Adam and means", "LAMB", "Muon"],
 )
 def test_skipped_batches_leave_no_trace(optimizer, options):
-    """Nor in the correction of Adam, which counts the updates that were made."""
-    options = {"make": normalized(whole), "data": spoiled(), "on_nan": "skip", **options}
+    """Not even in the bias correction of Adam, which counts updates."""
+    options = {"make": normalized(whole), "data": with_nan(), "on_nan": "skip", **options}
     options["optimizer"] = lambda: optimizer(0.01)
     found = fit("cuda", **options)
     assert [record.skipped for record in found[0].epochs] == [1, 1]
@@ -265,13 +266,13 @@ def test_skipped_batches_leave_no_trace(optimizer, options):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_bad_batch_ends_the_training_and_changes_nothing(monkeypatch):
-    """Read at the end of the epoch alone: steps behind the bad one run, and change nothing either."""
+    """Losses are read only at the end of the epoch: steps after the bad one run, but change nothing."""
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
     results = []
     for where in ("cpu", "cuda"):
         model = normalized(whole)(where)
         with pytest.raises(nc.NumbacnnError, match=r"image 2 of the input at epoch 1, step 2;") as raised:
-            model.fit(spoiled(), batch_size=3, epochs=2, seed=0, optimizer=nc.SGD(0.1))
+            model.fit(with_nan(), batch_size=3, epochs=2, seed=0, optimizer=nc.SGD(0.1))
         results.append((str(raised.value), dict(model.parameters)))
     (message, expected), (found_message, found) = results
     assert found_message == message
@@ -279,9 +280,9 @@ def test_a_bad_batch_ends_the_training_and_changes_nothing(monkeypatch):
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_launch_that_fails_later_is_named_by_its_part_of_the_step(monkeypatch):
+def test_the_error_of_a_failed_launch_names_the_part_of_the_step(monkeypatch):
     class Failure(Exception):  # noqa: N818
-        """As a driver's error."""
+        """An error of the driver."""
 
     def synchronize():
         raise Failure("an illegal memory access")
@@ -292,34 +293,34 @@ def test_a_launch_that_fails_later_is_named_by_its_part_of_the_step(monkeypatch)
         fit("cuda")
 
 
-# -- what comes between steps -----------------------------------------------------------------------------------------
+# -- between steps ----------------------------------------------------------------------------------------------------
 
 
-def test_a_resumed_training_is_the_one_in_one_go(tmp_path):
-    """Stopped within an epoch, and between the batches of an update."""
+def test_a_resumed_training_has_the_same_bits(tmp_path):
+    """It was stopped within an epoch, and between the batches of an update."""
     options = {"make": whole, "accumulate": 2, "ema": 0.5, "augment": "translate=1"}
     options["optimizer"] = lambda: nc.Adam(0.01)
     expected = fit("cuda", **options)
     options |= {"checkpoint": tmp_path / "c", "checkpoint_every": 1}
     fit("cuda", callbacks=[lambda event: getattr(event, "step", 0) == 1 and event.epoch == 2], **options)
-    assert_same(fit("cuda", resume=True, **options), expected)
+    assert_same_bits(fit("cuda", resume=True, **options), expected)
 
 
 CHANGES = {
     "the learning rate": lambda model, optimizer: setattr(optimizer, "learning_rate", 0.01),
-    "a group's, in place": lambda model, optimizer: optimizer.groups[0].options.update(learning_rate=0.0),
+    "a group's learning rate, in place": lambda model, optimizer: optimizer.groups[0].options.update(learning_rate=0.0),
     "a group's momentum, in place": lambda model, optimizer: optimizer.groups[0].options.update(momentum=0.0),
     "clipping": lambda model, optimizer: setattr(optimizer, "clip_value", 1e-3),
-    "what is frozen": lambda model, optimizer: model.freeze("*.bias"),
-    "the normalisation": lambda model, optimizer: setattr(
+    "freezing": lambda model, optimizer: model.freeze("*.bias"),
+    "the normalization": lambda model, optimizer: setattr(
         model, "normalization", nc.data.normalization.Normalization((0.2,), (0.1,))
     ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_changes_by_callbacks_are_seen_at_once(change):
-    """Behind the first of three steps."""
+def test_changes_by_callbacks_take_effect_from_the_next_step(change):
+    """The callback acts after the first of three steps."""
 
     def run(where, change=lambda model, optimizer: None):
         model = small(where)
@@ -344,8 +345,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("change", OTHERS.values(), ids=OTHERS)
-def test_changes_of_muons_other_rule_are_seen_at_once(change):
-    """Behind the first of three steps."""
+def test_changes_of_muons_other_optimizer_take_effect_from_the_next_step(change):
+    """The callback acts after the first of three steps."""
 
     def run(where, change=lambda others: None):
         model, others = small(where), nc.AdamW(0.05)
@@ -363,22 +364,22 @@ def test_changes_of_muons_other_rule_are_seen_at_once(change):
     assert any(np.abs(array - unchanged[1][name]).max() > 1e-3 for name, array in expected[1].items())
 
 
-def test_muon_with_a_rule_of_ones_own_is_driven_by_the_host():
+def test_muon_with_a_custom_optimizer_runs_on_the_host():
     """Its update may do anything."""
 
-    class OwnRule(nc.AdamW):
+    class CustomRule(nc.AdamW):
         def _update(self, kernels, t, scalars):
             pass
 
     assert nc.Muon().is_replayable
-    assert not nc.Muon(others=OwnRule()).is_replayable
-    assert not nc.Muon(groups=[nc.ParamGroup("*.weight", others=OwnRule())]).is_replayable
+    assert not nc.Muon(others=CustomRule()).is_replayable
+    assert not nc.Muon(groups=[nc.ParamGroup("*.weight", others=CustomRule())]).is_replayable
 
 
-def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):
-    """Nor is augmentation planned anew."""
-    plans, draw = [], planned.draw_uniforms
-    monkeypatch.setattr(planned, "draw_uniforms", lambda *arguments: plans.append(1) or draw(*arguments))
+def test_new_learning_rates_need_no_new_graphs(monkeypatch, captured):
+    """Nor is the epoch's augmentation drawn again."""
+    plans, draw = [], device_augmentation.draw_uniforms
+    monkeypatch.setattr(device_augmentation, "draw_uniforms", lambda *arguments: plans.append(1) or draw(*arguments))
 
     def run(where):
         model, optimizer = small(where), nc.SGD(0.1)
@@ -395,15 +396,15 @@ def test_other_learning_rates_need_no_other_launches(monkeypatch, captured):
     assert len(plans) == 3
 
 
-def test_freezing_gives_buffers_back_before_it_takes_others(monkeypatch):
-    """Also of the augmentation there is one, and of the data."""
-    living, arena, uploads, upload = weakref.WeakSet(), type(get_device("cuda")).arena, [], memory.DeviceData.upload
+def test_freezing_frees_buffers_before_it_allocates_others(monkeypatch):
+    """The data set stays on the device."""
+    alive, arena, uploads, upload = weakref.WeakSet(), type(get_device("cuda")).arena, [], memory.DeviceData.upload
 
     def counted(self, size, batch):
         gc.collect()  # a simulated launch refers to itself
-        assert not living
+        assert not alive
         made = arena(self, size, batch)
-        living.add(made.memory)
+        alive.add(made.memory)
         return made
 
     monkeypatch.setattr(type(get_device("cuda")), "arena", counted)
@@ -415,23 +416,23 @@ def test_freezing_gives_buffers_back_before_it_takes_others(monkeypatch):
             model.freeze("*.bias") if event.epoch == 1 else model.unfreeze()
 
     model.fit(DATA, batch_size=3, epochs=2, augment="hflip", callbacks=[change])
-    assert living
+    assert alive
     assert len(uploads) == 1
 
 
-def test_a_training_that_was_left_goes_on_from_where_it_stood(monkeypatch):
+def test_a_closed_training_continues_from_its_position(monkeypatch):
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
-    whole_one, left = trainer(), trainer()
-    assert len(list(whole_one.run())) == 4
-    with closing(left.run()) as events:
-        next(events), next(events)  # of which the second was not read
-    assert (left.position.step, left.position.images) == (2, 6)
-    list(left.run())
-    assert left.history.epochs[0].loss == whole_one.history.epochs[0].loss
-    assert left.history.epochs[0].accuracy == whole_one.history.epochs[0].accuracy
+    complete, closed = trainer(), trainer()
+    assert len(list(complete.run())) == 4
+    with closing(closed.run()) as events:
+        next(events), next(events)  # the second loss was not read
+    assert (closed.position.step, closed.position.images) == (2, 6)
+    list(closed.run())
+    assert closed.history.epochs[0].loss == complete.history.epochs[0].loss
+    assert closed.history.epochs[0].accuracy == complete.history.epochs[0].accuracy
 
 
-def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch):
+def test_an_interrupted_training_is_positioned_after_its_last_step(monkeypatch):
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
     made, run, steps = trainer(), memory.RecordedStep.run, []
 
@@ -446,20 +447,20 @@ def test_a_training_that_was_interrupted_stands_behind_its_last_step(monkeypatch
     assert (made.position.images, made.optimizer.steps) == (6, 2)
 
 
-def test_the_learning_rate_on_record_is_that_of_the_update():
-    left = trainer()
-    with closing(left.run()) as events:
+def test_the_reported_learning_rate_is_that_of_the_update():
+    made = trainer()
+    with closing(made.run()) as events:
         next(events), next(events)
-        left.optimizer.learning_rate = 5.0
-    assert left.update.learning_rate == 0.1
+        made.optimizer.learning_rate = 5.0
+    assert made.update.learning_rate == 0.1
 
 
-# -- when it is read --------------------------------------------------------------------------------------------------
+# -- when losses are read ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Of a host that waits for the device where it reads: for a second, or as a test has it."""
+    """The clock of a host that waits for the device in every reading: a second, or until ``wait()``."""
     clock = SimpleNamespace(now=0.0, readings=0, wait=lambda: clock.now + 1)
     read_now = TrainingStep.read
 
@@ -472,76 +473,76 @@ def clock(monkeypatch):
     return clock
 
 
-def test_never_more_than_a_tenth_of_a_second_of_steps_waits(monkeypatch, clock):
-    """Of a device that takes 10 ms for a step, which the host launches in 0.3 ms."""
-    done, waiting = [0.0], []
+def test_no_more_than_a_tenth_of_a_second_of_steps_is_queued(monkeypatch, clock):
+    """The device takes 10 ms for a step, and the host launches it in 0.3 ms."""
+    done, queued = [0.0], []
 
     def run(self, device):
         clock.now += 0.0003
         done[0] = max(done[0], clock.now) + 0.01
-        waiting.append(done[0] - clock.now)
+        queued.append(done[0] - clock.now)
 
     clock.wait = lambda: max(clock.now, done[0])
     monkeypatch.setattr(memory.RecordedStep, "run", run)
     steps = trainer(batch_size=1, data=(np.zeros((60, 4, 4, 1), np.uint8), np.arange(60) % 3))._loop
     assert len(list(steps.epoch(Position()))) == 60
-    assert max(waiting) < device.READ_EVERY + 0.01
+    assert max(queued) < device.READ_EVERY + 0.01
     assert clock.readings < 10
 
 
-def test_seconds_count_all_waiting(tmp_path, clock):
-    """Also that of a checkpoint."""
+def test_seconds_include_all_waiting(tmp_path, clock):
+    """Checkpoints wait, too."""
     made = trainer(checkpoint=tmp_path / "c", checkpoint_every=1)
     list(made.run())
     assert clock.readings >= 4  # one for each step, and one at the end of the epoch
     assert made.history.epochs[0].seconds == clock.now == clock.readings
 
 
-def test_events_tell_the_last_reading(monkeypatch):
+def test_events_report_the_last_reading(monkeypatch):
     monkeypatch.setattr(device, "READ_EVERY", math.inf)
     events = []
     history, _ = fit("cuda", epochs=1, callbacks=[events.append])
     assert [event.images for event in events[:-1]] == [3, 3, 1]
-    assert events[0].loss == events[1].loss  # behind the first step, and
-    assert events[2].loss == history.epochs[0].loss  # behind the last one
+    assert events[0].loss == events[1].loss  # read after the first step
+    assert events[2].loss == history.epochs[0].loss  # read after the last one
 
 
-# -- where the host drives --------------------------------------------------------------------------------------------
+# -- when the host runs the steps -------------------------------------------------------------------------------------
 
 
-class OwnLayer(nc.Layer):
-    op = "own_of_the_tests"
+class CustomLayer(nc.Layer):
+    op = "custom_of_the_tests"
 
     def forward(self, kernels, t, g):
         kernels.copy(t.y, t.x)
 
 
-class OwnOptimizer(nc.SGD):
-    """Which may do anything."""
+class CustomOptimizer(nc.SGD):
+    """Its update may do anything."""
 
 
-class OwnLoss(nc.losses.CrossEntropy):
-    """Likewise."""
+class CustomLoss(nc.losses.CrossEntropy):
+    """It may do anything."""
 
 
 @pytest.mark.parametrize(
     ("reason", "options"),
     [
-        ("OwnOptimizer", {"optimizer": OwnOptimizer(0.1)}),
-        ("loss", {"loss": OwnLoss()}),
-        ("launch kernels", {"layers": [OwnLayer()]}),
+        ("CustomOptimizer", {"optimizer": CustomOptimizer(0.1)}),
+        ("loss", {"loss": CustomLoss()}),
+        ("launch kernels", {"layers": [CustomLayer()]}),
         ('"cpu"', {"where": "cpu"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_host_drives_what_the_device_cannot(reason, options):
+def test_the_host_runs_what_the_device_cannot(reason, options):
     made = trainer(**options)
     assert reason in device.why_not_on_device(made._host)
     assert isinstance(made._loop, HostLoop)
 
 
-def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
-    """The buffers of the validation are made before free memory is looked at."""
+def test_a_data_set_that_does_not_fit_stays_on_the_host(monkeypatch):
+    """The buffers of the validation are allocated before free memory is measured."""
     made, buffers = trainer(validation=Dataset.from_arrays(*DATA)), []
     monkeypatch.setattr(
         type(get_device("cuda")), "free_memory", lambda self: buffers.extend(made.model._executors) or 300
@@ -554,15 +555,15 @@ def test_a_set_that_is_too_large_stays_with_the_host(monkeypatch):
 
 
 class Full:
-    """The device's memory, in which there is no room for array number ``fails``, counted from now on."""
+    """Device memory in which allocation number ``fails`` fails, counted from now on."""
 
     def __init__(self, monkeypatch, fails):
-        self.taken, self.fails, self._zeros = 0, fails, get_device("cuda")._array.zeros
+        self.count, self.fails, self._zeros = 0, fails, get_device("cuda")._array.zeros
         monkeypatch.setattr(get_device("cuda")._array, "zeros", self)
 
     def __call__(self, shape, dtype=np.float32):
-        self.taken += 1
-        if self.taken == self.fails:
+        self.count += 1
+        if self.count == self.fails:
             raise OutOfMemory(8 << 30, 2 << 30)
         return self._zeros(shape, dtype)
 
@@ -570,8 +571,8 @@ class Full:
 NO_ROOM = "the host runs the training steps: out of GPU memory: 8,192 MiB"
 
 
-def test_steps_that_find_no_room_are_the_host_s():
-    """Where memory has been taken since, or lies in pieces: at the data set, a table, what a launch is given."""
+def test_if_an_allocation_fails_the_host_runs_the_steps():
+    """Memory may be taken meanwhile, or fragmented. The data set, a table, or an argument of a launch fails."""
 
     def run(fails):
         made = trainer(batch_size=7, augment="hflip", optimizer=nc.SGD(0.1, clip_norm=1.0))
@@ -579,20 +580,20 @@ def test_steps_that_find_no_room_are_the_host_s():
         with pytest.MonkeyPatch.context() as monkeypatch:
             memory = Full(monkeypatch, fails)
             (position,) = steps.epoch(Position())
-        return memory.taken, position, dict(made.model.parameters)
+        return memory.count, position, dict(made.model.parameters)
 
-    taken, expected, parameters = run(fails=0)
-    for fails in (1, taken // 3, taken):
-        with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+    count, expected, parameters = run(fails=0)
+    for fails in (1, count // 3, count):
+        with pytest.warns(RuntimeWarning, match=NO_ROOM) as warned:
             _, position, found = run(fails)
-        assert len(told) == 1
+        assert len(warned) == 1
         assert position.loss == pytest.approx(expected.loss, rel=1e-5)
         for name, array in found.items():
             np.testing.assert_allclose(array, parameters[name], rtol=1e-5, atol=1e-7)
 
 
-def test_steps_that_find_no_room_any_more_are_the_host_s(monkeypatch):
-    """Recorded anew behind the first of three steps, whose sums are kept; so are those of the next epoch."""
+def test_if_recording_again_fails_the_host_runs_the_rest(monkeypatch):
+    """The steps are recorded again after the first of three, whose sums are kept; the host runs the next epoch, too."""
 
     def full(*arguments):
         raise nc.errors.DeviceMemoryError("out of GPU memory: 8,192 MiB asked")
@@ -608,8 +609,8 @@ def test_steps_that_find_no_room_any_more_are_the_host_s(monkeypatch):
         history = model.fit(DATA, batch_size=3, epochs=2, optimizer=nc.SGD(0.1), callbacks=[freeze])
         return history, dict(model.store.arrays())
 
-    with pytest.warns(RuntimeWarning, match=NO_ROOM) as told:
+    with pytest.warns(RuntimeWarning, match=NO_ROOM) as warned:
         found = run("cuda")
-    assert len(told) == 1
+    assert len(warned) == 1
     monkeypatch.undo()
     assert_alike(found, run("cpu"))

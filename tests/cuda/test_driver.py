@@ -1,4 +1,4 @@
-"""What is said where device "cuda" cannot run: one line each, with the remedy. Needs no GPU, nor numba-cuda."""
+"""If device "cuda" cannot run, one line says why, with the remedy. Needs neither a GPU nor numba-cuda."""
 
 import sys
 from enum import Enum
@@ -21,7 +21,7 @@ class Result(Enum):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with the packages, a driver and a GPU, that a test may spoil."""
+    """A machine with the packages, a driver and a GPU, which a test can break."""
     state = {
         "started": Result.CUDA_SUCCESS,
         "version": 12040,
@@ -43,7 +43,7 @@ def machine(monkeypatch):
     return state
 
 
-def test_a_machine_that_can(machine):
+def test_a_usable_machine(machine):
     assert driver.why_not() is None
     facts = cuda_facts()
     assert facts["driver"] == "12.4"
@@ -74,7 +74,7 @@ def test_a_driver_that_does_not_start(machine):
 
 def test_an_old_driver(machine, monkeypatch):
     machine["version"] = 11080
-    assert driver.why_not().endswith("it runs CUDA 11.8, the packages are of 12.9; update the driver")
+    assert driver.why_not().endswith("it supports CUDA 11.8, the packages need 12.9; update the driver")
     machine["version"] = 12020
     monkeypatch.setattr(driver, "toolkit_version", lambda: (13, 0))
     assert driver.why_not().endswith('update the driver, or pip install "numbacnn[cuda12]"')
@@ -85,7 +85,7 @@ def test_an_old_gpu(machine):
     assert driver.why_not() == "GTX 1080 has compute capability 6.1; 7.5 or higher is needed"
 
 
-# -- checkers ---------------------------------------------------------------------------------------------------------
+# -- compute-sanitizer ------------------------------------------------------------------------------------------------
 
 
 def test_checkers_that_are_not_installed(monkeypatch):
@@ -96,8 +96,8 @@ def test_checkers_that_are_not_installed(monkeypatch):
         sanitize.main()
 
 
-def test_checkers_look_at_every_kernel():
-    """The launchers' twins, and those that have none: of the device loop."""
+def test_checkers_run_every_kernel():
+    """The launchers of both devices, and the kernels that only the device loop has."""
     assert {"test_twins.py", "test_device_loop.py"} <= {sanitize.Path(file).name for file in sanitize.TESTS}
     assert all(sanitize.Path(file).exists() for file in sanitize.TESTS)
 
@@ -109,7 +109,7 @@ ONE_TEST = f"{sanitize.HERE / 'test_twins.py'}::test_every_launcher_has_a_twin"
     ("given", "passed_on"),
     [([], sanitize.TESTS), (["-k", "relu"], ["-k", "relu", *sanitize.TESTS]), ([ONE_TEST, "-v"], [ONE_TEST, "-v"])],
 )
-def test_checkers_run_the_tests_and_tell_which_complained(given, passed_on, monkeypatch, capsys):
+def test_checkers_run_the_tests_and_report_which_complained(given, passed_on, monkeypatch, capsys):
     commands = []
 
     def run(command, check):

@@ -1,4 +1,4 @@
-"""How a CUDA graph is captured and launched, told by packages that only note what they are asked. Needs no GPU."""
+"""Capture and launch of CUDA graphs, with fake packages that record their calls. Needs no GPU."""
 
 import sys
 from types import SimpleNamespace
@@ -13,25 +13,25 @@ LEGACY = "the legacy stream"
 
 
 class Builder:
-    """A graph builder; ``fails`` names the call that raises."""
+    """A graph builder that records its calls; ``fails`` is the one that raises."""
 
     def __init__(self, calls, fails=None):
         self.calls, self.fails = calls, fails
 
-    def _note(self, name):
+    def _record(self, name):
         self.calls.append(name)
         if name == self.fails:
             raise RuntimeError(f"{name} failed")
         return self
 
     def begin_building(self):
-        return self._note("begin")
+        return self._record("begin")
 
     def end_building(self):
-        return self._note("end")
+        return self._record("end")
 
     def complete(self):
-        self._note("complete")
+        self._record("complete")
         return SimpleNamespace(launch=lambda stream: self.calls.append(("launch", stream)))
 
     def close(self):
@@ -39,7 +39,7 @@ class Builder:
 
 
 def install(monkeypatch, core):
-    """A machine whose packages are ``core``, and none where that is None."""
+    """Install ``core`` as the package cuda.core; None: not installed."""
     monkeypatch.setattr(backend, "SIMULATED", False)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "cuda.core", core)
@@ -47,7 +47,7 @@ def install(monkeypatch, core):
 
 @pytest.fixture
 def packages(monkeypatch):
-    """The calls that they get, and the builder that they give."""
+    """The calls that the packages receive, and the builder that they return."""
     calls = []
     builder = Builder(calls)
     gpu = SimpleNamespace(set_current=lambda: calls.append("current"), create_graph_builder=lambda: builder)
@@ -66,7 +66,7 @@ def test_launches_go_to_the_builder_and_the_graph_to_the_default_stream(packages
 
 
 @pytest.mark.parametrize("fails", ["begin", "end", "complete"])
-def test_the_builder_is_closed_where_capturing_fails(packages, fails):
+def test_the_builder_is_closed_if_capturing_fails(packages, fails):
     calls, builder = packages
     builder.fails = fails
     with pytest.raises(RuntimeError, match=f"{fails} failed"):
@@ -75,7 +75,7 @@ def test_the_builder_is_closed_where_capturing_fails(packages, fails):
     assert launch.current_stream() == LEGACY
 
 
-def test_a_launch_that_fails_leaves_the_default_stream(packages):
+def test_a_failed_launch_restores_the_default_stream(packages):
     with pytest.raises(ZeroDivisionError):
         launch.capture(lambda: 1 // 0)
     assert packages[0][-1] == "close"
@@ -90,7 +90,7 @@ def test_packages_without_graphs(monkeypatch, core):
     assert launch.capture(lambda: None) is None
 
 
-def test_the_device_warns_where_capturing_fails(packages):
+def test_the_device_warns_if_capturing_fails(packages):
     packages[1].fails = "end"
     gpu = CudaDevice.__new__(CudaDevice)
     gpu._launch = launch

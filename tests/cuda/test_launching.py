@@ -1,4 +1,4 @@
-"""Launches, recorded and refused; and what device arrays give views of."""
+"""Recorded launches, argument checks, and views of device arrays."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_a_recording_runs_nothing_until_it_is_called():
     np.testing.assert_array_equal(y.read(), x.read())
 
 
-def test_a_wrong_argument_is_named():
+def test_an_argument_of_a_wrong_type_is_named():
     x = to_device(np.zeros((1, 1, 1, 3)))
     with pytest.raises(TypeError, match=r"relu_forward.* takes .*float32.*, not .*a device array of float64"):
         cuda.relu_forward(x, x)
@@ -26,7 +26,7 @@ def test_a_wrong_argument_is_named():
 @pytest.mark.parametrize(
     "index", [np.s_[1:], np.s_[:, 1:3], np.s_[..., 2:], np.s_[:2, 1:3, 0:4, 1], np.s_[0], np.s_[3:]], ids=str
 )
-def test_slices_are_numpy_s(index):
+def test_slices_are_those_of_numpy(index):
     whole = np.arange(3 * 4 * 5 * 6, dtype=np.float32).reshape(3, 4, 5, 6)
     view, expected = to_device(whole)[index], whole[index]
     assert (view.shape, view.strides) == (expected.shape, expected.strides)
@@ -35,10 +35,10 @@ def test_slices_are_numpy_s(index):
         assert view.flat().read()[view.offset] == expected.flat[0]
 
 
-def test_what_is_no_view_is_refused():
+def test_slices_and_reshapes_that_would_copy_are_rejected():
     x = zeros((2, 3, 4))
     for index in (np.s_[::2], np.s_[::-1], np.s_[5]):
         with pytest.raises(IndexError, match="axis of"):
             x[index]
-    with pytest.raises(ValueError, match="no view of"):
+    with pytest.raises(ValueError, match="cannot be viewed as"):
         x[:, 1:].reshape(-1)

@@ -1,4 +1,4 @@
-"""The case table of layers on device "cuda": each case against the same model on the CPU, and again for its bits.
+"""The case table of layers on device "cuda": each case against the CPU, and repeated for the same bits.
 
 On a GPU all cases run; in the simulator, where a case takes a second, the smallest picked one of each layer.
 """
@@ -11,16 +11,16 @@ from engine import assert_results_close, assert_same_bits, case_arrays, one_laye
 
 from numbacnn.kernels.cuda.runtime import backend
 
-TOLERANCE = 1e-4  # relative norm: sums run in other orders than on the CPU
+TOLERANCE = 1e-4  # relative norm: sums have another order than on the CPU
 
 
 def work(case):
-    """Numbers that go in and come out."""
+    """Return the number of elements of inputs and outputs."""
     return case.batch * sum(map(prod, (*case.shapes, case.layer().output_shape(case.shapes))))
 
 
 def chosen():
-    """The cases that run here."""
+    """Return the cases that run here."""
     if not backend.SIMULATED:
         return CASES
     smallest = {}

@@ -21,20 +21,20 @@ def model(device):
     return nc.Model(x, nc.Dense(5, l2=0.01)(y), seed=1, device=device)
 
 
-def close(found, expected):
+def assert_close(found, expected):
     error = np.linalg.norm(found - expected) / max(np.linalg.norm(expected), 1e-20)
     assert error < 1e-4, error
 
 
-def all_close(found, expected):
+def assert_all_close(found, expected):
     assert list(found) == list(expected)
     for name, array in found.items():
-        close(array, expected[name])
+        assert_close(array, expected[name])
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A model on each device after two steps; the losses; the outputs before, and the gradient of the input."""
+    """For each device: a model after two steps, their losses, the output before, the input gradient, the optimizer."""
     results = {}
     for device in ("cpu", "cuda"):
         made = model(device)
@@ -49,28 +49,28 @@ def trained():
 
 def test_forward_and_backward(trained):
     (_, _, y, dx, _), (_, _, expected_y, expected_dx, _) = trained["cuda"], trained["cpu"]
-    close(y, expected_y)
-    close(dx, expected_dx)
+    assert_close(y, expected_y)
+    assert_close(dx, expected_dx)
 
 
 def test_training_steps(trained):
     (found, losses, *_), (expected, expected_losses, *_) = trained["cuda"], trained["cpu"]
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
     for what in ("parameters", "gradients", "state"):
-        all_close(getattr(found, what), getattr(expected, what))
+        assert_all_close(getattr(found, what), getattr(expected, what))
 
 
-def test_what_the_host_sees_are_read_only_copies(trained):
+def test_parameters_are_read_only_copies_on_the_host(trained):
     weight = trained["cuda"][0].parameters["first.weight"]
     assert isinstance(weight, np.ndarray)
     assert not weight.flags.writeable
 
 
-def test_files_and_copies_go_from_one_device_to_the_other(trained, tmp_path):
+def test_files_and_copies_move_between_devices(trained, tmp_path):
     made, *_, optimizer = trained["cuda"]
     made.save(tmp_path / "m.safetensors")
     loaded = nc.load(tmp_path / "m.safetensors")
-    all_close(loaded.parameters, made.parameters)
+    assert_all_close(loaded.parameters, made.parameters)
     twin, again = copy.deepcopy(made), copy.deepcopy(optimizer)
     twin.set_parameters({"first.weight": np.ones((3, 3, 2, 4))})
     assert (twin.parameters["first.weight"] == 1).all()
@@ -78,8 +78,8 @@ def test_files_and_copies_go_from_one_device_to_the_other(trained, tmp_path):
     assert all(isinstance(arena, np.ndarray) for arena in again.slots.values())
 
 
-def test_fit_and_what_follows(tmp_path):
-    """Raw images, augmentation, an average of the weights, a checkpoint and going on from it; then every measure."""
+def test_fit_resume_and_evaluate(tmp_path):
+    """Raw images, augmentation, an EMA of the weights, and a checkpoint to resume from."""
     images = RNG.integers(0, 256, (4, 5, 4, 1), np.uint8)
     data = images, np.array([0, 1, 2, 1])
     results = []
@@ -91,14 +91,14 @@ def test_fit_and_what_follows(tmp_path):
         measures = made.evaluate(data)
         results.append((made.parameters, made.predict(images), measures["loss"], made.report(data).accuracy))
     (parameters, scores, loss, accuracy), expected = results
-    all_close(expected[0], parameters)
-    close(expected[1], scores)
+    assert_all_close(expected[0], parameters)
+    assert_close(expected[1], scores)
     np.testing.assert_allclose(expected[2], loss, rtol=1e-4)
     assert expected[3] == accuracy
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator tells of overflows
-def test_bad_numbers_are_named_by_layer():
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the simulator warns about overflows
+def test_an_error_about_nan_names_the_layer():
     made = nc.Sequential([nc.Flatten(), nc.Dense(3, name="one"), nc.Dense(2, name="two")], (1, 4, 1), device="cuda")
     made.set_parameters({"one.bias": np.full(3, 3e38)})
     with pytest.raises(nc.NumbacnnError, match=r'first in the output of Dense "(one|two)"'):
@@ -108,22 +108,22 @@ def test_bad_numbers_are_named_by_layer():
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_out_of_memory_says_what_was_asked_and_what_would_fit(monkeypatch):
+def test_out_of_memory_says_what_was_requested_and_what_would_fit(monkeypatch):
     device = get_device("cuda")
 
-    def refuse(shape, dtype=np.float32):
+    def fail(shape, dtype=np.float32):
         raise memory.OutOfMemory(8 << 30, 2 << 30)
 
-    monkeypatch.setattr(device._array, "zeros", refuse)
+    monkeypatch.setattr(device._array, "zeros", fail)
     with pytest.raises(nc.NumbacnnError, match=r"batch of 64: 8,192 MiB asked, 2,048 MiB free; a batch of about 16"):
         device.arena(8 << 30, 64)
     with pytest.raises(nc.NumbacnnError, match="out of GPU memory: 8,192 MiB asked"):
         device.zeros(3)
 
 
-def test_a_launch_that_fails_later_is_named_by_its_layer(monkeypatch):
+def test_the_error_of_a_failed_launch_names_the_layer(monkeypatch):
     class Failure(Exception):  # noqa: N818
-        """As a driver's error."""
+        """An error of the driver."""
 
     made = nc.Sequential([nc.Dense(3, name="one"), nc.Dense(2, name="two")], (4,), device="cuda")
     launched = []

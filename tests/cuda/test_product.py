@@ -14,8 +14,8 @@ FOURS = [call for call in CALLS if call.reason.startswith(("fours", "strides"))]
 
 @pytest.mark.parametrize("call", WEIGHTS, ids=str)
 def test_sums_in_parts(call, monkeypatch):
-    monkeypatch.setattr(gemm, "LEAST_TERMS", 7)
-    monkeypatch.setattr(channel_sums, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(gemm, "MIN_K", 7)
+    monkeypatch.setattr(channel_sums, "MIN_PIXELS", 1)
     check(call)
 
 

@@ -49,9 +49,9 @@ C_OF_LANE_13 = [(3, 2), (3, 3), (11, 2), (11, 3)]
 @pytest.mark.anywhere
 def test_a_lane_s_numbers_are_those_of_the_instruction_set():
     for place, expected in (
-        (cores.a_place, A_OF_LANE_13),
-        (cores.b_place, B_OF_LANE_13),
-        (cores.c_place, C_OF_LANE_13),
+        (cores.a_fragment, A_OF_LANE_13),
+        (cores.b_fragment, B_OF_LANE_13),
+        (cores.c_fragment, C_OF_LANE_13),
     ):
         assert [python(place)(13, register) for register in range(len(expected))] == expected
 
@@ -69,23 +69,23 @@ def test_fragments_make_a_product(terms):
     pack = cores.pack_tf32 if terms == 1 else cores.pack_bf16
     operands = []
     for lane in range(cores.WARP):
-        at_a = [python(cores.a_place)(lane, register) for register in range(cores.A_REGISTERS)]
-        at_b = [python(cores.b_place)(lane, register) for register in range(cores.B_REGISTERS)]
-        at_c = [python(cores.c_place)(lane, register) for register in range(cores.C_REGISTERS)]
+        at_a = [python(cores.a_fragment)(lane, register) for register in range(cores.A_REGISTERS)]
+        at_b = [python(cores.b_fragment)(lane, register) for register in range(cores.B_REGISTERS)]
+        at_c = [python(cores.c_fragment)(lane, register) for register in range(cores.C_REGISTERS)]
         words = [pack(a[row, terms * word : terms * (word + 1)].astype(np.float32)) for row, word in at_a]
         words += [pack(b[terms * word : terms * (word + 1), column].astype(np.float32)) for word, column in at_b]
         operands.append([*words, *(np.float32(c[place]) for place in at_c)])
     expected = a @ b + c
     for lane, found in enumerate(cores.multiply_warp(operands, terms)):
-        assert [expected[python(cores.c_place)(lane, register)] for register in range(4)] == list(found), lane
+        assert [expected[python(cores.c_fragment)(lane, register)] for register in range(4)] == list(found), lane
 
 
 @pytest.mark.anywhere
 def test_every_number_of_a_matrix_is_in_one_register():
     for place, registers, shape in (
-        (cores.a_place, cores.A_REGISTERS, (cores.ROWS, cores.WORDS)),
-        (cores.b_place, cores.B_REGISTERS, (cores.WORDS, cores.COLUMNS)),
-        (cores.c_place, cores.C_REGISTERS, (cores.ROWS, cores.COLUMNS)),
+        (cores.a_fragment, cores.A_REGISTERS, (cores.ROWS, cores.WORDS)),
+        (cores.b_fragment, cores.B_REGISTERS, (cores.WORDS, cores.COLUMNS)),
+        (cores.c_fragment, cores.C_REGISTERS, (cores.ROWS, cores.COLUMNS)),
     ):
         places = {python(place)(lane, register) for lane in range(cores.WARP) for register in range(registers)}
         assert places == set(np.ndindex(shape))
@@ -122,7 +122,7 @@ def test_ties():
 @pytest.mark.parametrize("tile", [(128, 16), (64, 16), (16, 16)])
 def test_a_register_of_all_lanes_lies_in_32_banks(tile, across):
     line, word, size = tensor_core_gemm.layout_of(*tile, across)
-    for place, line_first in ((cores.a_place, True), (cores.b_place, False)):
+    for place, line_first in ((cores.a_fragment, True), (cores.b_fragment, False)):
         banks = set()
         for lane in range(cores.WARP):
             at = python(place)(lane, 0) if line_first else python(place)(lane, 0)[::-1]
@@ -175,7 +175,7 @@ def test_launchers_multiply_rounded_operands(precision, call):
 @pytest.mark.parametrize("precision", ROUND)
 def test_the_peak_is_measured_by_products_of_known_sums(precision):
     """Each of a thread's 4·8 numbers grows by 8 words' products of ½ and 2⁻¹² in a step; a part of a block has no y."""
-    y, steps, terms = on_device(np.full(5, 3, np.float32)), 2, cores.WORDS_OF[precision].terms
+    y, steps, terms = on_device(np.full(5, 3, np.float32)), 2, cores.WORDS_OF[precision].elements
     roofline.warp_multiply_adds(y, steps, precision)
     np.testing.assert_allclose(y.read(), 32 * (3 + steps * 8 * terms * 2.0**-13), rtol=1e-6)
     assert roofline.WARP_STEP_FLOPS[precision] == 512 * terms
@@ -190,7 +190,7 @@ def test_peaks_have_the_precision_of_the_device(precision):
 
 @pytest.mark.parametrize("precision", ROUND)
 def test_several_warps_parts_and_slices(precision, monkeypatch):
-    monkeypatch.setattr(gemm, "LEAST_TERMS", 7)
+    monkeypatch.setattr(gemm, "MIN_K", 7)
     tile = tensor_core_gemm.WarpTile(32, 16, 16, 16, 16)
     monkeypatch.setattr(gemm, "choose_tile", lambda *shape: tile)
     (call,) = [call for call in CALLS if str(call) == "conv2d_weight_gradient many filters"]

@@ -1,4 +1,4 @@
-"""Trainings on device "cuda" against the CPU: the losses of step after step, on a GPU of LeNet-5 and ResNet-18."""
+"""The losses of training steps on device "cuda" against the CPU; on a GPU, of LeNet-5 and ResNet-18."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ def resnet18(**options):
     return nc.models.resnet18((32, 32, 3), CLASSES, stem="cifar", **options)
 
 
-# model, batch, steps, and how far losses may be apart: rounding grows from step to step, faster through more layers
+# model, batch, steps, and tolerance: rounding errors grow with every step, faster through more layers
 TRAININGS = [(tiny, 2, 3, 1e-5)] if backend.SIMULATED else [(nc.models.lenet5, 64, 50, 1e-3), (resnet18, 32, 50, 1e-2)]
 
 
 @pytest.mark.parametrize(
-    ("make", "batch", "steps", "apart"), TRAININGS, ids=lambda value: getattr(value, "__name__", "")
+    ("make", "batch", "steps", "tolerance"), TRAININGS, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_losses_are_those_of_the_cpu(make, batch, steps, apart):
+def test_losses_are_those_of_the_cpu(make, batch, steps, tolerance):
     models = [make(seed=3, device=device) for device in ("cpu", "cuda")]
     optimizers = [nc.SGD(0.01, momentum=0.9) for _ in models]
     draw, losses = np.random.default_rng(0), []
@@ -36,4 +36,4 @@ def test_losses_are_those_of_the_cpu(make, batch, steps, apart):
         losses.append([model.train_step(images, labels, optimizer) for model, optimizer in given])
     expected, found = np.transpose(losses)
     np.testing.assert_allclose(found[:2], expected[:2], rtol=1e-4)
-    np.testing.assert_allclose(found, expected, rtol=apart)
+    np.testing.assert_allclose(found, expected, rtol=tolerance)

@@ -1,4 +1,4 @@
-"""Every launcher against its twin on the CPU: the same arrays, with what lies around them, after the same calls."""
+"""Every CUDA launcher against its CPU twin: the same calls give the same arrays, and do not write around them."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
-"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C, of any units.
+"""Augmentation: random numbers for each image, resampling, and pixel transforms. Images are N×H×W×C.
 
-Every random number is a word of Philox at the counter (block, number of the image in its data set, epoch, purpose),
-keyed by the seed, as on the CPU. ``random`` is (seed, epoch), ``purpose`` tells the uses apart: 0 for the numbers of
-each transform, then each transform's place in its chain.
+Every random number is a word of Philox at the counter (block, index of the image in its data set, epoch, purpose),
+keyed by the seed, as on the CPU. ``random`` is (seed, epoch). ``purpose`` separates streams: 0 for the uniform numbers
+of all transforms, otherwise the position of a transform in the chain.
 """
 
 import numpy as np
@@ -24,8 +24,9 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
     over_rows,
-    place,
+    row_loop,
 )
+from numbacnn.kernels.cuda.vectors import owned_vector
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 
@@ -34,7 +35,7 @@ uint64_1d = types.Array(uint64, 1, "C")
 int64_2d = types.Array(types.int64, 2, "C")
 philox = scalar_function(scalar.philox)
 
-PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which share seeds with us
+PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which use the same seed
 EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
 UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
 WORD = np.float64(2.0**-32)
@@ -123,7 +124,7 @@ def _smooth_down(y, x, strengths, weights, width):
 
 @launcher
 def warp_bilinear(y, x, matrices, field, fill):
-    """y[n,h,w] = x between the four pixels around a·w + b·h + t, c·w + d·h + u, with ``fill`` outside.
+    """y[n,h,w] = x at column a·w + b·h + t and row c·w + d·h + u, interpolated; ``fill`` outside.
 
     matrices: N×6, (a, b, t, c, d, u) of each image. field: 2N × H·W, added to (w, h) first; or 0×0 for none. x has no
     halo.
@@ -133,17 +134,16 @@ def warp_bilinear(y, x, matrices, field, fill):
 
 @cuda_kernel(float32_4d, float32_4d, float32_2d, float32_2d, float32)
 def _warp_bilinear(y, x, matrices, field, fill):
-    """Each thread owns a channel of a pixel. Between whole numbers it lies as far as its parts say, so constants stay
-    exact."""
-    n, h, w, c = _element(y)
+    """Each thread owns a channel of a pixel. Interpolating as a + t·(b − a) keeps constants exact."""
+    n, h, w, c = owned_vector(y, 1)
     if n < len(y):
         i, j = source(n, h, w, y.shape[2], matrices, field)
         value = fill
         if -ONE < i < np.float32(x.shape[1]) and -ONE < j < np.float32(x.shape[2]):
             top, left = int(i + ONE) - 1, int(j + ONE) - 1
             down, across = i - np.float32(top), j - np.float32(left)
-            a, b = _at(x, n, top, left, c, fill), _at(x, n, top, left + 1, c, fill)
-            d, e = _at(x, n, top + 1, left, c, fill), _at(x, n, top + 1, left + 1, c, fill)
+            a, b = _padded(x, n, top, left, c, fill), _padded(x, n, top, left + 1, c, fill)
+            d, e = _padded(x, n, top + 1, left, c, fill), _padded(x, n, top + 1, left + 1, c, fill)
             above, below = a + across * (b - a), d + across * (e - d)
             value = above + down * (below - above)
         y[n, h, w, c] = value
@@ -151,39 +151,30 @@ def _warp_bilinear(y, x, matrices, field, fill):
 
 @launcher
 def warp_nearest(y, x, matrices, field, fill):
-    """As ``warp_bilinear``, with the nearest pixel as it is: for masks, whose numbers are classes."""
+    """``warp_bilinear`` with the nearest pixel instead of interpolation, for masks of classes."""
     _warp_nearest[over(y.size)](y, x, matrices, field, fill)
 
 
 @cuda_kernel(float32_4d, float32_4d, float32_2d, float32_2d, float32)
 def _warp_nearest(y, x, matrices, field, fill):
     """Each thread owns a channel of a pixel."""
-    n, h, w, c = _element(y)
+    n, h, w, c = owned_vector(y, 1)
     if n < len(y):
         i, j = source(n, h, w, y.shape[2], matrices, field)
         value = fill
         if -ONE < i < np.float32(x.shape[1]) and -ONE < j < np.float32(x.shape[2]):
-            value = _at(x, n, int(i + HALF_WAY + ONE) - 1, int(j + HALF_WAY + ONE) - 1, c, fill)
+            value = _padded(x, n, int(i + HALF_WAY + ONE) - 1, int(j + HALF_WAY + ONE) - 1, c, fill)
         y[n, h, w, c] = value
 
 
 @device_function
-def _element(x):
-    """(n, h, w, c) of this thread; n is beyond where there is none."""
-    item = cuda.grid(1)
-    pixel = item // x.shape[3]
-    row = pixel // x.shape[2]
-    return row // x.shape[1], row % x.shape[1], pixel % x.shape[2], item % x.shape[3]
-
-
-@device_function
-def _at(x, n, h, w, c, fill):
+def _padded(x, n, h, w, c, fill):
     return x[n, h, w, c] if 0 <= h < x.shape[1] and 0 <= w < x.shape[2] else fill
 
 
 @device_function
 def source(n, h, w, width, matrices, field):
-    """Row and column of x from which pixel (h, w) of y comes."""
+    """The row and column of x that pixel (h, w) of y comes from."""
     across, down = np.float32(w), np.float32(h)
     if len(field) > 0:
         pixel = h * width + w
@@ -193,7 +184,7 @@ def source(n, h, w, width, matrices, field):
     return c * across + d * down + u, a * across + b * down + t
 
 
-# -- changes of pixels ------------------------------------------------------------------------------------------------
+# -- pixel transforms -------------------------------------------------------------------------------------------------
 
 
 @launcher
@@ -205,7 +196,7 @@ def fill_boxes_in_place(x, boxes, fill):
 @cuda_kernel(float32_4d, int64_2d, float32)
 def _fill_boxes(x, boxes, fill):
     """Each thread owns a channel of a pixel."""
-    n, h, w, c = _element(x)
+    n, h, w, c = owned_vector(x, 1)
     if n < len(x) and _inside(boxes, n, h, w):
         x[n, h, w, c] = fill
 
@@ -219,7 +210,7 @@ def paste_boxes_in_place(y, x, boxes):
 @cuda_kernel(float32_4d, float32_4d, int64_2d)
 def _paste_boxes(y, x, boxes):
     """Each thread owns a channel of a pixel."""
-    n, h, w, c = _element(y)
+    n, h, w, c = owned_vector(y, 1)
     if n < len(y) and _inside(boxes, n, h, w):
         y[n, h, w, c] = x[n, h, w, c]
 
@@ -242,24 +233,23 @@ def _mix(y, x, share):
 
 @launcher
 def add_noise_in_place(x, indices, random, purpose, deviations):
-    """x[n] += deviations[n] · normal numbers, of Box and Muller's formula."""
+    """x[n] += deviations[n] · normal random numbers (Box and Muller 1958)."""
     rows = x.rows()
     _add_noise[over_rows(rows, 4)](rows, indices, random, purpose, deviations)
 
 
 @cuda_kernel(float32_3d, int64_1d, uint64_1d, uint64, float32_1d)
 def _add_noise(x, indices, random, purpose, deviations):
-    """Each thread owns blocks of four numbers of a row (n, h). Four words make four numbers: two radii, each with two
-    sides of an angle."""
+    """Each thread owns blocks of four numbers of a row (n, h), made from four words: two radii and two angles."""
     size = x.shape[2]
     blocks = (size + 3) // 4
-    n, h, block, step = place(x.shape[1])
+    n, h, block, stride = row_loop(x.shape[1])
     if n < len(x) and deviations[n] != ZERO:
         while block < blocks:
             words = _words(h * blocks + block, indices[n], random, purpose)
             _add_pair(x, n, h, 4 * block, words[0], words[1], deviations[n])
             _add_pair(x, n, h, 4 * block + 2, words[2], words[3], deviations[n])
-            block += step
+            block += stride
 
 
 @device_function
@@ -274,44 +264,44 @@ def _add_pair(x, n, h, i, word_0, word_1, deviation):
 
 @launcher
 def jitter_colors_in_place(x, factors):
-    """factors: N × (brightness, contrast, saturation).
+    """Scale brightness, then contrast about the mean luma of the image, then saturation about the luma of the pixel.
 
-    In this order: times brightness; contrast times the distance from the image's mean grey; saturation times that
-    from the pixel's own grey.
+    factors: N × (brightness, contrast, saturation).
     """
     _jitter[len(x), THREADS](x, factors)
 
 
 @cuda_kernel(float32_4d, float32_2d)
 def _jitter(x, factors):
-    """Each block owns an image, each thread pixels of it."""
+    """Each block owns an image, and each thread pixels of it."""
     shared = cuda.shared.array(THREADS, float64)
     n = cuda.blockIdx.x
     brightness, contrast, saturation = factors[n, 0], factors[n, 1], factors[n, 2]
     if brightness != ONE or contrast != ONE or saturation != ONE:  # the same for all threads
         pixels, total, i = x.shape[1] * x.shape[2], np.float64(0), cuda.threadIdx.x
         while i < pixels:
-            total += np.float64(_grey(x, n, i // x.shape[2], i % x.shape[2]))
+            total += np.float64(_luma(x, n, i // x.shape[2], i % x.shape[2]))
             i += cuda.blockDim.x
         mean = np.float32(block_sum(shared, total) / pixels)
         middle, i = (ONE - contrast) * (brightness * mean), cuda.threadIdx.x
         while i < pixels:
-            _jitter_pixel(x, n, i // x.shape[2], i % x.shape[2], brightness, contrast, saturation, middle)
+            _jitter_pixel(x, (n, i // x.shape[2], i % x.shape[2]), (brightness, contrast, saturation), middle)
             i += cuda.blockDim.x
 
 
 @device_function
-def _jitter_pixel(x, n, h, w, brightness, contrast, saturation, middle):
+def _jitter_pixel(x, pixel, factors, middle):
+    (n, h, w), (brightness, contrast, saturation) = pixel, factors
     for c in range(x.shape[3]):
         x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + middle
-    grey = (ONE - saturation) * _grey(x, n, h, w)
+    gray = (ONE - saturation) * _luma(x, n, h, w)
     for c in range(x.shape[3]):
-        x[n, h, w, c] = saturation * x[n, h, w, c] + grey
+        x[n, h, w, c] = saturation * x[n, h, w, c] + gray
 
 
 @device_function
-def _grey(x, n, h, w):
-    """Luma of three channels, else the first one."""
+def _luma(x, n, h, w):
+    """The luma of three channels, or the first channel."""
     if x.shape[3] == 3:
         return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
     return x[n, h, w, 0]
@@ -326,9 +316,9 @@ def round_to_bytes(y, x):
 
 @cuda_kernel(uint8_2d, float32_3d)
 def _round(y, x):
-    n, h, i, step = place(x.shape[1])
+    n, h, i, stride = row_loop(x.shape[1])
     if n < len(x):
         while i < x.shape[2]:
             value = x[n, h, i] + HALF_WAY
             y[n * x.shape[1] + h, i] = np.uint8(min(max(value, ZERO), BYTE))
-            i += step
+            i += stride

@@ -1,19 +1,18 @@
-"""Dropout (Srivastava et al. 2014), scaled in training as usual today: each number survives with probability 1 − rate,
-and is divided by it. Masks are not kept but drawn again for the gradient, by the numbers that the CPU's kernels draw:
-element i of row h of image n gets word i mod 4 of Philox at the counter (block of four elements in the image, n, step,
-stream), keyed by the seed.
+"""Inverted dropout (Srivastava et al. 2014): each element is kept with probability 1 − rate, and divided by it.
 
-``random`` is (seed, step), ``stream`` a number of the layer's own. NaN stays NaN, dropped or not.
+Masks are not stored: the gradient draws them again. As on the CPU, element i of row h of image n gets word i mod 4 of
+Philox at the counter (block of four elements in the image, n, step, stream), keyed by the seed. ``random`` is (seed,
+step), and ``stream`` the number of the layer. NaN stays NaN, dropped or not.
 """
 
 import numpy as np
 from numba import types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cuda.lanes import VECTOR, in_lanes, width_of
 from numbacnn.kernels.cuda.merging import scale_channels
 from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
-from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_3d, over_rows, place
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_3d, over_rows, row_loop
+from numbacnn.kernels.cuda.vectors import VECTOR, multiply, vector_width, vectorized
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import LOW, SHIFT, ZERO
 
@@ -26,7 +25,7 @@ philox = scalar_function(scalar.philox)
 def dropout_forward(y, x, rate, random, stream):
     """y = x · mask / (1 − rate)."""
     y, x = y.rows(), x.rows()
-    _drop[width_of(y, x)][over_rows(y, VECTOR)](y, x, random, stream, *_threshold_and_scale(rate))
+    _drop[vector_width(y, x)][over_rows(y, VECTOR)](y, x, random, stream, *_threshold_and_scale(rate))
 
 
 @launcher
@@ -51,29 +50,29 @@ def spatial_dropout_gradient_in_place(dy, factors, rate, random, stream):
 
 
 def _threshold_and_scale(rate):
-    """Words below the threshold drop their element; the others' are scaled."""
+    """Return the threshold of random words below which an element is dropped, and the scale of the others."""
     return np.uint64(round(rate * 2**32)), np.float32(1 / (1 - rate))
 
 
-@in_lanes(float32_3d, float32_3d, uint64_1d, uint64, uint64, types.float32)
-def _drop(lanes):
+@vectorized(float32_3d, float32_3d, uint64_1d, uint64, uint64, types.float32)
+def _drop(vector):
     """Each thread owns blocks of four elements of a row (n, h)."""
-    load, store, whole = lanes.load, lanes.store, lanes.width == VECTOR
-    times = lanes.lift(lambda x, factor: x * factor)
+    load, store, whole = vector.load, vector.store, vector.width == VECTOR
+    multiply_ = vector.lift(multiply)
 
     def kernel(y, x, random, stream, threshold, scale):
         height, size = x.shape[1], x.shape[2]
         blocks = (size + VECTOR - 1) // VECTOR
-        n, h, block, step = place(height)
+        n, h, block, step = row_loop(height)
         if n < x.shape[0]:
             while block < blocks:
                 factors = _factors(h * blocks + block, n, random, stream, threshold, scale)
                 first = VECTOR * block
                 if whole:
-                    store(y, (n, h, first), times(load(x, (n, h, first)), factors))
+                    store(y, (n, h, first), multiply_(load(x, (n, h, first)), factors))
                 else:
-                    for lane in range(min(VECTOR, size - first)):
-                        y[n, h, first + lane] = x[n, h, first + lane] * factors[lane]
+                    for i in range(min(VECTOR, size - first)):
+                        y[n, h, first + i] = x[n, h, first + i] * factors[i]
                 block += step
 
     return kernel
@@ -83,18 +82,18 @@ def _drop(lanes):
 def _draw_factors(factors, random, stream, threshold, scale):
     """factors[n,0,c] = 0 or scale. Each thread owns blocks of four channels of an image."""
     channels = factors.shape[2]
-    n, _, block, step = place(1)
+    n, _, block, step = row_loop(1)
     if n < factors.shape[0]:
         while VECTOR * block < channels:
             drawn = _factors(block, n, random, stream, threshold, scale)
-            for lane in range(min(VECTOR, channels - VECTOR * block)):
-                factors[n, 0, VECTOR * block + lane] = drawn[lane]
+            for i in range(min(VECTOR, channels - VECTOR * block)):
+                factors[n, 0, VECTOR * block + i] = drawn[i]
             block += step
 
 
 @device_function
 def _factors(block, n, random, stream, threshold, scale):
-    """What the four elements of a block of image n are multiplied with."""
+    """The factors of the four elements of a block of image n: 0 or ``scale``."""
     seed, step = random[0], random[1]
     words = philox(np.uint64(block), np.uint64(n), step & LOW, stream & LOW, seed & LOW, seed >> SHIFT)
     return (

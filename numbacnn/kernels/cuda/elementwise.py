@@ -7,7 +7,7 @@ from numbacnn.geometry import Halo
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.formulas import LAUNCHERS
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
-from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, place
+from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_3d, over, over_rows, row_loop
 from numbacnn.kernels.registry import launcher
 
 uint8_2d = types.Array(types.uint8, 2, "C")
@@ -15,7 +15,7 @@ uint8_2d = types.Array(types.uint8, 2, "C")
 
 @launcher
 def copy_reshaped(y, x):
-    """y = x, whose images have as many elements in another shape."""
+    """y = x, with images of equal size in another shape."""
     if y.contiguous and x.contiguous:
         LAUNCHERS["copy"](y, x.reshape(y.shape))
     else:
@@ -34,7 +34,7 @@ def _copy_reshaped(y, x):
 
 @launcher
 def clear_halo(x, halo):
-    """Zeros in the halo of whole images N×(H + halo)×(W + halo)×C."""
+    """Clear the halo of whole images N×(H + halo)×(W + halo)×C."""
     channels = x.shape[3]
     edges = Halo(halo.top, halo.bottom, halo.left * channels, halo.right * channels)
     _clear[over_rows(x.rows())](x.rows(), edges)
@@ -44,7 +44,7 @@ def clear_halo(x, halo):
 def _clear(x, halo):
     """x: rows; halo.left and halo.right count elements."""
     height, size = x.shape[1], x.shape[2]
-    n, h, i, step = place(height)
+    n, h, i, step = row_loop(height)
     if n < x.shape[0]:
         outside = h < halo.top or h >= height - halo.bottom
         while i < size:
@@ -62,7 +62,7 @@ def normalize_bytes(y, x, scale, shift):
 
 @cuda_kernel(float32_3d, uint8_2d, float32_1d, float32_1d)
 def _normalize_bytes(y, x, scale, shift):
-    n, h, i, step = place(y.shape[1])
+    n, h, i, step = row_loop(y.shape[1])
     if n < y.shape[0]:
         row = n * y.shape[1] + h
         while i < y.shape[2]:

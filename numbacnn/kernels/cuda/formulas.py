@@ -1,4 +1,4 @@
-"""The launchers of ``kernels.formulas`` for CUDA: see ``elements``."""
+"""The launchers of ``kernels.formulas`` for CUDA, made by ``elements``."""
 
 from functools import cache
 
@@ -10,9 +10,9 @@ from numbacnn.kernels.registry import launcher
 
 
 def launcher_of(formula):
-    """The launcher of a formula."""
+    """Make the launcher of a formula."""
     element, inputs, numbers = scalar_function(formula.function), formula.inputs, list(formula.numbers)
-    if numbers != list(formula.constants):  # entries are picked from their arrays by the element's function
+    if numbers != list(formula.constants):  # the element function reads entries from their arrays
         line = f"def kernel({', '.join([*inputs, *numbers])}): return element({', '.join(formula.arguments)})"
         element = device_function(generated([line], f"{formula.name}_element", element=element))
     applies = None
@@ -28,15 +28,21 @@ def launcher_of(formula):
     def launch(*arguments):
         kernel([arguments[i] for i in written], [arguments[i] for i in read], constants=arguments[count:])
 
-    launch.__name__ = launch.__qualname__ = formula.name
-    launch.__doc__, launch.__signature__ = formula.function.__doc__, formula.signature
+    launch.__signature__ = formula.signature
+    return as_launcher(launch, formula.name, formula.function.__doc__)
+
+
+def as_launcher(launch, name, doc):
+    """Give a generated launcher its name and docstring."""
+    launch.__name__ = launch.__qualname__ = name
+    launch.__doc__ = doc
     return launch
 
 
 @launcher
 @cache
 def activation_kernels(name, function, gradient):
-    """The launchers ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of custom scalar functions."""
+    """Make ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` from custom scalar functions."""
     return tuple(launcher_of(formula) for formula in custom_activation(name, function, gradient))
 
 

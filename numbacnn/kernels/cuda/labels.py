@@ -1,7 +1,7 @@
-"""Launchers of labels: what becomes of them as images are transformed, the targets of losses, and correct predictions.
+"""Launchers for labels: their transformation with augmented images, targets of losses, and correct predictions.
 
 Labels are int64, a class for each image or pixel, or float32 N×C, the probabilities of the classes, or boxes N×M×5 as
-in ``numbacnn.detection``. ``partial`` holds SUM_GROUPS partial sums, in a row for each quantity.
+in ``numbacnn.detection``. ``partial`` holds a row of SUM_GROUPS partial sums for each quantity.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ TWO = np.float32(2)
 
 @launcher
 def convert(y, x):
-    """y = x as another type: int64 to float32, or float32 to int64, which truncates. y, x: of equal shape."""
+    """y = x in another type: int64 to float32, or float32 to int64, which truncates. y, x: of equal shape."""
     kernel = _to_floats if y.dtype == np.float32 else _to_integers
     kernel[over(y.size)](y.reshape(-1), x.reshape(-1))
 
@@ -66,17 +66,17 @@ def mix_labels(labels, theirs, shares):
 
 @launcher
 def move_boxes(y, x, matrices, field, height, width, min_visible):
-    """Move boxes N×M×5 as their images H×W are warped, each to the bounding box of the new pixels that come from it.
+    """Move boxes N×M×5 with their warped images H×W: each becomes the bounding box of the pixels that come from it.
 
     A box is dropped, and becomes zeros, unless more than the fraction ``min_visible`` of it stays.
     """
-    images, most, _ = x.shape
-    _move_boxes[(images * most,), THREADS](y, x, matrices, field, height, width, min_visible)
+    images, rows, _ = x.shape
+    _move_boxes[images * rows, THREADS](y, x, matrices, field, height, width, min_visible)
 
 
 @cuda_kernel(float32_3d, float32_3d, float32_2d, float32_2d, int64, int64, float32)
 def _move_boxes(y, x, matrices, field, height, width, min_visible):
-    """Each block owns a box, each thread pixels of its image."""
+    """Each block owns a box, and each thread pixels of its image."""
     shared = cuda.shared.array(THREADS, float32)
     n, row = cuda.blockIdx.x // x.shape[1], cuda.blockIdx.x % x.shape[1]
     left, top, right, bottom = x[n, row, 0], x[n, row, 1], x[n, row, 2], x[n, row, 3]
@@ -125,7 +125,7 @@ def _one_hot(y, labels):
 def encode_boxes(y, boxes, height, width):
     """The target of each cell of a detector's grid, n×h×w×6, from boxes in images H×W; see ``tasks.detection``.
 
-    If the centers of several boxes are in one cell, the smallest counts, and of equal ones the last.
+    If the centers of several boxes are in one cell, the smallest is encoded, and of equal ones the last.
     """
     _encode_boxes[over(y.size // y.shape[3])](y, boxes, np.float32(height / y.shape[1]), np.float32(width / y.shape[2]))
 
@@ -138,14 +138,14 @@ def _encode_boxes(y, boxes, cell_height, cell_width):
     if n < len(y):
         for c in range(channels):
             y[n, h, w, c] = ZERO
-        least = ZERO
+        smallest = ZERO
         for row in range(boxes.shape[1]):
             x_0, y_0, x_1, y_1 = boxes[n, row, 0], boxes[n, row, 1], boxes[n, row, 2], boxes[n, row, 3]
             across, down = (x_0 + x_1) / (TWO * cell_width), (y_0 + y_1) / (TWO * cell_height)
             sides_w, sides_h = (x_1 - x_0) / cell_width, (y_1 - y_0) / cell_height
             here = min(int(across), width - 1) == w and min(int(down), height - 1) == h
-            if boxes[n, row, 4] != NO_BOX and here and (y[n, h, w, 0] == ZERO or sides_w * sides_h <= least):
-                least = sides_w * sides_h
+            if boxes[n, row, 4] != NO_BOX and here and (y[n, h, w, 0] == ZERO or sides_w * sides_h <= smallest):
+                smallest = sides_w * sides_h
                 y[n, h, w, 0] = ONE
                 y[n, h, w, 1], y[n, h, w, 2] = across - np.float32(w) - HALF, down - np.float32(h) - HALF
                 y[n, h, w, 3], y[n, h, w, 4] = MATHS.log(sides_w), MATHS.log(sides_h)
@@ -245,19 +245,19 @@ def _count_correct_objects(partial, x, target):
 
 @device_function
 def _top1(x, i, first):
-    """The largest channel of pixel i from ``first`` on, counted from there; the first of equals."""
+    """The index of the largest channel of pixel i, from channel ``first`` on; the first of equals."""
     row = i // x.shape[2]
     n, h, w = row // x.shape[1], row % x.shape[1], i % x.shape[2]
-    best, most = first, x[n, h, w, first]
+    best, largest = first, x[n, h, w, first]
     for c in range(first + 1, x.shape[3]):
-        if x[n, h, w, c] > most:
-            best, most = c, x[n, h, w, c]
+        if x[n, h, w, c] > largest:
+            best, largest = c, x[n, h, w, c]
     return best - first
 
 
 @device_function
 def _write_counts(shared, partial, found, counted):
-    """Write the sums over the block; all of its threads call this."""
+    """Write the sums over the block. All of its threads must call this."""
     found, counted = block_sum(shared, found), block_sum(shared, counted)
     if cuda.threadIdx.x == 0:
         partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = found, counted

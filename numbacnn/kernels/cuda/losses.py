@@ -1,14 +1,14 @@
-"""Losses with their gradients, by teams of threads, one for each pixel or image: see ``softmax``.
+"""Losses with their gradients. A team of threads owns a pixel, or a feature vector: see ``softmax``.
 
-Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum: what
-the sum is divided by, and what weight the loss has among others, is in ``scale``. x, dx, target: N×H×W×C.
+Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum; the
+divisor of the sum and the weight of this loss among others are in ``scale``. x, dx, target: N×H×W×C.
 """
 
 import numpy as np
 from numba import types
 
 from numbacnn.kernels import scalar
-from numbacnn.kernels.cuda.formulas import LAUNCHERS
+from numbacnn.kernels.cuda.formulas import LAUNCHERS, as_launcher
 from numbacnn.kernels.cuda.norm.channels import sum_down
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import (
@@ -21,7 +21,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
 )
-from numbacnn.kernels.cuda.softmax import largest_logit, softmax_forward, team_pixel, team_sum, teams_over
+from numbacnn.kernels.cuda.softmax import max_and_exp_sum, max_logit, softmax_forward, team_pixel, team_sum, teams_over
 from numbacnn.kernels.formulas import ELEMENT_LOSSES
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
@@ -38,8 +38,8 @@ times = scalar_function(scalar.times)
 def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
     """losses[i] = Σ_c q[c] · (log Σ_d exp(x[i,d]) − x[i,c]), with q[c] = weights[0,c]·[c = labels[i]] + weights[1,c].
 
-    labels: class of each pixel; where it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C where labels
-    are smoothed, a share of each then going to all classes.
+    labels: the class of each pixel; if it is ``ignored``, loss and gradient are 0. weights: 1×C, or 2×C with label
+    smoothing, which gives all classes a share.
     """
     grid, team = teams_over(x)
     _cross_entropy_labels[grid](losses, dx, x, labels, weights, ignored, scale, team)
@@ -49,56 +49,59 @@ def cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale):
 def _cross_entropy_labels(losses, dx, x, labels, weights, ignored, scale, team):
     """Each team owns a pixel."""
     shared = cuda.shared.array(THREADS, float32)
-    i, n, h, w, first, known = team_pixel(x, team)
+    pixel = team_pixel(x, team)
+    i, n, h, w, c, _, valid = pixel
     counts = labels[i] != ignored
-    label = labels[i] if counts else 0
-    loss = label_loss(shared, dx, x, n, h, w, 0, first, label, weights, scale if counts else ZERO, team, known)
-    if known and first == 0:
+    loss = label_loss(shared, dx, x, pixel, 0, labels[i] if counts else 0, weights, scale)
+    if valid and c == 0:
         losses[i] = loss if counts else ZERO
-    c = first
-    while known and not counts and c < x.shape[3]:
-        dx[n, h, w, c] = ZERO  # also where the logits are not finite
+    while valid and not counts and c < x.shape[3]:
+        dx[n, h, w, c] = ZERO
         c += team
 
 
 @device_function
-def label_loss(shared, dx, x, n, h, w, start, first, label, weights, scale, team, known):
-    """The loss of the logits from channel ``start`` on and a label, for all the team's threads; and its gradient."""
-    most = largest_logit(shared, x, n, h, w, start, first, team)
-    classes = x.shape[3] - start
-    smoothed = len(weights) > 1
-    total, others, spread, c = ZERO, ZERO, ZERO, first
-    while c < classes:
-        e = MATHS.exp(x[n, h, w, start + c] - most)
+def label_loss(shared, dx, x, pixel, start, label, weights, scale):
+    """The loss of the logits from channel ``start`` on and a label, for all threads of the team; and its gradient."""
+    _, n, h, w, rank, team, valid = pixel
+    classes, smoothed = x.shape[3] - start, len(weights) > 1
+    largest, total, others = _exp_sums(shared, x, pixel, start, label)
+    log_total, weight = MATHS.log(total), weights[0, label]
+    # The difference is taken first: a huge maximum would absorb the logarithm.
+    loss = times(weight, log_total + (largest - x[n, h, w, start + label]))
+    spread, smoothing, c = ZERO, ZERO, rank
+    while smoothed and c < classes:
+        spread += weights[1, c]
+        smoothing += times(weights[1, c], log_total + (largest - x[n, h, w, start + c]))
+        c += team
+    if smoothed:
+        spread, smoothing = team_sum(shared, spread, team), team_sum(shared, smoothing, team)
+    c = rank
+    while valid and c < classes:
+        p = MATHS.exp(x[n, h, w, start + c] - largest) / total
+        # 1 − p of the label is the sum of the other probabilities, without cancellation.
+        slope = -weight * (others / total) if c == label else weight * p
+        dx[n, h, w, start + c] = scale * (slope + (spread * p - (weights[1, c] if smoothed else ZERO)))
+        c += team
+    return loss + smoothing
+
+
+@device_function
+def _exp_sums(shared, x, pixel, start, label):
+    """The maximum m of the logits from channel ``start`` on, Σ exp(logit − m), and that sum without the label."""
+    _, n, h, w, c, team, _ = pixel
+    largest, total, others = max_logit(shared, x, pixel, start), ZERO, ZERO
+    while start + c < x.shape[3]:
+        e = MATHS.exp(x[n, h, w, start + c] - largest)
         total += e
         others += ZERO if c == label else e
-        spread += weights[1, c] if smoothed else ZERO
         c += team
-    total, others = team_sum(shared, total, team), team_sum(shared, others, team)
-    log_total = MATHS.log(total)
-    # The largest logit comes off before anything is added: the logarithm would vanish beside a huge one.
-    weight, loss = weights[0, label], ZERO
-    own = times(weight, log_total + (most - x[n, h, w, start + label]))
-    if smoothed:
-        spread, c = team_sum(shared, spread, team), first
-        while c < classes:
-            loss += times(weights[1, c], log_total + (most - x[n, h, w, start + c]))
-            c += team
-        loss = team_sum(shared, loss, team)
-    c = first
-    while known and c < classes:
-        p = MATHS.exp(x[n, h, w, start + c] - most) / total
-        extra = weights[1, c] if smoothed else ZERO
-        # 1 − p of the label is the others' share, without the rounding errors of that difference.
-        apart = -weight * (others / total) if c == label else weight * p
-        dx[n, h, w, start + c] = scale * (apart + (spread * p - extra))
-        c += team
-    return own + loss
+    return largest, team_sum(shared, total, team), team_sum(shared, others, team)
 
 
 @launcher
 def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
-    """As ``cross_entropy_labels``, with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
+    """``cross_entropy_labels`` with q[c] = weights[0,c]·target[i,c] + weights[1,c]."""
     grid, team = teams_over(x)
     _cross_entropy_probabilities[grid](losses, dx, x, target, weights, scale, team)
 
@@ -107,31 +110,26 @@ def cross_entropy_probabilities(losses, dx, x, target, weights, scale):
 def _cross_entropy_probabilities(losses, dx, x, target, weights, scale, team):
     """Each team owns a pixel."""
     shared = cuda.shared.array(THREADS, float32)
-    i, n, h, w, first, known = team_pixel(x, team)
-    most = largest_logit(shared, x, n, h, w, 0, first, team)
-    total, c = ZERO, first
+    pixel = team_pixel(x, team)
+    i, n, h, w, rank, _, valid = pixel
+    largest, total = max_and_exp_sum(shared, x, pixel)
+    log_total, loss, weight, c = MATHS.log(total), ZERO, ZERO, rank
     while c < x.shape[3]:
-        total += MATHS.exp(x[n, h, w, c] - most)
-        c += team
-    total = team_sum(shared, total, team)
-    log_total, loss, weight, c = MATHS.log(total), ZERO, ZERO, first
-    while c < x.shape[3]:
-        q = _target_share(target[n, h, w, c], weights, c)
-        loss += q * (log_total + (most - x[n, h, w, c]))
+        q = _smoothed(target[n, h, w, c], weights, c)
+        loss += times(q, log_total + (largest - x[n, h, w, c]))
         weight += q
         c += team
-    loss, weight = team_sum(shared, loss, team), team_sum(shared, weight, team)
-    c = first
-    while known and c < x.shape[3]:
-        p = MATHS.exp(x[n, h, w, c] - most) / total
-        dx[n, h, w, c] = (p * weight - _target_share(target[n, h, w, c], weights, c)) * scale
+    loss, weight, c = team_sum(shared, loss, team), team_sum(shared, weight, team), rank
+    while valid and c < x.shape[3]:
+        p = MATHS.exp(x[n, h, w, c] - largest) / total
+        dx[n, h, w, c] = (p * weight - _smoothed(target[n, h, w, c], weights, c)) * scale
         c += team
-    if known and first == 0:
+    if valid and rank == 0:
         losses[i] = loss
 
 
 @device_function
-def _target_share(target, weights, c):
+def _smoothed(target, weights, c):
     return weights[0, c] * target + (weights[1, c] if len(weights) > 1 else ZERO)
 
 
@@ -147,54 +145,49 @@ def focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale):
 
 @cuda_kernel(float32_1d, float32_4d, float32_4d, int64_1d, float32_1d, int64, float32, float32, int64)
 def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
-    """With q = 1 − p the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y]). Each team
-    owns a pixel."""
+    """With q = 1 − p, the gradient by x[c] is weight · q^γ · (1 + γ·p·(−log p / q)) · (softmax[c] − [c = y]).
+
+    Each team owns a pixel.
+    """
     shared = cuda.shared.array(THREADS, float32)
-    i, n, h, w, first, known = team_pixel(x, team)
+    pixel = team_pixel(x, team)
+    i, n, h, w, c, _, valid = pixel
     counts = labels[i] != ignored
     label = labels[i] if counts else 0
-    most = largest_logit(shared, x, n, h, w, 0, first, team)
-    total, others, c = ZERO, ZERO, first
-    while c < x.shape[3]:
-        e = MATHS.exp(x[n, h, w, c] - most)
-        total += e
-        others += ZERO if c == label else e
-        c += team
-    total, others = team_sum(shared, total, team), team_sum(shared, others, team)
-    p, q = MATHS.exp(x[n, h, w, label] - most) / total, others / total
+    largest, total, others = _exp_sums(shared, x, pixel, 0, label)
+    p, q = MATHS.exp(x[n, h, w, label] - largest) / total, others / total
     # −log p, precise at both ends
-    nll = -MATHS.log1p(-q) if q < HALF else MATHS.log(total) + (most - x[n, h, w, label])
+    nll = -MATHS.log1p(-q) if q < HALF else MATHS.log(total) + (largest - x[n, h, w, label])
     modulating_factor = weights[label] * MATHS.pow(q, gamma)
-    slope = modulating_factor
+    slope = scale * modulating_factor
     if p > ZERO:
         slope *= ONE + gamma * p * (nll / q if q > ZERO else ONE)
-    c = first
-    while known and c < x.shape[3]:
-        apart = -q if c == label else MATHS.exp(x[n, h, w, c] - most) / total
-        dx[n, h, w, c] = scale * slope * apart if counts else ZERO
-        c += team
-    if known and first == 0:
+    if valid and c == 0:
         losses[i] = times(modulating_factor, nll) if counts else ZERO
+    while valid and c < x.shape[3]:
+        difference = -q if c == label else MATHS.exp(x[n, h, w, c] - largest) / total
+        dx[n, h, w, c] = slope * difference if counts else ZERO
+        c += team
 
 
-# -- element by element -----------------------------------------------------------------------------------------------
+# -- elementwise ------------------------------------------------------------------------------------------------------
 
 
 def elementwise_loss(name, function):
-    """The launcher ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
+    """Make the launcher ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
     function = scalar_function(function)
 
     def kernel(losses, dx, x, target, options, scale, team):
         shared = cuda.shared.array(THREADS, float32)
-        i, n, h, w, first, known = team_pixel(x, team)
-        total, share, c = ZERO, scale / np.float32(x.shape[3]), first
-        while known and c < x.shape[3]:
+        i, n, h, w, rank, _, valid = team_pixel(x, team)
+        total, share, c = ZERO, scale / np.float32(x.shape[3]), rank
+        while valid and c < x.shape[3]:
             loss, slope = function(x[n, h, w, c], target[n, h, w, c], options, c)
             total += loss
             dx[n, h, w, c] = share * slope
             c += team
         total = team_sum(shared, total, team)
-        if known and first == 0:
+        if valid and rank == 0:
             losses[i] = total / np.float32(x.shape[3])
 
     kernel.__name__ = f"_{name}"
@@ -204,9 +197,7 @@ def elementwise_loss(name, function):
         grid, team = teams_over(x)
         compiled[grid](losses, dx, x, target, options, scale, team)
 
-    launch.__doc__ = function.__doc__
-    launch.__name__ = launch.__qualname__ = name
-    return launch
+    return as_launcher(launch, name, function.__doc__)
 
 
 for _name, _function in ELEMENT_LOSSES.items():
@@ -220,7 +211,7 @@ for _name, _function in ELEMENT_LOSSES.items():
 def dice(losses, dx, x, target, sums, smooth, softmax, scale):
     """losses[i] = mean_c 1 − D[c] of i's image, D[c] = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth) over its pixels.
 
-    p are the softmax, or else the sigmoid, of x; t = target. sums: scratch, N × groups of rows × 3 × C float64.
+    p is the softmax of x, or the sigmoid, and t = target. sums: scratch, N × groups of rows × 3 × C float64.
     (Milletari et al. 2016, section 3, for each class.)
     """
     images, groups, _, classes = sums.shape
@@ -257,7 +248,7 @@ def _dice_sums(sums, p, target):
 
 @cuda_kernel(float64_4d, float32)
 def _dice_ratios(sums, smooth):
-    """sums[n,0] becomes D, and 1 / its divisor. Each thread owns a class of an image."""
+    """Replace sums[n,0] by D and 1 / its divisor. Each thread owns a class of an image."""
     i = cuda.grid(1)
     n, c = i // sums.shape[3], i % sums.shape[3]
     if n < len(sums):
@@ -284,19 +275,21 @@ def _dice_losses(losses, sums):
 
 @cuda_kernel(float32_4d, float32_4d, float64_4d, types.boolean, float32, int64)
 def _dice_gradient(dx, target, sums, softmax, scale, team):
-    """dx becomes the gradient, from p. By p that of an image's loss is 2·(D·p − t) / divisor / C; losses has H·W. Each
-    team owns a pixel."""
+    """Replace p in dx by the gradient. Each team owns a pixel.
+
+    The gradient of an image's loss by p is 2·(D·p − t) / divisor / C; ``losses`` repeats that loss H·W times.
+    """
     shared = cuda.shared.array(THREADS, float64)
-    _, n, h, w, first, known = team_pixel(dx, team)
+    _, n, h, w, rank, _, valid = team_pixel(dx, team)
     share = 2 * np.float64(scale) * np.float64(dx.shape[1] * dx.shape[2]) / np.float64(dx.shape[3])
-    mean, c = 0.0, first
+    mean, c = 0.0, rank
     while softmax and c < dx.shape[3]:
         p = np.float64(dx[n, h, w, c])
         mean += (sums[n, 0, 0, c] * p - np.float64(target[n, h, w, c])) * sums[n, 0, 1, c] * p
         c += team
     mean = team_sum(shared, mean, team)
-    c = first
-    while known and c < dx.shape[3]:
+    c = rank
+    while valid and c < dx.shape[3]:
         p = np.float64(dx[n, h, w, c])
         slope = (sums[n, 0, 0, c] * p - np.float64(target[n, h, w, c])) * sums[n, 0, 1, c]
         dx[n, h, w, c] = np.float32(p * share * (slope - mean if softmax else slope * (1 - p)))

@@ -1,38 +1,31 @@
-"""Channels of several inputs side by side, and gates.
+"""Concatenation of channels, and gates.
 
-Arguments are N×H×W×C; a gate is N×1×1×C and holds one factor for each channel of each image.
+Arguments are N×H×W×C; a gate is N×1×1×C, one factor for each channel of each image.
 """
 
 import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.lanes import in_lanes, multiply_add, pixel_part, width_of
 from numbacnn.kernels.cuda.norm.channels import block_threads, sum_down
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
-from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d, over
+from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
+from numbacnn.kernels.cuda.vectors import multiply_add, owned_vector, pixel_kernel, vector_width, vectorized
 from numbacnn.kernels.registry import launcher
 
 ZERO = np.float32(0)
 
 
 @launcher
-def copy_channels(y, x):
-    """y = x, where either may be some of the channels of a wider view."""
-    width = width_of(y, x)
-    _copy_channels[width][over(x.size // width)](y, x)
-
-
-@in_lanes(float32_4d, float32_4d)
-def _copy_channels(lanes):
-    """Each thread owns some channels of a pixel."""
-    width, load, store = lanes.width, lanes.load, lanes.store
+@pixel_kernel(float32_4d, float32_4d)
+def copy_channels(vector):
+    """y = x; either may be a slice of the channels of a wider view."""
+    width, load, store = vector[:3]
 
     def kernel(y, x):
-        images, height, across, channels = x.shape
-        n, h, w, part = pixel_part(height, across, channels // width)
-        if n < images:
-            store(y, (n, h, w, part * width), load(x, (n, h, w, part * width)))
+        at = owned_vector(y, width)
+        if at[0] < len(y):
+            store(y, at, load(x, at))
 
     return kernel
 
@@ -51,16 +44,16 @@ def _scale_channels(x, factor):
 @launcher
 def channel_dots(dgate, dy, x):
     """dgate[n,0,0,c] = Σ_hw dy[n,h,w,c] · x[n,h,w,c]."""
-    width, channels = width_of(dgate, dy, x), x.shape[3]
+    width, channels = vector_width(dgate, dy, x), x.shape[3]
     columns, rows = block_threads(channels, width)
     _channel_dots[width][(len(x), -(-channels // (columns * width))), (columns, rows)](dgate, dy, x)
 
 
-@in_lanes(float32_4d, float32_4d, float32_4d)
-def _channel_dots(lanes):
-    """Each block owns some channels of an image, each thread a vector of them in every so many pixels."""
-    width, load, store, splat = lanes[:4]
-    multiply_add_, down = lanes.lift(multiply_add, 3), lanes.join(sum_down, 1)
+@vectorized(float32_4d, float32_4d, float32_4d)
+def _channel_dots(vector):
+    """Each block owns channels of an image, and each thread a vector of them in every blockDim.y-th pixel."""
+    width, load, store, splat = vector[:4]
+    multiply_add_, down = vector.lift(multiply_add, 3), vector.join(sum_down, 1)
 
     def kernel(dgate, dy, x):
         shared = cuda.shared.array(THREADS, types.float32)

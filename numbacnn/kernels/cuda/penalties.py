@@ -1,4 +1,4 @@
-"""Penalties on weights, over flat arrays. Each block owns a block of 4,096 elements."""
+"""Penalties on weights, over flat arrays. Each thread block owns 4,096 elements."""
 
 import numpy as np
 from numba import types
@@ -14,7 +14,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def penalty_sums_shape(elements):
-    """Scratch of ``add_penalty_in_place``: a sum for each block."""
+    """Scratch of ``add_penalty_in_place``: a sum for each thread block."""
     return (-(-elements // BLOCK),)
 
 

@@ -21,7 +21,7 @@ def _prelu(x, slope):
 
 @launcher
 def prelu_gradient_in_place(dy, dw_parts, x, w):
-    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0, to be summed for each c.
+    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: the terms of dw[c].
 
     dy, dw_parts, x: N×H×W×C; w: C.
     """

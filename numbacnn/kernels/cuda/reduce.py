@@ -1,16 +1,16 @@
-"""Sums over the threads of a block, in an order that the number of threads alone decides."""
+"""Block-wide reductions, in an order that depends only on the number of threads."""
 
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 
 
 @device_function
 def block_sum(shared, value):
-    """The sum of ``value`` over the threads of a block of one axis, for all of them; their number is a power of two.
+    """The sum of ``value`` over a one-dimensional block of 2ᵏ threads, returned to all of them.
 
     shared: an array of the block with an element for each thread. Every thread of the block must call this.
     """
     i = cuda.threadIdx.x
-    cuda.syncthreads()  # what an earlier call left may still be read
+    cuda.syncthreads()  # an earlier call's result may still be read
     shared[i] = value
     step = cuda.blockDim.x // 2
     while step > 0:

@@ -1,7 +1,9 @@
-"""Softmax and its gradient over the channels of each pixel, by teams: some threads of a block, side by side.
+"""Softmax and its gradient over the channels of each pixel. A team of neighboring threads of a block owns a pixel.
 
-A team's size is a power of two that the number of channels decides; teams of one never meet at a barrier.
+A team's size is a power of two that depends on the number of channels. Teams of one thread need no barriers.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
@@ -11,12 +13,24 @@ from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_4d, 
 from numbacnn.kernels.registry import launcher
 
 float32 = types.float32
-CHANNELS = 8  # for each thread of a team, or more where there are not so many threads
+CHANNELS = 8  # per thread of a team, or more if a block has too few threads
 MINUS_INFINITY, ZERO = np.float32(-np.inf), np.float32(0)
 
 
+class TeamPixel(NamedTuple):
+    """Pixel number i = (n, h, w) of a team, and this thread's rank in the team; not ``valid`` past the last pixel."""
+
+    i: int
+    n: int
+    h: int
+    w: int
+    rank: int
+    team: int
+    valid: bool
+
+
 def teams_over(x):
-    """(grid, team): blocks for a team to each pixel of x, and how many threads a team has."""
+    """Return the launch configuration with a team for each pixel of x, and the number of threads in a team."""
     images, height, across, channels = x.shape
     team = 1
     while team * CHANNELS < channels and team < THREADS:
@@ -26,12 +40,12 @@ def teams_over(x):
 
 @device_function
 def team_pixel(x, team):
-    """(i, n, h, w, c, known): the pixel i of this thread's team, which may be none, and the thread's first channel."""
+    """The pixel of this thread's team. The thread owns channels rank, rank + team, …"""
     thread = cuda.grid(1)
-    known = thread // team < x.shape[0] * x.shape[1] * x.shape[2]
-    i = thread // team if known else 0
+    valid = thread // team < x.shape[0] * x.shape[1] * x.shape[2]
+    i = thread // team if valid else 0
     rest = i // x.shape[2]
-    return i, rest // x.shape[1], rest % x.shape[1], i % x.shape[2], thread % team, known
+    return TeamPixel(i, rest // x.shape[1], rest % x.shape[1], i % x.shape[2], thread % team, team, valid)
 
 
 @device_function
@@ -39,7 +53,7 @@ def team_sum(shared, value, team):
     """The sum over a team, for all its threads. shared: an element for each thread; all threads must call this."""
     if team > 1:
         i, step = cuda.threadIdx.x, team // 2
-        cuda.syncthreads()  # what an earlier call left may still be read
+        cuda.syncthreads()  # an earlier call's result may still be read
         shared[i] = value
         while step > 0:
             cuda.syncthreads()
@@ -53,7 +67,7 @@ def team_sum(shared, value, team):
 
 @device_function
 def team_max(shared, value, team):
-    """The largest value of a team, as ``team_sum``; NaN where there is one."""
+    """The maximum over a team, as ``team_sum``; NaN if a value is NaN."""
     if team > 1:
         i, step = cuda.threadIdx.x, team // 2
         cuda.syncthreads()
@@ -70,18 +84,28 @@ def team_max(shared, value, team):
 
 @device_function
 def larger(a, b):
-    """The larger number; NaN where one is."""
+    """The larger number; NaN if one is NaN."""
     return a if a >= b or a != a else b
 
 
 @device_function
-def largest_logit(shared, x, n, h, w, first, c, team):
-    """The largest of channels ``first`` … of a pixel, of which this thread has c, c + team, …"""
-    most, c = MINUS_INFINITY, first + c
+def max_logit(shared, x, pixel, start):
+    """The maximum of the channels from ``start`` on."""
+    largest, c = MINUS_INFINITY, start + pixel.rank
     while c < x.shape[3]:
-        most = larger(x[n, h, w, c], most)
-        c += team
-    return team_max(shared, most, team)
+        largest = larger(x[pixel.n, pixel.h, pixel.w, c], largest)
+        c += pixel.team
+    return team_max(shared, largest, pixel.team)
+
+
+@device_function
+def max_and_exp_sum(shared, x, pixel):
+    """The maximum m of the channels, and Σ exp(x[c] − m), which cannot overflow."""
+    largest, total, c = max_logit(shared, x, pixel, 0), ZERO, pixel.rank
+    while c < x.shape[3]:
+        total += MATHS.exp(x[pixel.n, pixel.h, pixel.w, c] - largest)
+        c += pixel.team
+    return largest, team_sum(shared, total, pixel.team)
 
 
 @launcher
@@ -93,18 +117,13 @@ def softmax_forward(y, x):
 
 @cuda_kernel(float32_4d, float32_4d, int64)
 def _softmax(y, x, team):
-    """Each team owns a pixel. The largest logit is taken off, so that no exponential overflows."""
+    """Each team owns a pixel."""
     shared = cuda.shared.array(THREADS, float32)
-    _, n, h, w, first, known = team_pixel(x, team)
-    most = largest_logit(shared, x, n, h, w, 0, first, team)
-    total, c = ZERO, first
-    while c < x.shape[3]:
-        total += MATHS.exp(x[n, h, w, c] - most)
-        c += team
-    total = team_sum(shared, total, team)
-    c = first
-    while known and c < x.shape[3]:
-        y[n, h, w, c] = MATHS.exp(x[n, h, w, c] - most) / total
+    pixel = team_pixel(x, team)
+    _, n, h, w, c, _, valid = pixel
+    largest, total = max_and_exp_sum(shared, x, pixel)
+    while valid and c < x.shape[3]:
+        y[n, h, w, c] = MATHS.exp(x[n, h, w, c] - largest) / total
         c += team
 
 
@@ -119,13 +138,13 @@ def softmax_gradient(dx, dy, y):
 def _softmax_gradient(dx, dy, y, team):
     """Each team owns a pixel."""
     shared = cuda.shared.array(THREADS, float32)
-    _, n, h, w, first, known = team_pixel(y, team)
-    mean, c = ZERO, first
+    _, n, h, w, rank, _, valid = team_pixel(y, team)
+    mean, c = ZERO, rank
     while c < y.shape[3]:
         mean += dy[n, h, w, c] * y[n, h, w, c]
         c += team
     mean = team_sum(shared, mean, team)
-    c = first
-    while known and c < y.shape[3]:
+    c = rank
+    while valid and c < y.shape[3]:
         dx[n, h, w, c] = y[n, h, w, c] * (dy[n, h, w, c] - mean)
         c += team

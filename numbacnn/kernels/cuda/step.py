@@ -1,7 +1,7 @@
 """Launchers of a training step besides forward and backward: batches, sums, and the decision on the update.
 
-In the device loop no argument differs from step to step, so that launches are captured once and replayed. What does
-differ is stored in device memory: see ``kernels.decision``.
+In the device loop, arguments are the same in every step, so that launches are captured once and replayed. Numbers that
+change are stored in device memory: see ``kernels.decision``.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
     over_rows,
-    place,
+    row_loop,
 )
 from numbacnn.kernels.cuda.update import (
     ADDING_THREADS,
@@ -109,7 +109,7 @@ def gather_images(y, x, indices, scale, shift):
 @device_function
 def _gather_image(y, x, indices, scale, shift):
     """Each thread owns elements of a row of an image."""
-    n, h, i, step = place(y.shape[1])
+    n, h, i, step = row_loop(y.shape[1])
     if n < len(y):
         row = indices[n] * y.shape[1] + h
         while i < y.shape[2]:

@@ -1,9 +1,9 @@
-"""Sums over parts, and over images and pixels, in an order that the shape alone decides."""
+"""Sums over parts, and over images and pixels, in an order that depends only on the shape."""
 
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, owned_channel, owned_pixels, part_count, sum_rows
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_1d, float32_2d, float32_4d, over
 from numbacnn.kernels.registry import launcher
@@ -12,7 +12,7 @@ ZERO = np.float32(0)
 
 
 def sum_parts(total, partial):
-    """total[i] = Σ_part partial[part,i], parts in order. total: M; partial: parts × M, contiguous."""
+    """total[i] = Σ_part partial[part,i], in order. total: M; partial: parts × M, contiguous."""
     _sum_parts[over(total.size)](total, partial)
 
 
@@ -39,25 +39,23 @@ def bias_gradient(db, dy, partial):
 
 
 def partial_bias_shape(images, p, q, k):
-    """Scratch of the bias gradient: parts × 1 × 1 × K; empty where there is one."""
+    """Scratch of the bias gradient: parts × 1 × 1 × K; empty if there is only one part."""
     parts = part_count(images * p * q, k)
     return (parts if parts > 1 else 0, 1, 1, k)
 
 
 @cuda_kernel(float32_2d, float32_4d)
 def _sum_pixels(partial, x):
-    """partial[part,k] = Σ x over the part's pixels. Each block owns channels of a part."""
+    """partial[part,k] = Σ x over the pixels of the part. Each block owns channels of a part."""
     shared = cuda.shared.array(THREADS, types.float32)
-    k, lane, width = my_channel(x.shape[3])
+    k, row, width = owned_channel(x.shape[3])
     height, across = x.shape[1], x.shape[2]
     part = cuda.blockIdx.y
-    pixel, last, step = my_pixels(x.shape[0] * height * across, part, cuda.gridDim.y, lane, width)
+    pixel, last, step = owned_pixels(x.shape[0] * height * across, part, cuda.gridDim.y, row, width)
     total = ZERO
     while pixel < last:
-        row = pixel // across
-        n = row // height
-        total += x[n, row - n * height, pixel - row * across, k]
+        total += x[pixel // (height * across), pixel // across % height, pixel % across, k]
         pixel += step
-    total = sum_lanes(shared, total, width)
-    if lane == 0:
+    total = sum_rows(shared, total, width)
+    if row == 0:
         partial[part, k] = total

@@ -1,4 +1,4 @@
-"""Sums over flat arrays that optimizers need besides the formulas of ``kernels.formulas.updates``."""
+"""Sums over flat arrays, which optimizers need besides the formulas of ``kernels.formulas.updates``."""
 
 import numpy as np
 from numba import types
@@ -13,7 +13,7 @@ from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
 
 float64 = types.float64
 float64_1d, float64_2d = types.Array(float64, 1, "C"), types.Array(float64, 2, "C")
-SUM_THREADS = min(512, 2 * THREADS)  # per block of a sum over SUM_GROUPS groups
+SUM_THREADS = min(512, 2 * THREADS)  # per block of a sum over SUM_GROUPS groups, at most
 ADDING_THREADS = min(SUM_GROUPS, THREADS)  # of the one block that adds up the groups
 lamb_direction = scalar_function(updates.lamb_direction)
 
@@ -57,34 +57,25 @@ def _trust(partial):
 def normalize_in_place(x, partial, smallest):
     """Divide x by its Euclidean norm, or by ``smallest`` if that is larger. partial: scratch, 2 × SUM_GROUPS."""
     sum_squares(partial[0], x)
-    _inverse_norm[1, ADDING_THREADS](partial, smallest)
+    _norm_factor[1, ADDING_THREADS](partial, smallest, 1.0)
     scale_by([x], [x], constants=[partial[1]])
-
-
-@cuda_kernel(float64_2d, float64)
-def _inverse_norm(partial, smallest):
-    """One block. partial[1, 0] is the factor of x."""
-    shared = cuda.shared.array(ADDING_THREADS, float64)
-    squares = row_sum(shared, partial, 0)
-    if cuda.threadIdx.x == 0:
-        partial[1, 0] = 1 / max(squares**0.5, smallest)
 
 
 @launcher
 def clip_norm_in_place(x, partial, limit):
     """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: scratch, 2 × SUM_GROUPS."""
     sum_squares(partial[0], x)
-    _norm_factor[1, ADDING_THREADS](partial, limit)
+    _norm_factor[1, ADDING_THREADS](partial, limit, limit)
     scale_by([x], [x], constants=[partial[1]])
 
 
-@cuda_kernel(float64_2d, float64)
-def _norm_factor(partial, limit):
-    """One block. partial[1, 0] is the factor of x."""
+@cuda_kernel(float64_2d, float64, float64)
+def _norm_factor(partial, smallest, target):
+    """partial[1, 0] = target / max(norm, smallest), the factor of x, from the squares in partial[0]. One block."""
     shared = cuda.shared.array(ADDING_THREADS, float64)
-    squares = row_sum(shared, partial, 0)
+    norm = row_sum(shared, partial, 0) ** 0.5
     if cuda.threadIdx.x == 0:
-        partial[1, 0] = limit / squares**0.5 if squares > limit * limit else 1.0
+        partial[1, 0] = target / (norm if norm > smallest else smallest)  # also if the norm is NaN
 
 
 @element_kernel(constants=[float64_1d])
@@ -110,7 +101,7 @@ def sum_squares(partial, x):
 
 
 def over_groups(count):
-    """The grid for the sums of SUM_GROUPS ranges of ``count`` items, a block each, with threads as many as help."""
+    """Return the grid for sums over SUM_GROUPS ranges of ``count`` items: a block each, smaller if items are few."""
     threads = 1
     while threads < SUM_THREADS and threads * SUM_GROUPS < count:
         threads *= 2
@@ -119,7 +110,7 @@ def over_groups(count):
 
 @cuda_kernel(float64_1d, float32_1d)
 def _sum_squares(partial, x):
-    """Each block owns a group; of its threads each has four sums, so that four reads are on their way at a time."""
+    """Each block owns a group. A thread has four sums, so that four loads are in flight."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     i, last = range_of(x)
     step = cuda.blockDim.x
@@ -143,12 +134,12 @@ def _square(x):
 
 @device_function
 def range_of(x):
-    """This thread's first element, and the end of its block's range, of the SUM_GROUPS ranges of a flat array."""
+    """The first element of this thread, and the end of its block's range, of SUM_GROUPS ranges of a flat array."""
     return range_among(x.size)
 
 
 @device_function
 def range_among(count):
-    """``range_of`` among ``count`` items."""
+    """``range_of`` for ``count`` items."""
     group = cuda.blockIdx.x
     return count * group // SUM_GROUPS + cuda.threadIdx.x, count * (group + 1) // SUM_GROUPS

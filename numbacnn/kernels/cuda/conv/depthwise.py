@@ -1,7 +1,7 @@
 """Depthwise convolution, with one or several filters per channel, and its two gradients.
 
-A GEMM would have too few terms and columns here. Each thread owns an output, and neighboring threads own neighboring
-channels.
+A GEMM would have too few columns and too short a k here. Each thread owns an output, and neighboring threads own
+neighboring channels.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numba import types
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
 from numbacnn.kernels.cuda.conv.implicit_gemm import add_residual, relu_first
-from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, my_channel, my_pixels, part_count, sum_lanes
+from numbacnn.kernels.cuda.norm.channel_sums import channel_blocks, owned_channel, owned_pixels, part_count, sum_rows
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
@@ -19,7 +19,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     float32_3d,
     float32_4d,
     over_channels,
-    pixel_of,
+    owned_element,
 )
 from numbacnn.kernels.cuda.sums import sum_parts
 
@@ -27,16 +27,16 @@ ZERO = np.float32(0)
 
 
 class Depthwise(ConvAlgorithm):
-    """For as many groups as channels."""
+    """Applies if there are as many groups as channels."""
 
     name = "depthwise"
 
     def applies(self, g, pool):
-        """Whether each of several channels has filters of its own."""
+        """Return whether each of several channels has its own filters."""
         return pool is None and g.groups == g.c > 1
 
     def scratch(self, direction, g, batch, pool=None):
-        """Partial sums of the weight gradient, empty if there is one."""
+        """Partial sums of the weight gradient, if there are several."""
         parts = weight_parts(g, batch) if direction == WEIGHT_GRADIENT else 1
         return {"partial": Scratch((parts, 1, g.r * g.s, g.k))} if parts > 1 else {}
 
@@ -55,7 +55,7 @@ class Depthwise(ConvAlgorithm):
 
 
 def depthwise_forward(y, x, w, b, g, relu):
-    """Write y as ``ConvAlgorithm.forward`` does, rectified if asked."""
+    """Write y as ``ConvAlgorithm.forward`` does, then apply ReLU if asked."""
     bias = w.reshape(-1)[:0] if b is None else b
     _forward[over_channels(y)](y, x, w.reshape(-1), bias, g, relu)
 
@@ -63,7 +63,7 @@ def depthwise_forward(y, x, w, b, g, relu):
 @cuda_kernel(float32_4d, float32_4d, float32_1d, float32_1d, ConvGeometry, types.boolean)
 def _forward(y, x, w, b, g, relu):
     """Each thread owns a filter of a pixel (n, p, q). x is not read in its halo."""
-    n, p, q, k = pixel_of(g.p, g.q)
+    n, p, q, k = owned_element(g.p, g.q)
     if n < y.shape[0] and k < g.k:
         c, top, left = k // (g.k // g.c), p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left
         total = ZERO
@@ -88,7 +88,7 @@ def depthwise_input_gradient(dx, dy, w, g, mask):
 @cuda_kernel(float32_4d, float32_4d, float32_1d, float32_4d, ConvGeometry, types.boolean)
 def _input_gradient(dx, dy, w, mask, g, masked):
     """Each thread owns a channel of a pixel (n, h, w). dy is not read in its halo."""
-    n, h, column, c = pixel_of(g.h, g.w)
+    n, h, column, c = owned_element(g.h, g.w)
     if n < dx.shape[0] and c < g.c:
         filters = g.k // g.c
         total = ZERO
@@ -106,7 +106,7 @@ def _input_gradient(dx, dy, w, mask, g, masked):
 
 
 def depthwise_weight_gradient(dw, x, dy, partial, g):
-    """Write dw; partial: at least as many sums as parts, or None for one."""
+    """Write dw; partial: scratch for the parts, or None if there is only one."""
     parts = weight_parts(g, len(x))
     target = (partial[:parts] if parts > 1 else dw).reshape(parts, g.r * g.s, g.k)
     _weight_gradient[(channel_blocks(g.k), g.r * g.s, parts), THREADS](target, x, dy, g)
@@ -115,20 +115,20 @@ def depthwise_weight_gradient(dw, x, dy, partial, g):
 
 
 def weight_parts(g, images):
-    """The number of parts that the pixels of a weight gradient are cut into."""
+    """Return the number of parts that the pixels of a weight gradient are cut into."""
     return part_count(images * g.p * g.q, g.k, g.r * g.s)
 
 
 @cuda_kernel(float32_3d, float32_4d, float32_4d, ConvGeometry)
 def _weight_gradient(partial, x, dy, g):
-    """partial[part,tap,k] = Σ x · dy over the part's pixels (n, p, q). Each block owns filters of a part and a tap."""
+    """partial[part,tap,k] = Σ x·dy over the pixels (n, p, q) of the part. Each block owns filters of a part and tap."""
     shared = cuda.shared.array(THREADS, types.float32)
-    k, lane, width = my_channel(g.k)
+    k, thread_row, width = owned_channel(g.k)
     tap, part = cuda.blockIdx.y, cuda.blockIdx.z
     r = tap // g.s
     down, across = r * g.dilation_h - g.pad_top, (tap - r * g.s) * g.dilation_w - g.pad_left
     c = k // (g.k // g.c)
-    pixel, last, step = my_pixels(dy.shape[0] * g.p * g.q, part, cuda.gridDim.z, lane, width)
+    pixel, last, step = owned_pixels(dy.shape[0] * g.p * g.q, part, cuda.gridDim.z, thread_row, width)
     total = ZERO
     while pixel < last:
         row = pixel // g.q
@@ -138,6 +138,6 @@ def _weight_gradient(partial, x, dy, g):
         if 0 <= h < g.h and 0 <= column < g.w:
             total += x[n, h, column, c] * dy[n, p, q, k]
         pixel += step
-    total = sum_lanes(shared, total, width)
-    if lane == 0:
+    total = sum_rows(shared, total, width)
+    if thread_row == 0:
         partial[part, tap, k] = total

@@ -65,8 +65,8 @@ if backend.SIMULATED:  # whose threads are Python's
     LARGE, SMALL, NARROW = Tile(16, 16, 8, 8, 4), Tile(8, 8, 4, 4, 4), Tile(16, 4, 4, 4, 4)
 FP32 = Tiles(LARGE, SMALL, NARROW)
 ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU: with fewer, a smaller tile or more splits
-LEAST_TERMS = 256  # of a split
-MOST_SPLITS = 4096
+MIN_K = 256  # of a split
+MAX_SPLITS = 4096
 PARTIAL_FLOATS = 1 << 24  # of all splits' sums together
 
 
@@ -87,7 +87,7 @@ def split_count(rows: int, columns: int, groups: int, terms: int) -> int:
     tile = LARGE if min(rows, columns) > SMALL.columns else choose_tile(rows, columns)
     wanted = -(-ENOUGH_BLOCKS // _blocks(tile, rows, columns, groups))
     room = PARTIAL_FLOATS // (rows * columns * groups)
-    return max(1, min(wanted, -(-terms // LEAST_TERMS), room, MOST_SPLITS))
+    return max(1, min(wanted, -(-terms // MIN_K), room, MAX_SPLITS))
 
 
 _precision: ContextVar[str] = ContextVar("precision", default="fp32")

@@ -28,15 +28,15 @@ from numbacnn.kernels.cuda.gemm.tensor_cores import (
     B_REGISTERS,
     C_REGISTERS,
     COLUMNS,
-    LEAST_CAPABILITY,
+    MIN_CAPABILITY,
     ROWS,
     WARP,
     WORDS,
     WORDS_OF,
     Words,
-    a_place,
-    b_place,
-    c_place,
+    a_fragment,
+    b_fragment,
+    c_fragment,
 )
 from numbacnn.kernels.cuda.runtime import backend
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, load, store4
@@ -86,16 +86,16 @@ def product_kernel(
     """The kernel of one tile, for "tf32" or "bf16". The flags are those of ``product.product_kernel``."""
     form = WORDS_OF[precision]
     tile_rows, tile_columns, warp_rows, warp_columns, words = tile
-    threads, depth, mma = tile.threads, words * form.terms, form.mma
+    threads, depth, mma = tile.threads, words * form.elements, form.mma
     warps_across = tile_columns // warp_columns
     row_parts, column_parts = warp_rows // ROWS, warp_columns // COLUMNS
     a_line, a_word, a_slice = layout_of(tile_rows, words, a_by_rows)
     b_line, b_word, b_slice = layout_of(tile_columns, words, not b_by_terms)
     a_size, b_size = 2 * a_slice, 2 * b_slice
-    a_share = share_of(tile_rows, depth, threads, a_by_rows, form.terms)
-    b_share = share_of(tile_columns, depth, threads, not b_by_terms, form.terms)
-    a_fetch = fetcher(a_share, threads, True, a_by_rows, a_vector, form.terms)
-    b_fetch = fetcher(b_share, threads, False, not b_by_terms, b_vector, form.terms)
+    a_share = share_of(tile_rows, depth, threads, a_by_rows, form.elements)
+    b_share = share_of(tile_columns, depth, threads, not b_by_terms, form.elements)
+    a_fetch = fetcher(a_share, threads, True, a_by_rows, a_vector, form.elements)
+    b_fetch = fetcher(b_share, threads, False, not b_by_terms, b_vector, form.elements)
     a_put = _putter(a_share, threads, a_by_rows, form, a_word if a_by_rows else a_line)
     b_put = _putter(b_share, threads, not b_by_terms, form, b_line if b_by_terms else b_word)
     a_count, b_count = a_share.registers, b_share.registers
@@ -104,12 +104,12 @@ def product_kernel(
 
     @device_function
     def a_at(lane, register):
-        row, word = a_place(lane, register)
+        row, word = a_fragment(lane, register)
         return row * a_line + word * a_word
 
     @device_function
     def b_at(lane, register):
-        word, column = b_place(lane, register)
+        word, column = b_fragment(lane, register)
         return word * b_word + column * b_line
 
     @device_function
@@ -133,13 +133,13 @@ def product_kernel(
     def put_row(i, half, sums, c, bias, mask, row, column, lane, at, bias_at, rows, p):
         """Stores what a lane has of a row of part i of its warp: c's registers 0 and 1, or in the other half 2 and 3.
         (No loop over rows, as in ``product``.)"""
-        place, _ = c_place(lane, 2 * half)
+        place, _ = c_fragment(lane, 2 * half)
         row += i * ROWS + place
         if row < rows.size:
             c_at, mask_at = places_of_row(row, rows, at, p)
             for j in range(column_parts):
                 for register in range(2):
-                    _, place = c_place(lane, register)
+                    _, place = c_fragment(lane, register)
                     k = column + j * COLUMNS + place
                     if k < p.columns:
                         value = sums[(i * column_parts + j) * 4 + 2 * half + register]
@@ -201,14 +201,14 @@ def product_kernel(
 
     flags = "".join(str(int(flag)) for flag in (a_by_rows, a_vector, b_by_terms, b_vector))
     product.__name__ = product.__qualname__ = f"product_{precision}_{tile_rows}x{tile_columns}_{flags}"
-    return cuda_kernel(*[float32_1d] * 5, Axes, Axes, Product, least_capability=LEAST_CAPABILITY)(product)
+    return cuda_kernel(*[float32_1d] * 5, Axes, Axes, Product, min_capability=MIN_CAPABILITY)(product)
 
 
 def _putter(share: Share, threads: int, across: bool, form: Words, step: int):
     """A device function that rounds a thread's items and puts them into shared memory, each as four words: ``step`` is
     from word to word where lines lie side by side (``across``), else from line to line."""
     rounds, fours, total, whole, _ = share
-    pack, terms = form.pack, form.terms
+    pack, terms = form.pack, form.elements
 
     @device_function
     def word(source, at, j):

@@ -1,7 +1,7 @@
-"""Batch normalisation (Ioffe and Szegedy 2015): two passes over the images forward, two back.
+"""Batch normalization (Ioffe and Szegedy 2015): two passes over the images forward, two backward.
 
-y = (x − mean) / √(variance + eps) · weight + bias, by channel. What backward needs of a channel are its statistics, as
-``write_statistics`` has them.
+y = (x − mean) / √(variance + eps) · weight + bias, by channel. Backward reads the statistics that ``write_statistics``
+stores.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ float64 = types.float64
 def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
-    """Training: normalises by the batch, and moves the running statistics by ``momentum`` towards it.
+    """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
     y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
     ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
@@ -47,14 +47,14 @@ def batch_norm_forward(
 
 @launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
-    """Normalises by the running statistics; ``statistics`` without channels where no gradient will be asked for."""
+    """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_pattern[over(weight.size)](pattern, statistics, weight, bias, running_mean, running_var, eps)
     normalize(y, x, pattern, relu)
 
 
 @launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
-    """The weights and the bias of a layer and of a normalisation behind it, by its running statistics, in one.
+    """Fold a normalization, by its running statistics, into the weights and bias of the layer before it.
 
     folded_weight, w: …×K; folded_bias, b: K, or b None; norm: ``weight bias running_mean running_var``, K, and ``eps``.
     """
@@ -67,7 +67,7 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 @cuda_kernel(float32_2d, float32_1d, float32_2d, *[float32_1d] * 5, float64)
 def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
-    """Each thread owns an element of the weights; the row behind the last is the bias."""
+    """Each thread owns an element of the weights, or of the bias, as one more row."""
     i = cuda.grid(1)
     rows, columns = w.shape
     m, k = i // columns, i % columns
@@ -76,13 +76,13 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
         if m < rows:
             folded_weight[m, k] = np.float32(np.float64(w[m, k]) * scale)
         else:
-            own = np.float64(b[k]) if b.size > 0 else np.float64(0)
-            folded_bias[k] = np.float32((own - np.float64(mean[k])) * scale + np.float64(bias[k]))
+            old = np.float64(b[k]) if b.size > 0 else np.float64(0)
+            folded_bias[k] = np.float32((old - np.float64(mean[k])) * scale + np.float64(bias[k]))
 
 
 @launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
-    """The gradients by x (None: not asked for), weight and bias; where not ``training``, mean and variance were fixed.
+    """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
     pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
     """
@@ -96,12 +96,12 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 def batch_norm_pattern_shape(c):
-    """Scratch of forward, and what it saves: three numbers for each channel."""
+    """Scratch of forward, and the statistics it saves: three numbers for each channel."""
     return pattern_shape(1, 3, c)
 
 
 def batch_norm_partial_shape(n, h, w, c):
-    """Scratch of forward's sums."""
+    """Scratch for the sums of forward."""
     return partial_shape(1, n * h * w, 3, c)
 
 
@@ -111,14 +111,16 @@ def batch_norm_gradient_shape(c):
 
 
 def batch_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch of backward's sums."""
+    """Scratch for the sums of backward."""
     return partial_shape(1, n * h * w, 2, c)
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
 def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, pixels, momentum, eps):
-    """From ``moments``: statistics, the pattern of ``normalize``, and the running statistics' next values. Each block
-    owns a channel."""
+    """From ``moments``: statistics, the pattern of ``normalize``, and the new running statistics.
+
+    Each block owns a channel.
+    """
     shared = cuda.shared.array(SUM_THREADS, float64)
     c, count = cuda.blockIdx.x, np.float64(pixels)
     mean, variance = mean_and_variance(shared, partial, 0, c, 1, pixels)
@@ -127,22 +129,24 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
         running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
         inverse = 1 / MATHS.sqrt(variance + eps)
-        write_statistics(pattern, statistics, 0, c, mean, inverse, weight[c], bias[c])
+        write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64)
 def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
-    """The pattern of ``normalize``, and statistics where there is room. Each thread owns a channel."""
+    """The pattern of ``normalize``, and statistics unless empty. Each thread owns a channel."""
     c = cuda.grid(1)
     if c < weight.size:
-        inverse = 1 / MATHS.sqrt(np.float64(running_var[c]) + eps)
-        write_statistics(pattern, statistics, 0, c, np.float64(running_mean[c]), inverse, weight[c], bias[c])
+        moments = np.float64(running_mean[c]), 1 / MATHS.sqrt(np.float64(running_var[c]) + eps)
+        write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
 
 
 @cuda_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, types.boolean)
 def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixels, training):
-    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``. Each block owns a
-    channel."""
+    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``.
+
+    Each block owns a channel.
+    """
     shared = cuda.shared.array(SUM_THREADS, float64)
     c, count = cuda.blockIdx.x, np.float64(pixels)
     total, product, g = np.float64(0), np.float64(0), cuda.threadIdx.x

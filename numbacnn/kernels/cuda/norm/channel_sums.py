@@ -1,56 +1,56 @@
-"""Sums over images and pixels for each channel, in an order that the shape alone decides.
+"""Sums over images and pixels for each channel, in an order that depends only on the shape.
 
-A block owns up to ``THREADS`` channels. Its threads, lane by lane, own pixels of a channel each: neighbouring threads
-read neighbouring floats, however few channels there are. The lanes' sums are added in order.
+A block owns up to ``THREADS`` channels. Its threads form rows as wide as these channels, and each row owns pixels:
+loads are coalesced even if there are few channels. The sums of the rows are added in order.
 """
 
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS
 
-LEAST_PIXELS = 512  # of a part
+MIN_PIXELS = 512  # of a part
 ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU
 
 
-def part_count(pixels: int, channels: int, products: int = 1) -> int:
-    """Into how many parts the pixels are cut, for so many sums of all channels."""
-    blocks = channel_blocks(channels) * products
-    return max(1, min(-(-ENOUGH_BLOCKS // blocks), -(-pixels * min(channels, THREADS) // (LEAST_PIXELS * THREADS))))
+def part_count(pixels: int, channels: int, sums: int = 1) -> int:
+    """Return the number of parts to cut the pixels into; ``sums`` is the number of sums for each channel."""
+    blocks = channel_blocks(channels) * sums
+    return max(1, min(-(-ENOUGH_BLOCKS // blocks), -(-pixels * min(channels, THREADS) // (MIN_PIXELS * THREADS))))
 
 
 def channel_blocks(channels: int) -> int:
-    """Blocks that own all channels together."""
+    """Return the number of blocks that own all channels."""
     return -(-channels // THREADS)
 
 
 @device_function
-def my_channel(channels):
-    """(channel, lane, width): this thread's, and how many channels the block owns."""
+def owned_channel(channels):
+    """(channel, row, width): this thread's channel and row, and the number of channels of the block."""
     start = cuda.blockIdx.x * cuda.blockDim.x
     width = min(channels - start, cuda.blockDim.x)
-    lane = cuda.threadIdx.x // width
-    return start + cuda.threadIdx.x - lane * width, lane, width
+    row = cuda.threadIdx.x // width
+    return start + cuda.threadIdx.x - row * width, row, width
 
 
 @device_function
-def my_pixels(pixels, part, parts, lane, width):
-    """(first, last, step): the pixels of a part that this thread owns; none where its lane is not whole."""
+def owned_pixels(pixels, part, parts, row, width):
+    """(first, end, step): the pixels of a part that this thread owns; none if its row is incomplete."""
     span = (pixels + parts - 1) // parts
-    lanes = cuda.blockDim.x // width
-    last = min((part + 1) * span, pixels)
-    return part * span + lane if lane < lanes else last, last, lanes
+    rows = cuda.blockDim.x // width
+    end = min((part + 1) * span, pixels)
+    return part * span + row if row < rows else end, end, rows
 
 
 @device_function
-def sum_lanes(shared, value, width):
-    """The sum of the values of a channel, lane after lane, for the threads of lane 0.
+def sum_rows(shared, value, width):
+    """The sum of the values of a channel, row after row, for the threads of row 0.
 
     shared: an array of the block with an element for each thread. Every thread of the block must call this.
     """
     i = cuda.threadIdx.x
-    cuda.syncthreads()  # what an earlier call left may still be read
+    cuda.syncthreads()  # an earlier call's result may still be read
     shared[i] = value
     cuda.syncthreads()
     if i < width:
-        for lane in range(1, cuda.blockDim.x // width):
-            value += shared[lane * width + i]
+        for row in range(1, cuda.blockDim.x // width):
+            value += shared[row * width + i]
     return value

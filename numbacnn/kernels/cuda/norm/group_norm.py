@@ -1,6 +1,6 @@
-"""Group normalisation (Wu and He 2018): each image by itself, over its pixels and the channels of a group.
+"""Group normalization (Wu and He 2018): each image separately, over its pixels and the channels of a group.
 
-Statistics as in ``batchnorm.py``, for each image and channel.
+Statistics are stored as in ``batch_norm.py``, for each image and channel.
 """
 
 import numpy as np
@@ -28,10 +28,10 @@ float64 = types.float64
 
 @launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
-    """y = (x − mean) / √(variance + eps) · weight + bias, mean and variance of each image's group of channels.
+    """y = (x − mean) / √(variance + eps) · weight + bias, with the mean and variance of each group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics without
-    images where no gradient will be asked for; partial: scratch of ``group_norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics empty if no
+    gradient will be needed; partial: scratch of ``group_norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial, pattern = fitting(partial, x, n), pattern[:n]
@@ -42,7 +42,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 
 @launcher
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
-    """The gradients by x (None: not asked for), weight and bias.
+    """The gradients by x (unless dx is None), weight and bias.
 
     pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
     """
@@ -56,12 +56,12 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 def group_norm_pattern_shape(n, c):
-    """Scratch of forward, and what it saves: three numbers for each image and channel."""
+    """Scratch of forward, and the statistics it saves: three numbers for each image and channel."""
     return pattern_shape(n, 3, c)
 
 
 def group_norm_partial_shape(n, h, w, c):
-    """Scratch of forward's sums."""
+    """Scratch for the sums of forward."""
     return partial_shape(n, h * w, 3, c)
 
 
@@ -71,7 +71,7 @@ def group_norm_gradient_shape(n, c):
 
 
 def group_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch of backward's sums."""
+    """Scratch for the sums of backward."""
     return partial_shape(n, h * w, 2, c)
 
 
@@ -85,14 +85,16 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, e
     inverse = 1 / MATHS.sqrt(variance + eps)
     c = first + cuda.threadIdx.x
     while c < first + size:
-        write_statistics(pattern, statistics, n, c, mean, inverse, weight[c], bias[c])
+        write_statistics(pattern, statistics, n, c, (mean, inverse), (weight[c], bias[c]))
         c += cuda.blockDim.x
 
 
 @cuda_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64)
 def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, pixels):
-    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and for each image and channel what the gradients
-    of bias and weight sum up. Each block owns a group of an image."""
+    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and the terms of the gradients of bias and weight.
+
+    Each block owns a group of an image.
+    """
     shared = cuda.shared.array(SUM_THREADS, float64)
     n, size = cuda.blockIdx.x // groups, weight.size // groups
     first = cuda.blockIdx.x % groups * size

@@ -1,15 +1,15 @@
-"""Local response normalisation (Krizhevsky et al. 2012, section 3.3), pixel by pixel.
+"""Local response normalization (Krizhevsky et al. 2012, section 3.3).
 
 y[c] = x[c] · s[c]^−β with s[c] = k + α/size · Σ x² over the ``size`` channels from c − size//2 on, as in PyTorch. Each
-thread owns a channel of a pixel; its neighbours' reads are in the cache.
+thread owns a channel of a pixel; the loads of its neighbors hit the cache.
 """
 
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.lanes import pixel_part
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, device_function
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_4d, int64, over
+from numbacnn.kernels.cuda.vectors import owned_vector
 from numbacnn.kernels.registry import launcher
 
 float32 = types.float32
@@ -24,10 +24,9 @@ def local_response_norm_forward(y, x, size, alpha, beta, k):
 
 @cuda_kernel(float32_4d, float32_4d, int64, float32, float32, float32)
 def _forward(y, x, size, alpha, beta, k):
-    n, h, w, c = pixel_part(x.shape[1], x.shape[2], x.shape[3])
-    if n < len(x):
-        s = _scale(x, n, h, w, c, size, alpha, k)
-        y[n, h, w, c] = _times_power(x[n, h, w, c], s, beta)
+    pixel = owned_vector(x, 1)
+    if pixel[0] < len(x):
+        y[pixel] = _divide_by_power(x[pixel], _scale(x, pixel, size, alpha, k), beta)
 
 
 @launcher
@@ -44,16 +43,16 @@ def local_response_norm_gradient(dx, dy, x, y, scales, size, alpha, beta, k):
 @cuda_kernel(*[float32_4d] * 5, int64, float32, float32, float32)
 def _ratios(dx, ratios, dy, x, y, size, alpha, beta, k):
     """dx = dy · s^−β, ratios = dy · y / s."""
-    n, h, w, c = pixel_part(x.shape[1], x.shape[2], x.shape[3])
-    if n < len(x):
-        s, gradient = _scale(x, n, h, w, c, size, alpha, k), dy[n, h, w, c]
-        dx[n, h, w, c] = _times_power(gradient, s, beta)
-        ratios[n, h, w, c] = gradient * y[n, h, w, c] / s
+    pixel = owned_vector(x, 1)
+    if pixel[0] < len(x):
+        s, gradient = _scale(x, pixel, size, alpha, k), dy[pixel]
+        dx[pixel] = _divide_by_power(gradient, s, beta)
+        ratios[pixel] = gradient * y[pixel] / s
 
 
 @cuda_kernel(*[float32_4d] * 3, int64, float32, float32)
 def _subtract_sums(dx, ratios, x, size, alpha, beta):
-    n, h, w, c = pixel_part(x.shape[1], x.shape[2], x.shape[3])
+    n, h, w, c = owned_vector(x, 1)
     if n < len(x):
         total = ZERO
         for i in range(max(0, c - (size - 1) // 2), min(x.shape[3], c + size // 2 + 1)):
@@ -62,17 +61,17 @@ def _subtract_sums(dx, ratios, x, size, alpha, beta):
 
 
 @device_function
-def _scale(x, n, h, w, c, size, alpha, k):
+def _scale(x, pixel, size, alpha, k):
+    n, h, w, c = pixel
     total = ZERO
     for i in range(max(0, c - size // 2), min(x.shape[3], c + (size + 1) // 2)):
-        neighbour = x[n, h, w, i]
-        total += neighbour * neighbour
+        total += x[n, h, w, i] * x[n, h, w, i]
     return k + alpha / np.float32(size) * total
 
 
 @device_function
-def _times_power(x, s, beta):
-    """x · s^−β; by roots where β is the usual 3/4."""
+def _divide_by_power(x, s, beta):
+    """x · s^−β; by roots if β is the usual 3/4."""
     if beta == THREE_QUARTERS:
         root = MATHS.sqrt(s)
         return x / (root * MATHS.sqrt(root))

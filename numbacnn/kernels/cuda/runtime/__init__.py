@@ -1,1 +1,1 @@
-"""What the kernels are built on: ``numba.cuda``, its simulator, compilation, launches, and memory."""
+"""The layer between kernels and ``numba.cuda``: the simulator, compilation, launches, and memory."""

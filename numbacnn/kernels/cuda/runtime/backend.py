@@ -1,9 +1,9 @@
-"""Which ``numba.cuda`` there is: the package numba-cuda, its simulator, or none.
+"""Finds ``numba.cuda``: the package numba-cuda, its simulator, or neither.
 
 With numba-cuda and a GPU, kernels are compiled. With numba-cuda and ``NUMBA_ENABLE_CUDASIM=1``, Numba runs them as
 Python, thread by thread, in host memory. Without numba-cuda, kernels can be imported and listed, but not run.
 
-Only this package imports ``numba.cuda``, so that a successor would replace these modules alone.
+Only this package imports ``numba.cuda``, so that only these modules would change for a successor.
 """
 
 from importlib.util import find_spec
@@ -11,13 +11,13 @@ from typing import Any
 
 import numba
 
-INSTALLED = find_spec("numba_cuda") is not None  # Numba's own numba.cuda is old and not maintained
+INSTALLED = find_spec("numba_cuda") is not None  # the numba.cuda inside Numba is no longer maintained
 SIMULATED = INSTALLED and bool(numba.config.ENABLE_CUDASIM)
 
 if INSTALLED:
     from numba import cuda as package
 
-    numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small layers make small grids
+    numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small layers have small grids
 else:
     package = None
 numba_cuda: Any = package

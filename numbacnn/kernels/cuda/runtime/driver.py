@@ -1,4 +1,4 @@
-"""The driver and its GPUs, and why kernels cannot run on them."""
+"""The NVIDIA driver and its GPUs, and reasons why kernels cannot run on them."""
 
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from numbacnn.kernels.cuda.runtime import backend
 from numbacnn.kernels.cuda.runtime.backend import numba_cuda
 
-LEAST_CAPABILITY = (7, 5)
+MIN_CAPABILITY = (7, 5)
 NO_GPU = "the driver finds no NVIDIA GPU; CUDA_VISIBLE_DEVICES may hide it"
 
 
@@ -31,7 +31,7 @@ class Gpu(NamedTuple):
 
 
 def why_not() -> str | None:
-    """Why kernels cannot run here, with the remedy, in one line; None if they can."""
+    """Return why kernels cannot run here, with the remedy, in one line; None if they can."""
     if not backend.INSTALLED:
         return 'the package numba-cuda is not installed: pip install "numbacnn[cuda]"'
     if backend.SIMULATED:
@@ -49,21 +49,21 @@ def why_not() -> str | None:
     found, needed = driver_version(), toolkit_version()
     if found[0] < needed[0]:
         remedy = "update the driver" + (', or pip install "numbacnn[cuda12]"' if found[0] == 12 else "")
-        runs = f"it runs CUDA {_dotted(found)}, the packages are of {_dotted(needed)}"
+        runs = f"it supports CUDA {_dotted(found)}, the packages need {_dotted(needed)}"
         return f"the NVIDIA driver is too old: {runs}; {remedy}"
     gpus = list_gpus()
     if not gpus:
         return NO_GPU
-    if gpus[0].capability < LEAST_CAPABILITY:
+    if gpus[0].capability < MIN_CAPABILITY:
         return (
             f"{gpus[0].name} has compute capability {_dotted(gpus[0].capability)}; "
-            f"{_dotted(LEAST_CAPABILITY)} or higher is needed"
+            f"{_dotted(MIN_CAPABILITY)} or higher is needed"
         )
     return None
 
 
 def has_driver() -> bool:
-    """Whether the driver's library can be loaded."""
+    """Return whether the driver's library can be loaded."""
     from cuda.bindings import driver
 
     try:
@@ -78,7 +78,7 @@ def _dotted(version: tuple[int, int]) -> str:
 
 
 def driver_version() -> tuple[int, int]:
-    """The CUDA version that the driver supports."""
+    """Return the CUDA version that the driver supports."""
     from cuda.bindings import driver
 
     _, number = driver.cuDriverGetVersion()
@@ -86,13 +86,13 @@ def driver_version() -> tuple[int, int]:
 
 
 def toolkit_version() -> tuple[int, int]:
-    """The CUDA version of the installed packages."""
+    """Return the CUDA version of the installed packages."""
     major, minor, *_ = version("cuda-bindings").split(".")
     return int(major), int(minor)
 
 
 def list_gpus() -> list[Gpu]:
-    """The GPUs that the driver finds; none in the simulator."""
+    """Return the GPUs that the driver finds; none in the simulator."""
     if backend.SIMULATED:
         return []
     gpus = []
@@ -105,7 +105,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def free_memory() -> int:
-    """Free memory of the GPU in bytes; 1 TiB in the simulator."""
+    """Return the free memory of the GPU in bytes; 1 TiB in the simulator."""
     return 1 << 40 if backend.SIMULATED else int(numba_cuda.current_context().get_memory_info().free)
 
 

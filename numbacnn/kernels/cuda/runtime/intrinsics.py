@@ -1,4 +1,4 @@
-"""What kernels are written with: ``cuda``, device functions, mathematics, and memory accesses."""
+"""The vocabulary of kernels: ``cuda``, device functions, ``math``, memory accesses and PTX instructions."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numbacnn.kernels.formulas.formula import with_math
 
 cuda: Any = simulator.SimulatedCuda() if SIMULATED else numba_cuda
 
-# The device's ``math``, with ``fma``, which Python's has from version 3.13 on.
+# ``math`` on the device, with ``fma``, which Python has only since 3.13.
 MATHS: Any = ModuleType("math")
 vars(MATHS).update(vars(math))
 if SIMULATED:
@@ -21,7 +21,7 @@ if SIMULATED:
 elif INSTALLED:
     MATHS.fma = numba_cuda.libdevice.fmaf
 
-# cos(πx) and sin(πx) of a float64. They need no table in slow memory, which cos and sin need for large angles.
+# cos(πx) and sin(πx) in float64. Unlike cos and sin, they need no table in local memory to reduce large arguments.
 if SIMULATED or not INSTALLED:
 
     def cospi(x: float) -> float:
@@ -37,19 +37,18 @@ else:
 
 
 def device_function(function: Callable[..., Any]) -> Any:
-    """A function that kernels and other device functions call, and that is compiled into them."""
-    if SIMULATED or not INSTALLED or hasattr(function, "py_func"):  # the last: it is one already
+    """Make a function that kernels and other device functions can call; it is inlined into them."""
+    if SIMULATED or not INSTALLED or hasattr(function, "py_func"):  # the last: already compiled
         return function
     return numba_cuda.jit(device=True, forceinline=True)(function)
 
 
 def scalar_function(function: Callable[..., Any]) -> Any:
-    """A scalar function of Python as a device function, with the device's ``math``."""
+    """Make a device function from a Python scalar function, with the device's ``math``."""
     return device_function(with_math(function, MATHS, device_function))
 
 
-# Elements of contiguous arrays by a flat index without the test for negative ones, and four floats in one access of 16
-# bytes.
+# Accesses by a flat index, without the test for negative ones, and of four floats in one 16-byte instruction.
 
 if SIMULATED or not INSTALLED:
 
@@ -61,16 +60,16 @@ if SIMULATED or not INSTALLED:
         """array[i] = value."""
         array[i] = value
 
-    def load4(x: Any, at: Any) -> Any:
-        """The four floats of a device array from index ``at`` on, which is aligned to 16 bytes, as a tuple."""
-        *front, last = at
-        return tuple(x[(*front, last + lane)] for lane in range(4))
+    def load4(x: Any, index: Any) -> Any:
+        """Return the four floats of a device array from an index on, which is aligned to 16 bytes, as a tuple."""
+        *front, last = index
+        return tuple(x[(*front, last + i)] for i in range(4))
 
-    def store4(x: Any, at: Any, values: Any) -> None:
+    def store4(x: Any, index: Any, values: Any) -> None:
         """Write four floats where ``load4`` reads them."""
-        *front, last = at
-        for lane in range(4):
-            x[(*front, last + lane)] = values[lane]
+        *front, last = index
+        for i in range(4):
+            x[(*front, last + i)] = values[i]
 
 else:
     from llvmlite import ir
@@ -82,15 +81,15 @@ else:
     FLOATS = numba.types.UniTuple(numba.types.float32, 4)
 
     def _vector_pointer(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
-        (array_kind, at_kind), (array, at) = kinds[:2], arguments[:2]
-        parts = zip(cgutils.unpack_tuple(builder, at), at_kind, strict=True)
+        (array_kind, index_kind), (array, index) = kinds[:2], arguments[:2]
+        parts = zip(cgutils.unpack_tuple(builder, index), index_kind, strict=True)
         indices = [context.cast(builder, part, kind, numba.types.intp) for part, kind in parts]
         struct = arrayobj.make_array(array_kind)(context, builder, array)
         pointer = cgutils.get_item_pointer(context, builder, array_kind, struct, indices, wraparound=False)
         return builder.bitcast(pointer, VECTOR.as_pointer())
 
     def _pointer(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        """To the element of the first two arguments, an array and an index."""
+        """Return the address of an element: the first two arguments are the array and the index."""
         return builder.gep(arrayobj.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -113,36 +112,36 @@ else:
         return numba.types.void(array, numba.types.int64, array.dtype), emit
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def load4(typing: Any, x: Any, at: Any) -> Any:
-        """The four floats of a device array from index ``at`` on, which is aligned to 16 bytes, as a tuple."""
+    def load4(typing: Any, x: Any, index: Any) -> Any:
+        """Return the four floats of a device array from an index on, which is aligned to 16 bytes, as a tuple."""
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = builder.load(_vector_pointer(context, builder, signature.args, arguments), align=16)
-            lanes = [builder.extract_element(vector, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
-            return cgutils.pack_array(builder, lanes)
+            elements = [builder.extract_element(vector, ir.Constant(ir.IntType(32), i)) for i in range(4)]
+            return cgutils.pack_array(builder, elements)
 
-        return FLOATS(x, at), emit
+        return FLOATS(x, index), emit
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def store4(typing: Any, x: Any, at: Any, values: Any) -> Any:
+    def store4(typing: Any, x: Any, index: Any, values: Any) -> Any:
         """Write four floats where ``load4`` reads them."""
 
         def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.Constant(VECTOR, ir.Undefined)
-            for lane, value in enumerate(cgutils.unpack_tuple(builder, arguments[2])):
-                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), lane))
+            for i, value in enumerate(cgutils.unpack_tuple(builder, arguments[2])):
+                vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
             builder.store(vector, _vector_pointer(context, builder, signature.args, arguments), align=16)
             return context.get_dummy_value()
 
-        return numba.types.void(x, at, FLOATS), emit
+        return numba.types.void(x, index, FLOATS), emit
 
 
 def instruction(text: str, outputs: str, inputs: str, of_warp: bool = False) -> Any:
-    """A PTX instruction as a device function of a tuple of float32, which returns one float32 or a tuple.
+    """Make a device function from a PTX instruction. It takes a tuple of float32 and returns one float32 or a tuple.
 
-    ``text`` calls the operands $0, $1, …, outputs first. ``outputs`` and ``inputs`` have a letter for each: f for a
-    number, r for 32 bits of any meaning. If the threads of a warp execute it together (``of_warp``), the compiler does
-    not move it.
+    ``text`` names the operands $0, $1, …, outputs first. ``outputs`` and ``inputs`` have a constraint letter for each
+    operand: f for float32, r for any 32 bits. An instruction of a whole warp (``of_warp``) is volatile: the compiler
+    does not move it.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""The one decorator for CUDA kernels, their grids, and what their threads share."""
+"""The decorator for CUDA kernels, their launch configurations, and the grids that they share."""
 
 import threading
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.jit import announce, numba_type
 from numbacnn.kernels.recording import Launch, tape
 
-THREADS = 32 if backend.SIMULATED else 256  # of a block; where a kernel wants another number, it says so itself
-ELEMENTS = 4  # of a row that a thread of an elementwise kernel owns, in rows long enough
-MOST_BLOCKS = 65535  # along a grid's second and third axis
+THREADS = 32 if backend.SIMULATED else 256  # per block, unless a kernel says otherwise
+ELEMENTS = 4  # per thread of an elementwise kernel, if rows are long enough
+MAX_BLOCKS = 65535  # along the second and third dimension of a grid
 
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
 float32_3d = types.Array(types.float32, 3, "A")  # their rows, N×H×(W·C): ``DeviceArray.rows``
@@ -30,41 +30,45 @@ class CudaKernel:
     """A function compiled for one fixed signature, at its first launch: ``kernel[blocks, threads](*arguments)``."""
 
     def __init__(
-        self, function: Callable[..., None], signature: tuple[Any, ...], least: tuple[int, int], options: dict[str, Any]
+        self,
+        function: Callable[..., None],
+        signature: tuple[Any, ...],
+        min_capability: tuple[int, int],
+        options: dict[str, Any],
     ) -> None:
-        self.name, self.__doc__, self.least_capability = function.__name__, function.__doc__, least
+        self.name, self.__doc__, self.min_capability = function.__name__, function.__doc__, min_capability
         self.function, self.options = function, options
         self.signature = tuple(map(numba_type, signature))
         self._lock = threading.Lock()
-        self._code: launch.Code | None = None
+        self._code: launch.CompiledKernel | None = None
         KERNELS.append(self)
 
-    def __getitem__(self, grid: tuple[int | tuple[int, ...], int | tuple[int, ...]]) -> "Bound":
+    def __getitem__(self, grid: tuple[int | tuple[int, ...], int | tuple[int, ...]]) -> "ConfiguredKernel":
         blocks, threads = (_triple(part) for part in grid)
-        return Bound(self, blocks, threads)
+        return ConfiguredKernel(self, blocks, threads)
 
-    def code(self) -> launch.Code:
-        """The compiled kernel."""
+    def code(self) -> launch.CompiledKernel:
+        """Return the compiled kernel; compile it at the first call."""
         with self._lock:
             if self._code is None:
                 announce(self.name, done=False)
-                self._code = launch.Code(self.function, self.signature, **self.options)
+                self._code = launch.CompiledKernel(self.function, self.signature, **self.options)
                 announce(self.name, done=True)
         return self._code
 
 
-KERNELS: list[CudaKernel] = []  # all of them, for tests to compile
+KERNELS: list[CudaKernel] = []  # for the tests, which compile all of them
 
 
-class Bound(NamedTuple):
-    """A kernel and the grid it is to be launched on; an empty grid launches nothing."""
+class ConfiguredKernel(NamedTuple):
+    """A kernel with its launch configuration: the dimensions of grid and block. An empty grid launches nothing."""
 
     kernel: CudaKernel
     blocks: Grid
     threads: Grid
 
     def __call__(self, *arguments: Any) -> None:
-        """Launches the kernel, or records the launch; a TypeError names it where an argument is not what it takes."""
+        """Launch the kernel, or record the launch. Raises TypeError if an argument does not match the signature."""
         launch = self.recorded(*arguments)
         launches = tape()
         if launches is not None:
@@ -73,10 +77,10 @@ class Bound(NamedTuple):
             launch[0]()
 
     def recorded(self, *arguments: Any) -> Launch:
-        """What to call instead, and with what."""
+        """Return the launch as a function and its arguments."""
         for argument, kind in zip(arguments, self.kernel.signature, strict=True):
             if not _fits(argument, kind):
-                raise TypeError(f"{self.kernel.name} takes {kind}, not {_kind_of(argument)}")
+                raise TypeError(f"{self.kernel.name} takes {kind}, not {_describe(argument)}")
         if not all(self.blocks):
             return _nothing, ()
         return self.kernel.code().launcher(self.blocks, self.threads, arguments), ()
@@ -96,9 +100,9 @@ def _fits(argument: Any, kind: Any) -> bool:
     return kind.layout == "A" or argument.contiguous
 
 
-def _kind_of(argument: Any) -> str:
+def _describe(argument: Any) -> str:
     if isinstance(argument, tuple):
-        return "(" + ", ".join(map(_kind_of, argument)) + ")"
+        return "(" + ", ".join(map(_describe, argument)) + ")"
     if isinstance(argument, DeviceArray):
         layout = "contiguous" if argument.contiguous else f"strides {argument.strides}"
         return f"a device array of {argument.dtype}, shape {argument.shape}, {layout}"
@@ -112,49 +116,51 @@ def _triple(part: int | tuple[int, ...]) -> Grid:
 
 
 def cuda_kernel(
-    *signature: Any, least_capability: tuple[int, int] = driver.LEAST_CAPABILITY, **options: Any
+    *signature: Any, min_capability: tuple[int, int] = driver.MIN_CAPABILITY, **options: Any
 ) -> Callable[[Callable[..., None]], CudaKernel]:
-    """Makes a CUDA kernel from a function of these argument types (Numba types, or NamedTuple classes of numbers), for
-    GPUs of ``least_capability`` or higher.
+    """Make a CUDA kernel from a function with parameters of these types (see ``numba_type``).
 
-    ``options`` are the compiler's, such as ``max_registers``. Products and sums may become fused multiply-adds, as in
-    every CUDA compiler; nothing else of fast-math, so NaN, Inf and subnormal numbers survive.
+    It runs on GPUs of compute capability ``min_capability`` or higher. ``options`` are the compiler's, such as
+    ``launch_bounds``. Multiplications and additions may be contracted to fused multiply-adds, as in every CUDA
+    compiler; nothing else of fast-math is allowed, so NaN, Inf and subnormal numbers survive.
     """
-    return lambda function: CudaKernel(function, signature, least_capability, options)
+    return lambda function: CudaKernel(function, signature, min_capability, options)
 
 
 # -- grids ------------------------------------------------------------------------------------------------------------
 
 
 def over(count: int, threads: int = THREADS) -> tuple[int, int]:
-    """The grid for one thread to each of ``count`` items: thread ``cuda.grid(1)`` owns it, where it is below count."""
+    """Return the grid of one thread per item: thread ``cuda.grid(1)`` owns that item, if it is below ``count``."""
     return -(-count // threads), threads
 
 
 def over_rows(x: DeviceArray, width: int = 1) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The grid for the elements of rows N×H×(W·C), ``width`` at a time, whose threads ask ``place`` what is theirs.
+    """Return the grid of grid-stride loops over rows N×H×(W·C), ``width`` elements at a time; see ``row_loop``.
 
-    Blocks are as wide as the rows where those are short, so that few threads are idle.
+    Blocks are as wide as short rows, so that few threads are idle.
     """
     n, h, size = x.shape[0], x.shape[1], -(-x.shape[2] // width)
     across = THREADS
     while across >= 2 * size and across > 1:
         across //= 2
     down = THREADS // across
-    return (-(-n * h // down), min(MOST_BLOCKS, -(-size // (across * ELEMENTS)))), (across, down)
+    return (-(-n * h // down), min(MAX_BLOCKS, -(-size // (across * ELEMENTS)))), (across, down)
 
 
 @device_function
-def place(height):  # type: ignore[no-untyped-def]
-    """(n, h, i, step): this thread owns elements i, i + step, … of row h of image n, to be counted by ``while``: a
-    ``range`` of a step that is no constant divides."""
+def row_loop(height):  # type: ignore[no-untyped-def]
+    """(n, h, first, stride): this thread owns elements first, first + stride, … of row h of image n.
+
+    Loop with ``while``: a ``range`` with a variable stride divides.
+    """
     row = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     first = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     return row // height, row % height, first, cuda.gridDim.y * cuda.blockDim.x
 
 
 def over_channels(x: DeviceArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The grid for one thread to each element of N×H×W×C, whose threads ask ``pixel_of`` which one is theirs."""
+    """Return the grid of one thread per element of N×H×W×C; see ``owned_element``."""
     n, h, w, channels = x.shape
     across = 1
     while across < channels and across < THREADS:
@@ -164,9 +170,16 @@ def over_channels(x: DeviceArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @device_function
-def pixel_of(height, width):  # type: ignore[no-untyped-def]
-    """(n, h, w, c): the element that this thread owns, where n and c are not beyond the array."""
+def owned_element(height, width):  # type: ignore[no-untyped-def]
+    """(n, h, w, c): the element that this thread owns, if n and c are in range."""
     pixel = cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
     row = pixel // width
     n = row // height
     return n, row - n * height, pixel - row * width, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+
+
+@device_function
+def unravel(item, height, width, channels):  # type: ignore[no-untyped-def]
+    """(n, h, w, c): the index of item number ``item`` of N×height×width×channels."""
+    pixel = item // channels
+    return pixel // (height * width), pixel // width % height, pixel % width, item % channels

@@ -1,4 +1,4 @@
-"""Kernels compiled and launched, one by one or as a CUDA graph."""
+"""Compilation and launches of kernels, one by one or as a CUDA graph."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ from numbacnn.kernels.cuda.runtime.simulator import simulated
 Grid = tuple[int, int, int]
 
 
-class Code:
+class CompiledKernel:
     """A kernel compiled for one signature and the current device."""
 
     def __init__(self, function: Callable[..., None], signature: tuple[Any, ...], **options: Any) -> None:
@@ -25,7 +25,7 @@ class Code:
         self._kernel: Any = None if backend.SIMULATED else self._dispatcher.compile(signature)
 
     def launcher(self, blocks: Grid, threads: Grid, arguments: tuple[Any, ...]) -> Callable[[], None]:
-        """A function that launches the kernel on these arguments, which are checked and converted once, here."""
+        """Return a function that launches the kernel with these arguments, which are converted once, here."""
         if backend.SIMULATED:
             views = tuple(map(simulated, arguments, self.signature))
 
@@ -33,26 +33,26 @@ class Code:
                 if _streams:
                     _streams[-1].append(simulate)
                 else:
-                    self._dispatcher[blocks, threads](*views)  # configured at every call: it keeps one configuration
+                    self._dispatcher[blocks, threads](*views)  # configured at each call: it keeps only one
 
             return simulate
         from cuda.core import LaunchConfig, launch
 
         values: list[Any] = []
         for argument, kind in zip(arguments, self.signature, strict=True):
-            lay_out(values, argument, kind)
+            append_argument(values, argument, kind)
         config = LaunchConfig(grid=blocks, block=threads)
         kernel = self._kernel._codelibrary.get_cufunc().kernel
 
         def run() -> None:
             launch(current_stream(), config, kernel, *values)
 
-        run.keeps = arguments  # type: ignore[attr-defined]  # the memory whose addresses are among the values
+        run.keeps = arguments  # type: ignore[attr-defined]  # memory whose addresses are among the values
         return run
 
 
-def lay_out(values: list[Any], argument: Any, kind: Any) -> None:
-    """Append an argument of a Numba type to ``values``, in the form that Numba's compiled kernels take."""
+def append_argument(values: list[Any], argument: Any, kind: Any) -> None:
+    """Append an argument of a Numba type to ``values``, flattened by the calling convention of Numba's kernels."""
     types = numba.types
     if isinstance(kind, types.Array):
         meminfo = parent = 0
@@ -61,7 +61,7 @@ def lay_out(values: list[Any], argument: Any, kind: Any) -> None:
         values += [meminfo, parent, argument.size, itemsize, address, *argument.shape, *argument.strides]
     elif isinstance(kind, types.BaseTuple):
         for part, part_kind in zip(argument, kind, strict=True):
-            lay_out(values, part, part_kind)
+            append_argument(values, part, part_kind)
     elif kind == types.boolean:
         values.append(bool(argument))
     else:
@@ -75,7 +75,7 @@ def compile_ptx(
     capabilities: Sequence[tuple[int, int]],
     launch_bounds: Any = None,
 ) -> list[str]:
-    """A kernel's PTX for each compute capability, such as (9, 0). Needs no device."""
+    """Return the PTX of a kernel for each compute capability, such as (9, 0). Needs no device."""
     from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
     device = SimpleNamespace(compute_capability=capabilities[0])
@@ -88,11 +88,11 @@ def compile_ptx(
 
 # -- streams and graphs -----------------------------------------------------------------------------------------------
 
-_streams: list[Any] = []  # the last one replaces the default stream
+_streams: list[Any] = []  # a stack; the last one replaces the default stream
 
 
 def current_stream() -> Any:
-    """The stream, or the builder of a graph, that launches go to."""
+    """Return the stream or the graph builder that launches go to."""
     if _streams:
         return _streams[-1]
     from cuda.core import LEGACY_DEFAULT_STREAM
@@ -102,7 +102,7 @@ def current_stream() -> Any:
 
 @contextlib.contextmanager
 def launching_into(stream: Any) -> Iterator[None]:
-    """Send launches to ``stream``, or to the builder of a graph, instead of the default stream."""
+    """Send launches to a stream or a graph builder instead of the default stream."""
     _streams.append(stream)
     try:
         yield
@@ -111,10 +111,10 @@ def launching_into(stream: Any) -> Iterator[None]:
 
 
 def capture(work: Callable[[], None]) -> Callable[[], None] | None:
-    """Capture the launches of ``work``, without running them, as a CUDA graph, and return a function that runs it.
+    """Capture the launches of ``work`` as a CUDA graph, without running them, and return a function that replays it.
 
-    Return None if the packages have no graphs. The graph holds addresses: keep the launches, which keep their memory,
-    as long as the graph.
+    Returns None if the packages do not support graphs. The graph contains addresses: keep the launches, which own the
+    memory, as long as the graph.
     """
     if backend.SIMULATED:
         return _capture_simulated(work)

@@ -1,4 +1,4 @@
-"""Memory of the device."""
+"""Device memory."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from numbacnn.kernels.cuda.runtime.driver import DeviceError, free_memory
 
 
 class OutOfMemory(Exception):  # noqa: N818 (the device raises a DeviceMemoryError for it)
-    """The device has no room for ``size`` bytes: ``free`` are left."""
+    """An allocation of ``size`` bytes failed with ``free`` bytes left."""
 
     def __init__(self, size: int, free: int) -> None:
         super().__init__(f"{size / 2**20:,.0f} MiB asked, {free / 2**20:,.0f} MiB free")
@@ -18,7 +18,7 @@ class OutOfMemory(Exception):  # noqa: N818 (the device raises a DeviceMemoryErr
 
 
 class Memory:
-    """``size`` bytes of zeros on the device, freed when nothing refers to them any more. Raises OutOfMemory."""
+    """``size`` bytes of zeros on the device, freed with the last reference. Raises OutOfMemory."""
 
     def __init__(self, size: int) -> None:
         self.size = max(size, 1)
@@ -40,7 +40,7 @@ class Memory:
         return int(self.array.device_ctypes_pointer.value)
 
     def write(self, start: int, source: NDArray[Any]) -> None:
-        """Copy contiguous host memory to the bytes from ``start`` on."""
+        """Copy a contiguous host array to the bytes from ``start`` on."""
         if source.nbytes:
             self._write(start, source.nbytes, source.reshape(-1).view(np.uint8))
 
@@ -57,7 +57,7 @@ class Memory:
             part.copy_to_device(source)
 
     def read(self, start: int, target: NDArray[Any]) -> None:
-        """Copy the bytes from ``start`` on to contiguous host memory."""
+        """Copy the bytes from ``start`` on to a contiguous host array."""
         if not target.nbytes:
             return
         part, flat = self.array[start : start + target.nbytes], target.reshape(-1).view(np.uint8)

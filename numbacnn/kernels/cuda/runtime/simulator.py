@@ -1,4 +1,4 @@
-"""What kernels and launches use instead of the device's functions in Numba's simulator."""
+"""Replacements for device functions in Numba's simulator."""
 
 import math
 import sys
@@ -12,15 +12,18 @@ import numpy as np
 
 
 def _context() -> Any:
-    """The running launch, of the calling thread's block."""
+    """Return the context of the running kernel, for the calling thread's block."""
     from numba.cuda.simulator.kernel import _get_kernel_context
 
     return _get_kernel_context()
 
 
 class SimulatedCuda:
-    """``cuda`` of the running launch. Numba puts its own into the kernel's module only, and removes it while other
-    threads still run functions of other modules."""
+    """``cuda`` in the running kernel.
+
+    Numba replaces ``cuda`` only in the module of the kernel, and restores it while other threads still run functions of
+    other modules.
+    """
 
     _lock = threading.Lock()
 
@@ -33,7 +36,7 @@ class SimulatedCuda:
         return SimpleNamespace(array=self._shared_array)
 
     def _shared_array(self, shape: Any, dtype: Any, alignment: int | None = None) -> Any:
-        """One array for all threads of a block, for each line of code that asks for one."""
+        """Return one array for all threads of a block, per line of code that requests one."""
         caller = sys._getframe(1)
         with self._lock:
             arrays = _context().__dict__.setdefault("numbacnn_shared", {})
@@ -44,7 +47,7 @@ class SimulatedCuda:
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function in float32, which returns infinity or NaN without a warning, as the device's do."""
+    """Make a float32 function that returns infinity or NaN without a warning, as on the device."""
 
     def call(*arguments: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -60,10 +63,10 @@ MATHS = {
 
 
 def warp_function(function: Callable[[list[Any]], Sequence[Any]]) -> Callable[[Any], Any]:
-    """An instruction that the threads of a warp execute together, as a function of one thread's operands.
+    """Make an instruction that a warp executes together, called by each thread with its own operands.
 
     ``function`` computes the results of all 32 lanes from the operands of all. Every thread of the block must execute
-    the instruction equally often.
+    the instruction the same number of times.
     """
 
     def run(operands: Any) -> Any:
@@ -72,7 +75,7 @@ def warp_function(function: Callable[[list[Any]], Sequence[Any]]) -> Callable[[A
         thread = context.threadIdx.x
         warp, lane = thread // 32, thread % 32
         calls[thread] = calls.get(thread, 0) + 1
-        turn = warp, calls[thread] % 2  # two buffers, so that one barrier between writing and reading is enough
+        turn = warp, calls[thread] % 2  # two buffers: one barrier between writing and reading is enough
         given[*turn, lane] = operands
         results.pop(turn, None)
         context.syncthreads()
@@ -84,7 +87,7 @@ def warp_function(function: Callable[[list[Any]], Sequence[Any]]) -> Callable[[A
 
 
 def simulated(argument: Any, kind: Any) -> Any:
-    """A launch's argument of a Numba type, as the simulator passes it to a kernel."""
+    """Convert an argument of a Numba type to what a kernel gets in the simulator."""
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     if isinstance(kind, numba.types.BaseTuple) and not hasattr(argument, "_fields"):
