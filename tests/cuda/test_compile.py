@@ -1,4 +1,4 @@
-"""Every CUDA kernel compiles to machine code, and keeps its numbers in registers. Needs no GPU."""
+"""Every CUDA kernel compiles to machine code without spills. Needs no GPU."""
 
 import ctypes
 import gc
@@ -11,27 +11,31 @@ from numba import types
 
 from numbacnn.kernels.cuda import roofline
 from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
+from numbacnn.kernels.cuda.gemm.descriptor import Access
 from numbacnn.kernels.cuda.runtime import launch
 from numbacnn.kernels.cuda.runtime.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
 
-for tile in (gemm.LARGE, gemm.SMALL, gemm.NARROW):  # forward, and the gradients of the input and the weights
-    for by_rows, by_terms in ((False, False), (False, True), (True, False)):
+# Whether A and B are k-major: forward, and the gradients of the input and the weights.
+MAJORS = ((True, False), (True, True), (False, False))
+for tile in gemm.FP32:
+    for a, b in MAJORS:
         for vector in (True, False):
-            gemm.product_kernel(tile, by_rows, vector, by_terms, vector)
+            gemm.fp32_kernel(tile, Access(a, vector), Access(b, vector))
 
-# Fewer of tensor cores': vectors in the largest tile, where registers are short, and none in the others.
+# Fewer on tensor cores: vectors in the largest tile, where registers are scarce, and scalars in the others.
 for precision in ("tf32", "bf16"):
-    for i, (by_rows, by_terms) in enumerate(((False, False), (False, True), (True, False))):
-        tensor_core_gemm.product_kernel(precision, tensor_core_gemm.TILES[0], by_rows, True, by_terms, True)
-        tensor_core_gemm.product_kernel(precision, tensor_core_gemm.TILES[1 + i % 2], by_rows, False, by_terms, False)
+    for i, (a, b) in enumerate(MAJORS):
+        large, other = tensor_core_gemm.TILES[0], tensor_core_gemm.TILES[1 + i % 2]
+        tensor_core_gemm.tensor_core_kernel(precision, large, Access(a, True), Access(b, True))
+        tensor_core_gemm.tensor_core_kernel(precision, other, Access(a, False), Access(b, False))
 
 KINDS = {ctypes.c_float: "f32", ctypes.c_double: "f64", ctypes.c_int64: "u64", ctypes.c_uint64: "u64", bool: "u8"}
 
 
 def example(kind):
-    """Some argument of a Numba type, of which only the layout counts."""
+    """Return an argument of a Numba type, of which only the layout matters."""
     if isinstance(kind, types.Array):
         axes, memory = (1,) * kind.ndim, SimpleNamespace(address=0)
         return SimpleNamespace(
@@ -43,7 +47,7 @@ def example(kind):
 
 
 def flattened(kernel):
-    """The types of what a launch hands to the kernel: Python's integers are of 64 bits."""
+    """Return the types of the arguments that a launch passes; Python integers have 64 bits."""
     values = []
     for kind in kernel.signature:
         launch.append_argument(values, example(kind), kind)
@@ -51,8 +55,8 @@ def flattened(kernel):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _garbage_is_collected_seldom():
-    """The compiler makes millions of objects; looking through them all the time takes a sixth of its own."""
+def _rare_garbage_collection():
+    """The compiler makes millions of objects, and scanning them takes a sixth of its time."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
@@ -63,7 +67,7 @@ def _garbage_is_collected_seldom():
 
 @pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
-def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(kernel):
+def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_passes(kernel):
     texts = compiled(kernel)
     assert parameters(texts[0]) == flattened(kernel)
     for capability, text, found in zip(capabilities(kernel), texts, assemble(kernel, texts), strict=True):
@@ -74,8 +78,8 @@ def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_gives(
 
 
 @pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
-def test_the_peak_is_measured_by_a_loop_of_little_else_than_multiply_adds():
-    """Whatever else the GPU issues is missing from the peak."""
+def test_the_loop_that_measures_the_peak_is_nearly_all_multiply_adds():
+    """Every other instruction would lower the measured peak."""
     kernel = roofline._multiply_adds
     for found in assemble(kernel, compiled(kernel)):
         assert found.multiply_adds > 0.95, found

@@ -1,4 +1,4 @@
-"""Products on tensor cores: the fragments of a warp, rounding, and convolutions and dense layers of rounded operands.
+"""GEMM on tensor cores: the fragments of a warp, rounding, and convolutions and dense layers of rounded operands.
 
 In the simulator the instruction itself is ``tensor_cores.multiply_warp``, whose tables are those of the PTX ISA.
 """
@@ -35,11 +35,11 @@ REASONS = {
 
 
 def python(function):
-    """The function that a kernel calls, as Python's."""
+    """Return a device function as Python calls it."""
     return getattr(function, "py_func", function)
 
 
-# -- which lane holds what --------------------------------------------------------------------------------------------
+# -- fragments --------------------------------------------------------------------------------------------------------
 
 A_OF_LANE_13 = [(3, 1), (11, 1), (3, 5), (11, 5)]  # PTX ISA, "Matrix fragments for mma.m16n8k8": group 3, thread 1
 B_OF_LANE_13 = [(1, 3), (5, 3)]
@@ -47,48 +47,48 @@ C_OF_LANE_13 = [(3, 2), (3, 3), (11, 2), (11, 3)]
 
 
 @pytest.mark.anywhere
-def test_a_lane_s_numbers_are_those_of_the_instruction_set():
-    for place, expected in (
+def test_the_elements_of_a_lane_are_those_of_the_instruction_set():
+    for fragment, expected in (
         (cores.a_fragment, A_OF_LANE_13),
         (cores.b_fragment, B_OF_LANE_13),
         (cores.c_fragment, C_OF_LANE_13),
     ):
-        assert [python(place)(13, register) for register in range(len(expected))] == expected
+        assert [python(fragment)(13, register) for register in range(len(expected))] == expected
 
 
 @pytest.mark.anywhere
-@pytest.mark.parametrize("terms", [1, 2])
-def test_fragments_make_a_product(terms):
-    """From whole matrices to the words of lanes by the kernels' functions, and back by the tables."""
+@pytest.mark.parametrize("elements", [1, 2])
+def test_fragments_multiply_to_the_product_of_the_matrices(elements):
+    """From matrices to the words of lanes by the functions of kernels, and back by the tables."""
     draw = np.random.default_rng(0)
     a, b, c = (
-        draw.integers(-8, 9, (16, 8 * terms)),
-        draw.integers(-8, 9, (8 * terms, 8)),
+        draw.integers(-8, 9, (16, 8 * elements)),
+        draw.integers(-8, 9, (8 * elements, 8)),
         draw.integers(-99, 99, (16, 8)),
     )
-    pack = cores.pack_tf32 if terms == 1 else cores.pack_bf16
+    pack = cores.pack_tf32 if elements == 1 else cores.pack_bf16
     operands = []
     for lane in range(cores.WARP):
         at_a = [python(cores.a_fragment)(lane, register) for register in range(cores.A_REGISTERS)]
         at_b = [python(cores.b_fragment)(lane, register) for register in range(cores.B_REGISTERS)]
         at_c = [python(cores.c_fragment)(lane, register) for register in range(cores.C_REGISTERS)]
-        words = [pack(a[row, terms * word : terms * (word + 1)].astype(np.float32)) for row, word in at_a]
-        words += [pack(b[terms * word : terms * (word + 1), column].astype(np.float32)) for word, column in at_b]
-        operands.append([*words, *(np.float32(c[place]) for place in at_c)])
+        words = [pack(a[row, elements * word : elements * (word + 1)].astype(np.float32)) for row, word in at_a]
+        words += [pack(b[elements * word : elements * (word + 1), column].astype(np.float32)) for word, column in at_b]
+        operands.append([*words, *(np.float32(c[index]) for index in at_c)])
     expected = a @ b + c
-    for lane, found in enumerate(cores.multiply_warp(operands, terms)):
+    for lane, found in enumerate(cores.multiply_warp(operands, elements)):
         assert [expected[python(cores.c_fragment)(lane, register)] for register in range(4)] == list(found), lane
 
 
 @pytest.mark.anywhere
-def test_every_number_of_a_matrix_is_in_one_register():
-    for place, registers, shape in (
+def test_every_element_of_a_matrix_is_in_one_register():
+    for fragment, registers, shape in (
         (cores.a_fragment, cores.A_REGISTERS, (cores.ROWS, cores.WORDS)),
         (cores.b_fragment, cores.B_REGISTERS, (cores.WORDS, cores.COLUMNS)),
         (cores.c_fragment, cores.C_REGISTERS, (cores.ROWS, cores.COLUMNS)),
     ):
-        places = {python(place)(lane, register) for lane in range(cores.WARP) for register in range(registers)}
-        assert places == set(np.ndindex(shape))
+        found = {python(fragment)(lane, register) for lane in range(cores.WARP) for register in range(registers)}
+        assert found == set(np.ndindex(shape))
 
 
 # -- rounding ---------------------------------------------------------------------------------------------------------
@@ -107,29 +107,29 @@ def test_operands_are_rounded_to_the_nearest(precision, bits):
 
 @pytest.mark.anywhere
 def test_ties():
-    """tf32: away from zero, as the hardware of all tensor cores has it; bf16: to the even one."""
+    """tf32 rounds ties away from zero, bf16 to even."""
     assert list(cores.round_to_tf32(np.float32([1 + 2**-11, 1 + 3 * 2**-11]))) == [1 + 2**-10, 1 + 2**-9]
     assert list(cores.round_to_bf16(np.float32([1 + 2**-8, 1 + 3 * 2**-8]))) == [1, 1 + 2**-6]
     low, high = np.array([cores.pack_bf16((np.float32(1.5), np.float32(-2)))]).view(np.uint16)
     assert (low, high) == (0x3FC0, 0xC000)
 
 
-# -- banks ------------------------------------------------------------------------------------------------------------
+# -- shared memory ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.anywhere
-@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("k_major", [True, False])
 @pytest.mark.parametrize("tile", [(128, 16), (64, 16), (16, 16)])
-def test_a_register_of_all_lanes_lies_in_32_banks(tile, across):
-    line, word, size = tensor_core_gemm.layout_of(*tile, across)
-    for place, line_first in ((cores.a_fragment, True), (cores.b_fragment, False)):
+def test_a_register_of_all_lanes_is_in_32_banks(tile, k_major):
+    mn, word, size = tensor_core_gemm.shared_layout(*tile, k_major)
+    for fragment, mn_first in ((cores.a_fragment, True), (cores.b_fragment, False)):
         banks = set()
         for lane in range(cores.WARP):
-            at = python(place)(lane, 0) if line_first else python(place)(lane, 0)[::-1]
-            banks.add((at[0] * line + at[1] * word) % 32)
+            index = python(fragment)(lane, 0) if mn_first else python(fragment)(lane, 0)[::-1]
+            banks.add((index[0] * mn + index[1] * word) % 32)
         assert len(banks) == 32
-    assert (tile[0] - 1) * line + (tile[1] - 1) * word < size
-    assert max(line, word) % 4 == 0  # fours start on 16 bytes
+    assert (tile[0] - 1) * mn + (tile[1] - 1) * word < size
+    assert max(mn, word) % 4 == 0  # vectors start at 16 bytes
 
 
 # -- launchers --------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def rounded(argument, precision):
 
 
 def check(call, precision):
-    """The launcher's gemm of operands, which are its first two inputs, against the CPU's of rounded ones."""
+    """Compare a launcher, whose first two inputs are the operands, with the CPU's for rounded operands."""
     ((name, (out, first, second, *rest)),) = call.steps
     exact = call._replace(steps=[(name, [out, rounded(first, precision), rounded(second, precision), *rest])])
     expected, *_ = Arrays(cpu_sizes, np.array).run(cpu, exact)
@@ -173,12 +173,15 @@ def test_launchers_multiply_rounded_operands(precision, call):
 
 
 @pytest.mark.parametrize("precision", ROUND)
-def test_the_peak_is_measured_by_products_of_known_sums(precision):
-    """Each of a thread's 4·8 numbers grows by 8 words' products of ½ and 2⁻¹² in a step; a part of a block has no y."""
-    y, steps, terms = on_device(np.full(5, 3, np.float32)), 2, cores.WORDS_OF[precision].elements
+def test_the_kernel_that_measures_the_peak_computes_known_sums(precision):
+    """A step adds the products ½ · 2⁻¹² of 8 words to each of the 4·8 accumulators of a thread.
+
+    Some threads of the block have no y.
+    """
+    y, steps, elements = on_device(np.full(5, 3, np.float32)), 2, cores.WORDS_OF[precision].elements
     roofline.warp_multiply_adds(y, steps, precision)
-    np.testing.assert_allclose(y.read(), 32 * (3 + steps * 8 * terms * 2.0**-13), rtol=1e-6)
-    assert roofline.WARP_STEP_FLOPS[precision] == 512 * terms
+    np.testing.assert_allclose(y.read(), 32 * (3 + steps * 8 * elements * 2.0**-13), rtol=1e-6)
+    assert roofline.WARP_STEP_FLOPS[precision] == 512 * elements
 
 
 @pytest.mark.parametrize("precision", ROUND)
@@ -189,7 +192,7 @@ def test_peaks_have_the_precision_of_the_device(precision):
 
 
 @pytest.mark.parametrize("precision", ROUND)
-def test_several_warps_parts_and_slices(precision, monkeypatch):
+def test_several_warps_splits_and_slices(precision, monkeypatch):
     monkeypatch.setattr(gemm, "MIN_K", 7)
     tile = tensor_core_gemm.WarpTile(32, 16, 16, 16, 16)
     monkeypatch.setattr(gemm, "choose_tile", lambda *shape: tile)
@@ -200,7 +203,7 @@ def test_several_warps_parts_and_slices(precision, monkeypatch):
 # -- models -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_multiplies_in_its_precision_and_its_copies_too():
+def test_a_model_and_its_copies_multiply_in_its_precision():
     x = np.random.default_rng(4).standard_normal((2, 5, 5, 4)).astype(np.float32)
     layers = lambda: [nc.Conv2D(8, 3, name="conv"), nc.Flatten(), nc.Dense(3, name="dense")]  # noqa: E731
     made = nc.Sequential(layers(), (5, 5, 4), seed=1, device="cuda", precision="bf16")
@@ -209,14 +212,14 @@ def test_a_model_multiplies_in_its_precision_and_its_copies_too():
     plain.set_parameters(exact)
     hidden = plain.activations(rounded(x, "bf16"), ["conv"])["conv"].reshape(2, -1)
     expected = rounded(hidden, "bf16") @ exact["dense.weight"] + exact["dense.bias"]
-    assert_close(made.forward(x), expected, "bf16", 1e-3)  # a hidden number near the middle may be rounded otherwise
+    assert_close(made.forward(x), expected, "bf16", 1e-3)  # a hidden value near a tie may be rounded the other way
     assert made.parameters["conv.weight"].dtype == np.float32
     assert not np.array_equal(made.parameters["conv.weight"], exact["conv.weight"])
     for copied in (copy.deepcopy(made), made.replace_head(2)):
         assert (copied.device.name, copied.device.precision) == ("cuda", "bf16")
 
 
-def test_a_gpu_without_tensor_cores_is_refused(monkeypatch):
+def test_a_gpu_without_tensor_cores_is_rejected(monkeypatch):
     monkeypatch.setattr(driver, "list_gpus", lambda: [driver.Gpu("Tesla T4", (7, 5), 16 << 30, 15 << 30)])
     with pytest.raises(
         nc.NumbacnnError, match=r"\"tf32\" needs .* 8\.0 or higher; Tesla T4 has 7\.5: leave it at \"fp32\""

@@ -1,4 +1,4 @@
-"""Peak throughput, the roof of the roofline model: multiply–adds on registers, and on tensor cores.
+"""Peak throughput: multiply–adds in registers, and on tensor cores.
 
 (Williams, Waterman and Patterson 2009, "Roofline".)
 """

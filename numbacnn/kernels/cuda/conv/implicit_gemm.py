@@ -1,17 +1,19 @@
 """Convolution and its two gradients as implicit GEMMs: no im2col, and no other algorithm but depthwise on this device.
 
-Shared memory brings the products near the limit of arithmetic, while Winograd's transforms would read and write memory
-several times.
+With shared memory, GEMM is nearly compute-bound, while Winograd's transforms would read and write global memory several
+times.
 """
 
 from functools import lru_cache
 
 from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
 from numbacnn.kernels.cuda.formulas import LAUNCHERS
-from numbacnn.kernels.cuda.gemm.gemm import launch_product, split_count
-from numbacnn.kernels.cuda.gemm.operands import Product, axes
+from numbacnn.kernels.cuda.gemm.descriptor import Epilogue, Gemm, Operand, Output, Strides, layout, loop_nest
+from numbacnn.kernels.cuda.gemm.gemm import multiply, split_count
 from numbacnn.kernels.cuda.sums import sum_parts
 from numbacnn.kernels.phases import axis_phases
+
+COLUMN = Strides(0, 0, 1)  # of contiguous columns of B
 
 
 class ImplicitGemm(ConvAlgorithm):
@@ -20,17 +22,17 @@ class ImplicitGemm(ConvAlgorithm):
     name = "implicit GEMM"
 
     def scratch(self, direction, g, batch, pool=None):
-        """Partial sums of the weight gradient, empty if there is one."""
+        """Partial sums of the weight gradient, if there are several."""
         splits = weight_splits(g, batch) if direction == WEIGHT_GRADIENT else 1
         return {"partial": Scratch((splits, 1, g.r * g.s * (g.c // g.groups), g.k))} if splits > 1 else {}
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
-        """One GEMM whose rows are output pixels."""
+        """One GEMM, whose rows are output pixels."""
         gemm_forward(y, x, w, b, g, relu_first(epilogue))
         add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
-        """One GEMM whose terms are output pixels, cut into parts by the shape alone; their sums are added in order."""
+        """One GEMM, whose k are output pixels, split by the shape alone; the partial sums are added in order."""
         splits = weight_splits(g, len(x))
         if splits == 1:
             gemm_weight_gradient(dw, x, dy, g)
@@ -40,12 +42,12 @@ class ImplicitGemm(ConvAlgorithm):
             sum_parts(dw.reshape(-1), partial.reshape(splits, -1))
 
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):
-        """One GEMM per phase."""
+        """One GEMM for each phase."""
         gemm_input_gradient(dx, dy, w, g, epilogue.mask)
 
 
 def relu_first(epilogue):
-    """Whether the convolution itself applies ReLU: not if a residual is added before."""
+    """Return whether the convolution applies ReLU itself: not before a residual is added."""
     return epilogue.relu and epilogue.residual is None
 
 
@@ -59,44 +61,34 @@ def add_residual(y, epilogue):
 
 
 def gemm_forward(y, x, w, b, g, relu=False):
-    """Write y as ``ConvAlgorithm.forward`` does, rectified if asked."""
-    rows, terms, product = _forward_product(g, len(y), x.offset, x.strides, w.offset, y.offset, y.strides)
-    product = product._replace(bias_offset=-1 if b is None else b.offset, relu=int(relu))
-    bias = y if b is None else b
-    launch_product(y.flat(), x.flat(), w.flat(), bias.flat(), y.flat(), rows, terms, product)
+    """Write y as ``ConvAlgorithm.forward`` does, then apply ReLU if asked."""
+    gemm = _forward(g, len(y), layout(y), layout(x), w.offset)
+    multiply(y, x, w, gemm._replace(epilogue=Epilogue(-1 if b is None else b.offset, relu)), bias=b)
 
 
 @lru_cache(maxsize=1024)
-def _forward_product(g, images, x_offset, x_strides, w_offset, y_offset, y_strides):
-    x_image, x_row, x_pixel = _elements(x_strides)
-    y_image, y_row, y_pixel = _elements(y_strides)
+def _forward(g, images, y, x, w_offset):
     channels, filters = g.c // g.groups, g.k // g.groups
-    product = Product(
-        columns=filters,
+    return Gemm(
         groups=g.groups,
         splits=1,
-        a_offset=x_offset - g.pad_top * x_row - g.pad_left * x_pixel,
-        a_group=channels,
-        a_row_0=x_image,
-        a_row_1=g.stride_h * x_row,
-        a_row_2=g.stride_w * x_pixel,
-        a_step_0=g.dilation_h * x_row,
-        a_step_1=g.dilation_w * x_pixel,
-        a_step_2=1,
-        b_offset=w_offset,
-        b_group=filters,
-        b_column=1,
-        b_step_0=g.s * channels * g.k,
-        b_step_1=channels * g.k,
-        b_step_2=g.k,
-        c_offset=y_offset,
-        c_group=filters,
-        c_split=0,
-        c_row_0=y_image,
-        c_row_1=y_row,
-        c_row_2=y_pixel,
+        m=loop_nest(images, g.p, g.q),
+        n=filters,
+        k=loop_nest(g.r, g.s, channels),
+        a=Operand(
+            x.offset - g.pad_top * x.row - g.pad_left * x.pixel,
+            channels,
+            Strides(x.image, g.stride_h * x.row, g.stride_w * x.pixel),
+            Strides(g.dilation_h * x.row, g.dilation_w * x.pixel, 1),
+        ),
+        b=Operand(w_offset, filters, COLUMN, _tap_strides(g)),
+        c=Output(y.offset, filters, 0, Strides(y.image, y.row, y.pixel)),
     )
-    return axes(images, g.p, g.q), axes(g.r, g.s, channels), product
+
+
+def _tap_strides(g):
+    """Return the strides of w by row, column and channel of the window."""
+    return Strides(g.s * (g.c // g.groups) * g.k, g.c // g.groups * g.k, g.k)
 
 
 # -- input gradient ---------------------------------------------------------------------------------------------------
@@ -104,61 +96,50 @@ def _forward_product(g, images, x_offset, x_strides, w_offset, y_offset, y_strid
 
 def gemm_input_gradient(dx, dy, w, g, mask=None):
     """Write dx as ``ConvAlgorithm.input_gradient`` does."""
-    place = None if mask is None else (mask.offset, mask.strides)
-    shapes = len(dx), dx.offset, dx.strides, dy.offset, dy.strides, w.offset, place
-    mask = dx if mask is None else mask
-    for rows, terms, product in _input_gradient_products(g, *shapes):
-        launch_product(dx.flat(), dy.flat(), w.flat(), dx.flat(), mask.flat(), rows, terms, product)
+    arrays = layout(dx), layout(dy), w.offset, None if mask is None else layout(mask)
+    for gemm in _input_gradients(g, len(dx), *arrays):
+        multiply(dx, dy, w, gemm, mask=mask)
 
 
 @lru_cache(maxsize=1024)
-def _input_gradient_products(g, images, dx_offset, dx_strides, dy_offset, dy_strides, w_offset, mask):
-    """Pixels of dx with the same remainder by the stride see the same taps: each such phase is one product."""
+def _input_gradients(g, images, *arrays):
+    """Return a GEMM for each phase: the pixels of dx with the same remainder by the stride, which use the same taps."""
     down = axis_phases(g.h, g.r, g.stride_h, g.dilation_h, g.pad_top)
     across = axis_phases(g.w, g.s, g.stride_w, g.dilation_w, g.pad_left)
-    places = images, dx_offset, dx_strides, dy_offset, dy_strides, w_offset, mask
-    return [_phase_product(g, row, column, *places) for row in down for column in across]
+    return [_phase(g, row, column, images, *arrays) for row in down for column in across]
 
 
-def _phase_product(g, row, column, images, dx_offset, dx_strides, dy_offset, dy_strides, w_offset, mask):
-    dx_image, dx_row, dx_pixel = _elements(dx_strides)
-    dy_image, dy_row, dy_pixel = _elements(dy_strides)
-    channels, filters = g.c // g.groups, g.k // g.groups
-    w_row, w_column = g.s * channels * g.k, channels * g.k
-    product = Product(
-        columns=channels,
+def _phase(g, row, column, images, dx, dy, w_offset, mask):
+    channels, filters, w = g.c // g.groups, g.k // g.groups, _tap_strides(g)
+
+    def pixels_of(x):
+        """Return the offset and the strides of the pixels of the phase."""
+        offset = x.offset + row.phase * x.row + column.phase * x.pixel
+        return offset, Strides(x.image, g.stride_h * x.row, g.stride_w * x.pixel)
+
+    dx_offset, dx_strides = pixels_of(dx)
+    epilogue = Epilogue() if mask is None else Epilogue(-1, False, *pixels_of(mask))
+    return Gemm(
         groups=g.groups,
         splits=1,
-        a_offset=dy_offset + row.first_output * dy_row + column.first_output * dy_pixel,
-        a_group=filters,
-        a_row_0=dy_image,
-        a_row_1=dy_row,
-        a_row_2=dy_pixel,
-        a_step_0=row.output_step * dy_row,
-        a_step_1=column.output_step * dy_pixel,
-        a_step_2=1,
-        b_offset=w_offset + row.first_tap * w_row + column.first_tap * w_column,
-        b_group=filters,
-        b_column=g.k,
-        b_step_0=row.tap_step * w_row,
-        b_step_1=column.tap_step * w_column,
-        b_step_2=1,
-        c_offset=dx_offset + row.phase * dx_row + column.phase * dx_pixel,
-        c_group=channels,
-        c_split=0,
-        c_row_0=dx_image,
-        c_row_1=g.stride_h * dx_row,
-        c_row_2=g.stride_w * dx_pixel,
+        m=loop_nest(images, row.pixels, column.pixels),
+        n=channels,
+        k=loop_nest(row.taps, column.taps, filters),
+        a=Operand(
+            dy.offset + row.first_output * dy.row + column.first_output * dy.pixel,
+            filters,
+            Strides(dy.image, dy.row, dy.pixel),
+            Strides(row.output_step * dy.row, column.output_step * dy.pixel, 1),
+        ),
+        b=Operand(
+            w_offset + row.first_tap * w.outer + column.first_tap * w.middle,
+            filters,
+            Strides(0, 0, w.inner),
+            Strides(row.tap_step * w.outer, column.tap_step * w.middle, 1),
+        ),
+        c=Output(dx_offset, channels, 0, dx_strides),
+        epilogue=epilogue,
     )
-    if mask is not None:
-        mask_offset, (mask_image, mask_row, mask_pixel) = mask[0], _elements(mask[1])
-        product = product._replace(
-            mask_offset=mask_offset + row.phase * mask_row + column.phase * mask_pixel,
-            mask_row_0=mask_image,
-            mask_row_1=g.stride_h * mask_row,
-            mask_row_2=g.stride_w * mask_pixel,
-        )
-    return axes(images, row.pixels, column.pixels), axes(row.taps, column.taps, filters), product
 
 
 # -- weight gradient --------------------------------------------------------------------------------------------------
@@ -166,51 +147,30 @@ def _phase_product(g, row, column, images, dx_offset, dx_strides, dy_offset, dy_
 
 def gemm_weight_gradient(target, x, dy, g, splits=1):
     """Write dw, or ``splits`` partial sums: target is splits × R × S × C/groups × K."""
-    rows, terms, product = _weight_gradient_product(
-        g, len(x), splits, target.offset, x.offset, x.strides, dy.offset, dy.strides
-    )
-    launch_product(target.flat(), x.flat(), dy.flat(), target.flat(), target.flat(), rows, terms, product)
+    multiply(target, x, dy, _weight_gradient(g, len(x), splits, target.offset, layout(x), layout(dy)))
 
 
 @lru_cache(maxsize=1024)
-def _weight_gradient_product(g, images, splits, dw_offset, x_offset, x_strides, dy_offset, dy_strides):
-    x_image, x_row, x_pixel = _elements(x_strides)
-    dy_image, dy_row, dy_pixel = _elements(dy_strides)
+def _weight_gradient(g, images, splits, dw_offset, x, dy):
     channels, filters = g.c // g.groups, g.k // g.groups
-    product = Product(
-        columns=filters,
+    return Gemm(
         groups=g.groups,
         splits=splits,
-        a_offset=x_offset - g.pad_top * x_row - g.pad_left * x_pixel,
-        a_group=channels,
-        a_row_0=g.dilation_h * x_row,
-        a_row_1=g.dilation_w * x_pixel,
-        a_row_2=1,
-        a_step_0=x_image,
-        a_step_1=g.stride_h * x_row,
-        a_step_2=g.stride_w * x_pixel,
-        b_offset=dy_offset,
-        b_group=filters,
-        b_column=1,
-        b_step_0=dy_image,
-        b_step_1=dy_row,
-        b_step_2=dy_pixel,
-        c_offset=dw_offset,
-        c_group=filters,
-        c_split=g.r * g.s * channels * g.k,
-        c_row_0=g.s * channels * g.k,
-        c_row_1=channels * g.k,
-        c_row_2=g.k,
+        m=loop_nest(g.r, g.s, channels),
+        n=filters,
+        k=loop_nest(images, g.p, g.q),
+        a=Operand(
+            x.offset - g.pad_top * x.row - g.pad_left * x.pixel,
+            channels,
+            Strides(g.dilation_h * x.row, g.dilation_w * x.pixel, 1),
+            Strides(x.image, g.stride_h * x.row, g.stride_w * x.pixel),
+        ),
+        b=Operand(dy.offset, filters, COLUMN, Strides(dy.image, dy.row, dy.pixel)),
+        c=Output(dw_offset, filters, g.r * g.s * channels * g.k, _tap_strides(g)),
     )
-    return axes(g.r, g.s, channels), axes(images, g.p, g.q), product
 
 
 def weight_splits(g, images):
-    """Into how many parts the pixels of a weight gradient are cut."""
+    """Return the number of parts that the pixels of a weight gradient are cut into."""
     channels, filters = g.c // g.groups, g.k // g.groups
     return split_count(g.r * g.s * channels, filters, g.groups, images * g.p * g.q)
-
-
-def _elements(strides):
-    """Strides of the first three axes in floats."""
-    return strides[0] // 4, strides[1] // 4, strides[2] // 4

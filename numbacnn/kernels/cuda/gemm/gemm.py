@@ -1,14 +1,7 @@
-"""Matrix products over memory as it lies, which all convolutions and dense layers are: implicit GEMM.
+"""GEMM of all convolutions and dense layers: choice of tile and kernel, and the kernels for float32.
 
-c[i,j] = Σ_t a[row(i) + step(t)] · b[step(t) + j], where row(i) and step(t) are the offsets of a place in three axes:
-the image, row and column of a pixel, or the row, column and channel of a window. So nothing is copied into columns: in
-NHWC inside a halo of zeros, what a pixel's window sees lies at the same distances from it for every pixel.
-
-A block computes a tile of c. Its threads bring a slice of a and of b, some terms deep, to shared memory, in accesses of
-16 bytes where four neighbours lie aligned, while each computes its own block of c, 8×8 in the largest tile, from the
-slice before (double buffering). Volkov and Demmel 2008, "Benchmarking GPUs to tune dense linear algebra".
-
-That is in float32. ``in_precision`` has the tensor cores do it, on operands of fewer bits: see ``tensor_core_gemm``.
+In float32, each thread of a block multiplies its own block of C, 8×8 in the largest tile. ``in_precision`` selects
+tensor cores instead: see ``tensor_core_gemm``.
 """
 
 from collections.abc import Iterator
@@ -18,27 +11,23 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from numbacnn.kernels.cuda.gemm import tensor_core_gemm
-from numbacnn.kernels.cuda.gemm.operands import (
-    ZERO,
-    Axes,
-    Product,
-    Share,
-    fetcher,
-    float32,
-    part_of_block,
-    places_of_row,
-    put_value,
+from numbacnn.kernels.cuda.gemm.descriptor import Access, Gemm, access, aligned_output
+from numbacnn.kernels.cuda.gemm.loads import OperandLoader, ThreadMap, fetcher, float32, get4, put4, thread_map
+from numbacnn.kernels.cuda.gemm.mainloop import (
+    TileMath,
+    TileShape,
+    gemm_kernel,
     relu_gradient,
-    share_of,
-    tile_of_block,
+    row_offsets,
+    store_element,
 )
 from numbacnn.kernels.cuda.runtime import backend
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, load4, store, store4
-from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d
+from numbacnn.kernels.cuda.runtime.jit import CudaKernel
 
 
 class Tile(NamedTuple):
-    """A block's share of c, each thread's share of that, and how many terms lie in shared memory at a time."""
+    """Rows and columns of C that a block owns, and that a thread owns; steps of k of a slice in shared memory."""
 
     rows: int
     columns: int
@@ -48,12 +37,12 @@ class Tile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads per block."""
         return self.rows // self.thread_rows * (self.columns // self.thread_columns)
 
 
 class Tiles(NamedTuple):
-    """Those to choose from."""
+    """The tiles to choose from."""
 
     large: Any
     small: Any
@@ -67,27 +56,27 @@ FP32 = Tiles(LARGE, SMALL, NARROW)
 ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU: with fewer, a smaller tile or more splits
 MIN_K = 256  # of a split
 MAX_SPLITS = 4096
-PARTIAL_FLOATS = 1 << 24  # of all splits' sums together
+PARTIAL_FLOATS = 1 << 24  # of the partial sums of all splits
 
 
-def choose_tile(rows: int, columns: int, groups: int = 1, tiles: Tiles = FP32) -> Any:
-    """By the shape alone, since sums are cut as tiles are."""
+def choose_tile(m: int, n: int, groups: int = 1, tiles: Tiles = FP32) -> Any:
+    """Return a tile that depends only on the shape, since sums are split by it."""
     large, small, narrow = tiles
-    if columns <= narrow.columns:
+    if n <= narrow.columns:
         return narrow
-    return large if columns > small.columns and _blocks(large, rows, columns, groups) >= ENOUGH_BLOCKS else small
+    return large if n > small.columns and _blocks(large, m, n, groups) >= ENOUGH_BLOCKS else small
 
 
-def _blocks(tile: Any, rows: int, columns: int, groups: int) -> int:
-    return -(-rows // tile.rows) * -(-columns // tile.columns) * groups
+def _blocks(tile: Any, m: int, n: int, groups: int) -> int:
+    return -(-m // tile.rows) * -(-n // tile.columns) * groups
 
 
-def split_count(rows: int, columns: int, groups: int, terms: int) -> int:
-    """Into how many parts the terms of a product of few tiles are cut."""
-    tile = LARGE if min(rows, columns) > SMALL.columns else choose_tile(rows, columns)
-    wanted = -(-ENOUGH_BLOCKS // _blocks(tile, rows, columns, groups))
-    room = PARTIAL_FLOATS // (rows * columns * groups)
-    return max(1, min(wanted, -(-terms // MIN_K), room, MAX_SPLITS))
+def split_count(m: int, n: int, groups: int, k: int) -> int:
+    """Return the number of partial sums to cut k into, for a C of few tiles (split-K)."""
+    tile = LARGE if min(m, n) > SMALL.columns else choose_tile(m, n)
+    needed = -(-ENOUGH_BLOCKS // _blocks(tile, m, n, groups))
+    room = PARTIAL_FLOATS // (m * n * groups)
+    return max(1, min(needed, -(-k // MIN_K), room, MAX_SPLITS))
 
 
 _precision: ContextVar[str] = ContextVar("precision", default="fp32")
@@ -95,8 +84,7 @@ _precision: ContextVar[str] = ContextVar("precision", default="fp32")
 
 @contextmanager
 def in_precision(name: str) -> Iterator[None]:
-    """Products that are launched meanwhile round their operands to "tf32" or "bf16", for the tensor cores; or not, with
-    "fp32"."""
+    """Within this context, GEMMs round their operands to "tf32" or "bf16", for tensor cores; or not, with "fp32"."""
     token = _precision.set(name)
     try:
         yield
@@ -104,198 +92,154 @@ def in_precision(name: str) -> Iterator[None]:
         _precision.reset(token)
 
 
-def launch_product(c, a, b, bias, mask, rows: Axes, terms: Axes, p: Product) -> None:
-    """Launches a product. c, a, b, bias, mask: flat memory; those not used may be any."""
-    by_rows = p.a_row_2 == 1 and p.a_step_2 != 1
-    a_vector = _aligned(p.a_offset, p.a_group, p.a_row_0, p.a_row_1, p.a_step_0, p.a_step_1) and _aligned(
-        *((rows.inner, p.a_step_2) if by_rows else (terms.inner, p.a_row_2))
-    )
-    by_terms = p.b_column != 1
-    b_vector = _aligned(p.b_offset, p.b_group, p.b_step_0, p.b_step_1) and _aligned(
-        *((terms.inner, p.b_column) if by_terms else (p.columns, p.b_step_2))
-    )
-    flags = by_rows, a_vector, by_terms, b_vector
-    shape, precision = (rows.size, p.columns, p.groups * p.splits), _precision.get()
+def multiply(c, a, b, g: Gemm, bias=None, mask=None) -> None:
+    """Launch a GEMM. Its offsets count from the start of each array's memory."""
+    a_access = access(g.a, g.m.inner.divisor, g.k.inner.divisor)
+    b_access = access(g.b, g.n, g.k.inner.divisor)
+    shape, precision = (g.m.size, g.n, g.groups * g.splits), _precision.get()
     if precision == "fp32":
         tile = choose_tile(*shape)
-        kernel = product_kernel(tile, *flags)
+        kernel = fp32_kernel(tile, a_access, b_access)
     else:
         tile = choose_tile(*shape, Tiles(*tensor_core_gemm.TILES))
-        kernel = tensor_core_gemm.product_kernel(precision, tile, *flags)
-    tiles = -(-rows.size // tile.rows) * -(-p.columns // tile.columns)
-    kernel[(tiles, p.groups * p.splits), tile.threads](
-        c, a, b, bias, mask, rows, terms, p._replace(c_aligned=int(_whole_rows(p)))
-    )
+        kernel = tensor_core_gemm.tensor_core_kernel(precision, tile, a_access, b_access)
+    arrays = (array.flat() for array in (c, a, b, c if bias is None else bias, c if mask is None else mask))
+    grid = -(-g.m.size // tile.rows) * -(-g.n // tile.columns), g.groups * g.splits
+    kernel[grid, tile.threads](*arrays, g._replace(aligned=aligned_output(g)))
 
 
-def _whole_rows(p: Product) -> bool:
-    """Whether rows of c, bias and mask start on 16 bytes, and have whole fours."""
-    aligned = _aligned(p.c_offset, p.c_group, p.c_split, p.c_row_0, p.c_row_1, p.c_row_2, p.columns)
-    if p.bias_offset >= 0:
-        aligned = aligned and _aligned(p.bias_offset)
-    if p.mask_offset >= 0:
-        aligned = aligned and _aligned(p.mask_offset, p.mask_row_0, p.mask_row_1, p.mask_row_2)
-    return aligned
-
-
-def _aligned(*counts: int) -> bool:
-    """Whether floats that lie so many apart all start on 16 bytes."""
-    return all(count % 4 == 0 for count in counts)
+# -- float32 ----------------------------------------------------------------------------------------------------------
 
 
 @cache
-def product_kernel(tile: Tile, a_by_rows: bool, a_vector: bool, b_by_terms: bool, b_vector: bool):
-    """The kernel of one tile. In a, neighbours in memory are neighbouring rows, or else terms; in b terms, or else
-    columns. Vectors of four neighbours are read where ``…_vector`` says that they are aligned."""
-    tile_rows, tile_columns, thread_rows, thread_columns, depth = tile
-    threads = tile.threads
-    threads_across = tile_columns // thread_columns
-    a_step, b_step = tile_rows + 4, tile_columns + 4  # of a term in shared memory; 4 more: other banks
-    a_slice, b_slice = depth * a_step, depth * b_step
-    a_floats, b_floats = 2 * a_slice, 2 * b_slice
-    a_share = share_of(tile_rows, depth, threads, a_by_rows)
-    b_share = share_of(tile_columns, depth, threads, not b_by_terms)
-    a_fetch = fetcher(a_share, threads, True, a_by_rows, a_vector)
-    b_fetch = fetcher(b_share, threads, False, not b_by_terms, b_vector)
-    a_put = _putter(a_share, threads, a_by_rows, a_step)
-    b_put = _putter(b_share, threads, not b_by_terms, b_step)
-    a_count, b_count = a_share.registers, b_share.registers
-    across_rows = tile_rows * 4 // thread_rows  # between the fours of rows that a thread owns
-    across_columns = tile_columns * 4 // thread_columns
-    row_fours, column_fours = thread_rows // 4, thread_columns // 4
+def fp32_kernel(tile: Tile, a: Access, b: Access) -> CudaKernel:
+    """Return the kernel of a tile, with operands loaded as ``a`` and ``b`` say."""
+    shape = TileShape(tile.rows, tile.columns, tile.depth)
+    flags = "".join(str(int(flag)) for flag in (*a, *b))
+    name = f"gemm_{tile.rows}x{tile.columns}_{flags}"
+    return gemm_kernel(name, shape, _loader(tile, a, True), _loader(tile, b, False), _math(tile))
+
+
+def _pitch(extent: int) -> int:
+    """Return the distance of steps of k in shared memory: four more than the extent avoids bank conflicts."""
+    return extent + 4
+
+
+def _loader(tile: Tile, access: Access, is_a: bool) -> OperandLoader:
+    extent = tile.rows if is_a else tile.columns
+    items = thread_map(extent, tile.depth, tile.threads, access.k_major)
+    put = _putter(items, access.k_major, _pitch(extent))
+    return OperandLoader(fetcher(items, is_a, access), put, items.registers, tile.depth * _pitch(extent))
+
+
+def _putter(thread_map: ThreadMap, k_major: bool, pitch: int) -> Any:
+    """Return ``put`` of ``OperandLoader``: in shared memory, the rows or columns of a step of k are contiguous."""
+    threads, iterations, contiguous, items, exact, *_ = thread_map
 
     @device_function
-    def multiply(sums, a_shared, b_shared, a_at, b_at):
-        """Adds the products of one term to a thread's block of c."""
-        rows = cuda.local.array(thread_rows, float32)
-        columns = cuda.local.array(thread_columns, float32)
-        for v in range(row_fours):
-            rows[4 * v], rows[4 * v + 1], rows[4 * v + 2], rows[4 * v + 3] = load4(a_shared, (a_at + v * across_rows,))
-        for v in range(column_fours):
-            columns[4 * v], columns[4 * v + 1], columns[4 * v + 2], columns[4 * v + 3] = load4(
-                b_shared, (b_at + v * across_columns,)
-            )
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                sums[i, j] += rows[i] * columns[j]
-
-    @device_function
-    def put_row(i, sums, c, bias, mask, row, column, at, bias_at, rows, p):
-        """Stores row i of a thread's block. (No loop: one of this size would not be unrolled, and sums with an index
-        that is no constant lie in memory.)"""
-        if row < rows.size:
-            c_at, mask_at = places_of_row(row, rows, at, p)
-            for v in range(column_fours):
-                k = column + v * across_columns
-                values = sums[i, 4 * v], sums[i, 4 * v + 1], sums[i, 4 * v + 2], sums[i, 4 * v + 3]
-                if p.c_aligned == 1:
-                    if k < p.columns:
-                        if p.bias_offset >= 0:
-                            values = _plus(values, load4(bias, (bias_at + k,)))
-                        if p.relu == 1:
-                            values = _masked(values, values)
-                        if p.mask_offset >= 0:
-                            values = _masked(values, load4(mask, (mask_at + k,)))
-                        store4(c, (c_at + k,), values)
-                else:
+    def put(shared, start, registers):
+        for v in range(iterations):
+            item = cuda.threadIdx.x + v * threads
+            if exact or item < items:
+                along, line = item % contiguous, item // contiguous
+                if k_major:
                     for j in range(4):
-                        if k + j < p.columns:
-                            k_j = k + j
-                            value = sums[i, 4 * v + j]
-                            put_value(value, c, bias, mask, c_at + k_j, bias_at + k_j, mask_at + k_j, p)
-
-    def product(c, a, b, bias, mask, rows, terms, p):
-        """Each block owns a tile of c, for one group and one part of the terms; each thread a block of the tile."""
-        a_shared = cuda.shared.array(a_floats, float32, alignment=16)
-        b_shared = cuda.shared.array(b_floats, float32, alignment=16)
-        sums = cuda.local.array((thread_rows, thread_columns), float32)
-        a_next = cuda.local.array(a_count, float32)
-        b_next = cuda.local.array(b_count, float32)
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                sums[i, j] = ZERO
-
-        thread = cuda.threadIdx.x
-        first_row, first_column = tile_of_block(cuda.blockIdx.x, tile_rows, tile_columns, p)
-        group, split, term, last_term = part_of_block(cuda.blockIdx.y, depth, terms, p)
-        a_rows = (rows, p.a_row_0, p.a_row_1, p.a_row_2)
-        a_steps = (terms, p.a_step_0, p.a_step_1, p.a_step_2)
-        b_columns = (p.columns, p.b_column)
-        b_steps = (terms, p.b_step_0, p.b_step_1, p.b_step_2)
-        a_start, b_start = p.a_offset + group * p.a_group, p.b_offset + group * p.b_group
-        a_at, b_at = thread // threads_across * 4, thread % threads_across * 4
-
-        a_fetch(a_next, a, a_start, thread, first_row, a_rows, term, last_term, a_steps)
-        b_fetch(b_next, b, b_start, thread, first_column, b_columns, term, last_term, b_steps)
-        buffer = 0
-        while term < last_term:
-            a_put(a_shared, buffer * a_slice, thread, a_next)
-            b_put(b_shared, buffer * b_slice, thread, b_next)
-            cuda.syncthreads()
-            term += depth
-            if term < last_term:
-                a_fetch(a_next, a, a_start, thread, first_row, a_rows, term, last_term, a_steps)
-                b_fetch(b_next, b, b_start, thread, first_column, b_columns, term, last_term, b_steps)
-            a_term, b_term = buffer * a_slice + a_at, buffer * b_slice + b_at
-            for _ in range(depth // 4):  # by fours, since the compiler does not unroll a loop of this size
-                multiply(sums, a_shared, b_shared, a_term, b_term)
-                multiply(sums, a_shared, b_shared, a_term + a_step, b_term + b_step)
-                multiply(sums, a_shared, b_shared, a_term + 2 * a_step, b_term + 2 * b_step)
-                multiply(sums, a_shared, b_shared, a_term + 3 * a_step, b_term + 3 * b_step)
-                a_term += 4 * a_step
-                b_term += 4 * b_step
-            buffer = 1 - buffer
-
-        at = p.c_offset + group * p.c_group + split * p.c_split, p.mask_offset + group * p.c_group
-        first_row += a_at
-        first_column += b_at
-        bias_at = p.bias_offset + group * p.columns
-        put_row(0, sums, c, bias, mask, first_row, first_column, at, bias_at, rows, p)
-        put_row(1, sums, c, bias, mask, first_row + 1, first_column, at, bias_at, rows, p)
-        put_row(2, sums, c, bias, mask, first_row + 2, first_column, at, bias_at, rows, p)
-        put_row(3, sums, c, bias, mask, first_row + 3, first_column, at, bias_at, rows, p)
-        if thread_rows == 8:
-            first_row += across_rows
-            put_row(4, sums, c, bias, mask, first_row, first_column, at, bias_at, rows, p)
-            put_row(5, sums, c, bias, mask, first_row + 1, first_column, at, bias_at, rows, p)
-            put_row(6, sums, c, bias, mask, first_row + 2, first_column, at, bias_at, rows, p)
-            put_row(7, sums, c, bias, mask, first_row + 3, first_column, at, bias_at, rows, p)
-
-    product.__name__ = product.__qualname__ = _name(tile, a_by_rows, a_vector, b_by_terms, b_vector)
-    return cuda_kernel(*[float32_1d] * 5, Axes, Axes, Product)(product)
-
-
-def _name(tile: Tile, *flags: bool) -> str:
-    return f"product_{tile.rows}x{tile.columns}_" + "".join(str(int(flag)) for flag in flags)
-
-
-def _putter(share: Share, threads: int, across: bool, step: int):
-    """A device function that puts a thread's items into shared memory, where the lines of each term lie side by side,
-    ``step`` from term to term."""
-    rounds, fours, total, whole, _ = share
-
-    @device_function
-    def put(shared, start, thread, source):
-        for v in range(rounds):
-            item = thread + v * threads
-            if whole or item < total:
-                if across:
-                    at = start + item // fours * step + item % fours * 4
-                    store4(shared, (at,), (source[4 * v], source[4 * v + 1], source[4 * v + 2], source[4 * v + 3]))
+                        store(shared, start + along * 4 * pitch + line + j * pitch, registers[4 * v + j])
                 else:
-                    at = start + item % fours * 4 * step + item // fours
-                    for j in range(4):
-                        store(shared, at + j * step, source[4 * v + j])
+                    store4(shared, (start + line * pitch + along * 4,), get4(registers, 4 * v))
 
     return put
 
 
+def _math(tile: Tile) -> TileMath:
+    """Return the multiplication of two slices by a thread, whose rows and columns are in runs of four."""
+    rows, columns = tile.thread_rows, tile.thread_columns
+    threads_across, depth = tile.columns // columns, tile.depth
+    a_pitch, b_pitch = _pitch(tile.rows), _pitch(tile.columns)
+    row_run, column_run = tile.rows * 4 // rows, tile.columns * 4 // columns  # from a thread's run to its next one
+
+    @device_function
+    def multiply_step(accumulators, a_shared, b_shared, a_at, b_at):
+        """Add the outer product of one step of k."""
+        a_fragment = cuda.local.array(rows, float32)
+        b_fragment = cuda.local.array(columns, float32)
+        for v in range(rows // 4):
+            put4(a_fragment, 4 * v, load4(a_shared, (a_at + v * row_run,)))
+        for v in range(columns // 4):
+            put4(b_fragment, 4 * v, load4(b_shared, (b_at + v * column_run,)))
+        for i in range(rows):
+            for j in range(columns):
+                accumulators[i * columns + j] += a_fragment[i] * b_fragment[j]
+
+    @device_function
+    def multiply(accumulators, a_shared, b_shared, a_start, b_start):
+        a_at = a_start + cuda.threadIdx.x // threads_across * 4
+        b_at = b_start + cuda.threadIdx.x % threads_across * 4
+        for _ in range(depth // 4):  # unrolled by hand: the compiler does not unroll a loop of this size
+            multiply_step(accumulators, a_shared, b_shared, a_at, b_at)
+            multiply_step(accumulators, a_shared, b_shared, a_at + a_pitch, b_at + b_pitch)
+            multiply_step(accumulators, a_shared, b_shared, a_at + 2 * a_pitch, b_at + 2 * b_pitch)
+            multiply_step(accumulators, a_shared, b_shared, a_at + 3 * a_pitch, b_at + 3 * b_pitch)
+            a_at += 4 * a_pitch
+            b_at += 4 * b_pitch
+
+    return TileMath(rows * columns, multiply, _storer(tile, row_run, column_run))
+
+
+def _storer(tile: Tile, row_run: int, column_run: int) -> Any:
+    """Return ``store`` of ``TileMath``."""
+    rows, columns, threads_across = tile.thread_rows, tile.thread_columns, tile.columns // tile.thread_columns
+
+    @device_function
+    def store_row(i, accumulators, arrays, tile, g):
+        row = tile.row + cuda.threadIdx.x // threads_across * 4 + i // 4 * row_run + i % 4
+        if row < g.m.size:
+            offsets, s = row_offsets(row, tile, g), i * columns
+            for v in range(columns // 4):
+                column = tile.column + cuda.threadIdx.x % threads_across * 4 + v * column_run
+                first = s + 4 * v
+                if g.aligned:
+                    if column < g.n:
+                        _store_vector(get4(accumulators, first), arrays, offsets, column, tile, g)
+                else:
+                    for j in range(4):
+                        if column + j < g.n:
+                            store_element(accumulators[first + j], arrays, offsets, column + j, tile, g)
+
+    @device_function
+    def store_tile(accumulators, arrays, tile, g):
+        """Unrolled by hand: accumulators indexed by a variable would be in local memory."""
+        store_row(0, accumulators, arrays, tile, g)
+        store_row(1, accumulators, arrays, tile, g)
+        store_row(2, accumulators, arrays, tile, g)
+        store_row(3, accumulators, arrays, tile, g)
+        if rows == 8:
+            store_row(4, accumulators, arrays, tile, g)
+            store_row(5, accumulators, arrays, tile, g)
+            store_row(6, accumulators, arrays, tile, g)
+            store_row(7, accumulators, arrays, tile, g)
+
+    return store_tile
+
+
 @device_function
-def _plus(x, y):
+def _store_vector(values, arrays, offsets, column, tile, g):
+    """``store_element`` of four elements."""
+    c, bias, mask = arrays
+    if g.epilogue.bias >= 0:
+        values = _add4(values, load4(bias, (tile.bias + column,)))
+    if g.epilogue.relu:
+        values = _mask4(values, values)
+    if g.epilogue.mask >= 0:
+        values = _mask4(values, load4(mask, (offsets[1] + column,)))
+    store4(c, (offsets[0] + column,), values)
+
+
+@device_function
+def _add4(x, y):
     return x[0] + y[0], x[1] + y[1], x[2] + y[2], x[3] + y[3]
 
 
 @device_function
-def _masked(x, y):
-    """x where y > 0, else 0; where y is NaN, x."""
+def _mask4(x, y):
     return relu_gradient(x[0], y[0]), relu_gradient(x[1], y[1]), relu_gradient(x[2], y[2]), relu_gradient(x[3], y[3])
