@@ -155,7 +155,9 @@ def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> 
     """
     if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
         raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
-    found = [read_image(path, *model.input_shape) for path in paths]
+    trained = model.normalization and model.normalization.images
+    height, width, channels = model.input_shape
+    found = [read_image(path, height, width, channels, trained.white if trained else None) for path in paths]
     pixels = np.stack([image for image, _ in found])
     changed = with_polarity(model, pixels, polarity)
     render.notes(note for _, note in found if note)

@@ -30,6 +30,7 @@ class Dataset(AnswersAttributes):
         classes: class names.
         notes: remarks on how the data was changed when it was read, one line each.
         strokes: whether the images are of light strokes on a dark background, as MNIST's digits.
+        white: the number that was white in gray image files of more than 8 bits; None if there were none.
     """
 
     images: Images
@@ -37,6 +38,7 @@ class Dataset(AnswersAttributes):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     strokes: bool = False
+    white: float | None = None
 
     @classmethod
     @checks_arguments

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import brief
+from numbacnn.data.depth import DEEP_MODES, INTEGER_MODES, Levels, to_bytes
 from numbacnn.data.files import replacing
 from numbacnn.errors import ArgumentError, DataError
 
@@ -24,32 +25,36 @@ SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 """Suffixes of image files in folders, in lower case."""
-_GRAY_16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_GRAY = ("1", "L", "LA", "La", *_GRAY_16)
-_INDEXED = ("1", "L", "P", *_GRAY_16)
+_GRAY = ("1", "L", "LA", "La", *DEEP_MODES)
+_INDEXED = ("1", "L", "P", *INTEGER_MODES)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # no others: some of Pillow's readers start programs
 _MAX_PIXELS = 1 << 24  # decoded; four copies of four bytes each stay below 256 MiB
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+_INVISIBLE = 32  # mean distance from white of opaque pixels, of 255, that white paper hides
 
 
 def read_image(
-    path: str | os.PathLike[str], height: int, width: int, channels: int
+    path: str | os.PathLike[str], height: int, width: int, channels: int, white: float | None = None
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """Read an image file as gray (1 channel) or RGB (3): upright, on white where transparent, scaled to the size.
+    """Read an image file as gray (1 channel) or RGB (3): upright, opaque, in 8 bits, scaled to the size.
+
+    Transparent images are put on white, or on black if white hides them. ``white`` is the number that is white in gray
+    images of more than 8 bits, by default the largest of the 8, 10, 12, 14 or 16 bits that the image uses, or 1.
 
     Returns:
         The image, (height, width, channels) uint8, and a remark if it was scaled, otherwise None.
 
     Raises:
         ArgumentError: ``channels`` is neither 1 nor 3.
-        DataError: the file is missing, not an image, damaged, or too large to decode safely.
+        DataError: the file is missing, not an image, damaged, or too large to decode safely, or its numbers are of no
+            known scale.
     """
     if channels not in (1, 3):
         raise ArgumentError(f"read_image: {channels} channels; image files are read as gray (1) or RGB (3)")
     from PIL.Image import Resampling
 
     with _decoding(Path(path)) as source:
-        image = _opaque(_upright(source)).convert("L" if channels == 1 else "RGB")
+        image = _opaque(_shallow(_upright(source), white)).convert("L" if channels == 1 else "RGB")
         note = None
         if image.size != (width, height):
             note = f"{path}: scaled from {image.height}×{image.width} to {height}×{width}"
@@ -68,7 +73,7 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
     with _decoding(Path(path)) as source:
         if source.mode not in _INDEXED:
             raise DataError(f"a mask is gray or has a palette; this file has mode {source.mode}")
-        return np.array(_upright(source)).astype(np.int64 if source.mode in _GRAY_16 else np.uint8)
+        return np.array(_upright(source)).astype(np.int64 if source.mode in INTEGER_MODES else np.uint8)
 
 
 def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -113,10 +118,21 @@ def image_size(path: Path) -> tuple[int, int]:
         return height, width
 
 
-def is_gray(path: Path) -> bool:
-    """Return whether an image file is gray according to its header. Raises DataError like ``read_image``."""
+def image_mode(path: Path) -> str:
+    """Return Pillow's mode of an image file, from its header. Raises DataError like ``read_image``."""
     with _decoding(path) as source:
-        return source.mode in _GRAY
+        return source.mode
+
+
+def is_gray(mode: str) -> bool:
+    """Return whether images of a mode are gray."""
+    return mode in _GRAY
+
+
+def image_levels(path: Path) -> Levels:
+    """Return the extreme numbers of a gray image of more than 8 bits. Raises DataError like ``read_image``."""
+    with _decoding(path) as source:
+        return Levels.of(np.asarray(source))
 
 
 def has_bright_border(image: NDArray[np.generic]) -> bool:
@@ -166,14 +182,26 @@ def _upright(image: "Image") -> "Image":
     return image
 
 
-def _opaque(image: "Image") -> "Image":
-    """Put a transparent image on white, and reduce 16-bit gray to 8 bits, which Pillow's conversion would clip."""
+def _shallow(image: "Image", white: float | None) -> "Image":
+    """Reduce a gray image of more than 8 bits to 8, which Pillow's conversion would clip."""
     from PIL import Image
 
-    if image.mode in _GRAY_16:
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode not in DEEP_MODES:
+        return image
+    pixels = np.asarray(image)
+    return Image.fromarray(to_bytes(pixels, Levels.of(pixels).white if white is None else white))
+
+
+def _opaque(image: "Image") -> "Image":
+    """Put a transparent image on white, or on black if its opaque pixels are nearly white."""
+    from PIL import Image
+
     if image.mode not in _ALPHA and "transparency" not in image.info:
         return image
-    paper = Image.new("RGBA", image.size, "white")
-    paper.alpha_composite(image.convert("RGBA"))
+    image = image.convert("RGBA")
+    opacity = np.asarray(image.getchannel("A"), np.float64)
+    distance = 255.0 - np.asarray(image.convert("RGB").convert("L"))
+    is_hidden = (opacity < 255).any() and (opacity * distance).sum() < _INVISIBLE * opacity.sum()
+    paper = Image.new("RGBA", image.size, "black" if is_hidden else "white")
+    paper.alpha_composite(image)
     return paper.convert("RGB")

@@ -21,7 +21,7 @@ class TrainingImages(NamedTuple):
         dtype: "uint8" or "float32".
         low, high: the smallest and the largest number; 0 and 255 for uint8.
         light_on_dark: whether at least 95 % of gray images have a dark border; None for color.
-        strokes: as in ``Dataset``.
+        strokes, white: as in ``Dataset``.
     """
 
     dtype: str
@@ -29,21 +29,26 @@ class TrainingImages(NamedTuple):
     high: float
     light_on_dark: bool | None = None
     strokes: bool = False
+    white: float | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> "TrainingImages":
         """Describe the images of a data set."""
         images = dataset.images
         low, high = (0, 255) if images.dtype == np.uint8 else (images.min(), images.max())
-        return cls(images.dtype.name, float(low), float(high), _is_light_on_dark(images, low, high), dataset.strokes)
+        light_on_dark = _is_light_on_dark(images, low, high)
+        return cls(images.dtype.name, float(low), float(high), light_on_dark, dataset.strokes, dataset.white)
 
     @classmethod
     def from_dict(cls, form: Any) -> "TrainingImages":
         """Return what ``_asdict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
-        low, high, polarity = float(form["low"]), float(form["high"]), form["light_on_dark"]
+        low, high, polarity, white = float(form["low"]), float(form["high"]), form["light_on_dark"], form["white"]
         if form["dtype"] not in ("uint8", "float32") or not -math.inf < low <= high < math.inf:
             raise ValueError(f"its training images are damaged: {form['dtype']} from {low} to {high}")
-        return cls(form["dtype"], low, high, None if polarity is None else bool(polarity), bool(form["strokes"]))
+        if white is not None and not 0 < float(white) < math.inf:
+            raise ValueError(f"its training images are damaged: {white} is white")
+        polarity = None if polarity is None else bool(polarity)
+        return cls(form["dtype"], low, high, polarity, bool(form["strokes"]), white and float(white))
 
     @property
     def scale(self) -> Scale:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,7 +11,17 @@ from numpy.typing import NDArray
 
 from numbacnn._checks import brief, choose, format_shape
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.images import Mask, image_size, is_gray, read_image, read_mask, resize_nearest
+from numbacnn.data.depth import DEEP_MODES, FLOAT_MODE, Levels
+from numbacnn.data.images import (
+    Mask,
+    image_levels,
+    image_mode,
+    image_size,
+    is_gray,
+    read_image,
+    read_mask,
+    resize_nearest,
+)
 from numbacnn.data.labels import BOXES, CLASSES, MASKS
 from numbacnn.data.listing import Box, Listing, Sample, by_number
 from numbacnn.detection import pack
@@ -31,11 +42,19 @@ class Splits(NamedTuple):
 
 
 class Form(NamedTuple):
-    """The form in which images are read: height and width, by default those of the first, and channels."""
+    """The form in which images are read.
+
+    Attributes:
+        size: height and width, by default those of the first image.
+        channels: 1 or 3, by default 1 if all images are gray.
+        skip_damaged: whether damaged files are left out, with a note.
+        white: the number that is white in gray images of more than 8 bits, by default that of all of them together.
+    """
 
     size: Size | None = None
     channels: int | None = None
     skip_damaged: bool = False
+    white: float | None = None
 
 
 class Reader:
@@ -55,7 +74,9 @@ class Reader:
         parts = {part: self.listing.parts[part] for part in Splits._fields if part in self.listing.parts}
         files = [sample.image for samples in parts.values() for sample in samples]
         self.sizes = self._each(image_size, files)
-        self.shape = self._common_shape(files)
+        modes = self._each(image_mode, [file for file in files if file in self.sizes])
+        self.shape = self._common_shape(files, list(modes.values()))
+        self.white = self._white({file: mode for file, mode in modes.items() if mode in DEEP_MODES})
         read = {part: self._read_images(samples) for part, samples in parts.items()}
         masks = {part: self._read_masks(samples) if self.kind == MASKS else {} for part, samples in parts.items()}
         self._check_damaged(len(files))
@@ -68,7 +89,8 @@ class Reader:
                 raise DataError(f"every image of the {part} set is damaged, as {samples[0].image}")
             labels = self._labels([samples[index] for index in kept], names, masks[part])
             images = images if len(kept) == len(samples) else images[kept]
-            found[part] = Dataset.from_arrays(images, labels, names, [*self.notes, *self._scaled(scaled, len(kept))])
+            dataset = Dataset.from_arrays(images, labels, names, [*self.notes, *self._scaled(scaled, len(kept))])
+            found[part] = replace(dataset, white=self.white)
             self.notes = []
         return Splits(*map(found.get, Splits._fields))
 
@@ -83,13 +105,29 @@ class Reader:
                     self.damaged[file] = str(error).removeprefix(f"{file}: ")
         return found
 
-    def _common_shape(self, files: Sequence[Path]) -> tuple[int, int, int]:
+    def _common_shape(self, files: Sequence[Path], modes: Sequence[str]) -> tuple[int, int, int]:
         """Return the shape to read images in: by default the first one's size, and 1 channel if all are gray."""
         sound = [file for file in files if file in self.sizes]
         if not sound:
             self._check_damaged(len(files), may_skip=False)
-        channels = self.form.channels or (1 if all(self._each(is_gray, sound).values()) else 3)
+        channels = self.form.channels or (1 if all(map(is_gray, modes)) else 3)
         return *(self.form.size or self.sizes[sound[0]]), channels
+
+    def _white(self, deep: dict[Path, str]) -> float | None:
+        """Return the number that is white in gray images of more than 8 bits; None if there are none."""
+        if self.form.white is not None or not deep:
+            return self.form.white
+        first = f"{next(iter(deep))} and {len(deep) - 1:,} other images of more than 8 bits"
+        if len({mode == FLOAT_MODE for mode in deep.values()}) > 1:
+            raise DataError(f"{first}: some hold floats, some integers; convert them to one of these")
+        levels = Levels.union(self._each(image_levels, list(deep)).values() or [Levels(0, 1, False)])
+        try:
+            white = levels.white
+        except DataError as error:
+            raise DataError(f"{first}: {error}") from None
+        scale = f"reach {levels.high:g}: read as 0 to {white:g}, and reduced to 8 bits"
+        self.notes.append(f"{len(deep):,} gray images of more than 8 bits {scale}")
+        return white
 
     def _is_sound(self, sample: Sample) -> bool:
         return sample.image not in self.damaged and sample.mask not in self.damaged
@@ -116,7 +154,7 @@ class Reader:
         rows = {sample.image: index for index, sample in enumerate(samples)}
 
         def read(file: Path) -> bool:
-            images[rows[file]], note = read_image(file, *self.shape)
+            images[rows[file]], note = read_image(file, *self.shape, self.white)
             return note is not None
 
         return images, sum(self._each(read, list(rows)).values())
