@@ -302,7 +302,7 @@ ATTRIBUTES = {
         "named_modules": "model.layers",
         "named_parameters": "model.parameters.items()",
         "non_trainable_weights": "model.state",
-        "optimizer": "the optimizer is an argument of fit, and the model keeps none",
+        "optimizer": "the optimizer is an argument of fit",
         "predict_classes": "model.predict(images).argmax(axis=1)",
         "predict_on_batch": "model.predict",
         "predict_proba": "model.predict",

@@ -71,7 +71,7 @@ class Model(TrainableModel):
         train: Data,
         *,
         validation: Data | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | str | None = None,
         loss: LossOfOutputs | None = None,
         loss_weights: Weights | None = None,
         epochs: int = 3,
@@ -87,19 +87,24 @@ class Model(TrainableModel):
         ema: float | None = None,
         on_save_error: str = "warn",
         on_nan: str = "stop",
+        initial_epoch: int | None = None,
     ) -> History:
         """Train on raw images; return the history, with an entry for each epoch.
 
         The model keeps the training set's normalization and class names, unless it has its own.
 
+        Epochs count on from one call to the next, in ``model.epochs``: three calls of ``fit(epochs=1)`` draw the order
+        of images, augmentation and dropout of ``fit(epochs=3)``. An optimizer goes on too, the same object or the same
+        name. Schedule and moving average begin again in each call.
+
         Args:
             train: a Dataset, or (images, labels). The labels determine the task: classes, masks, or boxes.
             validation: data of the same kind, evaluated after every epoch.
-            optimizer: by default SGD(0.02, momentum=0.9).
+            optimizer: an optimizer, or a name such as "adam"; by default SGD(0.02, momentum=0.9).
             loss: as in ``train_step``, by default the task's: cross-entropy, or ``DetectionLoss``. Each of several
                 outputs gets the labels, and the accuracy is that of the first.
             loss_weights: as in ``train_step``.
-            epochs: passes over the training set.
+            epochs: passes over the training set; with ``initial_epoch``, the number of the last one.
             batch_size: images per step; the last batch of an epoch may be smaller.
             seed: determines the order of images, augmentation and dropout.
             schedule: a name from ``numbacnn.schedules``, or a function (step, steps) → factor of the learning rate.
@@ -115,6 +120,8 @@ class Model(TrainableModel):
             on_save_error: "warn" continues if the checkpoint cannot be written, "stop" raises.
             on_nan: "stop" raises NumbacnnError with the layer in which NaN or infinity appears first; "skip" drops the
                 batches whose loss or gradients are not finite, and counts them in the history.
+            initial_epoch: number of epochs, and steps of the schedule, that count as done, as in Keras; by default
+                ``model.epochs``, and the schedule is at its beginning.
         """
         self.check_one_input()
         trainer = Trainer(
@@ -135,6 +142,7 @@ class Model(TrainableModel):
             on_save_error=on_save_error,
             on_nan=on_nan,
             augment=augment,
+            initial_epoch=initial_epoch,
         )
         if resume:
             trainer.resume()
@@ -243,6 +251,7 @@ class Model(TrainableModel):
             "random": self.store.random.tolist(),
             "device": (self.device.name, self.device.precision),
             "frozen": self.store.frozen,
+            "epochs": self.epochs,
             "options": (self.several_inputs, self.several_outputs, self.auxiliary_weight),
             "data": (self.classes, self.normalization, self.task),
         }
@@ -251,6 +260,7 @@ class Model(TrainableModel):
         import_custom_layers(state["graph"])
         TrainableModel.__init__(self, from_dict(state["graph"]), get_device(*state["device"]), *state["options"])
         self.classes, self.normalization, self.task = state["data"]
+        self.epochs = state["epochs"]
         self.store.set(state["arrays"])
         self.store.set_random(*state["random"])
         self.set_frozen(state["frozen"])

@@ -1,5 +1,7 @@
 """Optimizers: kernels over the flat arena of parameters, and their state in arenas of the same layout."""
 
+from numbacnn._checks import choose
+from numbacnn.errors import ArgumentError
 from numbacnn.optimizers.adam import LAMB, Adam, AdamW
 from numbacnn.optimizers.base import Optimizer as Optimizer
 from numbacnn.optimizers.base import ParamGroup
@@ -9,6 +11,17 @@ from numbacnn.optimizers.rmsprop import Adagrad, RMSprop
 from numbacnn.optimizers.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, LAMB, Muon)}
+
+
+def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
+    """Return an optimizer by its name, with recommended options, or the optimizer itself. Raises ArgumentError."""
+    if isinstance(optimizer, str):
+        kind = choose("optimizer", optimizer, OPTIMIZERS)
+        return kind(**kind.recommended)
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError(f'optimizer={optimizer!r}: give a name such as "adam", or SGD(0.01, momentum=0.9)')
+    return optimizer
+
 
 __all__ = [  # the names that ``numbacnn`` has too
     "LAMB",

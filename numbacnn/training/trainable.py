@@ -16,7 +16,7 @@ from numbacnn.kernels.decision import LOSS_ROWS, SUM_GROUPS
 from numbacnn.losses import Loss
 from numbacnn.losses.base import Float64, Weights
 from numbacnn.metrics import Metrics
-from numbacnn.optimizers import Optimizer
+from numbacnn.optimizers import SGD, Optimizer, get_optimizer
 from numbacnn.tasks import Task, task_for
 from numbacnn.tasks.predictor import Float32, Predictor
 from numbacnn.training.batch import TrainingBatch, total
@@ -27,13 +27,19 @@ Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
 
 
 class TrainableModel(Predictor):
-    """A predictor with losses: ``auxiliary_weight`` is the default weight of the losses of auxiliary outputs."""
+    """A predictor with losses.
+
+    Attributes:
+        auxiliary_weight: the default weight of the losses of auxiliary outputs.
+        epochs: those that ``fit`` has trained; copies keep it, files do not.
+    """
 
     def __init__(
         self, graph: Graph, device: Device, several_inputs: bool, several_outputs: bool, auxiliary_weight: float
     ) -> None:
         super().__init__(graph, device, several_inputs, several_outputs)
-        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary_weight, self.epochs = auxiliary_weight, 0
+        self._own_optimizer: tuple[str, Optimizer] | None = None
         self._penalties = Penalties(graph.penalties(), self.store)
         self._sums: Float64 | None = None  # made when first used
 
@@ -81,6 +87,15 @@ class TrainableModel(Predictor):
         made = make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight, **names)
         pairs = zip(self.graph.training_outputs, made.losses, strict=True)
         return replace(made, inputs=tuple(loss_input(self.graph, output, each) for output, each in pairs))
+
+    def optimizer(self, given: Optimizer | str | None) -> Optimizer:
+        """Return the optimizer that ``fit`` uses; one by name, or the default, goes on as the last ``fit`` left it."""
+        if isinstance(given, Optimizer):
+            return given
+        name = given or ""
+        if self._own_optimizer is None or self._own_optimizer[0] != name:
+            self._own_optimizer = name, SGD(0.02, momentum=0.9) if given is None else get_optimizer(given)
+        return self._own_optimizer[1]
 
     def default_losses(self, task: Task) -> list[Loss]:
         """Return the task's loss of each output, auxiliary ones last."""

@@ -24,7 +24,7 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
 from numbacnn.losses.base import Weights
-from numbacnn.optimizers import SGD, Optimizer
+from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
 from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
 from numbacnn.schedules import Schedule, constant, watches
@@ -63,7 +63,7 @@ class Trainer:
         model: TrainableModel,
         dataset: Dataset,
         *,
-        optimizer: Optimizer | None,
+        optimizer: Optimizer | str | None,
         loss: LossOfOutputs | None = None,
         loss_weights: Weights | None = None,
         epochs: int,
@@ -78,14 +78,15 @@ class Trainer:
         on_save_error: str = "warn",
         on_nan: str = "stop",
         augment: Augmentation | None = None,
+        initial_epoch: int | None = None,
     ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
             whole(value, name)
         whole(seed, "seed", 0)
         if checkpoint_every is not None and checkpoint is None:
             raise ArgumentError("checkpoint_every needs checkpoint=FILE")
-        if not isinstance(optimizer, Optimizer | None):
-            raise ArgumentError(f"optimizer={optimizer!r}: give an optimizer such as SGD(0.01, momentum=0.9)")
+        if initial_epoch is not None and whole(initial_epoch, "initial_epoch", 0) >= epochs:
+            raise ArgumentError(f"initial_epoch={initial_epoch} of epochs={epochs}: no epoch is left to train")
         self.task = task_for(model.task, dataset, model.input_shape)
         for part in (dataset, validation):
             if part is not None:
@@ -95,16 +96,17 @@ class Trainer:
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
-        self.optimizer = optimizer or SGD(0.02, momentum=0.9)
+        self.optimizer = model.optimizer(optimizer)
         self.loss, self.loss_weights = model.default_losses(self.task) if loss is None else loss, loss_weights
         self.objective = model.objective(self.loss, loss_weights, dataset.classes)
+        self._first = model.epochs if initial_epoch is None else 0  # of the epochs of the schedule
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = DataLoader(dataset, batch_size, seed=seed)
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
         self.history = History()
-        self.position = Position()
+        self.position = Position(initial_epoch or self._first)
         self.augment = get_augmentation(augment)
         if self.augment and self.augment.mixes:
             if dataset.kind != CLASSES:
@@ -113,7 +115,7 @@ class Trainer:
                 raise ArgumentError("augment: mixup and cutmix need an output for each class; this model has one")
         self.optimizer.attach(model)
         plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
-        self.update = Update(model, self.optimizer, self.schedule, **plan, ema=ema)
+        self.update = Update(model, self.optimizer, self.schedule, **plan, first=self._first, ema=ema)
         skips = choose("on_nan", on_nan, ON_NAN)
         self._host = HostLoop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
         classes = self.task.classes(model.output_shape[-1])
@@ -131,11 +133,17 @@ class Trainer:
         """
         self._last_save = time.monotonic()
         try:
-            while self.position.epoch < self.epochs:
+            while self.position.epoch < self.last:
                 self._show_average(False)
                 yield from self._epoch()
         finally:
+            self.model.epochs = self.position.epoch + (self.position.step > 0)
             self._show_average(True)
+
+    @property
+    def last(self) -> int:
+        """The number of the last epoch, where those of earlier calls of ``fit`` count."""
+        return self._first + self.epochs
 
     def _show_average(self, shown: bool) -> bool:
         with engine_lock:
@@ -156,7 +164,7 @@ class Trainer:
                     self.save()
                 p = self.position
                 images = self.loader.size(p.step - 1)
-                yield StepEnd(p.epoch + 1, self.epochs, p.step, len(self.loader), images, p.loss, p.accuracy)
+                yield StepEnd(p.epoch + 1, self.last, p.step, len(self.loader), images, p.loss, p.accuracy)
         except (GeneratorExit, KeyboardInterrupt):  # a later ``run`` continues from complete sums
             self.position = self._loop.read(self.position)
             raise
@@ -190,7 +198,7 @@ class Trainer:
         self.position = Position(p.epoch + 1)
         if self.checkpoints is not None:
             self.save()
-        return EpochEnd(record, self.epochs, self.history.since_best)
+        return EpochEnd(record, self.last, self.history.since_best)
 
     # -- the whole state in a file ------------------------------------------------------------------------------------
 
@@ -217,6 +225,7 @@ class Trainer:
         state = {
             "run": self._identity,
             "position": asdict(self.position),
+            "first_epoch": self._first,
             "history": [asdict(record) for record in self.history.epochs],
             "normalization": self.model.normalization and self.model.normalization.as_dict(),
             "optimizer_steps": self.optimizer.steps,
@@ -270,7 +279,7 @@ class Trainer:
         file, state, arrays = found
         try:
             run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
-            learning_rate = float(state["learning_rate"])
+            learning_rate, first = float(state["learning_rate"]), int(state.get("first_epoch", 0))
             position = replace(Position(), **state["position"])
             history = History([EpochRecord(**record) for record in state["history"]])
             normalization = state["normalization"] and Normalization.from_dict(state["normalization"])
@@ -283,6 +292,7 @@ class Trainer:
         files.restore(arrays, self._arenas(), self.model.device)
         self.position, self.history, self.optimizer.steps = position, history, steps
         self.update.learning_rate = learning_rate
+        self.update.first = self._first = first
         self.model.normalization = normalization
         self.update.accumulated_images = images
         self._show_average(position.step == 0 and position.epoch > 0)

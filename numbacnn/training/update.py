@@ -12,7 +12,7 @@ from numbacnn.training.trainable import TrainableModel
 
 
 class Update:
-    """The updates of a training of ``epochs`` epochs with ``batches`` batches each.
+    """The updates of a training of ``epochs`` epochs, from ``first`` on, with ``batches`` batches each.
 
     Attributes:
         accumulate: batches whose mean gradient makes one update.
@@ -31,12 +31,13 @@ class Update:
         *,
         batches: int,
         epochs: int,
+        first: int = 0,
         accumulate: int = 1,
         ema: float | None = None,
     ) -> None:
         store = model.store
         self.optimizer, self.schedule = optimizer, schedule
-        self.batches, self.accumulate = batches, accumulate
+        self.batches, self.accumulate, self.first = batches, accumulate, first
         self.in_epoch = -(-batches // accumulate)
         self._total = epochs * self.in_epoch
         self.accumulated = store.device.zeros(store.size) if accumulate > 1 else None
@@ -55,6 +56,7 @@ class Update:
 
     def rates(self, epoch: int) -> Float64:
         """Return the factor of the learning rate, and the new weights' share in the average, of each update."""
+        epoch -= self.first
         numbers = range(epoch * self.in_epoch, (epoch + 1) * self.in_epoch)
         share = 0.0 if self.average is None else 1 - self.average.decay
         return np.array([[self._scale(number, self._total), share if number else 1.0] for number in numbers])
