@@ -37,21 +37,25 @@ def _state(name: str) -> str:
 
 @command.command("preview")
 @click.option("--data", default=DEFAULTS["data"], metavar="NAME|DIR", help="Data set; its training set is shown.")
-@click.option("--task", type=click.Choice(list(TASKS)), default=DEFAULTS["task"], help="Task that the labels are for.")
+@click.option(
+    "--task", type=click.Choice(list(TASKS)), help="Task that the labels are for.  [default: as a folder needs]"
+)
 @click.option("--augment", metavar="SPEC", help="Augmentation, in the form of train --augment.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Seed of the augmentation.")
 @click.option("--columns", type=click.IntRange(1, 100), default=10, metavar="N", help="Number of images.")
 @click.option("--rows", type=click.IntRange(1, 100), default=6, metavar="N", help="Number of epochs.")
 @click.option("--out", default=Path("preview.png"), help="PNG or JPEG file.", **shared.FILE)
 @shared.debug
-def preview_command(data: str, task: str, augment: str | None, seed: int, columns: int, rows: int, out: Path) -> None:
+def preview_command(
+    data: str, task: str | None, augment: str | None, seed: int, columns: int, rows: int, out: Path
+) -> None:
     """Draw training images, augmented as in training.
 
     The first row shows the images unchanged; with --augment, each further row shows them as they are in one epoch.
     Masks and boxes are drawn below each row.
     """
-    chain, labels = get_augmentation(augment), TASKS[task].labels
-    scenes = columns if labels != CLASSES and data in data_sets.NAMES else None
+    chain, labels = get_augmentation(augment), TASKS[task].labels if task else None
+    scenes = columns if labels not in (None, CLASSES) and data in data_sets.NAMES else None
     with shared.engine(None):
         train, _ = data_sets.load(data, labels=labels, scenes=scenes, progress=download_progress())
         picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)

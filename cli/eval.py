@@ -164,7 +164,8 @@ def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
     unknown = [name for name in dataset.classes if name not in known]
     if not unknown:
         numbers = [known.index(name) for name in dataset.classes]
-        return replace(dataset, labels=renumbered(dataset.labels, numbers), classes=known)
+        labels = renumbered(dataset.labels, numbers, dataset.ignore_index)
+        return replace(dataset, labels=labels, classes=known)
     if dataset.classes != tuple(map(str, range(len(dataset.classes)))):
         raise DataError(f"the model has no class {unknown[0]!r}; its classes are {', '.join(known)}")
     if len(dataset.classes) > len(known):

@@ -107,6 +107,7 @@ def _optimizers_with(argument: str) -> str:
 
 
 FRACTION = {"type": click.FloatRange(0, 1, max_open=True), "metavar": "F"}
+VALUE = {"type": click.IntRange(0), "metavar": "N"}
 NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 
 
@@ -132,6 +133,8 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--classes", "Number of classes; weights of another shape start from new values.", **shared.COUNT)
 @_setting("--size", "Side of scenes (default 64), or size to scale a folder's images to, in pixels.", **shared.COUNT)
 @_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **shared.COUNT)
+@_setting("--ignore-index", "Value in masks that does not count.  [default: 255, if larger than the classes]", **VALUE)
+@_setting("--skip-damaged", "Leave out files that cannot be decoded.", is_flag=True)
 @_setting("--augment", "Augmentation of the training images, e.g. 'rotate=10, translate=2'.", metavar="SPEC")
 @_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Fraction of the training set to validate on; 0 for none.", **FRACTION)

@@ -28,7 +28,7 @@ from numbacnn.saving.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH, Float32
-from numbacnn.training.objective import LossOfOutputs
+from numbacnn.training.objective import LossOfOutputs, ignored_by
 from numbacnn.training.trainable import Data, TrainableModel
 from numbacnn.training.trainer import Event, History, Trainer
 
@@ -126,7 +126,7 @@ class Model(TrainableModel):
         self.check_one_input()
         trainer = Trainer(
             self,
-            Dataset.of(train, self.classes),
+            Dataset.of(train, self.classes, ignored_by(loss)),
             optimizer=optimizer,
             loss=loss,
             loss_weights=loss_weights,
@@ -134,7 +134,7 @@ class Model(TrainableModel):
             batch_size=batch_size,
             seed=seed,
             schedule=get_schedule(schedule),
-            validation=None if validation is None else Dataset.of(validation, self.classes),
+            validation=None if validation is None else Dataset.of(validation, self.classes, ignored_by(loss)),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             accumulate=accumulate,

@@ -299,7 +299,7 @@ SEGMENTATION = {
     "parts inside": (lambda root: masked_parts(root, "images/{}/{{}}.jpg", "annotations/{}/{{}}.png"), (4, 4, 4)),
     "camvid": (lambda root: masked_parts(root, "{}/{{}}.png", "{}_labels/{{}}_L.png"), (4, 4, 4)),
     "segnet": (lambda root: masked_parts(root, "{}/{{}}.png", "{}annot/{{}}.png"), (4, 4, 4)),
-    "carvana": (lambda root: masked(root, "train/{}.jpg", "train_masks/{}_mask.bmp"), (3, None, 1)),
+    "carvana": (lambda root: masked(root, "train/{}.jpg", "train_masks/{}_mask.gif"), (3, None, 1)),
     "in one folder": (lambda root: masked(root, "{}.jpg", "{}_mask.png"), (3, None, 1)),
     "roboflow": (lambda root: masked_parts(root, "{}/{{}}.jpg", "{}/{{}}_mask.png"), (4, 4, 4)),
     "isic": (lambda root: masked(root, "images/{}.jpg", "masks/{}_segmentation.png"), (3, None, 1)),

@@ -31,6 +31,7 @@ class Dataset(AnswersAttributes):
         notes: remarks on how the data was changed when it was read, one line each.
         strokes: whether the images are of light strokes on a dark background, as MNIST's digits.
         white: the number that was white in gray image files of more than 8 bits; None if there were none.
+        ignore_index: the label, of an image or a pixel, that counts in no loss and no measure; None if all count.
     """
 
     images: Images
@@ -39,6 +40,7 @@ class Dataset(AnswersAttributes):
     notes: tuple[str, ...] = ()
     strokes: bool = False
     white: float | None = None
+    ignore_index: int | None = None
 
     @classmethod
     @checks_arguments
@@ -48,6 +50,7 @@ class Dataset(AnswersAttributes):
         labels: ArrayLike | Sequence[ArrayLike],
         classes: ClassNames | None = None,
         notes: Sequence[str] = (),
+        ignore_index: int | None = None,
     ) -> "Dataset":
         """Check arrays and make a data set of them. Arrays that have the right form already are not copied.
 
@@ -58,6 +61,7 @@ class Dataset(AnswersAttributes):
             classes: class names in order, or a mapping from number to name, or from name to number; by default the
                 numbers from 0 to the largest label.
             notes: become the data set's ``notes``.
+            ignore_index: the label that does not count, such as 255 for void pixels, or −100. It is not a class.
 
         Raises:
             ArgumentError: a shape or type is wrong, or there are more images than labels, or fewer.
@@ -67,20 +71,25 @@ class Dataset(AnswersAttributes):
         pixels = _checked_images(np.asarray(images))
         checked = checked_labels(labels, pixels)
         if classes is None:
-            largest = int(class_numbers(checked).max(initial=0))
+            largest = int(class_numbers(checked, ignore_index).max(initial=0))
             classes = [str(number) for number in range(min(max(largest + 1, 1), _MAX_UNNAMED_CLASSES))]
         names = class_names(classes)
-        check_range(checked, len(names))
-        return cls(pixels, checked, names, tuple(notes))
+        check_range(checked, len(names), ignore_index)
+        return cls(pixels, checked, names, tuple(notes), ignore_index=ignore_index)
 
     @classmethod
-    def of(cls, data: "Dataset | tuple[ArrayLike, Any]", classes: ClassNames | None = None) -> "Dataset":
-        """Return a data set as it is, or make one of (images, labels) and names of classes with ``from_arrays``."""
+    def of(
+        cls,
+        data: "Dataset | tuple[ArrayLike, Any]",
+        classes: ClassNames | None = None,
+        ignore_index: int | None = None,
+    ) -> "Dataset":
+        """Return a data set as it is, or make one of (images, labels) with ``from_arrays``."""
         if isinstance(data, Dataset):
             return data
         if not isinstance(data, tuple) or len(data) != 2:
             raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
-        return cls.from_arrays(np.asarray(data[0]), data[1], classes)
+        return cls.from_arrays(np.asarray(data[0]), data[1], classes, ignore_index=ignore_index)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -114,7 +123,9 @@ class Dataset(AnswersAttributes):
                 "and a seed of at least 0"
             )
         strata = self.labels if self.kind == CLASSES else np.zeros(len(self), np.int64)
-        held_out = _stratified(strata, len(self.classes), fraction, seed)
+        if self.ignore_index is not None and self.kind == CLASSES:  # images that do not count are a class of their own
+            strata = np.where(strata == self.ignore_index, len(self.classes), strata)
+        held_out = _stratified(strata, max(len(self.classes), int(strata.max()) + 1), fraction, seed)
         parts = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         if not all(part.size for part in parts):
             raise ArgumentError(f"split: a fraction of {fraction} of {len(self)} images leaves one part empty")

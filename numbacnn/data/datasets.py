@@ -70,6 +70,7 @@ def load(
     size: tuple[int, int] | None = None,
     scenes: int | None = None,
     skip_damaged: bool = False,
+    ignore_index: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dataset, Dataset]:
@@ -78,6 +79,7 @@ def load(
     Raises DataError if a folder has no training set.
     """
     options = {"labels": labels, "size": size, "scenes": scenes, "skip_damaged": skip_damaged}
+    options["ignore_index"] = ignore_index
     splits = load_splits(name_or_path, **options, cache=cache, progress=progress)  # type: ignore[arg-type]
     train, test = of_training(splits, str(name_or_path)), splits.test
     assert test is not None
@@ -95,6 +97,7 @@ def load_splits(
     channels: int | None = None,
     scenes: int | None = None,
     skip_damaged: bool = False,
+    ignore_index: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Splits:
@@ -112,6 +115,7 @@ def load_splits(
         channels: 1 for gray or 3 for RGB, of image files; by default 1 if all are gray.
         scenes: number of training scenes, by default 8,000.
         skip_damaged: whether image files that cannot be decoded are left out, with a note.
+        ignore_index: the value in a folder's masks that does not count, by default 255 next to class numbers.
         cache: folder for downloads, by default in the user's cache folder.
         progress: called with file name, bytes received and total (or None) during downloads.
 
@@ -123,7 +127,8 @@ def load_splits(
     if scenes is not None and (labels in (None, CLASSES) or isinstance(source, Path)):
         raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
     if isinstance(source, Path):
-        return _with_test_set(source, read_folder(source, None, labels, Form(size, channels, skip_damaged)))
+        form = Form(size, channels, skip_damaged, ignore_index=ignore_index)
+        return _with_test_set(source, read_folder(source, None, labels, form))
     folder = download(source, cache=cache, progress=progress)
     if source is _DIGITS:
         train, test = _load_digits(folder / "digits.npz")

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Mask = NDArray[np.uint8 | np.int64]
+
+
+class MaskFile(NamedTuple):
+    """The pixels of a mask: numbers (height, width), or colors (height, width, 3); a palette is (colors, 3).
+
+    mode and format: Pillow's names.
+    """
+
+    pixels: Mask
+    mode: str
+    format: str
+    palette: NDArray[np.uint8] | None
+
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -76,11 +89,24 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
         return np.array(_upright(source)).astype(np.int64 if source.mode in INTEGER_MODES else np.uint8)
 
 
+def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
+    """Read a mask in any encoding. Raises DataError if the file is missing, damaged or too large."""
+    with _decoding(Path(path)) as source:
+        image_format, image = str(source.format), _upright(source)
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3) if image.mode == "P" else None
+        if image.mode in (*_INDEXED, *DEEP_MODES):
+            pixels = np.rint(np.array(image)).astype(np.int64 if image.mode in DEEP_MODES else np.uint8)
+            if pixels.size and not 0 <= pixels.min() <= pixels.max() < 1 << 16:
+                raise DataError(f"a mask holds numbers from 0 to 65535, not from {pixels.min()} to {pixels.max()}")
+            return MaskFile(pixels, image.mode, image_format, palette)
+        return MaskFile(np.array(image.convert("RGB")), "RGB", image_format, None)
+
+
 def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize a mask (H, W) to another height and width by nearest neighbor."""
+    """Resize a mask (H, W) or (H, W, C) to another height and width by nearest neighbor."""
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
-        for new, old in zip(size, mask.shape, strict=True)
+        for new, old in zip(size, mask.shape[:2], strict=True)
     )
     return np.asarray(mask[rows[:, None], columns])
 

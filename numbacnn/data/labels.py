@@ -76,22 +76,25 @@ def _class_name(name: object) -> str:
     return f"{name:.16g}" if isinstance(name, float | np.floating) else str(name)
 
 
-def class_numbers(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return all class numbers in the labels as one row."""
+def class_numbers(labels: NDArray[Any], ignore_index: int | None = None) -> NDArray[Any]:
+    """Return all class numbers in the labels as one row, without ``ignore_index``."""
     if kind_of(labels) == BOXES:
         numbers = labels[..., 4].reshape(-1)
         return np.asarray(numbers[numbers != PADDING])
-    return labels.reshape(-1)
+    row = labels.reshape(-1)
+    return row if ignore_index is None else row[row != ignore_index]
 
 
-def check_range(labels: NDArray[Any], classes: int) -> None:
-    """Raise DataError, with the position, if a class number is not from 0 to ``classes`` − 1."""
+def check_range(labels: NDArray[Any], classes: int, ignore_index: int | None = None) -> None:
+    """Raise DataError, with the position, if a class number is not from 0 to ``classes`` − 1 or ``ignore_index``."""
     if not labels.size or (kind_of(labels) != BOXES and labels.min() >= 0 and labels.max() < classes):
         return  # the usual case, which needs no arrays as large as all masks
     numbers = labels[..., 4] if kind_of(labels) == BOXES else labels
     wrong = (numbers < 0) | (numbers >= classes)
     if kind_of(labels) == BOXES:
         wrong = (wrong & (numbers != PADDING)) | (numbers % 1 != 0)
+    elif ignore_index is not None:
+        wrong &= numbers != ignore_index
     if not wrong.any():
         return
     index = np.argwhere(wrong)[0]
@@ -102,10 +105,12 @@ def check_range(labels: NDArray[Any], classes: int) -> None:
     )
 
 
-def renumbered(labels: NDArray[Any], numbers: Sequence[int]) -> NDArray[Any]:
-    """Return the labels with class i replaced by ``numbers[i]``."""
+def renumbered(labels: NDArray[Any], numbers: Sequence[int], ignore_index: int | None = None) -> NDArray[Any]:
+    """Return the labels with class i replaced by ``numbers[i]``, and ``ignore_index`` unchanged."""
     if kind_of(labels) != BOXES:
-        return np.asarray(np.asarray(numbers, labels.dtype)[labels])
+        counted = np.where(labels == ignore_index, 0, labels) if ignore_index is not None else labels
+        found = np.asarray(np.asarray(numbers, labels.dtype)[counted])
+        return found if ignore_index is None else np.where(labels == ignore_index, labels, found)
     result: NDArray[Any] = labels.copy()
     real = labels[..., 4] != PADDING
     result[real, 4] = np.asarray(numbers)[labels[real, 4].astype(int)]

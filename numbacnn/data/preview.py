@@ -82,8 +82,9 @@ def _grid(images: Picture, labels: list[NDArray[Any]], dataset: Dataset) -> Pict
 def _with_masks(images: Picture, masks: NDArray[Any], factor: int, dataset: Dataset) -> Picture:
     """Blend the classes except the first half and half with the images."""
     large = masks.repeat(factor, 1).repeat(factor, 2)
-    colors = mask_colors(len(dataset.classes))[large]
-    mixed = np.where((large > 0)[..., None], images // 2 + colors // 2, images)
+    counted = large != dataset.ignore_index  # all if it is None
+    colors = mask_colors(len(dataset.classes))[np.where(counted, large, 0)]
+    mixed = np.where(((large > 0) & counted)[..., None], images // 2 + colors // 2, images)
     return mixed.astype(np.uint8)
 
 

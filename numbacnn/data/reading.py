@@ -13,17 +13,18 @@ from numbacnn._checks import brief, choose, format_shape
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.depth import DEEP_MODES, FLOAT_MODE, Levels
 from numbacnn.data.images import (
-    Mask,
+    MaskFile,
     image_levels,
     image_mode,
     image_size,
     is_gray,
     read_image,
-    read_mask,
+    read_mask_file,
     resize_nearest,
 )
-from numbacnn.data.labels import BOXES, CLASSES, MASKS
+from numbacnn.data.labels import CLASSES, MASKS
 from numbacnn.data.listing import Box, Listing, Sample, by_number
+from numbacnn.data.masks import Encoded, encode
 from numbacnn.detection import pack
 from numbacnn.errors import ArgumentError, DataError
 
@@ -49,12 +50,14 @@ class Form(NamedTuple):
         channels: 1 or 3, by default 1 if all images are gray.
         skip_damaged: whether damaged files are left out, with a note.
         white: the number that is white in gray images of more than 8 bits, by default that of all of them together.
+        ignore_index: the value in masks that does not count, by default 255 next to class numbers.
     """
 
     size: Size | None = None
     channels: int | None = None
     skip_damaged: bool = False
     white: float | None = None
+    ignore_index: int | None = None
 
 
 class Reader:
@@ -77,19 +80,20 @@ class Reader:
         modes = self._each(image_mode, [file for file in files if file in self.sizes])
         self.shape = self._common_shape(files, list(modes.values()))
         self.white = self._white({file: mode for file, mode in modes.items() if mode in DEEP_MODES})
-        read = {part: self._read_images(samples) for part, samples in parts.items()}
-        masks = {part: self._read_masks(samples) if self.kind == MASKS else {} for part, samples in parts.items()}
+        pixels = {part: self._read_images(samples) for part, samples in parts.items()}
+        masks = self._read_masks([sample for samples in parts.values() for sample in samples])
         self._check_damaged(len(files))
-        names = self._class_names(masks)
+        encoded = self._encode(masks)
         found = {}
         for part, samples in parts.items():
-            images, scaled = read[part]
+            images, scaled = pixels[part]
             kept = [index for index, sample in enumerate(samples) if self._is_sound(sample)]
             if not kept:
                 raise DataError(f"every image of the {part} set is damaged, as {samples[0].image}")
-            labels = self._labels([samples[index] for index in kept], names, masks[part])
+            labels = self._labels([samples[index] for index in kept], encoded, masks)
             images = images if len(kept) == len(samples) else images[kept]
-            dataset = Dataset.from_arrays(images, labels, names, [*self.notes, *self._scaled(scaled, len(kept))])
+            notes = [*self.notes, *self._scaled(scaled, len(kept))]
+            dataset = Dataset.from_arrays(images, labels, encoded.classes, notes, encoded.ignore_index)
             found[part] = replace(dataset, white=self.white)
             self.notes = []
         return Splits(*map(found.get, Splits._fields))
@@ -168,63 +172,45 @@ class Reader:
         )
         return [f"{scaled} of {count} images scaled to {size}{whose}"]
 
-    def _class_names(self, masks: dict[str, dict[Path, Mask]]) -> list[str]:
-        """Return the names of the classes in the order of their numbers."""
+    def _encode(self, masks: dict[Path, MaskFile]) -> Encoded:
+        """Return the names of the classes in the order of their numbers; of masks, also these as numbers."""
         if self.kind == MASKS:
-            return _mask_classes([mask for part in masks.values() for mask in part.values()], self)
-        if self.listing.classes:
-            return list(self.listing.classes)
+            encoded = encode(masks, self.listing.classes, self.listing.colors, self.form.ignore_index)
+            self.notes += encoded.notes
+            return encoded
         samples = [sample for part in self.listing.parts.values() for sample in part]
-        return sorted({box.label for sample in samples for box in sample.boxes} - {""}, key=by_number)
+        labels = {box.label for sample in samples for box in sample.boxes} - {""}
+        return Encoded([], list(self.listing.classes) or sorted(labels, key=by_number))
 
-    def _labels(self, samples: Sequence[Sample], names: Sequence[str], masks: dict[Path, Mask]) -> NDArray[Any]:
+    def _labels(self, samples: Sequence[Sample], encoded: Encoded, masks: dict[Path, MaskFile]) -> NDArray[Any]:
         """Return the labels of samples in the form of a data set."""
-        numbers = {name: number for number, name in enumerate(names)}
-        if self.kind == BOXES:
-            return pack(
-                [_scaled_boxes(sample.boxes, self.sizes[sample.image], self.shape[:2], numbers) for sample in samples]
-            )
+        if self.kind == MASKS:
+            rows = {file: row for row, file in enumerate(masks)}
+            dtype = np.uint8 if len(encoded.classes) <= 256 and encoded.ignore_index != -1 else np.int64
+            return np.stack([encoded.masks[rows[one.mask]] for one in samples if one.mask]).astype(dtype, copy=False)
+        numbers = {name: number for number, name in enumerate(encoded.classes)}
         if self.kind == CLASSES:
             return np.array([numbers[sample.label] for sample in samples], np.int64)
-        for sample in samples:
-            assert sample.mask is not None
-            if (largest := masks[sample.mask].max()) >= len(names):
-                raise DataError(
-                    f"{sample.mask}: holds class {largest}; the {len(names)} classes go from 0 to {len(names) - 1}"
-                )
-        stacked = np.stack([masks[sample.mask] for sample in samples if sample.mask])
-        return stacked.astype(np.uint8 if len(names) <= 256 else np.int64, copy=False)
+        size = self.shape[:2]
+        return pack([_scaled_boxes(one.boxes, self.sizes[one.image], size, numbers) for one in samples])
 
-    # -- masks --------------------------------------------------------------------------------------------------------
-
-    def _read_masks(self, samples: Sequence[Sample]) -> dict[Path, Mask]:
+    def _read_masks(self, samples: Sequence[Sample]) -> dict[Path, MaskFile]:
         """Read masks, each scaled immediately: the files may be much larger."""
         images = {sample.mask: sample.image for sample in samples if sample.mask}
 
-        def read(file: Path) -> Mask:
-            mask, expected = read_mask(file), self.sizes.get(images[file])
-            if expected and mask.shape != expected:
-                shapes = format_shape(mask.shape), format_shape(expected)
+        def read(file: Path) -> MaskFile:
+            mask, expected = read_mask_file(file), self.sizes.get(images[file])
+            if expected and mask.pixels.shape[:2] != expected:
+                shapes = format_shape(mask.pixels.shape[:2]), format_shape(expected)
                 raise ArgumentError(
                     f"{file}: {shapes[0]}, but its image {images[file]} is {shapes[1]}; give both the same size"
                 )
-            return resize_nearest(mask, self.shape[:2])
+            return mask._replace(pixels=resize_nearest(mask.pixels, self.shape[:2]))
 
         try:
             return self._each(read, list(images))
         except ArgumentError as error:  # not damage
             raise DataError(str(error)) from None
-
-
-def _mask_classes(masks: Sequence[Mask], reader: Reader) -> list[str]:
-    """Return the class names. If masks hold only 0 and 255, changes 255 to 1 and adds a note."""
-    names = list(reader.listing.classes)
-    if all(np.isin(mask, (0, 255)).all() for mask in masks) and any(map(np.any, masks)) and len(names) < 256:
-        for mask in masks:
-            mask[mask == 255] = 1
-        reader.notes.append("masks hold only 0 and 255: 255 is taken as class 1")
-        return names or ["0", "1"]
-    return names or [str(number) for number in range(max(int(mask.max()) for mask in masks) + 1)]
 
 
 # -- boxes ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
@@ -47,6 +48,20 @@ class Loss(ChecksArguments):
     def for_classes(self, names: Sequence[str]) -> Self:
         """Return the loss with weights that were given by the name of a class in the order of ``names``."""
         return self
+
+    def ignoring(self, label: int | None) -> "Loss":
+        """Return this loss with ``ignore_index=label``; None changes nothing.
+
+        Raises:
+            ArgumentError: the loss cannot ignore labels, or ignores another one.
+        """
+        if label is None or label == self.ignore_index:
+            return self
+        if not is_dataclass(self) or "ignore_index" not in {field.name for field in fields(self)}:
+            raise ArgumentError(f"label {label} of the data does not count; {self.name} counts all: use cross_entropy")
+        if self.ignore_index is not None:
+            raise ArgumentError(f"ignore_index={self.ignore_index}: the data's label that does not count is {label}")
+        return replace(self, ignore_index=label)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Check a target and convert it to what ``launch`` takes, for outputs N×H×W×C of ``shape``.

@@ -63,6 +63,8 @@ class Settings:
     classes: int | None = None
     size: int | None = None
     scenes: int | None = None
+    ignore_index: int | None = None
+    skip_damaged: bool | None = None
     augment: str | None = None
     patience: int | None = None
     checkpoint_every: int | str | None = None
@@ -122,8 +124,15 @@ class Settings:
     def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset | None, Dataset]:
         """Load the training set, the validation set if a folder has one, and the test set."""
         size = None if self.size is None else (self.size, self.size)
-        labels = TASKS[self.task].labels
-        splits = data_sets.load_splits(self.data, labels=labels, size=size, scenes=self.scenes, progress=progress)
+        splits = data_sets.load_splits(
+            self.data,
+            labels=TASKS[self.task].labels,
+            size=size,
+            scenes=self.scenes,
+            skip_damaged=bool(self.skip_damaged),
+            ignore_index=self.ignore_index,
+            progress=progress,
+        )
         train, test = of_training(splits, self.data), splits.test
         assert test is not None
         return train, splits.validation, test

@@ -149,7 +149,8 @@ class Predictor(Network):
             scores[start : start + len(found)] = found
 
         self.each_output(raw, receive)
-        return Report.of(dataset.labels, scores, self.class_names, top_k)
+        counted = dataset.labels != dataset.ignore_index  # all if it is None
+        return Report.of(dataset.labels[counted], scores[counted], self.class_names, top_k)
 
     # -- raw images ---------------------------------------------------------------------------------------------------
 

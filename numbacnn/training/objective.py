@@ -1,7 +1,7 @@
 """The objective of a training: a loss and a weight for each output of a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +33,10 @@ class Objective:
     main: int
     inputs: tuple[int, ...] = ()
 
+    def ignoring(self, label: int | None) -> "Objective":
+        """Return the objective whose losses do not count a label, as ``Loss.ignoring``."""
+        return replace(self, losses=tuple(loss.ignoring(label) for loss in self.losses))
+
     def targets(self, labels: Labels, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
         """Check labels, and convert them to the target of each output of ``shapes``, N×H×W×C.
 
@@ -43,6 +47,13 @@ class Objective:
         if len(self.losses) > 1 and isinstance(labels, list | tuple) and all(np.ndim(part) > 0 for part in labels):
             parts = _for_outputs("label arrays", labels, self.main, len(self.losses))
         return [loss.target(part, shape) for loss, part, shape in zip(self.losses, parts, shapes, strict=True)]
+
+
+def ignored_by(loss: LossOfOutputs | None) -> int | None:
+    """Return the label that a loss, or one of several, does not count."""
+    given = list(loss.values()) if isinstance(loss, Mapping) else loss if isinstance(loss, list | tuple) else [loss]
+    labels = (each.ignore_index for each in given if isinstance(each, Loss))
+    return next((label for label in labels if label is not None), None)
 
 
 def make_objective(

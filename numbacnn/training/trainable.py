@@ -20,7 +20,7 @@ from numbacnn.optimizers import SGD, Optimizer, get_optimizer
 from numbacnn.tasks import Task, task_for
 from numbacnn.tasks.predictor import Float32, Predictor
 from numbacnn.training.batch import TrainingBatch, total
-from numbacnn.training.objective import LossOfOutputs, Objective, loss_input, make_objective
+from numbacnn.training.objective import LossOfOutputs, Objective, ignored_by, loss_input, make_objective
 from numbacnn.training.penalties import Penalties
 
 Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
@@ -128,7 +128,7 @@ class TrainableModel(Predictor):
         outputs are left out. Each of several outputs gets the labels: the loss is that of all, the other measures are
         those of the first, and ``loss.NAME``, ``accuracy.NAME`` … those of each.
         """
-        metrics, objective = self.measure(Dataset.of(test, self.classes), loss, loss_weights)
+        metrics, objective = self.measure(Dataset.of(test, self.classes, ignored_by(loss)), loss, loss_weights)
         results = [metric.results() for metric in metrics]
         loss_sum = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
         found = results[0] | {"loss": loss_sum}
@@ -145,6 +145,7 @@ class TrainableModel(Predictor):
         task = task_for(self.task, dataset, self.input_shape)
         task.check(dataset, self.output_shape)
         objective = self.objective(self.default_losses(task) if loss is None else loss, loss_weights, dataset.classes)
+        objective = objective.ignoring(dataset.ignore_index)
         metrics = [task.metrics(part, self.device) for part in objective.losses[: objective.main]]
 
         def receive(start: int, outputs: list[Float32]) -> None:

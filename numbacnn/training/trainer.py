@@ -98,7 +98,7 @@ class Trainer:
         self.model, self.dataset, self.validation = model, dataset, validation
         self.optimizer = model.optimizer(optimizer)
         self.loss, self.loss_weights = model.default_losses(self.task) if loss is None else loss, loss_weights
-        self.objective = model.objective(self.loss, loss_weights, dataset.classes)
+        self.objective = model.objective(self.loss, loss_weights, dataset.classes).ignoring(dataset.ignore_index)
         self._first = model.epochs if initial_epoch is None else 0  # of the epochs of the schedule
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = DataLoader(dataset, batch_size, seed=seed)
