@@ -77,6 +77,9 @@ def _line(error: BaseException) -> str:
     if isinstance(error, click.UsageError):
         message = sources.bad_value(error) if isinstance(error, click.BadParameter) else error.format_message()
         return f"{message} See {error.ctx.command_path if error.ctx else 'numbacnn'} --help"
+    if isinstance(error, numbacnn.errors.DivergedError):
+        skip = ", or skip such batches with --on-nan skip" if error.skippable else ""
+        return f"{error.problem}; lower --lr, or give a --clip-norm{skip}"
     if isinstance(error, numbacnn.NumbacnnError):
         return str(error)
     if isinstance(error, OSError):

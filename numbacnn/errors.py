@@ -21,6 +21,20 @@ class DeviceMemoryError(NumbacnnError):
     """A GPU has no room for an array."""
 
 
+class DivergedError(NumbacnnError):
+    """A training has computed NaN or infinity.
+
+    Attributes:
+        problem: the message without its advice, which names arguments of ``fit``.
+        skippable: whether the training could continue without the batch.
+    """
+
+    def __init__(self, problem: str, skippable: bool = False) -> None:
+        skip = ', or skip such batches with on_nan="skip"' if skippable else ""
+        super().__init__(f"{problem}; lower the learning rate, or give the optimizer a clip_norm{skip}")
+        self.problem, self.skippable = problem, skippable
+
+
 class DataError(NumbacnnError):
     """A data set or an image file cannot be used as it is."""
 

@@ -210,6 +210,15 @@ def test_other_policies_are_errors(option, known):
         fit(net(), **{option: "skipp"})
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_validation_loss_that_is_not_finite_is_an_error(value, monkeypatch, tmp_path):
+    monkeypatch.setattr(nc.Model, "evaluate", lambda *_: {"loss": value, "accuracy": 0.5})
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(nc.errors.DivergedError, match=f"the validation loss is {value} after epoch 1; lower the learn"):
+        fit(net(), validation=data(), epochs=2, checkpoint=path)
+    assert not path.exists()
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -228,3 +237,20 @@ def test_the_command_line_reports_skipped_batches(tmp_path, monkeypatch):
     assert [epoch["skipped"] for epoch in json.loads(outcome.out)["epochs"]] == [2, 0]
     assert re.search(r"epoch 1/2: .*, 2 batches skipped because of NaN or infinity", outcome.err)
     assert outcome.err.count("skipped") == 1
+
+
+def test_the_command_line_names_its_own_options_if_a_training_diverges(tmp_path):
+    outcome = numbacnn("train", "--epochs", 1, "--lr", 1e30, "--out", tmp_path / "run", "--json")
+    assert outcome.code == 1
+    problem = "lower --lr, or give a --clip-norm, or skip such batches with --on-nan skip|in the weights .*lower --lr"
+    assert re.search(problem, outcome.err)
+    assert json.loads(outcome.out)["exit_code"] == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--validation", 0]], ids=["validation", "test"])
+def test_a_loss_of_nan_on_held_out_images_fails_on_the_command_line(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(nc.Model, "evaluate", lambda *_: {"loss": math.nan, "accuracy": 0.5})
+    outcome = numbacnn("train", "--epochs", 1, "--out", tmp_path / "run", "--json", *options)
+    assert outcome.code == 1
+    assert re.search(r"the (validation|test) loss is nan.*; lower --lr, or give a --clip-norm$", outcome.err.strip())
+    assert json.loads(outcome.out)["exit_code"] == 1

@@ -1,5 +1,6 @@
 """Train a model as settings say, and keep the results in a run's folder."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from numbacnn import models
 from numbacnn.data.files import remove_leftovers
 from numbacnn.data.remote import Progress
+from numbacnn.errors import DivergedError
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
@@ -162,4 +164,7 @@ class Run:
             write_provenance(self.folder.provenance, provenance)
 
     def _evaluate(self, model: Model) -> dict[str, Any]:
-        return {"images": len(self.test), **model.evaluate(self.test)}
+        found = model.evaluate(self.test)
+        if not math.isfinite(found["loss"]):
+            raise DivergedError(f"the test loss is {found['loss']}")
+        return {"images": len(self.test), **found}

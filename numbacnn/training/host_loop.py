@@ -9,7 +9,7 @@ import numpy as np
 from numbacnn.data.augment import Augmenter, Compose
 from numbacnn.data.loader import Batch, DataLoader
 from numbacnn.engine.locks import engine_lock
-from numbacnn.errors import NumbacnnError
+from numbacnn.errors import DivergedError, NumbacnnError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
 from numbacnn.tasks.base import Task
 from numbacnn.training.batch import TrainingBatch
@@ -116,7 +116,7 @@ class HostLoop:
         device.kernels.sum_squares(self._partial, store.values)  # float64, where squares of float32 do not overflow
         if not math.isfinite(device.host(self._partial).sum()):
             name = next(name for name, value in store.view(store.values).items() if not np.isfinite(value).all())
-            raise NumbacnnError(f'NaN or infinity in the weights "{name}" {place}; lower the learning rate')
+            raise DivergedError(f'NaN or infinity in the weights "{name}" {place}')
 
     def name_bad_step(self, p: Position, loss: float) -> None:
         """Repeat the step after ``p``, whose loss this was; raise NumbacnnError that names the layer."""
@@ -139,10 +139,7 @@ class HostLoop:
         if where == "the input" and len(images):
             raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {place}; repair or remove it")
         what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        raise NumbacnnError(
-            f"{what} {place}: NaN or infinity appears first in {where}; "
-            'lower the learning rate, or skip such batches with on_nan="skip"'
-        )
+        raise DivergedError(f"{what} {place}: NaN or infinity appears first in {where}", skippable=True)
 
 
 def _place(p: Position) -> str:

@@ -1,6 +1,7 @@
 """A training as a generator of events. It never prints: progress, logs and early stopping are callbacks."""
 
 import json
+import math
 import time
 import warnings
 import zlib
@@ -22,7 +23,7 @@ from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph_format import to_dict
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
-from numbacnn.errors import ArgumentError, ModelFileError, NumbacnnError
+from numbacnn.errors import ArgumentError, DivergedError, ModelFileError, NumbacnnError
 from numbacnn.losses.base import Weights
 from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
@@ -182,6 +183,8 @@ class Trainer:
         validation = {}
         if self.validation is not None:
             validation = self.model.evaluate(self.validation, self.loss, self.loss_weights)
+            if not math.isfinite(validation["loss"]):
+                raise DivergedError(f"the validation loss is {validation['loss']} after epoch {p.epoch + 1}")
         record = EpochRecord(
             p.epoch + 1,
             p.loss,
