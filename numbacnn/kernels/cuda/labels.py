@@ -9,7 +9,8 @@ from numba import types
 
 from numbacnn.kernels.cuda.augment import mix_in_place, source
 from numbacnn.kernels.cuda.detection_loss import CLASSES
-from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.group_sums import float64_1d, group_sums, two_group_sums
+from numbacnn.kernels.cuda.reduce import block_sum, team_max
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
@@ -20,13 +21,13 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64,
     int64_1d,
     over,
+    overloaded_kernel,
+    unravel,
 )
-from numbacnn.kernels.cuda.softmax import team_max
-from numbacnn.kernels.cuda.update import SUM_THREADS, float64_1d, float64_2d, over_groups, range_among, range_of
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
 
-float32, float64 = types.float32, types.float64
+float32 = types.float32
 float32_3d = types.Array(float32, 3, "C")
 NO_BOX = np.float32(-1)  # the class in rows without a box, ``numbacnn.detection.PADDING``
 TWO = np.float32(2)
@@ -38,24 +39,15 @@ TWO = np.float32(2)
 @launcher
 def convert(y, x):
     """y = x in another type: int64 to float32, or float32 to int64, which truncates. y, x: of equal shape."""
-    kernel = _to_floats if y.dtype == np.float32 else _to_integers
-    kernel[over(y.size)](y.reshape(-1), x.reshape(-1))
+    _convert[over(y.size)](y.reshape(-1), x.reshape(-1))
 
 
-@cuda_kernel(float32_1d, int64_1d)
-def _to_floats(y, x):
+@overloaded_kernel((float32_1d, int64_1d), (int64_1d, float32_1d))
+def _convert(y, x):
     """Each thread owns an element."""
     i = cuda.grid(1)
     if i < y.size:
         y[i] = x[i]
-
-
-@cuda_kernel(int64_1d, float32_1d)
-def _to_integers(y, x):
-    """Each thread owns an element."""
-    i = cuda.grid(1)
-    if i < y.size:
-        y[i] = int(x[i])
 
 
 @launcher
@@ -133,8 +125,8 @@ def encode_boxes(y, boxes, height, width):
 @cuda_kernel(float32_4d, float32_3d, float32, float32)
 def _encode_boxes(y, boxes, cell_height, cell_width):
     """Each thread owns a cell."""
-    item, (_, height, width, channels) = cuda.grid(1), y.shape
-    n, h, w = item // (height * width), item // width % height, item % width
+    _, height, width, channels = y.shape
+    n, h, w, _ = unravel(cuda.grid(1), height, width, 1)
     if n < len(y):
         for c in range(channels):
             y[n, h, w, c] = ZERO
@@ -158,22 +150,12 @@ def _encode_boxes(y, boxes, cell_height, cell_width):
 @launcher
 def sum_label_weights(partial, labels, weights, ignored):
     """Σ partial = Σ weights[label] over the labels that are not ``ignored``. weights: C."""
-    _sum_label_weights[over_groups(labels.size)](partial, labels, weights, ignored)
+    _label_weight(partial, labels.size, labels, weights, ignored)
 
 
-@cuda_kernel(float64_1d, int64_1d, float64_1d, int64)
-def _sum_label_weights(partial, labels, weights, ignored):
-    """Each block owns a group."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = range_of(labels)
-    total = 0.0
-    while i < last:
-        if labels[i] != ignored:
-            total += weights[labels[i]]
-        i += cuda.blockDim.x
-    total = block_sum(shared, total)
-    if cuda.threadIdx.x == 0:
-        partial[cuda.blockIdx.x] = total
+@group_sums(int64_1d, float64_1d, int64)
+def _label_weight(i, labels, weights, ignored):
+    return weights[labels[i]] if labels[i] != ignored else 0.0
 
 
 # -- correct predictions ----------------------------------------------------------------------------------------------
@@ -185,79 +167,46 @@ def count_correct(partial, x, labels, ignored):
 
     Labels that are ``ignored`` do not count. x: N×H×W×C.
     """
-    _count_correct[over_groups(labels.size)](partial, x, labels, ignored)
+    _count_label(partial, labels.size, x, labels, ignored)
 
 
-@cuda_kernel(float64_2d, float32_4d, int64_1d, int64)
-def _count_correct(partial, x, labels, ignored):
-    """Each block owns a group, and each thread pixels of it."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = range_of(labels)
-    found, counted = 0.0, 0.0
-    while i < last:
-        if labels[i] != ignored:
-            counted += 1.0
-            found += 1.0 if _top1(x, i, 0) == labels[i] else 0.0
-        i += cuda.blockDim.x
-    _write_counts(shared, partial, found, counted)
+@two_group_sums(float32_4d, int64_1d, int64)
+def _count_label(i, x, labels, ignored):
+    counts = labels[i] != ignored
+    return 1.0 if counts and _top1(x, i, 0) == labels[i] else 0.0, 1.0 if counts else 0.0
 
 
 @launcher
 def count_correct_top1(partial, x, shares):
     """``count_correct`` with the class of the largest of ``shares``, N×1×1×C, the first of equals, as the label."""
-    _count_correct_top1[over_groups(len(shares))](partial, x, shares)
+    _count_top1(partial, len(shares), x, shares)
 
 
-@cuda_kernel(float64_2d, float32_4d, float32_4d)
-def _count_correct_top1(partial, x, shares):
-    """Each block owns a group, and each thread images of it."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = range_among(len(shares))
-    found, counted = 0.0, 0.0
-    while i < last:
-        counted += 1.0
-        found += 1.0 if _top1(x, i, 0) == _top1(shares, i, 0) else 0.0
-        i += cuda.blockDim.x
-    _write_counts(shared, partial, found, counted)
+@two_group_sums(float32_4d, float32_4d)
+def _count_top1(i, x, shares):
+    return 1.0 if _top1(x, i, 0) == _top1(shares, i, 0) else 0.0, 1.0
 
 
 @launcher
 def count_correct_objects(partial, x, target):
     """``count_correct`` of the classes in a detector's cells, over those with an object in the target."""
-    _count_correct_objects[over_groups(target.size // target.shape[3])](partial, x, target)
+    _count_object(partial, target.size // target.shape[3], x, target)
 
 
-@cuda_kernel(float64_2d, float32_4d, float32_4d)
-def _count_correct_objects(partial, x, target):
-    """Each block owns a group, and each thread cells of it."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    height, width = target.shape[1], target.shape[2]
-    i, last = range_among(len(target) * height * width)
-    found, counted = 0.0, 0.0
-    while i < last:
-        n, h, w = i // (height * width), i // width % height, i % width
-        if target[n, h, w, 0] > ZERO:
-            counted += 1.0
-            found += 1.0 if _top1(x, i, CLASSES) == int(target[n, h, w, CLASSES]) else 0.0
-        i += cuda.blockDim.x
-    _write_counts(shared, partial, found, counted)
+@two_group_sums(float32_4d, float32_4d)
+def _count_object(i, x, target):
+    n, h, w, _ = unravel(i, target.shape[1], target.shape[2], 1)
+    counts = target[n, h, w, 0] > ZERO
+    correct = counts and _top1(x, i, CLASSES) == int(target[n, h, w, CLASSES])
+    return 1.0 if correct else 0.0, 1.0 if counts else 0.0
 
 
 @device_function
 def _top1(x, i, first):
     """The index of the largest channel of pixel i, from channel ``first`` on; the first of equals."""
-    row = i // x.shape[2]
-    n, h, w = row // x.shape[1], row % x.shape[1], i % x.shape[2]
+    n, h, w, _ = unravel(i, x.shape[1], x.shape[2], 1)
     best, largest = first, x[n, h, w, first]
     for c in range(first + 1, x.shape[3]):
         if x[n, h, w, c] > largest:
             best, largest = c, x[n, h, w, c]
     return best - first
-
-
-@device_function
-def _write_counts(shared, partial, found, counted):
-    """Write the sums over the block. All of its threads must call this."""
-    found, counted = block_sum(shared, found), block_sum(shared, counted)
-    if cuda.threadIdx.x == 0:
-        partial[0, cuda.blockIdx.x], partial[1, cuda.blockIdx.x] = found, counted

@@ -9,7 +9,7 @@ from numba import types
 
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.formulas import LAUNCHERS, as_launcher
-from numbacnn.kernels.cuda.norm.channels import sum_down
+from numbacnn.kernels.cuda.reduce import column_sum, team_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
@@ -21,7 +21,7 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
 )
-from numbacnn.kernels.cuda.softmax import max_and_exp_sum, max_logit, softmax_forward, team_pixel, team_sum, teams_over
+from numbacnn.kernels.cuda.softmax import max_and_exp_sum, max_logit, softmax_forward, team_pixel, teams_over
 from numbacnn.kernels.formulas import ELEMENT_LOSSES
 from numbacnn.kernels.registry import launcher
 from numbacnn.kernels.scalar import HALF, ONE, ZERO
@@ -240,8 +240,8 @@ def _dice_sums(sums, p, target):
         square_p += a * a
         square_t += b * b
         i += cuda.blockDim.y
-    product, square_p = sum_down(product, shared), sum_down(square_p, shared)
-    square_t = sum_down(square_t, shared)
+    product, square_p = column_sum(product, shared), column_sum(square_p, shared)
+    square_t = column_sum(square_t, shared)
     if cuda.threadIdx.y == 0 and c < p.shape[3]:
         sums[n, g, 0, c], sums[n, g, 1, c], sums[n, g, 2, c] = product, square_p, square_t
 

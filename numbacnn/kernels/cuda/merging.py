@@ -7,7 +7,8 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.norm.channels import block_threads, sum_down
+from numbacnn.kernels.cuda.norm.channels import block_threads
+from numbacnn.kernels.cuda.reduce import column_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
 from numbacnn.kernels.cuda.vectors import multiply_add, owned_vector, pixel_kernel, vector_width, vectorized
@@ -53,7 +54,7 @@ def channel_dots(dgate, dy, x):
 def _channel_dots(vector):
     """Each block owns channels of an image, and each thread a vector of them in every blockDim.y-th pixel."""
     width, load, store, splat = vector[:4]
-    multiply_add_, down = vector.lift(multiply_add, 3), vector.join(sum_down, 1)
+    multiply_add_, column_sum_ = vector.lift(multiply_add, 3), vector.join(column_sum, 1)
 
     def kernel(dgate, dy, x):
         shared = cuda.shared.array(THREADS, types.float32)
@@ -64,7 +65,7 @@ def _channel_dots(vector):
             at = n, i // across, i % across, c
             total = multiply_add_(load(dy, at), load(x, at), total)
             i += cuda.blockDim.y
-        total = down((total,), (shared,))
+        total = column_sum_((total,), (shared,))
         if c < channels and cuda.threadIdx.y == 0:
             store(dgate, (n, 0, 0, c), total)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from numbacnn.kernels.cuda.reduce import larger, team_max, team_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_4d, int64
 from numbacnn.kernels.registry import launcher
@@ -46,46 +47,6 @@ def team_pixel(x, team):
     i = thread // team if valid else 0
     rest = i // x.shape[2]
     return TeamPixel(i, rest // x.shape[1], rest % x.shape[1], i % x.shape[2], thread % team, team, valid)
-
-
-@device_function
-def team_sum(shared, value, team):
-    """The sum over a team, for all its threads. shared: an element for each thread; all threads must call this."""
-    if team > 1:
-        i, step = cuda.threadIdx.x, team // 2
-        cuda.syncthreads()  # an earlier call's result may still be read
-        shared[i] = value
-        while step > 0:
-            cuda.syncthreads()
-            if i % team < step:
-                shared[i] += shared[i + step]
-            step //= 2
-        cuda.syncthreads()
-        return shared[i - i % team]
-    return value
-
-
-@device_function
-def team_max(shared, value, team):
-    """The maximum over a team, as ``team_sum``; NaN if a value is NaN."""
-    if team > 1:
-        i, step = cuda.threadIdx.x, team // 2
-        cuda.syncthreads()
-        shared[i] = value
-        while step > 0:
-            cuda.syncthreads()
-            if i % team < step:
-                shared[i] = larger(shared[i], shared[i + step])
-            step //= 2
-        cuda.syncthreads()
-        return shared[i - i % team]
-    return value
-
-
-@device_function
-def larger(a, b):
-    """The larger number; NaN if one is NaN."""
-    return a if a >= b or a != a else b
 
 
 @device_function

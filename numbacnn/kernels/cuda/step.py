@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elementwise import uint8_2d
-from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.group_sums import ADDING_THREADS, float64_1d, float64_2d, group_sums, row_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import (
     cuda_kernel,
@@ -19,18 +19,10 @@ from numbacnn.kernels.cuda.runtime.jit import (
     int64_1d,
     over,
     over_rows,
+    overloaded_kernel,
     row_loop,
 )
-from numbacnn.kernels.cuda.update import (
-    ADDING_THREADS,
-    SUM_THREADS,
-    float64_1d,
-    float64_2d,
-    over_groups,
-    range_of,
-    row_sum,
-    scale_by,
-)
+from numbacnn.kernels.cuda.update import scale_by
 from numbacnn.kernels.decision import (
     CORRECT_ROW,
     COUNTED_ROW,
@@ -69,13 +61,11 @@ def _take_indices(indices, order, counters, batch_size):
 @launcher
 def gather_rows(y, x, indices):
     """y[i] = x[indices[i]]. y: n×M, float32 or int64; x: N×M, of the same type or bytes."""
-    integers = _gather_small_integers if x.dtype == np.uint8 else _gather_integers
-    kernel = integers if y.dtype == np.int64 else _gather_floats
-    kernel[over(y.size)](y, x, indices)
+    _gather_rows[over(y.size)](y, x, indices)
 
 
-@device_function
-def _gather(y, x, indices):
+@overloaded_kernel((float32_2d, float32_2d, int64_1d), (int64_2d, int64_2d, int64_1d), (int64_2d, uint8_2d, int64_1d))
+def _gather_rows(y, x, indices):
     """Each thread owns an element."""
     item = cuda.grid(1)
     n, i = item // y.shape[1], item % y.shape[1]
@@ -83,48 +73,22 @@ def _gather(y, x, indices):
         y[n, i] = x[indices[n], i]
 
 
-@cuda_kernel(int64_2d, int64_2d, int64_1d)
-def _gather_integers(y, x, indices):
-    _gather(y, x, indices)
-
-
-@cuda_kernel(int64_2d, uint8_2d, int64_1d)
-def _gather_small_integers(y, x, indices):
-    _gather(y, x, indices)
-
-
-@cuda_kernel(float32_2d, float32_2d, int64_1d)
-def _gather_floats(y, x, indices):
-    _gather(y, x, indices)
-
-
 @launcher
 def gather_images(y, x, indices, scale, shift):
     """y[i] = x[indices[i]] · scale + shift. y: n×H×W×C; x: N·H × W·C, bytes or float32; scale, shift: W·C."""
     rows = y.rows()
-    kernel = _gather_bytes if x.dtype == np.uint8 else _gather_float_images
-    kernel[over_rows(rows)](rows, x, indices, scale, shift)
+    _gather_images[over_rows(rows)](rows, x, indices, scale, shift)
 
 
-@device_function
-def _gather_image(y, x, indices, scale, shift):
+@overloaded_kernel(*((float32_3d, pixels, int64_1d, float32_1d, float32_1d) for pixels in (uint8_2d, float32_2d)))
+def _gather_images(y, x, indices, scale, shift):
     """Each thread owns elements of a row of an image."""
-    n, h, i, step = row_loop(y.shape[1])
+    n, h, i, stride = row_loop(y.shape[1])
     if n < len(y):
         row = indices[n] * y.shape[1] + h
         while i < y.shape[2]:
             y[n, h, i] = np.float32(x[row, i]) * scale[i] + shift[i]
-            i += step
-
-
-@cuda_kernel(float32_3d, uint8_2d, int64_1d, float32_1d, float32_1d)
-def _gather_bytes(y, x, indices, scale, shift):
-    _gather_image(y, x, indices, scale, shift)
-
-
-@cuda_kernel(float32_3d, float32_2d, int64_1d, float32_1d, float32_1d)
-def _gather_float_images(y, x, indices, scale, shift):
-    _gather_image(y, x, indices, scale, shift)
+            i += stride
 
 
 # -- sums and the decision --------------------------------------------------------------------------------------------
@@ -133,21 +97,12 @@ def _gather_float_images(y, x, indices, scale, shift):
 @launcher
 def sum_losses(partial, losses, scale):
     """Σ partial = scale · Σ losses; a partial sum for each of SUM_GROUPS ranges."""
-    _sum_losses[over_groups(losses.size)](partial, losses, scale)
+    _loss(partial, losses.size, losses, scale)
 
 
-@cuda_kernel(float64_1d, float32_1d, float64)
-def _sum_losses(partial, losses, scale):
-    """Each block owns a group."""
-    shared = cuda.shared.array(SUM_THREADS, float64)
-    i, last = range_of(losses)
-    total = 0.0
-    while i < last:
-        total += np.float64(losses[i])
-        i += cuda.blockDim.x
-    total = block_sum(shared, total)
-    if cuda.threadIdx.x == 0:
-        partial[cuda.blockIdx.x] = scale * total
+@group_sums(float32_1d, float64)
+def _loss(i, losses, scale):
+    return scale * np.float64(losses[i])
 
 
 @launcher

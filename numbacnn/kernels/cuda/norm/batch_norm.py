@@ -7,18 +7,8 @@ stores.
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.norm.channels import (
-    SUM_THREADS,
-    fitting,
-    gradient_sums,
-    mean_and_variance,
-    moments,
-    normalize,
-    normalize_gradient,
-    partial_shape,
-    pattern_shape,
-    write_statistics,
-)
+from numbacnn.kernels.cuda.norm import channels
+from numbacnn.kernels.cuda.norm.channels import SUM_THREADS
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
@@ -38,18 +28,18 @@ def batch_norm_forward(
     ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, c = x.shape
-    partial = fitting(partial, x, 1)
-    moments(partial, x)
+    partial = channels.fitting(partial, x, 1)
+    channels.moments(partial, x)
     arrays = pattern, statistics, running_mean, running_var, partial, weight, bias
     _batch_pattern[c, SUM_THREADS](*arrays, n * h * w, momentum, eps)
-    normalize(y, x, pattern, relu)
+    channels.normalize(y, x, pattern, relu)
 
 
 @launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_pattern[over(weight.size)](pattern, statistics, weight, bias, running_mean, running_var, eps)
-    normalize(y, x, pattern, relu)
+    channels.normalize(y, x, pattern, relu)
 
 
 @launcher
@@ -87,32 +77,12 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
     pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
     """
     n, h, w, c = x.shape
-    partial = fitting(partial, x, 1)
-    gradient_sums(partial, dy, x, statistics)
+    partial = channels.fitting(partial, x, 1)
+    channels.gradient_sums(partial, dy, x, statistics)
     arrays = pattern, dweight, dbias, partial, weight, statistics
     _gradient_pattern[c, SUM_THREADS](*arrays, n * h * w, training)
     if dx is not None:
-        normalize_gradient(dx, dy, x, pattern)
-
-
-def batch_norm_pattern_shape(c):
-    """Scratch of forward, and the statistics it saves: three numbers for each channel."""
-    return pattern_shape(1, 3, c)
-
-
-def batch_norm_partial_shape(n, h, w, c):
-    """Scratch for the sums of forward."""
-    return partial_shape(1, n * h * w, 3, c)
-
-
-def batch_norm_gradient_shape(c):
-    """Scratch of backward: four numbers for each channel."""
-    return pattern_shape(1, 4, c)
-
-
-def batch_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch for the sums of backward."""
-    return partial_shape(1, n * h * w, 2, c)
+        channels.normalize_gradient(dx, dy, x, pattern)
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
@@ -123,13 +93,13 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
     """
     shared = cuda.shared.array(SUM_THREADS, float64)
     c, count = cuda.blockIdx.x, np.float64(pixels)
-    mean, variance = mean_and_variance(shared, partial, 0, c, 1, pixels)
+    mean, variance = channels.mean_and_variance(shared, partial, 0, c, 1, pixels)
     if cuda.threadIdx.x == 0:
         old_mean, old_var = np.float64(running_mean[c]), np.float64(running_var[c])
         running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
         running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
         inverse = 1 / MATHS.sqrt(variance + eps)
-        write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
+        channels.write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64)
@@ -138,7 +108,7 @@ def _running_pattern(pattern, statistics, weight, bias, running_mean, running_va
     c = cuda.grid(1)
     if c < weight.size:
         moments = np.float64(running_mean[c]), 1 / MATHS.sqrt(np.float64(running_var[c]) + eps)
-        write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
+        channels.write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
 
 
 @cuda_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, types.boolean)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
-from numbacnn.kernels.cuda.reduce import block_sum
+from numbacnn.kernels.cuda.reduce import block_sum, column_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
 from numbacnn.kernels.cuda.vectors import add, multiply_add, subtract, vector_width, vectorized
@@ -44,20 +44,6 @@ def fitting(partial, x, sets):
 # -- sums: each block owns channels of a group, and each thread a vector of them in every blockDim.y-th pixel ---------
 
 
-@device_function
-def sum_down(value, shared):
-    """The sum over threadIdx.y, for the threads of row 0. shared: an element for each thread of the block."""
-    i, step = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockDim.y // 2
-    cuda.syncthreads()  # an earlier call's result may still be read
-    shared[i] = value
-    while step > 0:
-        cuda.syncthreads()
-        if cuda.threadIdx.y < step:
-            shared[i] += shared[i + step * cuda.blockDim.x]
-        step //= 2
-    return shared[i]
-
-
 def moments(partial, x):
     """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the pixels of group g of set m; k: the first pixel of the group.
 
@@ -72,7 +58,7 @@ def moments(partial, x):
 def _moments(vector):
     width, load, store, splat = vector[:4]
     add_, minus, multiply_add_ = vector.lift(add), vector.lift(subtract), vector.lift(multiply_add, 3)
-    down = vector.join(sum_down, 1)
+    column_sum_ = vector.join(column_sum, 1)
 
     def kernel(partial, x):
         shared = cuda.shared.array(THREADS, float32)
@@ -87,7 +73,7 @@ def _moments(vector):
                 difference = minus(load(x, (n, h, w, c)), shift)
                 total, square = add_(total, difference), multiply_add_(difference, difference, square)
                 n, h, w, left = _next_pixel(n, h, w, left, cuda.blockDim.y, x)
-        total, square = down((total,), (shared,)), down((square,), (shared,))
+        total, square = column_sum_((total,), (shared,)), column_sum_((square,), (shared,))
         if valid and cuda.threadIdx.y == 0:
             store(partial, (m, g, 0, c), shift)
             store(partial, (m, g, 1, c), total)
@@ -107,7 +93,7 @@ def gradient_sums(partial, dy, x, statistics):
 def _gradient_sums(vector):
     width, load, store, splat = vector[:4]
     add_, minus, multiply_add_ = vector.lift(add), vector.lift(subtract), vector.lift(multiply_add, 3)
-    down = vector.join(sum_down, 1)
+    column_sum_ = vector.join(column_sum, 1)
 
     def kernel(partial, dy, x, statistics):
         shared = cuda.shared.array(THREADS, float32)
@@ -122,7 +108,7 @@ def _gradient_sums(vector):
                 gradient, value = load(dy, (n, h, w, c)), load(x, (n, h, w, c))
                 total, product = add_(total, gradient), multiply_add_(gradient, minus(value, center), product)
                 n, h, w, left = _next_pixel(n, h, w, left, cuda.blockDim.y, x)
-        total, product = down((total,), (shared,)), down((product,), (shared,))
+        total, product = column_sum_((total,), (shared,)), column_sum_((product,), (shared,))
         if valid and cuda.threadIdx.y == 0:
             store(partial, (m, g, 0, c), total)
             store(partial, (m, g, 1, c), product)

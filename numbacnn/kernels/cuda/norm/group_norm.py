@@ -6,18 +6,8 @@ Statistics are stored as in ``batch_norm.py``, for each image and channel.
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.norm.channels import (
-    SUM_THREADS,
-    fitting,
-    gradient_sums,
-    mean_and_variance,
-    moments,
-    normalize,
-    normalize_gradient,
-    partial_shape,
-    pattern_shape,
-    write_statistics,
-)
+from numbacnn.kernels.cuda.norm import channels
+from numbacnn.kernels.cuda.norm.channels import SUM_THREADS
 from numbacnn.kernels.cuda.reduce import block_sum
 from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, int64
@@ -34,10 +24,10 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
     gradient will be needed; partial: scratch of ``group_norm_partial_shape``.
     """
     n, h, w, _ = x.shape
-    partial, pattern = fitting(partial, x, n), pattern[:n]
-    moments(partial, x)
+    partial, pattern = channels.fitting(partial, x, n), pattern[:n]
+    channels.moments(partial, x)
     _group_pattern[n * groups, SUM_THREADS](pattern, statistics[:n], partial, weight, bias, groups, h * w, eps)
-    normalize(y, x, pattern, relu)
+    channels.normalize(y, x, pattern, relu)
 
 
 @launcher
@@ -47,32 +37,12 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
     pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
     """
     n, h, w, c = x.shape
-    partial, pattern, sums = fitting(partial, x, n), pattern[:n], sums[:n]
-    gradient_sums(partial, dy, x, statistics)
+    partial, pattern, sums = channels.fitting(partial, x, n), pattern[:n], sums[:n]
+    channels.gradient_sums(partial, dy, x, statistics)
     _gradient_pattern[n * groups, SUM_THREADS](pattern, sums, partial, weight, statistics, groups, h * w)
     _sum_images[c, SUM_THREADS](dweight, dbias, sums)
     if dx is not None:
-        normalize_gradient(dx, dy, x, pattern)
-
-
-def group_norm_pattern_shape(n, c):
-    """Scratch of forward, and the statistics it saves: three numbers for each image and channel."""
-    return pattern_shape(n, 3, c)
-
-
-def group_norm_partial_shape(n, h, w, c):
-    """Scratch for the sums of forward."""
-    return partial_shape(n, h * w, 3, c)
-
-
-def group_norm_gradient_shape(n, c):
-    """Scratch of backward: four numbers for each image and channel."""
-    return pattern_shape(n, 4, c)
-
-
-def group_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch for the sums of backward."""
-    return partial_shape(n, h * w, 2, c)
+        channels.normalize_gradient(dx, dy, x, pattern)
 
 
 @cuda_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, float64)
@@ -81,11 +51,11 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, e
     shared = cuda.shared.array(SUM_THREADS, float64)
     n, size = cuda.blockIdx.x // groups, weight.size // groups
     first = cuda.blockIdx.x % groups * size
-    mean, variance = mean_and_variance(shared, partial, n, first, size, pixels)
+    mean, variance = channels.mean_and_variance(shared, partial, n, first, size, pixels)
     inverse = 1 / MATHS.sqrt(variance + eps)
     c = first + cuda.threadIdx.x
     while c < first + size:
-        write_statistics(pattern, statistics, n, c, (mean, inverse), (weight[c], bias[c]))
+        channels.write_statistics(pattern, statistics, n, c, (mean, inverse), (weight[c], bias[c]))
         c += cuda.blockDim.x
 
 

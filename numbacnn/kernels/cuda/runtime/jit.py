@@ -127,6 +127,25 @@ def cuda_kernel(
     return lambda function: CudaKernel(function, signature, min_capability, options)
 
 
+class OverloadedKernel:
+    """A function compiled for several signatures. A launch takes the first that its arguments match."""
+
+    def __init__(self, function: Callable[..., None], signatures: tuple[tuple[Any, ...], ...]) -> None:
+        self.kernels = [cuda_kernel(*signature)(function) for signature in signatures]
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        def launch(*arguments: Any) -> None:
+            matching = (kernel for kernel in self.kernels if all(map(_fits, arguments, kernel.signature)))
+            next(matching, self.kernels[0])[grid](*arguments)
+
+        return launch
+
+
+def overloaded_kernel(*signatures: tuple[Any, ...]) -> Callable[[Callable[..., None]], OverloadedKernel]:
+    """Make an ``OverloadedKernel`` from a function; see ``cuda_kernel``."""
+    return lambda function: OverloadedKernel(function, signatures)
+
+
 # -- grids ------------------------------------------------------------------------------------------------------------
 
 
