@@ -320,7 +320,7 @@ ATTRIBUTES = {
         "trainable_weights": "model.parameters",
         "variables": "model.parameters and model.state",
         "weights": "model.parameters and model.state",
-        "zero_grad": "not needed: backward writes all gradients anew",
+        "zero_grad": "not needed: backward overwrites all gradients",
     },
     "Optimizer": {
         "apply_gradients": "optimizer.step(model)",
@@ -328,7 +328,7 @@ ATTRIBUTES = {
         "minimize": "model.train_step(images, labels, optimizer)",
         "param_groups": "optimizer.groups",
         "state_dict": "optimizer.slots; fit(checkpoint=path) writes the whole state",
-        "zero_grad": "not needed: backward writes all gradients anew",
+        "zero_grad": "not needed: backward overwrites all gradients",
     },
     "Layer": {
         "bias_initializer": "biases start at zero",

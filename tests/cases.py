@@ -2,7 +2,7 @@
 
 Every case goes through every test that takes the table: against the oracle and the oracle against central differences
 (``test_layers.py``), against PyTorch (``peers/test_torch.py``), on threads (``fingerprints.py``), between guard zones
-(``test_guards.py``), in other places of memory (``test_placement.py``), and on CUDA against the CPU
+(``test_guards.py``), at other addresses (``test_placement.py``), and on CUDA against the CPU
 (``cuda/test_layers_on_device.py``).
 """
 

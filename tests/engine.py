@@ -1,4 +1,4 @@
-"""Running the real engine beside the oracle, and comparing the two: helpers that the tests share."""
+"""Helpers to run the engine and the oracle, and to compare their results."""
 
 import zlib
 from functools import cache
@@ -12,7 +12,7 @@ from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph_format import to_dict
 from numbacnn.engine.plan import make_plan
 
-KEY = (2**40 + 5, 7)  # (seed, step) of every run: what layers draw repeats itself
+KEY = (2**40 + 5, 7)  # (seed, step) of every run, so that layers draw the same numbers
 TOLERANCE = 1e-5  # relative norm, forward and gradients; the promise is 1e-4
 
 
@@ -24,14 +24,14 @@ class Result(NamedTuple):
     gradients: dict[str, np.ndarray]
 
     def named(self):
-        """Every array with a name."""
+        """Return every array by name."""
         named = {f"output {i}": y for i, y in enumerate(self.ys)}
         named |= {f"dx {i}": dx for i, dx in enumerate(self.dxs)}
         return named | {f"d {name}": gradient for name, gradient in self.gradients.items()}
 
 
 def assert_close(found, expected, what, tolerance=TOLERANCE):
-    """Shape, float32, finite, and relative norm; the message has the case and both values where they differ most."""
+    """Check shape, float32, finite values, and relative norm; a failure shows both values where they differ most."""
     assert found.shape == expected.shape, f"{what}: shape {found.shape}, not {expected.shape}"
     assert found.dtype == np.float32, f"{what}: {found.dtype}, not float32"
     wrong = np.abs(np.nan_to_num(found, nan=np.inf, posinf=np.inf, neginf=np.inf) - np.asarray(expected, np.float64))
@@ -58,7 +58,7 @@ def assert_same_bits(found, expected, what):
 
 
 def generator_of(text):
-    """Random numbers that depend on a text alone."""
+    """Return a generator of random numbers that depend on the text alone."""
     return np.random.default_rng(zlib.crc32(text.encode()))
 
 
@@ -67,8 +67,10 @@ def normals(generator, shapes, batch):
 
 
 def randomize(model, generator):
-    """Sets every parameter, biases too, none zero; scaled so that values keep their size from layer to layer. State
-    is positive, as variances are."""
+    """Set every parameter, biases too, to nonzero values of a scale that keeps activations near 1.
+
+    State is positive, since variances are.
+    """
     arrays = {
         name: generator.standard_normal(array.shape) / np.sqrt(max(1, array[..., 0].size))
         for name, array in model.parameters.items()
@@ -77,7 +79,7 @@ def randomize(model, generator):
 
 
 def one_layer(case, device="cpu"):
-    """A model of the case's layer alone, which gives and takes lists."""
+    """Make a model of the case's layer alone, which takes and returns lists."""
     inputs = [nc.Input(shape) for shape in case.shapes]
     model = nc.Model(inputs, [case.layer()(inputs)], device=device)
     randomize(model, case.generator)
@@ -85,37 +87,37 @@ def one_layer(case, device="cpu"):
 
 
 def listed_names(model):
-    """Names of inputs and nodes, of outputs, and of auxiliary ones."""
+    """Return the names of inputs and nodes, of outputs, and of auxiliary outputs."""
     form = to_dict(model.graph)
     return [item["name"] for item in form["inputs"] + form["nodes"]], form["outputs"], form["auxiliary"]
 
 
 def output_shapes(model):
-    """Of the outputs in training: auxiliary ones too."""
+    """Return the shapes of the outputs in training, auxiliary ones too."""
     return [model.graph.shapes[value] for value in model.graph.training_outputs]
 
 
 def case_arrays(case, model, batch=None):
-    """Inputs, and gradients of the outputs."""
+    """Return inputs, and gradients of the outputs."""
     batch = batch or case.batch
     return case.inputs(batch), normals(generator_of(f"dy of {case}"), output_shapes(model), batch)
 
 
 def draw_again(model):
-    """Has the next training forward run under ``KEY``."""
+    """Make the next training forward run with ``KEY``."""
     seed, step = KEY
     model.store.set_random(seed, step - 1)
 
 
 def input_gradient(layer, x, dy):
-    """dx of one layer."""
+    """Return dx of one layer."""
     model = nc.Sequential([layer], x.shape[1:])
     model.forward(x, training=True)
     return model.backward(dy)
 
 
 def run(model, xs, dys):
-    """Forward and backward through the public methods of a model that takes lists."""
+    """Run forward and backward through the public methods of a model that takes lists."""
     draw_again(model)
     ys = model.forward(xs, training=True)
     dxs = model.backward(dys)
@@ -123,7 +125,7 @@ def run(model, xs, dys):
 
 
 class Fixed(Executor):
-    """Runs a plan of training whose layers do not run as training."""
+    """Runs a training plan whose layers behave as in inference."""
 
     def _bindings(self, step, n):
         bindings = super()._bindings(step, n)
@@ -132,8 +134,7 @@ class Fixed(Executor):
 
 
 def run_planned(model, xs, dys, executor=Executor, **options):
-    """The same by a plan with other options, ``fuse``, or ``batch`` where it is larger than the inputs; or by another
-    executor."""
+    """``run`` with another plan, by its options ``fuse`` and ``batch`` (at least that of the inputs), or executor."""
     n = len(xs[0])
     options = {"batch": n, "training": True, "input_gradient": True} | options
     executor = executor(make_plan(model.graph, model.device.sizes, **options), model.store, model.device)
@@ -156,13 +157,13 @@ def run_planned(model, xs, dys, executor=Executor, **options):
 
 @cache
 def case_oracle(case):
-    """``oracle`` of the case's own arrays, which several tests compare with."""
+    """Return ``oracle`` of the case's arrays, which several tests compare with."""
     model = one_layer(case)
     return oracle(model, *case_arrays(case, model))
 
 
 def oracle(model, xs, dys):
-    """What ``run`` ought to return, in float64."""
+    """Compute the expected result of ``run`` in float64."""
     arrays = model.store.arrays()
     values, calls = oracles.graph_calls(model.graph, xs, arrays, KEY)
     dxs, gradients = oracles.graph_gradients(model.graph, values, calls, dys)

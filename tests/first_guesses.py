@@ -247,7 +247,7 @@ PYTORCH_ANSWERED = [
     ("nc.CrossEntropyLoss()", "nc.losses.CrossEntropy"),
     ("nc.optim.SGD(model.parameters, 0.1)", "nc.optimizers: nc.SGD"),
     ("nc.SGD(model.parameters(), 0.1)", "nc.SGD(0.01)"),
-    ("nc.SGD(0.1).zero_grad()", "backward writes all gradients anew"),
+    ("nc.SGD(0.1).zero_grad()", "backward overwrites all gradients"),
     ("nc.SGD(0.1).step()", "its arguments are model, scale"),
     ("nc.schedules.StepLR(None, 10)", "nc.schedules.Step"),
     ("model.train()", "model(x, training=True)"),

@@ -14,7 +14,7 @@ from numbacnn.engine.graph_format import to_dict
 
 
 def residual():
-    """The sum of a block and its own input, then ReLU: the input of the block is read three times."""
+    """A residual block with ReLU, whose input is read three times."""
     x = nc.Input((7, 8, 3))
     h = nc.ReLU()(nc.Conv2D(6, 3, padding="same")(x))
     block = nc.Conv2D(6, 3, padding="same")(nc.ReLU()(nc.Conv2D(4, 1)(h)))
@@ -23,7 +23,7 @@ def residual():
 
 
 def fork_and_join():
-    """One value read by layers of different padding, stride and kind, all joined again."""
+    """A value read by layers of different padding, stride and kind, whose outputs are added."""
     x = nc.Input((8, 8, 2))
     h = nc.Tanh()(nc.Conv2D(5, 3, padding="same")(x))
     branches = [
@@ -37,7 +37,7 @@ def fork_and_join():
 
 
 def several_inputs_and_outputs():
-    """Two inputs; a value that is an output and goes on; outputs before and behind an activation."""
+    """Two inputs; an output that another layer reads too; outputs before and after an activation."""
     image, features = nc.Input((6, 6, 1), name="image"), nc.Input((4,), name="features")
     h = nc.Conv2D(3, 3, padding=1)(image)
     pooled = nc.MaxPool2D(2)(nc.ReLU()(h))
@@ -47,7 +47,7 @@ def several_inputs_and_outputs():
 
 
 def fused_chain():
-    """All that fuses: ReLU into convolution and dense, activations' gradients moved behind max-pools."""
+    """Everything that is fused: ReLU into convolution and dense, activations' gradients after those of max-pools."""
     layers = [
         nc.Conv2D(5, 3, padding="same"), nc.ReLU(), nc.MaxPool2D(2),
         nc.Conv2D(6, 3), nc.ReLU(), nc.MaxPool2D(3, stride=2, ceil_mode=True),
@@ -57,7 +57,7 @@ def fused_chain():
 
 
 def views():
-    """Flatten as a view of the input, of an output, of a value with a halo, and of one that is read beside it."""
+    """Flatten of the input, of an output, of a value with a halo, and of a value with another reader."""
     x = nc.Input((4, 5, 3))
     h = nc.Conv2D(3, 3, padding="same")(x)
     flat = nc.Flatten()(h)
@@ -65,7 +65,7 @@ def views():
 
 
 def auxiliary_heads():
-    """Heads in training only: on a value that the main path reads too, behind a fused activation, and on an input."""
+    """Auxiliary heads on a value that the main path reads too, after a fused activation, and on an input."""
     x = nc.Input((7, 8, 2))
     h = nc.ReLU()(nc.Conv2D(4, 3, padding="same")(x))
     side = nc.Dense(3)(nc.Flatten()(nc.ReLU()(nc.Conv2D(2, 5)(h))))
@@ -74,8 +74,8 @@ def auxiliary_heads():
     return nc.Model([x], [main], auxiliary=[side, deep, nc.GlobalMaxPool2D()(x)])
 
 
-def normalised():
-    """Normalisations with ReLU in their store and without, behind forks and halos, and both dropouts."""
+def normalized():
+    """Normalizations with and without a fused ReLU, after forks and halos, and both dropouts."""
     x = nc.Input((7, 6, 3))
     h = nc.ReLU()(nc.BatchNorm()(nc.Conv2D(8, 3, padding="same", bias=False)(x)))
     block = nc.SpatialDropout(0.3)(nc.GroupNorm(2)(nc.Conv2D(8, 3, padding="same")(h)))
@@ -86,7 +86,7 @@ def normalised():
 
 
 def squeezed():
-    """Branches of different paths side by side, gated by squeeze-and-excitation, between values with halos."""
+    """Different branches, concatenated and gated by squeeze-and-excitation, between values with halos."""
     x = nc.Input((6, 5, 3))
     h = nc.Conv2D(4, 3, padding="same")(x)
     up = nc.Upsample2D(2)(nc.MaxPool2D((2, 1))(nc.ZeroPad2D(((0, 0), (0, 1)))(h)))
@@ -101,7 +101,7 @@ def squeezed():
 
 
 def shortcuts():
-    """Sums of two whose one part a convolution of any algorithm makes, before or behind the other part."""
+    """Residual additions after convolutions of every algorithm, with the residual computed before or after them."""
     x = nc.Input((9, 10, 3))
     h = nc.ReLU()(nc.Add()([nc.Conv2D(3, 3, padding="same")(x), x]))
     for layer in (
@@ -129,7 +129,7 @@ def simple_cnn():
 
 
 def listed(model):
-    """A model of one input and output as one that takes and gives lists."""
+    """Make a model of one input and output take and return lists."""
     model.several_inputs = model.several_outputs = True
     return model
 
@@ -141,7 +141,7 @@ SMALL = [
     fused_chain,
     views,
     auxiliary_heads,
-    normalised,
+    normalized,
     squeezed,
     shortcuts,
 ]
@@ -175,12 +175,12 @@ IMAGE_LAYERS = [
     nc.Flatten,
     nc.GlobalMaxPool2D,
     lambda: nc.GlobalAvgPool2D(keepdims=True),
-    lambda: nc.GroupNorm(1, eps=0.5),  # eps: so that few values that happen to be close are no ill-posed case
+    lambda: nc.GroupNorm(1, eps=0.5),  # a large eps, since few values may be nearly equal: an ill-posed case
     lambda: nc.LocalResponseNorm(3, alpha=0.5),
 ]
 FEATURE_LAYERS = [lambda: nc.Dense(4), lambda: nc.Dense(7, bias=False), nc.ReLU, nc.Tanh, nc.Softmax]
 FEATURE_LAYERS_OF_MODES = [
-    lambda: lambda x: nc.BatchNorm(eps=0.5)(nc.Tanh()(x)),  # a bias right before it has no gradient but rounding errors
+    lambda: lambda x: nc.BatchNorm(eps=0.5)(nc.Tanh()(x)),  # Tanh: the gradient of a bias before it is only rounding
     lambda: nc.Dropout(0.3),
 ]
 IMAGE_LAYERS_OF_MODES = [*FEATURE_LAYERS_OF_MODES, lambda: nc.SpatialDropout(0.3)]
@@ -188,9 +188,9 @@ IMAGE_LAYERS_OF_MODES = [*FEATURE_LAYERS_OF_MODES, lambda: nc.SpatialDropout(0.3
 
 @st.composite
 def models(draw, modes=True):
-    """A DAG of up to ten layers on one or two inputs; what nothing reads is an output, others may be too.
+    """Draw a DAG of up to ten layers on one or two inputs; values without a reader are outputs, others may be.
 
-    All outputs but the first may be auxiliary. With ``modes`` some layers do in training what they do not in inference.
+    All outputs but the first may be auxiliary. With ``modes``, some layers behave differently in training.
     """
     image_layers = IMAGE_LAYERS + IMAGE_LAYERS_OF_MODES * modes
     feature_layers = FEATURE_LAYERS + FEATURE_LAYERS_OF_MODES * modes
@@ -226,7 +226,7 @@ def models(draw, modes=True):
 
 
 def arrays(model, batch=3):
-    """Random parameters set; returns inputs, and gradients of the outputs."""
+    """Set random parameters; return inputs, and gradients of the outputs."""
     draw = np.random.default_rng(zlib.crc32(repr(to_dict(model.graph)).encode()))
     randomize(model, draw)
     return normals(draw, model.graph.input_shapes, batch), normals(draw, output_shapes(model), batch)

@@ -67,10 +67,10 @@ class Guarded(Executor):
         for gaps in self.arenas:
             assert gaps.whole(), f"{who} wrote between the arrays of parameters"
 
-    def _near(self, place):
+    def _near(self, offset):
         ends = {name: 4 * (whole.size) for name, whole in self.owned.items()}
         starts = {name: buffer.offset for name, buffer in zip(self.owned, self.plan.buffers, strict=True)}
-        name = min(starts, key=lambda name: min(abs(place - starts[name]), abs(place - starts[name] - ends[name])))
+        name = min(starts, key=lambda name: min(abs(offset - starts[name]), abs(offset - starts[name] - ends[name])))
         return f'near "{name}", which is [{starts[name]}, {starts[name] + ends[name]})'
 
 

@@ -1,7 +1,7 @@
-"""What the tests know of an op. Each op has one file in tests/ops, and that file buys it every test over all cases.
+"""The description of an op for the tests. Each op has one file in tests/ops, which gives it every test over all cases.
 
 The file defines ``OP``: the layer, cases picked by hand, each with its reason, a function that draws more, and the twin
-in PyTorch. ``cases.py`` finds the files; their own tests are for what only this op has, such as ties of a maximum.
+in PyTorch. ``cases.py`` finds the files; tests in them are for properties of that op only, such as ties of a maximum.
 """
 
 import random
@@ -51,9 +51,15 @@ class Limits(NamedTuple):
 
 
 class Op(NamedTuple):
-    """An op's layer; PyTorch's twin, a function of the layer, its geometry, then inputs and parameters as tensors; what
-    draws a case from a ``random.Random``, or several such functions by name; cases picked by hand; and for activations
-    their limits."""
+    """An op.
+
+    Attributes:
+        layer: its class.
+        pytorch: its twin, a function of the layer, its geometry, then inputs and parameters as tensors.
+        draw: a function that draws a case from a ``random.Random``, or several such functions by name.
+        picked: cases picked by hand.
+        limits: the limits of an activation.
+    """
 
     layer: type[nl.Layer]
     pytorch: Callable
@@ -84,19 +90,19 @@ def normal(generator, *shape):
 
 
 def case(layer, reason, shapes, batch, *arguments, **options):
-    """A case picked for ``reason``: the layer with these arguments, on inputs of these shapes, or of one shape."""
+    """Make a case for ``reason``: the layer with these arguments, on inputs of these shapes, or of one shape."""
     shapes = (shapes,) if isinstance(shapes[0], int) else shapes
     return Case(f"{layer.op} {reason}", lambda: layer(*arguments, **options), shapes, batch)
 
 
-# -- what drawing functions share -------------------------------------------------------------------------------------
+# -- parts of drawing functions ---------------------------------------------------------------------------------------
 
 CHANNELS = (1, 2, 3, 5, 6, 7, 9, 13, 17, 19, 31, 33)  # 1 and 3 as images have them; none fills registers of 4, 8 or 16
 BATCHES = (1, 1, 2, 3, 5)
 
 
 def draw_axis(draw, largest=5):
-    """(size, window, stride) of an axis; the window fits."""
+    """Draw (size, window, stride) of an axis; the window fits."""
     window = draw.randint(1, largest)
     return draw.randint(window, 12), window, draw.choice((1, 1, 2, 3, largest + 1))
 
@@ -114,30 +120,30 @@ def draw_image(draw):
 
 
 def draw_shape(draw):
-    """Of features or an image."""
+    """Draw the shape of features or of an image."""
     if draw.random() < 0.3:
         return (draw.randint(1, 70),)
     return draw_image(draw)
 
 
 def describe(window, options):
-    """A window and options in a few words."""
+    """Describe a window and options in a few words."""
     words = [f"{name} {value}" if value is not True else name for name, value in options.items() if value is not False]
     return f"{window[0]}x{window[1]} " + ", ".join(words).replace("(", "[").replace(")", "]").replace(", ", " ")
 
 
 def of_any_shape(layer):
-    """Draws cases of a layer without arguments, for any shape."""
+    """Return a function that draws cases of a layer without arguments, for any shape."""
     return lambda draw: Case(layer.op, layer, (draw_shape(draw),), draw.choice(BATCHES))
 
 
 def of_images(layer):
-    """Draws cases of a layer without arguments, for images."""
+    """Return a function that draws cases of a layer without arguments, for images."""
     return lambda draw: Case(layer.op, layer, (draw_image(draw),), draw.choice(BATCHES))
 
 
 def with_a_number(layer):
-    """Draws cases of an activation that takes one number."""
+    """Return a function that draws cases of an activation that takes one number."""
 
     def draw_one(draw):
         number = draw.choice((0.01, 0.2, 0.5, 1.0, 1.5))
@@ -147,7 +153,7 @@ def with_a_number(layer):
 
 
 def with_a_rate(layer, draw_input):
-    """Draws cases of a dropout."""
+    """Return a function that draws cases of a dropout."""
 
     def draw_one(draw):
         rate = draw.choice((0.1, 0.25, 0.5, 0.8))
@@ -157,7 +163,7 @@ def with_a_rate(layer, draw_input):
 
 
 def to_any_size(layer):
-    """Draws cases of an adaptive pool."""
+    """Return a function that draws cases of an adaptive pool."""
 
     def draw_one(draw):
         size = draw.randint(1, 9), draw.randint(1, 9)

@@ -1,4 +1,4 @@
-"""What the two pools over windows, and what all max-pools, share."""
+"""Cases of pools over windows, and a test of all max-pools."""
 
 import numpy as np
 from engine import Result, assert_same_bits, case_arrays, one_layer, oracle, run
@@ -27,7 +27,7 @@ def picked(layer):
 
 
 def over_windows(layer, **choices):
-    """Draws cases of a pool; ``choices``: further options, each with what draws it."""
+    """Return a function that draws cases of a pool; ``choices``: functions that draw further options."""
 
     def draw_one(draw):
         (h, r, stride_h), (w, s, stride_w) = draw_axis(draw), draw_axis(draw)
@@ -44,7 +44,7 @@ def over_windows(layer, **choices):
 
 
 def assert_first_of_equals_gets_the_gradient(case):
-    """Inputs of three values, full of ties; sums of small integers are exact, so nothing may be off by a bit."""
+    """Check the bits of the gradient for inputs full of ties: sums of small integers are exact."""
     model = one_layer(case)
     xs, dys = case_arrays(case, model)
     xs, dys = [np.clip(np.round(x), -1, 1) for x in xs], [np.round(4 * dy) for dy in dys]

@@ -1,4 +1,4 @@
-"""What the ops' twins in PyTorch share. PyTorch is imported when a twin first runs, since it need not be installed."""
+"""Helpers of the ops' twins in PyTorch, which is imported when a twin first runs, since it need not be installed."""
 
 import importlib
 import zlib
@@ -22,7 +22,7 @@ torch, F, optim = _Lazy("torch"), _Lazy("torch.nn.functional"), _Lazy("torch.opt
 
 
 def tensor(array, dtype=None):
-    """A tensor of its own that gradients are kept for, float64 unless said otherwise."""
+    """Copy an array to a tensor with ``requires_grad``, by default of float64."""
     return torch.tensor(np.asarray(array), dtype=dtype or torch.float64, requires_grad=True)
 
 
@@ -35,14 +35,14 @@ def channels_last(y):
 
 
 def pads(g):
-    """F.pad's (left, right, top, bottom), so that every window is inside."""
+    """Return F.pad's (left, right, top, bottom), so that every window is inside."""
     bottom = (g.p - 1) * g.stride_h + reach(g, 0) - g.h - g.pad_top
     right = (g.q - 1) * g.stride_w + reach(g, 1) - g.w - g.pad_left
     return g.pad_left, right, g.pad_top, bottom
 
 
 def reach(g, axis):
-    """Pixels from the first to the last of a dilated window."""
+    """Return the size of a dilated window in pixels."""
     window, dilation = (g.r, g.s)[axis], getattr(g, ("dilation_h", "dilation_w")[axis], 1)
     return (window - 1) * dilation + 1
 
@@ -56,13 +56,13 @@ def conv2d(layer, g, x, weight, bias=None):
 
 
 def symmetric_padding(g):
-    """Padding in the only form that PyTorch's pools take, or None."""
+    """Return the padding in the only form that PyTorch's pools take, or None."""
     sides = (g.pad_top, g.pad_left)
     fits = (g.pad_bottom, g.pad_right) == sides and 2 * sides[0] <= g.r and 2 * sides[1] <= g.s
     return sides if fits else None
 
 
 def same_mask(layer, g, x):
-    """Dropout: PyTorch draws other numbers, so the mask is the oracle's."""
+    """Apply a dropout with the oracle's mask, since PyTorch draws other numbers."""
     key = *KEY, zlib.crc32(f"{layer.op}_1".encode())
     return x * torch.tensor(oracles.forward(layer, [np.ones(x.shape)], {}, key))

@@ -1,5 +1,7 @@
-"""What the tests know of an optimizer. Each has one file in tests/optimizers, which defines ``RULE`` and buys it every
-test over all rules (``rules.py``)."""
+"""The description of an optimizer for the tests.
+
+Each has one file in tests/optimizers, which defines ``RULE`` and gives it every test over all rules (``rules.py``).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ from numbacnn.optimizers import Optimizer
 
 
 class Rule(NamedTuple):
-    """An optimizer's class, and a whole step as its paper has it, in float64.
+    """An optimizer's class, and a whole step as defined by its paper, in float64.
 
     ``step(w, dw, state, learning_rate, **options)`` returns the new array and state; the state is None at first.
     """
@@ -19,7 +21,7 @@ class Rule(NamedTuple):
     options: Sequence[Mapping[str, Any]]
     usual: Mapping[str, Any] = {}  # options that need all of its state, for tests of any optimizer
     tolerance: float = 1e-4  # of a few steps with these
-    pytorch: Mapping[str, tuple[Callable, Callable]] = {}  # name → what makes it, and PyTorch's from parameters
+    pytorch: Mapping[str, tuple[Callable, Callable]] = {}  # name → functions that make it, and PyTorch's of parameters
 
     def make(self) -> Optimizer:
         """The optimizer with its usual options and its default learning rate."""

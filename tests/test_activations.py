@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 from engine import assert_close, generator_of, randomize
-from graphs import auxiliary_heads, models, normalised, squeezed
+from graphs import auxiliary_heads, models, normalized, squeezed
 from hypothesis import given, settings
 
 import numbacnn as nc
@@ -43,7 +43,7 @@ def before(graph, score):
     return found - {score}
 
 
-@pytest.mark.parametrize("make", [auxiliary_heads, normalised, squeezed])
+@pytest.mark.parametrize("make", [auxiliary_heads, normalized, squeezed])
 def test_activations_of_all_layers(make):
     model, x = one_input(make())
     found, expected = model.activations(x), values(model, x)

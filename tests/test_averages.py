@@ -1,4 +1,4 @@
-"""Gradients added up over batches, and averages of weights over the updates."""
+"""Gradient accumulation over batches, and moving averages of weights."""
 
 import numpy as np
 import pytest
@@ -23,12 +23,12 @@ def with_statistics():
 
 
 def kept(model):
-    """Weights, and the running statistics that belong to them."""
+    """Return the weights and running statistics in float64."""
     return {name: np.array(array, np.float64) for name, array in model.store.arrays().items()}
 
 
 class Recorder(nc.SGD):
-    """SGD that keeps the gradients of every update, and does nothing."""
+    """Stores the gradients of every update, and does not change the model."""
 
     def step(self, model, scale=1.0):
         self.seen = [*getattr(self, "seen", []), {name: array.copy() for name, array in model.gradients.items()}]
@@ -42,9 +42,9 @@ def test_the_mean_gradient_is_that_of_one_batch_of_all_images(accumulate, groups
     assert len(recorder.seen) == 2 * len(groups)
     order = [DataLoader(nc.data.Dataset.from_arrays(*data), 36).order(epoch) for epoch in (0, 1)]
     for number, found in enumerate(recorder.seen):
-        epoch, place = divmod(number, len(groups))
-        first = sum(groups[:place])
-        taken = order[epoch][first : first + groups[place]]
+        epoch, update = divmod(number, len(groups))
+        first = sum(groups[:update])
+        taken = order[epoch][first : first + groups[update]]
         _, dy = nc.losses.cross_entropy(model.forward(normalized(model, data[0][taken]), training=True), data[1][taken])
         model.backward(dy)
         for name, gradient in model.gradients.items():
@@ -112,7 +112,7 @@ def test_validation_is_of_the_averages():
 
 
 @pytest.mark.parametrize("stop", [2, 4, 9])
-def test_a_training_that_is_ended_leaves_the_averages(stop):
+def test_an_ended_training_leaves_the_averages(stop):
     model, events, raw = small(), [], {}
 
     def end(event):
@@ -122,7 +122,7 @@ def test_a_training_that_is_ended_leaves_the_averages(stop):
 
     model.fit(bright_quadrants(48), epochs=3, batch_size=16, ema=0.9, callbacks=[end])
     changed = any(np.abs(array - raw[name]).max() > 0 for name, array in model.parameters.items())
-    assert changed == isinstance(events[-1], nc.StepEnd)  # at an epoch's end they were there already
+    assert changed == isinstance(events[-1], nc.StepEnd)  # at the end of an epoch the averages are in already
 
 
 def test_frozen_weights_stay_as_they_are_in_the_averages():
@@ -148,7 +148,7 @@ MAKERS = {
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize("stop", [1, 2, 4, 5, 7])
 def test_resumed_bit_for_bit_with_every_optimizer(make, stop, tmp_path):
-    """Three batches an epoch, two to an update: stops fall between the batches of one, and at an epoch's end."""
+    """An epoch has three batches, an update two: trainings stop within an update and at the end of an epoch."""
     data, held_out, file = bright_quadrants(48), bright_quadrants(20, seed=1), tmp_path / "state"
     options = {"epochs": 3, "batch_size": 16, "accumulate": 2, "ema": 0.8, "validation": held_out}
     options["schedule"] = nc.schedules.Warmup(nc.schedules.Plateau(patience=0, factor=0.5, threshold=0.5), 2)
@@ -159,10 +159,10 @@ def test_resumed_bit_for_bit_with_every_optimizer(make, stop, tmp_path):
     history = resumed.fit(data, optimizer=make(), resume=True, **saved)
     for name, array in whole.store.arrays().items():
         np.testing.assert_array_equal(resumed.store.arrays()[name], array, name)
-    told = [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in expected.epochs]
-    assert [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in history.epochs] == told
+    numbers = [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in expected.epochs]
+    assert [(r.loss, r.accuracy, r.validation_loss, r.learning_rate) for r in history.epochs] == numbers
     again = with_statistics()
-    again.fit(data, optimizer=make(), resume=True, **saved)  # there is nothing left to do: the averages are there
+    again.fit(data, optimizer=make(), resume=True, **saved)  # a finished training: only the averages are read
     for name, array in whole.store.arrays().items():
         np.testing.assert_array_equal(again.store.arrays()[name], array, name)
 

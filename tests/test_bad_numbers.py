@@ -67,8 +67,8 @@ def test_nan_in_an_output_is_an_error_with_layer_and_step(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_in_a_gradient_is_an_error_with_layer_and_step(value):
-    place = r"gradients are not finite at epoch 1, step 4: .* first in the gradients of Spike"
-    with pytest.raises(nc.NumbacnnError, match=place):
+    message = r"gradients are not finite at epoch 1, step 4: .* first in the gradients of Spike"
+    with pytest.raises(nc.NumbacnnError, match=message):
         fit(net(Spike("backward", value, at=4)))
 
 

@@ -53,7 +53,7 @@ def test_files_that_are_not_models_are_rejected_by_name(tmp_path):
     content = (tmp_path / "whole.safetensors").read_bytes()
     for name, part in {
         "empty": b"",
-        "text": b"hello world, this is no model",
+        "text": b"hello world, this is not a model",
         "half": content[: len(content) // 2],
     }.items():
         (tmp_path / name).write_bytes(part)

@@ -160,8 +160,8 @@ def parse(arguments):
 def test_files_and_tests_exist(page):
     text = text_of(page)
     for path in set(re.findall(r"[\w./]*\w/[\w./]*\w\.py\b", text)):
-        places = [page.parent, ROOT, ROOT / "numbacnn", ROOT / "numbacnn" / "kernels" / "cpu"]
-        assert any((place / path).exists() for place in places), f"there is no {path}"
+        folders = [page.parent, ROOT, ROOT / "numbacnn", ROOT / "numbacnn" / "kernels" / "cpu"]
+        assert any((folder / path).exists() for folder in folders), f"there is no {path}"
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
     missing = [name for name in set(re.findall(r"`(test_\w+)`", text)) if not re.search(rf"def {name}\b", tests)]
     assert not missing, f"there are no tests {missing}"

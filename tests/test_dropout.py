@@ -1,4 +1,4 @@
-"""Dropout: its numbers against published ones, and its masks by what they must be."""
+"""Dropout: its random numbers against published ones, and the properties of its masks."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def model(layer, shape=(9, 10, 7), rate=0.3, name="drop"):
 
 
 def factors(net, n=3, step=KEY[1], seed=KEY[0]):
-    """What the layer multiplies by in this step."""
+    """Return the factors by which the layer multiplies in this step."""
     net.store.set_random(seed, step - 1)
     return net.forward(np.ones((n, *net.input_shape), np.float32), training=True)
 
@@ -42,7 +42,7 @@ def test_philox_gives_the_published_words(counter, key, words):
 
 @both
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_the_share_of_what_is_dropped_is_the_rate_and_the_rest_is_scaled_exactly(layer, rate):
+def test_the_dropped_fraction_is_the_rate_and_the_rest_is_scaled_exactly(layer, rate):
     drawn = factors(model(layer, (4, 5, 500), rate), 40)
     if layer is nc.SpatialDropout:
         np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:, :1, :1], drawn.shape))
@@ -68,8 +68,8 @@ def test_steps_seeds_and_names_draw_independent_masks(layer):
     error = np.sqrt(chance * (1 - chance) / masks[0].size)
     for i, mask in enumerate(masks):
         for j in range(i):
-            wanted = 1.0 if (i, j) == (2, 0) else chance  # steps count modulo 2³²
-            assert abs((mask == masks[j]).mean() - wanted) <= 5 * error, (i, j)
+            expected = 1.0 if (i, j) == (2, 0) else chance  # steps count modulo 2³²
+            assert abs((mask == masks[j]).mean() - expected) <= 5 * error, (i, j)
 
 
 @both
@@ -80,7 +80,7 @@ def test_an_image_has_its_mask_whatever_the_batch(layer):
 
 
 @both
-def test_every_training_forward_draws_anew_and_every_model_of_a_seed_alike(layer):
+def test_every_training_forward_draws_a_new_mask_and_models_of_one_seed_draw_the_same(layer):
     x = np.ones((2, 9, 10, 7), np.float32)
     first, second = ([net.forward(x, training=True) for _ in range(3)] for net in (model(layer), model(layer)))
     for y, again in zip(first, second, strict=True):
@@ -91,7 +91,7 @@ def test_every_training_forward_draws_anew_and_every_model_of_a_seed_alike(layer
     assert (other.forward(x, training=True) != first[0]).any()
 
 
-# -- what it does with them -------------------------------------------------------------------------------------------
+# -- forward and backward ---------------------------------------------------------------------------------------------
 
 
 @both
@@ -117,7 +117,7 @@ def test_inference_changes_nothing_and_copies_nothing(layer, rng):
 
 
 @both
-def test_a_layer_that_does_not_run_as_training_hands_on_both_ways(layer, rng):
+def test_a_layer_that_does_not_train_passes_values_and_gradients_on(layer, rng):
     x, dy = rng.standard_normal((2, 5, 9, 10, 7)).astype(np.float32)
     result = run_planned(model(layer), [x], [dy], Fixed)
     np.testing.assert_array_equal(result.ys[0], x)
@@ -152,7 +152,7 @@ def test_nan_stays_nan(layer):
     assert np.isnan(model(layer).forward(x, training=True)).all()
 
 
-def test_copies_of_a_model_draw_on_where_it_stood(rng):
+def test_copies_of_a_model_continue_its_random_numbers(rng):
     import copy
 
     net, x = model(nc.Dropout), rng.standard_normal((2, 9, 10, 7)).astype(np.float32)

@@ -200,7 +200,7 @@ def test_wrong_arguments_are_rejected_with_the_remedy(record, message):
 
 def test_a_layer_is_used_once_in_a_model():
     layer, x = nc.Dense(7, name="twice"), nc.Input((7,))
-    with pytest.raises(ArgumentError, match=r"twice.* is used 2 times in one model; make a layer for each place"):
+    with pytest.raises(ArgumentError, match=r"twice.* is used 2 times in one model; make a layer for each use"):
         nc.Model(x, layer(layer(x)))
 
 
@@ -246,7 +246,7 @@ def test_any_graph_survives_json(model):
         (lambda form: form.pop("version"), "has no version"),
         (lambda form: form.pop("nodes"), "cannot be rebuilt.*nodes"),
         (lambda form: form["nodes"][0].update(op="conv3d"), "\"conv2d_1\" is of an unknown kind 'conv3d'; .*'conv2d'"),
-        (lambda form: form["nodes"][0]["attributes"].update(colour=1), "conv2d_1.*unknown attribute 'colour'"),
+        (lambda form: form["nodes"][0]["attributes"].update(color=1), "conv2d_1.*unknown attribute 'color'"),
         (lambda form: form["nodes"][0]["attributes"].pop("filters"), "cannot be rebuilt: .*filters"),
         (lambda form: form["nodes"][0]["attributes"].update(filters=-3), "cannot be rebuilt: .*-3"),
         (lambda form: form["nodes"][0]["attributes"].update(kernel_size=[99, 99], padding=1), "window 99×99 exceeds"),

@@ -52,9 +52,9 @@ def sources():
     folders = [(PACKAGE, None), (PACKAGE.parent / "cli", "cli")]
     for folder, part in folders:
         for path in sorted(folder.rglob("*.py")):
-            place = path.relative_to(folder).with_suffix("").parts
-            name = part or ("numbacnn" if place == ("__init__",) else place[0])
-            yield pytest.param(name, path, id="/".join((part or "numbacnn", *place)))
+            parts = path.relative_to(folder).with_suffix("").parts
+            name = part or ("numbacnn" if parts == ("__init__",) else parts[0])
+            yield pytest.param(name, path, id="/".join((part or "numbacnn", *parts)))
 
 
 every_module = pytest.mark.parametrize(("part", "path"), list(sources()))

@@ -1,4 +1,4 @@
-"""Kernels that no layer's result shows directly: what they write, and that they write nothing beside it."""
+"""Kernels that no layer's result shows directly: what they write, and that they write nothing else."""
 
 import itertools
 
@@ -87,9 +87,9 @@ def test_pixel_pairs_have_the_bits_of_single_pixels(rng, shape, filters, window,
     np.testing.assert_array_equal(forward(PixelPairs()), forward(Direct()))
 
 
-def past_the_caches():
-    """name → kernel(out, x, images' argmax), from images of 64×64 pixels and 48 channels to as large ones."""
-    c, nothing = 48, np.empty((0, 1, 1, 1), np.float32)
+def nontemporal_kernels():
+    """name → kernel(out, x), for images of 64×64 pixels and 48 channels."""
+    c, no_images = 48, np.empty((0, 1, 1, 1), np.float32)
     image = (64, 64, c)
     apart = pool_geometry(image, (2, 2), (2, 2))
     wide = pool_geometry(image, (3, 3), (1, 1), 1)
@@ -99,7 +99,7 @@ def past_the_caches():
 
     def batch_norm(out, x):
         pattern = np.zeros(batch_norm_kernels.batch_norm_pattern_shape(c), np.float32)
-        cpu.batch_norm_inference(out, nothing, x, *[channel] * 4, pattern, 1e-5)
+        cpu.batch_norm_inference(out, no_images, x, *[channel] * 4, pattern, 1e-5)
 
     def batch_norm_gradient(out, x):
         statistics = np.ones(batch_norm_kernels.batch_norm_pattern_shape(c), np.float32)
@@ -111,23 +111,23 @@ def past_the_caches():
     def max_gradient(g):
         def kernel(out, x):
             dy = np.ascontiguousarray(x[:, : g.p, : g.q])
-            places = np.resize(np.arange(g.r * g.s, dtype=np.float32), dy.shape[1:])
-            cpu.max_pool_gradient(out, dy, np.broadcast_to(places, dy.shape).copy(), g)
+            argmax = np.resize(np.arange(g.r * g.s, dtype=np.float32), dy.shape[1:])
+            cpu.max_pool_gradient(out, dy, np.broadcast_to(argmax, dy.shape).copy(), g)
 
         return kernel
 
     def depthwise_forward(out, x):
         Depthwise().forward(out[:, :62, :62], x, weight, None, {}, depthwise, ConvEpilogue())
 
-    def maxima(out, x):
+    def argmax(out, x):
         cpu.max_pool_forward(np.empty_like(x), out, x, wide)
 
     return {
         "batch_norm": batch_norm,
         "batch_norm_gradient": batch_norm_gradient,
         "depthwise": depthwise_forward,
-        "max_pool": lambda out, x: cpu.max_pool_forward(out, nothing, x, wide),
-        "places of max_pool": maxima,
+        "max_pool": lambda out, x: cpu.max_pool_forward(out, no_images, x, wide),
+        "argmax of max_pool": argmax,
         "max_pool_gradient": max_gradient(wide),
         "max_pool_gradient without overlap": max_gradient(apart),
         "average_pool": lambda out, x: cpu.average_pool_forward(out, x, wide),
@@ -135,14 +135,14 @@ def past_the_caches():
     }
 
 
-@pytest.mark.parametrize("name", past_the_caches())
-def test_outputs_past_the_caches_have_the_bits_of_smaller_ones(name, rng):
-    kernel, shape = past_the_caches()[name], (48, 64, 64, 48)
+@pytest.mark.parametrize("name", nontemporal_kernels())
+def test_non_temporal_stores_have_the_bits_of_ordinary_ones(name, rng):
+    kernel, shape = nontemporal_kernels()[name], (48, 64, 64, 48)
     assert 4 * np.prod(shape) * 62**2 / 64**2 > NONTEMPORAL_BYTES > 2 * np.prod(shape)
     x = rng.standard_normal(shape[1:], np.float32) + np.arange(48, dtype=np.float32).reshape(-1, 1, 1, 1)
     memory = np.full(x.size + 64, np.nan, np.float32)
     first = -memory.ctypes.data // 4 % 16
-    for shift in (0, 1):  # a line's beginning, and not
+    for shift in (0, 1):  # aligned to a cache line, and not
         memory[:] = np.nan
         whole, parts = memory[first + shift :][: x.size].reshape(shape), np.full(shape, np.nan, np.float32)
         kernel(whole, x)

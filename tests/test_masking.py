@@ -1,4 +1,4 @@
-"""A ReLU's gradient applied in the store of the layer behind it: the same bits as by the ReLU itself."""
+"""The gradient of a ReLU, fused into the input gradient of the layer after it: the same as that of the ReLU alone."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ from numbacnn.kernels.cpu import sizes
 BEFORE = {
     "convolution": lambda: [nc.Conv2D(6, 1), nc.ReLU()],
     "pool": lambda: [nc.Conv2D(6, 1), nc.ReLU(), nc.MaxPool2D(2)],
-    "normalisation": lambda: [nc.Conv2D(6, 1, bias=False), nc.BatchNorm(), nc.ReLU()],
+    "normalization": lambda: [nc.Conv2D(6, 1, bias=False), nc.BatchNorm(), nc.ReLU()],
 }
-BEHIND = {
+AFTER = {
     "3×3": lambda: [nc.Conv2D(10, 3, padding="same")],
     "wide": lambda: [nc.Conv2D(37, 1), nc.ReLU(), nc.Conv2D(5, 3)],
     "asymmetric padding and phases": lambda: [nc.Conv2D(9, 3, stride=(2, 3), padding=((2, 0), (0, 1)))],
@@ -22,24 +22,24 @@ BEHIND = {
     "dilation": lambda: [nc.Conv2D(3, 2, dilation=2)],
     "groups": lambda: [nc.Conv2D(4, 3, groups=2)],
     "depthwise": lambda: [nc.DepthwiseConv2D(3)],
-    "columns": lambda: [nc.Conv2D(16, 4)],
+    "col2im": lambda: [nc.Conv2D(16, 4)],
     "winograd2": lambda: [nc.Conv2D(5, 3, algorithm="winograd2")],
     "winograd2, 5×5": lambda: [nc.Conv2D(5, 5, algorithm="winograd2")],
     "winograd4": lambda: [nc.Conv2D(5, 3, padding=1, algorithm="winograd4")],
-    "maxima": lambda: [nc.Conv2D(16, 3), nc.Tanh(), nc.MaxPool2D(2)],
+    "max-pool": lambda: [nc.Conv2D(16, 3), nc.Tanh(), nc.MaxPool2D(2)],
     "dense": lambda: [nc.Flatten(), nc.Dense(11), nc.ReLU(), nc.Dense(3)],
 }
 
 
 def masks(model):
-    """Names of the layers that apply the gradient of the ReLU before them."""
+    """Return the names of the layers that apply the gradient of the ReLU before them."""
     return [step.node.name for step in make_plan(model.graph, sizes, 2, training=True).backward if step.masks]
 
 
-@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("after", AFTER)
 @pytest.mark.parametrize("before", BEFORE)
-def test_the_gradient_is_that_of_the_relu_by_itself(before, behind):
-    model = listed(nc.Sequential([*BEFORE[before](), *BEHIND[behind]()], (14, 13, 3)))
+def test_fused_gradients_match_the_oracle_and_the_unfused_plan(before, after):
+    model = listed(nc.Sequential([*BEFORE[before](), *AFTER[after]()], (14, 13, 3)))
     assert masks(model)
     assert "relu" not in [step.node.layer.op for step in make_plan(model.graph, sizes, 2, training=True).backward]
     draw = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_the_gradient_is_that_of_the_relu_by_itself(before, behind):
     assert_results_close(found, run_planned(model, xs, dys, fuse=False), "unfused", 1e-5)
 
 
-def test_relus_that_others_read_too_or_that_no_such_layer_follows_do_it_themselves():
+def test_relus_with_several_readers_or_before_other_layers_are_not_fused():
     x = nc.Input((6, 6, 3))
     h = nc.ReLU()(nc.Conv2D(4, 3)(x))
     assert not masks(nc.Model(x, nc.Add()([nc.Conv2D(4, 1)(h), h])))

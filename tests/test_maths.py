@@ -1,4 +1,4 @@
-"""Functions of float32 on the CPU, against float64 over the whole range."""
+"""Elementary functions of float32 on the CPU, against float64 over the whole range."""
 
 import math
 
@@ -42,7 +42,7 @@ KERNELS = {}
 
 
 def kernel(name):
-    """The kernel y = f(x) of a function."""
+    """Return the kernel y = f(x) of a function."""
     if name not in KERNELS:
         function = FUNCTIONS[name][0]
 
@@ -74,14 +74,14 @@ def units_off(y, expected):
     return np.where(finite, off, np.where(same, 0, INF))
 
 
-def neighbours(x, count=200):
-    """The numbers of float32 around x."""
+def neighbors(x, count=200):
+    """Return the float32 numbers around x."""
     bits = np.float32(x).view(np.int32) + np.arange(-count, count + 1, dtype=np.int32)
     return bits.view(np.float32)
 
 
 def sample(step):
-    """Every ``step``-th float32 of all bit patterns, and all around the places where the formulas change."""
+    """Return every ``step``-th float32 of all bit patterns, and all around the points where the formulas change."""
     bends = [
         2.0**-149,
         2.0**-126,
@@ -101,7 +101,7 @@ def sample(step):
         89,
     ]
     bends += [103.28, 103.97, 104, 128, float(np.finfo(np.float32).max)]
-    near = [neighbours(sign * bend) for bend in bends for sign in (1, -1)]
+    near = [neighbors(sign * bend) for bend in bends for sign in (1, -1)]
     return np.concatenate([np.arange(0, 1 << 32, step, np.uint64).astype(np.uint32).view(np.float32), *near])
 
 
@@ -143,7 +143,7 @@ def test_tanh_and_sigmoid_saturate_exactly():
 
 
 def test_the_smallest_numbers_pass_through_where_the_slope_is_one():
-    x = np.concatenate([neighbours(2.0**-126), neighbours(2.0**-149, 0)])
+    x = np.concatenate([neighbors(2.0**-126), neighbors(2.0**-149, 0)])
     for name in ("tanh", "expm1", "log1p"):
         np.testing.assert_array_equal(computed(name, x), x)
         np.testing.assert_array_equal(computed(name, -x), -x)

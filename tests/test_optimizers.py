@@ -1,4 +1,4 @@
-"""Optimisers: twenty steps beside the oracle, groups, clipping, copies, and what they reject."""
+"""Optimizers: twenty steps against the oracle, groups, clipping, copies, and rejected arguments."""
 
 import copy
 import pickle
@@ -111,7 +111,7 @@ def test_one_optimizer_serves_one_model(make, rng):
 
 
 def odd_model():
-    """Convolutions wide, tall and grouped, of one filter and of 17, normalisation, and a dense layer of one unit."""
+    """Convolutions wide, tall and grouped, of one filter and of 17, normalization, and a dense layer of one unit."""
     layers = [
         nc.Conv2D(17, 3), nc.BatchNorm(), nc.ReLU(), nc.Conv2D(34, 1, groups=17), nc.PReLU(), nc.Conv2D(1, 2),
         nc.Flatten(), nc.Dense(40), nc.Dense(1),

@@ -241,7 +241,7 @@ def test_evaluate_weights_classes_over_the_whole_set(weights, rng):
 # -- penalties --------------------------------------------------------------------------------------------------------
 
 
-def penalised(l1=0.01, l2=0.02):
+def penalized(l1=0.01, l2=0.02):
     layers = [nc.Conv2D(5, 3, l1=l1, name="conv"), nc.ReLU(), nc.Flatten(), nc.Dense(70, name="wide", l1=l1, l2=l2),
               nc.Dense(3, name="head")]  # fmt: skip
     return nc.Sequential(layers, (11, 11, 2), seed=4)
@@ -256,7 +256,7 @@ def expected_penalty(model, l1=0.01, l2=0.02):
 def test_penalties_are_added_to_the_loss_and_the_weight_gradients(rng):
     """The dense layer is larger than a block of the sum, and not a multiple of one."""
     x, labels = rng.standard_normal((6, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 6)
-    with_penalties, plain = penalised(), penalised(0.0, 0.0)
+    with_penalties, plain = penalized(), penalized(0.0, 0.0)
     assert with_penalties.parameters["wide.weight"].size > 4096
     penalty, gradients = expected_penalty(plain)
     loss, bare = (model.train_step(x, labels, nc.SGD(0.0)) for model in (with_penalties, plain))
@@ -268,7 +268,7 @@ def test_penalties_are_added_to_the_loss_and_the_weight_gradients(rng):
 
 def test_backward_does_not_add_penalties(rng):
     x, labels = rng.standard_normal((3, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 3)
-    first, second = penalised(), penalised()
+    first, second = penalized(), penalized()
     loss, dy = L.cross_entropy(first.forward(x, training=True), labels)
     first.backward(dy)
     untouched = first.gradients["wide.weight"].copy()
@@ -277,7 +277,7 @@ def test_backward_does_not_add_penalties(rng):
     assert second.train_step(x, labels, nc.SGD(0.0)) == pytest.approx(total, rel=1e-12)
     for name, gradient in first.gradients.items():
         np.testing.assert_array_equal(second.gradients[name], gradient, name)
-    assert penalised(0.0, 0.0).add_penalties() == 0.0
+    assert penalized(0.0, 0.0).add_penalties() == 0.0
 
 
 def test_the_penalty_at_zero_and_at_nan():
@@ -293,7 +293,7 @@ def test_the_penalty_at_zero_and_at_nan():
 
 def test_evaluation_ignores_penalties(rng):
     images, labels = rng.random((5, 11, 11, 2)).astype(np.float32), rng.integers(0, 3, 5)
-    assert penalised().evaluate((images, labels)) == penalised(0.0, 0.0).evaluate((images, labels))
+    assert penalized().evaluate((images, labels)) == penalized(0.0, 0.0).evaluate((images, labels))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Convolutions behind which a max-pool follows: maxima taken in the tile, and gradients from their places."""
+"""Convolutions followed by a max-pool: forward computes the maxima too, and backward reads their argmax."""
 
 import random
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from numbacnn.layers.algorithms import ConvEpilogue
 
 
 class Case(NamedTuple):
-    """What the case is about, the shape of an image, the layers, and a batch."""
+    """A case: its reason, the shape of an image, the layers, and a batch size."""
 
     reason: str
     shape: tuple[int, int, int]
@@ -36,8 +36,8 @@ class Case(NamedTuple):
 PICKED = [
     Case("LeNet's first", (12, 12, 1), lambda: [nc.Conv2D(6, 5, padding=2), nc.ReLU(), nc.MaxPool2D(2)]),
     Case("LeNet's second", (9, 9, 6), lambda: [nc.Conv2D(16, 5), nc.ReLU(), nc.MaxPool2D(2)], 3),
-    Case("no activation between", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.MaxPool2D(2)]),
-    Case("tanh between", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.Tanh(), nc.MaxPool2D(2)]),
+    Case("no activation", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.MaxPool2D(2)]),
+    Case("tanh", (8, 6, 4), lambda: [nc.Conv2D(8, 3), nc.Tanh(), nc.MaxPool2D(2)]),
     Case("rows wider than a tile", (7, 6, 37), lambda: [nc.Conv2D(5, 3, padding=1), nc.ReLU(), nc.MaxPool2D(2)]),
     Case("stride", (13, 12, 5), lambda: [nc.Conv2D(7, 3, stride=(2, 3)), nc.ReLU(), nc.MaxPool2D(2)]),
     Case("dilated rows", (13, 9, 4), lambda: [nc.Conv2D(5, 3, dilation=(2, 1)), nc.ReLU(), nc.MaxPool2D(2)], 1),
@@ -49,17 +49,17 @@ PICKED = [
     Case("one pixel left", (4, 4, 20), lambda: [nc.Conv2D(1, 1, bias=False), nc.ReLU(), nc.MaxPool2D(4)], 1),
 ]
 
-GREY = [  # whose pixels lie in the lanes
-    Case("grey", (28, 28, 1), lambda: [nc.Conv2D(6, 5, padding=2), nc.ReLU(), nc.MaxPool2D(2)], 3),
-    Case("grey, two filters", (13, 43, 1), lambda: [nc.Conv2D(2, (3, 4), bias=False), nc.MaxPool2D(2)]),
-    Case("grey, padding on one side", (9, 17, 1), lambda: [nc.Conv2D(5, 4, padding=((3, 0), (0, 2))), nc.MaxPool2D(2)]),
-    Case("grey, rows apart", (23, 33, 1), lambda: [nc.Conv2D(6, 3, (3, 1), 1, (2, 1)), nc.ReLU(), nc.MaxPool2D(2)], 1),
-    Case("grey, more rows than items", (80, 32, 1), lambda: [nc.Conv2D(3, 3), nc.ReLU(), nc.MaxPool2D(2)], 67),
+GRAY = [  # for which ``SingleChannelPooled`` puts pixels in the lanes
+    Case("gray", (28, 28, 1), lambda: [nc.Conv2D(6, 5, padding=2), nc.ReLU(), nc.MaxPool2D(2)], 3),
+    Case("gray, two filters", (13, 43, 1), lambda: [nc.Conv2D(2, (3, 4), bias=False), nc.MaxPool2D(2)]),
+    Case("gray, padding on one side", (9, 17, 1), lambda: [nc.Conv2D(5, 4, padding=((3, 0), (0, 2))), nc.MaxPool2D(2)]),
+    Case("gray, rows apart", (23, 33, 1), lambda: [nc.Conv2D(6, 3, (3, 1), 1, (2, 1)), nc.ReLU(), nc.MaxPool2D(2)], 1),
+    Case("gray, more rows than items", (80, 32, 1), lambda: [nc.Conv2D(3, 3), nc.ReLU(), nc.MaxPool2D(2)], 67),
 ]
 
 
 def drawn(count):
-    """Geometries for which the kernels apply, the same on every machine."""
+    """Draw cases for which ``PoolBackward`` applies, the same on every machine."""
     draw, found = random.Random(0), []
     while len(found) < count:
         case = draw_case(draw, f"drawn {len(found)}")
@@ -82,10 +82,10 @@ def draw_case(draw, reason):
     }
     pool = draw.randint(1, 3), draw.randint(1, 3)
     stride, ceil_mode = (pool[0] + draw.randint(0, 1), pool[1] + draw.randint(0, 1)), draw.random() < 0.5
-    between = draw.choice([[], [nc.ReLU], [nc.Sigmoid]])
+    activation = draw.choice([[], [nc.ReLU], [nc.Sigmoid]])
 
     def layers():
-        activations = [activation() for activation in between]
+        activations = [layer() for layer in activation]
         return [nc.Conv2D(filters, window, **options), *activations, nc.MaxPool2D(pool, stride, ceil_mode=ceil_mode)]
 
     return Case(reason, shape, layers, draw.randint(1, 4))
@@ -97,19 +97,19 @@ def accepts_pool_gradient(model):
 
 
 @pytest.mark.parametrize("case", [*PICKED, *drawn(60)], ids=lambda case: case.reason)
-def test_gradients_match_the_oracle_and_the_pool_s_own_way(case):
-    """NaN runs through first, in a larger batch; then every gradient, by both ways."""
+def test_gradients_match_the_oracle_and_the_unfused_plan(case):
     assert accepts_pool_gradient(case.make())
     check_gradients(case)
 
 
-@pytest.mark.parametrize("case", GREY, ids=lambda case: case.reason)
-def test_gradients_behind_pixels_in_lanes_match_them_too(case):
-    assert takes_its_maxima(case.make())
+@pytest.mark.parametrize("case", GRAY, ids=lambda case: case.reason)
+def test_gradients_of_gray_images_match_them_too(case):
+    assert fuses_pool(case.make())
     check_gradients(case)
 
 
 def check_gradients(case):
+    """Compare all gradients, after a larger batch of NaN has run in the same buffers."""
     model = case.make()
     draw = np.random.default_rng(0)
     randomize(model, draw)
@@ -119,11 +119,11 @@ def check_gradients(case):
     xs, dys = normals(draw, shapes, batch), normals(draw, output_shapes(model), batch)
     found = run(model, xs, dys)
     assert_results_close(found, oracle(model, xs, dys), case.reason)
-    assert_results_close(found, run_planned(model, xs, dys, fuse=False), f"{case.reason}: fused against not", 1e-5)
+    assert_results_close(found, run_planned(model, xs, dys, fuse=False), f"{case.reason}: unfused", 1e-5)
 
 
-def test_they_stand_aside_where_they_cannot_run_or_would_be_slower():
-    """Overlapping windows, groups, dilated columns; few terms; weights or images beyond the cache."""
+def test_pool_backward_does_not_apply_if_it_cannot_run_or_would_be_slower():
+    """Overlapping windows, groups, dilated columns; few terms; weights or images larger than the cache."""
     plain, pool = {"input_shape": (16, 16, 8), "filters": 8, "window": (3, 3)}, {"window": (2, 2), "stride": (2, 2)}
 
     def applies(pooling=pool, **changes):
@@ -140,26 +140,26 @@ def test_they_stand_aside_where_they_cannot_run_or_would_be_slower():
     assert not applies(input_shape=(224, 224, 64))
 
 
-def test_a_value_that_others_read_too_keeps_its_own_gradient():
-    """A second reader of the convolution, or of the activation, adds to the gradient: the pool's alone is not it."""
-    for more_of in ("convolution", "activation"):
+def test_a_value_with_several_readers_does_not_accept_the_pool_gradient():
+    """A second reader of the convolution, or of the activation, adds to its gradient."""
+    for second in ("convolution", "activation"):
         x = nc.Input((8, 8, 4))
         h = nc.Conv2D(8, 3)(x)
         a = nc.ReLU()(h)
-        model = nc.Model([x], [nc.MaxPool2D(2)(a), nc.Tanh()(h if more_of == "convolution" else a)])
+        model = nc.Model([x], [nc.MaxPool2D(2)(a), nc.Tanh()(h if second == "convolution" else a)])
         assert not accepts_pool_gradient(model)
 
 
-def takes_its_maxima(model):
+def fuses_pool(model):
     return any(step.pool is not None for step in make_plan(model.graph, sizes, 2, training=False).forward)
 
 
-FUSING = [case for case in [*PICKED, *GREY, *drawn(200)] if takes_its_maxima(case.make())]
+FUSING = [case for case in [*PICKED, *GRAY, *drawn(200)] if fuses_pool(case.make())]
 
 
 @pytest.mark.parametrize("case", FUSING, ids=lambda case: case.reason)
-def test_maxima_taken_in_the_tile_have_the_bits_of_the_pool_s_own(case):
-    """In inference and in training, with NaN and infinities among the inputs."""
+def test_fused_pools_have_the_bits_of_unfused_ones(case):
+    """Compare inference and training, with NaN and infinities among the inputs."""
     model, draw = case.make(), np.random.default_rng(0)
     randomize(model, draw)
     (x,), dys = normals(draw, model.graph.input_shapes, case.batch), normals(draw, output_shapes(model), case.batch)
@@ -167,20 +167,22 @@ def test_maxima_taken_in_the_tile_have_the_bits_of_the_pool_s_own(case):
         x.flat[draw.integers(0, x.size)] += special
         expected = run_planned(model, [x], dys, fuse=False).ys
         for ys in (model.forward([x]), model.forward([x], training=True)):
-            if case in GREY and np.isinf(special):  # in pairs, ``conv2d_pairs`` makes NaN of a neighbour too
-                ys = [np.where(np.isnan(wanted), np.nan, y) for y, wanted in zip(ys, expected, strict=True)]
+            if case in GRAY and np.isinf(special):  # ``PixelPairs`` makes NaN of a pixel's neighbor too
+                ys = [np.where(np.isnan(unfused), np.nan, y) for y, unfused in zip(ys, expected, strict=True)]
             np.testing.assert_array_equal(ys, expected)
 
 
-def test_lenet_and_the_two_convolution_network_take_their_maxima_in_the_tile():
-    """On vectors of 8 rows a tile; elsewhere 2×2 windows do not fill tiles, but for LeNet's first, grey layer. The
-    other network's second convolution goes through Winograd's transforms."""
-    for model, count, grey in ((nc.models.lenet5(), 2, 1), (nc.models.simple_cnn(), 1, 0)):
+def test_lenet_and_the_two_convolution_network_fuse_their_pools():
+    """If MR is not a multiple of 4, 2×2 windows do not fill microkernels: only the gray first layer of LeNet fuses.
+
+    The second convolution of the other network uses Winograd's algorithm.
+    """
+    for model, count, gray in ((nc.models.lenet5(), 2, 1), (nc.models.simple_cnn(), 1, 0)):
         steps = make_plan(model.graph, sizes, 2, training=True).forward
-        assert sum(step.pool is not None for step in steps) == (count if MR % 4 == 0 else grey)
+        assert sum(step.pool is not None for step in steps) == (count if MR % 4 == 0 else gray)
 
 
-def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
+def test_the_single_channel_algorithm_applies_if_pixels_fill_the_lanes_better_than_filters():
     def applies(shape, filters, pool=2, **options):
         g = conv_geometry(shape, filters, **{"window": (3, 3), "padding": "same"} | options)
         return SingleChannelPooled().applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
@@ -194,21 +196,21 @@ def test_pixels_lie_in_the_lanes_where_they_fill_them_better_than_filters():
     assert not applies((28, 2, 1), 6)
 
 
-def test_fewer_rows_than_a_tile_has_heed_nothing_before_their_table(monkeypatch, rng):
-    """The last block of 3×3 windows is one of them; in memory before its table may lie what would look like a row."""
+def test_nothing_before_an_indirection_buffer_is_read(monkeypatch, rng):
+    """The last block has one 3×3 window, fewer rows than MR; numbers before its buffer could pass for offsets."""
     w, b = rng.standard_normal((3, 3, 1, 8)).astype(np.float32), rng.standard_normal(8).astype(np.float32)
     x, found = rng.standard_normal((4, 8, 8, 1)).astype(np.float32), []
     g, pool = conv_geometry((8, 8, 1), 8, (3, 3)), pool_geometry((6, 6, 8), (2, 2), (2, 2))
-    planned, algorithm = pooled.pooled_gemm, pooled.Pooled()
+    make_gemm, algorithm = pooled.pooled_gemm, pooled.Pooled()
 
-    def plan(*arguments, value):
-        made = planned(*arguments)
+    def gemm_with_prefix(*arguments, value):
+        made = make_gemm(*arguments)
         m = made.gemm.m
         table = np.concatenate([np.full(MR, value), m.c])
         return made._replace(gemm=made.gemm._replace(m=m._replace(c=table[MR:])))
 
     for value in (-1, *range(0, 2 * NR * MR, NR)):
-        monkeypatch.setattr(pooled, "pooled_gemm", partial(plan, value=value))
+        monkeypatch.setattr(pooled, "pooled_gemm", partial(gemm_with_prefix, value=value))
         y = np.zeros((4, 3, 3, 8), np.float32)
         scratch = {
             name: np.zeros(spec.shape, np.float32) for name, spec in algorithm.scratch("forward", g, 4, pool).items()

@@ -1,4 +1,4 @@
-"""What inference prepares from the parameters: weights that took in a normalisation, packed, transformed; and when."""
+"""Preparations of inference, such as folded, packed and transformed weights: their results, and when they run."""
 
 import numpy as np
 import oracles
@@ -14,10 +14,10 @@ SHAPE = (12, 12, 4)
 FOLDING = {
     "3×3": lambda: [nc.Conv2D(6, 3, padding="same"), nc.BatchNorm()],
     "without bias": lambda: [nc.Conv2D(6, 3, bias=False), nc.BatchNorm(eps=0.5)],
-    "ReLU behind": lambda: [nc.Conv2D(6, 3, bias=False), nc.BatchNorm(), nc.ReLU()],
-    "another activation behind": lambda: [nc.Conv2D(6, 3), nc.BatchNorm(), nc.Tanh()],
-    "ReLU and pool behind": lambda: [nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2)],
-    "pool behind": lambda: [nc.Conv2D(20, 3), nc.BatchNorm(), nc.MaxPool2D(2)],
+    "ReLU": lambda: [nc.Conv2D(6, 3, bias=False), nc.BatchNorm(), nc.ReLU()],
+    "another activation": lambda: [nc.Conv2D(6, 3), nc.BatchNorm(), nc.Tanh()],
+    "ReLU and pool": lambda: [nc.Conv2D(8, 3), nc.BatchNorm(), nc.ReLU(), nc.MaxPool2D(2)],
+    "pool": lambda: [nc.Conv2D(20, 3), nc.BatchNorm(), nc.MaxPool2D(2)],
     "packed": lambda: [nc.Conv2D(200, 1), nc.BatchNorm(), nc.ReLU()],
     "groups": lambda: [nc.Conv2D(8, 3, groups=2), nc.BatchNorm(), nc.ReLU()],
     "depthwise": lambda: [nc.DepthwiseConv2D(3, 2, padding=1), nc.BatchNorm(), nc.ReLU()],
@@ -32,13 +32,13 @@ def ops(model, training=False):
 
 
 def assert_right(model, xs, what):
-    """Inference against float64."""
+    """Compare inference with float64."""
     values = oracles.graph_forward(model.graph, xs, model.store.arrays())
     assert_close(model.forward(xs)[0], values[model.graph.outputs[0]], what)
 
 
 @pytest.mark.parametrize("name", FOLDING)
-def test_weights_take_in_the_normalisation_behind_them(name):
+def test_normalizations_are_folded_into_the_weights_before_them(name):
     model = listed(nc.Sequential(FOLDING[name](), SHAPE))
     assert "batch_norm" not in ops(model)
     assert "batch_norm" in ops(model, training=True)
@@ -47,7 +47,7 @@ def test_weights_take_in_the_normalisation_behind_them(name):
     assert_right(model, normals(draw, model.graph.input_shapes, 3), name)
 
 
-def test_normalisations_that_others_read_past_stay():
+def test_normalizations_whose_input_has_other_readers_are_not_folded():
     x = nc.Input(SHAPE)
     h = nc.Conv2D(4, 3)(x)
     assert "batch_norm" in ops(nc.Model(x, [nc.BatchNorm()(h), h]))
@@ -92,7 +92,7 @@ def test_inference_follows_every_change_of_the_parameters(tmp_path):
 
 
 def test_inference_follows_a_training_with_averages_resumed(tmp_path):
-    """The averaged weights are shown and hidden again, and a checkpoint is read, between evaluations."""
+    """Between evaluations, the averaged weights are swapped in and out, and a checkpoint is read."""
     images, labels = np.random.default_rng(0).integers(0, 255, (40, *SHAPE), np.uint8), np.arange(40) % 5
     options = {"batch_size": 10, "ema": 0.5, "validation": (images, labels), "checkpoint": tmp_path / "c.safetensors"}
     xs = normals(np.random.default_rng(1), [SHAPE], 4)
@@ -105,11 +105,11 @@ def test_inference_follows_a_training_with_averages_resumed(tmp_path):
 
 
 def listed_like(model):
-    """The same model, given and giving lists."""
+    """Copy a model to one that takes and returns lists."""
     other = listed(nc.Sequential(ALL, SHAPE))
     names = zip([*other.parameters, *other.state], [*model.parameters, *model.state], strict=True)
     arrays = {**model.parameters, **model.state}
-    other.set_parameters({theirs: arrays[ours] for theirs, ours in names})
+    other.set_parameters({copied: arrays[name] for copied, name in names})
     return other
 
 

@@ -35,10 +35,10 @@ def test_a_shift_by_the_stride_shifts_the_output_by_one_bit_for_bit(seed, c, str
 
 
 @given(seeds, channels, st.tuples(*[st.integers(0, 5)] * 2))
-def test_with_same_padding_a_pattern_gives_the_same_output_at_any_position(seed, c, place):
-    """The pattern alone reads zeros of the halo where the larger image has zeros of its own."""
+def test_with_same_padding_a_pattern_gives_the_same_output_at_any_position(seed, c, position):
+    """Zeros of the halo count as the zeros of a larger image around the pattern."""
     pattern, w = normal(seed, 1, 3, 3, c), normal(seed + 1, 3, 3, c, 7)
-    h, k = place[0] + 1, place[1] + 1
+    h, k = position[0] + 1, position[1] + 1
     x = np.zeros((1, 10, 10, c), np.float32)
     x[:, h : h + 3, k : k + 3] = pattern
     alone = F.conv2d(np.pad(pattern, [(0, 0), (1, 1), (1, 1), (0, 0)]), w, padding="same")
@@ -48,11 +48,11 @@ def test_with_same_padding_a_pattern_gives_the_same_output_at_any_position(seed,
 @given(seeds, channels, st.integers(2, 4), st.data())
 def test_pooling_is_invariant_to_moves_inside_a_window(seed, c, size, data):
     x = np.zeros((1, 3 * size, 2 * size, c), np.float32)
-    place = st.integers(0, size - 1)
+    position = st.integers(0, size - 1)
     bright = normal(seed, c)
     images = []
     for _ in range(2):
-        row, column = data.draw(place), data.draw(place)
+        row, column = data.draw(position), data.draw(position)
         images.append(x.copy())
         images[-1][0, size + row, column] = bright
     for pool in (F.max_pool2d, F.avg_pool2d):

@@ -219,7 +219,7 @@ def test_a_kill_at_any_system_call_leaves_the_previous_save(tmp_path, call):
     net, path = model(), tmp_path / "c"
     store, checkpoints = net.store, Checkpoints(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork in a process with threads
         child = os.fork()
     if not child:
         try:

@@ -85,7 +85,7 @@ def test_rounds_of_packed_weights_match_the_oracle(monkeypatch, name):
 
 
 def test_pixel_pairs_are_preferred_to_the_blocked_layout(monkeypatch):
-    """Even with many channels: pairs are computed from something that is no image of x, with other scratch."""
+    """Pairs are preferred even with many channels: their GEMM and its scratch differ from those of an image of x."""
     monkeypatch.setattr(blocked, "MIN_REUSE", 0)
     model = listed(nc.Sequential([nc.Conv2D(LANES // 2, 3, padding=1)], SHAPE))
     assert PixelPairs().applies(model.graph.nodes[0].geometry, None)

@@ -1,4 +1,4 @@
-"""Activations far from zero, element by element, and at NaN and the infinities; other ops have theirs in tests/ops."""
+"""Activations far from zero, and at NaN and the infinities; tests/ops has those of other ops."""
 
 import numpy as np
 import oracles
@@ -14,7 +14,7 @@ every_activation = pytest.mark.parametrize("limits", LIMITS, ids=lambda limits: 
 
 @every_activation
 def test_activations_far_from_zero_match_the_oracle(limits):
-    """Element by element, not by a norm that the large ones fill: every bend lies between −8 and 8."""
+    """Compare element by element, not by a norm that large values dominate, where every formula changes: −8 to 8."""
     layer = limits.layer()
     x = np.linspace(-8, 8, 4098, dtype=np.float32)[None]  # not a multiple of 8, and no bend is hit
     model = nc.Sequential([layer], x.shape[1:])

@@ -1,4 +1,4 @@
-"""Segmenting and detecting through the library: what is learnt, decoded, measured, kept, and rejected."""
+"""Segmentation and detection through the library: training, decoding, metrics, copies, and rejected arguments."""
 
 import copy
 
@@ -18,11 +18,11 @@ from numbacnn.tasks.detection import DetectionLoss, encode
 SIZE = (24, 32)
 
 
-def random_boxes(draw, images, classes=3, most=3):
-    """Boxes (k, 5) of each image, with corners at whole pixels."""
+def random_boxes(draw, images, classes=3, max_boxes=3):
+    """Draw boxes (k, 5) of each image, with corners at whole pixels."""
     found = []
     for _ in range(images):
-        k = draw.integers(0, most + 1)
+        k = draw.integers(0, max_boxes + 1)
         x0, y0 = draw.integers(0, SIZE[1] - 8, k), draw.integers(0, SIZE[0] - 8, k)
         edges = [x0, y0, x0 + draw.integers(4, 9, k), y0 + draw.integers(4, 9, k), draw.integers(0, classes, k)]
         found.append(np.stack(edges, 1).astype(np.float32))
@@ -30,7 +30,7 @@ def random_boxes(draw, images, classes=3, most=3):
 
 
 def drawn(kind, count=40, seed=0):
-    """Small coloured squares on noise, two classes of them, as masks or boxes."""
+    """Draw small squares of two brightness classes on noise, as masks or boxes."""
     draw = np.random.default_rng(seed)
     images = draw.integers(0, 60, (count, 16, 16, 1)).astype(np.uint8)
     masks, boxes = np.zeros((count, 16, 16), np.uint8), []
@@ -57,7 +57,7 @@ SCORES = {"masks": "mean_iou", "boxes": "map_50"}
 
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request):
-    """Kind, model and history of a training that learns its task."""
+    """Train on the task; return its kind, the model and the history."""
     kind = request.param
     model = small(kind)
     history = model.fit(
@@ -77,7 +77,7 @@ def test_it_learns(trained):
     assert model.class_names == drawn(kind).classes
 
 
-def test_what_is_kept_in_files_and_copies(trained, tmp_path):
+def test_files_and_copies_keep_the_task(trained, tmp_path):
     kind, model, _ = trained
     test = drawn(kind, seed=2)
     model.save(tmp_path / "m.safetensors")
@@ -108,7 +108,7 @@ def test_decoded_predictions(trained):
     assert not any(len(part.boxes) for part in model.detect(test.images, score_threshold=1))
 
 
-def test_class_rows_tell_what_the_means_are_of(trained):
+def test_class_rows_have_the_terms_of_the_means(trained):
     kind, model, _ = trained
     test = drawn(kind, seed=2)
     metrics, _ = model.measure(test)
@@ -119,8 +119,8 @@ def test_class_rows_tell_what_the_means_are_of(trained):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_resumed_is_the_training_in_one_go(kind, tmp_path):
-    """With augmentation, whose draws masks and boxes follow: the same weights bit for bit, and the same history."""
+def test_a_resumed_training_equals_an_uninterrupted_one(kind, tmp_path):
+    """Weights agree bit for bit, and so does the history, with an augmentation that moves masks and boxes."""
     options = {
         "validation": drawn(kind, 20, seed=1),
         "batch_size": 16,
@@ -179,7 +179,7 @@ def test_augmentation_in_training_is_that_of_apply():
             np.testing.assert_array_equal(rows[kept, :4], edges[kept])
 
 
-def test_a_box_goes_where_less_than_a_quarter_of_it_is_left():
+def test_a_box_is_dropped_if_at_most_a_quarter_of_it_is_visible():
     images, chain = np.zeros((3, 16, 16, 1), np.uint8), nc.augment.get_augmentation("crop=8")
     boxes = pack([np.array([[0, 0, 8, 8, 1]], np.float32)] * 3)
     left = []
@@ -197,7 +197,7 @@ def test_a_box_goes_where_less_than_a_quarter_of_it_is_left():
 
 
 def detection_oracle(x, target, box_weight=2.0, beta=0.1):
-    """(loss, gradient) in float64: the reference kernel's losses of all cells, over the images."""
+    """Return (loss, gradient) in float64: the reference kernel's losses of all cells, divided by the images."""
     losses, dx = np.empty(x[..., 0].size), np.empty(x.shape)
     class_weights = np.ones((1, x.shape[-1] - 5))
     reference.detection(losses, dx, x, target, class_weights, box_weight, beta, 1 / len(x))
@@ -229,7 +229,7 @@ def test_the_oracles_gradient_matches_a_central_difference():
 
 def test_decoding_the_target_gives_the_boxes_again():
     draw = np.random.default_rng(5)
-    rows = random_boxes(draw, 20, most=1)
+    rows = random_boxes(draw, 20, max_boxes=1)
     target = encode(pack(rows), (6, 8), SIZE)
     output = np.full((20, 6, 8, 8), -20, np.float32)
     output[..., 0] = np.where(target[..., 0] > 0, 20, -20)
@@ -275,10 +275,10 @@ def test_ignored_pixels_count_in_no_measure():
     assert found["accuracy"] == pytest.approx((predicted == data.labels)[counted].mean())
 
 
-# -- what is rejected --------------------------------------------------------------------------------------------------
+# -- rejected arguments -----------------------------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_rejected():
+def test_data_and_methods_of_another_task_are_rejected():
     masks, boxes, classes = drawn("masks", 4), drawn("boxes", 4), nc.data.load("digits")[1].subset([0, 1])
     segmenter, detector = small("masks"), small("boxes")
     rejected = pytest.raises(nc.ArgumentError, match="task is to segment, from masks; the data has boxes")

@@ -1,7 +1,7 @@
-"""The table of calls: each launcher with small arguments, to be run on the CPU and on a GPU, real or simulated.
+"""The table of calls: each launcher with small arguments, to compare the CPU with a GPU, real or simulated.
 
-Shapes are tiny, for a simulator: odd sizes, halos, channels that fill vectors of four and such that do not, and more
-elements than a block has threads where several blocks share the work.
+Shapes are tiny, for the simulator: odd sizes, halos, channels that fill vectors of four and channels that do not, and
+more elements than a block has threads where several blocks share the work.
 """
 
 from collections.abc import Callable
@@ -30,20 +30,20 @@ RANDOM = np.array([2**40 + 5, 7], np.uint64)
 
 
 class Image(NamedTuple):
-    """Images inside a halo, or some channels of wider ones; what is around them must stay as it is."""
+    """Images inside a halo, or some channels of wider ones; the memory around them must not change."""
 
     whole: np.ndarray
     halo: Halo = NO_HALO
     channels: slice = slice(None)
 
     def view(self, whole: Any) -> Any:
-        """The images, of an array like ``whole`` on any device."""
+        """Return the view of the images in an array like ``whole`` on any device."""
         top, bottom, left, right = self.halo
         return whole[:, top : whole.shape[1] - bottom, left : whole.shape[2] - right, self.channels]
 
 
 class ScratchSpec(NamedTuple):
-    """What kernels need beside outputs and inputs, in the shape that the device's ``sizes`` say: not compared."""
+    """Scratch, with its shape as a function of the device's ``sizes``; its content is not compared."""
 
     shape: Callable[[Any], tuple[int, ...]]
     dtype: type = np.float32
@@ -55,7 +55,7 @@ class Sums(NamedTuple):
     rows: int
 
     def values(self) -> np.ndarray:
-        """NaN, which the call has to overwrite."""
+        """Return NaN, which the call must overwrite."""
         return np.full((self.rows, SUM_GROUPS) if self.rows else SUM_GROUPS, np.nan)
 
 
@@ -68,7 +68,7 @@ class AlgorithmScratch(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A launcher, or several one after the other over the same arguments; the case is named after the last."""
+    """One launcher, or several in a row that share arguments; the case is named after the last."""
 
     reason: str
     steps: list[tuple[str, list[Any]]]
@@ -79,7 +79,7 @@ class Call(NamedTuple):
 
 
 def image(draw, *shape, halo=NO_HALO):
-    """Random images of this shape; in a halo where one is given."""
+    """Make random images of this shape, in a halo if one is given."""
     n, h, w, c = shape
     whole = (n, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
     return Image(draw.standard_normal(whole).astype(np.float32), halo)
@@ -98,7 +98,7 @@ def scratch(*shape, dtype=np.float32):
 
 
 def sized(name, *arguments):
-    """Scratch of the shape that the function ``name`` of ``sizes`` gives."""
+    """Make scratch with the shape that the function ``name`` of ``sizes`` returns."""
     return ScratchSpec(lambda sizes: getattr(sizes, name)(*arguments))
 
 
@@ -117,7 +117,7 @@ SLOTS = {"square"}  # arrays that are never negative
 
 
 def _constants(formula):
-    """Values for the constants of a formula, in each of its forms."""
+    """Yield values for the constants of a formula, in each of its forms."""
     for flag in (False, True) if bool in formula.numbers.values() else (False,):
         for applied in (1.0, 0.0) if formula.condition else (1.0,):
             values = {bool: flag, NDArray[np.float64]: np.array([applied, 0.1, 1.2, 0.98, 0.02])}
@@ -198,24 +198,24 @@ POOLS = {
 def _poolings(draw):
     for reason, g in POOLS.items():
         y, x = image(draw, 2, g.p, g.q, g.c, halo=SIDES), image(draw, 2, g.h, g.w, g.c, halo=SIDES)
-        places, dx = image(draw, 3, g.p, g.q, g.c).whole[:2], image(draw, 2, g.h, g.w, g.c, halo=SIDES)
-        forward = ("max_pool_forward", [y, places, x, g])
+        argmax, dx = image(draw, 3, g.p, g.q, g.c).whole[:2], image(draw, 2, g.h, g.w, g.c, halo=SIDES)
+        forward = ("max_pool_forward", [y, argmax, x, g])
         yield Call(reason, [forward], exact=True)
-        yield Call(reason, [forward, ("max_pool_gradient", [dx, y, places, g])])
+        yield Call(reason, [forward, ("max_pool_gradient", [dx, y, argmax, g])])
         yield Call(reason, [("average_pool_forward", [y, x, g])])
         yield Call(reason, [("average_pool_gradient", [dx, y, g])])
     g = POOLS["halves, vectors"]
     none = np.empty((0, 1, 1, 1), np.float32)
     x = image(draw, 1, g.h, g.w, g.c)
     x.whole[0, 1, 2, 3] = np.nan
-    yield Call("NaN, no places", [("max_pool_forward", [image(draw, 1, g.p, g.q, g.c), none, x, g])], exact=True)
+    yield Call("NaN, no argmax", [("max_pool_forward", [image(draw, 1, g.p, g.q, g.c), none, x, g])], exact=True)
     for h, w, c, p, q in ((5, 7, 3, 3, 2), (4, 4, 8, 4, 2), (2, 3, 4, 3, 5)):
         g, reason = AdaptiveGeometry(h, w, c, p, q), f"{h}x{w} to {p}x{q}"
         y, x = image(draw, 2, p, q, c, halo=SIDES), image(draw, 2, h, w, c)
-        places, dx = image(draw, 2, p, q, c).whole, image(draw, 2, h, w, c, halo=SIDES)
-        forward = ("adaptive_max_pool_forward", [y, places, x, g])
+        argmax, dx = image(draw, 2, p, q, c).whole, image(draw, 2, h, w, c, halo=SIDES)
+        forward = ("adaptive_max_pool_forward", [y, argmax, x, g])
         yield Call(reason, [forward], exact=True)
-        yield Call(reason, [forward, ("adaptive_max_pool_gradient", [dx, y, places, g])])
+        yield Call(reason, [forward, ("adaptive_max_pool_gradient", [dx, y, argmax, g])])
         yield Call(reason, [("adaptive_average_pool_forward", [y, x, g])])
         yield Call(reason, [("adaptive_average_pool_gradient", [dx, y, g])])
 
@@ -230,10 +230,10 @@ def _up_samplings(draw):
             yield Call(f"{factor_h}x{factor_w}", [(f"up_sample_{mode}_gradient", [dx, y, g])])
 
 
-# -- normalisations ---------------------------------------------------------------------------------------------------
+# -- normalizations ---------------------------------------------------------------------------------------------------
 
 
-def _normalisations(draw):
+def _normalizations(draw):
     for reason, (n, h, w, c), halo, relu in (
         ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), False),
         ("three channels, ReLU", (2, 7, 9, 3), SIDES, True),
@@ -303,20 +303,20 @@ def _losses(draw):
         yield Call(reason, [("softmax_forward", [y, x])])
         yield Call(reason, [("softmax_forward", [y, x]), ("softmax_gradient", [dx, x, y])])
         for weights in (plain, smoothed):
-            told = f"{reason}, {len(weights)} weights"
-            yield Call(told, [("cross_entropy_labels", [losses, dx, x, labels, weights, 255, 0.25])])
-            yield Call(told, [("cross_entropy_probabilities", [losses, dx, x, target, weights, 0.25])])
+            form = f"{reason}, {len(weights)} weights"
+            yield Call(form, [("cross_entropy_labels", [losses, dx, x, labels, weights, 255, 0.25])])
+            yield Call(form, [("cross_entropy_probabilities", [losses, dx, x, target, weights, 0.25])])
         for gamma in (0.0, 2.0):
             yield Call(f"{reason}, gamma {gamma}",
                        [("focal_labels", [losses, dx, x, labels, plain[0], 255, gamma, 0.5])])  # fmt: skip
-        for name, wanted, options in (
+        for name, expected, options in (
             ("mean_squared_error", target, none),
             ("mean_absolute_error", target, none),
             ("huber", target, np.array([0.7], np.float32)),
             ("binary_cross_entropy", bits, positive(draw, c)),
             ("sigmoid_focal", bits, np.array([2, 0.25], np.float32)),
         ):
-            yield Call(reason, [(name, [losses, dx, x, wanted, options, 0.5])])
+            yield Call(reason, [(name, [losses, dx, x, expected, options, 0.5])])
         for softmax in (True, False):
             sums = scratch(n, 8, 3, c, dtype=np.float64)
             yield Call(f"{reason}, {'softmax' if softmax else 'sigmoid'}",
@@ -346,7 +346,7 @@ def _updates(draw):
         sums = sized("penalty_sums_shape", size)
         yield Call(f"{size}", [("add_penalty_in_place", [sums, dw, w, 0.2, 0.1])])
         yield Call(f"{size}", [("triad", [w, dw, mean, 0.3])])
-    for steps in (7, 19):  # fewer than an iteration of the GPU's has, and more; each halves what is left of the start
+    for steps in (7, 19):  # fewer and more than one iteration on the GPU; every step halves the start's contribution
         yield Call(f"of a few, {steps} steps", [("multiply_adds", [np.full(5, 1e6, np.float32), steps])])
 
 
@@ -358,12 +358,12 @@ def _batches(draw):
     counters[STEP] = 2
     yield Call("the third batch", [("take_indices", [np.zeros(3, np.int64), draw.permutation(9), counters, 3])], True)
     integers, levels = draw.integers(0, 9, (7, 5)), draw.integers(0, 256, (7, 5), np.uint8)
-    for rows, told in ((integers, "int64"), (levels, "bytes")):
-        yield Call(told, [("gather_rows", [np.zeros((3, 5), np.int64), rows, indices])], True)
+    for rows, kind in ((integers, "int64"), (levels, "bytes")):
+        yield Call(kind, [("gather_rows", [np.zeros((3, 5), np.int64), rows, indices])], True)
     yield Call("float32", [("gather_rows", [flat(draw, 3, 5), flat(draw, 7, 5), indices])], True)
-    for images, told in ((draw.integers(0, 256, (28, 15), np.uint8), "bytes"), (flat(draw, 28, 15), "float32")):
+    for images, kind in ((draw.integers(0, 256, (28, 15), np.uint8), "bytes"), (flat(draw, 28, 15), "float32")):
         y = image(draw, 3, 4, 5, 3, halo=SIDES)
-        yield Call(told, [("gather_images", [y, images, indices, flat(draw, 15), flat(draw, 15)])])
+        yield Call(kind, [("gather_images", [y, images, indices, flat(draw, 15), flat(draw, 15)])])
 
 
 def _labels(draw):
@@ -384,8 +384,8 @@ def _labels(draw):
     masks, floats = draw.integers(0, 300, (2, 3, 5)), np.float32(draw.integers(0, 300, (2, 3, 5)))
     yield Call("to floats", [("convert", [flat(draw, 2, 3, 5), masks])], True)
     yield Call("to integers", [("convert", [np.zeros((2, 3, 5), np.int64), floats])], True)
-    shares, theirs = positive(draw, 3, 1, 1, 4), positive(draw, 3, 1, 1, 4)
-    yield Call("of probabilities", [("mix_labels", [shares, theirs, np.array([0.3, 0, 1], np.float32)])])
+    labels, others = positive(draw, 3, 1, 1, 4), positive(draw, 3, 1, 1, 4)
+    yield Call("of probabilities", [("mix_labels", [labels, others, np.array([0.3, 0, 1], np.float32)])])
     boxes = np.array([[[0, 1, 5, 6, 2], [3, 2, 7, 5, 1]], [[2, 2, 4, 4, 0], [0, 0, 0, 0, -1]]], np.float32)
     turned = np.array([[0.9, -0.3, 1.2, 0.3, 0.9, -0.7], [1.1, 0.2, 3.1, 0, 1, 4.3]], np.float32)
     for field in (flat(draw, 4, 42), np.empty((0, 0), np.float32)):
@@ -404,14 +404,14 @@ def _labels(draw):
 def _decisions(draw):
     partial = draw.uniform(0, 1, (5, SUM_GROUPS))
     rates, numbers = draw.uniform(0, 1, (4, 2)), draw.uniform(0, 1, (4, 4, 3))
-    for told, bad, skips in (("good", False, 0), ("skipped", True, 1), ("the last", True, 0)):
+    for outcome, bad, skips in (("good", False, 0), ("skipped", True, 1), ("the last", True, 0)):
         for updates in (0, 1):
             sums = partial.copy()
             sums[3, 7] = np.nan if bad else 1
             counters = np.array(EpochCounters(step=3, correct=2, labels=5, images=7, accumulated=6))
             step = [counters, np.zeros(2), RANDOM, np.zeros(DECISION), np.zeros((2, 4))]
             decided = ("decide_update", [*step, sums, rates, numbers, StepForm(5, 2, updates, skips)])
-            reason = f"{told}, {'update' if updates else 'no update'}"
+            reason = f"{outcome}, {'update' if updates else 'no update'}"
             yield Call(reason, [decided])
             x, y, decision = flat(draw, 70), flat(draw, 70), step[3]
             gradients = "average_gradients" if updates else "accumulate_gradients"
@@ -434,24 +434,24 @@ def _augmentations(draw):
         field, boxes = flat(draw, 2 * n, h * w), np.array([[0, 1, 3, 6], [2, 2, 2, 5], [1, 0, 5, 7]])
         y, x, noise = image(draw, n, h, w, c), image(draw, n, h, w, c), np.array([0.5, 0, 2], np.float32)
         matrices = (draw.standard_normal((n, 6)) * [1, 1, w / 2, 1, 1, h / 2]).astype(np.float32)
-        told = f"{c} channels"
+        reason = f"{c} channels"
         if c == 1:
             weights = np.array([0.1, 0.2, 0.4, 0.2, 0.1], np.float32)
             yield Call(
-                told, [("draw_field", [field, scratch(2 * n, h * w), indices, RANDOM, purpose, noise, weights, w])]
+                reason, [("draw_field", [field, scratch(2 * n, h * w), indices, RANDOM, purpose, noise, weights, w])]
             )
         for kernel in ("warp_bilinear", "warp_nearest"):
-            yield Call(told, [(kernel, [y, x, matrices, field, 0.5])])
-            yield Call(f"{told}, no field", [(kernel, [y, x, matrices, np.empty((0, 0), np.float32), 0.5])])
-        yield Call(told, [("fill_boxes_in_place", [y, boxes, 0.25])], exact=True)
-        yield Call(told, [("paste_boxes_in_place", [y, x, boxes])], exact=True)
-        yield Call(told, [("mix_in_place", [y, x, np.array([0.3, 0, 1], np.float32)])])
-        yield Call(told, [("add_noise_in_place", [x, indices, RANDOM, purpose, noise])])
+            yield Call(reason, [(kernel, [y, x, matrices, field, 0.5])])
+            yield Call(f"{reason}, no field", [(kernel, [y, x, matrices, np.empty((0, 0), np.float32), 0.5])])
+        yield Call(reason, [("fill_boxes_in_place", [y, boxes, 0.25])], exact=True)
+        yield Call(reason, [("paste_boxes_in_place", [y, x, boxes])], exact=True)
+        yield Call(reason, [("mix_in_place", [y, x, np.array([0.3, 0, 1], np.float32)])])
+        yield Call(reason, [("add_noise_in_place", [x, indices, RANDOM, purpose, noise])])
         factors = np.array([[1, 1, 1], [0.5, 1.5, 0.7], [1.2, 0.8, 1]], np.float32)
-        yield Call(told, [("jitter_colors_in_place", [x, factors])])
+        yield Call(reason, [("jitter_colors_in_place", [x, factors])])
         bytes_, levels = draw.integers(0, 256, (n * h, w * c), np.uint8), image(draw, n, h, w, c)
         levels.whole[...] = 300 * levels.whole + 100
-        yield Call(told, [("round_to_bytes", [bytes_, levels])], exact=True)
+        yield Call(reason, [("round_to_bytes", [bytes_, levels])], exact=True)
 
 
 FAMILIES = (
@@ -460,7 +460,7 @@ FAMILIES = (
     _dropouts,
     _poolings,
     _up_samplings,
-    _normalisations,
+    _normalizations,
     _losses,
     _updates,
     _batches,
@@ -477,13 +477,13 @@ TOLERANCE = 1e-5  # relative norm; the promise is 1e-4
 
 
 class Arrays:
-    """The arrays of a call on one device, each placed there once however many of its steps share it."""
+    """The arrays of a call on one device; steps that share an argument share the array."""
 
-    def __init__(self, sizes, place, read=np.asarray):
-        self.sizes, self.place, self.read, self.placed = sizes, place, read, {}
+    def __init__(self, sizes, upload, read=np.asarray):
+        self.sizes, self.upload, self.read, self.uploaded = sizes, upload, read, {}
 
     def argument(self, given):
-        """What a launcher takes for an argument of the table."""
+        """Convert an argument of the table to the one that a launcher takes."""
         if isinstance(given, Image):
             return given.view(self._array(given.whole, given.whole))
         if isinstance(given, Sums):
@@ -503,12 +503,12 @@ class Arrays:
         return given
 
     def _array(self, key, values):
-        if id(key) not in self.placed:
-            self.placed[id(key)] = key, self.place(values)
-        return self.placed[id(key)][1]
+        if id(key) not in self.uploaded:
+            self.uploaded[id(key)] = key, self.upload(values)
+        return self.uploaded[id(key)][1]
 
     def launcher(self, kernels, name, arguments):
-        """A launcher by its name, or for one direction of a convolution the method of the device's algorithm."""
+        """Return the launcher called ``name``, or for a convolution the method of the device's algorithm."""
         geometries = [argument for argument in arguments if isinstance(argument, ConvGeometry)]
         if not geometries:
             return getattr(kernels, name)
@@ -516,15 +516,15 @@ class Arrays:
         return getattr(choose(self.sizes.CONV_ALGORITHMS, direction, *geometries), direction)
 
     def run(self, kernels, call):
-        """All arrays but scratch, once the call has run; of partial sums, their totals."""
+        """Run a call; return all arrays except scratch, and the totals of partial sums."""
         for name, arguments in call.steps:
             self.launcher(kernels, name, arguments)(*map(self.argument, arguments))
-        found = [(key, self.read(array)) for key, array in self.placed.values() if not isinstance(key, ScratchSpec)]
+        found = [(key, self.read(array)) for key, array in self.uploaded.values() if not isinstance(key, ScratchSpec)]
         return [array.sum(axis=-1) if isinstance(key, Sums) else array for key, array in found]
 
 
 def assert_same(found, expected, call):
-    """The same bits if the call is exact; else NaN and infinity in the same places, and near in relative norm."""
+    """Check for equal bits if the call is exact; else for NaN and infinity at the same positions, and in norm."""
     if call.exact:
         np.testing.assert_array_equal(found, expected, str(call))
         return

@@ -57,7 +57,7 @@ class TorchPeer(Peer):
     def _inference(self, graph: Graph, arrays: Arrays, inputs: Inputs, mode: str) -> Work:
         layout, _, form = mode.partition(", ")
         twin = Twin(graph, arrays, FORMATS[layout], False, Placement(self.device))
-        xs, upload = self._place([to_tensor(x, FORMATS[layout]) for x in inputs])
+        xs, upload = self._on_device([to_tensor(x, FORMATS[layout]) for x in inputs])
 
         def forward() -> list[Tensor]:
             with torch.inference_mode(), self._autocast():
@@ -95,7 +95,7 @@ class TorchPeer(Peer):
     ) -> Work:
         layout, _, form = mode.partition(", ")
         twin = Twin(graph, arrays, FORMATS[layout], True, Placement(self.device))
-        tensors, upload = self._place([*(to_tensor(x, FORMATS[layout]) for x in inputs), torch.from_numpy(labels)])
+        tensors, upload = self._on_device([*(to_tensor(x, FORMATS[layout]) for x in inputs), torch.from_numpy(labels)])
         optimizer, (*xs, targets) = make_optimizer(twin), tensors
         network = compiled(twin.__call__) if form == "compiled" else twin
 
@@ -136,7 +136,7 @@ class TorchPeer(Peer):
     def _autocast(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def _place(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
+    def _on_device(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
         """Return the tensors on the device, and a function that uploads them."""
         return tensors, lambda: None
 
@@ -183,15 +183,15 @@ class TorchGpuPeer(TorchPeer):
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device, torch.bfloat16) if self._precision == "bf16" else nullcontext()
 
-    def _place(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
+    def _on_device(self, tensors: list[Tensor]) -> tuple[list[Tensor], Callable[[], None]]:
         hosts = [pinned(tensor) for tensor in tensors]
-        placed = [host.to(self.device) for host in hosts]
+        copies = [host.to(self.device) for host in hosts]
 
         def upload() -> None:
-            for target, host in zip(placed, hosts, strict=True):
+            for target, host in zip(copies, hosts, strict=True):
                 target.copy_(host, non_blocking=True)
 
-        return placed, upload
+        return copies, upload
 
     def _in_form(self, run: Callable[[], T], form: str) -> Callable[[], T]:
         return captured(run) if form == "graph" else compiled(run) if form == "compiled" else run

@@ -290,7 +290,7 @@ def _layer_names(layers: Sequence[Layer]) -> list[str]:
     names = []
     for layer in layers:
         if used[id(layer)] > 1:
-            raise ArgumentError(f"{layer} is used {used[id(layer)]} times in one model; make a layer for each place")
+            raise ArgumentError(f"{layer} is used {used[id(layer)]} times in one model; make a layer for each use")
         numbers[layer.op] += 1
         names.append(layer.name or f"{layer.op}_{numbers[layer.op]}")
     return _checked_names(names)

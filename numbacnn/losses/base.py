@@ -1,4 +1,4 @@
-"""What losses have in common: their interface, the check of targets and options, and the launches of a loss."""
+"""The base class of losses, the checks of targets and options, and the launches of a loss."""
 
 import math
 from collections.abc import Mapping, Sequence, Set

@@ -24,7 +24,7 @@ OF_THE_MODEL = ("groups", "clip_norm", "clip_value")  # arguments that a group c
 
 
 class Trainable(Protocol):
-    """What an optimizer updates: a model."""
+    """The interface of a model that an optimizer needs."""
 
     store: Parameters
 

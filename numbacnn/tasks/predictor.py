@@ -188,7 +188,7 @@ class Predictor(Network):
         kernel(target, np.require(rows, requirements=["C", "W"]), *self.input_factors(images))  # must be writeable
 
     def input_factors(self, images: Images) -> tuple[Float32, Float32]:
-        """Return factor and addend, (W·C,) each, that normalize each number in a row of raw images (n, H, W, C)."""
+        """Return scale and shift, (W·C,) each, that normalize each number in a row of raw images (n, H, W, C)."""
         channels = images.shape[-1]
         normalization = self.normalization or Normalization.identity(channels)
         if len(normalization.mean) != channels:

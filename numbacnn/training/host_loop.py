@@ -82,7 +82,7 @@ class HostLoop:
             if counters.bad_step >= 0:
                 self._name_bad_number(buffers, batch, p, bad_loss)
             if counters.skipped > p.skipped:
-                self.check_weights(_place(p))
+                self.check_weights(_at(p))
                 self.model.store.changed()
             if counters.last_update == p.step // update.accumulate:
                 self._update(counters.last_update)
@@ -110,13 +110,13 @@ class HostLoop:
 
     # -- NaN and infinity ---------------------------------------------------------------------------------------------
 
-    def check_weights(self, place: str) -> None:
+    def check_weights(self, at: str) -> None:
         """Raise NumbacnnError if a weight is not finite: then no batch can be trained on any more."""
         device, store = self.model.device, self.model.store
         device.kernels.sum_squares(self._partial, store.values)  # float64, where squares of float32 do not overflow
         if not math.isfinite(device.host(self._partial).sum()):
             name = next(name for name, value in store.view(store.values).items() if not np.isfinite(value).all())
-            raise DivergedError(f'NaN or infinity in the weights "{name}" {place}')
+            raise DivergedError(f'NaN or infinity in the weights "{name}" {at}')
 
     def name_bad_step(self, p: Position, loss: float) -> None:
         """Repeat the step after ``p``, whose loss this was; raise NumbacnnError that names the layer."""
@@ -131,16 +131,16 @@ class HostLoop:
 
     def _name_bad_number(self, buffers: TrainingBatch, batch: Batch, p: Position, loss: float) -> None:
         """Raise NumbacnnError that names the layer in which NaN or infinity appears first."""
-        place = _place(p)
-        self.check_weights(place)
+        at = _at(p)
+        self.check_weights(at)
         self._load(buffers, batch, p)
         where = buffers.find_bad_number(batch.labels)
         images = batch.indices[~np.isfinite(self.model.device.host(buffers.inputs[0])).all(axis=(1, 2, 3))]
         if where == "the input" and len(images):
-            raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {place}; repair or remove it")
+            raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {at}; repair or remove it")
         what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        raise DivergedError(f"{what} {place}: NaN or infinity appears first in {where}", skippable=True)
+        raise DivergedError(f"{what} {at}: NaN or infinity appears first in {where}", skippable=True)
 
 
-def _place(p: Position) -> str:
+def _at(p: Position) -> str:
     return f"at epoch {p.epoch + 1}, step {p.step + 1}"

@@ -32,7 +32,7 @@ class Penalties:
         self._frozen: frozenset[str] = frozenset()  # when the terms were made
 
     def __len__(self) -> int:
-        """How many parameters are penalized, frozen ones included."""
+        """Return the number of penalized parameters, frozen ones included."""
         return len(self._factors)
 
     def launch(self, partial: Float64) -> None:

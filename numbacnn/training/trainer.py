@@ -302,7 +302,7 @@ class Trainer:
 
     @cached_property
     def _identity(self) -> dict[str, int | float | str | None]:
-        """What must be equal for a resumed training to continue as it would have."""
+        """The properties that must be equal for a resumed training to continue bit for bit."""
         return {
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,

@@ -77,10 +77,10 @@ def altered(form, random):
     """Return a JSON form with random values replaced, dropped, doubled or nested."""
     form = json.loads(json.dumps(form))
     for _ in range(random.randint(1, 3)):
-        places = list(_places(form))
-        if not places:
+        entries = list(_entries(form))
+        if not entries:
             break
-        holder, key = random.choice(places)
+        holder, key = random.choice(entries)
         kind = random.choice(["replace", "replace", "drop", "double", "nest"])
         if kind == "replace":
             holder[key] = deepcopy(random.choice(VALUES))
@@ -93,12 +93,12 @@ def altered(form, random):
     return form
 
 
-def _places(form):
+def _entries(form):
     """Yield (holder, key) for every value in a form, below the top."""
     items = form.items() if isinstance(form, dict) else enumerate(form) if isinstance(form, list) else ()
     for key, value in items:
         yield form, key
-        yield from _places(value)
+        yield from _entries(value)
 
 
 # -- formats: valid files, how they are mutated, and what reading them must return -------------------------------------

@@ -22,16 +22,16 @@ with atheris.instrument_imports(include=["numbacnn"], exclude=["numbacnn.kernels
 
 def guided(name, count, seed):
     """Read ``count`` inputs of a format under libFuzzer, and end the process."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for part in ("files", "corpus"):
-            (place / part).mkdir()
-        reader = fuzz.Reader(name, place / "files")
+            (folder / part).mkdir()
+        reader = fuzz.Reader(name, folder / "files")
         for number, content in enumerate(reader.form.seeds):
-            (place / "corpus" / str(number)).write_bytes(content)
+            (folder / "corpus" / str(number)).write_bytes(content)
 
-        def mutate(content, most, seed):
-            return reader.form.mutate(content, Random(seed))[:most]
+        def mutate(content, max_size, seed):
+            return reader.form.mutate(content, Random(seed))[:max_size]
 
         def read(content):
             reader.read(content)
@@ -39,7 +39,7 @@ def guided(name, count, seed):
                 print(f"{name}: {reader.outcomes()}, guided by atheris", flush=True)
 
         options = [f"-runs={count}", f"-seed={seed}", "-max_len=65536", "-timeout=600", "-verbosity=0"]
-        atheris.Setup([sys.argv[0], *options, str(place / "corpus")], read, custom_mutator=mutate)
+        atheris.Setup([sys.argv[0], *options, str(folder / "corpus")], read, custom_mutator=mutate)
         atheris.Fuzz()
 
 

@@ -56,8 +56,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=30)
     seconds = 60 * parser.parse_args().minutes
     measured = []
-    with tempfile.TemporaryDirectory() as place:
-        turn = turns(Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        turn = turns(Path(folder))
         for _ in range(6):
             next(turn)  # compiles
         start = time.monotonic()

@@ -52,7 +52,7 @@ PICKED = [
         padding=((2, 0), (0, 1)),
     ),
     picked("many channels, two groups, small images", (3, 3, 128), 24, 128, 2, groups=2),
-    picked("many channels, 3x3 by itself", (8, 7, 64), 2, 66, 3, padding=1),
+    picked("many channels, Winograd chosen automatically", (8, 7, 64), 2, 66, 3, padding=1),
 ]
 WINOGRAD = [
     picked(f"{algorithm} {window}x{window} {reason}", shape, batch, filters, window, algorithm=algorithm, **options)

@@ -30,11 +30,11 @@ def test_a_window_of_minus_infinities_has_a_maximum_and_a_first():
     np.testing.assert_array_equal(input_gradient(nl.MaxPool2D(2), x, dy).reshape(2, 2), [[5, 0], [0, 0]])
 
 
-@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("tap", range(9))
 @pytest.mark.parametrize("channels", [1, 8, 19])
-def test_nan_anywhere_in_the_window_is_its_maximum(place, channels):
+def test_nan_anywhere_in_the_window_is_its_maximum(tap, channels):
     x = np.arange(2 * 3 * 6 * channels, dtype=np.float32).reshape(2, 3, 6, channels)
-    x[1, place // 3, place % 3, -1] = np.nan
+    x[1, tap // 3, tap % 3, -1] = np.nan
     expected = np.zeros((2, 1, 2, channels), bool)
     expected[1, 0, 0, -1] = True
     np.testing.assert_array_equal(np.isnan(functional.max_pool2d(x, 3)), expected)

@@ -14,10 +14,10 @@ OP = Op(
 )
 
 
-@pytest.mark.parametrize("place", [0, 3, 5])
-def test_nan_stays_in_its_own_row(place):
+@pytest.mark.parametrize("column", [0, 3, 5])
+def test_nan_stays_in_its_own_row(column):
     x = np.zeros((2, 6), np.float32)
-    x[0, place] = np.nan
+    x[0, column] = np.nan
     y = functional.softmax(x)
     assert np.isnan(y[0]).all()
     np.testing.assert_allclose(y[1], 1 / 6, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Against PyTorch: every case of the table, optimisers, and fifty training steps of LeNet-5."""
+"""Comparisons with PyTorch: every case of the table, batch normalization, and fifty steps of LeNet-5."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Against PyTorch: every optimiser and schedule that it has, step by step; clipping, averages, accumulation."""
+"""Comparisons with PyTorch: its optimizers and schedules, step by step; clipping and averages of weights."""
 
 import os
 

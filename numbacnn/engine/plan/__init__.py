@@ -1,7 +1,7 @@
 """From a graph to buffers and steps, before any array exists.
 
-A plan decides which operations are fused, which values share a buffer, which halo each buffer has, and its place in one
-arena. Time runs 0, 1, … over the forward steps, then once for the loss, then over the backward steps.
+A plan decides which operations are fused, which values share a buffer, and the halo of each buffer and its offset in
+one arena. Time is 0, 1, … over the forward steps, then one for the loss, then goes on over the backward steps.
 """
 
 from numbacnn.engine.plan.arena import Buffer, View

@@ -95,7 +95,7 @@ class _Planner:
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
         self.gradients: dict[int, View] = {}  # by value
         self.time = 0
-        self.values = self._place_values()
+        self.values = self._make_values()
 
     def plan(self) -> Plan:
         inputs = self.values[: len(self.graph.input_shapes)]
@@ -117,7 +117,7 @@ class _Planner:
 
     # -- values -------------------------------------------------------------------------------------------------------
 
-    def _place_values(self) -> list[View]:
+    def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         views: dict[int, View] = {
             i: self._new_view(name, shape, self._value_halo(i))

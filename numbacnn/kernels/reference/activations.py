@@ -129,7 +129,7 @@ def hardswish_gradient_in_place(dy, x):
     dy[...] = np.where(x <= -3, 0, np.where(x >= 3, dy, dy * (x / 3 + 0.5)))
 
 
-FAR = 700  # e⁻⁷⁰⁰ is nearly the least number of float64: functions that end in an exponential have reached their limits
+FAR = 700  # e⁻⁷⁰⁰ is near the smallest float64: functions that end in an exponential have reached their limits
 
 
 @launcher
@@ -188,8 +188,8 @@ def _inner(x):
 
 @launcher
 def activation_kernels(name, function, gradient):
-    """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a custom activation, whose two Python
-    functions are called element by element."""
+    """Make ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a custom activation, which call its two
+    Python functions element by element."""
     forward_of, gradient_of = map(_element_by_element, (function, gradient))
 
     def forward(y, x):
@@ -202,7 +202,7 @@ def activation_kernels(name, function, gradient):
 
 
 class _NumpyMath:
-    """The functions of ``math`` as NumPy has them: they overflow to infinity, as compiled ones do, without an error."""
+    """The functions of ``math`` by NumPy: they overflow to infinity, as compiled ones do, without an error."""
 
     def __getattr__(self, name):
         return getattr(np, name, None) or getattr(math, name)

@@ -1,4 +1,4 @@
-"""Arrays as the reference kernels take them."""
+"""Conversions of arrays for the reference kernels."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ PIXELS = (0, 1, 2)  # the axes n, h, w: all but the channels
 
 
 def float64(x):
-    """``x`` in float64; the array itself if it is that already."""
+    """Convert ``x`` to float64; an array of that type is not copied."""
     return np.asarray(x, np.float64)
 
 
 def by_group(x, groups):
-    """(…, channels) as (groups, …, channels / groups)."""
+    """Reshape (…, channels) to (groups, …, channels / groups)."""
     return np.moveaxis(x.reshape(*x.shape[:-1], groups, -1), -2, 0)
 
 
 def ungrouped(x):
-    """(groups, …, channels / groups) as (…, channels)."""
+    """Reshape (groups, …, channels / groups) to (…, channels)."""
     last = np.moveaxis(x, 0, -2)
     return last.reshape(*last.shape[:-2], -1)

@@ -1,4 +1,4 @@
-"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C, of any units.
+"""Augmentation: random numbers for each image, resampling, and pixel operations. Images are N×H×W×C, of any units.
 
 Every random number is a word of Philox at the counter (block, number of the image in its data set, epoch, purpose),
 keyed by the seed. ``random`` is (seed, epoch); ``purpose`` is 0 for the numbers of all transforms, else a transform's
@@ -91,11 +91,11 @@ def warp_nearest(y, x, matrices, field, fill):
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
     for n, image in enumerate(padded):
         i, j = sources(y.shape, n, matrices, field)
-        i, j = (np.clip(np.floor(place + 0.5), -1, size) for place, size in ((i, height), (j, width)))
+        i, j = (np.clip(np.floor(index + 0.5), -1, size) for index, size in ((i, height), (j, width)))
         y[n] = image[i.astype(int) + 1, j.astype(int) + 1]
 
 
-# -- changes of pixels ------------------------------------------------------------------------------------------------
+# -- pixel operations -------------------------------------------------------------------------------------------------
 
 
 @launcher

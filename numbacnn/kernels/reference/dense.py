@@ -29,5 +29,5 @@ def dense_weight_gradient(dw, x, dy):
 
 
 def _matrix(x):
-    """N×1×1×C as N×C."""
+    """Reshape N×1×1×C to N×C."""
     return float64(x).reshape(len(x), -1)

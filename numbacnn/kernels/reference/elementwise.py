@@ -1,4 +1,4 @@
-"""Copies, sums and products, element by element. Arrays are N×H×W×C of equal shape unless said otherwise."""
+"""Copies, sums and products, element by element. Arrays are N×H×W×C, by default of equal shape."""
 
 import numpy as np
 
@@ -14,13 +14,13 @@ def copy(y, x):
 
 @launcher
 def copy_reshaped(y, x):
-    """y = x, whose images have as many elements in another shape."""
+    """y = x, whose images have the same number of elements in another shape."""
     y[...] = x.reshape(y.shape)
 
 
 @launcher
 def copy_channels(y, x):
-    """y = x, where either may be some of the channels of a wider array."""
+    """y = x; either may be a slice of the channels of a wider array."""
     y[...] = x
 
 

@@ -14,7 +14,7 @@ MATH = SimpleNamespace(sqrt=np.sqrt, fma=lambda x, y, z: x * y + z)
 
 
 def on_arrays(function):
-    """A function of numbers as one of arrays: NumPy's functions take the place of those of ``math``, and of ``max``."""
+    """Convert a scalar function to one of arrays: NumPy's functions replace those of ``math``, and ``max``."""
     return _with_numpy_max(with_math(function, MATH, _with_numpy_max))
 
 
@@ -24,7 +24,7 @@ def _with_numpy_max(function):
 
 
 def launcher_of(formula):
-    """The launcher of a formula."""
+    """Make the launcher of a formula."""
     function = on_arrays(formula.function)
 
     def launch(*arguments):

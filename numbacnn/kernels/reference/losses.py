@@ -14,12 +14,12 @@ from numbacnn.kernels.registry import launcher
 
 
 def times(weight, loss):
-    """weight · loss, where 0 · ∞ is 0: an impossible class costs nothing if nothing asks for it."""
+    """weight · loss, where 0 · ∞ is 0: an impossible class costs nothing if its weight is 0."""
     return np.multiply(weight, loss, out=np.zeros(np.broadcast_shapes(np.shape(weight), loss.shape)), where=weight != 0)
 
 
 def by_pixel(x):
-    """N×H×W×C as pixels × C."""
+    """Reshape N×H×W×C to pixels × C."""
     return float64(x).reshape(-1, x.shape[-1])
 
 

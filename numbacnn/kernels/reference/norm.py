@@ -1,7 +1,7 @@
 """Normalization: over the batch, over groups of channels, over neighboring channels.
 
-x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias. What mean and variance are over decides the layer; their part
-of the gradient is the same:  dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + eps),  g = dy · weight.
+x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias. Layers differ in the axes of mean and variance; the form of
+the gradient is the same:  dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + eps),  g = dy · weight.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ def _normalized_gradient(g, x_hat, inverse, axes):
 def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
-    """Training: normalizes by the batch's mean and biased variance, and moves the running statistics, of the unbiased
-    variance, toward the batch's by the share ``momentum``. statistics: 2×C; pattern, partial: not used."""
+    """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
+    variance, toward the batch's by the factor ``momentum``. statistics: 2×C; pattern, partial: not used."""
     x = float64(x)
     mean, variance = x.mean(PIXELS), x.var(PIXELS)
     count = x[..., 0].size
@@ -36,7 +36,7 @@ def batch_norm_forward(
 
 @launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
-    """Normalizes by the running statistics. ``statistics`` is empty if no gradient will be asked for."""
+    """Normalize by the running statistics. ``statistics`` is empty if no gradient will be needed."""
     _normalize(y, statistics, float64(x), weight, bias, float64(running_mean), float64(running_var), eps, relu)
 
 
@@ -62,8 +62,8 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 @launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
-    """The weights and the bias of a layer and the batch normalization that follows it, by its running statistics, in
-    one: w · s and (b − running_mean) · s + bias, s = weight / √(running_var + eps)."""
+    """Fold a batch normalization, by its running statistics, into weights and bias of the layer before it:
+    w · s and (b − running_mean) · s + bias, s = weight / √(running_var + eps)."""
     scale = norm.weight / np.sqrt(float64(norm.running_var) + norm.eps)
     folded_weight[...] = w * scale
     folded_bias[...] = ((0 if b is None else float64(b)) - norm.running_mean) * scale + norm.bias
@@ -74,8 +74,8 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 @launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
-    """Normalizes each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be asked
-    for; pattern, partial: not used."""
+    """Normalize each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be
+    needed; pattern, partial: not used."""
     grouped = _by_group(float64(x), groups)
     mean, inverse = grouped.mean((1, 3)), 1 / np.sqrt(grouped.var((1, 3)) + eps)
     total = ((grouped - mean[:, None, :, None]) * inverse[:, None, :, None]).reshape(x.shape) * weight + bias
@@ -96,7 +96,7 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 def _by_group(x, groups):
-    """Images × pixels × groups × channels of a group."""
+    """Reshape x to images × pixels × groups × channels of a group."""
     return x.reshape(len(x), -1, groups, x.shape[-1] // groups)
 
 

@@ -23,5 +23,5 @@ def philox(counter, key):
 
 
 def halves(seed):
-    """A seed of 64 bits as a key of two words."""
+    """Split a seed of 64 bits into a key of two words."""
     return np.uint64(seed) & LOW, np.uint64(seed) >> SHIFT

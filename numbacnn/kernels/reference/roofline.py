@@ -1,4 +1,4 @@
-"""The kernels that measure what bounds a device. Here they only have the right results."""
+"""The kernels that measure the peaks of a device; here only their results matter."""
 
 import numpy as np
 
