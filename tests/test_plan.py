@@ -193,13 +193,13 @@ def test_a_larger_batch_gets_a_new_plan_and_a_smaller_one_does_not(make):
     model = make()
     small, large = arrays(model, 2), arrays(model, 6)
     first = run(model, *small)
-    executor = model._executors[True, True]
+    executor = model._executors[True, True, None]
     run(model, *large)
-    assert model._executors[True, True].plan.batch == 6
-    assert model._executors[True, True] is not executor
-    executor = model._executors[True, True]
+    assert model._executors[True, True, None].plan.batch == 6
+    assert model._executors[True, True, None] is not executor
+    executor = model._executors[True, True, None]
     again = run(model, *small)
-    assert model._executors[True, True] is executor
+    assert model._executors[True, True, None] is executor
     assert_results_close(again, first, "the smaller batch, after the larger", 1e-6)
 
 

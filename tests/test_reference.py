@@ -114,7 +114,7 @@ def test_launchers_write_what_those_of_the_cpu_do(call):
 def test_every_layer_runs_in_a_step_of_its_own():
     model = nc.models.lenet5(device="reference")
     model.forward(np.zeros((1, 28, 28, 1), np.float32), training=True)
-    plan = model._executors[True, True].plan
+    plan = model._executors[True, True, None].plan
     names = [node.name for node in model.graph.nodes if not node.layer.is_view]
     assert [step.node.name for step in plan.forward] == names
     assert len(plan.backward) == len(plan.forward)
