@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -16,7 +17,7 @@ from numbacnn.data.labels import CLASSES, renumbered
 from numbacnn.errors import DataError, ModelFileError, NumbacnnError
 from numbacnn.metrics import Report
 from numbacnn.runs.folder import model_file, run_of
-from numbacnn.runs.settings import DEFAULTS, read_config
+from numbacnn.runs.settings import DEFAULTS, read_config, require_data
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
@@ -30,6 +31,8 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 @click.command("eval")
 @shared.model
 @shared.data
+@click.option("--ignore-index", help="Value in masks that does not count.", type=click.IntRange(0), metavar="N")
+@click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be decoded.")
 @shared.polarity
 @shared.imports
 @click.option(
@@ -45,6 +48,8 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 def command(
     model: Path,
     data: str | None,
+    ignore_index: int | None,
+    skip_damaged: bool,
     polarity: str,
     report: bool,
     top_k: int | None,
@@ -57,13 +62,13 @@ def command(
     MODEL is a model file or the folder of a run. Prints the loss and the accuracy of a classifier, the mean IoU of a
     segmentation model, or the mAP of a detector.
     """
-    name = data or data_of_run(model)
+    source = TestData.of(model, data, ignore_index, skip_damaged)
     with shared.engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
             raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
-        test = load_test_set(network, name, polarity)
+        test = load_test_set(network, source, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
         measured = network.evaluate(test)
@@ -72,7 +77,7 @@ def command(
         found = network.report(test, [top_k] if top_k else []) if classifies and (report or top_k) else None
     if not math.isfinite(measured["loss"]):
         raise NumbacnnError(f"{model}: the loss is {measured['loss']}; the weights are damaged, or training diverged")
-    result = {"model": str(model), "data": name, "images": len(test), **measured, "images_per_second": rate}
+    result = {"model": str(model), "data": source.name, "images": len(test), **measured, "images_per_second": rate}
     if as_json:
         details = found.to_dict() if found else {}
         if found and not report:
@@ -80,7 +85,7 @@ def command(
         render.as_json(result | ({"classes": rows} if rows else details))
         return
     score, values = render.scores(result)
-    render.text(f"{score} {values}, {rate:,.0f} images/s: {model} on the test set of {name}")
+    render.text(f"{score} {values}, {rate:,.0f} images/s: {model} on the test set of {source.name}")
     if rows:
         _print_class_rows(rows)
     if found:
@@ -123,35 +128,63 @@ def print_report(report: Report) -> None:
         render.table([["true", "predicted", "images"], *mistakes])
 
 
-def load_test_set(model: numbacnn.Model, name: str, polarity: str) -> Dataset:
-    """Load the test set of a data set, its labels numbered as in the model; prints how it was changed."""
+class TestData(NamedTuple):
+    """A data set whose test set is used: its name or folder, and how it is read."""
+
+    name: str
+    ignore_index: int | None = None
+    skip_damaged: bool = False
+
+    @classmethod
+    def of(
+        cls, model: Path, data: str | None, ignore_index: int | None = None, skip_damaged: bool = False
+    ) -> "TestData":
+        """Return the data set given, or else that of the run that a model belongs to, read as the run does.
+
+        Raises:
+            ModelFileError: the model does not exist.
+            UsageError: no data set is given, and the model does not belong to a run.
+            DataError: the data of the run is no longer there.
+        """
+        if not model.exists():
+            raise ModelFileError(f"{model}: no such file or folder")
+        run = run_of(model)
+        if run is None:
+            if data is None:
+                raise click.UsageError(f"{model} does not belong to a run; add --data.")
+            return cls(data, ignore_index, skip_damaged)
+        run.require_run()
+        options = read_config(run.config)
+        name = data or str(options.get("data", DEFAULTS["data"]))
+        require_data(name)
+        ignored = options.get("ignore_index") if ignore_index is None else ignore_index
+        skips = skip_damaged or bool(options.get("skip_damaged"))
+        return cls(name, ignored, skips)
+
+
+def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dataset:
+    """Load the test set of a data set in the form of a model's input; prints how it was changed.
+
+    Its labels are numbered as in the model, and files are read in its size and with its channels.
+    """
     task = task_of(model.task, model.input_shape)
-    whole_images = task.labels == CLASSES
-    _, test = data_sets.load(
-        name,
+    whole_images, named = task.labels == CLASSES, source.name in data_sets.NAMES
+    height, width, channels = model.input_shape if len(model.input_shape) == 3 else (None, None, None)
+    splits = data_sets.load_splits(
+        source.name,
         labels=task.labels,
-        size=None if whole_images else (model.input_shape[0], model.input_shape[1]),
-        scenes=None if whole_images or name not in data_sets.NAMES else 1,  # the training set is not used
+        size=None if height is None or width is None or (named and whole_images) else (height, width),
+        channels=channels if channels in (1, 3) else None,
+        scenes=1 if named and not whole_images else None,  # the training set is not used
+        skip_damaged=source.skip_damaged,
+        ignore_index=source.ignore_index,
         progress=download_progress(),
     )
+    test = splits.test
+    assert test is not None
     numbered = with_classes_of(model, test)
     render.notes(test.notes)
     return replace(numbered, images=with_polarity(model, numbered.images, polarity))
-
-
-def data_of_run(model: Path) -> str:
-    """Return the data set of the run that a model belongs to.
-
-    Raises:
-        ModelFileError: the model does not exist.
-        UsageError: it does not belong to a run.
-    """
-    if not model.exists():
-        raise ModelFileError(f"{model}: no such file or folder")
-    run = run_of(model)
-    if run is None:
-        raise click.UsageError(f"{model} does not belong to a run; add --data.")
-    return str(read_config(run.config).get("data", DEFAULTS["data"]))
 
 
 def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:

@@ -20,7 +20,7 @@ from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.folder import RunFolder, model_file
 
 from . import render, shared
-from .eval import data_of_run, load_test_set
+from .eval import TestData, load_test_set
 from .predict import read_images
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Subject:
     @cached_property
     def test(self) -> Dataset:
         """The test set, with the model's classes."""
-        name = self.options["data"] or data_of_run(self.path)
-        return load_test_set(self.model, name, self.options["polarity"])
+        source = TestData.of(self.path, self.options["data"])
+        return load_test_set(self.model, source, self.options["polarity"])
 
     @cached_property
     def image(self) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import numbacnn
 from numbacnn.data import has_bright_border, image_size, read_image, resize_nearest, write_mask
 from numbacnn.data.dataset import Images
 from numbacnn.data.palette import mask_colors
-from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.errors import ArgumentError, DataError, NumbacnnError
 from numbacnn.runs.folder import model_file
 from numbacnn.tasks import Detection, Segmentation
 from numbacnn.tasks.detection import SCORE_THRESHOLD
@@ -54,25 +54,28 @@ def command(
 
     MODEL is a model file or the folder of a run. Each IMAGE is a file such as a PNG or JPEG, of any size. A classifier
     prints the most probable classes, a segmentation model the fraction of pixels of each class (and writes masks with
-    --out), a detector the boxes x0, y0, x1, y1 in pixels of the IMAGE.
+    --out), a detector the boxes x0, y0, x1, y1 in pixels of the IMAGE. Files that cannot be read are named at the end,
+    and the exit code is then 1.
     """
     with shared.engine(threads):
         network = numbacnn.load(model_file(model), device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a segmentation model.")
-        mask_files = _mask_files(images, out)
-        pixels = read_images(network, images, polarity)
+        sound, pixels, damaged = read_sound_images(network, images, polarity)
+        mask_files = _mask_files(sound, out)
         if network.task == Segmentation.name:
-            found = _segment(network, pixels, images, mask_files)
+            found = _segment(network, pixels, sound, mask_files)
         elif network.task == Detection.name:
-            found = _detect(network, pixels, images, score_threshold)
+            found = _detect(network, pixels, sound, score_threshold)
         else:
             found = _classify(network, model, pixels, top)
-    predictions = [{"image": str(path), **row} for path, row in zip(images, found, strict=True)]
+    predictions = [{"image": str(path), **row} for path, row in zip(sound, found, strict=True)]
     if as_json:
         render.as_json({"model": str(model), "predictions": predictions})
     else:
         _print(predictions)
+    if damaged:
+        raise DataError(f"{len(damaged)} of {len(images)} files cannot be read: {'; '.join(map(str, damaged))}")
 
 
 def _print(predictions: Rows) -> None:
@@ -147,23 +150,44 @@ def _detect(model: numbacnn.Model, pixels: Images, images: Sequence[Path], score
 
 
 def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> Images:
-    """Read image files in the size and the channels of the model's input, (N, H, W, C); prints what was changed.
+    """Read image files as ``read_sound_images`` does. Raises DataError if one is missing or damaged."""
+    _, pixels, damaged = read_sound_images(model, paths, polarity)
+    if damaged:
+        raise damaged[0]
+    return pixels
+
+
+def read_sound_images(
+    model: numbacnn.Model, paths: Sequence[Path], polarity: str
+) -> tuple[list[Path], Images, list[DataError]]:
+    """Read image files in the size and the channels of the model's input; prints what was changed.
+
+    Returns:
+        The files that could be read, their images (N, H, W, C), and the errors of the others.
 
     Raises:
         ArgumentError: the model's input is not an image.
-        DataError: a file is missing or not an image.
+        DataError: no file can be read.
     """
     if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
         raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
     trained = model.normalization and model.normalization.images
     height, width, channels = model.input_shape
-    found = [read_image(path, height, width, channels, trained.white if trained else None) for path in paths]
-    pixels = np.stack([image for image, _ in found])
+    found, damaged = [], []
+    for path in paths:
+        try:
+            found.append((path, *read_image(path, height, width, channels, trained.white if trained else None)))
+        except DataError as error:
+            damaged.append(error)
+    if not found:
+        raise DataError("; ".join(map(str, damaged)))
+    pixels = np.stack([image for _, image, _ in found])
     changed = with_polarity(model, pixels, polarity)
-    render.notes(note for _, note in found if note)
+    render.notes(note for _, _, note in found if note)
     inverted = (pixels != changed).any(axis=(1, 2, 3))
-    render.notes(f"{path}: inverted" for path, inverse in zip(paths, inverted, strict=True) if inverse)
-    return changed
+    sound = [path for path, _, _ in found]
+    render.notes(f"{path}: inverted" for path, inverse in zip(sound, inverted, strict=True) if inverse)
+    return sound, changed, damaged
 
 
 def with_polarity(model: numbacnn.Model, images: Images, polarity: str) -> Images:

@@ -188,6 +188,8 @@ def command(
         downloads = progress.download_progress(quiet)
         with sources.named(ctx, given):
             run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
+        if not quiet:
+            render.log(f"data: {run.found}")
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:

@@ -13,17 +13,18 @@ from .progress import download_progress
 
 @click.command("verify")
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", help="Folder of the run's data, if it has moved.")
 @shared.threads
 @shared.json
 @shared.debug
-def command(run: Path, threads: int | None, as_json: bool) -> None:
+def command(run: Path, data: str | None, threads: int | None, as_json: bool) -> None:
     """Verify a run against its provenance.
 
     Compares the checksums of the files in the folder RUN and of its data, and the scores of its weights, with those in
     its provenance.toml. Exits with 1 if anything differs.
     """
     with shared.engine(threads):
-        found = verify_run(run, download_progress())
+        found = verify_run(run, download_progress(), data)
     render.notes(found.notes)
     differences = found.differences
     if as_json:

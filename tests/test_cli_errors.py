@@ -139,7 +139,7 @@ def test_nan_weights(model):
 def test_unreadable_images(model):
     Path("text.png").write_text("no image")
     Path("cut.png").write_bytes(Path("a.png").read_bytes()[:40])
-    rejected("nowhere.png: no such file", "predict", "m.safetensors", "a.png", "nowhere.png")
+    rejected("nowhere.png: no such file", "predict", "m.safetensors", "nowhere.png")
     rejected("text.png: not an image", "predict", "m.safetensors", "text.png")
     rejected("cut.png: not", "predict", "m.safetensors", "cut.png")
 

@@ -57,6 +57,8 @@ class RunFolder:
         """Raise ArgumentError if the folder does not hold a run."""
         if not self.config.is_file():
             raise ArgumentError(f"{self.path} holds no run to resume; leave out --resume to start one there")
+        if not self.config.read_bytes().strip():
+            raise ArgumentError(f"{self.config} is empty: the run was stopped before it began; delete {self.path}")
 
     def claim(self) -> None:
         """Create the folder of a new run. Raises ArgumentError if another run took it since ``require_vacant``."""

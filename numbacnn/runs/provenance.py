@@ -10,6 +10,7 @@ from typing import Any
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import write_file
+from numbacnn.data.text import readable
 from numbacnn.engine.locks import get_num_threads
 from numbacnn.kernels.target import host_target
 from numbacnn.saving.format import digest
@@ -44,7 +45,7 @@ def conditions(command: str, settings: Mapping[str, Any], data: Mapping[str, Dat
     data: the training, validation and test set by name.
     """
     return {
-        "command": command,
+        "command": readable(command),
         "seed": settings["seed"],
         "threads": get_num_threads(),
         "settings": dict(settings),

@@ -8,12 +8,13 @@ from typing import Any
 
 from numbacnn import models
 from numbacnn.data.files import remove_leftovers
+from numbacnn.data.found import describe
 from numbacnn.data.remote import Progress
-from numbacnn.errors import DivergedError
+from numbacnn.errors import ArgumentError, DivergedError
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
-from numbacnn.runs.settings import Settings
+from numbacnn.runs.settings import Settings, read_toml, require_data
 from numbacnn.saving.format import read_normalization
 from numbacnn.training.trainer import EpochEnd, Event, Trainer
 
@@ -22,6 +23,7 @@ class Run:
     """One training in its folder. The constructor loads the data and checks everything; only ``events`` writes files.
 
     Attributes:
+        found: a line on the data: images, sizes, classes with counts.
         notes: remarks on how the data was changed when it was read, and on weights that do not fit, one line each.
         trainer: the training loop, with ``history`` and ``position``.
     """
@@ -36,9 +38,15 @@ class Run:
         command: str = "",
     ) -> None:
         self.settings, self.folder = settings, folder
+        settings.require_utf_8()
+        if resume:
+            require_data(settings.data)
         train, validation, self.test = settings.load_data(progress)
         parts = {"train": train, "validation": validation, "test": self.test}
         self._conditions = conditions(command, settings.table(), parts)
+        if resume:
+            self._require_same_data()
+        self.found = describe({"training": train, "validation": validation, "test": self.test})
         self.notes = [note for part in parts.values() if part is not None for note in part.notes]
         if not settings.validation:
             validation = None
@@ -78,6 +86,16 @@ class Run:
         self._best_saved = True
         if resume:
             self.trainer.resume()
+
+    def _require_same_data(self) -> None:
+        """Raise ArgumentError if the data is not what the run began with, by checksum."""
+        if self.folder.provenance.is_file():
+            for name, digest in read_toml(self.folder.provenance).get("data", {}).items():
+                if self._conditions["data"].get(name) != digest:
+                    raise ArgumentError(
+                        f"{self.settings.data}: its {name} data is not that of {self.folder.path}, by checksum; "
+                        "give the same images, labels and classes, or change --out to start another run"
+                    )
 
     def _load_weights(self, file: Path) -> None:
         """Load initial weights. If ``classes`` is given, those of another shape, the head's, are not loaded."""

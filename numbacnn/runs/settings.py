@@ -13,7 +13,8 @@ from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import kind_of_folder, of_training
 from numbacnn.data.remote import Progress
-from numbacnn.errors import ArgumentError
+from numbacnn.data.text import decode, readable
+from numbacnn.errors import ArgumentError, DataError
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.tasks import TASKS, Classification
@@ -28,7 +29,9 @@ MAX_CONFIG_BYTES = 1 << 14  # parsing time grows with the square of a hostile fi
 MAX_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
-CHANGEABLE = ("epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision")
+CHANGEABLE = (
+    *("data", "epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision"),
+)
 """Keys of a configuration that may change when its run is resumed. A change of any other would make another run."""
 
 
@@ -108,6 +111,12 @@ class Settings:
             table["weights"] = str(Path(self.weights).resolve())
         return table
 
+    def require_utf_8(self) -> None:
+        """Raise ArgumentError if a path cannot be written to a configuration file."""
+        for name, value in self.table().items():
+            if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+                raise ArgumentError(f"{name}: {readable(value)} is not UTF-8; rename the folder, or make a link to it")
+
     def make_optimizer(self) -> Optimizer:
         """Return a new optimizer."""
         options: dict[str, Any] = {"weight_decay": self.weight_decay, "clip_norm": self.clip_norm}
@@ -136,6 +145,12 @@ class Settings:
         train, test = of_training(splits, self.data), splits.test
         assert test is not None
         return train, splits.validation, test
+
+
+def require_data(name: str) -> None:
+    """Raise DataError if the data of a run is no longer where it was."""
+    if name not in data_sets.NAMES and not Path(name).exists():
+        raise DataError(f"{name}: no such folder; if the data of the run has moved, add --data DIR")
 
 
 def _task_of(data: str) -> str:
@@ -210,7 +225,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise ArgumentError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, too large for a configuration file")
         if any(line.count(b".") > MAX_DOTS for line in content.splitlines()):
             raise ArgumentError(f"{path}: a line has more than {MAX_DOTS} dots; this is not a configuration file")
-        return tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(decode(content))
     except OSError as error:
         raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

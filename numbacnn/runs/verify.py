@@ -11,7 +11,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.model import load
 from numbacnn.runs.folder import RunFolder
 from numbacnn.runs.provenance import data_digest, file_digests, processor, versions
-from numbacnn.runs.settings import Settings, read_toml
+from numbacnn.runs.settings import Settings, read_toml, require_data
 from numbacnn.tasks import TASKS
 
 
@@ -35,8 +35,10 @@ class Verification:
         return [f"{what}: {state}" for what, state in self.checks if state != "ok"]
 
 
-def verify_run(path: Path, progress: Progress | None = None) -> Verification:
+def verify_run(path: Path, progress: Progress | None = None, data: str | None = None) -> Verification:
     """Compare a run's files, data and score with its provenance. Weights are not evaluated if a file has changed.
+
+    ``data`` is the folder where the data is now, if it has moved.
 
     Raises:
         ArgumentError: the folder has no provenance of a complete training, or a damaged one.
@@ -49,19 +51,21 @@ def verify_run(path: Path, progress: Progress | None = None) -> Verification:
     if "results" not in provenance:
         raise ArgumentError(f"{path}: training is not complete; {folder.resume_hint}")
     try:
-        return _verify(folder, provenance, progress)
+        return _verify(folder, provenance, progress, data)
     except DAMAGE as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(f"{folder.provenance}: damaged ({brief(repr(error))})") from None
 
 
-def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | None) -> Verification:
+def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | None, data: str | None) -> Verification:
     found, files = Verification(), file_digests(folder.outputs)
     for name, digest in provenance["files"].items():
         state = "ok" if files.get(name) == digest else "changed" if name in files else "missing"
         found.checks.append(Check(name, state))
-    settings = Settings.resolve({name.replace("-", "_"): value for name, value in provenance["settings"].items()})
+    options = {name.replace("-", "_"): value for name, value in provenance["settings"].items()}
+    settings = Settings.resolve(options | ({"data": data} if data else {}))
+    require_data(settings.data)
     train, validation, test = settings.load_data(progress)
     for name, dataset in (("train", train), ("validation", validation), ("test", test)):
         if dataset is None:
