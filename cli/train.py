@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from numbacnn._checks import choose
 from numbacnn.data import NAMES
 from numbacnn.errors import ArgumentError
+from numbacnn.logs import LOGS
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
 from numbacnn.runs.folder import RunFolder
@@ -139,6 +140,7 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Fraction of the training set to validate on; 0 for none.", **FRACTION)
 @_setting("--patience", "Stop after N epochs without a better validation score.", **shared.COUNT)
+@_setting("--log", "Also log for TensorBoard, or with an installed tracker.", type=click.Choice(LOGS))
 @_setting("--checkpoint-every", "Also checkpoint every N batches, or 90s, or 5m.", type=IntervalType(), metavar="N")
 @_setting("--on-save-error", "What to do if a file cannot be written.", type=click.Choice(list(ON_SAVE_ERROR)))
 @_setting("--on-nan", "What to do with a batch that gives NaN or infinity.", type=click.Choice(list(ON_NAN)))

@@ -23,7 +23,7 @@ ROWS = [
     {"cli"},
     {"numbacnn"},  # the public names
     {"runs"},
-    {"bench"},
+    {"bench", "logs"},
     {"plots"},
     {"testing", "sklearn"},
     {"models", "onnx"},

@@ -1,7 +1,8 @@
 """Train a model as settings say, and keep the results in a run's folder."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numbacnn.data.files import remove_leftovers
 from numbacnn.data.found import describe
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, DivergedError
+from numbacnn.logs import Log, log_of_run
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
@@ -82,6 +84,7 @@ class Run:
             on_nan=settings.on_nan,
             augment=settings.augment,
         )
+        self._log = log_of_run(settings.log, folder.path, settings.table()) if settings.log else None
         self._resumed = resume
         self._best_saved = True
         if resume:
@@ -115,14 +118,37 @@ class Run:
         self.folder.write_config(self.settings)
         self._write_provenance(self._conditions)
         self._save_epoch()  # a killed run may have had no time for it
+        trainer = self.trainer
+        self._logging(lambda log: log.resume(trainer.history, trainer.position, len(trainer.loader)))
         if self._out_of_patience():
             return
-        for event in self.trainer.run():
-            if isinstance(event, EpochEnd):
-                self._save_epoch()
-            yield event
-            if isinstance(event, EpochEnd) and self._out_of_patience():
-                return
+        try:
+            for event in trainer.run():
+                if isinstance(event, EpochEnd):
+                    self._save_epoch()
+                self._log_event(event)
+                yield event
+                if isinstance(event, EpochEnd) and self._out_of_patience():
+                    return
+        except BaseException:  # an error, or the caller stops
+            self._logging(lambda log: log.close())
+            raise
+
+    def _log_event(self, event: Event) -> None:
+        self._logging(lambda log: log(event))
+
+    def _logging(self, act: Callable[[Log], None]) -> None:
+        """Let the log act, if there is one; if it cannot be written, training goes on without it, or stops."""
+        log, done = self._log, False
+        if log is None:
+            return
+        with self.trainer.saving(self.folder.path / str(self.settings.log)):
+            act(log)
+            done = True
+        if not done:
+            self._log = None
+            with suppress(OSError):
+                log.close()
 
     def _save_epoch(self) -> None:
         history = self.trainer.history
@@ -172,6 +198,9 @@ class Run:
                 ),
             },
         }
+        scores = {name: value for name, value in found["test"].items() if name != "images"}
+        self._logging(lambda log: log.results(self.model, self.test, scores))
+        self._logging(lambda log: log.close())
         measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
         files = file_digests(self.folder.outputs)
         self._write_provenance(self._conditions | {"files": files, "results": measured})

@@ -31,6 +31,7 @@ RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes"
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = (
     *("data", "epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision"),
+    "log",
 )
 """Keys of a configuration that may change when its run is resumed. A change of any other would make another run."""
 
@@ -72,6 +73,7 @@ class Settings:
     patience: int | None = None
     checkpoint_every: int | str | None = None
     threads: int | None = None
+    log: str | None = None
 
     @classmethod
     def resolve(cls, options: Mapping[str, Any]) -> "Settings":
