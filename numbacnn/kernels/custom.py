@@ -67,6 +67,12 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
         yield f"tuple of {len(value)}"
         for item in value:
             yield from _parts(item, seen)
+    elif isinstance(value, frozenset):  # of constants; its order differs from process to process
+        yield f"set of {len(value)}"
+        yield from sorted(" ".join(_parts(item, seen)) for item in value)
+    elif isinstance(value, slice):  # a constant from Python 3.14 on
+        yield "slice"
+        yield from _parts((value.start, value.stop, value.step), seen)
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} {value.tobytes().hex()}"
     elif _root(value) in KNOWN:
@@ -99,7 +105,7 @@ def _function_parts(function: FunctionType, seen: set[int]) -> Iterator[str]:
     for code in _nested(function.__code__):
         yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {code.co_argcount}"
         for constant in code.co_consts:
-            if not isinstance(constant, CodeType | frozenset):
+            if not isinstance(constant, CodeType):
                 yield from _parts(constant, seen)
         for name in code.co_names:
             if name in function.__globals__:

@@ -1,50 +1,73 @@
 """The disk cache of compiled CPU kernels, in the user's cache folder.
 
-Numba's own cache watches one file and fails in read-only installs. In this one a folder is keyed by everything that
-decides what kernels compile to: their source, versions, Numba's settings and the target. If no folder is writable,
-kernels are compiled in every process.
+Numba's own cache watches one file, fails in read-only installs, and trusts what it reads. In this one a folder is keyed
+by everything that decides what kernels compile to: their source, versions, Numba's settings and the target. It holds
+one file for each kernel and signature, with a digest, and is used only if nobody else can write to it. If no folder
+can be used, kernels are compiled in every process.
 """
 
 import errno
 import functools
 import hashlib
 import os
+import pickle
 import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
 from numbacnn.kernels.target import host_target
 
 NUMBA_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # environment variables that change the code
 OTHER_DEVICES = {"cuda", "reference"}
+DIGEST_BYTES = 32  # of SHA-256
+PRIVATE = 0o700  # the mode of new folders, whatever the umask
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The folder of this version's kernels, or None, with one warning, if it is not writable."""
+    """The folder of this version's kernels, or None, with one warning, if there is none that can be trusted."""
     folder = cache_root() / source_key()
     try:
         if folder.parts[0] == "~":  # or a folder of that name would be made here
             raise OSError(errno.ENOENT, "there is no home folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for each in (folder.parent, folder):
+            if not each.is_dir():  # an existing one may be in a read-only file system
+                each.mkdir(PRIVATE, exist_ok=True)
     except OSError as error:
-        warnings.warn(
-            f"compiled kernels are not kept, each start compiles them again: {folder} is not writable "
-            f"({error.strerror}); set NUMBACNN_CACHE_DIR to a writable folder",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn_not_kept(f"{folder} is not writable ({error.strerror}); set NUMBACNN_CACHE_DIR to a writable folder")
         return None
+    for each in (folder.parent, folder):
+        if reason := _why_not_trusted(each.stat()):
+            _warn_not_kept(f"{each} {reason}; remove it, or set NUMBACNN_CACHE_DIR to a folder of your own")
+            return None
     return folder
+
+
+@functools.cache
+def _warn_not_kept(reason: str) -> None:
+    """Warn once that kernels are not kept."""
+    message = f"compiled kernels are not kept, each start compiles them again: {reason}"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _why_not_trusted(status: os.stat_result) -> str | None:
+    """Return why code from a folder must not be run: someone other than this user and root can change it."""
+    if os.name == "nt":
+        return None
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user (uid {status.st_uid})"
+    return "can be written by every user" if status.st_mode & stat.S_IWOTH else None
 
 
 def cache_root() -> Path:
@@ -102,50 +125,60 @@ def _key_parts() -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """Points Numba's cache to our folder, where every kernel is current."""
+class KernelCache:
+    """Numba's cache of one function: a file for each signature, with its digest first.
 
-    def __init__(self, py_func: Any) -> None:
-        self._py_func = py_func
+    ``key`` distinguishes functions of equal names. A file is written whole or not at all.
+    """
 
-    def get_cache_path(self) -> str:
-        return str(cache_folder())
+    def __init__(self, function: Any, key: str, folder: Path) -> None:
+        file = Path(function.__code__.co_filename)  # of generated code, a name
+        self._identity, self._folder = (function.__module__, file.name, function.__qualname__, key), folder
+        self._name = f"{file.stem.strip('<>').replace(' ', '_')}.{function.__name__}"
 
-    def get_source_stamp(self) -> str:
-        return source_key()
-
-    def get_disambiguator(self) -> str:
-        return str(self._py_func.cache_key)
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> "_Locator":
-        return cls(py_func)
-
-
-class _CacheImpl(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_Locator]  # noqa: RUF012 (Numba's own form)
-
-
-class KernelCache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's cache of one function, whose ``cache_key`` distinguishes functions of equal names in this folder."""
-
-    _impl_class = _CacheImpl
-
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """The compiled function, or None if it is not there, or its file is damaged."""
+    def load_overload(self, signature: tuple[Any, ...], target_context: Any) -> Any:
+        """The compiled function, or None if it is not there, or, with a warning, if its file is damaged."""
+        target_context.refresh()
+        path = self._path(signature, target_context.codegen())
         try:
-            return super().load_overload(signature, target_context)
-        except Exception:  # unpickling a damaged file may raise anything
-            self.flush()
+            content = path.read_bytes()
+        except OSError:
             return None
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        """Save a compiled function, or warn if that fails."""
+        digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         try:
-            super().save_overload(signature, data)
-        except OSError as error:
-            warnings.warn(f"a compiled kernel could not be kept: {error}", RuntimeWarning, stacklevel=2)
+            if hashlib.sha256(data).digest() == digest:
+                return CompileResult._rebuild(target_context, *pickle.loads(data))
+        except Exception:  # of a file that another version of a library wrote
+            pass
+        with suppress(OSError):  # in a read-only folder
+            path.unlink()
+        warnings.warn(f"{path} is damaged: the kernel is compiled again", RuntimeWarning, stacklevel=2)
+        return None
 
-    def _index_key(self, signature: Any, codegen: Any) -> tuple[Any, ...]:
-        # The folder's key covers the bytecode. Numba's own key would add closures, which differ in every process.
-        return signature, codegen.magic_tuple()
+    def save_overload(self, signature: tuple[Any, ...], compiled: Any) -> None:
+        """Save a compiled function. One with addresses in it cannot be saved; warn once if the folder is read-only."""
+        if compiled.library.has_dynamic_globals or any(not lifted.can_cache for lifted in compiled.lifted):
+            return
+        data = dumps(compiled._reduce())
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", suffix=".part", delete=False) as file:
+                temporary = Path(file.name)
+                file.write(hashlib.sha256(data).digest())
+                file.write(data)
+            temporary.replace(self._path(signature, compiled.codegen))
+        except OSError as error:
+            _warn_not_kept(f"{self._folder} is not writable ({error.strerror})")
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _path(self, signature: tuple[Any, ...], codegen: Any) -> Path:
+        # The folder's key covers the bytecode of the package's kernels, and ``key`` that of custom ones.
+        parts = [*self._identity, *map(_described, signature), repr(codegen.magic_tuple())]
+        return self._folder / f"{self._name}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:16]}.nbc"
+
+
+def _described(kind: Any) -> str:
+    """A Numba type with the names of a tuple's fields, which its own name lacks."""
+    inner = "".join(map(_described, kind)) if isinstance(kind, numba.types.BaseTuple) else ""
+    return f"{kind}{getattr(kind, 'fields', '')}{inner}"

@@ -99,12 +99,11 @@ class CpuKernel:
         with self._lock:
             if self._compiled is None:
                 key, function = self._key(), self._dispatcher.py_func
-                caches = key is not None and cache_folder() is not None
-                if caches:
-                    function.cache_key = key
-                    self._dispatcher._cache = KernelCache(function)
+                folder = None if key is None else cache_folder()
+                if key is not None and folder is not None:
+                    self._dispatcher._cache = KernelCache(function, key, folder)
                 signature = self._signature(arguments)
-                if not (caches and self._load(signature)):
+                if folder is None or not self._load(signature):
                     announce(self.__name__, done=False)
                     try:
                         with nullcontext() if self._custom else compiled_as_one(function.__qualname__):
