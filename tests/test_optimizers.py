@@ -241,6 +241,25 @@ def test_clipping_keeps_nan_in_sight(rng):
     assert np.isnan(model.parameters["dense_2.bias"]).all()
 
 
+# -- subnormal numbers ------------------------------------------------------------------------------------------------
+
+
+@every_optimizer
+def test_moments_are_never_subnormal(make):
+    optimizer, model = make(), small_model()
+    optimizer.attach(model)
+    model.store.values[:] = model.store.gradients[:] = 0
+    for moments in optimizer.slots.values():
+        moments[:] = np.where(np.arange(moments.size) % 2, 2e-38, -2e-38)
+    smallest = np.finfo(np.float32).smallest_normal
+    for _ in range(100):
+        optimizer.step(model)
+        for name, moments in optimizer.slots.items():
+            assert not ((moments != 0) & (np.abs(moments) < smallest)).any(), name
+    if optimizer.name != "adagrad":  # whose sums never decay
+        assert any((moments == 0).any() for moments in optimizer.slots.values())
+
+
 # -- copies -----------------------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,19 @@
 import numpy as np
 
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
 def times(weight, loss):
     """weight · loss, with 0 · ∞ = 0."""
     return weight * loss if weight != ZERO else ZERO
+
+
+def flushed(x):
+    """x, or 0 if x is subnormal. Running means decay into subnormal numbers and never reach zero, and some processors
+    take more than a hundred cycles for an operation on one.
+    """
+    return ZERO if abs(x) < SMALLEST_NORMAL else x
 
 
 # -- random numbers ---------------------------------------------------------------------------------------------------

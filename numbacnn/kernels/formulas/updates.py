@@ -2,7 +2,7 @@
 
 ``scalars`` holds what differs from step to step: scalars[0] is 0 if the step makes no update, and the others are those
 of ``Optimizer.step_scalars``. They and the options are float64, and are rounded to float32 here, after differences such
-as 1 − β, which would lose precision in float32.
+as 1 − β, which would lose precision in float32. Moments that become subnormal are flushed to zero.
 """
 
 import math
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from numbacnn.kernels.formulas.formula import Entries, elementwise
-from numbacnn.kernels.scalar import ZERO
+from numbacnn.kernels.scalar import ZERO, flushed
 from numbacnn.kernels.step_scalars import AdamOptions, RmspropOptions
 
 scalars, trust = Entries("scalars"), Entries("trust")
@@ -28,7 +28,7 @@ def sgd_update(w, velocity, dw, rate: scalars[1], momentum: np.float32, weight_d
     With ``nesterov`` the step is rate · (g + momentum·velocity) (Sutskever et al. 2013, in PyTorch's form).
     """
     gradient = dw + weight_decay * w
-    velocity = momentum * velocity + gradient
+    velocity = flushed(momentum * velocity + gradient)
     return w - np.float32(rate) * (gradient + momentum * velocity if nesterov else velocity), velocity
 
 
@@ -38,7 +38,8 @@ def sgd_update(w, velocity, dw, rate: scalars[1], momentum: np.float32, weight_d
 def moments(mean, square, gradient, o):
     """The running means of g and g²."""
     mean = math.fma(np.float32(1 - o.beta_1), gradient, np.float32(o.beta_1) * mean)
-    return mean, math.fma(np.float32(o.beta_2), square, np.float32(1 - o.beta_2) * (gradient * gradient))
+    square = math.fma(np.float32(o.beta_2), square, np.float32(1 - o.beta_2) * (gradient * gradient))
+    return flushed(mean), flushed(square)
 
 
 @update("w mean square")
@@ -83,14 +84,14 @@ def decayed(w, dw, o):
 
 def mean_square(square, gradient, o):
     """The running mean of g²."""
-    return np.float32(o.alpha) * square + np.float32(1 - o.alpha) * gradient * gradient
+    return flushed(np.float32(o.alpha) * square + np.float32(1 - o.alpha) * gradient * gradient)
 
 
 def centered(square, mean, gradient, o):
     """The running means of g² and g, and the variance E[g²] − E[g]², which rounding may bring below 0."""
     share = np.float32(1 - o.alpha) * gradient
-    square = math.fma(share, gradient, np.float32(o.alpha) * square)
-    mean = math.fma(np.float32(o.alpha), mean, share)
+    square = flushed(math.fma(share, gradient, np.float32(o.alpha) * square))
+    mean = flushed(math.fma(np.float32(o.alpha), mean, share))
     return square, mean, max(square - mean * mean, ZERO)
 
 
@@ -112,7 +113,7 @@ def rmsprop_momentum_update(w, square, velocity, dw, rate: scalars[1], o: Rmspro
     """``rmsprop_update`` with momentum: the steps are added up in ``velocity``."""
     gradient = decayed(w, dw, o)
     square = mean_square(square, gradient, o)
-    velocity = normalized(gradient, square, o) + np.float32(o.momentum) * velocity
+    velocity = flushed(normalized(gradient, square, o) + np.float32(o.momentum) * velocity)
     return w - np.float32(rate) * velocity, square, velocity
 
 
@@ -129,7 +130,7 @@ def rmsprop_centered_momentum_update(w, square, mean, velocity, dw, rate: scalar
     """``rmsprop_centered_update`` with momentum."""
     gradient = decayed(w, dw, o)
     square, mean, variance = centered(square, mean, gradient, o)
-    velocity = normalized(gradient, variance, o) + np.float32(o.momentum) * velocity
+    velocity = flushed(normalized(gradient, variance, o) + np.float32(o.momentum) * velocity)
     return w - np.float32(rate) * velocity, square, mean, velocity
 
 
@@ -137,7 +138,7 @@ def rmsprop_centered_momentum_update(w, square, mean, velocity, dw, rate: scalar
 def adagrad_update(w, square, dw, rate: scalars[1], eps: np.float32, weight_decay: np.float32):
     """Adagrad (Duchi et al. 2011): g = dw + weight_decay·w;  square += g²;  w −= rate · g / (√square + eps)."""
     gradient = dw + weight_decay * w
-    square = square + gradient * gradient
+    square = flushed(square + gradient * gradient)
     return w - np.float32(rate) * gradient / (math.sqrt(square) + eps), square
 
 
@@ -147,7 +148,7 @@ def adagrad_update(w, square, dw, rate: scalars[1], eps: np.float32, weight_deca
 @update("x mean")
 def muon_momentum(mean, dw, momentum: np.float64, share: np.float64):
     """mean += (1 − momentum) · (dw − mean);  x = (1 − share)·dw + share·mean."""
-    mean = mean + np.float32(1 - momentum) * (dw - mean)
+    mean = flushed(mean + np.float32(1 - momentum) * (dw - mean))
     return np.float32(1 - share) * dw + np.float32(share) * mean, mean
 
 
