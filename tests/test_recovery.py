@@ -1,6 +1,7 @@
 """Kills, full disks, damaged files and signals never cost a completed save."""
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -115,13 +116,27 @@ def test_a_fresh_training_removes_the_checkpoints_of_another(tmp_path):
     assert steps(tmp_path / "c") == [1]
 
 
-def test_leftovers_of_killed_processes_are_removed(tmp_path):
-    leftover, other = tmp_path / ".c.0123abcd.part", tmp_path / ".cc.0123abcd.part"
-    leftover.write_bytes(b"half")
-    other.write_bytes(b"of another file")
-    fit(tmp_path / "c")
+@pytest.mark.parametrize("name", ["c", "[ab]", "*"])
+def test_leftovers_of_killed_processes_are_removed(tmp_path, name):
+    leftover, others = (
+        tmp_path / f".{name}.0123abcd.part",
+        [tmp_path / f".{other}.0123abcd.part" for other in ("cc", "a")],
+    )
+    for path in (leftover, *others):
+        path.write_bytes(b"half")
+    fit(tmp_path / name)
     assert not leftover.exists()
-    assert other.exists()
+    assert all(other.exists() for other in others)
+
+
+def test_a_file_that_cannot_be_opened_fails_once(tmp_path, monkeypatch):
+    """Its finalizer raises nothing, which Python 3.13 would print."""
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    with pytest.raises(FileNotFoundError):
+        files.write_file(tmp_path / "missing" / "file", b"")
+    gc.collect()
+    assert not raised
 
 
 # -- when to save -----------------------------------------------------------------------------------------------------

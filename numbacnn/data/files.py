@@ -1,6 +1,7 @@
 """Writing files atomically: a reader never sees half a file, whatever stops the writer, a full disk or a kill."""
 
 import errno
+import glob
 import io
 import os
 import secrets
@@ -47,7 +48,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Delete the temporary files of processes that were killed while writing ``path``, and of those writing it now."""
-    for leftover in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}.part"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
         with suppress(OSError):
             os.unlink(leftover)
 
@@ -56,6 +57,7 @@ class _File(io.RawIOBase):
     """A new file, open for writing. A save makes all its system calls as ``os.…`` here, so that tests can fail each."""
 
     def __init__(self, path: Path) -> None:
+        self._descriptor = -1  # ``close`` runs even if opening fails
         binary: int = getattr(os, "O_BINARY", 0)  # on Windows
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | binary, 0o666)
 
@@ -71,7 +73,8 @@ class _File(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             super().close()
-            os.close(self._descriptor)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
