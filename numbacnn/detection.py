@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Boxes = NDArray[np.floating]
 
 PADDING = -1
-THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))  # of the intersection over union, as in COCO
+THRESHOLDS = tuple(i / 20 for i in range(10, 20))  # of the intersection over union, as in COCO: 0.5 to 0.95
 
 
 class Detections(NamedTuple):
@@ -40,13 +41,13 @@ def unpack(packed: Float32) -> Iterator[Float32]:
     return (rows[rows[:, 4] != PADDING] for rows in packed)
 
 
-def areas(boxes: Float32) -> Float32:
+def areas(boxes: Boxes) -> Boxes:
     """Return the areas of boxes (…, 4) in pixels."""
     sides = np.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
-def intersections(a: Float32, b: Float32) -> Float32:
+def intersections(a: Boxes, b: Boxes) -> Boxes:
     """Return the intersection areas (k, l) of boxes (k, 4) with boxes (l, 4)."""
     shared = np.concatenate(
         [np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])], axis=2
@@ -54,7 +55,7 @@ def intersections(a: Float32, b: Float32) -> Float32:
     return areas(shared)
 
 
-def iou(a: Float32, b: Float32) -> Float32:
+def iou(a: Boxes, b: Boxes) -> Boxes:
     """Return the intersection over union (k, l) of boxes (k, 4) with boxes (l, 4); 0 for two empty boxes."""
     shared = intersections(a, b)
     union = areas(a)[:, None] + areas(b) - shared
@@ -121,7 +122,8 @@ def _match(boxes: Float32, scores: Float32, objects: Float32, thresholds: Sequen
     correct = np.zeros((len(boxes), len(thresholds)), np.bool_)
     if not len(objects):
         return correct
-    overlaps, required = iou(boxes, objects), np.array(thresholds)
+    overlaps = iou(boxes.astype(np.float64), objects.astype(np.float64))  # float32 may miss an IoU equal to a threshold
+    required = np.array(thresholds)
     unmatched = np.ones((len(thresholds), len(objects)), np.bool_)
     for i in np.argsort(-scores, kind="stable"):
         candidates = np.where(unmatched, overlaps[i], -1.0)

@@ -49,6 +49,14 @@ def test_nms_keeps_the_highest_scores_and_boxes_that_overlap_little():
     assert b.nms(row(), np.zeros(0, np.float32), 0.5).tolist() == []
 
 
+@pytest.mark.parametrize("twentieths", range(10, 20))
+def test_an_iou_equal_to_its_threshold_is_a_match(twentieths):
+    """As COCO has it, "or more": boxes of 20 and ``twentieths`` pixels, whose IoU is a threshold."""
+    expected = [float(i <= twentieths) for i in range(10, 20)]
+    detections, objects = [found((0, 0, twentieths, 1, 0, 0.9))], truth([(0, 0, 20, 1, 0)])
+    np.testing.assert_array_equal(b.average_precision(detections, objects, 1)[0], expected)
+
+
 def test_average_precision_by_hand():
     objects = truth([(0, 0, 4, 4, 0), (8, 8, 12, 12, 0)], [(0, 0, 4, 4, 1)])
     right = [found((0, 0, 4, 4, 0, 0.9), (8, 8, 12, 12, 0, 0.8)), found((0, 0, 4, 4, 1, 0.7))]
