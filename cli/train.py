@@ -201,6 +201,7 @@ def command(
         render.as_json(results)
     else:
         _print_results(results, folder)
+    run.check_saved()
 
 
 def _print_results(results: dict[str, Any], folder: RunFolder) -> None:

@@ -11,7 +11,7 @@ from numbacnn import models
 from numbacnn.data.files import remove_leftovers
 from numbacnn.data.found import describe
 from numbacnn.data.remote import Progress
-from numbacnn.errors import ArgumentError, DivergedError
+from numbacnn.errors import ArgumentError, DivergedError, NumbacnnError
 from numbacnn.logs import Log, log_of_run
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
@@ -86,7 +86,6 @@ class Run:
         )
         self._log = log_of_run(settings.log, folder.path, settings.table()) if settings.log else None
         self._resumed = resume
-        self._best_saved = True
         if resume:
             self.trainer.resume()
 
@@ -159,15 +158,20 @@ class Run:
         if self.trainer.position.step == 0:  # the weights are those at the end of an epoch
             self._save_model(self.folder.model)
             if history.since_best == 0:
-                self._best_saved = self._save_model(self.folder.best)
+                self._save_model(self.folder.best)
 
-    def _save_model(self, file: Path) -> bool:
-        """Save the model, and return whether that succeeded. If not, the previous file stays."""
-        saved = False
+    def _save_model(self, file: Path) -> None:
+        """Save the model. If that fails, the previous file stays."""
         with self.trainer.saving(file):
             self.model.save(file)
-            saved = True
-        return saved
+
+    def check_saved(self) -> None:
+        """Raise NumbacnnError if files of the run could not be written, or not as they are now."""
+        if missing := sorted(path.name for path in self.trainer.unsaved):
+            raise NumbacnnError(
+                f"{self.folder.path}: {', '.join(missing)} could not be written, what was saved before is intact; "
+                f"make room, then {self.folder.resume_hint}"
+            )
 
     def _out_of_patience(self) -> bool:
         patience, waited = self.settings.patience, self.trainer.history.since_best
@@ -179,7 +183,7 @@ class Run:
         Also completes ``provenance.toml`` with these results and the checksums of the run's files.
         """
         history = self.trainer.history
-        best = history.best if self._best_saved else None
+        best = None if self.folder.best in self.trainer.unsaved else history.best
         found: dict[str, Any] = {
             "run": str(self.folder.path),
             "task": self.settings.task,

@@ -105,6 +105,7 @@ class Trainer:
         self.loader = DataLoader(dataset, batch_size, seed=seed)
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
+        self.unsaved: set[Path] = set()  # files that could not be written when that was last tried
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
         self.history = History()
         self.position = Position(initial_epoch or self._first)
@@ -250,7 +251,9 @@ class Trainer:
         """For a block that writes ``path``: turn an OSError into a warning, or NumbacnnError if it is to stop."""
         try:
             yield
+            self.unsaved.discard(path)
         except OSError as error:
+            self.unsaved.add(path)
             problem = f"{path}: cannot be written ({error.strerror or error})"
             if self._stops_without_save:
                 raise NumbacnnError(f"{problem}; what was saved before is intact") from None
