@@ -87,7 +87,7 @@ def test_nan_in_an_image_is_an_error_with_its_index():
     given = Dataset.from_arrays(images.astype(np.float32), labels)
     fit(model := net(), given, epochs=1)
     given.images[17, 2, 2] = math.nan
-    with pytest.raises(nc.NumbacnnError, match=r"NaN or infinity in image 17 of the input at epoch 1, step \d"):
+    with pytest.raises(nc.NumbacnnError, match=r"NaN or infinity in image 17 of the input at epoch 2, step \d"):
         fit(model, given)
 
 

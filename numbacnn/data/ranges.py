@@ -57,7 +57,10 @@ def to_scale(images: Floats, fitted: Scale) -> Floats:
     """
     if not images.size or fitted.span == 0:
         return images
-    given = Scale(float(images.min()), float(images.max()))
+    finite = np.isfinite(images)  # training reports the others
+    if not finite.any():
+        return images
+    given = Scale(float(images.min(where=finite, initial=np.inf)), float(images.max(where=finite, initial=-np.inf)))
     target = scale_of(fitted)
     found = given and scale_of(given, whole=given.high > 1 and _is_whole(images))
     if target is None:

@@ -93,7 +93,7 @@ class Trainer:
             if part is not None:
                 self.task.check(part, model.output_shape)
         if model.normalization is not None:  # of a model that was fitted before, perhaps on another scale
-            dataset = replace(dataset, images=model.raw_images(dataset.images))
+            dataset = replace(dataset, images=model.normalization.adapt(dataset.images))
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
