@@ -22,7 +22,7 @@ from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
 from . import render, shared
-from .predict import with_polarity
+from .images import with_polarity
 from .progress import download_progress
 
 MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
@@ -170,6 +170,8 @@ def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dat
     task = task_of(model.task, model.input_shape)
     whole_images, named = task.labels == CLASSES, source.name in data_sets.NAMES
     height, width, channels = model.input_shape if len(model.input_shape) == 3 else (None, None, None)
+    trained = model.normalization and model.normalization.images
+    as_trained = {"fit": trained.fit, "white": trained.white} if trained else {}
     splits = data_sets.load_splits(
         source.name,
         labels=task.labels,
@@ -179,6 +181,7 @@ def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dat
         skip_damaged=source.skip_damaged,
         ignore_index=source.ignore_index,
         progress=download_progress(),
+        **as_trained,  # type: ignore[arg-type]
     )
     test = splits.test
     assert test is not None

@@ -21,7 +21,7 @@ from numbacnn.runs.folder import RunFolder, model_file
 
 from . import render, shared
 from .eval import TestData, load_test_set
-from .predict import read_images
+from .images import read_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

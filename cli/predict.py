@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 import numbacnn
-from numbacnn.data import has_bright_border, image_size, read_image, resize_nearest, write_mask
+from numbacnn.data import write_mask
 from numbacnn.data.dataset import Images
 from numbacnn.data.palette import mask_colors
 from numbacnn.errors import ArgumentError, DataError, NumbacnnError
@@ -17,6 +17,7 @@ from numbacnn.tasks import Detection, Segmentation
 from numbacnn.tasks.detection import SCORE_THRESHOLD
 
 from . import render, shared
+from .images import placement_of, read_sound_images
 
 Rows = list[dict[str, Any]]
 
@@ -129,7 +130,7 @@ def _segment(model: numbacnn.Model, pixels: Images, images: Sequence[Path], file
     for image, mask, file in zip(images, model.segment(pixels), files, strict=True):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_mask(file, resize_nearest(mask, image_size(image)), colors)
+            write_mask(file, placement_of(model, image).restored_mask(mask), colors)
         shares = np.bincount(mask.reshape(-1), minlength=len(names)) / mask.size
         order = [i for i in np.argsort(-shares, kind="stable") if shares[i]]
         row: dict[str, Any] = {"shares": [{"class": names[i], "share": float(shares[i])} for i in order]}
@@ -139,72 +140,9 @@ def _segment(model: numbacnn.Model, pixels: Images, images: Sequence[Path], file
 
 def _detect(model: numbacnn.Model, pixels: Images, images: Sequence[Path], score_threshold: float) -> Rows:
     """Return boxes in pixels of the image files, in descending order of their scores."""
-    height, width, _ = model.input_shape
     rows = []
     for image, found in zip(images, model.detect(pixels, score_threshold), strict=True):
-        h, w = image_size(image)
-        boxes = (found.boxes * np.array([w / width, h / height] * 2)).tolist()
+        boxes = placement_of(model, image).restored_boxes(found.boxes.astype(np.float64)).tolist()
         columns = zip(found.classes, found.scores.tolist(), boxes, strict=True)
         rows.append({"boxes": [{"class": model.class_names[i], "score": score, "box": b} for i, score, b in columns]})
     return rows
-
-
-def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> Images:
-    """Read image files as ``read_sound_images`` does. Raises DataError if one is missing or damaged."""
-    _, pixels, damaged = read_sound_images(model, paths, polarity)
-    if damaged:
-        raise damaged[0]
-    return pixels
-
-
-def read_sound_images(
-    model: numbacnn.Model, paths: Sequence[Path], polarity: str
-) -> tuple[list[Path], Images, list[DataError]]:
-    """Read image files in the size and the channels of the model's input; prints what was changed.
-
-    Returns:
-        The files that could be read, their images (N, H, W, C), and the errors of the others.
-
-    Raises:
-        ArgumentError: the model's input is not an image.
-        DataError: no file can be read.
-    """
-    if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
-        raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
-    trained = model.normalization and model.normalization.images
-    height, width, channels = model.input_shape
-    found, damaged = [], []
-    for path in paths:
-        try:
-            found.append((path, *read_image(path, height, width, channels, trained.white if trained else None)))
-        except DataError as error:
-            damaged.append(error)
-    if not found:
-        raise DataError("; ".join(map(str, damaged)))
-    pixels = np.stack([image for _, image, _ in found])
-    changed = with_polarity(model, pixels, polarity)
-    render.notes(note for _, _, note in found if note)
-    inverted = (pixels != changed).any(axis=(1, 2, 3))
-    sound = [path for path, _, _ in found]
-    render.notes(f"{path}: inverted" for path, inverse in zip(sound, inverted, strict=True) if inverse)
-    return sound, changed, damaged
-
-
-def with_polarity(model: numbacnn.Model, images: Images, polarity: str) -> Images:
-    """Invert 8-bit images (N, H, W, C) as --polarity says; prints a note if they differ from the training images."""
-    trained = model.normalization and model.normalization.images
-    if polarity == "invert":
-        return 255 - images
-    if images.shape[-1] != 1 or not trained or not trained.light_on_dark:
-        return images
-    bright = np.array([has_bright_border(image) for image in images])
-    if polarity == "auto" and trained.strokes:
-        return np.where(bright[:, None, None, None], 255 - images, images)
-    if (count := bright.sum()) > 0.05 * len(images):
-        render.notes(
-            [
-                f"{count} of {len(images)} images have a bright background, unlike the training images; "
-                f"--polarity {'auto' if trained.strokes else 'invert'} inverts them"
-            ]
-        )
-    return images

@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from numbacnn._checks import choose
+from numbacnn._checks import brief, choose
 from numbacnn.data import NAMES
+from numbacnn.data.fitting import FITS
+from numbacnn.data.store import CACHES
 from numbacnn.errors import ArgumentError
 from numbacnn.logs import LOGS
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
 from numbacnn.runs.folder import RunFolder
+from numbacnn.runs.photographs import describe_defaults
 from numbacnn.runs.run import Run
 from numbacnn.runs.settings import (
     CHANGEABLE,
@@ -27,6 +30,7 @@ from numbacnn.runs.settings import (
     TASK_DEFAULTS,
     Settings,
     options_for,
+    parse_size,
     read_config,
 )
 from numbacnn.saving.checkpoints import parse_interval
@@ -96,6 +100,21 @@ class IntervalType(click.ParamType):  # type: ignore[type-arg]  # generic in lat
         return int(value) if str(value).isdecimal() else value
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click
+    """Height and width: 224, or 168x224."""
+
+    name = "N|HxW"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the side of a square as a number, anything else as HEIGHTxWIDTH."""
+        try:
+            size = parse_size(value)
+        except ArgumentError as error:
+            self.fail(brief(error), param, ctx)
+        assert size is not None
+        return size[0] if str(value).isdecimal() else f"{size[0]}x{size[1]}"
+
+
 def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Complete known names in the shell, for an option that takes other values too."""
     return lambda _, __, start: [name for name in known if name.startswith(start)]
@@ -132,7 +151,23 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--weights", "Initial weights: a model file, the folder of a run or a state dict.", metavar="FILE")
 @_setting("--freeze", "Parameters not to train, e.g. 'features.*'; several separated by commas.", metavar="PATTERN")
 @_setting("--classes", "Number of classes; weights of another shape start from new values.", **shared.COUNT)
-@_setting("--size", "Side of scenes (default 64), or size to scale a folder's images to, in pixels.", **shared.COUNT)
+@_setting(
+    "--size",
+    "Side of scenes (default 64), or size to scale a folder's images to, in pixels: 224, or HEIGHTxWIDTH. By default, "
+    "photographs get 224 on their longer side, or 128 to segment or detect, and smaller images the size of the first.",
+    type=SizeType(),
+)
+@_setting(
+    "--fit",
+    "How images of another aspect ratio get the size. Photographs of several are cropped by default, or letterboxed to "
+    "segment or detect; other images are stretched.",
+    type=click.Choice(FITS),
+)
+@_setting(
+    "--cache",
+    "Where a folder's decoded images are kept; auto is the disk if they take over a third of the available memory.",
+    type=click.Choice(CACHES),
+)
 @_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **shared.COUNT)
 @_setting("--ignore-index", "Value in masks that does not count.  [default: 255, if larger than the classes]", **VALUE)
 @_setting("--skip-damaged", "Leave out files that cannot be decoded.", is_flag=True)
@@ -192,6 +227,8 @@ def command(
             run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
         if not quiet:
             render.log(f"data: {run.found}")
+        if line := describe_defaults(given, settings.data, settings.task):
+            render.notes([line])
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:

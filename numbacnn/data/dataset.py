@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._names import AnswersAttributes, checks_arguments
 from numbacnn.data.labels import CLASSES, ClassNames, check_range, checked_labels, class_names, class_numbers, kind_of
+from numbacnn.data.store import like
 from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
 
 _MAX_UNNAMED_CLASSES = 1 << 16  # a larger label is a damaged number rather than a class
+_ROWS = 256  # images that a subset copies at a time, as they may be on disk
 _CHUNK = 1 << 20  # pixels that the statistics convert at a time
 
 
@@ -31,6 +33,7 @@ class Dataset(AnswersAttributes):
         notes: remarks on how the data was changed when it was read, one line each.
         strokes: whether the images are of light strokes on a dark background, as MNIST's digits.
         white: the number that was white in gray image files of more than 8 bits; None if there were none.
+        fit: how image files of other sizes were given one size, as in ``fitting.FITS``.
         ignore_index: the label, of an image or a pixel, that counts in no loss and no measure; None if all count.
     """
 
@@ -40,6 +43,7 @@ class Dataset(AnswersAttributes):
     notes: tuple[str, ...] = ()
     strokes: bool = False
     white: float | None = None
+    fit: str = "stretch"
     ignore_index: int | None = None
 
     @classmethod
@@ -142,7 +146,10 @@ class Dataset(AnswersAttributes):
             raise ArgumentError(f"subset: indices are {chosen.dtype} of shape {chosen.shape}; give a row of integers")
         if not chosen.size or chosen.min() < 0 or chosen.max() >= len(self):
             raise ArgumentError(f"subset: give at least one index, all of them from 0 to {len(self) - 1}")
-        return replace(self, images=self.images[chosen], labels=self.labels[chosen], notes=())
+        images = like(self.images, len(chosen))
+        for first in range(0, len(chosen), _ROWS):
+            images[first : first + _ROWS] = self.images[chosen[first : first + _ROWS]]
+        return replace(self, images=images, labels=self.labels[chosen], notes=())
 
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -71,6 +71,8 @@ def load(
     scenes: int | None = None,
     skip_damaged: bool = False,
     ignore_index: int | None = None,
+    fit: str = "stretch",
+    image_cache: str = "auto",
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dataset, Dataset]:
@@ -79,7 +81,7 @@ def load(
     Raises DataError if a folder has no training set.
     """
     options = {"labels": labels, "size": size, "scenes": scenes, "skip_damaged": skip_damaged}
-    options["ignore_index"] = ignore_index
+    options |= {"ignore_index": ignore_index, "fit": fit, "image_cache": image_cache}
     splits = load_splits(name_or_path, **options, cache=cache, progress=progress)  # type: ignore[arg-type]
     train, test = of_training(splits, str(name_or_path)), splits.test
     assert test is not None
@@ -98,6 +100,9 @@ def load_splits(
     scenes: int | None = None,
     skip_damaged: bool = False,
     ignore_index: int | None = None,
+    fit: str = "stretch",
+    white: float | None = None,
+    image_cache: str = "auto",
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Splits:
@@ -116,6 +121,10 @@ def load_splits(
         scenes: number of training scenes, by default 8,000.
         skip_damaged: whether image files that cannot be decoded are left out, with a note.
         ignore_index: the value in a folder's masks that does not count, by default 255 next to class numbers.
+        fit: how image files of another aspect ratio get the size: "stretch", "crop" or "letterbox".
+        white: the number that is white in gray image files of more than 8 bits, by default that of all together.
+        image_cache: where decoded image files are kept: "memory", "disk", or "auto", which is the disk if they would
+            take more than a third of the available memory.
         cache: folder for downloads, by default in the user's cache folder.
         progress: called with file name, bytes received and total (or None) during downloads.
 
@@ -127,7 +136,7 @@ def load_splits(
     if scenes is not None and (labels in (None, CLASSES) or isinstance(source, Path)):
         raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
     if isinstance(source, Path):
-        form = Form(size, channels, skip_damaged, ignore_index=ignore_index)
+        form = Form(size, channels, skip_damaged, white, ignore_index, fit, image_cache)
         return _with_test_set(source, read_folder(source, None, labels, form))
     folder = download(source, cache=cache, progress=progress)
     if source is _DIGITS:

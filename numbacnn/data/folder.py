@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.idx_folder import holds_idx, load_idx
+from numbacnn.data.images import image_size
 from numbacnn.data.labels import CLASSES
 from numbacnn.data.layouts import HINT, read_layout, recognize
 from numbacnn.data.reading import Form, Reader, Splits
 from numbacnn.data.tree import TRAIN, Tree
 from numbacnn.errors import DataError
+
+_SURVEYED = 64  # images whose sizes are looked at
 
 
 def load_folder(
@@ -69,6 +74,26 @@ def kind_of_folder(path: str | os.PathLike[str]) -> str:
     """Return the kind of labels that a folder holds. Raises DataError as ``load_folder`` does."""
     path = Path(path)
     return CLASSES if not path.is_dir() or holds_idx(path) else recognize(Tree.of(path), None)[0].kind
+
+
+class Survey(NamedTuple):
+    """The number of training images in a folder, and the sizes (height, width) of some of them."""
+
+    training_images: int
+    sizes: list[tuple[int, int]]
+
+
+def survey(path: str | os.PathLike[str], labels: str) -> Survey | None:
+    """Look at the training images of a folder without reading pixels; None for IDX files, and if there are none."""
+    if holds_idx(Path(path)):
+        return None
+    layout, folder = recognize(Tree.of(Path(path)), labels)
+    files = [sample.image for sample in read_layout(folder, layout).parts.get(TRAIN, [])]
+    sizes = []
+    for file in files[:: -(-len(files) // _SURVEYED) or 1]:
+        with suppress(DataError):  # damaged files are named when all are read
+            sizes.append(image_size(file))
+    return Survey(len(files), sizes) if sizes else None
 
 
 def of_training(splits: Splits, name: str) -> Dataset:

@@ -1,6 +1,7 @@
 """Image files as arrays."""
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,11 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief
 from numbacnn.data.depth import DEEP_MODES, INTEGER_MODES, Levels, to_bytes
 from numbacnn.data.files import replacing
+from numbacnn.data.fitting import Mask, Placement
 from numbacnn.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Mask = NDArray[np.uint8 | np.int64]
 
 
 class MaskFile(NamedTuple):
@@ -47,32 +47,42 @@ _INVISIBLE = 32  # mean distance from white of opaque pixels, of 255, that white
 
 
 def read_image(
-    path: str | os.PathLike[str], height: int, width: int, channels: int, white: float | None = None
+    path: str | os.PathLike[str],
+    height: int,
+    width: int,
+    channels: int,
+    *,
+    white: float | None = None,
+    fit: str = "stretch",
 ) -> tuple[NDArray[np.uint8], str | None]:
     """Read an image file as gray (1 channel) or RGB (3): upright, opaque, in 8 bits, scaled to the size.
 
-    Transparent images are put on white, or on black if white hides them. ``white`` is the number that is white in gray
-    images of more than 8 bits, by default the largest of the 8, 10, 12, 14 or 16 bits that the image uses, or 1.
+    Transparent images are put on white, or on black if white hides them.
+
+    Args:
+        path: the file.
+        height, width, channels: shape of the result.
+        white: the number that is white in gray images of more than 8 bits, by default the largest of the 8, 10, 12, 14
+            or 16 bits that the image uses, or 1.
+        fit: one of ``fitting.FITS``, for images of another aspect ratio.
 
     Returns:
         The image, (height, width, channels) uint8, and a remark if it was scaled, otherwise None.
 
     Raises:
-        ArgumentError: ``channels`` is neither 1 nor 3.
+        ArgumentError: ``channels`` is neither 1 nor 3, or ``fit`` is unknown.
         DataError: the file is missing, not an image, damaged, or too large to decode safely, or its numbers are of no
             known scale.
     """
     if channels not in (1, 3):
         raise ArgumentError(f"read_image: {channels} channels; image files are read as gray (1) or RGB (3)")
-    from PIL.Image import Resampling
-
     with _decoding(Path(path)) as source:
         image = _opaque(_shallow(_upright(source), white)).convert("L" if channels == 1 else "RGB")
+        placement = Placement.of((image.height, image.width), (height, width), fit)
         note = None
-        if image.size != (width, height):
+        if placement.old != placement.new:
             note = f"{path}: scaled from {image.height}×{image.width} to {height}×{width}"
-            image = image.resize((width, height), Resampling.BILINEAR)
-        return np.array(image).reshape(height, width, channels), note
+        return np.array(placement.image(image)).reshape(height, width, channels), note
 
 
 def read_mask(path: str | os.PathLike[str]) -> Mask:
@@ -167,18 +177,42 @@ def has_bright_border(image: NDArray[np.generic]) -> bool:
     return image.shape[2] == 1 and bool(np.median(border) > 127)
 
 
+class _Quiet:
+    """A context without Pillow's warnings, in any number of threads; decompression bombs raise."""
+
+    def __init__(self) -> None:
+        self._lock, self._entered = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        from PIL import Image
+
+        with self._lock:
+            self._entered += 1
+            if self._entered == 1:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
 @contextmanager
 def _decoding(path: Path) -> Iterator["Image"]:
     """Open an image. Whatever Pillow raises in the block, including decompression bombs, becomes a DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                _limit(image)
-                yield image
+        with _quiet, Image.open(path, formats=_FORMATS) as image:
+            _limit(image)
+            yield image
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except DataError as error:

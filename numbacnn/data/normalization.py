@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.fitting import FITS
 from numbacnn.data.ranges import UNIT, Scale, byte_scale, scale_of, to_scale
 from numbacnn.errors import ArgumentError
 
@@ -21,7 +22,7 @@ class TrainingImages(NamedTuple):
         dtype: "uint8" or "float32".
         low, high: the smallest and the largest number; 0 and 255 for uint8.
         light_on_dark: whether at least 95 % of gray images have a dark border; None for color.
-        strokes, white: as in ``Dataset``.
+        strokes, white, fit: as in ``Dataset``.
     """
 
     dtype: str
@@ -30,14 +31,15 @@ class TrainingImages(NamedTuple):
     light_on_dark: bool | None = None
     strokes: bool = False
     white: float | None = None
+    fit: str = "stretch"
 
     @classmethod
     def of(cls, dataset: Dataset) -> "TrainingImages":
         """Describe the images of a data set."""
         images = dataset.images
         low, high = (0, 255) if images.dtype == np.uint8 else (images.min(), images.max())
-        light_on_dark = _is_light_on_dark(images, low, high)
-        return cls(images.dtype.name, float(low), float(high), light_on_dark, dataset.strokes, dataset.white)
+        numbers = images.dtype.name, float(low), float(high), _is_light_on_dark(images, low, high)
+        return cls(*numbers, dataset.strokes, dataset.white, dataset.fit)
 
     @classmethod
     def from_dict(cls, form: Any) -> "TrainingImages":
@@ -47,8 +49,10 @@ class TrainingImages(NamedTuple):
             raise ValueError(f"its training images are damaged: {form['dtype']} from {low} to {high}")
         if white is not None and not 0 < float(white) < math.inf:
             raise ValueError(f"its training images are damaged: {white} is white")
+        if form["fit"] not in FITS:
+            raise ValueError(f"its training images are damaged: fit {form['fit']}")
         polarity = None if polarity is None else bool(polarity)
-        return cls(form["dtype"], low, high, polarity, bool(form["strokes"]), white and float(white))
+        return cls(form["dtype"], low, high, polarity, bool(form["strokes"]), white and float(white), form["fit"])
 
     @property
     def scale(self) -> Scale:

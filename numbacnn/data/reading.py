@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief, choose, format_shape
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.depth import DEEP_MODES, FLOAT_MODE, Levels
+from numbacnn.data.fitting import Placement
 from numbacnn.data.images import (
     MaskFile,
     image_levels,
@@ -20,17 +22,18 @@ from numbacnn.data.images import (
     is_gray,
     read_image,
     read_mask_file,
-    resize_nearest,
 )
 from numbacnn.data.labels import CLASSES, MASKS
 from numbacnn.data.listing import Box, Listing, Sample, by_number
 from numbacnn.data.masks import Encoded, encode
+from numbacnn.data.store import empty_images
 from numbacnn.detection import pack
 from numbacnn.errors import ArgumentError, DataError
 
 T = TypeVar("T")
 Size = tuple[int, int]
 _NAMED = 10  # damaged files that an error names
+_VISIBLE = 0.25  # of a box's area, which a crop has to leave
 _ROUNDING = 0.005  # of the side of an image, and at least a pixel, by which a box may exceed it
 
 
@@ -51,6 +54,8 @@ class Form(NamedTuple):
         skip_damaged: whether damaged files are left out, with a note.
         white: the number that is white in gray images of more than 8 bits, by default that of all of them together.
         ignore_index: the value in masks that does not count, by default 255 next to class numbers.
+        fit: one of ``fitting.FITS``, for images of another aspect ratio.
+        cache: one of ``store.CACHES``: where decoded images are kept.
     """
 
     size: Size | None = None
@@ -58,6 +63,8 @@ class Form(NamedTuple):
     skip_damaged: bool = False
     white: float | None = None
     ignore_index: int | None = None
+    fit: str = "stretch"
+    cache: str = "auto"
 
 
 class Reader:
@@ -94,19 +101,26 @@ class Reader:
             images = images if len(kept) == len(samples) else images[kept]
             notes = [*self.notes, *self._scaled(scaled, len(kept))]
             dataset = Dataset.from_arrays(images, labels, encoded.classes, notes, encoded.ignore_index)
-            found[part] = replace(dataset, white=self.white)
+            found[part] = replace(dataset, white=self.white, fit=self.form.fit)
             self.notes = []
         return Splits(*map(found.get, Splits._fields))
 
     def _each(self, read: Callable[[Path], T], files: Sequence[Path]) -> dict[Path, T]:
         """Map files to what ``read`` returns; files for which it raises DataError are damaged."""
+
+        def attempt(file: Path) -> tuple[Path, T | DataError]:
+            try:
+                return file, read(file)
+            except DataError as error:
+                return file, error
+
         found = {}
-        for file in files:
-            if file not in self.damaged:
-                try:
-                    found[file] = read(file)
-                except DataError as error:
-                    self.damaged[file] = str(error).removeprefix(f"{file}: ")
+        with ThreadPoolExecutor() as threads:  # decoding releases the interpreter's lock
+            for file, result in threads.map(attempt, [file for file in files if file not in self.damaged]):
+                if isinstance(result, DataError):
+                    self.damaged[file] = str(result).removeprefix(f"{file}: ")
+                else:
+                    found[file] = result
         return found
 
     def _common_shape(self, files: Sequence[Path], modes: Sequence[str]) -> tuple[int, int, int]:
@@ -150,15 +164,11 @@ class Reader:
 
     def _read_images(self, samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], int]:
         """Read images as one array, and count how many had to be scaled."""
-        try:
-            images = np.empty((len(samples), *self.shape), np.uint8)
-        except MemoryError:
-            shape = format_shape(self.shape)
-            raise DataError(f"{len(samples)} images of {shape} do not fit in memory; choose a smaller size") from None
+        images = empty_images((len(samples), *self.shape), self.form.cache)
         rows = {sample.image: index for index, sample in enumerate(samples)}
 
         def read(file: Path) -> bool:
-            images[rows[file]], note = read_image(file, *self.shape, self.white)
+            images[rows[file]], note = read_image(file, *self.shape, white=self.white, fit=self.form.fit)
             return note is not None
 
         return images, sum(self._each(read, list(rows)).values())
@@ -191,8 +201,11 @@ class Reader:
         numbers = {name: number for number, name in enumerate(encoded.classes)}
         if self.kind == CLASSES:
             return np.array([numbers[sample.label] for sample in samples], np.int64)
+        return pack([_placed_boxes(one.boxes, self._placement(one.image), numbers) for one in samples])
+
+    def _placement(self, image: Path) -> Placement:
         size = self.shape[:2]
-        return pack([_scaled_boxes(one.boxes, self.sizes[one.image], size, numbers) for one in samples])
+        return Placement.of(self.sizes.get(image, size), size, self.form.fit)
 
     def _read_masks(self, samples: Sequence[Sample]) -> dict[Path, MaskFile]:
         """Read masks, each scaled immediately: the files may be much larger."""
@@ -205,7 +218,7 @@ class Reader:
                 raise ArgumentError(
                     f"{file}: {shapes[0]}, but its image {images[file]} is {shapes[1]}; give both the same size"
                 )
-            return mask._replace(pixels=resize_nearest(mask.pixels, self.shape[:2]))
+            return mask._replace(pixels=self._placement(images[file]).mask(mask.pixels))
 
         try:
             return self._each(read, list(images))
@@ -216,18 +229,21 @@ class Reader:
 # -- boxes ------------------------------------------------------------------------------------------------------------
 
 
-def _scaled_boxes(boxes: Sequence[Box], old: Size, new: Size, numbers: dict[str, int]) -> NDArray[np.float32]:
-    """Return boxes (k, 5), checked and scaled to another image size."""
-    factors = (new[1] / old[1], new[0] / old[0]) * 2
-    rows = []
-    for box in boxes:
+def _placed_boxes(boxes: Sequence[Box], placement: Placement, numbers: dict[str, int]) -> NDArray[np.float32]:
+    """Return boxes (k, 5), checked and placed; those of which a crop leaves less than a quarter are left out."""
+    edges, labels = np.empty((len(boxes), 4)), np.empty(len(boxes))
+    for i, box in enumerate(boxes):
         try:
-            label = choose("class", box.label, numbers)
+            labels[i] = choose("class", box.label, numbers)
         except ArgumentError as error:
             raise DataError(f"{box.where}: {brief(error)}") from None
-        edges = _checked_edges(box, old)
-        rows.append([*(edge * factor for edge, factor in zip(edges, factors, strict=True)), label])
-    return np.array(rows, np.float32).reshape(-1, 5)
+        edges[i] = _checked_edges(box, placement.old)
+    placed = placement.boxes(edges)
+    scale = np.prod(placement.inner) / np.prod(placement.old)
+    visible = np.prod(placed[:, 2:] - placed[:, :2], axis=1)
+    full = scale * np.prod(edges[:, 2:] - edges[:, :2], axis=1)
+    kept = np.column_stack([placed, labels])[visible >= _VISIBLE * full]
+    return np.asarray(kept, np.float32)
 
 
 def _checked_edges(box: Box, size: Size) -> tuple[float, ...]:

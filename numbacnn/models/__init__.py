@@ -14,7 +14,7 @@ from numbacnn.models.detector import grid_detector
 from numbacnn.models.googlenet import googlenet
 from numbacnn.models.lenet import lenet5
 from numbacnn.models.mobilenet import mobilenet_v2
-from numbacnn.models.resnet import resnet18, resnet34, resnet50, resnet101, wide_resnet50_2
+from numbacnn.models.resnet import resnet18, resnet18_small, resnet34, resnet50, resnet101, wide_resnet50_2
 from numbacnn.models.resnet_cifar import resnet20, resnet32, resnet56, wide_resnet16_4, wide_resnet28_10
 from numbacnn.models.simple import deep_cnn, simple_cnn
 from numbacnn.models.unet import unet, unet_small
@@ -27,7 +27,7 @@ FUNCTIONS: tuple[Architecture, ...] = (
     alexnet,
     *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
     googlenet,
-    *(resnet18, resnet34, resnet50, resnet101, resnet20, resnet32, resnet56),
+    *(resnet18_small, resnet18, resnet34, resnet50, resnet101, resnet20, resnet32, resnet56),
     *(wide_resnet50_2, wide_resnet16_4, wide_resnet28_10),
     mobilenet_v2,
     *(unet, unet_small),

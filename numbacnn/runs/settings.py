@@ -11,11 +11,14 @@ from numbacnn import data as data_sets
 from numbacnn._checks import brief, choose
 from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.fitting import FITS
 from numbacnn.data.folder import kind_of_folder, of_training
 from numbacnn.data.remote import Progress
+from numbacnn.data.store import CACHES
 from numbacnn.data.text import decode, readable
 from numbacnn.errors import ArgumentError, DataError
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.runs.photographs import photograph_defaults
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.tasks import TASKS, Classification
 
@@ -30,8 +33,8 @@ MAX_DOTS = 200  # and with the depth of a dotted key
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = (
-    *("data", "epochs", "patience", "checkpoint-every", "on-save-error", "on-nan", "threads", "device", "precision"),
-    "log",
+    *("data", "cache", "epochs", "patience", "checkpoint-every", "on-save-error", "on-nan"),
+    *("threads", "device", "precision", "log"),
 )
 """Keys of a configuration that may change when its run is resumed. A change of any other would make another run."""
 
@@ -65,7 +68,9 @@ class Settings:
     weights: str | None = None
     freeze: str | None = None
     classes: int | None = None
-    size: int | None = None
+    size: int | str | None = None
+    fit: str | None = None
+    cache: str | None = None
     scenes: int | None = None
     ignore_index: int | None = None
     skip_damaged: bool | None = None
@@ -88,12 +93,14 @@ class Settings:
         data = chosen.get("data", DEFAULTS["data"])
         task = chosen["task"] = chosen.get("task") or _task_of(data)
         by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
+        choose("task", task, TASKS)
+        by_task |= photograph_defaults(data, task)
         optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
         if optimizer != by_task.get("optimizer"):
             by_task.pop("lr", None)  # it suits the task's own optimizer
         known = choose("optimizer", optimizer, OPTIMIZERS).defaults()
         settings = cls(**OPTIMIZER_DEFAULTS[optimizer] | by_task | {"optimizer": optimizer} | chosen)
-        choose("task", task, TASKS)
+        parse_size(settings.size)
         for name in OPTIMIZER_OPTIONS:
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
@@ -134,14 +141,15 @@ class Settings:
 
     def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset | None, Dataset]:
         """Load the training set, the validation set if a folder has one, and the test set."""
-        size = None if self.size is None else (self.size, self.size)
         splits = data_sets.load_splits(
             self.data,
             labels=TASKS[self.task].labels,
-            size=size,
+            size=parse_size(self.size),
             scenes=self.scenes,
             skip_damaged=bool(self.skip_damaged),
             ignore_index=self.ignore_index,
+            fit=self.fit or FITS[0],
+            image_cache=self.cache or CACHES[0],
             progress=progress,
         )
         train, test = of_training(splits, self.data), splits.test
@@ -175,6 +183,16 @@ def _optimizer_defaults(kind: type[Optimizer]) -> dict[str, Any]:
 
 
 OPTIMIZER_DEFAULTS = {name: _optimizer_defaults(kind) for name, kind in OPTIMIZERS.items()}
+
+
+def parse_size(given: int | str | None) -> tuple[int, int] | None:
+    """Return height and width of 224, "224" or "168x224". Raises ArgumentError for anything else."""
+    if given is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:[x×]([1-9]\d{0,4}))?", str(given))
+    if match is None:
+        raise ArgumentError(f"size={given!r}: give a number of pixels, 224, or HEIGHTxWIDTH, 168x224")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _floats(name: str, text: str) -> tuple[float, ...]:

@@ -355,6 +355,7 @@ TWINS = {
     **{f"vgg{depth}_bn": partial(vgg, column, normalized=True) for depth, column in VGG.items()},
     "googlenet": GoogLeNet,
     "resnet18": partial(ResNet, BasicBlock, 1, [2, 2, 2, 2]),
+    "resnet18_small": partial(ResNet, BasicBlock, 1, [2, 2, 2, 2], filters=16),
     "resnet34": partial(ResNet, BasicBlock, 1, [3, 4, 6, 3]),
     "resnet50": partial(ResNet, Bottleneck, 4, [3, 4, 6, 3]),
     "resnet101": partial(ResNet, Bottleneck, 4, [3, 4, 23, 3]),
