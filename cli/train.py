@@ -18,8 +18,8 @@ from numbacnn.errors import ArgumentError
 from numbacnn.logs import LOGS
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
+from numbacnn.runs import photographs, small_sets
 from numbacnn.runs.folder import RunFolder
-from numbacnn.runs.photographs import describe_defaults
 from numbacnn.runs.run import Run
 from numbacnn.runs.settings import (
     CHANGEABLE,
@@ -33,6 +33,7 @@ from numbacnn.runs.settings import (
     parse_size,
     read_config,
 )
+from numbacnn.runs.small_sets import POWERS
 from numbacnn.saving.checkpoints import parse_interval
 from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
@@ -170,6 +171,12 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 )
 @_setting("--scenes", "Number of training scenes to make of a named data set (default 8,000).", **shared.COUNT)
 @_setting("--ignore-index", "Value in masks that does not count.  [default: 255, if larger than the classes]", **VALUE)
+@_setting(
+    "--class-weights",
+    "Weights of classes in the loss by their frequency f: equal, sqrt (1/√f) or balanced (1/f).  "
+    "[default: sqrt for a folder of masks, otherwise equal]",
+    type=click.Choice(["equal", *POWERS]),
+)
 @_setting("--skip-damaged", "Leave out files that cannot be decoded.", is_flag=True)
 @_setting("--augment", "Augmentation of the training images, e.g. 'rotate=10, translate=2'.", metavar="SPEC")
 @_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
@@ -227,8 +234,9 @@ def command(
             run = Run(settings, folder, resume=resume, progress=downloads, command=ctx.meta["command"])
         if not quiet:
             render.log(f"data: {run.found}")
-        if line := describe_defaults(given, settings.data, settings.task):
-            render.notes([line])
+        for describe in (photographs.describe_defaults, small_sets.describe_defaults):
+            if (line := describe(given, settings.data, settings.task)) and not resume:
+                render.notes([line])
         render.notes(run.notes)
         stopped_by = _train(run, quiet)
         if stopped_by is not None:

@@ -10,6 +10,10 @@ import pytest
 from command_line import numbacnn, rejected
 from PIL import Image
 
+import numbacnn as nc
+from numbacnn.runs.settings import Settings
+from numbacnn.runs.small_sets import class_weights, folder_defaults
+
 LEVELS = {"dim": 60, "mid": 130, "lit": 200}
 TRAIN = ("train", "--model", "lenet5", "--epochs", 1, "--batch-size", 8, "-q")
 
@@ -142,3 +146,45 @@ def test_ignored_value_of_masks():
     assert "3 is void: 50.0 % of the pixels do not count" in outcome.err
     rows = json.loads(numbacnn("eval", "run", "--report", "--json").out)["classes"]
     assert [row["pixels"] for row in rows] == [0, 256 * 2, 256 * 2]
+
+
+def small_set_of_masks(count, side=16):
+    """Squares of 3×3 pixels, 3.5 % of an image, on noise."""
+    for part in ("images", "masks"):
+        Path("own", part).mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for number in range(count):
+        image, mask = draw.integers(40, 140, (side, side)).astype(np.uint8), np.zeros((side, side), np.uint8)
+        top, left = draw.integers(0, side - 3, 2)
+        image[top : top + 3, left : left + 3], mask[top : top + 3, left : left + 3] = 190, 255
+        Image.fromarray(image).save(f"own/images/{number}.png")
+        Image.fromarray(mask).save(f"own/masks/{number}.png")
+
+
+def test_small_set_of_masks_gets_past_the_background():
+    small_set_of_masks(16)
+    outcome = numbacnn("train", "--data", "own", "--out", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    chosen = "note: chosen for this number of training images: --batch-size 4 --epochs 75 --class-weights sqrt\n"
+    assert chosen in outcome.err
+    assert json.loads(outcome.out)["test"]["mean_iou"] > 0.7  # background everywhere has 0.48
+    rejected("class-weights sqrt, not equal", "train", "--out", "run", "--resume", "--class-weights", "equal")
+
+
+def test_defaults_of_small_sets():
+    small_set_of_masks(70)
+    assert folder_defaults("own", "segment") == {"batch_size": 8, "epochs": 34, "class_weights": "sqrt"}
+    assert folder_defaults("own", "classify") == folder_defaults("digits", "segment") == {}
+    settings = Settings.resolve({"data": "own", "epochs": 2})
+    assert (settings.task, settings.epochs, settings.batch_size) == ("segment", 2, 8)
+    assert Settings.resolve({"task": "segment"}).class_weights is None
+
+
+def test_class_weights_are_those_of_scikit_learn():
+    compute_class_weight = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
+    labels = np.random.default_rng(0).choice(3, 100, p=[0.7, 0.2, 0.1])
+    data = nc.data.Dataset.from_arrays(np.zeros((100, 2, 2), np.uint8), labels, ["a", "b", "c", "none"])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(class_weights(data, "balanced"), [*expected, 0])
+    root = np.sqrt(expected)
+    np.testing.assert_allclose(class_weights(data, "sqrt"), [*root / root[labels].mean(), 0])

@@ -23,7 +23,7 @@ def photograph_defaults(data: str, task: str) -> Mapping[str, Any]:
     """Return the settings that a folder of photographs has by default; none for other data."""
     if data in data_sets.NAMES or not Path(data).is_dir():
         return {}
-    return _defaults(data, task)
+    return _defaults(str(Path(data).resolve()), task)
 
 
 def describe_defaults(options: Mapping[str, Any], data: str, task: str) -> str | None:

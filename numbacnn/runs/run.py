@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from numbacnn import models
+from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import remove_leftovers
 from numbacnn.data.found import describe
+from numbacnn.data.labels import BOXES
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, DivergedError, NumbacnnError
 from numbacnn.logs import Log, log_of_run
+from numbacnn.losses import CrossEntropy
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
 from numbacnn.runs.settings import Settings, read_toml, require_data
+from numbacnn.runs.small_sets import class_weights
 from numbacnn.saving.format import read_normalization
 from numbacnn.training.trainer import EpochEnd, Event, Trainer
 
@@ -71,6 +75,7 @@ class Run:
             self.model,
             train,
             optimizer=settings.make_optimizer(),
+            loss=self._loss(train),
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             seed=settings.seed,
@@ -88,6 +93,16 @@ class Run:
         self._resumed = resume
         if resume:
             self.trainer.resume()
+
+    def _loss(self, train: Dataset) -> CrossEntropy | None:
+        """Return the loss with the class weights of the settings, or None for that of the task."""
+        name = self.settings.class_weights
+        if name in (None, "equal"):
+            return None
+        if train.kind == BOXES:
+            raise ArgumentError("class-weights are for classes and masks; leave them out")
+        weights = class_weights(train, name)
+        return CrossEntropy(class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
 
     def _require_same_data(self) -> None:
         """Raise ArgumentError if the data is not what the run began with, by checksum."""

@@ -19,6 +19,7 @@ from numbacnn.data.text import decode, readable
 from numbacnn.errors import ArgumentError, DataError
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.runs.photographs import photograph_defaults
+from numbacnn.runs.small_sets import POWERS, folder_defaults
 from numbacnn.schedules import Schedule, Warmup, get_schedule
 from numbacnn.tasks import TASKS, Classification
 
@@ -73,6 +74,7 @@ class Settings:
     cache: str | None = None
     scenes: int | None = None
     ignore_index: int | None = None
+    class_weights: str | None = None
     skip_damaged: bool | None = None
     augment: str | None = None
     patience: int | None = None
@@ -94,7 +96,7 @@ class Settings:
         task = chosen["task"] = chosen.get("task") or _task_of(data)
         by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
         choose("task", task, TASKS)
-        by_task |= photograph_defaults(data, task)
+        by_task |= {**photograph_defaults(data, task), **folder_defaults(data, task)}
         optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
         if optimizer != by_task.get("optimizer"):
             by_task.pop("lr", None)  # it suits the task's own optimizer
@@ -104,6 +106,8 @@ class Settings:
         for name in OPTIMIZER_OPTIONS:
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
+        if settings.class_weights not in (None, "equal", *POWERS):
+            raise ArgumentError(f"class-weights={settings.class_weights!r}: give equal, {' or '.join(POWERS)}")
         settings.make_optimizer()  # checks its arguments
         get_augmentation(settings.augment)
         for name, used in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
