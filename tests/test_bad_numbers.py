@@ -82,6 +82,12 @@ def test_nan_in_a_loss_is_an_error():
         fit(net(), loss=Broken())
 
 
+@pytest.fixture
+def unchecked_images(monkeypatch):
+    monkeypatch.setattr(nc.Model, "raw_images", lambda _, images: images)
+
+
+@pytest.mark.usefixtures("unchecked_images")
 def test_nan_in_an_image_is_an_error_with_its_index():
     images, labels = data()
     given = Dataset.from_arrays(images.astype(np.float32), labels)
@@ -183,6 +189,7 @@ def test_nan_in_weights_cannot_be_skipped():
         fit(net(), schedule=overflow_in_the_second_update, on_nan="skip")
 
 
+@pytest.mark.usefixtures("unchecked_images")
 def test_resumed_trainings_skip_the_same_batches(tmp_path):
     images, labels = data()
     given = Dataset.from_arrays(images.astype(np.float32), labels)
