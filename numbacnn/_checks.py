@@ -8,10 +8,28 @@ from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, TypeVar
 
+import numpy as np
+
 from numbacnn._frameworks import STRINGS
 from numbacnn.errors import ArgumentError
 
 T = TypeVar("T")
+SHORT = 16  # elements of an argument such as a shape
+
+
+def python_numbers(value: Any, arrays: bool = False) -> Any:
+    """Return a NumPy scalar as Python's number, also those in a few tuples or lists; other values unchanged.
+
+    With ``arrays``, a short row of integers is a tuple.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        row = arrays and value.ndim == 1 and value.size <= SHORT and np.issubdtype(value.dtype, np.integer)
+        return tuple(value.tolist()) if row else value
+    if type(value) in (tuple, list) and len(value) <= SHORT:
+        return type(value)(python_numbers(each) for each in value)
+    return value
 
 
 def whole(value: object, name: str, minimum: int = 1) -> int:
@@ -32,6 +50,7 @@ def number(
 
     ``below`` excludes the maximum itself, ``above`` the minimum.
     """
+    value = python_numbers(value)
     if isinstance(value, Real) and math.isfinite(value):
         found = float(value)
         if minimum <= found <= maximum and not (below and found == maximum) and not (above and found == minimum):

@@ -2,17 +2,17 @@
 
 import functools
 import inspect
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-from numbacnn._checks import did_you_mean
+from numbacnn._checks import did_you_mean, python_numbers
 from numbacnn._frameworks import ARGUMENTS, ATTRIBUTES, FRAMEWORKS
 from numbacnn.errors import ArgumentError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C", bound="ChecksArguments")
 
 
 def missing_name(module: str, name: str, known: Iterable[str], homes: Mapping[str, str]) -> str:
@@ -66,23 +66,38 @@ class AnswersAttributes:
 # -- arguments --------------------------------------------------------------------------------------------------------
 
 
-class ChecksArguments:
-    """A class whose constructor answers arguments that do not fit. Raises ArgumentError."""
+class _ChecksCalls(ABCMeta):
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The signature of the constructor, without ``self``."""
+        signature = _signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
-    def __new__(cls: type[C], *args: Any, **options: Any) -> C:
-        """Make an instance if the arguments fit."""
-        if args or options:  # a copy calls __new__ alone
+    if not TYPE_CHECKING:  # a type checker knows the constructors
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
             _check_call(cls.__name__, cls.__init__, (None, *args), options)
-        return super().__new__(cls)
+            return super().__call__(
+                *(python_numbers(value, arrays=True) for value in args),
+                **{name: python_numbers(value, arrays=True) for name, value in options.items()},
+            )
+
+
+class ChecksArguments(metaclass=_ChecksCalls):
+    """A class whose constructor answers arguments that do not fit, and takes NumPy's numbers for Python's.
+
+    Raises ArgumentError.
+    """
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function answer arguments that do not fit. Raises ArgumentError."""
+    """Make a function answer arguments that do not fit, and take NumPy's numbers for Python's. Raises ArgumentError."""
 
     @functools.wraps(function)
     def checked(*args: P.args, **options: P.kwargs) -> R:
+        converted = {name: python_numbers(value) for name, value in options.items()}
         try:
-            return function(*args, **options)
+            return function(*map(python_numbers, args), **converted)
         except TypeError:
             _check_call(function.__name__, function, args, options)
             raise

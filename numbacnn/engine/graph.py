@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from numbacnn._checks import whole
+from numbacnn._checks import python_numbers, whole
 from numbacnn._names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape
@@ -55,6 +55,7 @@ class Tensor(AnswersAttributes):
 @checks_arguments
 def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N802 (it is used like a layer)
     """Return a model's input, with its shape for one image: (height, width, channels) or (features,)."""
+    shape = python_numbers(shape, arrays=True)
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
         raise ArgumentError(f"input shape {shape}: give (height, width, channels) or (features,), each at least 1")
     sizes = tuple(whole(size, f"a size of input shape {tuple(shape)}") for size in shape)

@@ -5,6 +5,7 @@ import sys
 import threading
 from contextlib import suppress
 
+from numbacnn._checks import python_numbers
 from numbacnn.errors import ArgumentError, NumbacnnError
 
 # One parallel region at a time: some threading layers abort when two Python threads launch at once.
@@ -27,6 +28,7 @@ def set_num_threads(count: int) -> None:
     import numba
 
     limit: int = numba.config.NUMBA_NUM_THREADS
+    count = python_numbers(count)
     if not isinstance(count, int) or not 1 <= count <= limit:
         raise ArgumentError(
             f"{count} threads: choose 1 to {limit}; to go higher, set NUMBA_NUM_THREADS before the process starts"

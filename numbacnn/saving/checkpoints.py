@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import python_numbers
 from numbacnn.data.files import remove_leftovers
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError
@@ -84,6 +85,7 @@ def parse_interval(given: int | str) -> Interval:
 
 def describe(value: Any) -> str:
     """Describe an object such as a loss or a schedule by a text that is the same in every process."""
+    value = python_numbers(value)
     if hasattr(value, "__qualname__"):
         return str(value.__qualname__)
     if isinstance(value, float):

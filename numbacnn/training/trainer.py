@@ -81,9 +81,8 @@ class Trainer:
         augment: Augmentation | None = None,
         initial_epoch: int | None = None,
     ) -> None:
-        for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
-            whole(value, name)
-        whole(seed, "seed", 0)
+        epochs, batch_size = whole(epochs, "epochs"), whole(batch_size, "batch_size")
+        accumulate, seed = whole(accumulate, "accumulate"), whole(seed, "seed", 0)
         if checkpoint_every is not None and checkpoint is None:
             raise ArgumentError("checkpoint_every needs checkpoint=FILE")
         if initial_epoch is not None and whole(initial_epoch, "initial_epoch", 0) >= epochs:
