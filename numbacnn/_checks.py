@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, TypeVar
 
-import numpy as np
-
 from numbacnn._frameworks import STRINGS
 from numbacnn.errors import ArgumentError
 
@@ -22,13 +20,14 @@ def python_numbers(value: Any, arrays: bool = False) -> Any:
 
     With ``arrays``, a short row of integers is a tuple.
     """
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        row = arrays and value.ndim == 1 and value.size <= SHORT and np.issubdtype(value.dtype, np.integer)
+    kind = type(value)
+    if hasattr(kind, "dtype") and hasattr(kind, "item"):  # of NumPy, without importing it
+        if value.ndim == 0:
+            return value.item()
+        row = arrays and value.ndim == 1 and len(value) <= SHORT and getattr(value.dtype, "kind", "") in "iu"
         return tuple(value.tolist()) if row else value
-    if type(value) in (tuple, list) and len(value) <= SHORT:
-        return type(value)(python_numbers(each) for each in value)
+    if kind in (tuple, list) and len(value) <= SHORT:
+        return kind(python_numbers(each) for each in value)
     return value
 
 

@@ -176,7 +176,7 @@ def test_one_output_cannot_have_more_classes_or_a_loss_of_several():
     with pytest.raises(ArgumentError, match="3 classes for a model with 1 outputs"):
         net(1).fit(data(3), epochs=1)
     with pytest.raises(
-        ArgumentError, match="cross_entropy needs an output for each class; for a single one use binary"
+        ArgumentError, match="cross_entropy of 1 class is always 0; for two classes of one output use binary"
     ):
         net(1).fit(data(2), loss="cross_entropy", epochs=1)
     with pytest.raises(ArgumentError, match="mixup and cutmix need an output for each class"):

@@ -106,7 +106,9 @@ def loss_input(graph: Graph, output: int, loss: Loss) -> int:
     if loss.activation is None or last is None:
         return output
     if loss.activation == "softmax" and graph.shapes[output][-1] == 1:
-        raise ArgumentError(f"{loss.name} needs an output for each class; for a single one use binary_cross_entropy")
+        raise ArgumentError(
+            f"{loss.name} of 1 class is always 0; for two classes of one output use binary_cross_entropy"
+        )
     if last.known_op not in PROBABILITY_OPS:
         return output
     if last.known_op != loss.activation:
