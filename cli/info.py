@@ -7,6 +7,7 @@ import click
 
 import numbacnn
 from numbacnn.engine.device import cuda_facts
+from numbacnn.engine.locks import thread_limit
 from numbacnn.runs.provenance import processor, versions
 
 from . import render, shared
@@ -39,16 +40,18 @@ def command(clear_cache: bool, as_json: bool) -> None:
 
 
 def _threads() -> dict[str, Any]:
-    from numba import config, get_num_threads
+    limit = thread_limit()
     from numba.np.ufunc import threading_layer
 
-    get_num_threads()  # starts the threading layer, which has no name before
+    from numbacnn.kernels.jit import start_threads
+
+    start_threads()  # the threading layer has no name before
     layer = threading_layer()
     return {
         "layer": layer,
         "advice": _advice() if layer == "workqueue" else None,
         "count": numbacnn.get_num_threads(),
-        "limit": vars(config)["NUMBA_NUM_THREADS"],
+        "limit": limit,
     }
 
 

@@ -11,12 +11,14 @@ from typing import Any
 import click
 import numpy as np
 
+from numbacnn._text import HANDLER
+
 
 def replace_unencodable() -> None:
-    """Print question marks instead of characters that the terminal's encoding lacks."""
+    """Print substitutes for characters that the terminal's encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=HANDLER)
 
 
 # -- standard output --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from numbacnn._checks import format_shape, number
 from numbacnn._names import checks_arguments
+from numbacnn._text import for_output
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device, get_device
@@ -218,7 +219,7 @@ class Model(TrainableModel):
 
     def __repr__(self) -> str:
         lines = [f"  {n.name}: {type(n.layer).__name__} → {format_shape(n.shape)}" for n in self.graph.nodes]
-        return "\n".join([f"{type(self).__name__} of {format_shape(self.input_shape)}", *lines])
+        return for_output("\n".join([f"{type(self).__name__} of {format_shape(self.input_shape)}", *lines]))
 
     # -- copies and files ---------------------------------------------------------------------------------------------
 

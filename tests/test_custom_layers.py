@@ -409,3 +409,17 @@ def test_custom_subclasses_are_not_fused_into_other_layers(before, rng):
         model = nc.Sequential([before(), own], (8, 8, 4))
         model.set_parameters(alone.parameters)
         np.testing.assert_allclose(model.forward(x), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("table", [np.arange(1 << 19, dtype=np.float32), np.arange(64, dtype=np.float32)[::2]])
+def test_a_kernel_may_read_a_large_or_strided_table(table):
+    """Numba refers to these by address, so that the kernel is not kept on disk."""
+
+    @nc.kernel
+    def look_up(y, x):
+        for i in prange(len(x)):
+            y[i] = table[int(x[i])]
+
+    y = np.zeros(4, np.float32)
+    look_up(y, np.arange(4, dtype=np.float32))
+    np.testing.assert_array_equal(y, table[:4])

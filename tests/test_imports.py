@@ -38,11 +38,11 @@ ROWS = [
     {"geometry"},
     {"_names"},
     {"_checks"},
-    {"_frameworks", "errors"},
+    {"_frameworks", "_text", "errors"},
 ]
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 # A plan gets the facts about the processor as a value: neither it nor its inputs import kernels or NumPy.
-PURE = {"layers", "geometry", "_names", "_checks", "_frameworks", "errors", "schedules"}
+PURE = {"layers", "geometry", "_names", "_checks", "_frameworks", "_text", "errors", "schedules"}
 PURE |= {"engine/graph", "engine/graph_format", "engine/plan"}
 USES_NUMPY = {"layers/initializers", "layers/bindings"}
 

@@ -1,5 +1,7 @@
 """Models: parameters, their initial values, and running."""
 
+import io
+
 import numpy as np
 import pytest
 from engine import run
@@ -294,3 +296,15 @@ def test_gradients_do_not_depend_on_the_batch_planned_for(rng):
     small, large = gradients(3), gradients(64)
     for name, value in small.items():
         np.testing.assert_array_equal(value, large[name], err_msg=name)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "gbk"])
+def test_a_summary_prints_on_every_stream(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stream)
+    model = nc.Sequential([nc.Conv2D(2, 3), nc.Flatten(), nc.Dense(3)], (8, 8, 1))
+    print(model.summary(), model, sep="\n")
+    stream.flush()
+    output = stream.buffer.getvalue().decode(encoding)
+    assert output.count("conv2d_1") == 3
+    assert "?" not in output

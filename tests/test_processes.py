@@ -199,3 +199,60 @@ def test_without_a_cache_folder_it_works_with_one_warning(tmp_path, monkeypatch,
     assert len(printed) == 1
     assert printed[0].startswith("compiled kernels are not kept, each start compiles them again: ")
     assert not list(tmp_path.iterdir())
+
+
+AFTER_PYTORCH = """
+torch = __import__("torch")
+torch.set_num_threads(2)
+a = torch.randn(600, 600)
+(a @ a).sum().item()
+model = make(0)
+pid = os.fork()
+if pid == 0:
+    try:
+        model.forward(x)
+    except nc.NumbacnnError as error:
+        print(error, flush=True)
+        os._exit(3)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(("variables", "output"), [({}, "0"), ({"NUMBA_THREADING_LAYER": "omp"}, "OpenMP had run")])
+def test_a_child_forked_after_pytorch_ran_is_correct_or_reports_spawn(variables, output):
+    """It would wait forever for OpenMP's threads, which are PyTorch's and do not exist in the child."""
+    pytest.importorskip("torch")
+    if sys.platform != "linux":
+        pytest.skip("PyTorch has another OpenMP here")
+    assert output in run_python("-c", PRELUDE + AFTER_PYTORCH, **variables)
+
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+TRY = """
+try:
+    print(*make(0).forward(x)[0, :2])
+except nc.NumbacnnError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("NUMBA_THREADING_LAYER", "nonsense", "NUMBA_THREADING_LAYER=nonsense: The threading layer requested"),
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS=0: Number of threads"),
+        ("NUMBACNN_VECTOR_WIDTH", "5", "NUMBACNN_VECTOR_WIDTH=5: choose 4, 8 or 16 lanes"),
+    ],
+)
+def test_a_variable_that_does_not_work_is_named(variable, value, message):
+    output = run_python("-c", PRELUDE + TRY, **{variable: value})
+    assert output.startswith(message)
+    assert output.count("\n") == 1
+
+
+def test_numbas_interpreter_mode_does_not_change_the_engine():
+    """NUMBA_DISABLE_JIT is for debugging one's own functions, and for measuring test coverage."""
+    assert run_python("-c", PRELUDE + TRY, NUMBA_DISABLE_JIT="1") == run_python("-c", PRELUDE + TRY)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numbacnn._checks import one_of
+from numbacnn.engine.locks import thread_limit
 from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
 from numbacnn.geometry import Shape
 from numbacnn.layers.bindings import Kernels, Sizes
@@ -39,6 +40,7 @@ class Device:
     runs_loops = False  # whether training steps can run without the host
 
     def __init__(self) -> None:
+        thread_limit()  # raises an error if Numba cannot be imported
         from numbacnn.kernels.cpu import launchers, sizes
 
         self.kernels, self.sizes = cast(Kernels, launchers), cast(Sizes, sizes)

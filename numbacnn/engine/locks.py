@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from contextlib import suppress
 
 from numbacnn._checks import python_numbers
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -25,9 +24,7 @@ _applied = _Applied()
 
 def set_num_threads(count: int) -> None:
     """Set the number of threads of all kernels. Raises ArgumentError outside 1 … NUMBA_NUM_THREADS."""
-    import numba
-
-    limit: int = numba.config.NUMBA_NUM_THREADS
+    limit = thread_limit()
     count = python_numbers(count)
     if not isinstance(count, int) or not 1 <= count <= limit:
         raise ArgumentError(
@@ -38,9 +35,38 @@ def set_num_threads(count: int) -> None:
 
 def get_num_threads() -> int:
     """Return the number of threads of all kernels."""
+    return _threads[0] or thread_limit()
+
+
+def thread_limit() -> int:
+    """Return Numba's limit. Raises ArgumentError if Numba cannot be imported with the variable that sets it."""
+    try:
+        import numba
+    except ValueError as error:
+        given = os.environ.get("NUMBA_NUM_THREADS")
+        raise ArgumentError(f"NUMBA_NUM_THREADS={given}: {error}".removesuffix(".")) from None
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def _gnu_openmp_is_loaded() -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except (AttributeError, OSError):  # other systems do not have the flag
+        return False
+    return True
+
+
+def _avoid_openmp() -> bool:
+    """Make Numba prefer its other threading layers; return whether the user requires OpenMP."""
+    if "numba" not in sys.modules:
+        os.environ["NUMBA_THREADING_LAYER_PRIORITY"] = "tbb workqueue omp"
+        return os.environ.get("NUMBA_THREADING_LAYER") == "omp"
     import numba
 
-    return _threads[0] or int(numba.config.NUMBA_NUM_THREADS)
+    numba.config.THREADING_LAYER_PRIORITY = ["tbb", "workqueue", "omp"]
+    return bool(numba.config.THREADING_LAYER == "omp")
 
 
 class _EngineLock:
@@ -51,7 +77,7 @@ class _EngineLock:
     def __enter__(self) -> None:
         if self._lost:
             raise NumbacnnError(
-                "this process was forked from one that had run the engine, and OpenMP cannot run here: start processes "
+                "this process was forked from one in which OpenMP had run, and OpenMP cannot run here: start processes "
                 'with multiprocessing.get_context("spawn"), or before the first use of the engine'
             )
         PROCESS_LOCK.acquire()
@@ -66,11 +92,19 @@ class _EngineLock:
         PROCESS_LOCK.release()
 
     def after_fork(self) -> None:
-        """Note in a forked child whether threads are lost: TBB and workqueue start them again, GNU OpenMP crashes."""
+        """Note in a forked child whether threads are lost: TBB and workqueue start them again, GNU OpenMP crashes.
+
+        If only another library, such as PyTorch, may have started OpenMP's, Numba uses another layer here.
+        """
         PROCESS_LOCK.release()
         parallel = sys.modules.get("numba.np.ufunc.parallel")
-        with suppress(ValueError):  # no threads were started yet
+        try:
             self._lost = self._lost or (parallel is not None and parallel.threading_layer() == "omp")
+            started = parallel is not None
+        except ValueError:
+            started = False
+        if not started and _gnu_openmp_is_loaded():
+            self._lost = _avoid_openmp()
 
 
 engine_lock = _EngineLock()

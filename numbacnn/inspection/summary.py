@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from numbacnn._checks import format_shape
+from numbacnn._text import for_output
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import Shape
@@ -61,15 +62,14 @@ class Summary:
         table = ["  ".join(map(_align, range(6), line, widths)).rstrip() for line in lines]
         table.insert(1, "─" * max(map(len, table)))
         memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
-        return "\n".join(
-            [
-                f"input {', '.join(map(format_shape, self.input_shapes))}",
-                *table,
-                f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
-                f"memory at batch {BATCH}: {memory}",
-                *["* in training only"] * any(row.training_only for row in self.rows),
-            ]
-        )
+        report = [
+            f"input {', '.join(map(format_shape, self.input_shapes))}",
+            *table,
+            f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
+            f"memory at batch {BATCH}: {memory}",
+            *["* in training only"] * any(row.training_only for row in self.rows),
+        ]
+        return for_output("\n".join(report))
 
 
 def summarize(graph: Graph, sizes: Sizes) -> Summary:

@@ -54,6 +54,17 @@ def announce(kernel_name: str, done: bool) -> None:
         listener(kernel_name, done)
 
 
+def start_threads() -> None:
+    """Start Numba's threads. Raises NumbacnnError if its threading layer cannot be loaded."""
+    try:
+        numba.get_num_threads()
+    except ValueError as error:
+        layer, reason = numba.config.THREADING_LAYER, str(error).partition("\n")[0]
+        raise NumbacnnError(
+            f"NUMBA_THREADING_LAYER={layer}: {reason.removesuffix('.')}; unset it, or choose workqueue, omp or tbb"
+        ) from None
+
+
 class CpuKernel:
     """A function compiled for one fixed signature at its first call, or loaded from the cache.
 
@@ -103,6 +114,7 @@ class CpuKernel:
                 if key is not None and folder is not None:
                     self._dispatcher._cache = KernelCache(function, key, folder)
                 signature = self._signature(arguments)
+                start_threads()
                 if folder is None or not self._load(signature):
                     announce(self.__name__, done=False)
                     try:
@@ -165,9 +177,21 @@ def in_order(function: Callable[..., Any]) -> Any:
 
 
 def _njit(fast_math: Any, **options: Any) -> Any:
-    """Numba's decorator with the flags of all kernels. They are never called from C and need no wrapper for it."""
+    """Numba's decorator with the flags of all kernels. They are never called from C and need no wrapper for it.
+
+    They are compiled under NUMBA_DISABLE_JIT too, which is for debugging the user's own functions.
+    """
     flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
-    return numba.njit(fastmath=fast_math, **flags, **options)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        config = vars(numba.config)
+        disabled, config["DISABLE_JIT"] = config["DISABLE_JIT"], 0
+        try:
+            return numba.njit(fastmath=fast_math, **flags, **options)(function)
+        finally:
+            config["DISABLE_JIT"] = disabled
+
+    return decorate
 
 
 _NUMBA_TYPES: dict[Any, Any] = {
