@@ -1,6 +1,5 @@
 """``numbacnn bench``."""
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import click
 
 import numbacnn
 from numbacnn import models, plots
-from numbacnn._checks import choose
 from numbacnn.bench import cases, measure, processes
 from numbacnn.bench.peaks import Peaks, measure_peaks
 from numbacnn.bench.peers import NO_PEERS, Peers, find_peers
@@ -22,24 +20,11 @@ from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.provenance import processor, versions
 
-from . import bench_tables, progress, render, shared
+from . import architecture, bench_tables, complete, progress, render, shared
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 QUICK_BATCH = 1
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click
-    """The shape of one image, 32x32x3, or a number of features."""
-
-    name = "size"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return height, width and channels, or the number of features."""
-        parts = str(value).split("x")
-        if not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r} is not a shape; write 32x32x3", param, ctx)
-        return tuple(map(int, parts))
 
 
 @dataclass(frozen=True)
@@ -193,10 +178,14 @@ def _title(device: Device) -> str:
 
 
 @command.command("train")
-@click.option("--model", default="lenet5", metavar="NAME|MODEL", help=f"Model file, or {', '.join(models.MODELS)}.")
-@_repeatable("--option", "options", metavar="NAME=VALUE", help="Option of the architecture, e.g. stem=cifar.")
-@click.option("--input-shape", type=Size(), metavar="HxWxC", help="Shape of one image.  [default: the architecture's]")
-@click.option("--classes", help="Number of classes.  [default: the architecture's]", **shared.COUNT)
+@click.option(
+    "--model",
+    default="lenet5",
+    metavar="NAME|MODEL",
+    help=f"Model file, or {', '.join(models.MODELS)}.",
+    shell_complete=complete.model_or_name,
+)
+@architecture.options
 @_repeatable("--batch-size", "batches", default=[64], help="Images per step.", **shared.COUNT)
 @click.option("--inference", is_flag=True, help="Measure forward passes instead of training steps.")
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
@@ -225,7 +214,7 @@ def train_command(
     if bench.device == "cuda" and (cold or memory):
         raise ArgumentError("--cold and --memory measure the CPU: leave them out on a GPU")
     with bench.started() as peers:
-        network = _open(model, {name: value for name, value in given.items() if value is not None}, options)
+        network = architecture.open_model(model, options, **given)
         peers.configure(network.device.precision)
         peaks = bench.measure_peaks(network.device)
         results = []
@@ -252,39 +241,6 @@ def train_command(
         bench_tables.model_times(report, layers)
     points = [plots.Point(f"{row.layer} {row.direction}", *row.cost, row.ms) for row in last.layers]
     bench.save_plot(points, peaks, f"{model}, batch size {last.batch}")
-
-
-def _open(model: str, given: dict[str, Any], options: Sequence[str]) -> numbacnn.Model:
-    """Load a model file, or build an architecture with its options.
-
-    Raises:
-        ArgumentError: an option does not exist or has a wrong value, or a file is given a shape.
-    """
-    if shared.is_file_name(model):
-        if given.keys() - {"device", "precision"} or options:
-            raise ArgumentError(f"{model} is a file with its own shapes: leave out --input-shape, --classes, --option")
-        return shared.open_model(model, **given)
-    function = choose("model", model, models.MODELS)
-    known = {
-        name: type(parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    for option in options:
-        name, _, value = option.partition("=")
-        if not known:
-            raise ArgumentError(f"--option {option}: {model} has no options")
-        given[name] = _parse(option, value, choose(f"option of {model}", name, known))
-    return shared.open_model(model, **given)
-
-
-def _parse(option: str, text: str, kind: type) -> bool | int | float | str:
-    """Convert the text to the type of the option's default."""
-    try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
-        raise ArgumentError(f"--option {option}: give {expected}") from None
 
 
 def _result(result: measure.ModelResult, peaks: Peaks) -> dict[str, Any]:

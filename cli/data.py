@@ -11,7 +11,7 @@ from numbacnn.errors import DataError
 from numbacnn.runs.settings import DEFAULTS
 from numbacnn.tasks import TASKS
 
-from . import render, shared
+from . import complete, render, shared
 from .progress import download_progress
 
 
@@ -36,7 +36,13 @@ def _state(name: str) -> str:
 
 
 @command.command("preview")
-@click.option("--data", default=DEFAULTS["data"], metavar="NAME|DIR", help="Data set; its training set is shown.")
+@click.option(
+    "--data",
+    default=DEFAULTS["data"],
+    metavar="NAME|DIR",
+    help="Data set; its training set is shown.",
+    shell_complete=complete.data,
+)
 @click.option(
     "--task", type=click.Choice(list(TASKS)), help="Task that the labels are for.  [default: as a folder needs]"
 )
@@ -64,7 +70,7 @@ def preview_command(
 
 
 @command.command("download")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.data_sets)
 @shared.debug
 def download_command(name: str) -> None:
     """Download the missing files of data set NAME.
@@ -75,7 +81,7 @@ def download_command(name: str) -> None:
 
 
 @command.command("verify")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.data_sets)
 @shared.debug
 def verify_command(name: str) -> None:
     """Compare the files of data set NAME with their checksums."""

@@ -71,7 +71,7 @@ def command(
         test = load_test_set(network, source, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
-        measured = network.evaluate(test)
+        measured = network.evaluate(test, source.loss)
         rate = len(test) / (time.perf_counter() - start)
         rows = network.measure(test)[0][0].class_rows(network.class_names) if report and not classifies else None
         found = network.report(test, [top_k] if top_k else []) if classifies and (report or top_k) else None
@@ -134,6 +134,7 @@ class TestData(NamedTuple):
     name: str
     ignore_index: int | None = None
     skip_damaged: bool = False
+    loss: str | None = None  # of the run
 
     @classmethod
     def of(
@@ -159,7 +160,7 @@ class TestData(NamedTuple):
         require_data(name)
         ignored = options.get("ignore_index") if ignore_index is None else ignore_index
         skips = skip_damaged or bool(options.get("skip_damaged"))
-        return cls(name, ignored, skips)
+        return cls(name, ignored, skips, options.get("loss"))
 
 
 def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dataset:

@@ -11,7 +11,8 @@ from . import render, shared
 
 
 @click.command("export")
-@click.argument("model", metavar="MODEL|NAME")
+@shared.model_or_name
+@shared.best
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.onnx")
 @click.option(
     "--opset",

@@ -3,11 +3,11 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -16,9 +16,13 @@ from numbacnn import models
 from numbacnn._checks import brief
 from numbacnn.engine.device import DEVICES, PRECISIONS
 from numbacnn.errors import ArgumentError
-from numbacnn.runs.folder import model_file
+from numbacnn.runs.folder import best_file, model_file
 
+from . import complete
 from .progress import CompileLine
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PathOrName = TypeVar("PathOrName", Path, str)
 
 MAX_THREADS = 1024
 COUNT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "N"}
@@ -49,6 +53,17 @@ def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
     return value
 
 
+def _set_best(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta["best"] = value
+
+
+def _model(ctx: click.Context, _: click.Parameter, value: PathOrName) -> PathOrName:
+    """Return the argument MODEL, or with ``--best`` the file of the best weights of that run."""
+    if not ctx.meta.get("best") or ctx.resilient_parsing:
+        return value
+    return type(value)(best_file(Path(value)))
+
+
 def _import(_: click.Context, __: click.Parameter, names: Sequence[str]) -> None:
     for name in names:
         try:
@@ -68,9 +83,22 @@ json = click.option(
     callback=_set_json,
     help="Print one JSON object instead of text, also if the command fails; NaN and infinities are null.",
 )
-model = click.argument("model", type=click.Path(path_type=Path))
+best = click.option(
+    "--best",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_best,
+    help="Take the weights of the run's best epoch by validation, instead of the last epoch's.",
+)
+model_or_name = click.argument(
+    "model", metavar="MODEL|NAME", callback=_model, shell_complete=complete.model_or_name, type=str
+)
 data = click.option(
-    "--data", metavar="NAME|DIR", help="Data set; its test set is used.  [default: the data set of the model's run]"
+    "--data",
+    metavar="NAME|DIR",
+    help="Data set; its test set is used.  [default: the data set of the model's run]",
+    shell_complete=complete.data,
 )
 polarity = click.option(
     "--polarity",
@@ -114,6 +142,12 @@ def open_model(model: str, device: str = "cpu", precision: str = "fp32", **optio
     if is_file_name(model):
         return numbacnn.load(model_file(Path(model)), device=device, precision=precision)
     return models.make(model, device=device, precision=precision, **options)
+
+
+def model(command: Command) -> Command:
+    """Add the argument MODEL, a model file or the folder of a run, and ``--best``."""
+    kind = click.Path(path_type=Path)
+    return click.argument("model", type=kind, callback=_model, shell_complete=complete.model)(best(command))
 
 
 @contextmanager

@@ -4,20 +4,24 @@ from dataclasses import asdict
 
 import click
 
-from . import render, shared
+from . import architecture, render, shared
 
 
 @click.command("summary")
-@click.argument("model", metavar="MODEL|NAME")
+@shared.model_or_name
+@architecture.options
 @shared.imports
 @shared.json
 @shared.debug
-def command(model: str, as_json: bool) -> None:
+def command(
+    model: str, options: tuple[str, ...], input_shape: tuple[int, ...] | None, classes: int | None, as_json: bool
+) -> None:
     """Show a model's layers: shapes, parameters, FLOPs, memory.
 
     MODEL is a model file or the folder of a run, NAME an architecture.
     """
-    summary = shared.open_model(model).summary(show=False)
+    network = architecture.open_model(model, options, input_shape=input_shape, classes=classes)
+    summary = network.summary(show=False)
     if as_json:
         render.as_json({"model": model, **asdict(summary)})
     else:

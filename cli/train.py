@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from numbacnn.data.fitting import FITS
 from numbacnn.data.store import CACHES
 from numbacnn.errors import ArgumentError
 from numbacnn.logs import LOGS
+from numbacnn.losses import LOSSES
 from numbacnn.models import MODELS
 from numbacnn.optimizers import OPTIMIZERS
 from numbacnn.runs import photographs, small_sets
@@ -39,7 +40,7 @@ from numbacnn.schedules import SCHEDULES
 from numbacnn.tasks import TASKS
 from numbacnn.training.trainer import ON_NAN, ON_SAVE_ERROR
 
-from . import progress, render, shared, sources
+from . import complete, progress, render, shared, sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,11 +117,6 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in later v
         return size[0] if str(value).isdecimal() else f"{size[0]}x{size[1]}"
 
 
-def _names(known: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Complete known names in the shell, for an option that takes other values too."""
-    return lambda _, __, start: [name for name in known if name.startswith(start)]
-
-
 def _optimizers_with(argument: str) -> str:
     """List the optimizers that have an argument."""
     *names, last = [name for name, kind in OPTIMIZERS.items() if argument in kind.defaults()]
@@ -134,12 +130,13 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 
 @click.command("train", cls=TrainCommand)
 @_setting("--task", "Task to train for.", type=click.Choice(list(TASKS)))
-@_setting("--data", f"Data set: {', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=_names(NAMES))
-@_setting("--model", f"Architecture: {', '.join(MODELS)}.", metavar="NAME", shell_complete=_names(MODELS))
+@_setting("--data", f"Data set: {', '.join(NAMES)}, or a folder.", metavar="NAME|DIR", shell_complete=complete.data)
+@_setting("--model", f"Architecture: {', '.join(MODELS)}.", metavar="NAME", shell_complete=complete.names(MODELS))
 @_setting("--epochs", "Number of passes over the training set.", **shared.COUNT)
 @_setting("--batch-size", "Images per batch.", **shared.COUNT)
 @_setting("--lr", "Learning rate, before the schedule scales it.", **NOT_NEGATIVE)
 @_setting("--optimizer", "Optimizer.", type=click.Choice(list(OPTIMIZERS)))
+@_setting("--loss", "Loss.  [default: that of the task]", type=click.Choice(list(LOSSES)))
 @_setting("--momentum", f"Momentum of {_optimizers_with('momentum')}.", **FRACTION)
 @_setting("--nesterov/--no-nesterov", f"Use Nesterov momentum in {_optimizers_with('nesterov')}.")
 @_setting("--betas", f"Betas of {_optimizers_with('betas')}, e.g. 0.9,0.999.", metavar="F,F")
@@ -149,7 +146,12 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--schedule", "Learning rate schedule.", type=click.Choice(list(SCHEDULES)))
 @_setting("--warmup", "Fraction of training with linear warmup.", type=click.FloatRange(0, 1), metavar="F")
 @_setting("--ema", "Decay of an exponential moving average of the weights, e.g. 0.999.", **FRACTION)
-@_setting("--weights", "Initial weights: a model file, the folder of a run or a state dict.", metavar="FILE")
+@_setting(
+    "--weights",
+    "Initial weights: a model file, the folder of a run or a state dict.",
+    metavar="FILE",
+    shell_complete=complete.model,
+)
 @_setting("--freeze", "Parameters not to train, e.g. 'features.*'; several separated by commas.", metavar="PATTERN")
 @_setting("--classes", "Number of classes; weights of another shape start from new values.", **shared.COUNT)
 @_setting(
@@ -189,13 +191,13 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @shared.threads
 @shared.device
 @shared.precision
-@click.option("--out", help="Folder of the run.  [default: runs/…]", **shared.DIR)
+@click.option("--out", help="Folder of the run.  [default: runs/…]", shell_complete=complete.run, **shared.DIR)
 @click.option("--resume", is_flag=True, help="Resume the run in --out with its own configuration.")
 @click.option(
     "--recipe",
     help=f"Predefined options, which others override: {', '.join(RECIPES)}.",
     metavar="NAME",
-    shell_complete=_names(RECIPES),
+    shell_complete=complete.names(RECIPES),
 )
 @click.option("--config", help="TOML file with these options.", **shared.FILE)
 @shared.json

@@ -7,12 +7,12 @@ import click
 from numbacnn.errors import NumbacnnError
 from numbacnn.runs.verify import verify_run
 
-from . import render, shared
+from . import complete, render, shared
 from .progress import download_progress
 
 
 @click.command("verify")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=complete.run)
 @click.option("--data", metavar="DIR", help="Folder of the run's data, if it has moved.")
 @shared.threads
 @shared.json

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import Terminal, finished, numbacnn
@@ -76,10 +77,41 @@ def test_help_and_version_start_no_engine():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_completion():
+def completions(line):
+    words = {"COMP_WORDS": f"numbacnn {line}", "COMP_CWORD": str(len(line.split()))}
+    return finished(_NUMBACNN_COMPLETE="bash_complete", **words).out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("train --data fas", "plain,fashion-mnist"),
+        ("train --optimizer adag", "plain,adagrad"),
+        ("train --recipe fash", "plain,fashion"),
+        ("train --model lenet", "plain,lenet5"),
+        ("train --loss foc", "plain,focal"),
+        ("train --out runs/", "plain,runs/mine"),
+        ("summary mobile", "plain,mobilenet_v2"),
+        ("export ru", "plain,runs/mine"),
+        ("eval ru", "plain,runs/mine"),
+        ("eval m --data cif", "plain,cifar10"),
+        ("predict m.saf", "file,m.saf"),
+        ("verify ru", "plain,runs/mine"),
+        ("data download mn", "plain,mnist"),
+        ("data preview --data fold", "dir,fold"),
+        ("bench train --model unet_", "plain,unet_small"),
+        ("plot m gradc", "plain,gradcam"),
+    ],
+)
+def test_completion(line, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/config.toml").touch()
+    assert completions(line) == [found]
+
+
+def test_the_script_of_the_completion():
     assert "complete" in finished(_NUMBACNN_COMPLETE="bash_source").out
-    words = {"COMP_WORDS": "numbacnn train --data fas", "COMP_CWORD": "3"}
-    assert finished(_NUMBACNN_COMPLETE="bash_complete", **words).out == "plain,fashion-mnist\n"
 
 
 def test_broken_pipe_is_not_an_error():

@@ -1,10 +1,11 @@
 """``numbacnn eval``, ``predict`` and ``summary``."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import numbacnn
+from command_line import numbacnn, rejected
 from PIL import Image
 
 import numbacnn as nc
@@ -127,3 +128,28 @@ def test_summary_of_a_name_a_file_and_a_run(run):
     algorithms = result["rows"][0]["algorithms"]  # nobody needs the gradient of the images
     assert algorithms.keys() == {"forward", "weight_gradient"}
     assert all(name in named.out for name in algorithms.values())
+
+
+def test_best_takes_the_weights_of_the_best_epoch(run):
+    best = numbacnn("eval", run, "--best")
+    assert best.code == 0, best.err
+    assert json.loads(numbacnn("eval", run, "--best", "--json").out)["model"] == str(run / "best.safetensors")
+    as_file = json.loads(numbacnn("eval", run / "best.safetensors", "--json").out)
+    assert json.loads(numbacnn("eval", run, "--best", "--json").out)["loss"] == as_file["loss"]
+
+
+def test_best_needs_a_run_with_validated_epochs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nc.models.lenet5().save("m.safetensors")
+    rejected("m.safetensors is not the folder of a run", "eval", "m.safetensors", "--best")
+    Path("r").mkdir()
+    Path("r/config.toml").touch()
+    rejected("r has no best.safetensors: no epoch was validated", "eval", "r", "--best")
+
+
+def test_summary_of_an_architecture_with_options():
+    shown = json.loads(numbacnn("summary", "resnet20", "--input-shape", "28x28x1", "--classes", 7, "--json").out)
+    assert shown["input_shapes"] == [[28, 28, 1]]
+    assert shown["rows"][-1]["output_shape"] == [7]
+    rejected("unknown option of resnet18 'stm'; did you mean 'stem'?", "summary", "resnet18", "--option", "stm=cifar")
+    rejected("'28x' is not a shape; write 32x32x3", "summary", "lenet5", "--input-shape", "28x", code=2)

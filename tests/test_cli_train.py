@@ -288,3 +288,15 @@ def test_more_threads_than_cores():
 
 def test_more_threads_than_this_process_can_have():
     rejected("threads: choose 1 to", "train", "--threads", 1000)
+
+
+def test_a_loss_by_name(tmp_path):
+    outcome = numbacnn("train", "--epochs", 2, "--loss", "focal", "--json", "--quiet", "--out", "run")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert tomllib.loads(Path("run/config.toml").read_text("utf-8"))["loss"] == "focal"
+    model, (_, test) = nc.load("run/model.safetensors"), nc.data.load("digits")
+    assert result["test"]["loss"] == model.evaluate(test, "focal")["loss"] != model.evaluate(test)["loss"]
+    assert json.loads(numbacnn("eval", "run", "--json").out)["loss"] == result["test"]["loss"]
+    assert numbacnn("verify", "run").code == 0
+    rejected("a detector has a loss of its own", "train", "--task", "detect", "--loss", "focal")

@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import http.server
+import io
 import os
+import tarfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -327,6 +329,55 @@ def serving(files, sent=None):
         finally:
             server.shutdown()
             thread.join()
+
+
+def cifar_archive(batches):
+    """An archive in CIFAR-10's form, of (labels, images N×32×32×3) by name."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, (labels, images) in batches.items():
+            planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+            records = np.concatenate([np.array(labels, np.uint8)[:, None], planes], axis=1).tobytes()
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry.size = len(records)
+            archive.addfile(entry, io.BytesIO(records))
+    return content.getvalue()
+
+
+class TestCifar:
+    @pytest.fixture
+    def batches(self):
+        draw = np.random.default_rng(0)
+        counts = {"data_batch_2.bin": 3, "data_batch_1.bin": 4, "test_batch.bin": 2}
+        return {
+            name: (draw.integers(0, 10, count), draw.integers(0, 256, (count, 32, 32, 3), np.uint8))
+            for name, count in counts.items()
+        }
+
+    def test_batches_are_read_in_order(self, tmp_path, batches):
+        (tmp_path / "cifar-10-binary.tar.gz").write_bytes(cifar_archive(batches))
+        train, test = load(tmp_path)
+        for part, names in ((train, ["data_batch_1.bin", "data_batch_2.bin"]), (test, ["test_batch.bin"])):
+            np.testing.assert_array_equal(part.labels, np.concatenate([batches[name][0] for name in names]))
+            np.testing.assert_array_equal(part.images, np.concatenate([batches[name][1] for name in names]))
+        assert train.classes[:2] == ("airplane", "automobile")
+
+    def test_the_named_set_is_that_archive(self):
+        assert "cifar10" in data.NAMES
+        assert data.verify("cifar10", cache="nowhere") == [("cifar-10-binary.tar.gz", "missing")]
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda archive, batches: archive[:2000], "damaged"),
+            (lambda archive, batches: b"", "damaged"),
+            (lambda archive, batches: cifar_archive(dict(list(batches.items())[:2])), "needs data_batch_1.bin"),
+        ],
+    )
+    def test_damaged_archives(self, tmp_path, batches, damage, message):
+        (tmp_path / "cifar-10-binary.tar.gz").write_bytes(damage(cifar_archive(batches), batches))
+        with pytest.raises(DataError, match=message):
+            load(tmp_path)
 
 
 class TestDownload:

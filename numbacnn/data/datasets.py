@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from numbacnn._checks import choose
 from numbacnn._names import checks_arguments
+from numbacnn.data import cifar
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import of_training, read_folder
 from numbacnn.data.labels import CLASSES
@@ -53,7 +54,13 @@ _FASHION_MNIST = NamedSet(
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 )
-_SETS = {named.name: named for named in (_DIGITS, _MNIST, _FASHION_MNIST)}
+_CIFAR10 = NamedSet(
+    name="cifar10",
+    checksums={cifar.ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530"},
+    mirrors=("https://www.cs.toronto.edu/~kriz/",),
+    classes=cifar.CLASSES,
+)
+_SETS = {named.name: named for named in (_DIGITS, _MNIST, _FASHION_MNIST, _CIFAR10)}
 
 NAMES = tuple(_SETS)
 """Names that ``load``, ``download`` and ``verify`` know."""
@@ -135,12 +142,15 @@ def load_splits(
     source = _resolve(name_or_path)
     if scenes is not None and (labels in (None, CLASSES) or isinstance(source, Path)):
         raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
-    if isinstance(source, Path):
+    if isinstance(source, Path) and not (source / cifar.ARCHIVE).is_file():
         form = Form(size, channels, skip_damaged, white, ignore_index, fit, image_cache)
         return _with_test_set(source, read_folder(source, None, labels, form))
-    folder = download(source, cache=cache, progress=progress)
+    folder = source if isinstance(source, Path) else download(source, cache=cache, progress=progress)
+    source = _CIFAR10 if isinstance(source, Path) else source
     if source is _DIGITS:
         train, test = _load_digits(folder / "digits.npz")
+    elif cifar.ARCHIVE in source.checksums:
+        train, test = cifar.read_cifar10(folder / cifar.ARCHIVE)
     else:
         splits = _with_test_set(folder, read_folder(folder, source.classes))
         assert splits.train is not None

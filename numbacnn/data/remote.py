@@ -16,7 +16,7 @@ Progress: TypeAlias = Callable[[str, int, int | None], None]
 State: TypeAlias = Literal["ok", "missing", "damaged"]
 
 _TIMEOUT = 10.0  # seconds, for a connection and for each read
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 256 << 20
 _CHUNK = 1 << 16
 
 

@@ -122,6 +122,20 @@ def model_file(path: Path) -> Path:
     raise ModelFileError(f"{path}: a folder without {folder.model.name}; give a run's folder or a model file")
 
 
+def best_file(path: Path) -> Path:
+    """Return the file of the best epoch's weights in a run's folder.
+
+    Raises:
+        ModelFileError: ``path`` is not the folder of a run, or the run has no such file.
+    """
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise ModelFileError(f"{path} is not the folder of a run, of which the best weights could be taken")
+    if not folder.best.is_file():
+        raise ModelFileError(f"{path} has no {folder.best.name}: no epoch was validated")
+    return folder.best
+
+
 def run_of(path: Path) -> RunFolder | None:
     """Return the run that a folder, or a file in a folder, belongs to; None if there is none."""
     folder = RunFolder(path if path.is_dir() else path.parent)

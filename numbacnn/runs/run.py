@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numbacnn.data.labels import BOXES
 from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, DivergedError, NumbacnnError
 from numbacnn.logs import Log, log_of_run
-from numbacnn.losses import CrossEntropy
+from numbacnn.losses import CrossEntropy, Focal, Loss, get_loss
 from numbacnn.model import Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
@@ -94,15 +94,17 @@ class Run:
         if resume:
             self.trainer.resume()
 
-    def _loss(self, train: Dataset) -> CrossEntropy | None:
-        """Return the loss with the class weights of the settings, or None for that of the task."""
-        name = self.settings.class_weights
+    def _loss(self, train: Dataset) -> Loss | str | None:
+        """Return the loss of the settings, with their class weights, or None for that of the task."""
+        name, loss = self.settings.class_weights, get_loss(self.settings.loss or CrossEntropy.name)
         if name in (None, "equal"):
-            return None
+            return self.settings.loss
+        if not isinstance(loss, CrossEntropy | Focal):
+            raise ArgumentError(f"the loss {loss.name} takes no class weights; leave class-weights out")
         if train.kind == BOXES:
             raise ArgumentError("class-weights are for classes and masks; leave them out")
         weights = class_weights(train, name)
-        return CrossEntropy(class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
+        return replace(loss, class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
 
     def _require_same_data(self) -> None:
         """Raise ArgumentError if the data is not what the run began with, by checksum."""
@@ -230,7 +232,7 @@ class Run:
             write_provenance(self.folder.provenance, provenance)
 
     def _evaluate(self, model: Model) -> dict[str, Any]:
-        found = model.evaluate(self.test)
+        found = model.evaluate(self.test, self.settings.loss)
         if not math.isfinite(found["loss"]):
             raise DivergedError(f"the test loss is {found['loss']}")
         return {"images": len(self.test), **found}

@@ -21,7 +21,7 @@ from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.runs.photographs import photograph_defaults
 from numbacnn.runs.small_sets import POWERS, folder_defaults
 from numbacnn.schedules import Schedule, Warmup, get_schedule
-from numbacnn.tasks import TASKS, Classification
+from numbacnn.tasks import TASKS, Classification, Detection
 
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # an epoch of 1,437 images has few steps
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -62,6 +62,7 @@ class Settings:
     momentum: float | None = None
     nesterov: bool | None = None
     betas: str | None = None
+    loss: str | None = None
     clip_norm: float | None = None
     warmup: float | None = None
     accumulate: int | None = None
@@ -96,7 +97,7 @@ class Settings:
         task = chosen["task"] = chosen.get("task") or _task_of(data)
         by_task = dict(DATA_DEFAULTS.get(data, {}) if task == DEFAULTS["task"] else TASK_DEFAULTS.get(task, {}))
         choose("task", task, TASKS)
-        by_task |= {**photograph_defaults(data, task), **folder_defaults(data, task)}
+        by_task |= {**photograph_defaults(data, task), **folder_defaults(data, task, chosen.get("loss"))}
         optimizer = chosen.get("optimizer", by_task.get("optimizer", DEFAULTS["optimizer"]))
         if optimizer != by_task.get("optimizer"):
             by_task.pop("lr", None)  # it suits the task's own optimizer
@@ -108,6 +109,8 @@ class Settings:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
         if settings.class_weights not in (None, "equal", *POWERS):
             raise ArgumentError(f"class-weights={settings.class_weights!r}: give equal, {' or '.join(POWERS)}")
+        if settings.loss is not None and settings.task == Detection.name:
+            raise ArgumentError("a detector has a loss of its own; leave loss out")
         settings.make_optimizer()  # checks its arguments
         get_augmentation(settings.augment)
         for name, used in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):

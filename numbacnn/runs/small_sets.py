@@ -11,6 +11,7 @@ from numbacnn import data as data_sets
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import survey
 from numbacnn.data.labels import class_numbers
+from numbacnn.losses import CrossEntropy, Focal, get_loss
 from numbacnn.tasks import TASKS, Segmentation
 
 STEPS, MIN_EPOCHS = 300, 5  # fewer steps end in a prediction of background everywhere
@@ -19,16 +20,21 @@ POWERS = {"sqrt": 0.5, "balanced": 1.0}
 """Class weights by name: 1 / frequency to this power."""
 
 
-def folder_defaults(data: str, task: str) -> Mapping[str, Any]:
-    """Return the settings that a folder has by default, which depend on the number of its training images."""
+def folder_defaults(data: str, task: str, loss: str | None = None) -> Mapping[str, Any]:
+    """Return the settings that a folder has by default, which depend on the number of its training images.
+
+    They have class weights only if the loss takes them.
+    """
     if task != Segmentation.name or data in data_sets.NAMES or not Path(data).is_dir():
         return {}
-    return _defaults(str(Path(data).resolve()), task)
+    found = _defaults(str(Path(data).resolve()), task)
+    weighted = isinstance(get_loss(loss or CrossEntropy.name), CrossEntropy | Focal)
+    return found if weighted else {name: value for name, value in found.items() if name != "class_weights"}
 
 
 def describe_defaults(options: Mapping[str, Any], data: str, task: str) -> str | None:
     """Return one line on the defaults that were used, unlike ``options``; None if there are none."""
-    found = folder_defaults(data, task)
+    found = folder_defaults(data, task, options.get("loss"))
     used = [f"--{name.replace('_', '-')} {value}" for name, value in found.items() if options.get(name) is None]
     return f"chosen for this number of training images: {' '.join(used)}" if used else None
 
