@@ -197,7 +197,7 @@ def test_without_a_cache_folder_it_works_with_one_warning(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     printed = run_python("-c", NOBODY * nobody + UNCACHED, HOME="/dev/null").splitlines()
     assert len(printed) == 1
-    assert printed[0].startswith("compiled kernels are not kept, each start compiles them again: ")
+    assert printed[0].startswith("compiled kernels are not cached, each start compiles them again: ")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""What a convolution algorithm is, on any device: one object per algorithm, for the directions that it computes."""
+"""The interface of a convolution algorithm, on any device: one object, for the directions that it computes."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -54,7 +54,7 @@ class ConvAlgorithm:
     directions: tuple[str, ...] = DIRECTIONS
 
     def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
-        """Whether the algorithm can run and is preferred; ``pool``: of the max-pool that it must compute too."""
+        """Whether the algorithm can run and is preferred; ``pool``: a max-pool that it must compute too."""
         return pool is None
 
     def scratch(
@@ -64,6 +64,6 @@ class ConvAlgorithm:
         return {}
 
     def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> Cost:
-        """Return the operations that run, and the bytes of x, y and the weights as stored, each moved once."""
+        """Return the operations that run, and the bytes of x, y and the stored weights, each moved once."""
         images = batch * (g.h * g.w * g.c + g.p * g.q * g.k)
         return Cost(batch * g.flops, 4 * (images + g.r * g.s * (g.c // g.groups) * g.k))

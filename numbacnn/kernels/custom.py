@@ -21,7 +21,7 @@ NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), np.gene
 
 
 def custom_kernel(function: Callable[..., None]) -> CpuKernel:
-    """See ``device.kernel``."""
+    """Make a parallel CPU kernel from a user's function, for the types of its first arguments (``device.kernel``)."""
     return CpuKernel(
         function,
         lambda arguments: tuple(map(_type_of, arguments)),
@@ -43,7 +43,7 @@ def _type_of(argument: Any) -> Any:
 
 
 def code_key(*functions: Callable[..., Any]) -> str | None:
-    """A hash of everything that decides what the functions compile to, or None if a value they use has no hash."""
+    """Hash everything that determines the compiled code of the functions; None if a value they use has no hash."""
     digest = hashlib.sha256()
     seen: set[int] = set()
     try:

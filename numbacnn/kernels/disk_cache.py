@@ -1,9 +1,9 @@
 """The disk cache of compiled CPU kernels, in the user's cache folder.
 
-Numba's own cache watches one file, fails in read-only installs, and trusts what it reads. In this one a folder is keyed
-by everything that decides what kernels compile to: their source, versions, Numba's settings and the target. It holds
-one file for each kernel and signature, with a digest, and is used only if nobody else can write to it. If no folder
-can be used, kernels are compiled in every process.
+Numba's cache checks a single source file, fails in read-only installs, and trusts what it reads. Here a folder is keyed
+by everything that determines the compiled code: the kernels' source, versions, Numba's settings and the target. It
+holds one file for each kernel and signature, with a digest, and is used only if nobody else can write to it. If no
+folder can be used, kernels are compiled in every process.
 """
 
 import errno
@@ -45,19 +45,19 @@ def cache_folder() -> Path | None:
             if not each.is_dir():  # an existing one may be in a read-only file system
                 each.mkdir(PRIVATE, exist_ok=True)
     except OSError as error:
-        _warn_not_kept(f"{folder} is not writable ({error.strerror}); set NUMBACNN_CACHE_DIR to a writable folder")
+        _warn_not_cached(f"{folder} is not writable ({error.strerror}); set NUMBACNN_CACHE_DIR to a writable folder")
         return None
     for each in (folder.parent, folder):
         if reason := _why_not_trusted(each.stat()):
-            _warn_not_kept(f"{each} {reason}; remove it, or set NUMBACNN_CACHE_DIR to a folder of your own")
+            _warn_not_cached(f"{each} {reason}; remove it, or set NUMBACNN_CACHE_DIR to a folder of your own")
             return None
     return folder
 
 
 @functools.cache
-def _warn_not_kept(reason: str) -> None:
-    """Warn once that kernels are not kept."""
-    message = f"compiled kernels are not kept, each start compiles them again: {reason}"
+def _warn_not_cached(reason: str) -> None:
+    """Warn once that kernels are not cached."""
+    message = f"compiled kernels are not cached, each start compiles them again: {reason}"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
@@ -101,7 +101,7 @@ def _size(path: Path) -> int:
 
 @functools.cache
 def source_key() -> str:
-    """A hash of everything that decides what the package's kernels compile to."""
+    """Hash everything that determines the compiled code of the package's kernels."""
     digest = hashlib.sha256()
     for part in _key_parts():
         digest.update(part)
@@ -137,7 +137,7 @@ class KernelCache:
         self._name = f"{file.stem.strip('<>').replace(' ', '_')}.{function.__name__}"
 
     def load_overload(self, signature: tuple[Any, ...], target_context: Any) -> Any:
-        """The compiled function, or None if it is not there, or, with a warning, if its file is damaged."""
+        """Return the compiled function, or None if it is missing or, with a warning, damaged."""
         target_context.refresh()
         path = self._path(signature, target_context.codegen())
         try:
@@ -168,7 +168,7 @@ class KernelCache:
                 file.write(data)
             temporary.replace(self._path(signature, compiled.codegen))
         except OSError as error:
-            _warn_not_kept(f"{self._folder} is not writable ({error.strerror})")
+            _warn_not_cached(f"{self._folder} is not writable ({error.strerror})")
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
 

@@ -21,14 +21,14 @@ from numbacnn.kernels.recording import Launch, tape
 
 # GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they occupy a core that other
 # processes need: two trainings at the same time ran a hundred times slower. A tenth of a millisecond covers the Python
-# between two regions; if workers fall asleep there and must be woken, a step of LeNet-5 takes a quarter longer. Read
-# when the threading layer starts; the user's setting has precedence.
+# between two regions; if workers fell asleep there, waking them would make a step of LeNet-5 take a quarter longer. The
+# variable is read when the threading layer starts; the user's setting has precedence.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # NaN and Inf must survive, since they are reported. The compiler may reorder sums, the same way in every run. But a
 # loop that both sums and writes an array is compiled twice, vectorized and scalar, and the addresses of its arrays
-# decide which one runs: its sums would have different bits. Sum in a loop of its own, or ``in_order``.
+# decide which one runs: its sums would have different bits. Use a separate loop for the sum, or ``in_order``.
 FAST_MATH = {"contract", "reassoc", "nsz"}
 
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
@@ -49,7 +49,7 @@ def add_compile_listener(listener: CompileListener) -> Callable[[], None]:
 
 
 def announce(kernel_name: str, done: bool) -> None:
-    """Tell the listeners that a compilation begins, or is done."""
+    """Notify the listeners that a compilation begins, or is done."""
     for listener in list(_listeners):
         listener(kernel_name, done)
 
@@ -128,7 +128,7 @@ class CpuKernel:
         return self._compiled
 
     def _load(self, signature: tuple[Any, ...]) -> bool:
-        with global_compiler_lock:  # ``compiled_as_one`` in another thread changes what libraries are
+        with global_compiler_lock:  # ``compiled_as_one`` in another thread replaces the class of libraries
             result = self._dispatcher._cache.load_overload(signature, self._dispatcher.targetctx)
         if result is not None:
             self._dispatcher.add_overload(result)
@@ -136,7 +136,7 @@ class CpuKernel:
 
 
 def _reason(error: Exception) -> str:
-    """The line of Numba's message that says what is wrong, after those that say where it was noticed."""
+    """The line of Numba's message that says what is wrong; earlier lines say where."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line and not line.startswith("Failed in")), type(error).__name__)
 
@@ -167,7 +167,7 @@ def inlined(function: Callable[..., Any], always: bool = False) -> Any:
 
     ``always`` inlines it at any size: a call would keep the loop around it from being vectorized.
     """
-    function = getattr(function, "py_func", function)  # of a function that is compiled already
+    function = getattr(function, "py_func", function)  # the source of a function that is compiled already
     return _njit(FAST_MATH, forceinline=always)(function)
 
 

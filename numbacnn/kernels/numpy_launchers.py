@@ -1,20 +1,15 @@
 """Launchers in NumPy, for devices whose arrays are NumPy arrays: batches, targets, and the sums of a training step.
 
-Their work is small beside that of a step: a batch's labels and a few sums. Labels are int64, a class for each image or
-pixel, or float32 N×C, the probabilities of the classes, or boxes N×M×5 as in ``numbacnn.detection``. ``partial`` holds
-SUM_GROUPS partial sums, whose total matters, in a row for each quantity.
+They do little work compared with a step: a batch's labels and a few sums. Labels are int64, a class for each image or
+pixel, or float32 N×C, the probabilities of the classes, or boxes N×M×5 as in ``numbacnn.detection``. ``partial`` has a
+row of SUM_GROUPS partial sums for each quantity; only their total matters.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from numbacnn.kernels.decision import (
-    STEP,
-    StepTotals,
-    decide,
-    set_scalars,
-)
+from numbacnn.kernels.decision import STEP, StepTotals, decide, set_scalars
 from numbacnn.kernels.recording import recordable
 from numbacnn.kernels.registry import register
 
@@ -194,7 +189,7 @@ def count_correct_objects(partial, x, target):
 
 @numpy_launcher
 def decide_update(counters, sums, random, decision, scalars, partial, rates, numbers, form):
-    """Decide whether the update is applied, and its numbers; see ``decide`` and ``set_scalars``.
+    """Decide whether the update is applied, and compute its scalars; see ``decide`` and ``set_scalars``.
 
     partial: the rows of sums of ``kernels.decision``; random: (seed, step) of the layers' random numbers, advanced.
     """

@@ -1,7 +1,7 @@
 """Recorded launches, on any device: an executor replays them in every step.
 
-A launch through Python takes longer than many kernels. It looks up what never changes: the code for the types of its
-arguments, and the arguments. A recording looks them up once.
+A launch through Python takes longer than many kernels: it looks up the arguments, and the compiled code for their
+types, each time. A recording looks them up once.
 """
 
 import threading

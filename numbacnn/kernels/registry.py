@@ -34,7 +34,7 @@ def launchers_of(device: str) -> SimpleNamespace:
 
 
 def load_launchers(package: str) -> SimpleNamespace:
-    """Import every module of a device's package, and return the launchers that they register. The package calls it."""
+    """Import every module of a device's package, which calls this, and return the launchers that they register."""
     for module in pkgutil.walk_packages(sys.modules[package].__path__, f"{package}."):
         importlib.import_module(module.name)
     return launchers_of(package.removeprefix(PACKAGE))

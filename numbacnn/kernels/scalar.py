@@ -27,8 +27,8 @@ WEYL_0, WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
 def philox(c_0, c_1, c_2, c_3, k_0, k_1):
-    """Four random words of 32 bits that depend on the counter c and the key k alone: Philox 4×32-10 (Salmon et al.
-    2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3). All are uint64 that hold 32 bits.
+    """Four random words of 32 bits from the counter c and the key k by Philox 4×32-10; all are stored as uint64 (Salmon
+    et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3).
     """
     for _ in range(10):
         a, b = FACTOR_0 * c_0, FACTOR_2 * c_2

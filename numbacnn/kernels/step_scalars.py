@@ -1,8 +1,8 @@
-"""The numbers of one update as kernels take them."""
+"""The constants of an update that kernels take as arguments."""
 
 from typing import NamedTuple
 
-SUM_GROUPS = 64  # partial sums of a norm: their number is fixed, so that their order is
+SUM_GROUPS = 64  # partial sums of a norm: a fixed number makes the order of the sum fixed
 
 
 class AdamOptions(NamedTuple):
@@ -15,7 +15,7 @@ class AdamOptions(NamedTuple):
 
 
 class RmspropOptions(NamedTuple):
-    """The constants of RMSprop; ``alpha`` is the share of the running means that stays."""
+    """The constants of RMSprop; ``alpha`` is the decay of the running means."""
 
     alpha: float
     momentum: float

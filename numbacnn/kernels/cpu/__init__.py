@@ -1,4 +1,4 @@
-"""CPU kernels: parallel ``@njit`` functions, and the launchers that call them, in ``launchers``."""
+"""CPU kernels: parallel ``@njit`` functions, and ``launchers``, the functions that call them."""
 
 from numbacnn.kernels.registry import load_launchers
 

@@ -1,4 +1,4 @@
-"""Augmentation: random numbers for each image, resampling, and changes of pixels. Images are N×H×W×C in any units.
+"""Augmentation: random numbers for each image, resampling, and pixel operations. Images are N×H×W×C in any units.
 
 Every random number is a word of Philox at the counter (block, index of the image in its data set, epoch, purpose),
 keyed by the seed, so that an image has the same numbers in any batch and on any thread. ``random`` is (seed, epoch);
@@ -171,7 +171,7 @@ def warp_bilinear(y, x, matrices, field, fill):
 @launcher
 @cpu_kernel(float32_4d, float32_4d, float32_2d, float32_2d, types.float32)
 def warp_nearest(y, x, matrices, field, fill):
-    """``warp_bilinear`` without interpolation, from the nearest pixel: for masks, whose numbers are classes."""
+    """``warp_bilinear`` with the nearest pixel instead of interpolation: for masks, whose numbers are classes."""
     for item in prange(y.shape[0] * y.shape[1]):
         n, h, memory = np.intp(item) // y.shape[1], np.intp(item) % y.shape[1], _memory()
         for first in range(0, y.shape[2], PART):
@@ -218,7 +218,7 @@ def _transform(i, j, matrix):
 
 @in_order
 def _clip(i, size):
-    """Replace coordinates that no pixel contributes to, and NaN, by ``size``, which is outside too."""
+    """Replace NaN, and coordinates to which no pixel contributes, by ``size``, which is outside too."""
     for k in range(len(i)):
         i[k] = i[k] if -ONE < i[k] < size else size
 
@@ -248,7 +248,7 @@ def _interpolate(y, x, i, j, height, width, channels, fill):
             y[np.uintp(k * channels + channel)] = above + down * (below - above)
 
 
-# -- changes of pixels ------------------------------------------------------------------------------------------------
+# -- pixel operations -------------------------------------------------------------------------------------------------
 
 
 @launcher

@@ -1,4 +1,4 @@
-"""A bias added to every pixel, for convolutions whose store does not add it."""
+"""The bias of transposed convolutions, whose kernels do not add it."""
 
 import numpy as np
 from numba import prange, types

@@ -43,7 +43,7 @@ def _geometry(n, c, k):
 
 
 def _as_row(x):
-    """N×1×1×C as 1×1×N×C, in the same memory."""
+    """View N×1×1×C as 1×1×N×C."""
     return x.transpose(1, 2, 0, 3)
 
 

@@ -50,12 +50,12 @@ def spatial_dropout_gradient_in_place(dy, factors, rate, random, stream):
 
 
 def _threshold_and_scale(rate):
-    """Elements whose word is below the threshold are dropped, the others are scaled."""
+    """The threshold below which an element's word drops it, and the scale of the other elements."""
     return np.uint64(round(rate * 2**32)), np.float32(1 / (1 - rate))
 
 
 class _Draw(NamedTuple):
-    """What the words of a row depend on."""
+    """The Philox counter and key of a row of elements."""
 
     first_block: int
     image: int

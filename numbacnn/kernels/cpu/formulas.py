@@ -1,5 +1,7 @@
-"""The CPU kernels of ``kernels.formulas``: loops over rows of images, or over blocks of flat arrays, that LLVM
-vectorizes. Each thread owns a range of rows or blocks."""
+"""The CPU kernels of ``kernels.formulas``: vectorized loops over rows of images, or over blocks of flat arrays.
+
+Each thread owns a range of rows or blocks.
+"""
 
 from functools import cache, partial
 
@@ -15,7 +17,7 @@ from numbacnn.kernels.registry import launcher
 
 
 def kernel_of(formula, custom=False):
-    """The CPU kernel of a formula. A ``custom`` function is compiled as it is, under a key made from its code."""
+    """Make the CPU kernel of a formula. A ``custom`` function keeps its ``math``, and its code is the kernel's key."""
     function = inlined(formula.function, always=True) if custom else vectorizable(formula.function)
     count, part, kind = (blocks, block, float32_1d) if formula.flat else (rows, row, float32_4d)
     first, constants = formula.arrays[0], list(formula.constants)
@@ -43,7 +45,7 @@ def kernel_of(formula, custom=False):
 @launcher
 @cache
 def activation_kernels(name, function, gradient):
-    """The kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of custom scalar functions."""
+    """Make the kernels ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of custom scalar functions."""
     return tuple(kernel_of(formula, custom=True) for formula in custom_activation(name, function, gradient))
 
 

@@ -1,8 +1,8 @@
 """Losses with their gradients, pixel by pixel. Features are images of one pixel.
 
-Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum; the
-divisor of the sum and the weight of this loss among others are in ``scale``. x, dx, target: N×H×W×C. Unless said
-otherwise, each thread owns a range of rows (n, h).
+Each kernel writes ``losses``, one for each pixel i = (n, h, w), and ``dx`` = scale · the gradient of their sum;
+``scale`` includes the divisor of a mean and the weight of this loss among others. x, dx, target: N×H×W×C. Each thread
+owns a range of rows (n, h), if the docstring does not name another division.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ times = inlined(scalar.times)
 
 @in_order
 def _negative_log_likelihood(x, log_sum):
-    """−log softmax: (m − x) + log Σ exp(x − m). The difference is taken first: a huge m would absorb the logarithm."""
+    """−log softmax: (m − x) + log Σ exp(x − m). Subtracting first keeps a huge m from absorbing the logarithm."""
     largest, log_total = log_sum
     return log_total + (largest - x)
 
@@ -259,8 +259,10 @@ def _dice_ratios(losses, sums, smooth):
 
 @cpu_kernel(float32_4d, float32_4d, float64_4d, types.boolean, float32)
 def _dice_gradient_in_place(dx, target, sums, softmax, scale):
-    """dx = p becomes the gradient. By p, that of an image's loss is 2·(D·p − t) / divisor / C, and losses holds it H·W
-    times."""
+    """Replace the probabilities p in dx by the gradient.
+
+    The derivative of an image's loss by p is 2·(D·p − t) / divisor / C; ``losses`` has that loss H·W times.
+    """
     height, width = dx.shape[1], dx.shape[2]
     share = 2 * scale * np.float32(height * width) / np.float32(dx.shape[3])
     for row in prange(dx.shape[0] * height):

@@ -1,4 +1,4 @@
-"""Channels of several inputs side by side, and gates. Oracle: ``kernels/reference/elementwise.py``.
+"""Concatenation of channels, and gates. Oracle: ``kernels/reference/elementwise.py``.
 
 Arguments are N×H×W×C; a gate is N×1×1×C, one factor for each channel of each image.
 """
@@ -17,7 +17,7 @@ ZERO = np.float32(0)
 @launcher
 @cpu_kernel(float32_4d, float32_4d)
 def copy_channels(y, x):
-    """y = x, where either may be some of the channels of a wider view. Each thread owns a range of rows (n, h)."""
+    """y = x; either may be a slice of the channels of a wider view. Each thread owns a range of rows (n, h)."""
     images, height, width, channels = x.shape
     for item in prange(images * height):
         n, h = np.intp(item) // height, np.intp(item) % height

@@ -1,6 +1,6 @@
-"""The peak of multiply-adds, in registers only (Williams, Waterman and Patterson 2009, "Roofline").
+"""The peak rate of multiply-adds in registers, for the roofline (Williams, Waterman and Patterson 2009, "Roofline").
 
-``formulas.arithmetic.triad`` measures the bandwidth of memory.
+``formulas.arithmetic.triad`` measures the memory bandwidth.
 """
 
 from llvmlite import ir
@@ -34,16 +34,16 @@ def _chains(typing, start, steps):
     def emit(context, builder, signature, arguments):
         start, steps = arguments
         half, one = (ir.Constant(vector, [number] * target.lanes) for number in (0.5, 1.0))
-        places = [cgutils.alloca_once(builder, vector) for _ in range(CHAINS)]
+        accumulators = [cgutils.alloca_once(builder, vector) for _ in range(CHAINS)]
         first = llvm.splat(builder, start, vector)
-        for i, place in enumerate(places):  # with different starts, or LLVM would merge the chains
-            builder.store(builder.fadd(first, ir.Constant(vector, [float(i)] * target.lanes)), place)
+        for i, accumulator in enumerate(accumulators):  # with different starts, or LLVM would merge the chains
+            builder.store(builder.fadd(first, ir.Constant(vector, [float(i)] * target.lanes)), accumulator)
         with cgutils.for_range(builder, steps):
-            for place in places:
-                builder.store(llvm.fma(builder, builder.load(place), half, one, target.fma), place)
+            for accumulator in accumulators:
+                builder.store(llvm.fma(builder, builder.load(accumulator), half, one, target.fma), accumulator)
         total = llvm.zeros(vector)
-        for place in places:
-            total = builder.fadd(total, builder.load(place))
+        for accumulator in accumulators:
+            total = builder.fadd(total, builder.load(accumulator))
         return builder.extract_element(total, llvm.INT32(0))
 
     return types.float32(types.float32, types.int64), emit

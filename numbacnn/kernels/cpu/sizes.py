@@ -1,4 +1,4 @@
-"""Scratch that the CPU's kernels need, as functions from geometry to shapes: what a plan asks before arrays exist."""
+"""The shapes of the scratch that CPU kernels need, as functions of geometry: a plan calls them before arrays exist."""
 
 from numbacnn.kernels.cpu.conv.algorithms import CONV_ALGORITHMS
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape, dense_packed_round_shape, dense_packed_weights_shape
@@ -17,7 +17,7 @@ from numbacnn.kernels.cpu.norm.group_norm import (
 from numbacnn.kernels.cpu.penalties import penalty_sums_shape
 from numbacnn.kernels.cpu.sums import partial_bias_shape
 
-fuses = True  # plans compute several layers in one step where kernels can
+fuses = True  # plans fuse layers whose kernels can compute them in one step
 
 __all__ = [
     "CONV_ALGORITHMS",

@@ -27,12 +27,11 @@ def softmax_forward(y, x):
 
 @inlined
 def log_sum_exp(y, x, w, width, channels, memory):
-    """The log-sum-exp of the logits x of pixel ``w`` of a row, as (m, log Σ exp(x − m)) with their maximum m, and their
-    softmax in y. y, x: addresses of the row.
+    """Return (m, log Σ exp(x − m)) of the logits x of pixel ``w`` of a row, with their maximum m; softmax goes to y.
 
-    Call it for the pixels one after the other: every ``PIXELS``-th call computes the next ``PIXELS`` of them, so that
-    all their exponentials, and then their logarithms, fill vectors however few the channels are. ``memory``: from
-    ``pixel_memory``.
+    y, x: addresses of the row; ``memory``: from ``pixel_memory``. Call it for the pixels one after the other: every
+    ``PIXELS``-th call computes the next ``PIXELS`` of them together, so that exponentials and logarithms fill vectors
+    for any number of channels.
     """
     largest, log_total = floats(memory, PIXELS), floats(memory + 4 * PIXELS, PIXELS)
     if w % PIXELS == 0:

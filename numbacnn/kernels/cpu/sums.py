@@ -1,4 +1,4 @@
-"""Sums over images and pixels, in an order that the shape alone decides."""
+"""Sums over images and pixels, in an order that depends on the shape alone."""
 
 import numpy as np
 from numba import prange
@@ -9,7 +9,7 @@ from numbacnn.kernels.cpu.views import at, row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined
 from numbacnn.kernels.registry import launcher
 
-SMALL = 1 << 15  # elements; a second pass does not pay for sums of fewer
+SMALL = 1 << 15  # elements; a second pass costs more than it saves for sums of fewer
 GROUPS = 16
 ZERO = np.float32(0)
 

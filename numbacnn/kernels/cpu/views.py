@@ -1,8 +1,8 @@
-"""How kernels address images, and how they divide images and flat arrays among threads.
+"""Addresses of rows and pixels of images, and the division of images and flat arrays among threads.
 
-The rows (n, h) of a view N×H×W×C are contiguous; its images, inside a halo, are not. The functions that return arrays
-return new ones, indexed from 0: LLVM does not vectorize indices that might be negative, and an update would take five
-times as long.
+The rows (n, h) of a view N×H×W×C are contiguous; its images, inside a halo, are not. Functions that return arrays make
+new ones, indexed from 0: LLVM does not vectorize indices that might be negative, and an update would take five times as
+long.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""The mathematics of elementwise kernels, defined once as functions of numbers; each device makes its kernels of them.
+"""The mathematics of elementwise kernels, defined once as scalar functions; each device makes its kernels from them.
 
 ``FORMULAS`` holds those of ``activations``, ``arithmetic``, ``step`` and ``updates``; ``ELEMENT_LOSSES`` of ``losses``.
 """

@@ -54,8 +54,10 @@ def tanh_gradient(dy, y):
 
 @activation
 def sigmoid(x):
-    """1 / (1 + e⁻ˣ), from the side where the exponential cannot overflow: in e = e^−|x|, 1 − e / (1 + e) or
-    e times that; written so that the rounding error of 1 + e comes in multiplied with what is taken off."""
+    """1 / (1 + e⁻ˣ), without overflow: with e = e^−|x|, that is y − y·e/(1 + e) for y = 1 (x ≥ 0) or y = e (x < 0).
+
+    The rounding error of 1 + e affects only the subtracted term.
+    """
     e = math.exp(-abs(x))
     y = ONE if x >= ZERO else e
     return y - y * (e / (ONE + e))
@@ -128,12 +130,12 @@ def hardswish_gradient(dy, x):
 
 
 def above_far(x):
-    """x, or −FAR below that, where the functions that follow have reached 0: −∞ · 0 would be NaN."""
+    """max(x, −FAR): below that the following functions have reached 0, and −∞ · 0 would be NaN."""
     return -FAR if x < -FAR else x
 
 
 def near(x):
-    """x within ±FAR, where the gradients that follow have reached their limits."""
+    """x clipped to ±FAR, where the following gradients have reached their limits."""
     return FAR if x > FAR else above_far(x)
 
 

@@ -63,5 +63,5 @@ def clip_in_place(x, bound: np.float32):
 
 @elementwise("a", flat=True)
 def triad(b, c, scale: np.float32):
-    """a = b + scale · c: the bandwidth of memory is measured by it (McCalpin 1995, "STREAM")."""
+    """a = b + scale · c, which measures the memory bandwidth (McCalpin 1995, "STREAM")."""
     return b + scale * c

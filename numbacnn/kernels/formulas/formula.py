@@ -27,8 +27,8 @@ class Entry(NamedTuple):
 
 
 class Entries:
-    """Annotations of such numbers: a parameter annotated with ``scalars[1]`` is element 1 of the array ``scalars``,
-    which the launcher takes instead."""
+    """Annotations of such numbers: a parameter annotated with ``scalars[1]`` is element 1 of ``scalars``, an array that
+    the launcher takes in place of the parameter."""
 
     def __init__(self, array: str) -> None:
         self._array = array
@@ -66,7 +66,7 @@ class Formula:
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """The launcher's parameters after the arrays, with their types: arrays of entries stand for their entries."""
+        """The launcher's parameters after the arrays, with their types; arrays of entries replace the entries."""
         numbers: dict[str, Any] = {self.condition.array: NDArray[np.float64]} if self.condition else {}
         for name, kind in self.constants.items():
             if isinstance(kind, Entry):
@@ -77,7 +77,7 @@ class Formula:
 
     @cached_property
     def arguments(self) -> tuple[str, ...]:
-        """What the function is called with, in terms of the launcher's parameters."""
+        """The arguments of the function, in terms of the launcher's parameters."""
         return (*self.inputs, *(str(self.entries.get(name, name)) for name in self.constants))
 
     @cached_property
@@ -98,12 +98,12 @@ FORMULAS: dict[str, Formula] = {}
 def elementwise(
     outputs: str, *, name: str = "", flat: bool = False, condition: Entry | None = None
 ) -> Callable[[F], F]:
-    """Define a launcher on every device by a scalar function, which itself stays as it is.
+    """Define a launcher on every device by a scalar function, which is returned unchanged.
 
     Parameters without annotation are elements of input arrays; the others are constants of the annotated types.
     ``outputs`` names the arrays to write, separated by spaces; one that is also a parameter is updated in place.
     ``name`` is the launcher's, by default the function's; ``flat`` and ``condition`` as in ``Formula``. The function
-    may call ``math``, and functions of Python that are as simple.
+    may call ``math``, and other scalar functions in Python.
     """
 
     def define(function: F) -> F:
@@ -118,8 +118,8 @@ def elementwise(
 
 
 def custom_activation(name: str, function: Callable[..., Any], gradient: Callable[..., Any]) -> tuple[Formula, Formula]:
-    """The formulas ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a user's f(x) and g(dy, x), whatever
-    their parameters are called."""
+    """The formulas ``name_forward(y, x)`` and ``name_gradient_in_place(dy, x)`` of a user's f(x) and g(dy, x), with any
+    names of parameters."""
     return (
         Formula(f"{name}_forward", function, ("y",), ("x",), {}),
         Formula(f"{name}_gradient_in_place", gradient, ("dy",), ("dy", "x"), {}),
@@ -127,8 +127,8 @@ def custom_activation(name: str, function: Callable[..., Any], gradient: Callabl
 
 
 def with_math(function: Callable[..., Any], math: Any, part: Callable[[Callable[..., Any]], Any]) -> Any:
-    """A copy of a scalar function for a device: it calls that device's ``math``, and copies of the functions of Python
-    that it calls, which ``part`` compiles."""
+    """Copy a scalar function for a device: the copy uses that device's ``math``, and calls copies of the Python
+    functions that the original calls, compiled by ``part``."""
     known = dict(function.__globals__)
     for name in {step.argval for step in dis.get_instructions(function) if step.opname == "LOAD_GLOBAL"}:
         if isinstance(known.get(name), FunctionType):
@@ -138,7 +138,7 @@ def with_math(function: Callable[..., Any], math: Any, part: Callable[[Callable[
 
 
 def generated(lines: Sequence[str], name: str, **known: Any) -> Any:
-    """The function ``kernel`` that these lines of source define, renamed to ``name``; it knows the names ``known``."""
+    """Define the function ``kernel`` from lines of source, with the globals ``known``, and rename it to ``name``."""
     source, file = "\n".join(lines), f"<generated {name}>"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file  # for tracebacks
     exec(compile(source, file, "exec"), known)

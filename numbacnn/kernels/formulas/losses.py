@@ -13,7 +13,7 @@ ELEMENT_LOSSES = {}
 
 
 def element_loss(function):
-    """Define the launcher of the function's name."""
+    """Define a launcher with the function's name."""
     ELEMENT_LOSSES[function.__name__] = function
     return function
 

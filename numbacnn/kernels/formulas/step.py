@@ -1,4 +1,4 @@
-"""What the decision on a training step changes, over flat arrays: see ``kernels.decision``."""
+"""Operations on flat arrays that apply the decision on a training step (``kernels.decision``)."""
 
 import math
 

@@ -1,8 +1,8 @@
 """Optimizer updates over flat arrays, in place. (Muon's matrix products are in ``optimizers.muon``.)
 
-``scalars`` holds what differs from step to step: scalars[0] is 0 if the step makes no update, and the others are those
-of ``Optimizer.step_scalars``. They and the options are float64, and are rounded to float32 here, after differences such
-as 1 − β, which would lose precision in float32. Moments that become subnormal are flushed to zero.
+``scalars`` holds the numbers that differ from step to step: scalars[0] is 0 if the step makes no update, and the others
+are those of ``Optimizer.step_scalars``. They and the options are float64, and are rounded to float32 here, after
+differences such as 1 − β, which would lose precision in float32. Moments that become subnormal are flushed to zero.
 """
 
 import math
@@ -47,7 +47,7 @@ def adam_update(w, mean, square, dw, step_size: scalars[1], correction: scalars[
     """Adam (Kingma and Ba 2015, algorithm 1): g = dw + weight_decay·w, moments of g and g², then
     w = keep·w − step_size · mean / (√square · correction + eps).
 
-    step_size: learning rate / (1 − β₁ᵗ); correction: 1 / √(1 − β₂ᵗ); keep: what decoupled weight decay leaves of w.
+    step_size: learning rate / (1 − β₁ᵗ); correction: 1 / √(1 − β₂ᵗ); keep: 1 minus the decoupled weight decay.
     """
     mean, square = moments(mean, square, dw + np.float32(o.weight_decay) * w, o)
     step = np.float32(step_size) * mean / (math.sqrt(square) * np.float32(correction) + np.float32(o.eps))

@@ -1,8 +1,8 @@
 """The weight gradient of a convolution with many channels, from copies of x and dy in a blocked layout (NCHWc).
 
-The direct algorithm steps over pixels, and with many channels each pixel is in another page of memory: a few floats of
-each are read, with a wait for every one. Here a round of images is copied first, so that each block of NR channels has
-its pixels in sequence, and multiplied while the copies are in cache.
+The direct algorithm steps over pixels, and with many channels each pixel is in another page of memory: it reads a few
+floats of each page and stalls on every one. Here a round of images is copied first, so that the pixels of each block of
+NR channels are contiguous, and multiplied while the copies are in cache.
 """
 
 from functools import lru_cache
@@ -30,14 +30,15 @@ from numbacnn.kernels.cpu.gemm.rows import copy_row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d
 
-MIN_REUSE = 25_000  # channels times multiply-adds per copied float. With fewer channels, a page of memory holds several
-# pixels; with fewer multiply-adds, copies cost more than they save
+# Channels times multiply-adds per copied float. With fewer channels, a page of memory holds several pixels; with fewer
+# multiply-adds, copies cost more than they save.
+MIN_REUSE = 25_000
 ROUND_BYTES = 1 << 22  # of copies
-CHUNK_PIXELS = 1 << 10  # summed in one pass, as many as of three blocks stay in L2
+CHUNK_PIXELS = 1 << 10  # of a pass over k: three blocks of that many pixels stay in L2
 
 
 class Blocked(ConvAlgorithm):
-    """For many channels whose pixels are read by many multiply-adds."""
+    """The algorithm for many channels, with many multiply-adds per pixel."""
 
     name = "blocked"
     directions = (WEIGHT_GRADIENT,)
@@ -63,7 +64,7 @@ class Blocked(ConvAlgorithm):
 
 
 class _Copied(NamedTuple):
-    """The pixels of one image of x that windows read; windows of one pixel skip the others."""
+    """The pixels of one image of x that windows read; with 1×1 windows, the stride skips the others."""
 
     h: int
     w: int
@@ -99,7 +100,7 @@ def _copy_rows(g, images):
 
 
 def _block_rows(pixels):
-    """Rows of a block: an odd number, since blocks a power of two apart would share few lines of the cache."""
+    """Rows of a block: an odd number, since blocks a power of two apart would map to the same few cache sets."""
     return pixels | 1
 
 
@@ -119,7 +120,7 @@ def blocked_weight_gradient(dw, x, dy, copies, g):
 
 
 class CopiedPixels(NamedTuple):
-    """Which pixels to copy: ``h``×``w`` of each image, starting ``top`` and ``left`` pixels before its first."""
+    """The pixels to copy: ``h``×``w`` of each image, starting ``top`` and ``left`` pixels before its first."""
 
     images: int
     h: int

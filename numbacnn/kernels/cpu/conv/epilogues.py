@@ -1,4 +1,4 @@
-"""What follows a convolution in a launch of its own, where its kernel cannot do it."""
+"""Bias, residual and mask of convolutions; separate launches apply those that the algorithm's kernel cannot."""
 
 from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS
@@ -15,7 +15,7 @@ def aux_or_none(array):
 
 
 def relu_first(epilogue):
-    """Whether the convolution itself applies ReLU: not if a residual is added before."""
+    """Whether the convolution's kernel applies ReLU: not if a residual must be added first."""
     return epilogue.relu and epilogue.residual is None
 
 

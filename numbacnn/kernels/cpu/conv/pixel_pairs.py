@@ -1,10 +1,9 @@
 """Convolution with few filters, two output pixels at a time, on the GEMM of a wider convolution.
 
-K filters fill K of a register's lanes. Two neighboring output pixels are 2·K contiguous floats: the output of one wider
-convolution of twice the stride, whose window is S + stride wide and has zeros where the other pixel reads. That fills
-the lanes. Adding zeros leaves finite outputs the same bit for bit, while an infinite input also makes NaN of the
-neighbor's output. Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the forward pass and the weight gradient
-take 0.6 of the time.
+K filters fill only K lanes of a register. Two neighboring output pixels are 2·K contiguous floats: the output of a
+wider convolution of twice the stride, whose window is S + stride wide and has zeros at the taps of the other pixel.
+Adding zeros leaves finite outputs the same bit for bit, but an infinite input makes NaN of the neighbor's output too.
+Measured on LeNet-5's first layer (1→6, 5×5) at batch 64: the forward pass and the weight gradient take 0.6 of the time.
 """
 
 from functools import lru_cache
@@ -20,7 +19,7 @@ from numbacnn.kernels.recording import prepare
 
 
 class PixelPairs(ConvAlgorithm):
-    """For so few filters that two pixels fit a register."""
+    """The algorithm for few filters, with the outputs of two pixels in a register."""
 
     name = "pixel pairs"
     directions = FORWARD, WEIGHT_GRADIENT
@@ -36,7 +35,7 @@ class PixelPairs(ConvAlgorithm):
         return {"partial": Scratch(partial_pairs_shape(g, batch))}
 
     def cost(self, direction, g, batch, pool=None):
-        """That of the wider convolution."""
+        """The cost of the wider convolution."""
         pairs = pair_geometry(g)
         return Cost(batch * pairs.flops, super().cost(direction, pairs, batch).bytes)
 
@@ -46,7 +45,7 @@ class PixelPairs(ConvAlgorithm):
         add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
-        """The wider convolution's, folded."""
+        """The gradient of the wider convolution, folded."""
         pairs_weight_gradient(dw, x, dy, scratch["partial"], g)
 
 
@@ -70,14 +69,14 @@ def pair_strides(strides):
 
 
 def pairs_forward(y, x, w, bias, scratch, g, relu):
-    """Write y; an empty bias: none; scratch of ``forward_scratch_shape``."""
+    """Write y. An empty bias means none; scratch of ``forward_scratch_shape``."""
     wide, bias = weights_of_pairs(scratch, w, bias, g)
     strides = forward.Strides(pair_strides(y.strides), x.strides, wide.strides)
     multiply(y, x, wide, forward.forward_gemm(pair_geometry(g), len(x), strides, False, epilogue=Epilogue(relu)), bias)
 
 
 def weights_of_pairs(scratch, w, bias, g):
-    """w and bias of the wider convolution, in scratch of ``forward_scratch_shape``."""
+    """Write w and bias of the wider convolution into scratch of ``forward_scratch_shape``, and return them."""
     pairs = pair_geometry(g)
     wide, wide_bias = scratch[0, 0, :-1].reshape(pairs.r, pairs.s, pairs.c, pairs.k), scratch[0, 0, -1]
     prepare(_spread, wide, wide_bias, w, bias, g.stride_w)

@@ -43,7 +43,7 @@ block_memory = stack_floats(MAX_MC * NR)
 
 
 class Pooled(ConvAlgorithm):
-    """For max-pools whose windows fill MR rows of C."""
+    """The algorithm for max-pools whose windows fill MR rows of C."""
 
     name = "pooled"
     directions = (FORWARD,)
@@ -70,9 +70,9 @@ class Pooled(ConvAlgorithm):
         if packs:
             prepare(pack, packed, w, weights_packing(g, w.strides))
         strides = Strides(y.strides, x.strides, w.strides)
-        made = pooled_gemm(g, pool, len(x), strides, packs, epilogue.relu)
+        gemm, y_rows, windows = pooled_gemm(g, pool, len(x), strides, packs, epilogue.relu)
         kernel = _pooled_kernel(pool.r, pool.s)
-        kernel(y, epilogue.argmax, x, packed if packs else w, bias, made.y_rows, made.windows, *made.gemm)
+        kernel(y, epilogue.argmax, x, packed if packs else w, bias, y_rows, windows, *gemm)
 
 
 def windows_apart(pool: PoolGeometry) -> bool:
@@ -88,7 +88,7 @@ def _window_rows(g, pool):
 
 
 class Windows(NamedTuple):
-    """How the pixels of the pool's windows are laid out in a block of C."""
+    """The layout of the pool's windows in a block of C."""
 
     count: int  # per image
     rows: int  # of C, per window
@@ -129,7 +129,7 @@ def pooled_gemm(g, pool, images, strides, packed, relu):
 
 
 class Maxima(NamedTuple):
-    """Where one image's maxima go: addresses of y, of its offsets, and of argmax or 0; filters of y."""
+    """The outputs of one image: addresses of y, of its pixels' offsets, and of argmax or 0; filters of y."""
 
     y: int
     y_rows: int
@@ -139,11 +139,11 @@ class Maxima(NamedTuple):
 
 @cache
 def _pooled_kernel(height, width):
-    """Return the kernel for windows of height × width pixels, whose loops are unrolled."""
+    """Return the kernel for windows of height × width pixels, with their loops unrolled."""
 
     @inlined
-    def take_maxima(block, first, count, maxima, columns, windows):
-        """Write the maxima of ``count`` windows, and their positions."""
+    def store_maxima(block, first, count, maxima, columns, windows):
+        """Store the maxima of ``count`` windows, and their argmax."""
         for i in range(count):
             window = block + 4 * i * windows.rows * NR
             y_pixel = maxima.y + 4 * offset(maxima.y_rows, first + i)
@@ -166,7 +166,7 @@ def _pooled_kernel(height, width):
         tile = Tile(block, at.c_rows - 8 * first, at.a, at.a_rows, at.b, at.bias)
         gemm_rows(first, last, tile, n, mode, k)
         count = (last - first) // windows.rows
-        take_maxima(block, first // windows.rows, count, maxima, min(n, windows.pixel_step), windows)
+        store_maxima(block, first // windows.rows, count, maxima, min(n, windows.pixel_step), windows)
 
     def pooled(y, argmax, x, w, bias, y_rows, windows, groups, m, n, k, k_end, a, b, c, epilogue, blocking):
         """Each thread owns a range of (image, block of windows, micro-panel)."""

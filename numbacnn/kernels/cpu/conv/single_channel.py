@@ -34,13 +34,13 @@ MIN_ITEMS = 64  # of a launch
 
 
 class SingleChannelPooled(ConvAlgorithm):
-    """For one channel, and so few filters that pixels fill the lanes better."""
+    """The algorithm for one channel and few filters, with pixels in the lanes."""
 
     name = "single channel"
     directions = (FORWARD,)
 
     def applies(self, g, pool):
-        """Whether the microkernel holds all filters, and pixels fill its lanes better than filters would."""
+        """Whether the accumulators of all filters fit the registers, and pixels fill the lanes better than filters."""
         if pool is None or not (g.c == g.groups == g.stride_w == 1) or not windows_apart(pool):
             return False
         halves = (pool.r, pool.s, pool.stride_h, pool.stride_w) == (2, 2, 2, 2)
@@ -58,7 +58,7 @@ class SingleChannelPooled(ConvAlgorithm):
 
 
 def _vectors(filters):
-    """Vectors of a row of pixels, as many as leave registers for operands; 0 if not even one does."""
+    """Vectors per row of pixels that leave registers for the operands; 0 if even one does not."""
     spare = TARGET.registers - (8 if TARGET.registers >= 32 else 4)
     return min(spare // (2 * filters), 2)
 
@@ -107,7 +107,7 @@ class Tile(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Elements from a row of pixels to the next; rows and columns of a window, and elements from each to the next."""
+    """Elements between rows of pixels; rows and columns of a window, and elements between them."""
 
     pixel_row: int
     r: int
@@ -118,7 +118,7 @@ class Window(NamedTuple):
 
 @cache
 def pixel_microkernel(filters: int, vectors: int, lanes: int):
-    """Return ``microkernel(tile, window, count, relu)`` for Numba code: ``count`` pooled windows, for all filters.
+    """Return the Numba intrinsic ``microkernel(tile, window, count, relu)``: ``count`` pooled windows, all filters.
 
     y[i, k] and argmax[i, k] are those of the sums over r and s of x[h·pixel_row + r·x_r + s·x_s + j] · w[r, s, k] at
     the pixels of window i: rows h = 0, 1 and columns j = 2i, 2i + 1. At most ``vectors · lanes / 2`` windows.
@@ -183,15 +183,14 @@ def _convolved(builder, size, tile, window, count):
 
 
 def _finished(builder, value, k, bias, relu):
-    """Return sums plus the bias of filter k, then max(·, 0) if asked; NaN stays NaN."""
+    """Return sums plus the bias of filter k, then ReLU if ``relu``; NaN stays NaN."""
     result = cgutils.alloca_once_value(builder, value)
     with builder.if_then(builder.icmp_unsigned("!=", bias, INT64(0))):
         pointer = builder.gep(builder.inttoptr(bias, FLOAT.as_pointer()), [INT64(k)])
         shift = llvm.splat(builder, builder.load(pointer, align=4), value.type)
         builder.store(builder.fadd(value, shift), result)
     with builder.if_then(builder.icmp_unsigned("!=", relu, INT64(0))):
-        value, zeros = builder.load(result), llvm.zeros(value.type)
-        builder.store(builder.select(builder.fcmp_ordered("<", value, zeros), zeros, value), result)
+        builder.store(llvm.relu(builder, builder.load(result)), result)
     return builder.load(result)
 
 
@@ -233,11 +232,11 @@ def _gathered(builder, vectors, sources):
     """Return the vector whose lane l is lane sources[l][0] of vector sources[l][1]."""
     value = None
     for k, vector in enumerate(vectors):
-        wanted = {at: lane for at, (lane, source) in enumerate(sources) if source == k}
-        if not wanted:
+        from_here = {at: lane for at, (lane, source) in enumerate(sources) if source == k}
+        if not from_here:
             continue
         lanes = len(sources)
-        picks = [lanes + wanted[at] if at in wanted else at for at in range(lanes)]
+        picks = [lanes + from_here[at] if at in from_here else at for at in range(lanes)]
         value = _shuffled(builder, vector if value is None else value, vector, picks)
     return value
 

@@ -36,7 +36,7 @@ row_microkernel = gemm_microkernel(1, 2, LANES, masked=True)
 class Rows(NamedTuple):
     """The indirection buffers: offsets in elements of each row of C, A and aux, padded to a multiple of MR.
 
-    Inside the parallel loop, their addresses. ``count`` includes the padding.
+    Inside the parallel loop the fields hold the addresses of the buffers. ``count`` includes the padding.
     """
 
     count: int
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """Elements from the start of an array to group 0, from group to group, and from micro-panel to micro-panel."""
+    """Strides in elements: from the start of an array to group 0, between groups, and between micro-panels."""
 
     offset: int = 0
     group: int = 0
@@ -54,7 +54,7 @@ class Operand(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What happens to C after the sum over k.
+    """The operations on C after the sum over k.
 
     ``relu``: C = max(C, 0). ``accumulate``: add the old C instead of the bias. ``aux`` (cuBLASLt's term) is an array
     like C: with ``adds_aux`` it is a residual, added before ReLU; otherwise C becomes 0 where aux ≤ 0, which is the
@@ -117,7 +117,7 @@ class Pointers(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block of C: rows and columns, each from first up to last."""
+    """A block of C: rows [first_row, last_row) and columns [first_column, last_column)."""
 
     first_row: int
     last_row: int
@@ -126,7 +126,7 @@ class Block(NamedTuple):
 
 
 def multiply(c, a, b, g, bias=NO_BIAS, aux=NO_AUX):
-    """Launch ``gemm``. Numba's parallel loops do not capture nested tuples, so the descriptor's parts go separately."""
+    """Launch ``gemm``. Numba's parallel loops do not capture nested tuples, so the descriptor is passed by field."""
     gemm(c, a, b, bias, aux, *g)
 
 
@@ -134,7 +134,7 @@ def multiply(c, a, b, g, bias=NO_BIAS, aux=NO_AUX):
 def gemm(c, a, b, bias, aux, groups, m, n, k, k_end, a_operand, b_operand, c_operand, epilogue, blocking):
     """C = A·B for every group. Each thread owns a range of (group, block of rows, block of columns).
 
-    An empty bias or aux: none.
+    An empty bias or aux means none.
     """
     p_bias, p_aux = address(bias) if bias.size else NO_ADDRESS, address(aux) if aux.size else NO_ADDRESS
     p = Pointers(address(c), address(a), address(b), p_bias, p_aux)
@@ -175,7 +175,7 @@ def gemm_item(item, p, g):
 def gemm_chunk(block, p, mode, prefetches, next_is_inner, chunk, g):
     """One chunk's share of a block.
 
-    ``prefetches``: each tile prefetches as large a part of the next chunk, along the inner or the outer loop over k.
+    ``prefetches``: each tile prefetches an equal part of the next chunk, along the inner or the outer loop over k.
     """
     step = MR if prefetches else g.blocking.mc
     tiles = -(-(block.last_row - block.first_row) // MR) * -(-(block.last_column - block.first_column) // NR)
@@ -249,12 +249,12 @@ def gemm_rows(first, last, tile, n, mode, k):
 
 @inlined
 def shift(address, count):
-    """The address ``count`` floats further on; no address stays none."""
+    """Advance an address by ``count`` floats; NO_ADDRESS stays NO_ADDRESS."""
     return address + 4 * count if address != NO_ADDRESS else NO_ADDRESS
 
 
 def rows(c, a, aux=None):
-    """Make ``Rows`` from indirection buffers; without an aux, that of C serves."""
+    """Make ``Rows`` from indirection buffers; C's is also that of aux if none is given."""
     return Rows(c.size, c, a, c if aux is None else aux)
 
 
@@ -276,6 +276,6 @@ def pad_rows(table):
 
 
 def choose_mc(rows, items):
-    """Rows of a work item: up to MAX_MC, fewer if that leaves under 64 items; ``items`` is their number per block."""
+    """Rows of a work item: up to MAX_MC, fewer if that leaves under 64 items. ``items``: those per block of rows."""
     tiles = -(-rows // MR)
     return MR * max(1, min(MAX_MC // MR, tiles * items // 64))

@@ -6,7 +6,7 @@ Convolutions, dense layers and all their gradients run on it, because its operan
 
 - Each row of A and of C starts at an offset from an indirection buffer (Dukhan 2019, "The Indirect Convolution
   Algorithm"). Rows may therefore be output pixels of any stride, or the taps of a window, without im2col.
-- k runs over three nested loops with strides of their own: the rows, columns and channels of a window (forward, input
+- k runs over three nested loops with independent strides: the rows, columns and channels of a window (forward, input
   gradient), or the images, rows and columns of the output gradient (weight gradient).
 
 Numba has no vector type, so the microkernel is written in LLVM IR, once for every MR, number of vectors and lanes.
@@ -63,9 +63,9 @@ class Tile(NamedTuple):
 
 @cache
 def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Target | None = None):
-    """Return ``microkernel(tile, row, n, mode, k)`` for Numba code: a ``Tile``, the first row, columns, mode bits, k.
+    """Return the Numba intrinsic ``microkernel(tile, row, n, mode, k)``: a Tile, the first row, columns, mode bits, k.
 
-    Only ``masked`` microkernels take n < NR columns, and never read or write B, bias or C past them.
+    Only ``masked`` microkernels accept n < NR columns. They never read or write B, bias or C past these.
     """
     fma = (target or host_target()).fma
 
@@ -185,9 +185,7 @@ class _Emitter:
         builder = self.builder
         with builder.if_then(builder.icmp_unsigned("!=", builder.and_(mode, INT64(RELU)), INT64(0))):
             for accumulator in (accumulator for row in sums for accumulator in row):
-                value = builder.load(accumulator)
-                positive = builder.select(builder.fcmp_ordered("<", value, self.zero), self.zero, value)
-                builder.store(positive, accumulator)
+                builder.store(llvm.relu(builder, builder.load(accumulator)), accumulator)
         if not self.masked:
             self._store(sums, c_pointers)
             return

@@ -12,7 +12,7 @@ from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 
 class Packing(NamedTuple):
-    """Where B is in the weights: column j at step (k_0, k_1, k_2) is element offset + j·n_stride + Σ k·stride.
+    """The layout of B in the weights: column j at step (k_0, k_1, k_2) is element offset + j·n_stride + Σ k·stride.
 
     ``n`` columns; strides are in elements.
     """

@@ -25,7 +25,7 @@ def copy_row(y, x, count):
 
 @inlined
 def add_row(y, x, count, relu=False):
-    """y += x, rectified if asked."""
+    """y += x, then ReLU if ``relu``."""
     for i in range(0, count, WIDTH):
         total = load(y + 4 * i, count - i) + load(x + 4 * i, count - i)
         if relu:

@@ -80,9 +80,10 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 @launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
-    """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
+    """Write the gradients by x (unless dx is None), weight and bias.
 
-    pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
+    Mean and variance are constants unless ``training``. pattern, partial: scratch of ``batch_norm_gradient_shape`` and
+    ``batch_norm_partial_gradient_shape``.
     """
     n, h, w, _ = x.shape
     partial = fitting(partial, x, 1)

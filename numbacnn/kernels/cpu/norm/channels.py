@@ -1,9 +1,9 @@
-"""Passes over images in which every channel has its own numbers: the parts that normalizations are made of.
+"""Passes over images with per-channel numbers, of which batch and group normalization consist.
 
 Images N×H×W×C form M sets with equal numbers of rows: one set for the whole batch, or one for each image. Per-channel
 numbers are stored as *patterns*, M×1×k×pattern: each of the k numbers repeated for several pixels, so that a pattern
-fills whole vectors for any C. Rows are walked a pattern at a time. The sums of a set are cut into groups of rows, by
-the shape alone.
+fills whole vectors for any C. Rows are processed a pattern at a time. The rows of a set are divided into groups by the
+shape alone; each group has its own sums.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def partial_shape(sets, rows, numbers, w, c):
 
 
 def fitting(partial, x, sets):
-    """The part of scratch, planned for a larger batch, that these images use: the same bits in any plan."""
+    """The part of the scratch that these images use, by their number alone: the same bits in any plan."""
     _, h, w, c = x.shape
     return partial[:sets, : partial_shape(sets, len(x) * h // sets, 1, w, c)[1]]
 

@@ -41,7 +41,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 
 @launcher
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
-    """The gradients by x (unless dx is None), weight and bias.
+    """Write the gradients by x (unless dx is None), weight and bias.
 
     pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
     """
@@ -91,8 +91,8 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, h, w, eps
 
 @cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64, int64)
 def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
-    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and the terms of the gradients of bias and weight
-    for each image and channel. Each thread owns a range of images."""
+    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and each image's terms of the gradients of bias
+    and weight. Each thread owns a range of images."""
     c = len(weight)
     size = c // groups
     count = np.float64(h * w * size)

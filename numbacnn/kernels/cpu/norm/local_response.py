@@ -53,7 +53,7 @@ def _write_scales(s, x, size, alpha, k):
 
 @inlined
 def _multiply_by_power(y, x, s, beta):
-    """y = x · s^−β; by square roots, which are vectorized, if β is the usual 3/4."""
+    """y = x · s^−β; for the usual β = 3/4, by square roots, which are vectorized."""
     if beta == THREE_QUARTERS:
         for c in range(len(x)):
             root = math.sqrt(s[c])

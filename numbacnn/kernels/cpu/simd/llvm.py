@@ -42,6 +42,12 @@ def transposed(builder, lines):
     return lines
 
 
+def relu(builder, value):
+    """max(value, 0) in each lane; NaN stays NaN."""
+    zero = zeros(value.type)
+    return builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+
+
 def load(builder, pointer, vector):
     """Load a vector from a float pointer of any alignment."""
     return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)

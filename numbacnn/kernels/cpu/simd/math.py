@@ -1,11 +1,11 @@
 """Elementary functions of float32 that LLVM vectorizes, within 2 ulp (erfc within 6).
 
-The C library's are calls for one number at a time. These are polynomials without branches or tables: argument reduction
+The C library's functions take one number per call. These are polynomials without branches or tables: argument reduction
 as in Cody and Waite (1980, "Software manual for the elementary functions", chapters 5 and 6), coefficients of minimal
 relative error by Lawson's algorithm. NaN stays NaN, subnormal numbers are exact, infinities give the limits.
 
-Each is emitted as LLVM instructions where it is called, so that nothing has to be inlined and little compiled. With
-``Number`` they are written as formulas. ``vectorizable`` substitutes them for ``math``.
+Each function is emitted as LLVM instructions at its call site, so there is nothing to inline and little to compile.
+``Number`` lets them be written as formulas, and ``vectorizable`` substitutes them for ``math``.
 """
 
 import math
@@ -161,7 +161,7 @@ def polynomial(coefficients, x):
 
 
 def emitted(formula):
-    """A function for Numba code, which ``formula``, a function of a Number, emits."""
+    """Make a Numba intrinsic from ``formula``, a function of a Number that emits its instructions."""
 
     def function(typing, x):
         def emit(context, builder, signature, arguments):
@@ -273,6 +273,6 @@ def fma(typing, x, y, z):
 
 
 def vectorizable(function):
-    """Compile a scalar function of Python for loops that LLVM vectorizes: it calls this module instead of ``math``."""
+    """Compile a Python scalar function for loops that LLVM vectorizes, with this module in place of ``math``."""
     compiled = partial(inlined, always=True)
     return compiled(with_math(function, sys.modules[__name__], compiled))

@@ -21,9 +21,8 @@ def address(array):
 def prefers_nontemporal(y):
     """Whether a kernel should write y by non-temporal stores (``vector.store_nontemporal``), by its size alone.
 
-    An ordinary store reads the cache line that it overwrites: a copy in memory then moves three bytes for two. Other
-    threads may see non-temporal stores late; the locked instruction on which all threads meet at the end of a parallel
-    region completes them.
+    An ordinary store reads the cache line that it overwrites, so a copy moves three bytes for every two. Other threads
+    may see non-temporal stores late; the locked instruction of the barrier that ends a parallel region completes them.
     """
     return 4 * y.size >= NONTEMPORAL_BYTES
 
@@ -78,8 +77,8 @@ def prefetch(typing, address):
 
 
 def stack_floats(count: int):
-    """A function for Numba code that reserves ``count`` float32, aligned to a cache line, on its caller's stack, and
-    returns their address. They are gone when the caller returns."""
+    """Return a Numba intrinsic that allocates ``count`` float32, aligned to a cache line, on its caller's stack, and
+    returns their address. The memory is freed when the caller returns."""
 
     @intrinsic
     def reserve(typing):

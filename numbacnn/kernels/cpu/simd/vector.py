@@ -112,14 +112,20 @@ def _store(builder, address, value, count, write):
             llvm.store_masked(builder, value, pointer, llvm.mask(builder, count, lanes))
 
 
-@intrinsic
-def splat(typing, value):
-    """``value`` in every lane."""
+def _splat_into(kind):
+    @intrinsic
+    def splat(typing, value):
+        """``value`` in every lane."""
 
-    def emit(context, builder, signature, arguments):
-        return llvm.splat(builder, arguments[0], VECTOR)
+        def emit(context, builder, signature, arguments):
+            return llvm.splat(builder, arguments[0], ir.VectorType(FLOAT, kind.lanes))
 
-    return vector(types.float32), emit
+        return kind(types.float32), emit
+
+    return splat
+
+
+splat, splat_block = _splat_into(vector), _splat_into(block)
 
 
 @intrinsic
@@ -153,16 +159,6 @@ def splat_like(typing, like, value):
         return llvm.splat(builder, arguments[1], arguments[0].type)
 
     return like(like, types.float32), emit
-
-
-@intrinsic
-def splat_block(typing, value):
-    """``value`` in every lane of a block."""
-
-    def emit(context, builder, signature, arguments):
-        return llvm.splat(builder, arguments[0], BLOCK)
-
-    return block(types.float32), emit
 
 
 @intrinsic
@@ -215,12 +211,10 @@ def transpose(typing, y, y_step, x, x_step, rows, columns):
 
 @intrinsic
 def rectified(typing, a):
-    """Lane by lane: 0 where a < 0, else a; NaN stays NaN."""
+    """ReLU, lane by lane; NaN stays NaN."""
 
     def emit(context, builder, signature, arguments):
-        (a,) = arguments
-        zeros = llvm.zeros(VECTOR)
-        return builder.select(builder.fcmp_ordered("<", a, zeros), zeros, a)
+        return llvm.relu(builder, *arguments)
 
     return vector(vector), emit
 

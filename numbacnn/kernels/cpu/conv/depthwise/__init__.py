@@ -11,12 +11,12 @@ from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu
 
 
 class Depthwise(ConvAlgorithm):
-    """For several channels with one filter each."""
+    """The algorithm for one filter per channel."""
 
     name = "depthwise"
 
     def applies(self, g, pool):
-        """Whether each of several channels has one filter of its own."""
+        """Whether there are several channels, each with its own filter."""
         return pool is None and g.groups == g.c == g.k > 1
 
     def scratch(self, direction, g, batch, pool=None):

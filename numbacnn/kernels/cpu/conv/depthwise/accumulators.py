@@ -27,7 +27,7 @@ class Emitter:
         return self.builder.inttoptr(address, FLOAT.as_pointer())
 
     def step(self, pointer, index, stride):
-        """Return the pointer ``index`` strides further on."""
+        """Advance a pointer by ``index`` strides."""
         return self.builder.gep(pointer, [self.builder.mul(index, stride)])
 
     def add_product(self, accumulator, a, b):

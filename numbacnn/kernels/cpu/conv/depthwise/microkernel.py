@@ -3,8 +3,7 @@
     y[i, c] = Σ_rts x[i·step + r·x_r + t·x_t + s·x_s, c] · w[r·w_r + t·w_t + s·w_s, c]   for neighboring pixels i
 
 A depthwise convolution is limited by memory, and the hardware prefetcher does not follow the rows of windows. The
-microkernel therefore prefetches what is read and written a little later, which at least doubles the speed for images
-out of cache.
+microkernel therefore prefetches the next inputs and outputs, which at least doubles the speed for images out of cache.
 """
 
 from functools import cache, partial
@@ -35,7 +34,7 @@ class Window(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Addresses of the first output, input, weight and bias (0 for none), and of what to prefetch of y and of x."""
+    """Addresses of the first output, input, weight and bias (0 for none), and of the y and x to prefetch."""
 
     y: int
     x: int
@@ -54,7 +53,7 @@ class Strides(NamedTuple):
 
 
 class Store(NamedTuple):
-    """How outputs are stored: rectified or not; past the caches (a non-temporal store) or not."""
+    """Options of the store: ReLU first; non-temporal."""
 
     relu: bool
     nontemporal: bool
@@ -62,14 +61,15 @@ class Store(NamedTuple):
 
 @cache
 def depthwise_microkernel(rows: int, pixels: int, lanes: int, masked: bool):
-    """Return ``microkernel(tile, strides, columns, store, window)`` for Numba code: ``rows`` of ``pixels`` outputs.
+    """Return the Numba intrinsic ``microkernel(tile, strides, columns, store, window)`` for ``rows`` of ``pixels``.
 
-    Two rows need inputs as far apart as the rows of a window, of which there is at least one; each input is then loaded
-    once for both. Only ``masked`` microkernels take less than a vector of ``columns``, and never access memory past
-    them. Non-temporal stores happen only in whole vectors and where y is aligned; y's strides must be whole vectors.
+    With two rows, the window must have at least one row, and rows of inputs must be as far apart as its rows; each
+    input is then loaded once for both. Only ``masked`` microkernels accept fewer ``columns`` than a vector has lanes;
+    they never access memory past these. Non-temporal stores are used only for whole vectors and if y is aligned; y's
+    strides must then be whole vectors.
 
-    Where pixels are as far apart as taps, as at stride 1, three taps of a row run together and each input is loaded
-    once for them: a processor that multiplies as fast as it loads would wait for the loads.
+    If pixels are as far apart as taps, as at stride 1, three taps of a row run together and each input is loaded once
+    for them: a processor that multiplies as fast as it loads would wait for the loads.
     """
 
     @intrinsic
@@ -89,7 +89,7 @@ def depthwise_microkernel(rows: int, pixels: int, lanes: int, masked: bool):
 
 
 class _WindowEmitter(Emitter):
-    """``rows`` of ``pixels``."""
+    """Emits a microkernel for ``rows`` of ``pixels`` outputs."""
 
     def __init__(self, builder, rows, pixels, lanes, columns):
         super().__init__(builder, rows * pixels, lanes, columns)
@@ -117,7 +117,7 @@ class _WindowEmitter(Emitter):
         self._finish(tile, strides, store)
 
     def _input_rows(self, window):
-        """Ranges of input rows, and the output rows that read them."""
+        """Return ranges of input rows, and the output rows that read them."""
         zero, one = INT64(0), INT64(1)
         if self.rows == 1:
             return [(zero, window.r, [0])]
@@ -131,7 +131,7 @@ class _WindowEmitter(Emitter):
                 llvm.prefetch(self.builder, self.builder.gep(pointer, [INT64(pixel * self.lanes)]), write)
 
     def _add_row(self, x, x_pixel, w_rows, triples, window):
-        """Add the products of one row of inputs and the row of weights that each row of outputs reads it through."""
+        """Add the products of one row of inputs and, for each row of outputs, its row of weights."""
         builder, first = self.builder, INT64(0)
         if self.pixels > 1:
             first = builder.mul(triples, INT64(TRIPLE))
@@ -157,7 +157,7 @@ class _WindowEmitter(Emitter):
 
     def _finish(self, tile, strides, store):
         """Add the bias, last as in the GEMM microkernel, and store."""
-        builder, zero = self.builder, llvm.zeros(self.vector)
+        builder = self.builder
         with builder.if_then(builder.icmp_unsigned("!=", tile.bias, INT64(0))):
             bias = self.load(self.pointer(tile.bias))
             for accumulator in self.sums:
@@ -165,8 +165,7 @@ class _WindowEmitter(Emitter):
         y = self.pointer(tile.y)
         with builder.if_then(store.relu):
             for accumulator in self.sums:
-                value = builder.load(accumulator)
-                builder.store(builder.select(builder.fcmp_ordered("<", value, zero), zero, value), accumulator)
+                builder.store(llvm.relu(builder, builder.load(accumulator)), accumulator)
         if self.mask is not None:
             self._store_sums(y, strides, self.store)
             return

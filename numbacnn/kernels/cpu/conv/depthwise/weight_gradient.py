@@ -29,7 +29,7 @@ square = square_microkernel(LANES)
 
 
 def depthwise_weight_gradient(dw, x, dy, partial, g):
-    """Write dw as ``conv2d_weight_gradient`` does; partial: scratch of ``partial_depthwise_shape``."""
+    """Write dw, from partial sums in scratch of ``partial_depthwise_shape``."""
     groups = _row_groups(g, len(x))
     x_rows = _tap_table(g.r, g.dilation_h * x.strides[1] // 4, g.s, g.dilation_w * x.strides[2] // 4)
     _partial_weights(partial[:groups], _tap_table(g.r, g.s * g.c, g.s, g.c), x, x_rows, dy, g)
@@ -84,7 +84,7 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
 
 @inlined
 def _add_taps(at, channels, is_square, accumulate, pixels):
-    """TAPS taps, one vector of channels after the other."""
+    """Add the products of TAPS taps, one vector of channels after the other."""
     done = channels // (SQUARE_VECTORS * LANES) * SQUARE_VECTORS * LANES if is_square else 0
     for c in range(0, done, SQUARE_VECTORS * LANES):
         square(at_channel(at, c), accumulate, pixels)
@@ -97,5 +97,5 @@ def _add_taps(at, channels, is_square, accumulate, pixels):
 
 @inlined
 def at_channel(at, c):
-    """The tile ``c`` channels further on."""
+    """The tile, ``c`` channels later."""
     return TapTile(at.dw + 4 * c, at.dw_rows, at.x + 4 * c, at.x_rows, at.dy + 4 * c)

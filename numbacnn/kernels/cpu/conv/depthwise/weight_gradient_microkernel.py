@@ -46,7 +46,7 @@ class PixelLoops(NamedTuple):
 
 @cache
 def taps_microkernel(taps: int, lanes: int, masked: bool):
-    """Return ``microkernel(tile, columns, accumulate, pixels)`` for Numba code: ``taps`` sums for a vector of channels.
+    """Return the Numba intrinsic ``microkernel(tile, columns, accumulate, pixels)``: ``taps`` sums for a vector.
 
     ``accumulate``: add to dw instead of overwriting it. ``columns`` as in ``depthwise_microkernel``.
     """
@@ -66,7 +66,7 @@ def taps_microkernel(taps: int, lanes: int, masked: bool):
 
 @cache
 def square_microkernel(lanes: int):
-    """Return ``microkernel(tile, accumulate, pixels)`` for Numba code: nine taps, ``SQUARE_VECTORS`` whole vectors.
+    """Return the Numba intrinsic ``microkernel(tile, accumulate, pixels)``: nine taps, ``SQUARE_VECTORS`` vectors.
 
     The taps are those of a window, row by row, ``x_q`` apart in each.
     """
@@ -92,7 +92,7 @@ def _unpack(builder, tile, pixels):
 
 
 class _TableEmitter(Emitter):
-    """Accumulators of taps that are found through tables of offsets."""
+    """Emits microkernels whose taps are addressed through tables of offsets."""
 
     def rows(self, base, table, count):
         """Return pointers to the first element of each of ``count`` taps."""

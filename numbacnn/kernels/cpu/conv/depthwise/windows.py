@@ -61,12 +61,12 @@ def _phase_axis(t, stride):
 
 
 def depthwise_forward(y, x, w, bias, g, relu):
-    """Convolve x with w into y, and add the bias unless it is empty."""
+    """Write y, the convolution of x with w plus the bias, unless that is empty."""
     _sum_windows(y, x, w, bias, NO_AUX, *output_axes(g), relu)
 
 
 def depthwise_input_gradient(dx, dy, w, g, mask):
-    """Write dx as ``conv2d_input_gradient`` does."""
+    """Write dx, zero wherever ``mask`` is given and 0 or less."""
     for axes in gradient_axes(g):
         _sum_windows(dx, dy, w, NO_BIAS, NO_AUX if mask is None else mask, *axes, False)
 
@@ -81,7 +81,7 @@ class Pixel(NamedTuple):
 
 
 class RowSteps(NamedTuple):
-    """Rows of outputs, and bytes from row to row, from pixel to pixel, and to what to prefetch."""
+    """Rows of outputs; bytes from row to row, from pixel to pixel, and to the pixels to prefetch."""
 
     count: int
     y_row: int
@@ -96,7 +96,7 @@ class RowSteps(NamedTuple):
 def _sum_windows(y, x, w, bias, mask, rows, columns, relu):
     """y = bias + Σ x · w over the windows of the two axes, then zero where the mask is 0 or less.
 
-    Each thread owns a range of rows (n, i) of outputs. An empty bias or mask: none.
+    An empty bias or mask means none. Each thread owns a range of rows (n, i) of outputs.
     """
     p_y, p_x, p_mask, channels = address(y), address(x), address(mask), y.shape[3]
     p_w = address(w) + rows.w_first * w.strides[0] + columns.w_first * w.strides[1]
@@ -144,7 +144,7 @@ def _sum_windows(y, x, w, bias, mask, rows, columns, relu):
 
 @inlined
 def _rows_of_pixels(pixel, channels, steps, store, window):
-    """PIXELS outputs of each row, one vector of channels after the other."""
+    """Compute PIXELS outputs of each row, one vector of channels after the other."""
     strides = Strides(steps.y_row // 4, steps.y_pixel // 4, steps.x_pixel // 4)
     for c in range(0, channels, LANES):
         y, x, w, bias, left = pixel.y + 4 * c, pixel.x + 4 * c, pixel.w + 4 * c, shift(pixel.bias, c), channels - c
@@ -162,7 +162,7 @@ def _rows_of_pixels(pixel, channels, steps, store, window):
 
 @inlined
 def _single_pixel(pixel, channels, store, window):
-    """One output, one vector of channels after the other."""
+    """Compute one output, one vector of channels after the other."""
     strides = Strides(0, 0, 0)
     for c in range(0, channels, LANES):
         y, x = pixel.y + 4 * c, pixel.x + 4 * c

@@ -49,7 +49,7 @@ class Strides(NamedTuple):
 
 
 def direct_forward(y, x, w, bias, packed, g, relu=False, residual=None):
-    """Write y, plus the residual if there is one (of a single group only), rectified if asked.
+    """Write y, plus the residual if there is one (for a single group only), then ReLU if ``relu``.
 
     bias: K or empty; packed: scratch of ``packed_shape`` or ``packed_round_shape``.
     """
@@ -122,7 +122,7 @@ def packed_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 
 
 def packed_round_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """``packed_shape`` for weights that are packed in every step: as many channels as stay in cache."""
+    """``packed_shape`` for weights that are packed in every step: only as many channels as stay in cache."""
     panels, _, terms, _ = packed_shape(g)
     if panels:
         terms = g.r * g.s * channels_per_round(g.c, g.r * g.s * panels * NR)

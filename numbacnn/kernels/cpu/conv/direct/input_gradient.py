@@ -2,8 +2,8 @@
 
     dx[n,h,w,c] = Σ_rsk dy[n,p,q,k] · w[r,s,c,k] over p·stride + r·dilation = h + pad, and likewise q
 
-Pixels of dx with the same remainder by the stride see the same taps. Each of these phases is a convolution of stride 1
-over dy with some taps of the flipped window.
+Pixels of dx with the same remainder modulo the stride read the same taps. Each of these phases is a convolution of
+stride 1 over dy with some taps of the flipped window.
 """
 
 from functools import lru_cache
@@ -140,7 +140,7 @@ def _phase_packing(g: ConvGeometry, row: Taps, column: Taps, w_strides: tuple[in
 def packed_gradient_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
     """Scratch for the packed weights of one group: panels × 1 × taps·K × NR, for the phase with the most taps.
 
-    Fewer panels than dx has mean rounds of channels.
+    If that is fewer panels than dx has, the channels are processed in rounds.
     """
     one = one_group(g)
     rows = -(-g.r // (g.stride_h // gcd(g.stride_h, g.dilation_h)))

@@ -1,4 +1,4 @@
-"""How convolutions map to GEMMs: strides in elements, loops over a window, groups, and rounds of channels."""
+"""The mapping of convolutions to GEMMs: strides in elements, loops over a window, groups, and rounds of channels."""
 
 from typing import NamedTuple
 
@@ -28,14 +28,14 @@ def strides_of(array):
 
 
 def images_per_span(images, pixels):
-    """How many images share one indirection buffer: the divisor of ``images`` that pads the fewest rows."""
+    """The number of images that share one indirection buffer: the divisor of ``images`` that pads the fewest rows."""
     limit = max(1, SPAN_PIXELS // max(1, pixels))
     divisors = [n for n in range(1, min(images, limit) + 1) if images % n == 0]
     return min(divisors, key=lambda n: (-(-n * pixels // MR) * MR / n, n))
 
 
 def window_loops(r, s, c, row_step, column_step):
-    """Counts of the loops over a window, and A's strides. Columns and channels are one run if they are contiguous."""
+    """The counts of the loops over a window, and A's strides. Contiguous columns and channels make one loop."""
     if column_step == c:
         if c % NR == 0:  # the microkernel prefetches the next step of the middle loop while it multiplies
             return (r, s * c // NR, NR), (row_step, NR, 1)
@@ -49,7 +49,7 @@ def packed_strides(counts):
 
 
 def loop_nest(counts, a_strides, b_strides):
-    """A ``LoopNest`` from three numbers each."""
+    """Make a ``LoopNest`` from triples of counts and strides."""
     return LoopNest(*counts, *a_strides, *b_strides)
 
 
@@ -72,5 +72,5 @@ def channel_rounds(channels, step):
 
 
 def channels_per_round(channels, floats):
-    """How many channels, of ``floats`` packed weights each, to pack at a time: all, or whole micro-panels."""
+    """The number of channels, of ``floats`` packed weights each, to pack at a time: all, or whole micro-panels."""
     return min(channels, max(1, ROUND_BYTES // (4 * floats * NR)) * NR)

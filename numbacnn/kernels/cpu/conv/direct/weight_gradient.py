@@ -2,8 +2,8 @@
 
     dw[r,s,c,k] = Σ_npq x[n, p·stride + r·dilation, q·stride + s·dilation, c] · dy[n,p,q,k]
 
-Pixels are cut into groups by the shape alone, so that sums have one order on any machine. Each group has a partial sum
-in scratch, and the partial sums are added in order.
+The shape alone decides how pixels are split into groups, so sums have the same order on every machine. Each group has a
+partial sum in scratch, and the partial sums are added in order.
 """
 
 from functools import lru_cache
@@ -54,13 +54,13 @@ class Strides(NamedTuple):
 @lru_cache(maxsize=1024)
 def weight_gradient_gemm(g, images, grouped, strides):
     """Return the GEMM of a weight gradient over ``images`` images; ``grouped``: with partial sums by pixel groups."""
-    do = POINTWISE if g.r * g.s == 1 else WINDOWED
+    chosen = POINTWISE if g.r * g.s == 1 else WINDOWED
     groups, span, by_rows = pixel_groups(g, images) if grouped else PixelGroups(1, images, by_rows=False)
     x, dy = elements(strides.x), elements(strides.dy)
     terms = g.r * g.s * g.c
     p, q, x_row, dy_row = g.p, g.q, g.stride_h * x.row, dy.row
     if x_row == q * g.stride_w * x.pixel and dy_row == q * dy.pixel:  # contiguous rows: several make one longer row
-        limit = max(1, do.pixels // q)
+        limit = max(1, chosen.pixels // q)
         joined = max(n for n in range(1, limit + 1) if p % n == 0 and (not by_rows or span % n == 0))
         span = span // joined if by_rows else span
         p, q, x_row, dy_row = p // joined, q * joined, x_row * joined, dy_row * joined
@@ -68,8 +68,8 @@ def weight_gradient_gemm(g, images, grouped, strides):
     if by_rows:
         outer, middle = middle, outer
     counts, a_strides, b_strides = zip((span, *outer[1:]), middle, (q, g.stride_w * x.pixel, dy.pixel), strict=True)
-    kc_1 = _chunk(counts[1], do.pixels // q)
-    mc, nc = _dw_block(terms, g.k, groups, do.block)
+    kc_1 = _chunk(counts[1], chosen.pixels // q)
+    mc, nc = _dw_block(terms, g.k, groups, chosen.block)
     return Gemm(
         groups=groups,
         m=rows(
@@ -86,16 +86,16 @@ def weight_gradient_gemm(g, images, grouped, strides):
         blocking=Blocking(
             mc=mc,
             nc=nc,
-            kc_0=_chunk(counts[0], do.pixels // (q * kc_1)),
+            kc_0=_chunk(counts[0], chosen.pixels // (q * kc_1)),
             kc_1=kc_1,
-            prefetch_a=min(g.c, mc) * do.prefetch,
-            prefetch_b=min(g.k, nc) * do.prefetch,
+            prefetch_a=min(g.c, mc) * chosen.prefetch,
+            prefetch_b=min(g.k, nc) * chosen.prefetch,
         ),
     )
 
 
 class PixelGroups(NamedTuple):
-    """Pixels go in ``groups`` of ``span`` images, or of ``span`` rows of all images if these are few."""
+    """``groups`` of ``span`` images, or of ``span`` rows across all images if there are few images."""
 
     groups: int
     span: int
@@ -103,7 +103,7 @@ class PixelGroups(NamedTuple):
 
 
 def pixel_groups(g, images):
-    """How the pixels of a weight gradient are cut."""
+    """Split the pixels of a weight gradient into groups."""
     by_rows = images < _group_limit(g) and g.p > images
     count = g.p if by_rows else images
     span = -(-count // min(count, _group_limit(g)))
@@ -115,7 +115,7 @@ def _group_limit(g):
 
 
 def _chunk(count, limit):
-    """The size of at most ``limit`` steps that cuts ``count`` into equal parts, but for the last."""
+    """The chunk size, at most ``limit``, that divides ``count`` into equal chunks except for the last."""
     return -(-count // -(-count // max(1, limit)))
 
 

@@ -1,4 +1,4 @@
-"""Bands of rows, spread in scratch so that an output's inputs are in its lane."""
+"""Bands of rows, spread into scratch so that an output's inputs are in its lane."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Fan(NamedTuple):
 
 
 def make_fan(rows, columns, terms, outputs):
-    """A ``Fan`` with bands that fit the scratch."""
+    """Make a ``Fan`` with bands that fit the scratch."""
     row = max(1, terms * reach(columns) * LANES)
     spare = BAND_FLOATS // row - reach(rows._replace(count=1))
     return Fan(terms, outputs, max(1, min(rows.count, 1 + spare // rows.x_step)))
@@ -57,7 +57,7 @@ class Band(NamedTuple):
 def spread(target, band, c, count, fan):
     """Spread a band for outputs c … c + count − 1.
 
-    The outputs of a group are written together, along with those after them, whose turn comes later.
+    The lanes of a group are written by whole-vector stores, which spill into later lanes; those are overwritten later.
     """
     lane = 0
     while lane < count:

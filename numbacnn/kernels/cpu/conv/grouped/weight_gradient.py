@@ -28,7 +28,7 @@ GROUPS = 16  # partial sums, at most
 
 
 def grouped_weight_gradient(dw, x, dy, partial, g):
-    """Write dw as ``conv2d_weight_gradient`` does; partial: scratch of ``partial_grouped_shape``."""
+    """Write dw, from partial sums in scratch of ``partial_grouped_shape``."""
     rows, columns = output_axes(g)
     fan, images = make_fan(rows, columns, *group_channels(g)), len(x)
     groups, terms = _partial_sums(rows, fan, images), g.r * g.s * fan.terms

@@ -23,13 +23,16 @@ from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 
 
 def grouped_forward(y, x, w, bias, scratch, g, relu):
-    """Convolve x with w into y, and add the bias unless it is empty; scratch has ``forward_scratch_shape``."""
+    """Write y, the convolution of x with w plus the bias, unless that is empty.
+
+    scratch: of ``forward_scratch_shape``.
+    """
     rows, columns = output_axes(g)
     _sum_windows(y, x, w, bias, NO_AUX, scratch, rows, columns, make_fan(rows, columns, *group_channels(g)), relu)
 
 
 def grouped_input_gradient(dx, dy, w, packed, scratch, g, mask):
-    """Write dx as ``conv2d_input_gradient`` does.
+    """Write dx, zero wherever ``mask`` is given and 0 or less.
 
     packed, scratch: of ``transposed_shape`` and ``gradient_scratch_shape``.
     """
@@ -51,7 +54,7 @@ def gradient_scratch_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
 
 
 def transposed_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
-    """Scratch for the weights as the input gradient reads them: R × S × K/groups × C."""
+    """Scratch for the weights, transposed within each group: R × S × K/groups × C."""
     return (g.r, g.s, g.k // g.groups, g.c)
 
 
@@ -63,8 +66,8 @@ def _scratch_shape(phases, terms, outputs):
 def _sum_windows(y, x, w, bias, mask, scratch, rows, columns, fan, relu):
     """y = bias + Σ x · w over the windows of the two axes, then zero where the mask is 0 or less.
 
-    Each worker owns a scratch and a range of (n, band of rows, vector of channels); each thread owns workers. An empty
-    bias or mask: none.
+    An empty bias or mask means none. Each worker owns a scratch and a range of (n, band of rows, vector of channels);
+    each thread owns workers.
     """
     channels = y.shape[3]
     blocks, bands = -(-channels // LANES), -(-rows.count // fan.band)
@@ -133,7 +136,7 @@ def _gather_weights(weights, w, rows, columns, window, c, left):
 
 @inlined
 def _row(tile, strides, channels, store, window):
-    """PIXELS outputs, for one vector of channels."""
+    """Compute PIXELS outputs, for one vector of channels."""
     if channels >= LANES:
         row_microkernel(tile, strides, channels, store, window)
     else:
@@ -142,7 +145,7 @@ def _row(tile, strides, channels, store, window):
 
 @inlined
 def _pixel(tile, strides, channels, store, window):
-    """One output, for one vector of channels."""
+    """Compute one output, for one vector of channels."""
     if channels >= LANES:
         pixel_microkernel(tile, strides, channels, store, window)
     else:

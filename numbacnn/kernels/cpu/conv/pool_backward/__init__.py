@@ -1,9 +1,9 @@
 """The gradients of a convolution from the gradient of the max-pool that follows it.
 
-Under windows that do not overlap, all pixels but one have a gradient of zero: for 2×2 windows, three quarters of the
-direct algorithm's multiplications are by zero. These kernels read the positions of the maxima instead, so the gradient
-is never spread over the image. An output whose gradient is zero adds nothing, even if it would meet an infinity.
-Oracle: the pool's gradient, then the convolution's.
+If windows do not overlap, all pixels of a window but one have a gradient of zero: for 2×2 windows, three quarters of
+the direct algorithm's multiplications are by zero. These kernels read argmax instead, so the pool's input gradient is
+never stored. An output whose gradient is zero adds nothing, even if its input or weight is infinite. Oracle: the pool's
+gradient, then the convolution's.
 
 Measured on one core against the direct algorithms and the pool's own gradient, for LeNet-5's second layer (6→16, 14²,
 5×5): 2.1 times as fast for the weights, and 4 times for the input.
@@ -15,14 +15,14 @@ from numbacnn.kernels.cpu.conv.pool_backward.weight_gradient import partial_shap
 from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES
 
 MAX_ROWS = 5  # of the window: each is a row of the microkernel
-MAX_AREA = 16  # of the pool's window: the filters are listed for each of its pixels
+MAX_AREA = 16  # of the pool's window: the filters are scanned for each of its pixels
 MIN_TERMS = 100  # that the direct algorithm sums per maximum; with fewer, it fills the vectors better
 MAX_WEIGHT_BYTES = 5 << 18  # which every window reads
-MAX_IMAGE_BYTES = 1 << 19  # of an image's input gradient, which windows are added to in any order
+MAX_IMAGE_BYTES = 1 << 19  # of an image's input gradient, to which windows are added in any order
 
 
 class PoolBackward(ConvAlgorithm):
-    """For max-pools over windows that do not overlap, after convolutions that fit the cache."""
+    """The algorithm for convolutions that fit the cache, followed by a max-pool whose windows do not overlap."""
 
     name = "pool gradient"
     directions = WEIGHT_GRADIENT, INPUT_GRADIENT
@@ -40,7 +40,7 @@ class PoolBackward(ConvAlgorithm):
         return apart and contiguous and dense and small
 
     def scratch(self, direction, g, batch, pool=None):
-        """Partial sums and positions of maxima; or weights by filter, and images to add windows to."""
+        """Partial sums and positions of maxima; or weights by filter, and images to which windows are added."""
         if direction == WEIGHT_GRADIENT:
             shapes = {"partial": partial_shape(g, batch), "positions": positions_shape(g, pool, batch)}
         else:

@@ -52,7 +52,7 @@ def _pack_filters(packed, w):
 
 
 class PoolPixel(NamedTuple):
-    """A pixel of the pool's output: addresses of its gradients and choices, and the pixel where its window starts."""
+    """A pixel of the pool's output: addresses of its gradients and argmax, and the first pixel of its window."""
 
     dy: int
     argmax: int

@@ -48,7 +48,7 @@ class Candidates(NamedTuple):
 
 @cache
 def indexed_microkernel(rows: int, vectors: int, lanes: int):
-    """Return ``microkernel(tile, entries, columns)`` for Numba code: the sum of ``Indexed`` entries.
+    """Return the Numba intrinsic ``microkernel(tile, entries, columns)``: the sum of ``Indexed`` entries.
 
     Memory past ``columns`` is not accessed.
     """
@@ -77,9 +77,9 @@ def indexed_microkernel(rows: int, vectors: int, lanes: int):
 
 @cache
 def chosen_microkernel(rows: int, vectors: int, lanes: int):
-    """Return ``microkernel(tile, entries, choice, columns)``: the sum of those ``Candidates`` that made this choice.
+    """Return the Numba intrinsic ``microkernel(tile, entries, choice, columns)``: a sum over some ``Candidates``.
 
-    Entries count if their choice equals the float32 ``choice`` and their weight is not 0.
+    Entries are added if their choice equals the float32 ``choice`` and their weight is not 0.
     """
     strip = host_target().lanes
     vector, bits_type = ir.VectorType(FLOAT, strip), ir.IntType(strip)

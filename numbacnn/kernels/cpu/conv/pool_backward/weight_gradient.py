@@ -13,7 +13,7 @@ from numbacnn.kernels.cpu.simd.memory import address, floats, integers
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
 from numbacnn.kernels.target import host_target
 
-VECTORS = 4 if host_target().registers >= 32 else 2  # of the wide microkernel, whose narrow ones split fewer lines
+VECTORS = 4 if host_target().registers >= 32 else 2  # of HALF_LANES: shorter vectors cross fewer cache lines
 WIDTH = VECTORS * HALF_LANES
 GROUPS = 16  # of images, each with its own partial sums and scratch
 CHUNK_BYTES = 1 << 14  # of x, which every filter reads
@@ -50,7 +50,7 @@ def _kernel(rows):
 
     @inlined
     def add_windows(at, entries, width):
-        """The windows of one filter, of any width."""
+        """Add the windows of one filter, of any width."""
         for j in range(0, width, WIDTH):
             tile = Tile(at.c + 4 * j, at.c_row, at.a + 4 * j, at.a_row)
             if width - j > HALF_LANES:
@@ -89,9 +89,9 @@ def _kernel(rows):
 
 @inlined
 def _find(positions, argmax, size, first, corners, x_strides, g, pool):
-    """Write where in x the windows of ``size`` maxima start: all pixels and filters from row ``first`` of the pool on.
+    """Write the offsets in x of the windows of ``size`` maxima: all pixels and filters from row ``first`` of the pool.
 
-    Several rows together, since the remainder of a vectorized loop takes as long as many vectors.
+    Several rows share a call, since the remainder of a vectorized loop takes as long as many vectors.
     """
     found, chosen = integers(positions, size), floats(argmax, size)
     row_step, pixel_step = np.int32(g.stride_h * x_strides[0] // 4), np.int32(g.stride_w * x_strides[1] // 4)

@@ -12,9 +12,9 @@ gradient, dy is convolved with the window rotated by 180°.
 The transforms interpolate at the points 0, ±p, ±q, ∞ (Lavin and Gray 2016, section 4; Blahut 2010, chapter 5): for
 n = 4, p = 1; for n = 6, p = 1/√2 and q = √2, with half the error of 1 and 2.
 
-Transformed arrays are components × 1 × rows × NR: for each panel of channels the tiles, or of filters the channels, in
-sequence, so that the products read memory in order. The number of rows is odd, since the components of one tile would
-otherwise be powers of two apart and share few lines of the cache.
+Transformed arrays are components × 1 × rows × NR: the tiles of each panel of channels, or the channels of each panel of
+filters, are contiguous, so products read memory in order. The number of rows is odd: otherwise the components of one
+tile could be a power of two apart and map to the same few cache sets.
 """
 
 from numbacnn.kernels.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
@@ -27,14 +27,14 @@ MIN_SAVING = 2.07  # of multiply-adds, counting whole tiles and whole panels: 2.
 
 
 class Winograd(ConvAlgorithm):
-    """For 3×3 and 5×5 windows at stride 1, with tiles of m×m outputs."""
+    """The algorithm for 3×3 and 5×5 windows at stride 1, with tiles of m×m outputs."""
 
     def __init__(self, m: int) -> None:
         self.m, self.name = m, f"winograd{m}"
         self.family = self.name
 
     def applies(self, g, pool):
-        """Whether these are the largest tiles for this window, and save enough."""
+        """Whether this is the largest tile for the window and saves enough multiplications."""
         if pool is not None or self.m != max(g.winograd_tiles, default=0) or min(g.c, g.k) < MIN_CHANNELS:
             return False
         taps = g.r**2 * g.c * g.k

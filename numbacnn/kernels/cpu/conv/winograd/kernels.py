@@ -18,7 +18,7 @@ TILES = 4 * MR  # whose products stay in L2 until they are transformed back
 
 
 class Tiling(NamedTuple):
-    """How the images of one round are cut into tiles of m×m outputs."""
+    """The division of the images of one round into tiles of m×m outputs."""
 
     images: int
     height: int  # of outputs
@@ -38,7 +38,7 @@ class Patch(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Where in an image of ``height`` × ``width`` pixels a patch starts."""
+    """The first pixel (h, w) of a patch, in an image of ``height`` × ``width`` pixels."""
 
     h: int
     w: int
@@ -110,7 +110,7 @@ def _make_window_kernel(f, size, square, name):
 
 
 class PostOps(NamedTuple):
-    """What follows a convolution: add the aux before ReLU, or zero y where it is 0 or less (``gemm.Epilogue``)."""
+    """The operations after a convolution: add aux before ReLU, or zero y where aux ≤ 0 (``gemm.Epilogue``)."""
 
     relu: bool
     adds_aux: bool
@@ -192,12 +192,35 @@ def output_kernel(f):
 weight_memory = stack_floats(5 * 6 * WIDTH)  # r × n vectors
 
 
-class Transform(NamedTuple):
-    """The address of G, n×r."""
+class Matrix(NamedTuple):
+    """The address of a matrix, its rows and columns, and elements from row to row and from column to column."""
 
-    g: int
-    n: int
-    r: int
+    address: int
+    rows: int
+    columns: int
+    row_step: int
+    column_step: int
+
+
+@inlined
+def _transform_both_sides(y, x, g, read, written):
+    """y = g · x · gᵀ, of a vector of filters for each element of x; ``read`` and ``written`` lanes of x and y."""
+    half, rows, columns = weight_memory(), g.rows, g.columns
+    elements = floats(g.address, rows * columns)
+    for i in range(rows):
+        for s in range(columns):
+            total = splat(ZERO)
+            for t in range(columns):
+                factor = splat(elements[g.row_step * i + g.column_step * t])
+                total += factor * load(x.pixel + t * x.row_step + s * x.pixel_step, read)
+            store(half + VECTOR * (columns * i + s), total, WIDTH)
+    for i in range(rows):
+        for j in range(rows):
+            total = splat(ZERO)
+            for s in range(columns):
+                factor = splat(elements[g.row_step * j + g.column_step * s])
+                total += factor * load(half + VECTOR * (columns * i + s), WIDTH)
+            store(y.pixel + i * y.row_step + j * y.pixel_step, total, written)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
@@ -211,65 +234,34 @@ def transform_weights(weights, packed, transform):
     channels = terms // (r * r)
     padded = -(-channels // NR) * NR
     p_weights, p_packed, component_step = address(weights), address(packed), weights.strides[0]
-    g = Transform(address(transform), n, r)
+    tap_step = 4 * channels * NR
+    g = Matrix(address(transform), n, r, r, 1)
     for item in prange(panels * padded):
         panel, c = np.intp(item) // padded, np.intp(item) % padded
         for j in range(0, NR, WIDTH):
             source = p_packed + 4 * ((panel * terms + c) * NR + j)
             target = p_weights + 4 * ((panel * padded + c) * NR + j)
-            _transform_window(target, component_step, source, 4 * channels * NR, g, WIDTH if c < channels else 0)
-
-
-@inlined
-def _transform_window(target, component_step, source, tap_step, transform, count):
-    """G · window · Gᵀ of one vector of filters; taps of the window are ``tap_step`` bytes apart."""
-    half, n, r = weight_memory(), transform.n, transform.r
-    g = floats(transform.g, n * r)
-    for i in range(n):
-        for s in range(r):
-            total = splat(ZERO)
-            for t in range(r):
-                total += splat(g[r * i + t]) * load(source + (r * t + s) * tap_step, count)
-            store(half + VECTOR * (r * i + s), total, WIDTH)
-    for i in range(n):
-        for j in range(n):
-            total = splat(ZERO)
-            for s in range(r):
-                total += splat(g[r * j + s]) * load(half + VECTOR * (r * i + s), WIDTH)
-            store(target + (i * n + j) * component_step, total, WIDTH)
+            window = Patch(source, r * tap_step, tap_step)
+            components = Patch(target, n * component_step, component_step)
+            _transform_both_sides(components, window, g, WIDTH if c < channels else 0, WIDTH)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_2d)
 def windows_from_products(dw, products, transform):
-    """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c)."""
+    """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c).
+
+    Products and dw are addressed transposed: dwᵀ = Gᵀ · productsᵀ · G.
+    """
     _, _, channels, filters = dw.shape
     padded, panels = -(-channels // NR) * NR, -(-filters // NR)
     n, r = transform.shape
     dw_row, dw_column, dw_channel = dw.strides[:3]
     p_dw, p_products, component_step = address(dw), address(products), products.strides[0]
-    g = Transform(address(transform), n, r)
+    g = Matrix(address(transform), r, n, 1, r)
     for item in prange(panels * channels):
         panel, c = np.intp(item) // channels, np.intp(item) % channels
         for k in range(panel * NR, min(filters, (panel + 1) * NR), WIDTH):
             source = p_products + 4 * ((panel * padded + c) * NR + k % NR)
-            target = Patch(p_dw + c * dw_channel + 4 * k, dw_row, dw_column)
-            _window_of_products(target, source, component_step, g, filters - k)
-
-
-@inlined
-def _window_of_products(target, source, component_step, transform, count):
-    """Gᵀ · products · G of one vector of filters."""
-    half, n, r = weight_memory(), transform.n, transform.r
-    g = floats(transform.g, n * r)
-    for i in range(n):
-        for s in range(r):
-            total = splat(ZERO)
-            for j in range(n):
-                total += splat(g[r * j + s]) * load(source + (i * n + j) * component_step, WIDTH)
-            store(half + VECTOR * (r * i + s), total, WIDTH)
-    for t in range(r):
-        for s in range(r):
-            total = splat(ZERO)
-            for i in range(n):
-                total += splat(g[r * i + t]) * load(half + VECTOR * (r * i + s), WIDTH)
-            store(target.pixel + t * target.row_step + s * target.pixel_step, total, count)
+            components = Patch(source, component_step, n * component_step)
+            window = Patch(p_dw + c * dw_channel + 4 * k, dw_column, dw_row)
+            _transform_both_sides(window, components, g, WIDTH, filters - k)

@@ -1,4 +1,4 @@
-"""The transforms of Winograd's minimal filtering, of a vector of channels at a time: see ``conv2d_winograd``."""
+"""The transforms of Winograd's minimal filtering, for one vector of channels at a time."""
 
 from functools import cache, partial
 from math import sqrt
@@ -25,7 +25,7 @@ class Filtering(NamedTuple):
 
     @property
     def n(self) -> int:
-        """Inputs of a tile, and places, along each axis."""
+        """Inputs of a tile along each axis, which is also the number of interpolation points."""
         return self.m + self.r - 1
 
 
@@ -153,18 +153,20 @@ READ, WRITE = {2: _read_2, 4: _read_4, 6: _read_6}, {2: _write_2, 4: _write_4, 6
 
 
 @cache
-def square_transform(transform, taken, given):
-    """A function that transforms taken×taken vectors, ``outer`` and ``inner`` bytes apart, along both of its axes to
-    given×given. Of the source, ``count`` lanes are read, the others 0."""
-    read, write = READ[taken], WRITE[given]
-    memory, row = stack_floats(given * taken * WIDTH), taken * VECTOR
+def square_transform(transform, inputs, outputs):
+    """Return a function that transforms inputs×inputs vectors along both axes into outputs×outputs vectors.
+
+    Rows are ``outer`` and columns ``inner`` bytes apart. ``count`` lanes of the source are read; the others are 0.
+    """
+    read, write = READ[inputs], WRITE[outputs]
+    memory, row = stack_floats(outputs * inputs * WIDTH), inputs * VECTOR
 
     @inlined
     def square(target, outer, inner, source, source_outer, source_inner, count):
         half = memory()
-        for j in range(taken):
+        for j in range(inputs):
             write(half + j * VECTOR, row, transform(read(source + j * source_inner, source_outer, count)))
-        for i in range(given):
+        for i in range(outputs):
             write(target + i * outer, inner, transform(read(half + i * row, VECTOR, WIDTH)))
 
     return square

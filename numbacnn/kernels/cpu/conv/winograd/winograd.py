@@ -1,4 +1,4 @@
-"""Winograd's algorithm, one round of images after the other: see the package."""
+"""The three convolutions of Winograd's algorithm, in rounds of images; the package describes the algorithm."""
 
 from functools import lru_cache
 
@@ -30,17 +30,17 @@ from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.recording import prepare
 
-ROUND_BYTES = 1 << 22  # of transformed tiles; further images go in rounds of their own
+ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 
 
 def winograd_forward(y, x, w, bias, residual, scratch, g, f, relu):
-    """Write y; an empty bias or residual: none; scratch of ``convolution_shapes``."""
+    """Write y. An empty bias or residual means none; scratch of ``convolution_shapes``."""
     prepare(pack, scratch["packed"], w, weights_packing(g, w.strides))
     _convolve(y, x, bias, residual, scratch, f, (g.pad_top, g.pad_left), PostOps(relu, residual.size > 0))
 
 
 def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
-    """Write dx: the convolution of dy with the window rotated by 180°. An empty mask: none."""
+    """Write dx: the convolution of dy with the window rotated by 180°. An empty mask means none."""
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = (g.r - 1) * (w_row + w_column)
     prepare(pack, scratch["packed"], w, Packing(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
@@ -62,7 +62,7 @@ def winograd_weight_gradient(dw, x, dy, scratch, g, f):
 
 
 def _convolve(y, x, bias, aux, scratch, f, pads, ops):
-    """y = x * window + bias, one round of images after the other, followed by ``ops``."""
+    """y = x * window + bias, followed by ``ops``, in rounds of images."""
     weights, tiles = scratch["weights"], scratch["tiles"]
     prepare(transform_weights, weights, scratch["packed"], weight_transform(f))
     images, height, width, _ = y.shape
@@ -139,7 +139,7 @@ def _images_per_round(images, height, width, channels, f):
 
 
 def _images_per_gradient_round(g, images, f):
-    """More if there are many weights, which every round reads and writes again."""
+    """Images of a round; more if there are many weights, since every round reads and writes them again."""
     image = tiles(g.p, f.m) * tiles(g.q, f.m) * (padded(g.c) + padded(g.k))
     weights = 2 * padded(g.c) * padded(g.k)
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
