@@ -1,4 +1,4 @@
-"""Where the value of an option comes from: the command line, an environment variable, or a line of a file."""
+"""The source of an option's value: the command line, an environment variable, or a line of a file."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from numbacnn._checks import did_you_mean
 from numbacnn.errors import ArgumentError
-from numbacnn.runs.settings import place_of
+from numbacnn.runs.settings import line_of
 
 PREFIX = "NUMBACNN"
 OF_THE_LIBRARY = ("NUMBACNN_CACHE_DIR", "NUMBACNN_VECTOR_WIDTH", "NUMBACNN_CUDA_SYNC")
@@ -52,7 +52,7 @@ def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
         return f"{ctx.auto_envvar_prefix}_{name.upper()}"
     if source == ParameterSource.DEFAULT_MAP and name in files:
         key = name.replace("_", "-")
-        return f"{key} ({place_of(files[name], key)})"
+        return f"{key} ({line_of(files[name], key)})"
     return parameter.opts[0] if parameter.opts else name
 
 

@@ -51,7 +51,7 @@ def test_the_order_of_images_differs_from_call_to_call(monkeypatch):
     assert orders == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_initial_epoch_is_a_place_in_a_training_as_in_keras():
+def test_the_initial_epoch_continues_a_training_as_in_keras():
     whole, parts = net(), net()
     expected = whole.fit(data(), epochs=4, schedule="cosine", optimizer=nc.Adam(0.01))
     optimizer = nc.Adam(0.01)

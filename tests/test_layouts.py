@@ -331,7 +331,7 @@ def test_every_layout_has_a_set(tmp_path):
     assert seen == set(map(type, LAYOUTS))
 
 
-# -- folders that are refused, and files that are left out ------------------------------------------------------------
+# -- rejected folders, and files that are left out --------------------------------------------------------------------
 
 
 def numbered(root, *folders):
@@ -350,7 +350,7 @@ def numbered(root, *folders):
         (["JPEGImages", "SegmentationObject"], r"it holds 3 \.png in JPEGImages/, 3 \.png in SegmentationObject/"),
     ],
 )
-def test_folders_without_labels_are_refused(tmp_path, folders, message):
+def test_folders_without_labels_are_rejected(tmp_path, folders, message):
     numbered(tmp_path, *folders)
     with pytest.raises(nc.DataError, match=message):
         nc.data.load(tmp_path)

@@ -30,8 +30,8 @@ def stripes(n, classes=("across", "down"), size=6, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, n)
     images = rng.normal(0, 0.3, (n, size, size)).astype(np.float32)
-    for image, label, place in zip(images, labels, rng.integers(0, size, n), strict=True):
-        (image if label == 0 else image.T)[place] += 2
+    for image, label, line in zip(images, labels, rng.integers(0, size, n), strict=True):
+        (image if label == 0 else image.T)[line] += 2
     return images, np.array(classes)[labels]
 
 

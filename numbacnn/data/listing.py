@@ -1,4 +1,4 @@
-"""What a layout finds in a folder: the files of the images with their labels, before any pixel is read."""
+"""The listing that a layout makes of a folder: image files with their labels, before any pixel is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

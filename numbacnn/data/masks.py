@@ -23,7 +23,7 @@ MAX_CLASSES = 64  # that are not named in a file
 _VOID_NAMES = {"void", "unlabeled", "unlabelled", "ignore", "ignored"}
 _SPACING = 32  # between gray levels that are not class numbers
 _REACH, _CORE = 24, 3  # of a level among values changed by JPEG, and of its peak
-_LEAST_SHARE, _MOST_REST = 0.0005, 0.1  # of the pixels: at a level, and far from all levels
+_MIN_SHARE, _MAX_REST = 0.0005, 0.1  # of the pixels: at a level, and far from all levels
 _SHOWN = 8  # values of a histogram in a message
 
 
@@ -112,11 +112,11 @@ def _peaks(histogram: NDArray[Any]) -> NDArray[Any] | None:
         peak = int(rest.argmax())
         around = slice(max(0, peak - _REACH), peak + _REACH + 1)
         core = rest[max(0, peak - _CORE) : peak + _CORE + 1].sum()
-        if rest[around].sum() < _LEAST_SHARE * total or 2 * core < rest[around].sum():
+        if rest[around].sum() < _MIN_SHARE * total or 2 * core < rest[around].sum():
             break
         levels.append(peak)
         rest[around] = 0
-    return np.array(sorted(levels)) if len(levels) > 1 and rest.sum() <= _MOST_REST * total else None
+    return np.array(sorted(levels)) if len(levels) > 1 and rest.sum() <= _MAX_REST * total else None
 
 
 def _encode_levels(

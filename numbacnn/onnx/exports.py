@@ -47,7 +47,7 @@ def _transposed(w: "Writer", node: Node, xs: list[str], y: str, order: Order | N
         (g.p - 1) * g.stride_h + (g.r - 1) * g.dilation_h + 1 - g.pad_top - g.h,
         (g.q - 1) * g.stride_w + (g.s - 1) * g.dilation_w + 1 - g.pad_left - g.w,
     ]
-    if -beyond[0] >= g.stride_h or -beyond[1] >= g.stride_w:  # runtimes refuse as much output padding: zeros after x
+    if -beyond[0] >= g.stride_h or -beyond[1] >= g.stride_w:  # runtimes reject as much output padding: zeros after x
         rows, columns = max(0, -(beyond[0] // g.stride_h)), max(0, -(beyond[1] // g.stride_w))
         xs = [w.add("Pad", [*xs, w.integers(f"{y}:zeros", (0, 0, 0, 0, 0, 0, rows, columns))], f"{y}:padded")]
         beyond = [beyond[0] + rows * g.stride_h, beyond[1] + columns * g.stride_w]
@@ -115,7 +115,7 @@ def _local_response_norm(w: "Writer", node: Node, xs: list[str], y: str, order: 
     if layer.size % 2:
         w.add("LRN", xs, y, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
         return
-    # Runtimes refuse windows of even size, so channels are averaged as the rows of an image, as PyTorch exports it.
+    # Runtimes reject windows of even size, so channels are averaged as the rows of an image, as PyTorch exports it.
     h, width, c = node.shape
     z = w.add("Mul", [*xs, *xs], f"{y}:squares")
     z = w.add("Reshape", [z, w.integers(f"{y}:rows", (0, 1, c, -1))], f"{y}:channels_as_rows")
@@ -316,7 +316,7 @@ def _multiply(w: "Writer", node: Node, xs: list[str], y: str, order: Order | Non
     w.add("Mul", xs, y)
 
 
-# Ops that compute each feature by itself, from features in any order and in the order of a flattened image.
+# Ops that compute each feature on its own, from features in any order and in the order of a flattened image.
 KEEP_ORDER = {
     *("relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "tanh", "sigmoid"),
     *("softmax", "dropout", "batch_norm"),

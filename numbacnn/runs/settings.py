@@ -221,14 +221,14 @@ def read_config(path: Path) -> dict[str, Any]:
         try:
             name = choose("key", key, known)
         except ArgumentError as error:
-            raise ArgumentError(f"{place_of(path, key)}: {error}") from None
+            raise ArgumentError(f"{line_of(path, key)}: {error}") from None
         if not isinstance(value, str | int | float):
-            raise ArgumentError(f"{place_of(path, key)}: {key} is a {type(value).__name__}; give a single value")
+            raise ArgumentError(f"{line_of(path, key)}: {key} is a {type(value).__name__}; give a single value")
         options[name] = value
     return options
 
 
-def place_of(path: Path, key: str) -> str:
+def line_of(path: Path, key: str) -> str:
     """Return a configuration file with the line of a key, as "train.toml, line 3"; the file alone if it has none."""
     lines = path.read_text("utf-8").splitlines()
     pattern = re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")

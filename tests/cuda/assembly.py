@@ -98,8 +98,8 @@ def _instructions(cubin: bytes) -> list[int]:
     found = []
     for section in range(count):
         _, _, flags, _, start, length = struct.unpack_from("<2I4Q", cubin, table + section * size)
-        places = range(start, start + length, 16) if flags & EXECUTABLE else ()
-        found += [struct.unpack_from("<Q", cubin, at)[0] for at in places]
+        offsets = range(start, start + length, 16) if flags & EXECUTABLE else ()
+        found += [struct.unpack_from("<Q", cubin, at)[0] for at in offsets]
     return found
 
 

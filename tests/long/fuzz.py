@@ -2,7 +2,7 @@
 
     python tests/long/fuzz.py [--count 200000] [--seed 0] [--draw random|hypothesis] [FORMAT…]
 
-Valid files are mutated: bytes are changed, removed, doubled and inserted. Where checksums would hide the structure,
+Valid files are mutated: bytes are changed, removed, doubled and inserted. If checksums would hide the structure,
 values inside it are changed and the checksums updated. Limits for each input: a second of processor time, and 256 MiB
 of memory in addition to what the process had before.
 

@@ -39,8 +39,8 @@ class BoxTable(Layout):
     def read(self, folder: Tree) -> Listing:
         """List all images of each part with their boxes; images without a line have none."""
         parts = {}
-        for part, (place, file) in _box_tables(folder).items():
-            images = place.find(*IMAGE_FOLDERS) or place
+        for part, (child, file) in _box_tables(folder).items():
+            images = child.find(*IMAGE_FOLDERS) or child
             if not images.all_images:
                 raise DataError(f"{images.path}: holds no images; give images/ and boxes.csv")
             parts[part] = _boxes_of_table(images, file)
@@ -153,10 +153,10 @@ def box_columns(head: Sequence[str]) -> list[int]:
 def _box_tables(folder: Tree) -> dict[str, tuple[Tree, Path]]:
     """Return the folder and the table of each part."""
     found = {}
-    for part, place in part_folders(folder).items():
-        tables = [file for file in place.ending(".csv") if file.name == "boxes.csv" or _holds_boxes(file)]
+    for part, child in part_folders(folder).items():
+        tables = [file for file in child.ending(".csv") if file.name == "boxes.csv" or _holds_boxes(file)]
         if tables:
-            found[part] = place, tables[0]
+            found[part] = child, tables[0]
     return found
 
 
@@ -259,8 +259,8 @@ def _voc_boxes(file: Path) -> list[Box]:
 
 def _coco_files(folder: Tree) -> list[tuple[Path, str]]:
     """Return the JSON files of COCO's format, each with its part: that of its folder, or in its name."""
-    places = [folder, folder.find("annotations"), *folder.parts.values()]
-    files = [file for place in places if place for file in place.ending(".json")]
+    folders = [folder, folder.find("annotations"), *folder.parts.values()]
+    files = [file for child in folders if child for file in child.ending(".json")]
     found = []
     for file in files:
         content = file.read_bytes()
@@ -276,8 +276,8 @@ def _coco_samples(
     """Return the samples of a JSON file, and the names of its categories in the order of their ids."""
     categories = {item["id"]: str(item["name"]) for item in content["categories"]}
     images = folder.find(*IMAGE_FOLDERS)
-    places = [folder.parts.get(part), images and images.parts.get(part), images, folder]
-    known = [place.named for place in places if place]
+    folders = [folder.parts.get(part), images and images.parts.get(part), images, folder]
+    known = [child.named for child in folders if child]
     paths, boxes = {}, {item["id"]: list[Box]() for item in content["images"]}
     for item in content["images"]:
         name = str(item["file_name"]).removeprefix("./")

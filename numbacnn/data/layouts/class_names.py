@@ -19,10 +19,10 @@ _COLOR_LINE = re.compile(
 
 def class_names(folder: Tree, *subfolders: Tree) -> list[str]:
     """Return the names of the classes in the order of their numbers, from the first file that lists them, or none."""
-    for place in (folder, *subfolders):
-        if file := place.file(*_LISTS):
+    for child in (folder, *subfolders):
+        if file := child.file(*_LISTS):
             return _unique(file, [line.strip() for line in read_text(file, _MAX_BYTES).splitlines() if line.strip()])
-        for file in (*place.ending(".yaml"), *place.ending(".yml")):
+        for file in (*child.ending(".yaml"), *child.ending(".yml")):
             if names := _yaml_names(read_text(file, _MAX_BYTES)):
                 return _unique(file, names)
     return []

@@ -36,8 +36,8 @@ class PartsOfClasses(Layout):
         for part, child in parts.items():
             present = {sample.label for sample in listing.parts[part]}
             if known and (unknown := sorted(present - known)):
-                place = child.path / unknown[0]
-                raise DataError(f"{place}: no class {unknown[0]!r} among the training images; add it or drop it here")
+                extra = child.path / unknown[0]
+                raise DataError(f"{extra}: no class {unknown[0]!r} among the training images; add it or drop it here")
             if lacking := sorted(known - present):
                 listing.notes.append(f"{child.name}/ has no images of {', '.join(lacking)}")
             _note_empty(listing, child)
@@ -145,7 +145,7 @@ def _note_empty(listing: Listing, folder: Tree) -> None:
 
 def _tables(folder: Tree) -> list[Path]:
     """Return the CSV files that may hold labels, in the folder and in those of its parts."""
-    found = [file for place in (folder, *folder.parts.values()) for file in place.ending(".csv")]
+    found = [file for child in (folder, *folder.parts.values()) for file in child.ending(".csv")]
     return [file for file in found if "submission" not in file.name.lower()]
 
 
@@ -158,9 +158,9 @@ def _names_column(file: Path, folder: Tree) -> int | None:
     if len(rows) < 2 or len(rows[0]) < 2 or box_columns(rows[0]):
         return None
     body = [row for row in rows[1:] if len(row) == len(rows[0])]
-    hits = [sum(row[column] in folder.named for row in body) for column in range(len(rows[0]))]
-    best = max(hits)
-    return hits.index(best) if best and 2 * best >= len(body) else None
+    matches = [sum(row[column] in folder.named for row in body) for column in range(len(rows[0]))]
+    best = max(matches)
+    return matches.index(best) if best and 2 * best >= len(body) else None
 
 
 def _labels(file: Path, folder: Tree) -> dict[str, str]:
@@ -193,8 +193,8 @@ def _one_hot(where: str, head: list[str], row: list[str], columns: list[int]) ->
 def _image(name: str, table: Path, folder: Tree) -> Path | None:
     """Return the image of a name: by its path, or in the part that the table is for, or in the training set."""
     part = _part_of_table(table, folder)
-    place = folder.parts.get(part or TRAIN, folder)
-    return folder.named.get(name) if "/" in name else place.named.get(name)
+    child = folder.parts.get(part or TRAIN, folder)
+    return folder.named.get(name) if "/" in name else child.named.get(name)
 
 
 def _part_of_table(file: Path, folder: Tree) -> str | None:

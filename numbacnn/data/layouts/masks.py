@@ -24,7 +24,7 @@ _ADDITIONS = (
 _ENDINGS = tuple(f"{mark}{word}" for word in _ADDITIONS for mark in "_-.")
 _BEGINNINGS = tuple(f"{word}{mark}" for word in ("mask", "seg", "label", "gt") for mark in "_-")
 PARTLY = "segmentationclass"  # in Pascal VOC most images have no mask
-_BESIDE_PART = ("_labels", "_masks", "_mask", "annot", "_annot", "_label", "_gt", "labels", "masks")
+_AFTER_PART = ("_labels", "_masks", "_mask", "annot", "_annot", "_label", "_gt", "labels", "masks")
 
 
 class FoldersOfMasks(Layout):
@@ -74,7 +74,7 @@ def _pairs(folder: Tree) -> dict[str, tuple[Tree, Tree]]:
     if found:
         return found
     for part, child in folder.parts.items():
-        if masks := folder.find(*(f"{child.path.name}{ending}" for ending in _BESIDE_PART)):
+        if masks := folder.find(*(f"{child.path.name}{ending}" for ending in _AFTER_PART)):
             found[part] = child, masks
     return found
 
@@ -89,8 +89,8 @@ def _with_masks(images: Tree, masks: Tree) -> list[Sample]:
     found = {image: _mask_of(image, by_stem) for image in images.all_images}
     without = [image for image, mask in found.items() if mask is None]
     if without and (len(without) == len(found) or not masks.name.lower().startswith(PARTLY)):
-        place = masks.path / f"{without[0].stem}.png"
-        raise DataError(f"{without[0]}: has no mask, like {len(without):,} of {len(found):,} images; give {place}")
+        missing = masks.path / f"{without[0].stem}.png"
+        raise DataError(f"{without[0]}: has no mask, like {len(without):,} of {len(found):,} images; give {missing}")
     return [Sample(image, mask=mask) for image, mask in found.items() if mask]
 
 
