@@ -47,7 +47,7 @@ def content_digest(path):
 
 
 def test_run_is_repeated_bit_for_bit_from_its_configuration(run):
-    """In another process, on another number of threads."""
+    """The second run has another process and another number of threads."""
     outcome = finished("train", "--config", run / "config.toml", "--out", "again", "-q", NUMBA_NUM_THREADS="2")
     assert outcome.code == 0, outcome.err
     again = Path("again")

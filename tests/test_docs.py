@@ -112,7 +112,7 @@ def test_the_code_about_custom_layers_runs(tmp_path):
 
 
 def test_the_code_about_inspection_runs(tmp_path):
-    """On an untrained model whose layers have the names of the page."""
+    """The code runs on an untrained model whose layers have the names of the page."""
     (block,) = blocks(DOCS / "plots.md", "python")
     before = "import numbacnn as nc\n_, test = nc.data.load('digits')\nmodel = nc.models.lenet5()\n"
     after = "print(*outputs, maps.shape, heat.shape, len(norms), len(wrong.indices), *report.top_k)"

@@ -58,7 +58,7 @@ def test_the_dropped_fraction_is_the_rate_and_the_rest_is_scaled_exactly(layer, 
 
 @both
 def test_steps_seeds_and_names_draw_independent_masks(layer):
-    """Between any two of them as many elements agree as by chance: rate² + (1 − rate)² of them."""
+    """Any two masks agree in as many elements as by chance, a fraction of rate² + (1 − rate)²."""
     rate, net = 0.3, model(layer, (2, 2, 2000))
     masks = [factors(net, 8, *key)[:, 0, 0] != 0 for key in ((1,), (2,), (2**32 + 1,), (1, 1), (1, 2**32))]
     masks.append(factors(model(layer, (2, 2, 2000), name="other"), 8, 1)[:, 0, 0] != 0)

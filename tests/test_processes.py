@@ -142,7 +142,7 @@ def test_eight_python_threads_at_once_on_one_model_and_on_eight(layer):
 @every_layer
 @pytest.mark.parametrize("thread", [False, True], ids=["", "with a thread in the child"])
 def test_a_child_forked_after_the_engine_ran_is_correct_or_reports_spawn(layer, thread):
-    """For child and grandchild; the parent continues to work."""
+    """The child and a grandchild are; the parent continues to work."""
     script = PRELUDE + FORK.format(before=True, thread=thread)
     code = "3" if layer == "omp" else "0"
     assert run_python("-c", script, **layer_variables(layer)).split() == [code, code, "True"]

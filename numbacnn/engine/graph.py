@@ -133,7 +133,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> list[list[int]]:
-        """For every value, the nodes that read it, in order."""
+        """The nodes that read each value, in order."""
         consumers: list[list[int]] = [[] for _ in self.shapes]
         for i, node in enumerate(self.nodes):
             for value in node.inputs:

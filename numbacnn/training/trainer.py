@@ -247,7 +247,7 @@ class Trainer:
 
     @contextmanager
     def saving(self, path: Path) -> Iterator[None]:
-        """For a block that writes ``path``: turn an OSError into a warning, or NumbacnnError if it is to stop."""
+        """Turn an OSError of a block that writes ``path`` into a warning, or into NumbacnnError if it is to stop."""
         try:
             yield
             self.unsaved.discard(path)

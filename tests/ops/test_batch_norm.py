@@ -5,13 +5,13 @@ from numbacnn import layers as nl
 
 
 def pytorch(layer, g, x, weight, bias):
-    """In training. Features or images: PyTorch's channels are second."""
+    """Run PyTorch in training mode, on features or images; its channels are second."""
     y = F.batch_norm(x.movedim(-1, 1), None, None, weight, bias, training=True, eps=layer.eps)
     return y.movedim(1, -1)
 
 
 def draw_batch_norm(draw):
-    """At least eight values per channel: the gradient of fewer is what rounding leaves of large terms that cancel."""
+    """Draw a case with at least eight values per channel: the gradient of fewer may cancel to rounding errors."""
     shape, batch, eps = draw_shape(draw), draw.choice(BATCHES), draw.choice((1e-5, 1e-3))
     pixels = shape[0] * shape[1] if len(shape) == 3 else 1
     return Case(f"batch_norm eps {eps}", lambda: nl.BatchNorm(eps=eps), (shape,), max(batch, -(-8 // pixels)))

@@ -7,7 +7,7 @@ from numbacnn import layers as nl
 
 
 def draw_group_norm(draw):
-    """At least eight values per group, as for batch_norm."""
+    """Draw a case with at least eight values per group, as for batch_norm."""
     shape = draw_shape(draw)
     divisors = [d for d in range(1, shape[-1] + 1) if shape[-1] % d == 0 and prod(shape) >= 8 * d]
     if not divisors:
