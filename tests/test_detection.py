@@ -51,7 +51,7 @@ def test_nms_keeps_the_highest_scores_and_boxes_that_overlap_little():
 
 @pytest.mark.parametrize("twentieths", range(10, 20))
 def test_an_iou_equal_to_its_threshold_is_a_match(twentieths):
-    """As COCO has it, "or more": boxes of 20 and ``twentieths`` pixels, whose IoU is a threshold."""
+    """A match needs the threshold or more, as in COCO: boxes of 20 and ``twentieths`` pixels have such an IoU."""
     expected = [float(i <= twentieths) for i in range(10, 20)]
     detections, objects = [found((0, 0, twentieths, 1, 0, 0.9))], truth([(0, 0, 20, 1, 0)])
     np.testing.assert_array_equal(b.average_precision(detections, objects, 1)[0], expected)

@@ -109,7 +109,7 @@ def test_a_read_only_cache_is_used(cache):
 def test_what_a_read_only_cache_lacks_is_compiled_with_one_warning(cache):
     kernel_file(cache).unlink()
     compiled, warning, total = run(cache, READ_ONLY)
-    assert warning.startswith("compiled kernels are not kept, each start compiles them again: ")
+    assert warning.startswith("compiled kernels are not cached, each start compiles them again: ")
     assert warning.endswith(" is not writable (Read-only file system)")
     assert (compiled, total) == ("compiles copy", "24.0")
 
