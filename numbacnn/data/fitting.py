@@ -1,4 +1,4 @@
-"""How an image of one size is placed in another: stretched, cropped at the center, or letterboxed."""
+"""The placement of an image of one size in another: stretched, cropped at the center, or letterboxed."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +18,7 @@ FITS = ("stretch", "crop", "letterbox")
 
 
 class Placement(NamedTuple):
-    """Where the pixels of an image of size ``old`` are in one of size ``new``: scaled to ``inner``, at ``offset``.
+    """The position of an image of size ``old`` in one of size ``new``: scaled to ``inner``, at ``offset``.
 
     All are (height, width) or (row, column); the offset is negative if the image is cropped.
     """
@@ -40,7 +40,7 @@ class Placement(NamedTuple):
         return cls(old, new, inner, ((new[0] - inner[0]) // 2, (new[1] - inner[1]) // 2))
 
     def image(self, image: "Image") -> "Image":
-        """Place an image of Pillow's."""
+        """Scale and crop or letterbox an image of Pillow's."""
         from PIL import Image
 
         if self.inner == self.new == self.old:
@@ -59,7 +59,7 @@ class Placement(NamedTuple):
         return image.resize(self.new[::-1], Image.Resampling.BILINEAR, box=box)
 
     def mask(self, mask: Mask) -> Mask:
-        """Place a mask (old), or its colors (old, 3), by nearest neighbor; zeros surround a letterboxed one."""
+        """Transform a mask (old), or its colors (old, 3), by nearest neighbor; zeros surround a letterboxed one."""
         rows, columns = (
             np.floor((np.arange(new) + 0.5 - offset) * (old / inner)).astype(int)
             for old, new, inner, offset in zip(*self, strict=True)
@@ -78,7 +78,7 @@ class Placement(NamedTuple):
         return np.asarray(mask[rows[:, None], columns])
 
     def boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Place boxes (k, 4) of edges x0, y0, x1, y1, cut off at the border; those cut off entirely have no area."""
+        """Transform boxes (k, 4) of edges x0, y0, x1, y1, cut off at the border; those cut off entirely have no area."""
         scale, shift = self._scale_and_shift()
         return np.clip(boxes * scale + shift, 0, [self.new[1], self.new[0]] * 2)
 

@@ -12,7 +12,7 @@ from numbacnn._checks import choose, format_shape
 from numbacnn.errors import DataError
 
 CACHES = ("auto", "memory", "disk")
-"""Places for decoded images; "auto" is the disk if they would take more than a third of the available memory."""
+"""Stores for decoded images; "auto" is the disk if they would take more than a third of the available memory."""
 _SHARE = 3
 _LIMITS = "/sys/fs/cgroup/memory.max"
 
@@ -39,7 +39,7 @@ def empty_images(shape: tuple[int, ...], cache: str = "auto") -> NDArray[np.uint
 
 
 def like(images: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return an uninitialized array of ``count`` images like these, in the same place."""
+    """Return an uninitialized array of ``count`` images like these, in the same store."""
     shape = (count, *images.shape[1:])
     return _mapped(shape, count * images[0].nbytes) if is_on_disk(images) else np.empty(shape, images.dtype)
 

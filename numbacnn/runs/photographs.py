@@ -13,7 +13,7 @@ from numbacnn.tasks import TASKS, Classification
 LARGEST_SIDE = 64
 """Longer side of the largest images that are not photographs; for them, LeNet-5 and the size of the first do."""
 FORMS = {Classification.name: (224, 8)}  # longer side that photographs are scaled to, and what sides are multiples of
-OTHER_FORM = (128, 16)  # networks with an output for each place take more memory, and halve the image four times
+OTHER_FORM = (128, 16)  # networks with an output for each position take more memory, and halve the image four times
 SAME_ASPECT = 1.1  # largest ratio of aspect ratios that stretching may even out
 STEPS, MIN_EPOCHS, MAX_EPOCHS = 100, 10, 20
 MIN_BATCH, MAX_BATCH, BATCHES = 4, 16, 5  # at least as many batches to an epoch, if there are enough images
