@@ -78,7 +78,7 @@ class Placement(NamedTuple):
         return np.asarray(mask[rows[:, None], columns])
 
     def boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Transform boxes (k, 4) of edges x0, y0, x1, y1, cut off at the border; those cut off entirely have no area."""
+        """Transform boxes (k, 4) of edges x0, y0, x1, y1, clipped at the border; boxes outside have no area."""
         scale, shift = self._scale_and_shift()
         return np.clip(boxes * scale + shift, 0, [self.new[1], self.new[0]] * 2)
 
