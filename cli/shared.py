@@ -134,7 +134,8 @@ threads = click.option(
 def is_file_name(model: str) -> bool:
     """Return whether MODEL|NAME is a model file or a run's folder, and not the name of an architecture."""
     path = Path(model)
-    return model not in models.MODELS and (path.exists() or len(path.parts) > 1 or path.suffix == ".safetensors")
+    named = path.suffix in (".safetensors", ".onnx")
+    return model not in models.MODELS and (path.exists() or len(path.parts) > 1 or named)
 
 
 def open_model(model: str, device: str = "cpu", precision: str = "fp32", **options: Any) -> numbacnn.Model:

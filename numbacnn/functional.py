@@ -177,6 +177,16 @@ def zero_pad2d(x: ArrayLike, padding: Padding = 1) -> Float32:
     return _apply(layers.ZeroPad2D(padding), [x])
 
 
+def slice(
+    x: ArrayLike,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+    channels: tuple[int, int] | None = None,
+) -> Float32:
+    """Return rows, columns and channels of images, each (first, end)."""
+    return _apply(layers.Slice(rows, columns, channels), [x])
+
+
 def relu(x: ArrayLike) -> Float32:
     """Return max(x, 0)."""
     return _apply(layers.ReLU(), [x])

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,12 +238,14 @@ class Model(TrainableModel):
         files.save_model(self, path)
 
     @classmethod
-    def _from_file(cls, content: files.ModelFile, device: Device) -> "Model":
+    def from_content(cls, content: files.ModelFile, device: Device) -> "Model":
+        """Return the model with the content of a file."""
         model = cls.__new__(cls)
         several = content.several_inputs, content.several_outputs
         TrainableModel.__init__(model, content.graph, device, *several, content.auxiliary_weight)
         model.classes, model.normalization, model.task = content.classes, content.normalization, content.task
         model.store.set(content.arrays)
+        model.set_frozen(content.frozen)
         return model
 
     def __getstate__(self) -> dict[str, Any]:
@@ -307,6 +310,9 @@ def _start(layers: Sequence[Layer | Tensor], input_shape: Sequence[int] | None) 
     return start, [layer for layer in rest if isinstance(layer, Layer)]
 
 
+READERS: dict[str, Callable[[Path], files.ModelFile]] = {}  # of other formats, by the suffix of the file
+
+
 @checks_arguments
 def load(
     path: str | PathLike[str],
@@ -315,7 +321,9 @@ def load(
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Model:
-    """Return the model that ``save`` wrote, on a device and in a precision as ``Model`` takes them.
+    """Return the model that ``save`` wrote, or the network of a file that ends in .onnx.
+
+    ``device`` and ``precision`` are as in ``Model``; ``nc.onnx.load`` has more about ONNX.
 
     Reading a file imports no modules: ``layers`` are the custom layer classes of the model, unless the modules that
     define them are imported already. Raises ModelFileError if the file is not a model, is damaged or newer than this
@@ -324,7 +332,9 @@ def load(
     for layer in layers:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
             raise ArgumentError(f"layers: give classes of layers, not {layer!r}")
-    return Model._from_file(files.read_model(path, layers), get_device(device, precision))
+    read = READERS.get(Path(path).suffix)
+    content = files.read_model(path, layers) if read is None else read(Path(path))
+    return Model.from_content(content, get_device(device, precision))
 
 
 def _listed(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -32,7 +32,7 @@ from numbacnn.layers.pooling import (
 )
 from numbacnn.layers.registry import REGISTRY as REGISTRY
 from numbacnn.layers.registry import is_custom as is_custom
-from numbacnn.layers.shape import Flatten, Reshape, Upsample2D, ZeroPad2D
+from numbacnn.layers.shape import Flatten, Reshape, Slice, Upsample2D, ZeroPad2D
 from numbacnn.layers.transposed import Conv2DTranspose
 
 __all__ = [  # the names that ``numbacnn`` has too
@@ -68,6 +68,7 @@ __all__ = [  # the names that ``numbacnn`` has too
     "ScratchSpec",
     "SiLU",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "SpatialDropout",
     "Tanh",

@@ -111,6 +111,59 @@ def _inside(images: Array, halo: Halo) -> Array:
 
 
 @dataclass(eq=False)
+class Slice(Layer):
+    """Rows, columns and channels of an image, each from a first one to before an end, (0, 3) for the first three.
+
+    Input (h, w, c), output (rows, columns, channels). None takes all. Raises ArgumentError for an empty range,
+    GeometryError if the image is smaller.
+    """
+
+    op: ClassVar[str] = "slice"
+
+    rows: tuple[int, int] | None = None
+    columns: tuple[int, int] | None = None
+    channels: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns", "channels"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            first, end = pair(given, name, 0)
+            if first >= end:
+                raise ArgumentError(f"{name}={given!r}: give (first, end), the first below the end")
+            setattr(self, name, (first, end))
+
+    def geometry(self, shapes: Sequence[Shape]) -> tuple[tuple[int, int], ...]:
+        """Return (first, end) of rows, columns and channels."""
+        ranges = []
+        for name, size in zip(("rows", "columns", "channels"), image_shape(shapes[0]), strict=True):
+            first, end = getattr(self, name) or (0, size)
+            if end > size:
+                raise GeometryError(f"{name} {first} to {end} of an image with {size}")
+            ranges.append((first, end))
+        return tuple(ranges)
+
+    def output_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return (rows, columns, channels)."""
+        return tuple(end - first for first, end in self.geometry(shapes))
+
+    def forward(self, kernels: Kernels, t: Bindings, g: tuple[tuple[int, int], ...]) -> None:
+        """Copy a part of x."""
+        kernels.copy_channels(t.y, _part(t.x, g))
+
+    def backward(self, kernels: Kernels, t: Bindings, g: tuple[tuple[int, int], ...]) -> None:
+        """Copy dy to that part of dx, and clear the rest."""
+        if t.dx is not None:
+            kernels.clear_halo(t.dx, Halo(top=t.dx.shape[1]))
+            kernels.copy_channels(_part(t.dx, g), t.dy)
+
+
+def _part(images: Array, ranges: tuple[tuple[int, int], ...]) -> Array:
+    return images[:, *(slice(first, end) for first, end in ranges)]
+
+
+@dataclass(eq=False)
 class Upsample2D(Layer):
     """Images enlarged by integer factors: one integer, or (height, width).
 

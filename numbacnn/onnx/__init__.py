@@ -4,11 +4,14 @@ Both need the extra ``onnx`` (``pip install 'numbacnn[onnx]'``), which is import
 docs/onnx.md has recipes.
 """
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+from numbacnn.engine.device import get_device
 from numbacnn.errors import NumbacnnError
-from numbacnn.model import Model
+from numbacnn.model import READERS, Model
+from numbacnn.saving.format import ModelFile
 
 DEFAULT_OPSET = 18  # with IR version 8, which runtimes since 2023 read
 OPSETS = range(15, 23)
@@ -49,6 +52,47 @@ def save(
 
     options = Options(opset, layout, fold, raw_images, probabilities)
     write_file(Path(path), model_to_onnx(model, options).SerializeToString(deterministic=True))
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Model:
+    """Return the network of an ONNX file as a model, which can be trained.
+
+    Images N×C×H×W of the file are N×H×W×C here, and the weights have our layouts. Layers have the names of their
+    weights in the file, or of its operators. Constants of the file that are single numbers are frozen. Class names,
+    task and normalization are those of the metadata, if ``save`` wrote it; images that the file takes as uint8 are
+    raw images here.
+
+    Args:
+        path: the file. External data is read from files in the same folder only.
+        shapes: the shapes of inputs, without the batch and in the order of the file, whose sizes it leaves open.
+        device: as in ``Model``.
+        precision: as in ``Model``.
+
+    Raises:
+        ModelFileError: the file is damaged, or an operator has no counterpart.
+        NumbacnnError: onnx is not installed.
+    """
+    _require_onnx()
+    from numbacnn.onnx.files import read_model
+
+    return Model.from_content(read_model(Path(path), shapes or {}), get_device(device, precision))
+
+
+def _read(path: Path) -> ModelFile:
+    """Read a file for ``nc.load`` and the command line."""
+    _require_onnx()
+    from numbacnn.onnx.files import read_model
+
+    return read_model(path)
+
+
+READERS[".onnx"] = _read
 
 
 def _require_onnx() -> None:

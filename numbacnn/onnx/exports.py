@@ -79,7 +79,8 @@ def _dense(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) 
 def _batch_norm(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
     names = ("weight", "bias", "running_mean", "running_var")
     arrays = [_per_channel(w, node, name, order) for name in names]
-    w.add("BatchNormalization", [*xs, *arrays], y, epsilon=cast(BatchNorm, node.layer).eps)
+    layer = cast(BatchNorm, node.layer)
+    w.add("BatchNormalization", [*xs, *arrays], y, epsilon=layer.eps, momentum=1 - layer.momentum)
 
 
 def _per_channel(w: "Writer", node: Node, name: str, order: Order | None) -> str:
@@ -222,7 +223,7 @@ def _adaptive_average(w: "Writer", node: Node, xs: list[str], y: str, order: Ord
     """Bins of one size are windows; others are two products with matrices of averages, over rows and over columns."""
     g: AdaptiveGeometry = node.geometry
     if not _add_equal_bins(w, "AveragePool", node, xs, y):
-        rows, columns = _averages(g.h, g.p), _averages(g.w, g.q)
+        rows, columns = averages(g.h, g.p), averages(g.w, g.q)
         x = w.add("MatMul", [w.constant(f"{y}:rows", rows), *xs], f"{y}:over_rows")
         w.add("MatMul", [x, w.constant(f"{y}:columns", columns.T)], y)
 
@@ -249,7 +250,8 @@ def _bins(size: int, count: int) -> list[tuple[int, int]]:
     return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
 
 
-def _averages(size: int, count: int) -> NDArray[np.float32]:
+def averages(size: int, count: int) -> NDArray[np.float32]:
+    """Return the matrix (count, size) that averages each bin of an adaptive pool over an axis."""
     matrix = np.zeros((count, size), np.float32)
     for row, (first, end) in zip(matrix, _bins(size, count), strict=True):
         row[first:end] = 1 / (end - first)
@@ -292,6 +294,15 @@ def _reshape(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None
 def _zero_pad(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
     g: Halo = node.geometry
     w.add("Pad", [*xs, w.integers(f"{y}:pads", (0, 0, g.top, g.left, 0, 0, g.bottom, g.right))], y)
+
+
+def _slice(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    rows, columns, channels = node.geometry
+    ranges = channels, rows, columns
+    ends = [
+        w.integers(f"{y}:{name}", part) for name, part in zip(("first", "end"), zip(*ranges, strict=True), strict=True)
+    ]
+    w.add("Slice", [*xs, *ends, w.integers(f"{y}:axes", (1, 2, 3))], y)
 
 
 def _upsample(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
@@ -352,6 +363,7 @@ OPS: dict[str, Row] = {
     "flatten": _flatten,
     "reshape": _reshape,
     "zero_pad2d": _zero_pad,
+    "slice": _slice,
     "upsample2d": _upsample,
     "dropout": plain("Identity"),
     "spatial_dropout": plain("Identity"),

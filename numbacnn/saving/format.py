@@ -54,6 +54,7 @@ class ModelFile(NamedTuple):
     several_outputs: bool
     auxiliary_weight: float
     task: str | None
+    frozen: frozenset[str] = frozenset()
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:

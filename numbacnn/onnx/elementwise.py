@@ -1,0 +1,279 @@
+"""Elementwise operators: activations by their values, constants as factors and addends, and operators of two tensors.
+
+Frameworks write the same activation in many ways: hard-swish as x · clip(x + 3, 0, 6) / 6, GELU by Erf or Tanh. It is
+recognized by what its operators make of sample points, whichever they are.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from numbacnn import layers as nl
+from numbacnn._checks import format_shape
+from numbacnn.engine.graph import Tensor
+from numbacnn.onnx.layout import Layout
+from numbacnn.onnx.values import POINTS, Item, Samples, UnsupportedError, Value
+
+if TYPE_CHECKING:
+    from numbacnn.onnx.reader import Reader
+
+Function = Callable[[Any], Any]
+MAX_ERROR = 2e-6  # of a recognized activation on the sample points
+
+_HARDSIGMOID = np.clip(POINTS / 6 + 0.5, 0, 1)
+_LOGISTIC = 1 / (1 + np.exp(-POINTS))
+_ERF = np.array([math.erf(x / math.sqrt(2)) for x in POINTS])
+_TANH = np.tanh(math.sqrt(2 / math.pi) * (POINTS + 0.044715 * POINTS**3))
+KNOWN: tuple[tuple[Samples, Callable[[], nl.Layer]], ...] = (
+    (_HARDSIGMOID, nl.Hardsigmoid),
+    (POINTS * _HARDSIGMOID, nl.Hardswish),
+    (_LOGISTIC, nl.Sigmoid),
+    (POINTS * _LOGISTIC, nl.SiLU),
+    (POINTS * (1 + _ERF) / 2, nl.GELU),
+    (POINTS * (1 + _TANH) / 2, lambda: nl.GELU("tanh")),
+    (np.clip(POINTS, 0, 6), nl.ReLU6),
+    (np.maximum(POINTS, 0), nl.ReLU),
+)
+FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": lambda a, b: a / np.where(b == 0, 1e-30, b),
+    "Sum": np.add,
+    "Max": np.maximum,
+    "Min": np.minimum,
+}
+
+
+def activation(r: "Reader", x: Item, function: Function, layer: nl.Layer | None) -> Value:
+    """Apply an elementwise function, by ``layer`` if there is one, or by the activation that it completes."""
+    value = x if isinstance(x, Value) else r.value(x)
+    with np.errstate(all="ignore"):
+        samples = function(value.samples)
+    if layer is None or value.base is not None:
+        known = recognized(r, value.root, samples, value.layout)
+        if known is not None:
+            return known
+    if layer is None or value.tensor is None:
+        return _incomplete(r, value, samples)
+    return Value(r.record(layer, value.tensor), value.layout, base=value.root, samples=samples)
+
+
+def recognized(r: "Reader", root: Value, samples: Samples, layout: Layout) -> Value | None:
+    """Return the activation of ours that makes ``samples`` of the sample points, on ``root``."""
+    for expected, layer in KNOWN:
+        if root.tensor is not None and np.abs(samples - expected).max() <= MAX_ERROR:
+            return Value(r.record(layer(), root.tensor), layout, base=root, samples=samples)
+    return None
+
+
+def _incomplete(r: "Reader", value: Value, samples: Samples) -> Value:
+    problem = value.problem or f'{r.op.kind} "{r.op.name}"'
+    return Value(None, value.layout, problem, value.root, samples)
+
+
+# -- constants --------------------------------------------------------------------------------------------------------
+
+
+def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
+    """Return factor · x + addend, each a number, or constants that are broadcast to x.
+
+    Numbers for each channel become part of the convolution, dense layer or normalization before it, if nothing else
+    reads that; otherwise they are the weights of a 1×1 depthwise convolution. Single numbers are not to be trained.
+    """
+    value = x if isinstance(x, Value) else r.value(x)
+    factor, addend = np.asarray(factor, np.float32), np.asarray(addend, np.float32)
+    if (factor == 1).all() and (addend == 0).all() and max(factor.ndim, addend.ndim) <= len(value.shape) + 1:
+        return value
+    scalar = factor.size == 1 and addend.size == 1
+    samples = value.samples
+    if scalar:
+        samples = samples * float(factor.reshape(-1)[0]) + float(addend.reshape(-1)[0])
+        known = recognized(r, value.root, samples, value.layout) if value.base is not None else None
+        if known is not None:
+            return known
+    if value.tensor is None:
+        if not scalar:
+            raise UnsupportedError(f"its input comes from {value.problem}, which has no counterpart")
+        return _incomplete(r, value, samples)
+    if not scalar and factor.size > 1 and addend.size > 1:
+        raise UnsupportedError("a factor and an addend at once")
+    image, numbers = r.along(value, addend if factor.size == 1 else factor)
+    ones = np.ones_like(numbers)
+    if scalar:
+        scale, shift = ones * factor.reshape(-1)[0], ones * addend.reshape(-1)[0]
+    elif factor.size > 1:
+        scale, shift = numbers, ones * addend.reshape(-1)[0]
+    else:
+        scale, shift = ones * factor.reshape(-1)[0], numbers
+    if not scalar and _folds(r, value.tensor, scale, shift):
+        return Value(value.tensor, value.layout)
+    c = len(scale)
+    layer = nl.DepthwiseConv2D(1)
+    y = r.record(layer, image, constant=scalar, weight=scale.reshape(1, 1, 1, c), bias=shift)
+    if scalar:
+        return Value(y, value.layout, base=value.root, samples=samples)
+    r.takes_affine(y, layer)
+    return Value(y, value.layout)
+
+
+def _folds(r: "Reader", tensor: Tensor, scale: Any, shift: Any) -> bool:
+    """Multiply and add into the weights of the layer that computes ``tensor``, if it is the only one that is read."""
+    layer = r.foldable(tensor)
+    if layer is None or tensor.shape[-1] != len(scale):
+        return False
+    arrays = r.arrays[id(layer)]
+    axis = (1, 1, -1, 1) if isinstance(layer, nl.Conv2DTranspose) else (-1,)
+    arrays["weight"] = arrays["weight"] * scale.reshape(axis)
+    if "bias" not in arrays and not shift.any():
+        return True
+    arrays["bias"] = arrays.get("bias", np.zeros_like(shift)) * scale + shift
+    layer.bias = True  # type: ignore[attr-defined]  # of a convolution or dense layer; normalizations have one
+    return True
+
+
+def clip(r: "Reader", x: Item, low: float | None, high: float | None) -> Value:
+    """Return x between two bounds, either of which may be None: ReLU or hard-sigmoid of x, shifted and scaled."""
+    value = x if isinstance(x, Value) else r.value(x)
+    samples = np.clip(value.samples, low, high) if (low, high) != (None, None) else value.samples
+    known = recognized(r, value.root, samples, value.layout)
+    if known is not None:
+        return known
+    if value.tensor is None:
+        return _incomplete(r, value, samples)
+    start = Value(value.tensor, value.layout)  # so that nothing in between is recognized on its own
+    y = start
+    if low is not None and high is not None:
+        if low >= high:
+            y = affine(r, start, 0.0, high)
+        else:
+            span = high - low
+            y = _applied(r, affine(r, start, 6 / span, -6 * low / span - 3), nl.Hardsigmoid())
+            y = affine(r, y, span, low)
+    elif low is not None:
+        y = affine(r, _applied(r, affine(r, start, 1.0, -low), nl.ReLU()), 1.0, low)
+    elif high is not None:
+        y = affine(r, _applied(r, affine(r, start, -1.0, high), nl.ReLU()), -1.0, high)
+    return Value(y.tensor, value.layout, base=value.root, samples=samples)
+
+
+def _applied(r: "Reader", x: Value, layer: nl.Layer) -> Value:
+    return Value(r.record(layer, r.tensor(x)), x.layout)
+
+
+# -- several tensors --------------------------------------------------------------------------------------------------
+
+
+def binary(kind: str) -> Callable[..., Item]:
+    """Return the row of an operator of two inputs, or of any number."""
+
+    def row(r: "Reader", *xs: Item) -> Item:
+        if len(xs) == 1 or any(x is None for x in xs):
+            return r.value(xs[0])
+        values = [x for x in xs if isinstance(x, Value)]
+        if len(values) == len(xs):
+            return _of_tensors(r, kind, values)
+        if len(xs) != 2:
+            raise UnsupportedError("constants among several inputs")
+        return _with_constant(r, kind, *xs)
+
+    return row
+
+
+def _with_constant(r: "Reader", kind: str, a: Item, b: Item) -> Item:
+    swapped = not isinstance(a, Value)
+    value, number = (b, a) if swapped else (a, b)
+    array = np.asarray(number, np.float32)
+    if kind in ("Max", "Min"):
+        if array.size != 1:
+            raise UnsupportedError("bounds that are not one number")
+        bound = float(array.reshape(-1)[0])
+        return clip(r, value, bound, None) if kind == "Max" else clip(r, value, None, bound)
+    if kind == "Div" and swapped:
+        if array.size != 1:
+            raise UnsupportedError("a division of constants")
+        return activation(r, value, lambda z: array.reshape(-1)[0] / np.where(z == 0, 1e-30, z), None)
+    with np.errstate(all="ignore"):
+        if kind == "Mul":
+            return affine(r, value, array)
+        if kind == "Div":
+            return affine(r, value, np.float32(1) / array)
+    if kind == "Mean":
+        return affine(r, affine(r, value, 1.0, array), 0.5)
+    if kind == "Sub":
+        return affine(r, affine(r, value, -1.0), 1.0, array) if swapped else affine(r, value, 1.0, -array)
+    return affine(r, value, 1.0, array)
+
+
+def _of_tensors(r: "Reader", kind: str, values: list[Value]) -> Item:
+    a, b = values[0], values[-1]
+    if len(values) == 2 and a.root is b.root and kind in FUNCTIONS:
+        with np.errstate(all="ignore"):
+            samples = FUNCTIONS[kind](a.samples, b.samples)
+        known = recognized(r, a.root, samples, a.layout)
+        if known is not None:
+            return known
+        if a.tensor is None or b.tensor is None or kind == "Div":
+            return _incomplete(r, a if a.tensor is None else b, samples)
+        y = _computed(r, kind, values)
+        return Value(y.tensor, y.layout, base=a.root, samples=samples) if y.layout == a.layout else y
+    return _computed(r, kind, values)
+
+
+def _computed(r: "Reader", kind: str, values: list[Value]) -> Value:
+    if kind == "Mul":
+        return combined(r, nl.Multiply(), values)
+    if kind in ("Add", "Sum"):
+        return combined(r, nl.Add(), values)
+    if kind == "Mean":
+        return affine(r, combined(r, nl.Add(), values), 1 / len(values))
+    if kind == "Sub":
+        return combined(r, nl.Add(), [values[0], affine(r, values[1], -1.0)])
+    if kind in ("Max", "Min"):
+        y = values[0]
+        for value in values[1:]:  # max(a, b) = b + ReLU(a − b), min(a, b) = a − ReLU(a − b)
+            above = _applied(r, combined(r, nl.Add(), [y, affine(r, value, -1.0)]), nl.ReLU())
+            start, sign = (value, 1.0) if kind == "Max" else (y, -1.0)
+            y = combined(r, nl.Add(), [start, affine(r, above, sign)])
+        return y
+    raise UnsupportedError("a quotient of two tensors")
+
+
+def combined(r: "Reader", layer: nl.Layer, values: Sequence[Value]) -> Value:
+    """Return the sum or product of tensors, of one shape or broadcast to the largest."""
+    for value in values:
+        r.tensor(value)
+    shape = np.broadcast_shapes(*(value.shape for value in values))
+    if len({len(value.shape) for value in values}) > 1:
+        raise UnsupportedError(f"inputs (N, {') and (N, '.join(format_shape(v.shape) for v in values)})")
+    largest = next((value for value in values if value.shape == shape), None)
+    if largest is None:
+        raise UnsupportedError(
+            f"inputs of {' and '.join(format_shape(v.shape) for v in values)}, which both are broadcast"
+        )
+    if all(value.layout == largest.layout for value in values):
+        tensors = [r.shaped(r.tensor(value), r.tensor(largest).shape) for value in values]
+        return Value(r.record(layer, *tensors), largest.layout)
+    if len(shape) != 3:
+        if any(value.shape != shape for value in values):
+            raise UnsupportedError(f"inputs of {' and '.join(format_shape(v.shape) for v in values)}")
+        tensors = [r.features(r.in_order(value)) for value in values]
+        return Value(r.record(layer, *tensors), Layout.contiguous(shape))
+    images = [_broadcast(r, value, shape, isinstance(layer, nl.Multiply) and len(values) == 2) for value in values]
+    return r.nchw(r.record(layer, *images))
+
+
+def _broadcast(r: "Reader", value: Value, shape: tuple[int, ...], gate: bool) -> Tensor:
+    """Return an image in the size of the largest; a product takes a gate (1, 1, c) as it is."""
+    image, (c, h, w) = r.image(value), shape
+    if image.shape == (h, w, c) or (gate and image.shape == (1, 1, c)):
+        return image
+    if image.shape[2] == 1 < c:
+        ones = np.ones((1, 1, 1, r.made(c)), np.float32)
+        image = r.record(nl.Conv2D(c, 1, bias=False), image, constant=True, suffix="/channels", weight=ones)
+    if image.shape[:2] != (h, w) and not (gate and image.shape[:2] == (1, 1)):
+        factors = h // image.shape[0], w // image.shape[1]
+        image = r.record(nl.Upsample2D(factors), image, suffix="/pixels")
+    return image
