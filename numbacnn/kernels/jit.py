@@ -179,7 +179,7 @@ def in_order(function: Callable[..., Any]) -> Any:
 def _njit(fast_math: Any, **options: Any) -> Any:
     """Numba's decorator with the flags of all kernels. They are never called from C and need no wrapper for it.
 
-    They are compiled under NUMBA_DISABLE_JIT too, which is for debugging the user's own functions.
+    They are compiled under NUMBA_DISABLE_JIT too, which is for debugging the user's functions.
     """
     flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
 
