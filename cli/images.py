@@ -1,6 +1,7 @@
 """Image files of users as the input of a model, read as its training images were."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import numbacnn
 from numbacnn.data import has_bright_border, image_size, read_image
 from numbacnn.data.dataset import Images
 from numbacnn.data.fitting import FITS, Placement
+from numbacnn.data.store import empty_images
+from numbacnn.data.tree import Tree
 from numbacnn.errors import ArgumentError, DataError
 
 from . import render
+
+MAX_NOTES = 10
 
 
 def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> Images:
@@ -37,23 +42,36 @@ def read_sound_images(
     if len(model.input_shape) != 3 or model.input_shape[2] not in (1, 3):
         raise ArgumentError(f"the model's input has shape {model.input_shape}; image files have 1 or 3 channels")
     trained = model.normalization and model.normalization.images
-    white = trained.white if trained else None
+    white, fit = trained.white if trained else None, fit_of(model)
     height, width, channels = model.input_shape
-    found, damaged = [], []
-    for path in paths:
+    pixels = empty_images((len(paths), height, width, channels))
+
+    def read(row: int) -> str | DataError | None:
         try:
-            found.append((path, *read_image(path, height, width, channels, white=white, fit=fit_of(model))))
+            pixels[row], note = read_image(paths[row], height, width, channels, white=white, fit=fit)
         except DataError as error:
-            damaged.append(error)
-    if not found:
+            return error
+        return note
+
+    with ThreadPoolExecutor() as threads:  # decoding releases the interpreter's lock
+        results = list(threads.map(read, range(len(paths))))
+    damaged = [result for result in results if isinstance(result, DataError)]
+    if len(damaged) == len(paths):
         raise DataError("; ".join(map(str, damaged)))
-    pixels = np.stack([image for _, image, _ in found])
-    changed = with_polarity(model, pixels, polarity)
-    render.notes(note for _, _, note in found if note)
-    inverted = (pixels != changed).any(axis=(1, 2, 3))
-    sound = [path for path, _, _ in found]
-    render.notes(f"{path}: inverted" for path, inverse in zip(sound, inverted, strict=True) if inverse)
+    rows = [row for row, result in enumerate(results) if not isinstance(result, DataError)]
+    sound = [paths[row] for row in rows]
+    kept = pixels[rows] if damaged else pixels
+    changed = with_polarity(model, kept, polarity)
+    _notes([result for result in results if isinstance(result, str)], f"images scaled to {height}×{width}")
+    if changed is not kept:
+        inverted = [f"{sound[i]}: inverted" for i in range(len(sound)) if (kept[i] != changed[i]).any()]
+        _notes(inverted, "images inverted")
     return sound, changed, damaged
+
+
+def _notes(lines: Sequence[str], summary: str) -> None:
+    """Print a note per image, or their number if there are many."""
+    render.notes(lines if len(lines) <= MAX_NOTES else [f"{len(lines):,} {summary}"])
 
 
 def with_polarity(model: numbacnn.Model, images: Images, polarity: str) -> Images:
@@ -74,6 +92,24 @@ def with_polarity(model: numbacnn.Model, images: Images, polarity: str) -> Image
             ]
         )
     return images
+
+
+def image_files(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Return the image files that are given or in folders, with a name for each: the path below its folder.
+
+    Raises:
+        DataError: a folder holds no images.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            found[path] = Path(path.name)
+            continue
+        inside = Tree.of(path).all_images
+        if not inside:
+            raise DataError(f"{path}: this folder holds no image files")
+        found |= {file: file.relative_to(path) for file in inside}
+    return found
 
 
 def fit_of(model: numbacnn.Model) -> str:

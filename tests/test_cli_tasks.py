@@ -102,7 +102,7 @@ def test_predicted_masks_have_the_sizes_of_their_images(runs):
     rejected("masks/a.png: exists already; nothing was written", "predict", run, "a.png", "--out", "masks")
     Path("b").mkdir()
     picture("b/a.png", (48, 40))
-    rejected("would hold the masks of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
+    rejected("would be that of two images", "predict", run, "a.png", "b/a.png", "--out", "other")
     shown = numbacnn("predict", run, "a.png").out
     assert shown.startswith("a.png")
     assert "%" in shown
