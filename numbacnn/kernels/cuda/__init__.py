@@ -10,7 +10,7 @@ How to write one (``pool2d.py`` and ``softmax.py`` are good examples):
   ``float32_4d`` and ``float32_3d`` (rows N×H×(W·C)) with any strides, the others contiguous. Negative indices wrap
   around as in NumPy, so they cannot reach a halo before a view: test the bounds instead.
 - Import ``cuda`` from ``intrinsics``, never from Numba. Write the work of one thread as a ``device_function``, with at
-  most eight parameters: a NamedTuple is passed by value. Call ``MATHS.exp`` instead of ``math.exp``, since the
+  most eight parameters: a NamedTuple is passed by value. Call ``device_math.exp`` instead of ``math.exp``, since the
   simulator has its own. ``scalar_function`` does both for formulas.
 - Elementwise kernels are scalar functions: in ``kernels.formulas``, for every device, or ``@element_kernel``. Kernels
   that read neighboring pixels are ``@pixel_kernel``: written once, and compiled for one channel at a time and for four,

@@ -12,7 +12,7 @@ from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.elementwise import uint8_2d
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cospi, cuda, device_function, scalar_function, sinpi
+from numbacnn.kernels.cuda.runtime.intrinsics import cospi, cuda, device_function, device_math, scalar_function, sinpi
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -255,7 +255,7 @@ def _add_noise(x, indices, random, purpose, deviations):
 @device_function
 def _add_pair(x, n, h, i, word_0, word_1, deviation):
     if i < x.shape[2]:
-        radius = MATHS.sqrt(-2 * MATHS.log((np.float64(word_0) + 1) * WORD))
+        radius = device_math.sqrt(-2 * device_math.log((np.float64(word_0) + 1) * WORD))
         turns = 2 * WORD * np.float64(word_1)  # of π
         x[n, h, i] += deviation * np.float32(radius * cospi(turns))
         if i + 1 < x.shape[2]:

@@ -11,7 +11,7 @@ from numbacnn.kernels.cuda.augment import mix_in_place, source
 from numbacnn.kernels.cuda.detection_loss import CLASSES
 from numbacnn.kernels.cuda.group_sums import float64_1d, group_sums, two_group_sums
 from numbacnn.kernels.cuda.reduce import block_sum, team_max
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, device_math
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -140,7 +140,7 @@ def _encode_boxes(y, boxes, cell_height, cell_width):
                 smallest = sides_w * sides_h
                 y[n, h, w, 0] = ONE
                 y[n, h, w, 1], y[n, h, w, 2] = across - np.float32(w) - HALF, down - np.float32(h) - HALF
-                y[n, h, w, 3], y[n, h, w, 4] = MATHS.log(sides_w), MATHS.log(sides_h)
+                y[n, h, w, 3], y[n, h, w, 4] = device_math.log(sides_w), device_math.log(sides_h)
                 y[n, h, w, 5] = boxes[n, row, 4]
 
 

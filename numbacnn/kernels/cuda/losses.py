@@ -10,7 +10,7 @@ from numba import types
 from numbacnn.kernels import scalar
 from numbacnn.kernels.cuda.formulas import LAUNCHERS, as_launcher
 from numbacnn.kernels.cuda.reduce import column_sum, team_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function, scalar_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, device_math, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import (
     THREADS,
     cuda_kernel,
@@ -66,7 +66,7 @@ def label_loss(shared, dx, x, pixel, start, label, weights, scale):
     _, n, h, w, rank, team, valid = pixel
     classes, smoothed = x.shape[3] - start, len(weights) > 1
     largest, total, others = _exp_sums(shared, x, pixel, start, label)
-    log_total, weight = MATHS.log(total), weights[0, label]
+    log_total, weight = device_math.log(total), weights[0, label]
     # The difference is taken first: a huge maximum would absorb the logarithm.
     loss = times(weight, log_total + (largest - x[n, h, w, start + label]))
     spread, smoothing, c = ZERO, ZERO, rank
@@ -78,7 +78,7 @@ def label_loss(shared, dx, x, pixel, start, label, weights, scale):
         spread, smoothing = team_sum(shared, spread, team), team_sum(shared, smoothing, team)
     c = rank
     while valid and c < classes:
-        p = MATHS.exp(x[n, h, w, start + c] - largest) / total
+        p = device_math.exp(x[n, h, w, start + c] - largest) / total
         # 1 − p of the label is the sum of the other probabilities, without cancellation.
         slope = -weight * (others / total) if c == label else weight * p
         dx[n, h, w, start + c] = scale * (slope + (spread * p - (weights[1, c] if smoothed else ZERO)))
@@ -92,7 +92,7 @@ def _exp_sums(shared, x, pixel, start, label):
     _, n, h, w, c, team, _ = pixel
     largest, total, others = max_logit(shared, x, pixel, start), ZERO, ZERO
     while start + c < x.shape[3]:
-        e = MATHS.exp(x[n, h, w, start + c] - largest)
+        e = device_math.exp(x[n, h, w, start + c] - largest)
         total += e
         others += ZERO if c == label else e
         c += team
@@ -113,7 +113,7 @@ def _cross_entropy_probabilities(losses, dx, x, target, weights, scale, team):
     pixel = team_pixel(x, team)
     i, n, h, w, rank, _, valid = pixel
     largest, total = max_and_exp_sum(shared, x, pixel)
-    log_total, loss, weight, c = MATHS.log(total), ZERO, ZERO, rank
+    log_total, loss, weight, c = device_math.log(total), ZERO, ZERO, rank
     while c < x.shape[3]:
         q = _smoothed(target[n, h, w, c], weights, c)
         loss += times(q, log_total + (largest - x[n, h, w, c]))
@@ -121,7 +121,7 @@ def _cross_entropy_probabilities(losses, dx, x, target, weights, scale, team):
         c += team
     loss, weight, c = team_sum(shared, loss, team), team_sum(shared, weight, team), rank
     while valid and c < x.shape[3]:
-        p = MATHS.exp(x[n, h, w, c] - largest) / total
+        p = device_math.exp(x[n, h, w, c] - largest) / total
         dx[n, h, w, c] = (p * weight - _smoothed(target[n, h, w, c], weights, c)) * scale
         c += team
     if valid and rank == 0:
@@ -155,17 +155,17 @@ def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
     counts = labels[i] != ignored
     label = labels[i] if counts else 0
     largest, total, others = _exp_sums(shared, x, pixel, 0, label)
-    p, q = MATHS.exp(x[n, h, w, label] - largest) / total, others / total
+    p, q = device_math.exp(x[n, h, w, label] - largest) / total, others / total
     # −log p, precise at both ends
-    nll = -MATHS.log1p(-q) if q < HALF else MATHS.log(total) + (largest - x[n, h, w, label])
-    modulating_factor = weights[label] * MATHS.pow(q, gamma)
+    nll = -device_math.log1p(-q) if q < HALF else device_math.log(total) + (largest - x[n, h, w, label])
+    modulating_factor = weights[label] * device_math.pow(q, gamma)
     slope = scale * modulating_factor
     if p > ZERO:
         slope *= ONE + gamma * p * (nll / q if q > ZERO else ONE)
     if valid and c == 0:
         losses[i] = times(modulating_factor, nll) if counts else ZERO
     while valid and c < x.shape[3]:
-        difference = -q if c == label else MATHS.exp(x[n, h, w, c] - largest) / total
+        difference = -q if c == label else device_math.exp(x[n, h, w, c] - largest) / total
         dx[n, h, w, c] = slope * difference if counts else ZERO
         c += team
 

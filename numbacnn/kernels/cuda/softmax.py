@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.cuda.reduce import larger, team_max, team_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, device_math
 from numbacnn.kernels.cuda.runtime.jit import THREADS, cuda_kernel, float32_4d, int64
 from numbacnn.kernels.registry import launcher
 
@@ -64,7 +64,7 @@ def max_and_exp_sum(shared, x, pixel):
     """The maximum m of the channels, and Σ exp(x[c] − m), which cannot overflow."""
     largest, total, c = max_logit(shared, x, pixel, 0), ZERO, pixel.rank
     while c < x.shape[3]:
-        total += MATHS.exp(x[pixel.n, pixel.h, pixel.w, c] - largest)
+        total += device_math.exp(x[pixel.n, pixel.h, pixel.w, c] - largest)
         c += pixel.team
     return largest, team_sum(shared, total, pixel.team)
 
@@ -84,7 +84,7 @@ def _softmax(y, x, team):
     _, n, h, w, c, _, valid = pixel
     largest, total = max_and_exp_sum(shared, x, pixel)
     while valid and c < x.shape[3]:
-        y[n, h, w, c] = MATHS.exp(x[n, h, w, c] - largest) / total
+        y[n, h, w, c] = device_math.exp(x[n, h, w, c] - largest) / total
         c += team
 
 

@@ -10,7 +10,7 @@ from numba import types
 from numbacnn.kernels.cuda.norm import channels
 from numbacnn.kernels.cuda.norm.channels import SUM_THREADS
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_math
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
@@ -62,7 +62,7 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
     rows, columns = w.shape
     m, k = i // columns, i % columns
     if m <= rows:
-        scale = np.float64(weight[k]) / MATHS.sqrt(np.float64(variance[k]) + eps)
+        scale = np.float64(weight[k]) / device_math.sqrt(np.float64(variance[k]) + eps)
         if m < rows:
             folded_weight[m, k] = np.float32(np.float64(w[m, k]) * scale)
         else:
@@ -98,7 +98,7 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         old_mean, old_var = np.float64(running_mean[c]), np.float64(running_var[c])
         running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
         running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
-        inverse = 1 / MATHS.sqrt(variance + eps)
+        inverse = 1 / device_math.sqrt(variance + eps)
         channels.write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
 
 
@@ -107,7 +107,7 @@ def _running_pattern(pattern, statistics, weight, bias, running_mean, running_va
     """The pattern of ``normalize``, and statistics unless empty. Each thread owns a channel."""
     c = cuda.grid(1)
     if c < weight.size:
-        moments = np.float64(running_mean[c]), 1 / MATHS.sqrt(np.float64(running_var[c]) + eps)
+        moments = np.float64(running_mean[c]), 1 / device_math.sqrt(np.float64(running_var[c]) + eps)
         channels.write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
 
 

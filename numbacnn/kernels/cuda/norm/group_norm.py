@@ -9,7 +9,7 @@ from numba import types
 from numbacnn.kernels.cuda.norm import channels
 from numbacnn.kernels.cuda.norm.channels import SUM_THREADS
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, cuda
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_math
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_4d, int64
 from numbacnn.kernels.registry import launcher
 
@@ -52,7 +52,7 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, e
     n, size = cuda.blockIdx.x // groups, weight.size // groups
     first = cuda.blockIdx.x % groups * size
     mean, variance = channels.mean_and_variance(shared, partial, n, first, size, pixels)
-    inverse = 1 / MATHS.sqrt(variance + eps)
+    inverse = 1 / device_math.sqrt(variance + eps)
     c = first + cuda.threadIdx.x
     while c < first + size:
         channels.write_statistics(pattern, statistics, n, c, (mean, inverse), (weight[c], bias[c]))

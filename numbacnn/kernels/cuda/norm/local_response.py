@@ -7,7 +7,7 @@ thread owns a channel of a pixel; the loads of its neighbors hit the cache.
 import numpy as np
 from numba import types
 
-from numbacnn.kernels.cuda.runtime.intrinsics import MATHS, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, device_math
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_4d, int64, over
 from numbacnn.kernels.cuda.vectors import owned_vector
 from numbacnn.kernels.registry import launcher
@@ -73,6 +73,6 @@ def _scale(x, pixel, size, alpha, k):
 def _divide_by_power(x, s, beta):
     """x · s^−β; by roots if β is the usual 3/4."""
     if beta == THREE_QUARTERS:
-        root = MATHS.sqrt(s)
-        return x / (root * MATHS.sqrt(root))
-    return x * MATHS.pow(s, -beta)
+        root = device_math.sqrt(s)
+        return x / (root * device_math.sqrt(root))
+    return x * device_math.pow(s, -beta)

@@ -14,12 +14,12 @@ from numbacnn.kernels.formulas.formula import with_math
 cuda: Any = simulator.SimulatedCuda() if SIMULATED else numba_cuda
 
 # ``math`` on the device, with ``fma``, which Python has only since 3.13.
-MATHS: Any = ModuleType("math")
-vars(MATHS).update(vars(math))
+device_math: Any = ModuleType("math")
+vars(device_math).update(vars(math))
 if SIMULATED:
-    vars(MATHS).update(simulator.MATHS)
+    vars(device_math).update(simulator.FUNCTIONS)
 elif INSTALLED:
-    MATHS.fma = numba_cuda.libdevice.fmaf
+    device_math.fma = numba_cuda.libdevice.fmaf
 
 # cos(πx) and sin(πx) in float64. Unlike cos and sin, they need no table in local memory to reduce large arguments.
 if SIMULATED or not INSTALLED:
@@ -45,7 +45,7 @@ def device_function(function: Callable[..., Any]) -> Any:
 
 def scalar_function(function: Callable[..., Any]) -> Any:
     """Make a device function from a Python scalar function, with the device's ``math``."""
-    return device_function(with_math(function, MATHS, device_function))
+    return device_function(with_math(function, device_math, device_function))
 
 
 # Accesses by a flat index, without the test for negative ones, and of four floats in one 16-byte instruction.

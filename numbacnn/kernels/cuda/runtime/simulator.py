@@ -56,7 +56,7 @@ def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-MATHS = {
+FUNCTIONS = {
     name: quiet(getattr(np, name))
     for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "pow", "floor", "sin", "cos")
 } | {"erfc": quiet(math.erfc), "fma": quiet(lambda x, y, z: np.float64(x) * y + z)}
