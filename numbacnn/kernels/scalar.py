@@ -18,6 +18,16 @@ def flushed(x):
     return ZERO if abs(x) < SMALLEST_NORMAL else x
 
 
+RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
+
+
+def luma(x, n, h, w):
+    """The luma of pixel (n, h, w) of three channels, or its first channel."""
+    if x.shape[3] == 3:
+        return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
+    return x[n, h, w, 0]
+
+
 # -- random numbers ---------------------------------------------------------------------------------------------------
 
 LOW = np.uint64(0xFFFFFFFF)

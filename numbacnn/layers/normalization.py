@@ -14,6 +14,17 @@ from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 Size = tuple[int, int, int]  # (h, w, c)
 
 
+def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> dict[str, ScratchSpec]:
+    """Return the scratch to normalize ``sets`` sets, of ``rows`` rows of w pixels each, by their statistics."""
+    return {
+        "statistics": ScratchSpec(sizes.norm_pattern_shape(sets, 3, c), "saved"),
+        "pattern": ScratchSpec(sizes.norm_pattern_shape(sets, 3, c), "forward"),
+        "partial": ScratchSpec(sizes.norm_partial_shape(sets, rows, 3, w, c), "forward"),
+        "pattern_gradient": ScratchSpec(sizes.norm_pattern_shape(sets, 4, c), "backward"),
+        "partial_gradient": ScratchSpec(sizes.norm_partial_shape(sets, rows, 2, w, c), "backward"),
+    }
+
+
 @dataclass(eq=False)
 class _AffineNorm(Layer):
     """A normalization followed by a scale and shift for each channel, ``weight`` and ``bias``."""
@@ -66,13 +77,7 @@ class BatchNorm(_AffineNorm):
     def scratch(self, sizes: Sizes, geometry: Size, batch: int) -> Mapping[str, ScratchSpec]:
         """Return statistics, partial sums, and the scale and shift of each channel."""
         h, w, c = geometry
-        return {
-            "statistics": ScratchSpec(sizes.batch_norm_pattern_shape(c), "saved"),
-            "pattern": ScratchSpec(sizes.batch_norm_pattern_shape(c), "forward"),
-            "partial": ScratchSpec(sizes.batch_norm_partial_shape(batch, h, w, c), "forward"),
-            "pattern_gradient": ScratchSpec(sizes.batch_norm_gradient_shape(c), "backward"),
-            "partial_gradient": ScratchSpec(sizes.batch_norm_partial_gradient_shape(batch, h, w, c), "backward"),
-        }
+        return _scratch(sizes, 1, batch * h, w, c)
 
     def flops(self, geometry: Size, output_shape: Shape) -> int:
         """Count one multiply-add per element, as in inference."""
@@ -134,14 +139,7 @@ class GroupNorm(_AffineNorm):
     def scratch(self, sizes: Sizes, geometry: Size, batch: int) -> Mapping[str, ScratchSpec]:
         """Return statistics, partial sums, and the scale and shift of each image's channels."""
         h, w, c = geometry
-        return {
-            "statistics": ScratchSpec(sizes.group_norm_pattern_shape(batch, c), "saved"),
-            "pattern": ScratchSpec(sizes.group_norm_pattern_shape(batch, c), "forward"),
-            "partial": ScratchSpec(sizes.group_norm_partial_shape(batch, h, w, c), "forward"),
-            "pattern_gradient": ScratchSpec(sizes.group_norm_gradient_shape(batch, c), "backward"),
-            "partial_gradient": ScratchSpec(sizes.group_norm_partial_gradient_shape(batch, h, w, c), "backward"),
-            "sums": ScratchSpec((batch, 1, 2, c), "backward"),
-        }
+        return {**_scratch(sizes, batch, h, w, c), "sums": ScratchSpec((batch, 1, 2, c), "backward")}
 
     def flops(self, geometry: Size, output_shape: Shape) -> int:
         """Count six operations per element: two for its mean, two for its variance, one multiply-add."""

@@ -11,24 +11,20 @@ from numba import prange
 from numbacnn.geometry import AdaptiveGeometry
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_equal, where_greater
 from numbacnn.kernels.cpu.views import at
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
-
-
-@inlined
-def _bin(p, size, bins):
-    """The first pixel of bin p, and its end."""
-    return p * size // bins, ((p + 1) * size + bins - 1) // bins
+bin_range = inlined(windows.bin_range)
 
 
 @inlined
 def _share(p, q, g):
     """1 / the number of pixels of bin (p, q)."""
-    first_h, last_h = _bin(p, g.h, g.p)
-    first_w, last_w = _bin(q, g.w, g.q)
+    first_h, last_h = bin_range(p, g.h, g.p)
+    first_w, last_w = bin_range(q, g.w, g.q)
     return np.float32(1.0) / np.float32((last_h - first_h) * (last_w - first_w))
 
 
@@ -38,9 +34,9 @@ def adaptive_average_pool_forward(y, x, g):
     """y[n,p,q,c] = mean of x over bin (p, q)."""
     for item in prange(len(y) * g.p):
         n, p = np.intp(item) // g.p, np.intp(item) % g.p
-        first_h, last_h = _bin(p, g.h, g.p)
+        first_h, last_h = bin_range(p, g.h, g.p)
         for q in range(g.q):
-            first_w, last_w = _bin(q, g.w, g.q)
+            first_w, last_w = bin_range(q, g.w, g.q)
             share = splat(_share(p, q, g))
             for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)
@@ -58,9 +54,9 @@ def adaptive_average_pool_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] / pixels of the bin, over the bins that contain (h, w)."""
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        first_p, last_p = _bin(h, g.p, g.h)
+        first_p, last_p = bin_range(h, g.p, g.h)
         for w in range(g.w):
-            first_q, last_q = _bin(w, g.q, g.w)
+            first_q, last_q = bin_range(w, g.q, g.w)
             for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)
                 for p in range(first_p, last_p):
@@ -79,9 +75,9 @@ def adaptive_max_pool_forward(y, argmax, x, g):
     keep = len(argmax) > 0
     for item in prange(len(y) * g.p):
         n, p = np.intp(item) // g.p, np.intp(item) % g.p
-        first_h, last_h = _bin(p, g.h, g.p)
+        first_h, last_h = bin_range(p, g.h, g.p)
         for q in range(g.q):
-            first_w, last_w = _bin(q, g.w, g.q)
+            first_w, last_w = bin_range(q, g.w, g.q)
             for c in range(0, g.c, WIDTH):
                 best, index = splat(MINUS_INFINITY), splat(np.float32(first_h * g.w + first_w))
                 for h in range(first_h, last_h):
@@ -100,9 +96,9 @@ def adaptive_max_pool_gradient(dx, dy, argmax, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] over the bins whose maximum is at (h, w)."""
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        first_p, last_p = _bin(h, g.p, g.h)
+        first_p, last_p = bin_range(h, g.p, g.h)
         for w in range(g.w):
-            first_q, last_q = _bin(w, g.q, g.w)
+            first_q, last_q = bin_range(w, g.q, g.w)
             here = splat(np.float32(h * g.w + w))
             for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)

@@ -25,13 +25,12 @@ uint64 = types.uint64
 uint64_1d = types.Array(uint64, 1, "C")
 int64_2d = types.Array(types.int64, 2, "C")
 compiled_into = partial(inlined, always=True)  # a call would keep the loop around it from being vectorized
-philox = compiled_into(scalar.philox)
+philox, luma = compiled_into(scalar.philox), in_order(scalar.luma)
 
 PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which may share the seed
 EIGHT, BYTE = np.uint64(8), np.float32(255)
 UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
 WORD, TURN = 2.0**-32, 2 * math.pi
-RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
 
 
 @compiled_into
@@ -335,23 +334,15 @@ def _jitter(x, n, brightness, contrast, saturation):
     total = 0.0
     for h in range(x.shape[1]):
         for w in range(x.shape[2]):
-            total += _gray(x, n, h, w)
+            total += luma(x, n, h, w)
     center = (ONE - contrast) * (brightness * np.float32(total / (x.shape[1] * x.shape[2])))
     for h in range(x.shape[1]):
         for w in range(x.shape[2]):
             for c in range(x.shape[3]):
                 x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + center
-            gray = (ONE - saturation) * _gray(x, n, h, w)
+            gray = (ONE - saturation) * luma(x, n, h, w)
             for c in range(x.shape[3]):
                 x[n, h, w, c] = saturation * x[n, h, w, c] + gray
-
-
-@in_order
-def _gray(x, n, h, w):
-    """The luma of three channels, otherwise the first channel."""
-    if x.shape[3] == 3:
-        return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
-    return x[n, h, w, 0]
 
 
 @launcher

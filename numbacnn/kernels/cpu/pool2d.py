@@ -29,12 +29,14 @@ from numbacnn.kernels.cpu.simd.vector import (
     where_greater,
 )
 from numbacnn.kernels.cpu.views import at
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
 
+outputs_at, window_share = inlined(windows.outputs_at), inlined(windows.window_share)
 compiled_into = partial(inlined, always=True)  # a call for each block would cost as much as a window
 
 
@@ -176,7 +178,7 @@ def _gather_maxima(dx, dy, argmax, g):
     nontemporal, blocks = prefers_nontemporal(dx), g.c // BLOCK_WIDTH * BLOCK_WIDTH
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)
+        first_p, last_p = outputs_at(h + g.pad_top, g.r, g.stride_h, g.p)
         first_q, last_q = 0, 0
         for w in range(g.w):
             first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
@@ -214,7 +216,7 @@ def average_pool_forward(y, x, g):
         h = p * g.stride_h - g.pad_top
         for q in range(g.q):
             w = q * g.stride_w - g.pad_left
-            share, target, window, taps = _share(h, w, g), at(y, n, p, q), at(x, n, h, w), _taps(h, w, g)
+            share, target, window, taps = window_share(h, w, g), at(y, n, p, q), at(x, n, h, w), _taps(h, w, g)
             for c in range(0, blocks, BLOCK_WIDTH):
                 total = _sum(splat_block(ZERO), window + 4 * c, x, taps, BLOCK_WIDTH)
                 store_nontemporal(target + 4 * c, total * splat_block(share), BLOCK_WIDTH, nontemporal)
@@ -239,7 +241,7 @@ def average_pool_gradient(dx, dy, g):
     nontemporal, blocks, common = prefers_nontemporal(dx), g.c // BLOCK_WIDTH * BLOCK_WIDTH, _common_share(g)
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        first_p, last_p = _covering(h + g.pad_top, g.r, g.stride_h, g.p)
+        first_p, last_p = outputs_at(h + g.pad_top, g.r, g.stride_h, g.p)
         first_q, last_q = 0, 0
         for w in range(g.w):
             first_q, last_q = _advance(w + g.pad_left, first_q, last_q, g)
@@ -259,20 +261,14 @@ def _shares(total, image, dy, windows, common, count, g):
         for q in range(windows.left, windows.right):
             share = common
             if share == 0:
-                share = _share(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
+                share = window_share(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
             total += load_like(total, image + p * dy.strides[1] + q * dy.strides[2], count) * splat_like(total, share)
     return total
 
 
 @inlined
-def _covering(h, window, stride, outputs):
-    """The range of outputs whose windows cover row or column h of the padded input."""
-    return max(0, (h - window) // stride + 1), min(outputs, h // stride + 1)
-
-
-@inlined
 def _advance(w, first_q, last_q, g):
-    """``_covering`` along a row, from its value at the pixel before: without divisions, which would dominate."""
+    """``outputs_at`` along a row, from its value at the pixel before: without divisions, which would dominate."""
     while first_q < g.q and first_q * g.stride_w + g.s <= w:
         first_q += 1
     while last_q < g.q and last_q * g.stride_w <= w:
@@ -281,19 +277,9 @@ def _advance(w, first_q, last_q, g):
 
 
 @inlined
-def _share(h, w, g):
-    """1 / the number of pixels in the mean of the window that starts at (h, w)."""
-    if g.count_include_pad:
-        count = (min(h + g.r, g.h + g.pad_bottom) - h) * (min(w + g.s, g.w + g.pad_right) - w)
-    else:
-        count = (min(h + g.r, g.h) - max(h, 0)) * (min(w + g.s, g.w) - max(w, 0))
-    return np.float32(1.0) / np.float32(count)
-
-
-@inlined
 def _common_share(g):
-    """The ``_share`` of all windows, or 0 if they differ: a division for each would cost more than its sum."""
+    """The ``window_share`` of all windows, or 0 if they differ: a division for each would cost more than its sum."""
     last = (g.p - 1) * g.stride_h - g.pad_top, (g.q - 1) * g.stride_w - g.pad_left
-    first, end = _share(-g.pad_top, -g.pad_left, g), _share(last[0], last[1], g)
+    first, end = window_share(-g.pad_top, -g.pad_left, g), window_share(last[0], last[1], g)
     whole = np.float32(1.0) / np.float32(g.r * g.s)
     return whole if first == whole and end == whole else ZERO

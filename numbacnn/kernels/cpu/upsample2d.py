@@ -10,10 +10,13 @@ from numba import prange
 from numbacnn.geometry import UpSampleGeometry
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store
 from numbacnn.kernels.cpu.views import at
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 from numbacnn.kernels.registry import launcher
 
 ZERO, ONE = np.float32(0), np.float32(1)
+taps_of, outputs_of = inlined(windows.bilinear_taps), inlined(windows.bilinear_outputs)
+weight_of = inlined(windows.bilinear_weight)
 
 
 @launcher
@@ -44,23 +47,15 @@ def up_sample_nearest_gradient(dx, dy, g):
                 store(at(dx, n, h, w) + 4 * c, total, g.c - c)
 
 
-@inlined
-def _taps(p, factor, size):
-    """The two inputs around the center of output p, and the weight of the second; computed in half pixels, exactly."""
-    halves = max(0, 2 * p + 1 - factor)
-    first = halves // (2 * factor)
-    return first, min(first + 1, size - 1), np.float32(halves % (2 * factor)) / np.float32(2 * factor)
-
-
 @launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_bilinear_forward(y, x, g):
     """y[n,p,q,c] = the four pixels of x around the center of (p, q), weighted by their distance."""
     for item in prange(len(y) * g.p):
         n, p = np.intp(item) // g.p, np.intp(item) % g.p
-        top, bottom, share_h = _taps(p, g.factor_h, g.h)
+        top, bottom, share_h = taps_of(p, g.factor_h, g.h)
         for q in range(g.q):
-            first, second, share_w = _taps(q, g.factor_w, g.w)
+            first, second, share_w = taps_of(q, g.factor_w, g.w)
             left, right = first * x.strides[2], second * x.strides[2]
             near, far = splat(ONE - share_w), splat(share_w)
             for c in range(0, g.c, WIDTH):
@@ -71,34 +66,21 @@ def up_sample_bilinear_forward(y, x, g):
                 store(at(y, n, p, q) + 4 * c, value, count)
 
 
-@inlined
-def _outputs_of(h, factor, outputs):
-    """The range of outputs that input h contributes to."""
-    return max(0, (factor * (2 * h - 1) + 1) // 2), min(outputs, factor * (2 * h + 3) // 2)
-
-
-@inlined
-def _weight(p, h, factor, size):
-    """The weight of input h in output p."""
-    first, second, share = _taps(p, factor, size)
-    return (ONE - share if first == h else ZERO) + (share if second == h else ZERO)
-
-
 @launcher
 @cpu_kernel(float32_4d, float32_4d, UpSampleGeometry)
 def up_sample_bilinear_gradient(dx, dy, g):
     """dx[n,h,w,c] = Σ dy[n,p,q,c] · the weight of x[n,h,w,c] in output (p, q)."""
     for item in prange(len(dx) * g.h):
         n, h = np.intp(item) // g.h, np.intp(item) % g.h
-        first_p, last_p = _outputs_of(h, g.factor_h, g.p)
+        first_p, last_p = outputs_of(h, g.factor_h, g.p)
         for w in range(g.w):
-            first_q, last_q = _outputs_of(w, g.factor_w, g.q)
+            first_q, last_q = outputs_of(w, g.factor_w, g.q)
             for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)
                 for p in range(first_p, last_p):
                     in_row = splat(ZERO)
                     for q in range(first_q, last_q):
                         value = load(at(dy, n, p, q) + 4 * c, g.c - c)
-                        in_row += value * splat(_weight(q, w, g.factor_w, g.w))
-                    total += in_row * splat(_weight(p, h, g.factor_h, g.h))
+                        in_row += value * splat(weight_of(w, taps_of(q, g.factor_w, g.w)))
+                    total += in_row * splat(weight_of(h, taps_of(p, g.factor_h, g.h)))
                 store(at(dx, n, h, w) + 4 * c, total, g.c - c)

@@ -7,30 +7,27 @@ contain a pixel are given by the same formula with pixels and bins exchanged.
 import numpy as np
 
 from numbacnn.geometry import AdaptiveGeometry
-from numbacnn.kernels.cuda.runtime.intrinsics import device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
 from numbacnn.kernels.cuda.vectors import pixel_kernel
 from numbacnn.kernels.cuda.windows import ONE, Box, average_forward, average_gradient, max_forward, max_gradient
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.registry import launcher
 
-
-@device_function
-def _bin(p, size, bins):
-    """The first pixel of bin p, and its end."""
-    return p * size // bins, ((p + 1) * size + bins - 1) // bins
+bin_range = scalar_function(windows.bin_range)
 
 
 @device_function
 def _window(p, q, g):
     """The pixels of bin (p, q)."""
-    (top, bottom), (left, right) = _bin(p, g.h, g.p), _bin(q, g.w, g.q)
+    (top, bottom), (left, right) = bin_range(p, g.h, g.p), bin_range(q, g.w, g.q)
     return Box(top, bottom, left, right)
 
 
 @device_function
 def _covering(h, w, g):
     """The bins that contain pixel (h, w)."""
-    (top, bottom), (left, right) = _bin(h, g.p, g.h), _bin(w, g.q, g.w)
+    (top, bottom), (left, right) = bin_range(h, g.p, g.h), bin_range(w, g.q, g.w)
     return Box(top, bottom, left, right)
 
 

@@ -33,13 +33,12 @@ from numbacnn.kernels.scalar import LOW, ONE, SHIFT, ZERO
 float32, float64, uint64 = types.float32, types.float64, types.uint64
 uint64_1d = types.Array(uint64, 1, "C")
 int64_2d = types.Array(types.int64, 2, "C")
-philox = scalar_function(scalar.philox)
+philox, luma = scalar_function(scalar.philox), scalar_function(scalar.luma)
 
 PURPOSE = np.uint64(0xA4630000)  # far from the streams of dropout layers, which use the same seed
 EIGHT, HALF_WAY, BYTE = np.uint64(8), np.float32(0.5), np.float32(255)
 UNIT, TWO_UNITS = np.float32(2.0**-24), np.float32(2.0**-23)
 WORD = np.float64(2.0**-32)
-RED, GREEN, BLUE = (np.float32(share) for share in (0.299, 0.587, 0.114))  # luma of ITU-R BT.601
 
 
 @device_function
@@ -280,7 +279,7 @@ def _jitter(x, factors):
     if brightness != ONE or contrast != ONE or saturation != ONE:  # the same for all threads
         pixels, total, i = x.shape[1] * x.shape[2], np.float64(0), cuda.threadIdx.x
         while i < pixels:
-            total += np.float64(_luma(x, n, i // x.shape[2], i % x.shape[2]))
+            total += np.float64(luma(x, n, i // x.shape[2], i % x.shape[2]))
             i += cuda.blockDim.x
         mean = np.float32(block_sum(shared, total) / pixels)
         middle, i = (ONE - contrast) * (brightness * mean), cuda.threadIdx.x
@@ -294,17 +293,9 @@ def _jitter_pixel(x, pixel, factors, middle):
     (n, h, w), (brightness, contrast, saturation) = pixel, factors
     for c in range(x.shape[3]):
         x[n, h, w, c] = contrast * (brightness * x[n, h, w, c]) + middle
-    gray = (ONE - saturation) * _luma(x, n, h, w)
+    gray = (ONE - saturation) * luma(x, n, h, w)
     for c in range(x.shape[3]):
         x[n, h, w, c] = saturation * x[n, h, w, c] + gray
-
-
-@device_function
-def _luma(x, n, h, w):
-    """The luma of three channels, or the first channel."""
-    if x.shape[3] == 3:
-        return RED * x[n, h, w, 0] + GREEN * x[n, h, w, 1] + BLUE * x[n, h, w, 2]
-    return x[n, h, w, 0]
 
 
 @launcher

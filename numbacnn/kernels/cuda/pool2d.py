@@ -3,14 +3,15 @@
 Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read.
 """
 
-import numpy as np
-
 from numbacnn.geometry import PoolGeometry
-from numbacnn.kernels.cuda.runtime.intrinsics import device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
 from numbacnn.kernels.cuda.vectors import pixel_kernel
-from numbacnn.kernels.cuda.windows import ONE, Box, average_forward, average_gradient, max_forward, max_gradient
+from numbacnn.kernels.cuda.windows import Box, average_forward, average_gradient, max_forward, max_gradient
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.registry import launcher
+
+outputs_at, window_share = scalar_function(windows.outputs_at), scalar_function(windows.window_share)
 
 
 @device_function
@@ -23,15 +24,9 @@ def _window(p, q, g):
 @device_function
 def _covering(h, w, g):
     """The outputs whose windows contain pixel (h, w)."""
-    first_p, last_p = _outputs(h + g.pad_top, g.r, g.stride_h, g.p)
-    first_q, last_q = _outputs(w + g.pad_left, g.s, g.stride_w, g.q)
+    first_p, last_p = outputs_at(h + g.pad_top, g.r, g.stride_h, g.p)
+    first_q, last_q = outputs_at(w + g.pad_left, g.s, g.stride_w, g.q)
     return Box(first_p, last_p, first_q, last_q)
-
-
-@device_function
-def _outputs(h, window, stride, outputs):
-    """The range of outputs whose windows contain row or column h of the padded input."""
-    return max(0, (h - window) // stride + 1), min(outputs, h // stride + 1)
 
 
 @device_function
@@ -42,11 +37,8 @@ def _tap(h, w, p, q, g):
 
 @device_function
 def _share(p, q, g):
-    """1 / the number of pixels in the mean of window (p, q); nothing beyond the declared padding counts."""
-    h, w = p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left
-    if g.count_include_pad:
-        return ONE / np.float32((min(h + g.r, g.h + g.pad_bottom) - h) * (min(w + g.s, g.w + g.pad_right) - w))
-    return ONE / np.float32((min(h + g.r, g.h) - max(h, 0)) * (min(w + g.s, g.w) - max(w, 0)))
+    """1 / the number of pixels in the mean of window (p, q)."""
+    return window_share(p * g.stride_h - g.pad_top, q * g.stride_w - g.pad_left, g)
 
 
 @launcher

@@ -7,12 +7,15 @@ and last pixel (PyTorch's ``align_corners=False``).
 import numpy as np
 
 from numbacnn.geometry import UpSampleGeometry
-from numbacnn.kernels.cuda.runtime.intrinsics import device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import device_function, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
 from numbacnn.kernels.cuda.vectors import add, multiply_add, owned_vector, pixel_kernel
+from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.registry import launcher
 
 ZERO, ONE = np.float32(0), np.float32(1)
+taps_of, outputs_of = scalar_function(windows.bilinear_taps), scalar_function(windows.bilinear_outputs)
+weight_of = scalar_function(windows.bilinear_weight)
 
 
 @launcher
@@ -49,14 +52,6 @@ def up_sample_nearest_gradient(vector):
 
 
 @device_function
-def _taps(p, factor, size):
-    """The two inputs around the center of output p, and the weight of the second; computed in half pixels, exactly."""
-    halves = max(0, 2 * p + 1 - factor)
-    first = halves // (2 * factor)
-    return first, min(first + 1, size - 1), np.float32(halves % (2 * factor)) / np.float32(2 * factor)
-
-
-@device_function
 def _interpolate(a, b, share):
     return (ONE - share) * a + share * b
 
@@ -71,26 +66,13 @@ def up_sample_bilinear_forward(vector):
     def kernel(y, x, g):
         n, p, q, c = owned_vector(y, width)
         if n < len(y):
-            top, bottom, share_h = _taps(p, g.factor_h, g.h)
-            left, right, share_w = _taps(q, g.factor_w, g.w)
+            top, bottom, share_h = taps_of(p, g.factor_h, g.h)
+            left, right, share_w = taps_of(q, g.factor_w, g.w)
             upper = interpolate(load(x, (n, top, left, c)), load(x, (n, top, right, c)), splat(share_w))
             lower = interpolate(load(x, (n, bottom, left, c)), load(x, (n, bottom, right, c)), splat(share_w))
             store(y, (n, p, q, c), interpolate(upper, lower, splat(share_h)))
 
     return kernel
-
-
-@device_function
-def _outputs_of(h, factor, outputs):
-    """The range of outputs that input h contributes to."""
-    return max(0, (factor * (2 * h - 1) + 1) // 2), min(outputs, factor * (2 * h + 3) // 2)
-
-
-@device_function
-def _weight(p, h, factor, size):
-    """The weight of input h in output p."""
-    first, second, share = _taps(p, factor, size)
-    return (ONE - share if first == h else ZERO) + (share if second == h else ZERO)
 
 
 @launcher
@@ -104,14 +86,14 @@ def up_sample_bilinear_gradient(vector):
         n, h, w, c = owned_vector(dx, width)
         if n < len(dx):
             total = splat(ZERO)
-            first_p, last_p = _outputs_of(h, g.factor_h, g.p)
-            first_q, last_q = _outputs_of(w, g.factor_w, g.q)
+            first_p, last_p = outputs_of(h, g.factor_h, g.p)
+            first_q, last_q = outputs_of(w, g.factor_w, g.q)
             for p in range(first_p, last_p):
                 in_row = splat(ZERO)
                 for q in range(first_q, last_q):
-                    weight = splat(_weight(q, w, g.factor_w, g.w))
+                    weight = splat(weight_of(w, taps_of(q, g.factor_w, g.w)))
                     in_row = multiply_add_(load(dy, (n, p, q, c)), weight, in_row)
-                total = multiply_add_(in_row, splat(_weight(p, h, g.factor_h, g.h)), total)
+                total = multiply_add_(in_row, splat(weight_of(h, taps_of(p, g.factor_h, g.h))), total)
             store(dx, (n, h, w, c), total)
 
     return kernel

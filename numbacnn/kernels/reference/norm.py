@@ -25,7 +25,7 @@ def batch_norm_forward(
     y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
 ):
     """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
-    variance, toward the batch's by the factor ``momentum``. statistics: 2×C; pattern, partial: not used."""
+    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; pattern, partial: not used."""
     x = float64(x)
     mean, variance = x.mean(PIXELS), x.var(PIXELS)
     count = x[..., 0].size
@@ -45,15 +45,15 @@ def _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu):
     total = (x - mean) * inverse * weight + bias
     y[...] = np.maximum(total, 0) if relu else total
     if len(statistics):
-        statistics[MEAN], statistics[INVERSE] = mean, inverse
+        statistics[0, MEAN], statistics[0, INVERSE] = mean, inverse
 
 
 @launcher
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
     """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; if not ``training``, mean and variance are
     constants, and dx = dy · weight / √(variance + eps)."""
-    dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[INVERSE])
-    mean = x.mean(PIXELS) if training else statistics[MEAN]  # a batch's mean need not be a float32
+    dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[0, INVERSE])
+    mean = x.mean(PIXELS) if training else statistics[0, MEAN]  # a batch's mean need not be a float32
     x_hat = (x - mean) * inverse
     dweight[...], dbias[...] = (dy * x_hat).sum(PIXELS), dy.sum(PIXELS)
     if dx is not None:

@@ -11,19 +11,12 @@ def _empty(*sizes):
 
 
 dense_packed_weights_shape = dense_packed_round_shape = dense_packed_gradient_shape = _empty
-partial_bias_shape = _empty
-batch_norm_partial_shape = batch_norm_gradient_shape = batch_norm_partial_gradient_shape = _empty
-group_norm_partial_shape = group_norm_gradient_shape = group_norm_partial_gradient_shape = _empty
+partial_bias_shape = norm_partial_shape = _empty
 
 
-def batch_norm_pattern_shape(c):
-    """The shape of the means and inverse deviations of the channels."""
-    return 2, c
-
-
-def group_norm_pattern_shape(n, c):
-    """The shape of the means and inverse deviations of each image's groups, of which there are at most c."""
-    return n, 2, c
+def norm_pattern_shape(sets, numbers, c):
+    """The shape of means and inverse deviations: of the batch or of each image, for up to c channels or groups."""
+    return sets, 2, c
 
 
 def penalty_sums_shape(elements):

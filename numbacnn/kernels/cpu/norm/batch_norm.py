@@ -16,8 +16,6 @@ from numbacnn.kernels.cpu.norm.channels import (
     moments,
     normalize,
     normalize_gradient,
-    partial_shape,
-    pattern_shape,
     total_of,
     write_statistics,
 )
@@ -35,8 +33,8 @@ def batch_norm_forward(
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
-    y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
-    ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    y, x: N×H×W×C; statistics, pattern: scratch of ``norm_pattern_shape``; partial: of
+    ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, _ = x.shape
     partial = fitting(partial, x, 1)
@@ -82,8 +80,8 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
     """Write the gradients by x (unless dx is None), weight and bias.
 
-    Mean and variance are constants unless ``training``. pattern, partial: scratch of ``batch_norm_gradient_shape`` and
-    ``batch_norm_partial_gradient_shape``.
+    Mean and variance are constants unless ``training``. pattern, partial: scratch of ``norm_pattern_shape`` and
+    ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial = fitting(partial, x, 1)
@@ -91,26 +89,6 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
     _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, n * h, w, training)
     if dx is not None:
         normalize_gradient(dx, dy, x, pattern)
-
-
-def batch_norm_pattern_shape(c):
-    """Scratch of forward, and the statistics it saves: three numbers for each channel."""
-    return pattern_shape(1, 3, c)
-
-
-def batch_norm_partial_shape(n, h, w, c):
-    """Scratch for the sums of forward."""
-    return partial_shape(1, n * h, 3, w, c)
-
-
-def batch_norm_gradient_shape(c):
-    """Scratch of backward: four numbers for each channel."""
-    return pattern_shape(1, 4, c)
-
-
-def batch_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch for the sums of backward."""
-    return partial_shape(1, n * h, 2, w, c)
 
 
 # -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------

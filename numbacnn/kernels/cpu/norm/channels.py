@@ -27,12 +27,12 @@ def pattern_size(c):
     return c if c >= 64 else c * 8 * max(1, 8 // c)
 
 
-def pattern_shape(sets, numbers, c):
+def norm_pattern_shape(sets, numbers, c):
     """Scratch of ``numbers`` for each channel and set."""
     return (sets, 1, numbers, pattern_size(c))
 
 
-def partial_shape(sets, rows, numbers, w, c):
+def norm_partial_shape(sets, rows, numbers, w, c):
     """Scratch of the partial sums: sets × groups × numbers × pattern, for sets of ``rows`` rows of ``w`` pixels."""
     terms = -(-w * c // pattern_size(c))  # that a row adds to a sum
     groups = max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))  # does not grow if rows shrink
@@ -42,7 +42,7 @@ def partial_shape(sets, rows, numbers, w, c):
 def fitting(partial, x, sets):
     """The part of the scratch that these images use, by their number alone: the same bits in any plan."""
     _, h, w, c = x.shape
-    return partial[:sets, : partial_shape(sets, len(x) * h // sets, 1, w, c)[1]]
+    return partial[:sets, : norm_partial_shape(sets, len(x) * h // sets, 1, w, c)[1]]
 
 
 # -- sums -------------------------------------------------------------------------------------------------------------

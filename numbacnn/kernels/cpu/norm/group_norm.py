@@ -15,8 +15,6 @@ from numbacnn.kernels.cpu.norm.channels import (
     moments,
     normalize,
     normalize_gradient,
-    partial_shape,
-    pattern_shape,
     total_of,
     write_statistics,
 )
@@ -29,8 +27,8 @@ from numbacnn.kernels.registry import launcher
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, with mean and variance of each image's group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics empty if no
-    gradient will be needed; partial: scratch of ``group_norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``norm_pattern_shape``, statistics empty if no
+    gradient will be needed; partial: scratch of ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial, pattern = fitting(partial, x, n), pattern[:n]
@@ -43,7 +41,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
     """Write the gradients by x (unless dx is None), weight and bias.
 
-    pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
+    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, _ = x.shape
     partial, pattern, sums = fitting(partial, x, n), pattern[:n], sums[:n]
@@ -53,26 +51,6 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
     sum_pixels(dweight.reshape(1, 1, 1, -1), sums[:, :, 1:])
     if dx is not None:
         normalize_gradient(dx, dy, x, pattern)
-
-
-def group_norm_pattern_shape(n, c):
-    """Scratch of forward, and the statistics it saves: three numbers for each image and channel."""
-    return pattern_shape(n, 3, c)
-
-
-def group_norm_partial_shape(n, h, w, c):
-    """Scratch for the sums of forward."""
-    return partial_shape(n, h, 3, w, c)
-
-
-def group_norm_gradient_shape(n, c):
-    """Scratch of backward: four numbers for each image and channel."""
-    return pattern_shape(n, 4, c)
-
-
-def group_norm_partial_gradient_shape(n, h, w, c):
-    """Scratch for the sums of backward."""
-    return partial_shape(n, h, 2, w, c)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, int64, types.float64)

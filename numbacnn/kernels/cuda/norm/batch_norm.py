@@ -24,8 +24,8 @@ def batch_norm_forward(
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
-    y, x: N×H×W×C; statistics, pattern: scratch of ``batch_norm_pattern_shape``; partial: of
-    ``batch_norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    y, x: N×H×W×C; statistics, pattern: scratch of ``norm_pattern_shape``; partial: of
+    ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
@@ -74,7 +74,7 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
     """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
-    pattern, partial: scratch of ``batch_norm_gradient_shape`` and ``batch_norm_partial_gradient_shape``.
+    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)

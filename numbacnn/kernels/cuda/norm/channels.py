@@ -25,20 +25,20 @@ ZERO = np.float32(0)
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def pattern_shape(sets, numbers, c):
+def norm_pattern_shape(sets, numbers, c):
     """Scratch of ``numbers`` for each channel and set."""
     return (sets, 1, numbers, c)
 
 
-def partial_shape(sets, pixels, numbers, c):
-    """Scratch of the partial sums: sets × groups × numbers × C, for sets of ``pixels`` pixels."""
-    return (sets, max(1, min(MAX_GROUPS, pixels // GROUP)), numbers, c)
+def norm_partial_shape(sets, rows, numbers, w, c):
+    """Scratch of the partial sums: sets × groups × numbers × C, for sets of ``rows`` rows of ``w`` pixels."""
+    return (sets, max(1, min(MAX_GROUPS, rows * w // GROUP)), numbers, c)
 
 
 def fitting(partial, x, sets):
     """The part of scratch, planned for a larger batch, that these images use: the same bits in any plan."""
     n, h, w, c = x.shape
-    return partial[:sets, : partial_shape(sets, n * h * w // sets, 1, c)[1]]
+    return partial[:sets, : norm_partial_shape(sets, n * h // sets, 1, w, c)[1]]
 
 
 # -- sums: each block owns channels of a group, and each thread a vector of them in every blockDim.y-th pixel ---------

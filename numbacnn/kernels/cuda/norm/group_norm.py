@@ -20,8 +20,8 @@ float64 = types.float64
 def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, with the mean and variance of each group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``group_norm_pattern_shape``, statistics empty if no
-    gradient will be needed; partial: scratch of ``group_norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``norm_pattern_shape``, statistics empty if no
+    gradient will be needed; partial: scratch of ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial, pattern = channels.fitting(partial, x, n), pattern[:n]
@@ -34,7 +34,7 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
     """The gradients by x (unless dx is None), weight and bias.
 
-    pattern, partial: scratch of ``group_norm_gradient_shape`` and ``group_norm_partial_gradient_shape``; sums: N×1×2×C.
+    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, c = x.shape
     partial, pattern, sums = channels.fitting(partial, x, n), pattern[:n], sums[:n]
