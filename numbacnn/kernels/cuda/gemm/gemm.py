@@ -194,10 +194,10 @@ def _storer(tile: Tile, row_run: int, column_run: int) -> Any:
     def store_row(i, accumulators, arrays, tile, g):
         row = tile.row + cuda.threadIdx.x // threads_across * 4 + i // 4 * row_run + i % 4
         if row < g.m.size:
-            offsets, s = row_offsets(row, tile, g), i * columns
+            offsets = row_offsets(row, tile, g)
             for v in range(columns // 4):
                 column = tile.column + cuda.threadIdx.x % threads_across * 4 + v * column_run
-                first = s + 4 * v
+                first = i * columns + 4 * v
                 if g.aligned:
                     if column < g.n:
                         _store_vector(get4(accumulators, first), arrays, offsets, column, tile, g)

@@ -60,9 +60,9 @@ class OperandLoader(NamedTuple):
 def fetcher(thread_map: ThreadMap, is_a: bool, access: Access) -> Any:
     """Return ``fetch`` of ``OperandLoader`` for A or for B."""
     threads, iterations, contiguous, items, exact, pack, _ = thread_map
-    operand_of, extent_of, offset_in = (_a, _rows, _row_offset) if is_a else (_b, _columns, _column_offset)
-    fetch_vector = (_k_vector if access.k_major else _mn_vector)(access.vector, extent_of, offset_in)
-    k_major = access.k_major
+    operand_of, line = (_a, _ROW) if is_a else (_b, _COLUMN)
+    k_major, axes = access.k_major, (_K, line) if access.k_major else (line, _K)
+    fetch_vector = _vector_fetcher(*axes, access.vector)
 
     @device_function
     def fetch(registers, memory, g, start, first, k, k_end):
@@ -74,7 +74,7 @@ def fetcher(thread_map: ThreadMap, is_a: bool, access: Access) -> Any:
             if exact or item < items:
                 along, line = item % contiguous, item // contiguous
                 if k_major:
-                    at = first + line, k + (along * pack + part) * 4
+                    at = k + (along * pack + part) * 4, first + line
                 else:
                     at = first + along * 4, k + line * pack + part
                 fetch_vector(registers, 4 * v, memory, (start, at[0], at[1], k_end), operand, g)
@@ -82,42 +82,47 @@ def fetcher(thread_map: ThreadMap, is_a: bool, access: Access) -> Any:
     return fetch
 
 
-def _k_vector(vector: bool, extent_of: Any, offset_in: Any) -> Any:
-    """Return a device function that loads four steps of k of one row or column."""
+class Axis(NamedTuple):
+    """An axis of an operand: device functions for whether an index is inside, and for its offset."""
+
+    inside: Any
+    offset: Any
+
+
+def _vector_fetcher(contiguous: Axis, other: Axis, vector: bool) -> Any:
+    """Return a device function that loads four neighbors along the contiguous axis, at an index of the other one."""
+    inside, offset = contiguous
+    other_inside, other_offset = other
 
     @device_function
-    def fetch_vector(registers, i, memory, at, operand, g):
-        start, line, k, k_end = at
-        if line < extent_of(g):
-            start += offset_in(line, operand, g)
+    def fetch_vector(registers, v, memory, at, operand, g):
+        start, i, j, k_end = at
+        if other_inside(j, g, k_end):
+            start += other_offset(j, operand, g)
             if vector:
-                if k < k_end:
-                    put4(registers, i, load4(memory, (start + offset_of(k, g.k, operand.k),)))
+                if inside(i, g, k_end):
+                    put4(registers, v, load4(memory, (start + offset(i, operand, g),)))
             else:
-                for j in range(4):
-                    if k + j < k_end:
-                        registers[i + j] = load(memory, start + offset_of(k + j, g.k, operand.k))
+                for n in range(4):
+                    if inside(i + n, g, k_end):
+                        registers[v + n] = load(memory, start + offset(i + n, operand, g))
 
     return fetch_vector
 
 
-def _mn_vector(vector: bool, extent_of: Any, offset_in: Any) -> Any:
-    """Return a device function that loads four rows or columns at one step of k."""
-
-    @device_function
-    def fetch_vector(registers, i, memory, at, operand, g):
-        start, line, k, k_end = at
-        if k < k_end:
-            start += offset_of(k, g.k, operand.k)
-            if vector:
-                if line < extent_of(g):
-                    put4(registers, i, load4(memory, (start + offset_in(line, operand, g),)))
-            else:
-                for j in range(4):
-                    if line + j < extent_of(g):
-                        registers[i + j] = load(memory, start + offset_in(line + j, operand, g))
-
-    return fetch_vector
+_K = Axis(
+    device_function(lambda k, g, k_end: k < k_end),
+    device_function(lambda k, operand, g: offset_of(k, g.k, operand.k)),
+)
+_ROW = Axis(
+    device_function(lambda row, g, k_end: row < g.m.size),
+    device_function(lambda row, operand, g: offset_of(row, g.m, operand.mn)),
+)
+_COLUMN = Axis(
+    device_function(lambda column, g, k_end: column < g.n),
+    device_function(lambda column, operand, g: column * operand.mn.inner),
+)
+_a, _b = device_function(lambda g: g.a), device_function(lambda g: g.b)
 
 
 @device_function
@@ -130,33 +135,3 @@ def get4(registers, i):
 def put4(registers, i, values):
     """Write four registers."""
     registers[i], registers[i + 1], registers[i + 2], registers[i + 3] = values
-
-
-@device_function
-def _a(g):
-    return g.a
-
-
-@device_function
-def _b(g):
-    return g.b
-
-
-@device_function
-def _rows(g):
-    return g.m.size
-
-
-@device_function
-def _columns(g):
-    return g.n
-
-
-@device_function
-def _row_offset(row, operand, g):
-    return offset_of(row, g.m, operand.mn)
-
-
-@device_function
-def _column_offset(column, operand, g):
-    return column * operand.mn.inner
