@@ -80,7 +80,7 @@ def _distinct(texts: Iterable[str]) -> str:
 
 def _files() -> Iterator[Path]:
     """Iterate over installed fonts, regular ones first, so that the same machine gives the same pictures."""
-    found = [
-        file for folder in FOLDERS for file in Path(folder).expanduser().rglob("*") if file.suffix.lower() in SUFFIXES
-    ]
+    files = [file for folder in FOLDERS for file in Path(folder).expanduser().rglob("*")]
+    found = [file for file in files if file.suffix.lower() in SUFFIXES]
+    found = [file for file in found if not file.stem.lower().startswith(_PLACEHOLDERS)]
     return iter(sorted(found, key=lambda file: (len(file.stem), str(file))))
