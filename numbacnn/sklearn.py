@@ -244,6 +244,8 @@ class CNNClassifier(ClassifierMixin, _CNN):  # type: ignore[misc]
         if first:
             declared = getattr(self, "_declared", None)
             self.classes_ = np.unique(y if declared is None else np.asarray(declared))
+        if len(self.classes_) < 2:
+            raise ArgumentError(f"all samples have one class, {self.classes_.tolist()}; give at least two classes")
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise ArgumentError(f"y has classes {unknown.tolist()} that are not among {self.classes_.tolist()}")

@@ -210,6 +210,8 @@ def test_rows_are_no_images_of_another_shape():
         quick(architecture="lenet5").fit(rows, labels)
     with pytest.raises(ValueError, match="X has images of 6×6×1, but the network is for rows of features"):
         quick().fit(rows, labels).predict(images)
+    with pytest.raises(ValueError, match=r"all samples have one class, \['down'\]; give at least two classes"):
+        quick().fit(rows, labels, sample_weight=labels == "down")
     with pytest.raises(ValueError, match="give weights of at least zero"):
         quick().fit(rows, labels, sample_weight=np.full(20, -1))
     with pytest.raises(nc.NumbacnnError, match="the loss is nan in epoch 1; give a smaller learning_rate"):

@@ -155,13 +155,12 @@ class Run:
 
     def _logging(self, act: Callable[[Log], None]) -> None:
         """Let the log act, if there is one; if it cannot be written, training goes on without it, or stops."""
-        log, done = self._log, False
-        if log is None:
+        if self._log is None:
             return
-        with self.trainer.saving(self.folder.path / str(self.settings.log)):
+        log, path = self._log, self.folder.path / str(self.settings.log)
+        with self.trainer.saving(path):
             act(log)
-            done = True
-        if not done:
+        if path in self.trainer.unsaved:
             self._log = None
             with suppress(OSError):
                 log.close()
