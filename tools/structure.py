@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE, COMMANDS = ROOT / "numbacnn", ROOT / "cli"
 LONG_FUNCTION = 60  # lines
+PART_DECORATORS = ("inlined", "in_order", "device_function")  # of the functions that kernels call
 
 
 def sources() -> list[Path]:
@@ -47,7 +48,7 @@ def uses(tree: ast.AST, name: str) -> int:
 
 def is_kernel_part(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Return whether a decorator makes the function a part of a kernel."""
-    return any(ast.unparse(decorator).startswith(("inlined", "in_order")) for decorator in function.decorator_list)
+    return any(ast.unparse(decorator).startswith(PART_DECORATORS) for decorator in function.decorator_list)
 
 
 def main() -> None:
