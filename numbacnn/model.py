@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH, Float32
 from numbacnn.training.objective import LossOfOutputs, ignored_by
+from numbacnn.training.progress import TrainingProgress, shown_progress
 from numbacnn.training.trainable import Data, TrainableModel
 from numbacnn.training.trainer import Event, History, Trainer
 
@@ -70,9 +72,10 @@ class Model(TrainableModel):
     @checks_arguments
     def fit(
         self,
-        train: Data,
+        train: Data | ArrayLike,
+        labels: Any = None,
         *,
-        validation: Data | None = None,
+        validation: Data | float | None = None,
         optimizer: Optimizer | str | None = None,
         loss: LossOfOutputs | None = None,
         loss_weights: Weights | None = None,
@@ -90,6 +93,8 @@ class Model(TrainableModel):
         on_save_error: str = "warn",
         on_nan: str = "stop",
         initial_epoch: int | None = None,
+        drop_last: bool = False,
+        progress: bool | None = None,
     ) -> History:
         """Train on raw images; return the history, with an entry for each epoch.
 
@@ -100,14 +105,17 @@ class Model(TrainableModel):
         name. Schedule and moving average begin again in each call.
 
         Args:
-            train: a Dataset, or (images, labels). The labels determine the task: classes, masks, or boxes.
-            validation: data of the same kind, evaluated after every epoch.
+            train: images, followed by ``labels``, as ``nc.data.Dataset.from_arrays`` takes them, or both in a tuple;
+                a Dataset; or batches (images, labels), such as a PyTorch DataLoader, which are read once, into memory.
+                The labels determine the task: classes, masks, or boxes.
+            labels: those of the images ``train``.
+            validation: data of the same kind, evaluated after every epoch; or the fraction of ``train`` to hold out.
             optimizer: an optimizer, or a name such as "adam"; by default SGD(0.02, momentum=0.9).
             loss: as in ``train_step``, by default the task's: cross-entropy, or ``DetectionLoss``. Each of several
                 outputs gets the labels, and the accuracy is that of the first.
             loss_weights: as in ``train_step``.
             epochs: passes over the training set; with ``initial_epoch``, the number of the last one.
-            batch_size: images per step; the last batch of an epoch may be smaller.
+            batch_size: images per step; the last batch of an epoch may be smaller, unless ``drop_last`` omits it.
             seed: determines the order of images, augmentation and dropout.
             schedule: a name from ``numbacnn.schedules``, or a function (step, steps) → factor of the learning rate.
             augment: random changes of the training images, such as "rotate=10, mixup" or
@@ -124,30 +132,56 @@ class Model(TrainableModel):
                 batches whose loss or gradients are not finite, and counts them in the history.
             initial_epoch: number of epochs, and steps of the schedule, that count as done, as in Keras; by default
                 ``model.epochs``, and the schedule is at its beginning.
+            drop_last: omit a smaller last batch, such as one of a single image, which has no variance for BatchNorm.
+            progress: show a progress bar on standard error; by default only on a terminal and in a notebook.
         """
+        with shown_progress(progress) as show:
+            return self._fit(
+                train if labels is None else (train, labels),
+                show,
+                validation=validation,
+                loss=loss,
+                callbacks=callbacks,
+                resume=resume,
+                schedule=get_schedule(schedule),
+                optimizer=optimizer,
+                loss_weights=loss_weights,
+                epochs=epochs,
+                batch_size=batch_size,
+                seed=seed,
+                checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every,
+                accumulate=accumulate,
+                ema=ema,
+                on_save_error=on_save_error,
+                on_nan=on_nan,
+                augment=augment,
+                initial_epoch=initial_epoch,
+                drop_last=drop_last,
+            )
+
+    def _fit(
+        self,
+        train: Data | ArrayLike,
+        show: TrainingProgress | None,
+        validation: Data | float | None,
+        loss: LossOfOutputs | None,
+        callbacks: Sequence[Callable[[Event], bool | None]],
+        resume: bool,
+        **options: Any,
+    ) -> History:
         self.check_one_input()
-        trainer = Trainer(
-            self,
-            Dataset.of(train, self.classes, ignored_by(loss)),
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            schedule=get_schedule(schedule),
-            validation=None if validation is None else Dataset.of(validation, self.classes, ignored_by(loss)),
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            accumulate=accumulate,
-            ema=ema,
-            on_save_error=on_save_error,
-            on_nan=on_nan,
-            augment=augment,
-            initial_epoch=initial_epoch,
-        )
+        dataset, held_out = Dataset.of(train, self.classes, ignored_by(loss)), None
+        if isinstance(validation, Real):
+            dataset, held_out = dataset.split(float(validation), options["seed"])
+        elif validation is not None:
+            held_out = Dataset.of(validation, self.classes or dataset.classes, ignored_by(loss))
+        trainer = Trainer(self, dataset, validation=held_out, loss=loss, **options)
         if resume:
             trainer.resume()
+        if show is not None:
+            show.begin(trainer)
+            callbacks = [show, *callbacks]
         with closing(trainer.run()) as events:
             for event in events:
                 stop = [callback(event) for callback in callbacks]  # every callback gets the event
@@ -234,7 +268,10 @@ class Model(TrainableModel):
         return self
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write graph, weights, normalization and class names to one safetensors file, completely or not at all."""
+        """Write graph, weights, normalization and class names to one safetensors file, completely or not at all.
+
+        Raises ArgumentError if the name is that of another format, such as model.onnx.
+        """
         files.save_model(self, path)
 
     @classmethod

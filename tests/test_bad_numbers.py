@@ -219,7 +219,7 @@ def test_other_policies_are_errors(option, known):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_validation_loss_that_is_not_finite_is_an_error(value, monkeypatch, tmp_path):
-    monkeypatch.setattr(nc.Model, "evaluate", lambda *_: {"loss": value, "accuracy": 0.5})
+    monkeypatch.setattr(nc.Model, "evaluate", lambda *_, **__: {"loss": value, "accuracy": 0.5})
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(nc.errors.DivergedError, match=f"the validation loss is {value} after epoch 1; lower the learn"):
         fit(net(), validation=data(), epochs=2, checkpoint=path)
@@ -256,7 +256,7 @@ def test_the_command_line_names_its_own_options_if_a_training_diverges(tmp_path)
 
 @pytest.mark.parametrize("options", [[], ["--validation", 0]], ids=["validation", "test"])
 def test_a_loss_of_nan_on_held_out_images_fails_on_the_command_line(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(nc.Model, "evaluate", lambda *_: {"loss": math.nan, "accuracy": 0.5})
+    monkeypatch.setattr(nc.Model, "evaluate", lambda *_, **__: {"loss": math.nan, "accuracy": 0.5})
     outcome = numbacnn("train", "--epochs", 1, "--out", tmp_path / "run", "--json", *options)
     assert outcome.code == 1
     assert re.search(r"the (validation|test) loss is nan.*; lower --lr, or give a --clip-norm$", outcome.err.strip())

@@ -35,12 +35,12 @@ class TestFromArrays:
     @pytest.mark.parametrize(
         ("images", "labels", "error", "message"),
         [
-            (GRAY[0], LABELS, ArgumentError, r"shape \(3, 4\); give \(N, H, W, C\)"),
+            (GRAY[0, 0], LABELS, ArgumentError, r"shape \(4,\); give \(N, H, W, C\)"),
             (GRAY.astype(np.int64), LABELS, ArgumentError, r"images are int64; .*astype\(np.uint8\)"),
             (GRAY[:0], LABELS[:0], DataError, "they are empty"),
             (GRAY, LABELS[:4], ArgumentError, "5 images but 4 labels"),
             (GRAY, LABELS / 2, ArgumentError, "labels are float64"),
-            (GRAY, np.eye(5, dtype=int), ArgumentError, r"int64 of shape \(5, 5\)"),
+            (GRAY, np.ones((5, 5), int), ArgumentError, r"int64 of shape \(5, 5\)"),
             (GRAY, LABELS - 1, DataError, "label -1 at index 0 .* with 2 classes"),
             (GRAY, LABELS + 10**9, DataError, "label 1000000000 at index 0"),
         ],

@@ -1,6 +1,6 @@
 """A labeled set of images in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._names import AnswersAttributes, checks_arguments
-from numbacnn.data.labels import CLASSES, ClassNames, check_range, checked_labels, class_names, class_numbers, kind_of
+from numbacnn.data.arrays import as_array, collected
+from numbacnn.data.labels import (
+    CLASSES,
+    ClassNames,
+    check_range,
+    checked_labels,
+    class_names,
+    class_numbers,
+    kind_of,
+    numbered,
+)
 from numbacnn.data.store import like
 from numbacnn.errors import ArgumentError, DataError
 
@@ -50,8 +60,8 @@ class Dataset(AnswersAttributes):
     @checks_arguments
     def from_arrays(
         cls,
-        images: NDArray[Any],
-        labels: ArrayLike | Sequence[ArrayLike],
+        images: ArrayLike,
+        labels: ArrayLike | Sequence[ArrayLike | None],
         classes: ClassNames | None = None,
         notes: Sequence[str] = (),
         ignore_index: int | None = None,
@@ -59,9 +69,10 @@ class Dataset(AnswersAttributes):
         """Check arrays and make a data set of them. Arrays that have the right form already are not copied.
 
         Args:
-            images: (N, H, W, C) or (N, H, W), uint8 or float; float64 is converted to float32.
-            labels: (N,) integers, each an index into ``classes``; or masks (N, H, W) of such; or boxes, either an array
-                (k, 5) for each image, or one array (N, max_boxes, 5) as in the attribute.
+            images: (N, H, W, C) or (N, H, W), or features (N, C), uint8 or float; float64 is converted to float32.
+            labels: (N,) or (N, 1) integers, each an index into ``classes``, booleans, or one-hot rows (N, C); or text,
+                the name of each image's class; or masks (N, H, W) of numbers; or boxes, either an array (k, 5) for each
+                image, None or [] for none, or one array (N, max_boxes, 5) as in the attribute.
             classes: class names in order, or a mapping from number to name, or from name to number; by default the
                 numbers from 0 to the largest label.
             notes: become the data set's ``notes``.
@@ -72,7 +83,8 @@ class Dataset(AnswersAttributes):
             DataError: there are no images, a pixel is NaN or infinite, a label is not a class number, or a box is empty
                 or outside its image.
         """
-        pixels = _checked_images(np.asarray(images))
+        pixels = _checked_images(as_array(images, "images"))
+        labels, classes = numbered(labels, classes)
         checked = checked_labels(labels, pixels)
         if classes is None:
             largest = int(class_numbers(checked, ignore_index).max(initial=0))
@@ -84,16 +96,20 @@ class Dataset(AnswersAttributes):
     @classmethod
     def of(
         cls,
-        data: "Dataset | tuple[ArrayLike, Any]",
+        data: object,
         classes: ClassNames | None = None,
         ignore_index: int | None = None,
     ) -> "Dataset":
-        """Return a data set as it is, or make one of (images, labels) with ``from_arrays``."""
+        """Return a data set as it is, or make one with ``from_arrays`` of (images, labels) or of batches of these."""
         if isinstance(data, Dataset):
             return data
+        if isinstance(data, Iterable) and not isinstance(data, tuple | str | Mapping) and not hasattr(data, "dtype"):
+            data = collected(data)
         if not isinstance(data, tuple) or len(data) != 2:
-            raise ArgumentError(f"give a Dataset or (images, labels), not {type(data).__name__}")
-        return cls.from_arrays(np.asarray(data[0]), data[1], classes, ignore_index=ignore_index)
+            raise ArgumentError(
+                f"give a Dataset, images and labels, or batches of (images, labels), not {type(data).__name__}"
+            )
+        return cls.from_arrays(data[0], data[1], classes, ignore_index=ignore_index)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -161,10 +177,12 @@ class Dataset(AnswersAttributes):
 
 
 def _checked_images(images: NDArray[Any]) -> Images:
+    if images.ndim == 2:
+        images = images[:, np.newaxis, np.newaxis]
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4:
-        raise ArgumentError(f"images have shape {images.shape}; give (N, H, W, C) or (N, H, W)")
+        raise ArgumentError(f"images have shape {images.shape}; give (N, H, W, C) or (N, H, W), or features (N, C)")
     if images.dtype not in (np.uint8, np.float32, np.float64):
         raise ArgumentError(
             f"images are {images.dtype}; give uint8 from 0 to 255, images.astype(np.uint8), "

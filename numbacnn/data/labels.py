@@ -1,5 +1,6 @@
 """The labels of a data set: a class for each image, a class for each pixel, or boxes around objects."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Real
 from typing import Any, TypeAlias
@@ -7,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import by_key, format_shape
+from numbacnn._checks import by_key, choose, format_shape
+from numbacnn.data.arrays import as_array
 from numbacnn.detection import PADDING, pack
 from numbacnn.errors import ArgumentError, DataError
 
@@ -22,7 +24,7 @@ def kind_of(labels: NDArray[Any]) -> str:
     return CLASSES
 
 
-def checked_labels(labels: ArrayLike | Sequence[ArrayLike], images: NDArray[Any]) -> NDArray[Any]:
+def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
     """Return labels in one of the three forms, checked against images N×H×W×C.
 
     Classes become int64, masks int64 unless they are uint8, boxes float32. Boxes may be one array, or a list of arrays
@@ -33,10 +35,8 @@ def checked_labels(labels: ArrayLike | Sequence[ArrayLike], images: NDArray[Any]
         DataError: a box is not finite, empty or outside its image.
     """
     count = len(images)
-    if isinstance(labels, list | tuple) and len(labels) and all(np.ndim(part) == 2 for part in labels):
-        labels = _packed(labels)
-    array = np.asarray(labels)
-    if len(array) != count and array.ndim in (1, 3):
+    array = _packed(labels) if _are_boxes(labels) else as_array(labels, "labels")
+    if array.ndim in (1, 3) and len(array) != count:
         raise ArgumentError(f"{count} images but {len(array)} labels; give one label per image")
     if array.ndim == 3 and np.issubdtype(array.dtype, np.floating) and array.shape[2] == 5:
         return _checked_boxes(np.ascontiguousarray(array, np.float32), images.shape[1:3])
@@ -117,8 +117,54 @@ def renumbered(labels: NDArray[Any], numbers: Sequence[int], ignore_index: int |
     return result
 
 
-def _packed(parts: Sequence[ArrayLike]) -> NDArray[np.float32]:
-    rows = [np.asarray(part) for part in parts]
+def numbered(labels: Any, classes: ClassNames | None) -> tuple[Any, ClassNames | None]:
+    """Return labels that are text, booleans, one-hot rows or columns as numbers, and the names of their classes.
+
+    Labels in other forms are returned as they are. Text is sorted to give the classes, unless there are names.
+
+    Raises:
+        ArgumentError: a text is not among the names of classes.
+    """
+    if _are_boxes(labels):
+        return labels, classes
+    array = as_array(labels, "labels")
+    if array.ndim in (2, 4) and array.shape[-1] == 1 and array.dtype.kind != "f":
+        array = array[..., 0]
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8 if array.ndim == 3 else np.int64)
+    if array.ndim == 1 and (array.dtype.kind in "US" or _is_text(array)):
+        found, numbers = np.unique(array.astype(str), return_inverse=True)
+        if classes is None:
+            return numbers, found.tolist()
+        known = dict(zip(class_names(classes), itertools.count(), strict=False))
+        return np.array([choose("class", name, known) for name in found.tolist()], np.int64)[numbers], classes
+    if array.ndim == 2 and array.shape[1] > 1 and _is_one_hot(array):
+        return array.argmax(axis=1), range(array.shape[1]) if classes is None else classes
+    return array, classes
+
+
+def _is_text(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "O" and array.size > 0 and all(isinstance(value, str) for value in array)
+
+
+def _is_one_hot(array: NDArray[Any]) -> bool:
+    numbers = array.dtype.kind in "iuf" and bool(((array == 0) | (array == 1)).all())
+    return numbers and bool((array.sum(axis=1) == 1).all())
+
+
+def _are_boxes(labels: Any) -> bool:
+    """Return whether labels are boxes (k, 5) for each image, None or [] for none."""
+    listed = isinstance(labels, list | tuple) or (
+        getattr(labels, "dtype", None) == np.dtype(object) and labels.ndim == 1
+    )
+    if not listed or not len(labels) or all(np.ndim(part) == 2 and np.shape(part)[1] > 5 for part in labels):  # masks
+        return False
+    return all(part is None or np.ndim(part) == 2 or (np.ndim(part) == 1 and not np.size(part)) for part in labels)
+
+
+def _packed(parts: Sequence[ArrayLike | None]) -> NDArray[np.float32]:
+    none = np.zeros((0, 5), np.float32)
+    rows = [none if part is None or not np.size(part) else as_array(part, "boxes") for part in parts]
     for number, part in enumerate(rows):
         if part.shape[1] != 5 or not np.issubdtype(part.dtype, np.number):
             raise ArgumentError(f"boxes of image {number} have shape {part.shape}; give (k, 5): x0, y0, x1, y1, class")

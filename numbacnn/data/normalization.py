@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn.data.arrays import as_array
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.fitting import FITS
 from numbacnn.data.ranges import UNIT, Scale, byte_scale, scale_of, to_scale
@@ -135,10 +136,9 @@ def raw_images(images: ArrayLike, shape: tuple[int, ...]) -> Images:
     Raises:
         ArgumentError: the shape or type is wrong, or a pixel is NaN or infinite.
     """
-    try:
-        array = np.asarray(images)
-    except ValueError as error:
-        raise ArgumentError(f"images: {error}") from None
+    array = as_array(images, "images")
+    if len(shape) == 1 and array.shape[1:] == (1, 1, *shape):
+        array = array.reshape(-1, *shape)
     for candidate in (array, array[..., None], array[None], array[None, ..., None]):
         if candidate.ndim == len(shape) + 1 and candidate.shape[1:] == shape:
             array = candidate

@@ -140,7 +140,7 @@ class Executor:
         """
         layer, bindings, geometry = step.layer, self._bindings(step, n), step.node.geometry
         if step.training and step.dy is None:
-            _check_training(step.node, n)
+            check_training(step.node, n)
         clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
         adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
 
@@ -215,7 +215,7 @@ class Executor:
         return None if view is None else self._array(view, n)
 
 
-def _check_training(node: Node, n: int) -> None:
+def check_training(node: Node, n: int) -> None:
     """Raise ArgumentError, with the layer's name, if it cannot be trained on ``n`` images."""
     try:
         node.layer.check_training(node.geometry, n)

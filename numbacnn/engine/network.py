@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn._checks import matching
 from numbacnn._names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device
-from numbacnn.engine.executor import Executor
+from numbacnn.engine.executor import Executor, check_training
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
@@ -157,6 +157,12 @@ class Network(ChecksArguments, AnswersAttributes):
             executor = self._executors[key] = Executor(plan, self.store, self.device)
         return executor
 
+    def check_training(self, n: int) -> None:
+        """Raise ArgumentError, with its name, if a layer cannot be trained on ``n`` images."""
+        for node in self.graph.nodes:
+            if not self.store.frozen.issuperset(node.parameters or [node.name]):
+                check_training(node, n)
+
     def training_executor(self, n: int, outputs: tuple[int, ...] | None = None) -> Executor:
         """Return an executor for training steps, after which ``backward`` needs another forward."""
         self._pending = None
@@ -193,6 +199,8 @@ def _checked(given: Any, several: bool, shapes: Sequence[Shape], kind: str, n: i
 def _real_numbers(given: Any, kind: str) -> NDArray[Any]:
     if type(given) is np.ndarray and given.dtype == FLOAT32:
         return given
+    if hasattr(given, "detach"):  # a tensor of PyTorch, which may require gradients
+        given = given.detach().cpu()
     try:
         array = np.asarray(given)
     except ValueError as error:

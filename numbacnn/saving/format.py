@@ -27,6 +27,10 @@ CHECKPOINT_FORMAT = "numbacnn-checkpoint"
 VERSION = 1
 METADATA = {"format", "version", "head", "digest"}
 
+OTHER_FORMATS = (
+    ".onnx", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb", ".tflite",
+)  # fmt: skip
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -58,7 +62,15 @@ class ModelFile(NamedTuple):
 
 
 def save_model(model: Saveable, path: str | PathLike[str]) -> None:
-    """Write a model file; docs/model-file.md describes the format."""
+    """Write a model file; docs/model-file.md describes the format.
+
+    Raises:
+        ArgumentError: the name is that of another format.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in OTHER_FORMATS:
+        other = "; nc.onnx.save writes ONNX" if suffix == ".onnx" else ""
+        raise ArgumentError(f"{path}: save writes safetensors; give a name that ends in .safetensors{other}")
     head = {
         "graph": to_dict(model.graph),
         "classes": model.classes,

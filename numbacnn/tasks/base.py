@@ -5,6 +5,7 @@ from typing import ClassVar
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
+from numbacnn.geometry import as_image
 from numbacnn.losses.base import Loss
 from numbacnn.metrics import Metrics
 
@@ -51,9 +52,14 @@ class Task:
         self.check_output(output_shape)
         if dataset.kind != self.labels:
             raise ArgumentError(f"the model's task is to {self.name}, from {self.labels}; the data has {dataset.kind}")
-        if dataset.images.shape[1:] != self.input_shape:
-            shape = dataset.images.shape[1:]
-            raise ArgumentError(f"images of shape {shape} for a model whose input is {self.input_shape}")
+        if dataset.images.shape[1:] != as_image(self.input_shape):
+            h, w, c = dataset.images.shape[1:]
+            channels_first = (
+                "; give channels last, images.transpose(0, 2, 3, 1)" if (w, c, h) == self.input_shape else ""
+            )
+            raise ArgumentError(
+                f"images of shape {(h, w, c)} for a model whose input is {self.input_shape}{channels_first}"
+            )
         outputs = output_shape[-1]
         if len(dataset.classes) > self.classes(outputs):
             raise ArgumentError(f"{len(dataset.classes)} classes for a model with {outputs} outputs")

@@ -48,8 +48,9 @@ class SegmentationMetrics(Metrics):
         scores = self._device.host(self.scores(output))
         truth, predicted = labels.reshape(-1), scores.argmax(axis=-1).reshape(-1)
         counted = truth != self._loss.ignore_index  # all if it is None
-        found = confusion_matrix(truth[counted], predicted[counted], scores.shape[-1])
-        self.confusion = found if self.confusion is None else self.confusion + found
+        if counted.any():
+            found = confusion_matrix(truth[counted], predicted[counted], scores.shape[-1])
+            self.confusion = found if self.confusion is None else self.confusion + found
 
     def results(self) -> dict[str, float]:
         """Return loss, accuracy and mean IoU."""

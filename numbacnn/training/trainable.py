@@ -1,6 +1,6 @@
 """A predictor that can be trained and evaluated: what the training loop works on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
+from numbacnn.errors import ArgumentError
 from numbacnn.kernels.decision import LOSS_ROWS, SUM_GROUPS
 from numbacnn.losses import Loss
 from numbacnn.losses.base import Float64, Weights
@@ -23,7 +24,7 @@ from numbacnn.training.batch import TrainingBatch, total
 from numbacnn.training.objective import LossOfOutputs, Objective, ignored_by, loss_input, make_objective
 from numbacnn.training.penalties import Penalties
 
-Data = Dataset | tuple[ArrayLike, Any]  # the latter is (raw images, labels)
+Data = Dataset | tuple[ArrayLike, Any] | Iterable[Any]  # raw images and labels, or batches of these
 
 
 class TrainableModel(Predictor):
@@ -120,15 +121,23 @@ class TrainableModel(Predictor):
 
     @checks_arguments
     def evaluate(
-        self, test: Data, loss: LossOfOutputs | None = None, loss_weights: Weights | None = None
+        self,
+        test: Data | ArrayLike,
+        labels: Any = None,
+        loss: LossOfOutputs | None = None,
+        loss_weights: Weights | None = None,
     ) -> dict[str, float]:
-        """Return mean loss and accuracy on a Dataset or (raw images, labels); ``loss`` and weights as in ``fit``.
+        """Return mean loss and accuracy on data as ``fit`` takes it, raw images and labels or a Dataset.
 
+        ``loss`` and ``loss_weights`` are as in ``fit``; after a Dataset or a tuple they may come second and third.
         Masks add ``mean_iou``; boxes add ``map_50`` and ``map``, mAP@0.5 and mAP@0.5:0.95. Penalties and auxiliary
         outputs are left out. Each of several outputs gets the labels: the loss is that of all, the other measures are
         those of the first, and ``loss.NAME``, ``accuracy.NAME`` … those of each.
         """
-        metrics, objective = self.measure(Dataset.of(test, self.classes, ignored_by(loss)), loss, loss_weights)
+        if labels is not None and isinstance(test, Dataset | tuple):
+            loss, loss_weights, labels = labels, loss_weights if loss is None else loss, None  # type: ignore[assignment]
+        given = test if labels is None else (test, labels)
+        metrics, objective = self.measure(Dataset.of(given, self.classes, ignored_by(loss)), loss, loss_weights)
         results = [metric.results() for metric in metrics]
         loss_sum = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
         found = results[0] | {"loss": loss_sum}
@@ -136,6 +145,13 @@ class TrainableModel(Predictor):
             for value, each in zip(self.graph.outputs, results, strict=True):
                 found |= {f"{name}.{self.graph.names[value]}": figure for name, figure in each.items()}
         return found
+
+    @staticmethod
+    def check_counted(dataset: Dataset, objective: Objective) -> None:
+        """Raise ArgumentError if the losses ignore every label of a data set."""
+        ignored, labels = objective.losses[0].ignore_index, dataset.labels
+        if ignored is not None and (labels == ignored).all():
+            raise ArgumentError(f"each of the {labels.size} labels is ignore_index={ignored}: none is left to count")
 
     def measure(
         self, dataset: Dataset, loss: LossOfOutputs | None = None, loss_weights: Weights | None = None
@@ -152,5 +168,6 @@ class TrainableModel(Predictor):
             for metric, output in zip(metrics, outputs, strict=True):
                 metric.add(output, dataset.labels[start : start + len(output)])
 
+        self.check_counted(dataset, objective)
         self.each_output(raw, receive, outputs=objective.inputs[: objective.main])
         return metrics, objective

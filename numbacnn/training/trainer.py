@@ -80,6 +80,7 @@ class Trainer:
         on_nan: str = "stop",
         augment: Augmentation | None = None,
         initial_epoch: int | None = None,
+        drop_last: bool = False,
     ) -> None:
         epochs, batch_size = whole(epochs, "epochs"), whole(batch_size, "batch_size")
         accumulate, seed = whole(accumulate, "accumulate"), whole(seed, "seed", 0)
@@ -99,9 +100,13 @@ class Trainer:
         self.optimizer = model.optimizer(optimizer)
         self.loss, self.loss_weights = model.default_losses(self.task) if loss is None else loss, loss_weights
         self.objective = model.objective(self.loss, loss_weights, dataset.classes).ignoring(dataset.ignore_index)
+        for part in (dataset, validation):
+            if part is not None:
+                model.check_counted(part, self.objective)
         self._first = model.epochs if initial_epoch is None else 0  # of the epochs of the schedule
         self.epochs, self.schedule = epochs, schedule or constant
-        self.loader = DataLoader(dataset, batch_size, seed=seed)
+        self.loader = DataLoader(dataset, batch_size, seed=seed, drop_last=drop_last)
+        self._check_last_batch()
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
         self.unsaved: set[Path] = set()  # files that could not be written when that was last tried
@@ -140,6 +145,16 @@ class Trainer:
         finally:
             self.model.epochs = self.position.epoch + (self.position.step > 0)
             self._show_average(True)
+
+    def _check_last_batch(self) -> None:
+        """Raise ArgumentError if a layer cannot be trained on the last batch of an epoch, or on the others."""
+        for step in (0, len(self.loader) - 1):
+            images = self.loader.size(step)
+            try:
+                self.model.check_training(images)
+            except ArgumentError as error:
+                size = f"{len(self.dataset)} images in batches of {self.loader.batch_size}: a batch has {images}"
+                raise ArgumentError(f"{size}; {error}, or omit a smaller last one by drop_last=True") from None
 
     @property
     def last(self) -> int:
@@ -182,7 +197,7 @@ class Trainer:
         self._show_average(True)
         validation = {}
         if self.validation is not None:
-            validation = self.model.evaluate(self.validation, self.loss, self.loss_weights)
+            validation = self.model.evaluate(self.validation, loss=self.loss, loss_weights=self.loss_weights)
             if not math.isfinite(validation["loss"]):
                 raise DivergedError(f"the validation loss is {validation['loss']} after epoch {p.epoch + 1}")
         record = EpochRecord(
@@ -321,6 +336,7 @@ class Trainer:
             "accumulate": self.update.accumulate,
             "ema": None if self.update.average is None else self.update.average.decay,
             "augment": None if self.augment is None else str(self.augment),
+            "drop_last": self.loader.drop_last or None,
             "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }
 
