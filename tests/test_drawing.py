@@ -20,7 +20,7 @@ GRAY = np.full((100, 160, 3), 100, np.uint8)
 
 
 def colored(picture, color):
-    """Where a picture has a color."""
+    """Return a mask of the pixels that have a color."""
     return (picture == color).all(axis=-1)
 
 

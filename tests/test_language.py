@@ -19,7 +19,6 @@ SOURCES = [path for path in FILES if path.suffix == ".py"]
 
 # Retired words, as regular expressions that match whole words and parts of identifiers, and what to write instead.
 RETIRED = {
-    "addends?": "residual, shift",
     "afresh|anew": "again",
     "ask_ahead": "prefetch",
     "as (it|they|memory) lies?": "as stored",

@@ -68,12 +68,12 @@ def _squeeze(r: "Reader", x: Item, axes: Item = None) -> Value:
 def _unsqueeze(r: "Reader", x: Item, axes: Item = None) -> Value:
     value, given = r.value(x), r.integers(axes, "axes") or []
     rank = len(value.shape) + 1 + len(given)
-    places = sorted(axis % rank for axis in given if -rank <= axis < rank)
-    if not places or places[0] == 0 or len(set(places)) != len(given) or rank > 9:
+    inserted = sorted(axis % rank for axis in given if -rank <= axis < rank)
+    if not inserted or inserted[0] == 0 or len(set(inserted)) != len(given) or rank > 9:
         raise UnsupportedError(f"axes {given}, one of which is before the batch")
     shape = list(value.shape)
-    for place in places:
-        shape.insert(place - 1, 1)
+    for position in inserted:
+        shape.insert(position - 1, 1)
     return _with_shape(r, value, tuple(shape))
 
 
@@ -136,13 +136,13 @@ def _slice(r: "Reader", x: Item, starts: Item = None, ends: Item = None, axes: I
         rank = len(value.shape) + 1
         if axis % rank == 0 and start == 0 and stop >= r.batch and by == 1:
             continue
-        place = r.axis(axis, value)
-        start, stop, _ = slice(start, stop, by).indices(value.shape[place])
+        index = r.axis(axis, value)
+        start, stop, _ = slice(start, stop, by).indices(value.shape[index])
         if by < 1 or start >= stop:
             raise UnsupportedError(f"elements {start} to {stop} with step {by}")
-        value = sliced(r, value, place, start, stop)
+        value = sliced(r, value, index, start, stop)
         if by > 1:
-            value = _every(r, value, place, by)
+            value = _every(r, value, index, by)
     return value
 
 
@@ -269,17 +269,17 @@ def _resize(r: "Reader", x: Item, *inputs: Item) -> Item:
     if len(ratio) != 4 or ratio[:2] != [1, 1]:
         raise UnsupportedError(f"scales {ratio}")
     mode = r.attribute("mode", "nearest")
-    places = [_sources(r, have[i], wanted[i], ratio[i]) for i in (2, 3)]
+    nearest = [_sources(r, have[i], wanted[i], ratio[i]) for i in (2, 3)]
     image = r.image(value)
     factors = wanted[2] // have[2] * (wanted[2] % have[2] == 0), wanted[3] // have[3] * (wanted[3] % have[3] == 0)
     if wanted[2:] == have[2:]:
         return value
     if mode == "nearest" and all(factors):  # noqa: SIM102
-        if all((p == np.arange(len(p)) // f).all() for p, f in zip(places, factors, strict=True)):
+        if all((p == np.arange(len(p)) // f).all() for p, f in zip(nearest, factors, strict=True)):
             return r.nchw(r.record(nl.Upsample2D(factors), image))
     if mode == "nearest" and all(have[i] % wanted[i] == 0 for i in (2, 3)):
         steps = have[2] // wanted[2], have[3] // wanted[3]
-        if all((p == np.arange(len(p)) * s).all() for p, s in zip(places, steps, strict=True)):
+        if all((p == np.arange(len(p)) * s).all() for p, s in zip(nearest, steps, strict=True)):
             return r.nchw(r.record(nl.MaxPool2D(1, stride=steps), image))
     half_pixel = r.attribute("coordinate_transformation_mode", "half_pixel").endswith("half_pixel")
     if mode == "linear" and all(factors) and half_pixel and min(wanted[2:]) > 1:
@@ -295,11 +295,11 @@ def _sources(r: "Reader", have: int, wanted: int, scale: float) -> Constant:
     default = "half_pixel" if r.op.kind == "Resize" and r.opset >= 11 else "asymmetric"
     mode = r.attribute("coordinate_transformation_mode", default)
     if mode == "asymmetric":
-        place = i / scale
+        position = i / scale
     elif mode == "align_corners":
-        place = i * (have - 1) / max(1, wanted - 1)
+        position = i * (have - 1) / max(1, wanted - 1)
     elif mode in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric"):
-        place = (i + 0.5) / scale - 0.5
+        position = (i + 0.5) / scale - 0.5
     else:
         raise UnsupportedError(f"coordinate_transformation_mode {mode}")
     rounding = r.attribute("nearest_mode", "round_prefer_floor" if r.opset >= 11 and r.op.kind == "Resize" else "floor")
@@ -311,7 +311,7 @@ def _sources(r: "Reader", have: int, wanted: int, scale: float) -> Constant:
     }
     if rounding not in rounds:
         raise UnsupportedError(f"nearest_mode {rounding}")
-    nearest: Constant = np.clip(rounds[rounding](place), 0, have - 1).astype(np.int64)
+    nearest: Constant = np.clip(rounds[rounding](position), 0, have - 1).astype(np.int64)
     return nearest
 
 

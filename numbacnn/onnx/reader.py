@@ -269,7 +269,7 @@ class Reader:
         if key in self._moved:
             return self._moved[key]
         flat, last = layout.flat, len(layout.factors)
-        kept = next(i for i in range(last) if flat[i] != i)  # slowest factors that keep their places are pixels
+        kept = next(i for i in range(last) if flat[i] != i)  # slowest factors that keep their positions are pixels
         pixels, c = prod(layout.factors[:kept]), prod(layout.factors[kept:])
         order = np.arange(c).reshape(layout.factors[kept:]).transpose([i - kept for i in flat[kept:]]).reshape(-1)
         self.made(c * c)

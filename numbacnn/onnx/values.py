@@ -52,7 +52,7 @@ Result = Item | list[Item]
 
 
 class Row(NamedTuple):
-    """What an operator becomes; an ``elementwise`` one may continue what another leaves incomplete."""
+    """The conversion of an operator; an ``elementwise`` one may complete another operator's value."""
 
     function: Callable[..., Result]
     elementwise: bool = False
