@@ -1,5 +1,6 @@
 """``numbacnn train``."""
 
+import shlex
 import signal
 import threading
 from collections.abc import Callable
@@ -247,11 +248,11 @@ def command(
     if as_json:
         render.as_json(results)
     else:
-        _print_results(results, folder)
+        _print_results(results, folder, settings.log)
     run.check_saved()
 
 
-def _print_results(results: dict[str, Any], folder: RunFolder) -> None:
+def _print_results(results: dict[str, Any], folder: RunFolder, log: str | None) -> None:
     """Print the test scores of the last and the best weights, their files, and a command to try next."""
     best, last = results["best"], len(results["epochs"])
     score, values = render.scores(results["test"])
@@ -259,6 +260,8 @@ def _print_results(results: dict[str, Any], folder: RunFolder) -> None:
     if best and best["epoch"] != last:
         rows.append(("", f"{render.scores(best['test'])[1]}; best epoch ({best['epoch']})", str(folder.best)))
     render.table(rows)
+    if log == "tensorboard":
+        render.text(f"log:  {shlex.join([log, '--logdir', results['run']])}")
     render.text(f"next: {render.command('predict', results['run'], 'IMAGE.png')}")
 
 

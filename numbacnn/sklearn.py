@@ -23,7 +23,7 @@ from numbacnn.layers import Conv2D, Dense, Flatten, Layer, MaxPool2D, ReLU
 from numbacnn.losses import Loss, get_loss
 from numbacnn.losses.base import Float32, Float64, Target, checked_weights
 from numbacnn.model import Model, Sequential
-from numbacnn.optimizers import OPTIMIZERS, Optimizer
+from numbacnn.optimizers import Optimizer, get_optimizer
 from numbacnn.schedules import Schedule, constant, get_schedule, watches
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
@@ -376,12 +376,7 @@ def _default_layers(shape: Shape, outputs: int) -> list[Layer]:
 
 
 def _optimizer(given: str | Optimizer, learning_rate: float | None) -> Optimizer:
-    """Return a new optimizer by its name, or a copy of the given one, with that learning rate unless it is None."""
-    if isinstance(given, str):
-        kind = choose("optimizer", given, OPTIMIZERS)
-        options = kind.defaults()
-    elif isinstance(given, Optimizer):
-        kind, options = type(given), deepcopy(given).options
-    else:
-        raise ArgumentError(f'optimizer={given!r}: give a name such as "adam", or an optimizer')
-    return kind(**options | ({} if learning_rate is None else {"learning_rate": learning_rate}))
+    """Return a new optimizer by its name, or like the given one, with that learning rate unless it is None."""
+    optimizer = get_optimizer(given)
+    changes = {} if learning_rate is None else {"learning_rate": learning_rate}
+    return type(optimizer)(**deepcopy(optimizer.options) | changes)

@@ -197,7 +197,9 @@ TRAIN = ("train", "--epochs", 2, "--batch-size", 120, "--log", "tensorboard", "-
 def whole_run(tmp_path_factory):
     """The scalars of a run that is not killed, of two epochs with 11 steps and an event at the end."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert numbacnn(*TRAIN, folder).code == 0
+    outcome = numbacnn(*TRAIN, folder)
+    assert outcome.code == 0
+    assert f"log:  tensorboard --logdir {folder}\n" in outcome.out
     return scalars(folder / "tensorboard")
 
 

@@ -186,7 +186,7 @@ def everywhere(input_shape, classes, seed):
         ({"architecture": "lenet"}, "unknown architecture 'lenet'; did you mean 'lenet5'?"),
         ({"architecture": everywhere}, r"output has shape \(6, 6, 2\); it has to be \(2,\)"),
         ({"optimizer": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam'?"),
-        ({"optimizer": 3}, 'optimizer=3: give a name such as "adam", or an optimizer'),
+        ({"optimizer": 3}, 'optimizer=3: give a name such as "adam"'),
         ({"image_shape": (6, 7)}, "X has images of 6×6×1, but the network is for 6×7×1"),
         ({"image_shape": 36}, r"image_shape=36: give \(h, w, channels\)"),
         ({"schedule": "plateau"}, "watches a validation loss, which an estimator does not have"),
