@@ -139,7 +139,8 @@ def test_pictures_of_classes(tmp_path, dejavu):
     assert outcome.code == 0, outcome.err
     assert "no installed font has the characters 猫" in outcome.err
     assert outcome.out.splitlines()[-2:] == [str(tmp_path / "out" / name) for name in ("x.png", "sub/x.png")]
-    assert Image.open(tmp_path / "out/sub/x.png").height > 200
+    with Image.open(tmp_path / "out/sub/x.png") as picture:
+        assert picture.height > 200
     again = numbacnn("predict", model, folder, "--save-pictures", tmp_path / "out")
     assert again.code == 1
     assert "x.png: exists already; nothing was written" in again.err

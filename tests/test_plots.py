@@ -12,7 +12,12 @@ from PIL import Image
 from processes import run_python
 
 import numbacnn as nc
+from numbacnn.data import fonts
+from numbacnn.data.palette import class_colors
+from numbacnn.detection import Detections, pack
 from numbacnn.metrics import Report, confusion_matrix
+from numbacnn.plots import figures, values
+from numbacnn.plots.predictions import _boxes
 from numbacnn.training.trainer import EpochRecord, History
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -296,6 +301,84 @@ def test_grad_cam(channels):
     assert right.get_images()[1].get_extent() == [-0.5, 19.5, 15.5, -0.5]
     assert_laid_out(figure)
     assert "kind 3" in plots.grad_cam(model, image, 3, "stem").axes[1].get_title()
+
+
+def test_grad_cam_looks_at_the_last_block():
+    """In a residual network, the sum after the last two convolutions, and not one of its two terms."""
+    assert values.default_layer(nc.models.make("resnet18_small", input_shape=(32, 32, 3))) == "layer4.1.relu"
+    assert values.default_layer(nc.models.make("lenet5")) == "relu_2"
+    x = nc.Input((8, 8, 1))
+    branches = [nc.ReLU()(nc.Conv2D(2, 1, name=name)(x)) for name in "ab"]
+    last = nc.Concat(name="both")(branches)
+    assert values.default_layer(nc.Model(x, nc.Dense(2)(nc.GlobalAvgPool2D()(last)))) == "both"
+
+
+@pytest.mark.parametrize("level", [0, 30, 128, 255])
+def test_grad_cam_shows_on_dark_images(level):
+    model, image = network(), np.full((16, 20, 1), level, np.uint8)
+    image[4:8] = min(level + 20, 255)
+    evidence = plots.class_activation_map(model, np.repeat(image[None], 10, axis=0), range(10)).max(axis=(1, 2))
+    assert evidence.max() > 0
+    ground, heat = with_images(plots.grad_cam(model, image, int(evidence.argmax())))[1].get_images()
+    assert ground.get_array().min() >= 0.3
+    strongest = np.unravel_index(heat.get_array().argmax(), heat.get_array().shape)
+    assert heat.get_alpha()[strongest] == pytest.approx(0.85)
+
+
+@pytest.fixture
+def only_matplotlibs_fonts(monkeypatch):
+    monkeypatch.setattr(fonts, "FOLDERS", ())
+    for function in (fonts.font_file, figures._fallback):
+        function.cache_clear()
+    yield
+    for function in (fonts.font_file, figures._fallback):
+        function.cache_clear()
+
+
+def test_characters_that_no_font_has_are_named(only_matplotlibs_fonts):
+    report = Report(("кошка", "猫"), np.eye(2, dtype=np.int64), {})
+    with pytest.warns(UserWarning, match="no installed font has the characters 猫 of class names"):
+        figure = plots.confusion_matrix(report)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["кошка", "□"]
+    assert_laid_out(figure)
+
+
+def test_an_installed_font_is_used_for_characters_that_matplotlib_lacks(monkeypatch, only_matplotlibs_fonts):
+    import matplotlib
+
+    serif = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSerif.ttf"
+
+    def lacking(face, characters):
+        """As if DejaVu Sans had no Greek letters."""
+        return "".join(c for c in characters if c in "σκύλος") if "Serif" not in face.getname()[0] else ""
+
+    monkeypatch.setattr(figures, "lacking", lacking)
+    monkeypatch.setattr(figures, "font_file", lambda characters: serif)
+    figure = plots.confusion_matrix(Report(("dog", "σκύλος"), np.eye(2, dtype=np.int64), {}))
+    families = {label.get_text(): label.get_fontfamily()[-1] for label in figure.axes[0].get_yticklabels()}
+    assert families == {"dog": "sans-serif", "σκύλος": "DejaVu Serif"}
+    assert_laid_out(figure)
+
+
+def test_boxes_have_the_colors_of_their_classes():
+    images = np.zeros((1, 32, 32, 1), np.uint8)
+    truth = pack([np.array([[2, 2, 10, 10, 1]], np.float32)])
+    found = [Detections(np.array([[12, 12, 30, 30]], np.float32), np.array([0]), np.array([0.9], np.float32))]
+    figure = _boxes(images, truth, found, ("cat", "dog"))
+    (ax,) = figure.axes
+    edges = [tuple(patch.get_edgecolor()[:3]) for patch in ax.patches]
+    np.testing.assert_allclose(edges, class_colors(2)[[1, 0]] / 255)
+    assert [text.get_text() for text in ax.texts] == ["cat 90"]
+    listed = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert listed == ["predicted: class, score in %", "true", "cat", "dog"]
+    assert_laid_out(figure)
+
+
+def test_legends_cover_no_curve():
+    figure = plots.training_curves(history(5))
+    assert_laid_out(figure)
+    for ax in figure.axes[:2]:
+        assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
 
 
 def test_grad_cam_without_evidence():

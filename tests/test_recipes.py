@@ -112,7 +112,7 @@ def test_preview_shows_originals_and_epochs():
     outcome = numbacnn(*command, "--out", "grid.png")
     assert (outcome.code, outcome.out) == (0, "grid.png\n")
     with Image.open("grid.png") as picture:
-        assert picture.size == (4 + 3 * 88, 4 + 3 * 88 + 10)
+        assert picture.size == (4 + 3 * 88, 4 + 3 * 88 + 10 + 20)  # with the names of classes
         pixels = np.asarray(picture)
     train, _ = nc.data.load("digits")
     np.testing.assert_array_equal(pixels[5:88:3, 5:88:3, 0], train.images[0, ..., 0])
@@ -120,7 +120,7 @@ def test_preview_shows_originals_and_epochs():
     np.testing.assert_array_equal(pixels[191:274:3, 5:88:3, 0], seen[0, ..., 0])
     assert numbacnn("data", "preview", "--data", small_set((32, 32, 3)), "--out", "plain.jpg").code == 0
     with Image.open("plain.jpg") as picture:
-        assert picture.size == (4 + 10 * 100, 104)
+        assert picture.size == (4 + 10 * 100, 104 + 20)
 
 
 def test_invalid_previews():

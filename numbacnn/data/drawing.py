@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.fonts import font
-from numbacnn.data.palette import class_colors, mask_colors
+from numbacnn.data.palette import class_colors, luminance, mask_colors
 from numbacnn.detection import Detections
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ Picture = NDArray[np.uint8]
 MIN_SIDE, MAX_SIDE = 320, 1280  # of the longer side; smaller images are enlarged by a whole factor
 MAX_LEGEND = 12  # classes
 MAX_NAME = 40  # characters of a class name
-TEXT = 15
+TEXT, SMALL_TEXT = 15, 12
 LINE = 20  # pixels from one line of text to the next
 PAPER, INK = (255, 255, 255), (0, 0, 0)
-_DARK = 140  # luminance of a color on which white text is readable
+_DARK = 128  # luma of colors on which white text is readable
 
 
 def classified(image: Picture, classes: Sequence[tuple[str, float]]) -> Picture:
@@ -60,6 +60,29 @@ def detected(image: Picture, found: Detections, names: Sequence[str]) -> Picture
     return _with_lines(canvas, lines or [(None, "nothing found")])
 
 
+def with_captions(picture: Picture, names: Sequence[str], margin: int) -> Picture:
+    """Write names, each cut off at its column, below a picture whose columns are equally wide inside a margin."""
+    from PIL import Image, ImageDraw
+
+    face = font(names, SMALL_TEXT)
+    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + LINE), PAPER)
+    canvas.paste(Image.fromarray(picture), (0, 0))
+    draw, width = ImageDraw.Draw(canvas), (picture.shape[1] - margin) / max(len(names), 1)
+    for column, name in enumerate(names):
+        shown = name
+        while len(shown) > 1 and draw.textlength(shown, font=face) > width - margin:
+            shown = f"{shown.removesuffix('…')[:-1]}…"
+        draw.text((margin + round(column * width), picture.shape[0]), shown, fill=INK, font=face)
+    return np.asarray(canvas)
+
+
+def with_legend(picture: Picture, classes: Sequence[tuple[NDArray[np.uint8], str]]) -> Picture:
+    """List the colors and names of classes below a picture."""
+    from PIL import Image
+
+    return _with_lines(Image.fromarray(picture), [(_color(color), _short(name)) for color, name in classes])
+
+
 def _tag(
     draw: "ImageDraw",
     size: tuple[int, int],
@@ -79,7 +102,7 @@ def _tag(
     ]
     area = next((each for each in areas if not any(_overlap(each, other) for other in placed)), areas[0])
     draw.rectangle(area, fill=color)
-    ink = PAPER if _luminance(color) < _DARK else INK
+    ink = PAPER if luminance(np.array(color)) < _DARK else INK
     draw.text((area[0] + 3 - left, area[1] + 3 - top), text, fill=ink, font=face)
     return area
 
@@ -124,8 +147,3 @@ def _short(name: str) -> str:
 def _color(color: NDArray[np.uint8]) -> tuple[int, int, int]:
     red, green, blue = color.tolist()
     return red, green, blue
-
-
-def _luminance(color: tuple[int, int, int]) -> float:
-    red, green, blue = color
-    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -20,7 +20,7 @@ FOLDERS = (
 SUFFIXES = (".ttf", ".otf", ".ttc")
 _PLACEHOLDERS = "lastresort"  # has a sign of its script for every character
 _ABSENT = "\U0010fffe"  # no character: drawn as a font draws those that it lacks
-_PROBE = 24
+PROBE = 24  # pixels; of the characters that are drawn to see whether a font has them
 
 
 def font(texts: Iterable[str], size: int) -> "FreeTypeFont | ImageFont":
@@ -33,7 +33,7 @@ def font(texts: Iterable[str], size: int) -> "FreeTypeFont | ImageFont":
 
 def missing_characters(texts: Iterable[str]) -> str:
     """Return the characters of ``texts`` for which ``font`` finds no font, sorted."""
-    return lacking(font(texts, _PROBE), _distinct(texts))
+    return lacking(font(texts, PROBE), _distinct(texts))
 
 
 def note_on_fonts(missing: str) -> str:
@@ -47,12 +47,12 @@ def font_file(characters: str) -> Path | None:
     """Return the file of the installed font that has the most of these characters; None for Pillow's own font."""
     from PIL import ImageFont
 
-    best, fewest = None, len(lacking(ImageFont.load_default(_PROBE), characters))
+    best, fewest = None, len(lacking(ImageFont.load_default(PROBE), characters))
     for file in _files():
         if not fewest:
             break
         try:
-            missing = len(lacking(ImageFont.truetype(str(file), _PROBE), characters))
+            missing = len(lacking(ImageFont.truetype(str(file), PROBE), characters))
         except OSError:  # not a font that Pillow reads
             continue
         if missing < fewest:

@@ -17,3 +17,8 @@ def class_colors(classes: int) -> NDArray[np.uint8]:
 def mask_colors(classes: int) -> NDArray[np.uint8]:
     """Return black for class 0, usually the background, and ``class_colors`` for the others."""
     return np.concatenate([np.zeros((1, 3), np.uint8), class_colors(classes - 1)])
+
+
+def luminance(color: NDArray[np.generic]) -> float:
+    """Return the luma of a color (red, green, blue), in its units (ITU-R BT.601): text on light colors is black."""
+    return float(np.asarray(color, np.float64) @ (0.299, 0.587, 0.114))

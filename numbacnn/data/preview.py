@@ -9,7 +9,8 @@ from numbacnn._checks import whole
 from numbacnn.data.augmenter import Augmenter
 from numbacnn.data.chain import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.labels import BOXES, CLASSES, MASKS
+from numbacnn.data.drawing import MAX_LEGEND, with_captions, with_legend
+from numbacnn.data.labels import BOXES, CLASSES, MASKS, class_numbers
 from numbacnn.data.palette import class_colors, mask_colors
 from numbacnn.detection import PADDING
 from numbacnn.errors import ArgumentError
@@ -27,7 +28,8 @@ def preview(
     """Return a grid, height × width × 3: ``columns`` images, unchanged and, with a chain, as in ``rows`` epochs.
 
     The images are spread evenly over the data set. Below each row it is repeated with its masks or boxes, if there are
-    any, in the colors of their classes. Float images are scaled from their smallest to their largest number.
+    any, in the colors of their classes. At the bottom are the names of the classes: that of each column, or all in
+    masks and boxes with their colors. Float images are scaled from their smallest to their largest number.
 
     Raises:
         ArgumentError: images have neither 1 nor 3 channels, or the chain mixes images with masks or boxes.
@@ -46,7 +48,16 @@ def preview(
             new_images, new_labels = augmenter(images, labels, indices, seed=seed, epoch=epoch)
             image_rows.append(new_images.copy())
             label_rows.append(new_labels.copy())
-    return _grid(_to_bytes(np.stack(image_rows)), label_rows, dataset)
+    picture = _grid(_to_bytes(np.stack(image_rows)), label_rows, dataset)
+    if dataset.kind == CLASSES:
+        return with_captions(picture, [_name(dataset, label) for label in dataset.labels[indices]], GAP)
+    present = np.unique(class_numbers(labels, dataset.ignore_index)).astype(int)[:MAX_LEGEND]
+    colors = (mask_colors if dataset.kind == MASKS else class_colors)(len(dataset.classes))
+    return with_legend(picture, [(colors[i], dataset.classes[i]) for i in present])
+
+
+def _name(dataset: Dataset, label: int) -> str:
+    return "" if label == dataset.ignore_index else dataset.classes[label]
 
 
 def _to_bytes(images: NDArray[np.uint8 | np.float32]) -> Picture:

@@ -10,7 +10,7 @@ from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
 from numbacnn.metrics import Report
 from numbacnn.model import Model
-from numbacnn.plots.figures import SEQUENTIAL, grid, new_figure, plain, show_image
+from numbacnn.plots.figures import SEQUENTIAL, grid, new_figure, plain, readable, show_image
 from numbacnn.plots.values import confident_mistakes
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def confusion_matrix(report: Report, title: str = "Confusion matrix") -> "Figure
     ax.set_xlabel("predicted class")
     ax.set_ylabel("true class")
     figure.suptitle(f"{plain(title)}\naccuracy {100 * report.accuracy:.2f} % of {counts.sum():,} images")
-    return figure
+    return readable(figure)
 
 
 def _label_classes(ax: "Axes", classes: Sequence[str]) -> None:
@@ -78,4 +78,4 @@ def mistakes(model: Model, dataset: Dataset, count: int = 25) -> "Figure":
         true = names[dataset.labels[index]]
         caption = f"image {index}, {100 * probability:.1f} %\ntrue {true}\npredicted {names[predicted]}"
         ax.set_title(caption, fontsize=8)
-    return figure
+    return readable(figure)

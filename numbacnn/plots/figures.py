@@ -1,6 +1,8 @@
 """Figures, colors, images and files, for all plots. matplotlib is imported on first use."""
 
 import math
+import warnings
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.data.files import replacing
+from numbacnn.data.fonts import PROBE, font_file, lacking, note_on_fonts
 from numbacnn.errors import ArgumentError, NumbacnnError
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ def save(figure: "Figure", path: str | PathLike[str]) -> None:
     file = checked_path(path)
     metadata = {"Date": None} if file.suffix.lower() == ".svg" else None
     with replacing(file) as out, matplotlib.rc_context({"svg.hashsalt": "numbacnn"}):
-        figure.savefig(out, format=file.suffix[1:].lower(), dpi=150, metadata=metadata)
+        readable(figure).savefig(out, format=file.suffix[1:].lower(), dpi=150, metadata=metadata)
 
 
 def checked_path(path: str | PathLike[str]) -> Path:
@@ -70,9 +73,43 @@ def checked_path(path: str | PathLike[str]) -> Path:
 
 
 def plain(text: str, max_length: int = 200) -> str:
-    """Shorten a text if it is too long, and escape dollar signs, which would start a formula."""
+    """Shorten a text if it is too long, and escape dollar signs, which would start a formula.
+
+    Characters that no font has, neither matplotlib's nor an installed one, become squares, with a warning.
+    """
     shown = text if len(text) <= max_length else f"{text[: max_length - 1]}…"
-    return shown.replace("$", r"\$")
+    missing = _fallback(shown)[1]
+    if missing:
+        warnings.warn(note_on_fonts(missing), stacklevel=3)
+    return "".join("□" if character in missing else character for character in shown).replace("$", r"\$")
+
+
+def readable(figure: "Figure") -> "Figure":
+    """Give the texts of a figure a font that has the characters that matplotlib's lacks, if one is installed."""
+    from matplotlib.font_manager import FontProperties, fontManager
+    from matplotlib.text import Text
+
+    for ax in figure.axes:
+        ax.get_xticklabels(), ax.get_yticklabels()  # makes them
+    for text in figure.findobj(Text):
+        file, _ = _fallback(text.get_text())
+        if file is not None:
+            fontManager.addfont(str(file))
+            text.set_fontfamily([*text.get_fontfamily(), FontProperties(fname=str(file)).get_name()])
+    return figure
+
+
+@lru_cache(maxsize=1024)
+def _fallback(text: str) -> tuple[Path | None, str]:
+    """Return an installed font for the characters that matplotlib's own lacks, and those that neither has."""
+    if text.isascii():
+        return None, ""
+    from matplotlib.font_manager import FontProperties, findfont
+    from PIL.ImageFont import truetype
+
+    missing = lacking(truetype(findfont(FontProperties()), PROBE), "".join(sorted(set(text))))
+    file = font_file(missing) if missing else None
+    return file, missing if file is None else lacking(truetype(str(file), PROBE), missing)
 
 
 def show_image(ax: "Axes", image: NDArray[Any]) -> None:

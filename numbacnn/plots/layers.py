@@ -1,7 +1,7 @@
 """Plots of what layers have learned and respond to: filters, feature maps, Grad-CAM."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from numbacnn._checks import choose
 from numbacnn.data.normalization import raw_images
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
-from numbacnn.plots.figures import DIVERGING, evenly, grid, new_figure, plain, show_image
+from numbacnn.plots.figures import DIVERGING, evenly, grid, new_figure, plain, readable, show_image
 from numbacnn.plots.values import class_activation_map, default_layer
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_FILTERS = 64
 MAX_LAYERS = 12
+DARKEST = 0.3  # gray of the darkest pixels under a map, of white
 
 
 def filters(model: Model, layer: str | None = None) -> "Figure":
@@ -120,7 +121,7 @@ def grad_cam(model: Model, image: ArrayLike, class_number: int | None = None, la
     figure = new_figure(8.4, 4.2)
     left, right = figure.subplots(1, 2)
     show_image(left, raw[0])
-    show_image(right, raw[0].mean(axis=2, keepdims=True))  # gray, so that all colors are the map's
+    right.imshow(_light_gray(raw[0]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")  # the map has all colors
     left.set_axis_off()
     right.set_axis_off()
     overlay = _overlay(right, heat, raw.shape[1:3])
@@ -130,7 +131,15 @@ def grad_cam(model: Model, image: ArrayLike, class_number: int | None = None, la
     none = "" if heat.any() else ": none"
     right.set_title(f"evidence for {plain(names[chosen])} in {plain(name)}{none}", fontsize=9)
     figure.suptitle("Grad-CAM")
-    return figure
+    return readable(figure)
+
+
+def _light_gray(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Return an image (H, W, C) as light grays (H, W), from its darkest to its brightest: maps show on them."""
+    gray = image.mean(axis=2, dtype=np.float64)
+    low, high = np.percentile(gray, (1, 99))
+    relative: NDArray[np.float64] = ((gray - low) / ((high - low) or 1.0)).clip(0, 1)
+    return DARKEST + (1 - DARKEST) * relative
 
 
 def _overlay(ax: "Axes", heat: NDArray[np.float32], size: tuple[int, int]) -> "AxesImage":
@@ -138,5 +147,11 @@ def _overlay(ax: "Axes", heat: NDArray[np.float32], size: tuple[int, int]) -> "A
     relative = heat / (heat.max() or 1.0)
     extent = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     return ax.imshow(
-        relative, cmap="viridis", vmin=0, vmax=1, alpha=0.8 * relative, extent=extent, interpolation="bilinear"
+        relative,
+        cmap="viridis",
+        vmin=0,
+        vmax=1,
+        alpha=0.85 * np.sqrt(relative),
+        extent=extent,
+        interpolation="bilinear",
     )

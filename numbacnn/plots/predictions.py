@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, MASKS
-from numbacnn.data.palette import mask_colors
+from numbacnn.data.palette import class_colors, luminance, mask_colors
 from numbacnn.detection import Detections, unpack
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
 from numbacnn.plots.classification import MAX_NAME
-from numbacnn.plots.figures import evenly, grid, plain, show_image
+from numbacnn.plots.figures import evenly, grid, plain, readable, show_image
 from numbacnn.tasks import Detection, Segmentation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-TRUE, FOUND = "#56B4E9", "#E69F00"  # of Okabe and Ito: visible on dark and on bright images
 SIDE = 1.9  # inches of an image
 MAX_LEGEND = 24  # classes
 WRONG_TASK = "predictions shows a segmentation model or a detector; use mistakes for a classifier"
@@ -30,7 +30,8 @@ def predictions(model: Model, images: NDArray[Any], labels: NDArray[Any] | None 
     """Show the predicted masks or boxes of raw images (N, H, W, C), next to the true ``labels`` if they are given.
 
     For a segmentation model, a row per image: the image, the true mask, the predicted mask and the wrong pixels. For a
-    detector, each image with the predicted boxes, their classes and scores, and the true boxes as dashed lines.
+    detector, each image with the predicted boxes, their classes and scores, and the true boxes as dashed lines, in the
+    colors of their classes.
 
     Raises:
         ArgumentError: the model is neither.
@@ -68,14 +69,20 @@ def _masks(images: NDArray[Any], truth: NDArray[Any] | None, found: NDArray[Any]
             row[3].set_title(f"wrong: {100 * wrong.mean():.1f} % of pixels", fontsize=8)
     present = np.unique(found if truth is None else np.concatenate([found, truth.astype(found.dtype)]))
     _add_legend(figure, [(plain(names[i], MAX_NAME), colors[i] / 255) for i in present[:MAX_LEGEND]])
-    return figure
+    return readable(figure)
 
 
-def _add_legend(figure: "Figure", entries: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
+def _add_legend(
+    figure: "Figure", entries: Sequence[tuple[str, NDArray[np.float64]]], lines: "Sequence[Line2D]" = ()
+) -> None:
+    """List classes, and the meaning of lines, below the figure."""
     from matplotlib.patches import Patch
 
     patches = [Patch(facecolor=color, edgecolor="black", linewidth=0.5, label=name) for name, color in entries]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
+    handles = [*lines, *patches]
+    longest = max((len(name) for name, _ in entries), default=0)
+    ncols = min(len(handles), 6 if longest <= 12 else 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=8)
 
 
 def _boxes(
@@ -84,23 +91,30 @@ def _boxes(
     from matplotlib.lines import Line2D
 
     figure, axes = grid(len(images), 3, 2.4, "Detection", caption=0.3)
+    colors, present = class_colors(len(names)) / 255, set[int]()
     true_boxes = [None] * len(images) if truth is None else list(unpack(truth))
     for i, (ax, detections, rows) in enumerate(zip(axes, found, true_boxes, strict=True)):
         show_image(ax, images[i])
         ax.set_title(f"image {i + 1}", fontsize=8)
         for row in [] if rows is None else rows:
-            _outline(ax, row[:4], TRUE, linestyle="--", linewidth=2.2)
+            _outline(ax, row[:4], colors[int(row[4])], linestyle="--", linewidth=2.2)
+            present.add(int(row[4]))
         for box, label, score in zip(*detections, strict=True):
-            _outline(ax, box, FOUND, linewidth=1.3)
-            _annotate(ax, box, f"{plain(names[label], MAX_NAME)} {100 * score:.0f}", *images.shape[1:3])
-    lines = [Line2D([], [], color=FOUND, label="predicted: class, score in %")]
+            _outline(ax, box, colors[label], linewidth=1.3)
+            text = f"{plain(names[label], MAX_NAME)} {100 * score:.0f}"
+            _annotate(ax, box, text, colors[label], *images.shape[1:3])
+            present.add(int(label))
+    lines = [Line2D([], [], color="black", label="predicted: class, score in %")]
     if truth is not None:
-        lines.append(Line2D([], [], color=TRUE, linestyle="--", linewidth=2.2, label="true"))
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, fontsize=8)
-    return figure
+        lines.append(Line2D([], [], color="black", linestyle="--", linewidth=2.2, label="true"))
+    shown = sorted(present)[:MAX_LEGEND]
+    _add_legend(figure, [(plain(names[i], MAX_NAME), colors[i]) for i in shown], lines)
+    return readable(figure)
 
 
-def _annotate(ax: "Axes", box: NDArray[np.float32], text: str, height: int, width: int) -> None:
+def _annotate(
+    ax: "Axes", box: NDArray[np.float32], text: str, color: NDArray[np.float64], height: int, width: int
+) -> None:
     """Write ``text`` above the box, or inside at the top of the image; to its left in the image's right half."""
     right, inside = box[0] + box[2] > width, box[1] < 0.08 * height
     ax.text(
@@ -108,14 +122,14 @@ def _annotate(ax: "Axes", box: NDArray[np.float32], text: str, height: int, widt
         box[1] - 0.5,
         text,
         fontsize=7,
-        color="black",
+        color="black" if luminance(color) > 0.5 else "white",
         ha="right" if right else "left",
         va="top" if inside else "bottom",
-        bbox={"facecolor": FOUND, "pad": 0.8, "lw": 0},
+        bbox={"facecolor": color, "pad": 0.8, "lw": 0},
     )
 
 
-def _outline(ax: "Axes", box: NDArray[np.float32], color: str, **line: Any) -> None:
+def _outline(ax: "Axes", box: NDArray[np.float32], color: NDArray[np.float64], **line: Any) -> None:
     """Draw a box. matplotlib's whole numbers are the centers of pixels, ours their upper left corners."""
     from matplotlib.patches import Rectangle
 

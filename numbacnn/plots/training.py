@@ -36,9 +36,9 @@ def training_curves(history: History, title: str = "Training") -> "Figure":
         ax.set_ylabel(name)
     scores = [math.nan if r.validation_score is None else 100 * r.validation_score for r in history.epochs]
     if not all(map(math.isnan, scores)):
-        _line(accuracy, epochs, scores, GREEN, "^", "validation: mean IoU or mAP@0.5")
-    loss.legend()
-    accuracy.legend()
+        _line(accuracy, epochs, scores, GREEN, "^", "mean IoU or mAP@0.5")
+    for ax in (loss, accuracy):  # above the axes, where it covers no line
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
     _line(rate, epochs, [r.learning_rate for r in history.epochs], "black", "o", "learning rate")
     rate.set_ylabel("learning rate at the end of the epoch")
     for ax in (loss, accuracy, rate):

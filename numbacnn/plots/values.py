@@ -15,6 +15,7 @@ from numbacnn.tasks import task_for
 from numbacnn.training.trainer import LossOfOutputs
 
 Float32 = NDArray[np.float32]
+MERGES = ("add", "concat")
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 
 
@@ -48,8 +49,8 @@ def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, la
         model: a model of one input.
         images: raw images (N, H, W, C).
         classes: the class of each image, (N,).
-        layer: the layer whose maps are weighted, by default the last convolution before the scores, with the
-            normalization and the activation that follow it.
+        layer: the layer whose maps are weighted, by default the last convolution block before the scores: the last
+            convolution, with the normalizations, activations, additions and concatenations that follow it.
 
     Returns:
         ReLU(Σ_k α_k·A_k), (N, h, w): A_k are the layer's maps, and α_k is the mean over a map of the gradient of the
@@ -85,10 +86,11 @@ def default_layer(model: Model) -> str:
         raise ArgumentError("the model has no convolution before its scores: choose a layer that has maps")
     value = layer_value(graph, found[-1])
     while len(graph.consumers[value]) == 1:
-        after = graph.nodes[graph.consumers[value][0]]
-        if graph.value(graph.consumers[value][0]) == score or not (after.layer.normalizes or after.layer.rectifies):
+        number = graph.consumers[value][0]
+        layer = graph.nodes[number].layer
+        if graph.value(number) == score or not (layer.normalizes or layer.rectifies or layer.op in MERGES):
             break
-        value = graph.value(graph.consumers[value][0])
+        value = graph.value(number)
     return graph.names[value]
 
 
