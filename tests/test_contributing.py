@@ -73,7 +73,7 @@ print(nc.__file__, *y[0].round(4).tolist(), *model.backward(np.ones((1, 3)))[0].
 import numpy as np, numbacnn as nc
 model = nc.Sequential([nc.Dense(1, bias=False, initializer="zeros")], (2,), device="reference")
 optimizer = nc.optimizers.OPTIMIZERS["adamax"](0.5)
-for x in ([[1, -2]], [[-3, 1]]):
+for x in ([[1.0, -2.0]], [[-3.0, 1.0]]):
     model.forward(x, training=True)
     model.backward(np.ones((1, 1)))
     optimizer.step(model)

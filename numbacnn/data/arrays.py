@@ -18,7 +18,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     A tensor of PyTorch may require gradients or be on a GPU.
 
     Raises:
-        ArgumentError: the value is no array, such as a list of images of different sizes.
+        ArgumentError: the value is not an array, such as a list of images of different sizes.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()

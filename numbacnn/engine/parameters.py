@@ -49,6 +49,10 @@ class Arrays(Mapping[str, Float32]):
     def __len__(self) -> int:
         return len(self._arrays)
 
+    def __or__(self, other: Mapping[str, Float32]) -> dict[str, Float32]:
+        """Return the arrays of both, as ``|`` of dicts does."""
+        return {**self, **other}
+
     def __call__(self) -> NoReturn:
         """Raise ArgumentError: in PyTorch this is a method."""
         raise ArgumentError(
