@@ -224,6 +224,40 @@ def test_a_custom_loss_is_trained_and_evaluated():
     assert model.train_step(x, labels, nc.SGD(0.0), loss=Halved()) < loss
 
 
+def squared(outputs, labels):
+    difference = outputs - np.eye(3)[labels]
+    return np.mean(difference**2), 2 * difference / difference.size
+
+
+def test_a_function_of_arrays_is_a_loss(rng):
+    x, y = rng.integers(0, 255, (20, 4, 4, 1), np.uint8), np.arange(20) % 3
+    found = []
+    for loss in (squared, "mse"):
+        model = nc.Sequential([nc.Flatten(), nc.Dense(3)], (4, 4, 1), seed=0)
+        history = model.fit(x, y, loss=loss, epochs=3, batch_size=8, validation=(x, y))
+        found.append([model.evaluate(x, y, loss=loss)["loss"], *(record.loss for record in history.epochs)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    images = nc.Sequential([nc.Conv2D(3, 1)], (4, 4, 1), seed=0)
+    masks = rng.integers(0, 3, (20, 4, 4))
+    assert images.evaluate(x, masks, squared)["loss"] == pytest.approx(
+        images.evaluate(x, masks, "mse")["loss"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda outputs, labels: 1.0, r"the loss <lambda> must return \(loss, gradient\)"),
+        (lambda outputs, labels: (1.0, outputs[:1]), r"a gradient of shape \(1, 3\) for outputs \(4, 3\)"),
+        (L.CrossEntropy, "give a name"),
+    ],
+)
+def test_a_function_that_is_no_loss_is_an_error(loss, message):
+    model = nc.Sequential([nc.Dense(3)], (4,), seed=0)
+    with pytest.raises(ArgumentError, match=message):
+        model.train_step(np.zeros((4, 4), np.float32), [0, 1, 2, 0], nc.SGD(0.1), loss)
+
+
 @pytest.mark.parametrize("loss", [L.cross_entropy, L.mse, L.focal])
 @pytest.mark.parametrize(
     ("labels", "message"),

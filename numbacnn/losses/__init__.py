@@ -10,6 +10,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float32, Loss, Weights, evaluate
 from numbacnn.losses.classes import CrossEntropy, Dice, Focal
 from numbacnn.losses.elementwise import BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError, SigmoidFocal
+from numbacnn.losses.function import FunctionLoss, LossFunction
 
 __all__ = [
     "LOSSES",
@@ -17,6 +18,7 @@ __all__ = [
     "CrossEntropy",
     "Dice",
     "Focal",
+    "FunctionLoss",
     "Huber",
     "Loss",
     "MeanAbsoluteError",
@@ -48,10 +50,12 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def get_loss(loss: str | Loss) -> Loss:
-    """Return a loss by its name, or the loss itself. Raises ArgumentError with the nearest name."""
+def get_loss(loss: str | Loss | LossFunction) -> Loss:
+    """Return a loss by its name, that of a function, or the loss itself. Raises ArgumentError with the nearest name."""
     if isinstance(loss, str):
         return choose("loss", loss, LOSSES)
+    if callable(loss) and not isinstance(loss, type | Loss):
+        return FunctionLoss(loss)
     if not isinstance(loss, Loss):
         raise ArgumentError(f"loss={loss!r}: give a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
     return loss

@@ -13,10 +13,12 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import as_image
 from numbacnn.losses import LOSSES, Loss, get_loss
 from numbacnn.losses.base import Target, Weights, checked_weights
+from numbacnn.losses.function import LossFunction
 from numbacnn.tasks.predictor import PROBABILITY_OPS
 
 T = TypeVar("T")
-LossOfOutputs = str | Loss | Sequence[str | Loss] | Mapping[str, str | Loss]
+AnyLoss = str | Loss | LossFunction
+LossOfOutputs = AnyLoss | Sequence[AnyLoss] | Mapping[str, AnyLoss]
 Labels = ArrayLike | Sequence[ArrayLike]
 
 
@@ -84,7 +86,7 @@ def make_objective(
     outputs = main + auxiliary
     if isinstance(loss, Mapping):
         loss = by_key("loss", loss, names)
-    given: list[str | Loss] = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs  # type: ignore[list-item]
+    given: list[AnyLoss] = list(loss) if isinstance(loss, list | tuple) else [loss] * outputs  # type: ignore[list-item]
     losses = tuple(get_loss(each).for_classes(classes) for each in _for_outputs("losses", given, main, outputs))
     defaults = [1.0] * main + [auxiliary_weight] * auxiliary
     if weights is not None:
