@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -70,7 +71,7 @@ class _CNN(BaseEstimator):  # type: ignore[misc]
     # -- samples ------------------------------------------------------------------------------------------------------
 
     def _samples(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, first: bool
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, first: bool, classes: ArrayLike | None = None
     ) -> tuple[Float32, Float64, Float64]:
         """Return the distinct samples, in an order of their own: rows, numbers (n, k), and weights whose mean is 1."""
         table = self._table(X, first)
@@ -80,7 +81,7 @@ class _CNN(BaseEstimator):  # type: ignore[misc]
         if not (weight >= 0).all() or not weight.any():
             raise ArgumentError("sample_weight: give weights of at least zero, not all of them zero")
         counted = weight > 0
-        numbers = self._numbers(checked[counted], first)
+        numbers = self._numbers(checked[counted], first, classes)
         rows, numbers, weight = _distinct(rows[counted], numbers, weight[counted])
         weight = weight * self._factors(numbers, weight)
         return rows, numbers, weight * (len(weight) / weight.sum())
@@ -115,9 +116,11 @@ class _CNN(BaseEstimator):  # type: ignore[misc]
 
     # -- training -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Float32, Float64, Float64]:
+    def _begin(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, classes: ArrayLike | None = None
+    ) -> tuple[Float32, Float64, Float64]:
         """Make the network, its normalization and its optimizer for the first samples, and return these."""
-        rows, numbers, weight = self._samples(X, y, sample_weight, True)
+        rows, numbers, weight = self._samples(X, y, sample_weight, True, classes)
         shape = self.image_shape_ or rows.shape[1:]
         if math.prod(shape) != rows.shape[1]:
             raise ArgumentError(
@@ -166,8 +169,8 @@ class _CNN(BaseEstimator):  # type: ignore[misc]
 
     # -- defined by each estimator ------------------------------------------------------------------------------------
 
-    def _numbers(self, y: NDArray[Any], first: bool) -> Float64:
-        """Return targets as numbers (n, k)."""
+    def _numbers(self, y: NDArray[Any], first: bool, classes: ArrayLike | None) -> Float64:
+        """Return targets as numbers (n, k); ``classes`` are those that partial_fit is given."""
         raise NotImplementedError
 
     def _factors(self, numbers: Float64, weight: Float64) -> Float64 | float:
@@ -223,9 +226,8 @@ class CNNClassifier(ClassifierMixin, _CNN):  # type: ignore[misc]
             raise ArgumentError("classes must be passed on the first call to partial_fit")
         if self.class_weight == "balanced":
             raise ArgumentError('class_weight="balanced" needs all samples: give partial_fit weights {class: weight}')
-        self._declared = classes
-        samples = self._begin(X, y, sample_weight) if first else self._samples(X, y, sample_weight, False)
-        del self._declared
+        begin = self._begin if first else partial(self._samples, first=False)
+        samples = begin(X, y, sample_weight, classes=classes)
         self._train(samples, 1, constant)
         return self
 
@@ -239,11 +241,12 @@ class CNNClassifier(ClassifierMixin, _CNN):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _numbers(self, y: NDArray[Any], first: bool) -> Float64:
+    def _numbers(self, y: NDArray[Any], first: bool, classes: ArrayLike | None) -> Float64:
         check_classification_targets(y)
         if first:
-            declared = getattr(self, "_declared", None)
-            self.classes_ = np.unique(y if declared is None else np.asarray(declared))
+            self.classes_ = np.unique(y if classes is None else np.asarray(classes))
+        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise ArgumentError(f"classes={classes!r}, but the first part had {self.classes_.tolist()}")
         if len(self.classes_) < 2:
             raise ArgumentError(f"all samples have one class, {self.classes_.tolist()}; give at least two classes")
         unknown = np.setdiff1d(y, self.classes_)
@@ -312,7 +315,7 @@ class CNNRegressor(RegressorMixin, _CNN):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def _numbers(self, y: NDArray[Any], first: bool) -> Float64:
+    def _numbers(self, y: NDArray[Any], first: bool, classes: ArrayLike | None) -> Float64:
         if first:
             self._is_flat = y.ndim == 1
         return y.reshape(len(y), -1).astype(np.float64)

@@ -140,6 +140,10 @@ def test_partial_fit_takes_parts_without_some_classes():
     assert model.partial_fit(images[~down], labels[~down]).predict_proba(images).shape == (20, 3)
     with pytest.raises(ValueError, match=r"classes \['up'\] that are not among \['across', 'down', 'neither'\]"):
         model.partial_fit(images, ["up"] * 20)
+    with pytest.raises(ValueError, match=r"but the first part had \['across', 'down', 'neither'\]"):
+        model.partial_fit(images, labels, classes=["across", "down"])
+    with pytest.raises(ValueError, match="classes must be passed on the first call to partial_fit"):
+        clone(model).partial_fit(images, labels)
 
 
 def test_a_regressor_learns_two_numbers_in_their_own_scale():
