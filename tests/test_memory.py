@@ -29,12 +29,12 @@ def lenet(rng, request):
 
 
 def test_no_new_array_exists_when_a_kernel_of_a_training_step_runs(lenet, monkeypatch):
-    (model, step), held = lenet, []
+    (model, step), sizes = lenet, []
     arrays_only = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
 
     def watched(launch):
         def call(*arguments):
-            held.append(sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays_only]).traces))
+            sizes.append(sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays_only]).traces))
             launch(*arguments)
 
         return call
@@ -47,8 +47,8 @@ def test_no_new_array_exists_when_a_kernel_of_a_training_step_runs(lenet, monkey
         bound.launches[:] = [(watched(launch), arguments) for launch, arguments in bound.launches]
     tracemalloc.start()
     step()
-    assert len(held) > 20
-    assert max(held) == 0
+    assert len(sizes) > 20
+    assert max(sizes) == 0
 
 
 def test_a_training_step_allocates_no_temporary_array(lenet):

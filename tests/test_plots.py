@@ -349,7 +349,7 @@ def test_an_installed_font_is_used_for_characters_that_matplotlib_lacks(monkeypa
     serif = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSerif.ttf"
 
     def lacking(face, characters):
-        """As if DejaVu Sans had no Greek letters."""
+        """Pretend that DejaVu Sans has no Greek letters."""
         return "".join(c for c in characters if c in "σκύλος") if "Serif" not in face.getname()[0] else ""
 
     monkeypatch.setattr(figures, "lacking", lacking)
