@@ -48,8 +48,9 @@ class FunctionLoss(Loss):
         if not isinstance(x, np.ndarray):
             raise ArgumentError(f'the loss {self.name} is a Python function of NumPy arrays; use device="cpu"')
         outputs = np.array(x).reshape(x.shape if x.shape[1:3] != (1, 1) else (len(x), -1))
+        result = self.function(outputs, target)
         try:
-            value, gradient = self.function(outputs, target)
+            value, gradient = result
             total, array = float(value) * len(x), np.asarray(gradient, np.float32)
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"the loss {self.name} must return (loss, gradient): {error}") from error
