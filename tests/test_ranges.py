@@ -50,6 +50,9 @@ def test_fit_and_evaluate_convert(tmp_path):
     loaded = nc.load(tmp_path / "m.safetensors")
     assert loaded.normalization == model.normalization
     assert loaded.normalization.images == TrainingImages("float32", 0, 255, False)
+    form = loaded.normalization.images._asdict()
+    earlier = {name: form[name] for name in ("dtype", "low", "high")}  # without what was added later
+    assert TrainingImages.from_dict(earlier) == TrainingImages("float32", 0, 255)
     before = model.normalization
     with pytest.warns(UserWarning, match="images from 0 to 1 were converted"):
         model.fit((FORMS["0 to 1"], LABELS), epochs=1, batch_size=4)

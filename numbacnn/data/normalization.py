@@ -45,6 +45,7 @@ class TrainingImages(NamedTuple):
     @classmethod
     def from_dict(cls, form: Any) -> "TrainingImages":
         """Return what ``_asdict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
+        form = cls._field_defaults | dict(form)  # files of earlier versions lack some
         low, high, polarity, white = float(form["low"]), float(form["high"]), form["light_on_dark"], form["white"]
         if form["dtype"] not in ("uint8", "float32") or not -math.inf < low <= high < math.inf:
             raise ValueError(f"its training images are damaged: {form['dtype']} from {low} to {high}")
