@@ -70,8 +70,8 @@ BEFORE = {  # page → number of a block → code that the page leaves out befor
     "augmentation.md": {0: DIGITS},
     "losses.md": {
         0: SMALL_MODEL,
-        2: "features, years = np.zeros((8, 16), np.float32), np.zeros((8, 1), np.float32)\n",
-        4: SMALL_MODEL
+        3: "features, years = np.zeros((8, 16), np.float32), np.zeros((8, 1), np.float32)\n",
+        5: SMALL_MODEL
         + "optimizer, x = nc.SGD(0.05), model.forward(images, training=True)\n"
         + "loss, dy = nc.losses.cross_entropy(x, labels)\n",
     },
