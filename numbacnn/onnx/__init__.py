@@ -16,6 +16,7 @@ from numbacnn.saving.format import ModelFile
 DEFAULT_OPSET = 18  # with IR version 8, which runtimes since 2023 read
 OPSETS = range(15, 23)
 LAYOUTS = ("nchw", "nhwc")
+MAX_COMPUTED = 1 << 22
 
 
 def save(
@@ -58,6 +59,7 @@ def load(
     path: str | PathLike[str],
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    max_computed: int = MAX_COMPUTED,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Model:
@@ -71,6 +73,8 @@ def load(
     Args:
         path: the file. External data is read from files in the same folder only.
         shapes: the shapes of inputs, without the batch and in the order of the file, whose sizes it leaves open.
+        max_computed: elements of a constant that the file computes instead of storing it; a small file could ask for
+            any amount of memory.
         device: as in ``Model``.
         precision: as in ``Model``.
 
@@ -81,7 +85,7 @@ def load(
     _require_onnx()
     from numbacnn.onnx.files import read_model
 
-    return Model.from_content(read_model(Path(path), shapes or {}), get_device(device, precision))
+    return Model.from_content(read_model(Path(path), shapes or {}, max_computed), get_device(device, precision))
 
 
 def _read(path: Path) -> ModelFile:

@@ -85,9 +85,9 @@ def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
     """
     value = x if isinstance(x, Value) else r.value(x)
     factor, addend = np.asarray(factor, np.float32), np.asarray(addend, np.float32)
-    if (factor == 1).all() and (addend == 0).all() and max(factor.ndim, addend.ndim) <= len(value.shape) + 1:
-        return value
     scalar = factor.size == 1 and addend.size == 1
+    if scalar and factor == 1 and addend == 0:
+        return value
     samples = value.samples
     if scalar:
         samples = samples * float(factor.reshape(-1)[0]) + float(addend.reshape(-1)[0])
@@ -108,7 +108,7 @@ def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
         scale, shift = numbers, ones * addend.reshape(-1)[0]
     else:
         scale, shift = ones * factor.reshape(-1)[0], numbers
-    if not scalar and _folds(r, value.tensor, scale, shift):
+    if not scalar and _folds(r, value.tensor, scale, shift, factor.size > 1):
         return Value(value.tensor, value.layout)
     c = len(scale)
     layer = nl.DepthwiseConv2D(1)
@@ -119,7 +119,7 @@ def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
     return Value(y, value.layout)
 
 
-def _folds(r: "Reader", tensor: Tensor, scale: Any, shift: Any) -> bool:
+def _folds(r: "Reader", tensor: Tensor, scale: Any, shift: Any, factor_only: bool) -> bool:
     """Multiply and add into the weights of the layer that computes ``tensor``, if it is the only one that is read."""
     layer = r.foldable(tensor)
     if layer is None or tensor.shape[-1] != len(scale):
@@ -127,7 +127,7 @@ def _folds(r: "Reader", tensor: Tensor, scale: Any, shift: Any) -> bool:
     arrays = r.arrays[id(layer)]
     axis = (1, 1, -1, 1) if isinstance(layer, nl.Conv2DTranspose) else (-1,)
     arrays["weight"] = arrays["weight"] * scale.reshape(axis)
-    if "bias" not in arrays and not shift.any():
+    if "bias" not in arrays and factor_only:
         return True
     arrays["bias"] = arrays.get("bias", np.zeros_like(shift)) * scale + shift
     layer.bias = True  # type: ignore[attr-defined]  # of a convolution or dense layer; normalizations have one

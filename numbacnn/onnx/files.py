@@ -13,6 +13,7 @@ from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE
 from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.onnx import MAX_COMPUTED
 from numbacnn.onnx.folding import constant_of
 from numbacnn.onnx.reader import MAX_NODES, Reader
 from numbacnn.onnx.values import Constant
@@ -20,13 +21,15 @@ from numbacnn.saving.format import ModelFile
 from numbacnn.tasks import task_of
 
 
-def read_model(path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> ModelFile:
+def read_model(
+    path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({}), max_computed: int = MAX_COMPUTED
+) -> ModelFile:
     """Read a file; ``onnx.load`` documents arguments and errors."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:
         proto = onnx.load_model_from_string(path.read_bytes())
-        return content_of(proto, path.parent, shapes)
+        return content_of(proto, path.parent, shapes, max_computed)
     except (ModelFileError, ArgumentError) as error:
         raise ModelFileError(f"{path}: {error}") from None
     except DecodeError as error:
@@ -36,7 +39,10 @@ def read_model(path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyTyp
 
 
 def content_of(
-    proto: onnx.ModelProto, folder: Path | None = None, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})
+    proto: onnx.ModelProto,
+    folder: Path | None = None,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    max_computed: int = MAX_COMPUTED,
 ) -> ModelFile:
     """Return the content of an ONNX model in our form; external data is read from files in ``folder``."""
     _check(proto, shapes)
@@ -45,7 +51,7 @@ def content_of(
         if tensor.name in initializers:
             raise ModelFileError(f'two tensors are called "{brief(tensor.name)}"')
         initializers[tensor.name] = constant_of(tensor, folder)
-    reader = Reader(proto, initializers)
+    reader = Reader(proto, initializers, max_computed)
     graph = reader.read()
     arrays = {f"{node.name}.{k}": a for node in graph.nodes for k, a in reader.arrays[id(node.layer)].items()}
     frozen = {name for node in graph.nodes if id(node.layer) in reader.constants for name in node.parameters}

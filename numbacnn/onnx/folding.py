@@ -14,7 +14,6 @@ from numbacnn._checks import brief
 from numbacnn.errors import ModelFileError
 from numbacnn.onnx.values import Constant
 
-MAX_FOLDED = 1 << 22  # elements of a computed constant; weights are stored, not computed
 WIDTHS = {
     TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1, TensorProto.INT8: 1,
     TensorProto.INT32: 4, TensorProto.INT64: 8, TensorProto.BOOL: 1,
@@ -100,7 +99,7 @@ def _gathered(xs: Inputs) -> int:
 
 def _range(xs: Inputs) -> int:
     start, stop, step = (float(_given(xs, i)) for i in range(3))
-    return int(abs((stop - start) / step)) + 1 if step else MAX_FOLDED + 1
+    return int(abs((stop - start) / step)) + 1 if step else 1 << 62
 
 
 def _given(xs: Inputs, position: int) -> Constant:
@@ -136,15 +135,18 @@ FOLDED: dict[str, Callable[[Inputs], int]] = {
 }
 
 
-def fold(node: onnx.NodeProto, xs: Inputs, opset: int) -> list[Constant]:
-    """Return the results of an operator on constants."""
+def fold(node: onnx.NodeProto, xs: Inputs, opset: int, limit: int) -> list[Constant]:
+    """Return the results of an operator on constants, of at most ``limit`` elements if the inputs have no more."""
     if node.op_type == "Constant":
         return [_stored(node)]
     label = f'{node.op_type} "{brief(node.name)}"'
     try:
         count = FOLDED[node.op_type](xs)
-        if count > max(MAX_FOLDED, _largest(xs)):
-            raise ModelFileError(f"{label}: a constant of {count:,} elements, more than {MAX_FOLDED:,}")
+        if count > max(limit, _largest(xs)):
+            raise ModelFileError(
+                f"{label}: computes a constant of {count:,} elements, more than {limit:,}; "
+                "if you trust the file: nc.onnx.load(path, max_computed=…)"
+            )
         names = [name or f":{i}" for i, name in enumerate(node.input)]
         copy = onnx.NodeProto()
         copy.CopyFrom(node)

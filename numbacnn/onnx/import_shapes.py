@@ -95,6 +95,15 @@ def _same(r: "Reader", x: Item, *_: Item) -> Item:
     return r.value(x)
 
 
+def _dropout(r: "Reader", x: Item, ratio: Item = None, training: Item = None) -> Item:
+    """Drop elements in training only, and only if the file was made for training."""
+    value = r.value(x)
+    if training is None or not r.constant(training, "training_mode").any():
+        return value
+    rate = 0.5 if ratio is None else float(r.weights(ratio, "ratio").reshape(-1)[0])
+    return Value(r.record(nl.Dropout(round(rate, 6)), r.tensor(x)), value.layout)
+
+
 def _cast(r: "Reader", x: Item) -> Item:
     if r.attribute("to") not in (1, 10, 11):
         raise UnsupportedError(f"a cast to the type {r.attribute('to')}")
@@ -339,7 +348,10 @@ def _space_to_depth(r: "Reader", x: Item) -> Value:
     r.made(b * b * c * b * b * c)
     weight = np.zeros((b, b, c, b * b * c), np.float32)
     rows, columns, channel = np.ogrid[:b, :b, :c]
-    weight[rows, columns, channel, (rows * b + columns) * c + channel] = 1
+    first = r.attribute("mode", "DCR") == "DCR"
+    weight[
+        rows, columns, channel, (rows * b + columns) * c + channel if first else channel * b * b + rows * b + columns
+    ] = 1
     layer = nl.Conv2D(b * b * c, b, stride=b, bias=False)
     return r.nchw(r.record(layer, image, constant=True, weight=weight))
 
@@ -352,7 +364,7 @@ SHAPES: dict[str, Row] = {
     "Transpose": Row(_transpose),
     "Shape": Row(_shape),
     "Identity": Row(_same),
-    "Dropout": Row(_same),
+    "Dropout": Row(_dropout),
     "Cast": Row(_cast),
     "Expand": Row(_expand),
     "Slice": Row(_slice),

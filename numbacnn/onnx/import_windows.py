@@ -225,8 +225,8 @@ def _factors(layout: Layout, axes: list[int]) -> list[int]:
 
 def _reduce(r: "Reader", x: Item, axes: Item = None, *, kind: str) -> Item:
     value, given = r.value(x), r.integers(axes, "axes")
-    over = range(len(value.shape)) if given is None else [r.axis(axis, value) for axis in given]
-    if given is None:
+    over = [r.axis(axis, value) for axis in given or []]
+    if not given:
         if r.attribute("noop_with_empty_axes", 0):
             return value
         raise UnsupportedError("a reduction over the batch")

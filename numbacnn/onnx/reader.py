@@ -38,7 +38,7 @@ class Op(NamedTuple):
 class Reader:
     """Builds our graph from one of ONNX. ``arrays`` are the weights by layer, ``constants`` the layers not to train."""
 
-    def __init__(self, proto: onnx.ModelProto, initializers: dict[str, Constant]) -> None:
+    def __init__(self, proto: onnx.ModelProto, initializers: dict[str, Constant], max_computed: int) -> None:
         self.opset = next(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
         self.uses: Counter[str] = Counter(name for node in proto.graph.node for name in node.input)
         self.uses.update(output.name for output in proto.graph.output)
@@ -46,6 +46,7 @@ class Reader:
         self.constants: set[int] = set()  # ids of layers
         self._affine: dict[int, tuple[nl.Layer, Op]] = {}  # by id of the tensor: ``takes_affine``
         self.raw = False  # whether the input is 8-bit images
+        self._max_computed = max_computed
         self._proto, self._made, self._names = proto, 0, Counter[str]()
         self._batch: int = BATCH
         self._moved: dict[tuple[int, Layout, Shape], Tensor] = {}  # copies in another order
@@ -63,7 +64,7 @@ class Reader:
             try:
                 constants = [x for x in xs if not isinstance(x, Value)]
                 if op.kind in FOLDED and len(constants) == len(xs):
-                    made: list[Item] = [*fold(node, constants, self.opset)]
+                    made: list[Item] = [*fold(node, constants, self.opset, self._max_computed)]
                 else:
                     made = self._row(xs, next((x.problem for x in xs if isinstance(x, Value) and x.problem), ""))
             except UnsupportedError as error:
@@ -191,7 +192,8 @@ class Reader:
 
     def record(self, layer: nl.Layer, *xs: Tensor, constant: bool = False, suffix: str = "", **arrays: Any) -> Tensor:
         """Record a layer with its arrays; if ``constant``, they are not to be trained."""
-        layer.name = self._unique(self.op.name + suffix)
+        weights = [name for name in self.op.inputs if name.endswith(".weight")]  # PyTorch's names of modules
+        layer.name = self._unique((weights[0].removesuffix(".weight") if weights else self.op.name) + suffix)
         tensor = xs[0].record(layer, xs)
         if prod(tensor.shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"its output {format_shape(tensor.shape)} has more than {MAX_ELEMENTS:,} elements")
@@ -217,8 +219,10 @@ class Reader:
     def made(self, count: int) -> int:
         """Count numbers of weights that the file does not have. Raises UnsupportedError if there are too many."""
         self._made += count
-        if self._made > MAX_MADE:
-            raise UnsupportedError(f"it needs more than {MAX_MADE:,} weights that the file does not have")
+        if self._made > max(MAX_MADE, self._max_computed):
+            raise UnsupportedError(
+                f"it needs {self._made:,} weights that the file does not have, more than {MAX_MADE:,}"
+            )
         return count
 
     def shaped(self, tensor: Tensor, shape: Shape) -> Tensor:
