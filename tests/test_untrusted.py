@@ -21,7 +21,7 @@ FUZZ = Path(__file__).parent / "long" / "fuzz.py"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("form", ["idx", "gzip", "model", "image", "toml"])
+@pytest.mark.parametrize("form", ["idx", "gzip", "model", "image", "toml", "onnx"])
 def test_mutated_files_are_read_correctly_or_rejected(form):
     output = run_python(FUZZ, form, "--count", 2000, "--draw", "hypothesis")
     assert output.startswith(f"{form}: 2,000 inputs, ")

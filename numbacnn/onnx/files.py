@@ -31,7 +31,7 @@ def read_model(
         proto = onnx.load_model_from_string(path.read_bytes())
         return content_of(proto, path.parent, shapes, max_computed)
     except (ModelFileError, ArgumentError) as error:
-        raise ModelFileError(f"{path}: {error}") from None
+        raise ModelFileError(f"{path}: {brief(error)}") from None
     except DecodeError as error:
         raise ModelFileError(f"{path}: not an ONNX file, or damaged: {brief(error)}") from None
     except DAMAGE as error:

@@ -123,7 +123,7 @@ def sliced(r: "Reader", value: Value, axis: int, first: int, end: int) -> Value:
     """Return elements ``first`` to ``end`` − 1 along an axis."""
     if (first, end) == (0, value.shape[axis]):
         return value
-    if len(value.shape) == 3 and value.layout.order() is not None:
+    if len(value.shape) == 3 and value.layout.moved:
         ranges = [(0, size) for size in value.shape]
         ranges[axis] = first, end
         channels, height, width = ranges
@@ -200,9 +200,6 @@ def _chosen(r: "Reader", value: Value, axis: int, chosen: Constant) -> Value:
     """Return elements along an axis in another order, by a 1×1 convolution whose weights are zeros and ones."""
     others = [i for i in range(len(value.shape)) if i != axis]
     n, layout = value.shape[axis], value.layout.transposed((*others, axis))
-    order = layout.order()
-    if order is not None and sorted(chosen.tolist()) == list(range(n)) and len(value.shape) == 1:
-        return Value(r.tensor(value), value.layout) if (np.argsort(order) == chosen).all() else _moved(r, value, chosen)
     x = r.in_order(Value(value.tensor, layout))
     r.made(n * chosen.size)
     weight = np.zeros((n, chosen.size), np.float32)
@@ -211,10 +208,6 @@ def _chosen(r: "Reader", value: Value, axis: int, chosen: Constant) -> Value:
     y = r.record(nl.Conv2D(chosen.size, 1, bias=False), image, constant=True, weight=weight[None, None])
     made = Layout.contiguous((*(value.shape[i] for i in others), chosen.size))
     return Value(y, made.transposed(tuple(np.argsort([*others, axis]).tolist())))
-
-
-def _moved(r: "Reader", value: Value, chosen: Constant) -> Value:
-    return _chosen(r, r.in_order(value), 0, chosen)
 
 
 def _concat(r: "Reader", *xs: Item) -> Item:

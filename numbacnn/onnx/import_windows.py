@@ -196,7 +196,7 @@ def _reduced(r: "Reader", value: Value, axes: Iterable[int], keepdims: bool, max
     layout = value.layout
     f = _factors(layout, over)
     pixels_first = f == list(range(len(f)))
-    if not maximum and not pixels_first and layout.transposed((*others, *over)).order() is None:
+    if not maximum and not pixels_first and not layout.transposed((*others, *over)).moved:
         c = prod(value.shape[i] for i in over)
         image = r.shaped(r.tensor(value), (1, prod(sizes), c))
         mean = np.full((1, 1, r.made(c), 1), 1 / c, np.float32)

@@ -4,12 +4,9 @@ Our memory is one axis, split into ``factors`` from the slowest to the fastest: 
 runs over some of the factors. A transpose exchanges axes, a reshape splits and joins them; neither moves an element.
 """
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 
@@ -40,6 +37,11 @@ class Layout(NamedTuple):
         """The factors in the order of the axes."""
         return [i for axis in self.axes for i in axis]
 
+    @property
+    def moved(self) -> bool:
+        """Whether the elements are in another order than in our memory."""
+        return self.flat != sorted(self.flat)
+
     def transposed(self, order: Shape) -> "Layout":
         """Return the layout with its axes in another order."""
         return _simplified(self.factors, [list(self.axes[i]) for i in order])
@@ -67,16 +69,9 @@ class Layout(NamedTuple):
             axes.append(axis)
         if any(size > 1 for _, size in pending):
             return None
-        starts = np.cumsum([0, *(len(taken[i]) for i in range(len(factors)))]).tolist()
+        starts = [*accumulate((len(taken[i]) for i in range(len(factors))), initial=0)]
         parts = [size for i in range(len(factors)) for size in taken[i]]
         return _simplified(tuple(parts), [[starts[i] + part for i, part in axis] for axis in axes])
-
-    def order(self) -> NDArray[np.intp] | None:
-        """Return, for each element in the order of ONNX, its position in our memory; None if they are the same."""
-        flat = self.flat
-        if flat == sorted(flat):
-            return None
-        return np.arange(prod(self.factors)).reshape(self.factors).transpose(flat).reshape(-1)
 
 
 def _simplified(factors: Shape, axes: list[list[int]]) -> Layout:

@@ -21,7 +21,7 @@ from numbacnn.onnx.values import Constant, Float32, Item, UnsupportedError, Valu
 BATCH = 982_451_653  # stands for a batch of any size in shapes; a prime, so that no product hides it
 MAX_NODES = 10_000
 MAX_ELEMENTS = 1 << 27  # of a value for one image
-MAX_MADE = 1 << 24  # floats of weights that the file does not have, such as a number for every channel
+MAX_MADE = 1 << 21  # floats of weights that the file does not have, such as a number for every channel
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -254,15 +254,15 @@ class Reader:
         if len(value.shape) != 3:
             raise UnsupportedError(f"its input must be images, not of shape (N, {', '.join(map(str, value.shape))})")
         c, h, w = value.shape
-        tensor, order = self.tensor(value), value.layout.transposed((1, 2, 0)).order()
-        if order is not None:
-            tensor = self._permuted(tensor, value.layout.transposed((1, 2, 0)), (h, w, c))
+        tensor, layout = self.tensor(value), value.layout.transposed((1, 2, 0))
+        if layout.moved:
+            tensor = self._permuted(tensor, layout, (h, w, c))
         return self.shaped(tensor, (h, w, c))
 
     def in_order(self, x: Item) -> Value:
         """Return a value whose elements are in our memory in the order of ONNX."""
         value = self.value(x)
-        if value.layout.order() is None:
+        if not value.layout.moved:
             return value
         tensor = self._permuted(self.tensor(value), value.layout, (prod(value.shape),))
         return Value(tensor, Layout.contiguous(value.shape))
@@ -275,8 +275,8 @@ class Reader:
         flat, last = layout.flat, len(layout.factors)
         kept = next(i for i in range(last) if flat[i] != i)  # slowest factors that keep their positions are pixels
         pixels, c = prod(layout.factors[:kept]), prod(layout.factors[kept:])
-        order = np.arange(c).reshape(layout.factors[kept:]).transpose([i - kept for i in flat[kept:]]).reshape(-1)
         self.made(c * c)
+        order = np.arange(c).reshape(layout.factors[kept:]).transpose([i - kept for i in flat[kept:]]).reshape(-1)
         weight = np.zeros((c, c), np.float32)
         weight[order, np.arange(c)] = 1
         image = self.shaped(tensor, shape if len(shape) == 3 and shape[2] == c else (1, pixels, c))

@@ -39,7 +39,7 @@ REASONS = {
     r"its weight has|some of their axes|in this order": "normalization over chosen axes",
     r"Pad|padding of": "padding by other numbers than zero, or of channels",
     r"indices|elements \d|axis|parts of|Expand|Unsqueeze|Squeeze": "indices out of order, and empty slices",
-    r"a cast to|unsupported type|is (of unknown|INT|BOOL|UINT|STRING|BFLOAT|FLOAT8|COMPLEX)": "numbers that are not floats",
+    r"a cast to|unsupported type|is (of unknown|INT|BOOL|UINT|STRING|BFLOAT|FLOAT8|COMPLEX)": "unknown numbers",
     r"has shape \[|give all sizes": "inputs without sizes",
     r"which version|does not say": "operators of training",
     r"functions and sparse": "functions, and sparse tensors",
