@@ -1,5 +1,6 @@
 """``numbacnn data``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ from numbacnn import data as data_sets
 from numbacnn.data.augment import get_augmentation
 from numbacnn.data.labels import CLASSES
 from numbacnn.errors import DataError
-from numbacnn.runs.settings import DEFAULTS
+from numbacnn.runs.settings import DEFAULTS, Settings
 from numbacnn.tasks import TASKS
 
 from . import complete, render, shared
@@ -60,10 +61,11 @@ def preview_command(
     The first row shows the images unchanged; with --augment, each further row shows them as they are in one epoch.
     Masks and boxes are drawn below each row.
     """
-    chain, labels = get_augmentation(augment), TASKS[task].labels if task else None
-    scenes = columns if labels not in (None, CLASSES) and data in data_sets.NAMES else None
+    chain, settings = get_augmentation(augment), Settings.resolve({"data": data, "task": task})
+    if TASKS[settings.task].labels != CLASSES and data in data_sets.NAMES:
+        settings = replace(settings, scenes=columns)
     with shared.engine(None):
-        train, _ = data_sets.load(data, labels=labels, scenes=scenes, progress=download_progress())
+        train, _, _ = settings.load_data(download_progress())
         picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)
     data_sets.write_image(out, picture)
     render.text(str(out))

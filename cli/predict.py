@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,10 @@ def _print_csv(predictions: Rows) -> None:
 
 # -- predictions, and what is drawn of each image ----------------------------------------------------------------------
 
-Drawn = list[tuple[Path, Any]]
+Prediction = (
+    list[tuple[str, float]] | Mask | Detections
+)  # classes with probabilities, a mask of the input's size, boxes
+Drawn = list[tuple[Path, Prediction]]
 
 
 def _classify(
@@ -204,7 +207,7 @@ def _detect(
     model: numbacnn.Model, pixels: Images, images: Sequence[Path], score_threshold: float
 ) -> tuple[Rows, Drawn]:
     """Return boxes in pixels of the image files, in descending order of their scores."""
-    rows, drawn = [], []
+    rows, drawn = Rows(), Drawn()
     for image, found in zip(images, model.detect(pixels, score_threshold), strict=True):
         boxes = placement_of(model, image).restored_boxes(found.boxes.astype(np.float64))
         columns = zip(found.classes, found.scores.tolist(), boxes.tolist(), strict=True)
@@ -213,7 +216,7 @@ def _detect(
     return rows, drawn
 
 
-def _draw(model: numbacnn.Model, drawn: Iterable[tuple[Path, Any]], files: Mapping[Path, Path]) -> None:
+def _draw(model: numbacnn.Model, drawn: Drawn, files: Mapping[Path, Path]) -> None:
     """Write the picture of each image that has a file."""
     if files and (missing := missing_characters(model.class_names)):
         render.notes([note_on_fonts(missing)])
@@ -223,13 +226,12 @@ def _draw(model: numbacnn.Model, drawn: Iterable[tuple[Path, Any]], files: Mappi
             write_image(files[image], _picture(model, image, prediction))
 
 
-def _picture(model: numbacnn.Model, file: Path, prediction: Any) -> Picture:
-    """Draw a prediction: pairs of class and probability, a mask in the size of the input, or detections."""
+def _picture(model: numbacnn.Model, file: Path, prediction: Prediction) -> Picture:
+    """Draw a prediction on its image file."""
     trained = model.normalization and model.normalization.images
     image, _ = read_image(file, *image_size(file), 3, white=trained.white if trained else None)
     if isinstance(prediction, list):
         return classified(image, prediction)
     if isinstance(prediction, Detections):
         return detected(image, prediction, model.class_names)
-    mask: Mask = placement_of(model, file).restored_mask(prediction)
-    return segmented(image, mask, model.class_names)
+    return segmented(image, placement_of(model, file).restored_mask(prediction), model.class_names)

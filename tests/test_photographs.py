@@ -100,6 +100,12 @@ def test_train_and_predict(folder, tmp_path):
     assert numbacnn("train", "--out", tmp_path / "run", "--resume", "-q", "--cache", "disk").code == 0
 
 
+def test_previews_are_in_the_size_of_training(folder, tmp_path):
+    assert numbacnn("data", "preview", "--data", folder, "--columns", 3, "--out", tmp_path / "p.png").code == 0
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.size == (4 + 3 * 228, 4 + 228 + 20)
+
+
 def test_images_on_disk_are_those_in_memory(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
     parts = [data.load(folder, size=(30, 40), image_cache=cache) for cache in ("memory", "disk")]
