@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from numbacnn._text import HANDLER
+from numbacnn._checks.text import HANDLER
 
 
 def replace_unencodable() -> None:

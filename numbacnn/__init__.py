@@ -18,7 +18,7 @@ from numbacnn import (
     schedules,
     testing,
 )
-from numbacnn._names import answer_names, missing_name, public_names
+from numbacnn._checks.names import answer_names, missing_name, public_names
 from numbacnn.data import augment
 from numbacnn.engine.device import kernel
 from numbacnn.engine.graph import Input

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
 from numbacnn._checks import whole
-from numbacnn._names import checks_arguments
+from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.device import get_device
 from numbacnn.engine.graph import Graph, Input, Tensor
 from numbacnn.engine.network import Network

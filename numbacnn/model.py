@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import format_shape, number
-from numbacnn._names import checks_arguments
-from numbacnn._text import for_output
+from numbacnn._checks.names import checks_arguments
+from numbacnn._checks.text import for_output
 from numbacnn.data.augment import Augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device, get_device

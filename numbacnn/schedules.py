@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from numbacnn._checks import choose, number
-from numbacnn._names import ChecksArguments
+from numbacnn._checks.names import ChecksArguments
 from numbacnn.errors import ArgumentError
 
 Schedule = Callable[[int, int], float]

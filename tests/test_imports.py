@@ -11,7 +11,7 @@ import pytest
 from processes import run_python
 
 import numbacnn
-from numbacnn._frameworks import FRAMEWORKS
+from numbacnn._checks.frameworks import FRAMEWORKS
 from numbacnn.kernels import cpu, cuda, reference, registry
 
 PACKAGE = Path(numbacnn.__file__).parent
@@ -36,13 +36,12 @@ ROWS = [
     {"engine"},
     {"layers", "kernels", "detection"},
     {"geometry"},
-    {"_names"},
     {"_checks"},
-    {"_frameworks", "_text", "errors"},
+    {"errors"},
 ]
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 # A plan gets the facts about the processor as a value: neither it nor its inputs import kernels or NumPy.
-PURE = {"layers", "geometry", "_names", "_checks", "_frameworks", "_text", "errors", "schedules"}
+PURE = {"layers", "geometry", "_checks", "errors", "schedules"}
 PURE |= {"engine/graph", "engine/graph_format", "engine/plan"}
 USES_NUMPY = {"layers/initializers", "layers/bindings"}
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._names import AnswersAttributes, checks_arguments
+from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.data.arrays import as_array, collected
 from numbacnn.data.labels import (
     CLASSES,

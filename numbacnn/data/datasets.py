@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose
-from numbacnn._names import checks_arguments
+from numbacnn._checks.names import checks_arguments
 from numbacnn.data import cifar
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import of_training, read_folder

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._names import ChecksArguments
+from numbacnn._checks.names import ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.errors import ArgumentError
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import number, whole
-from numbacnn._names import ChecksArguments
+from numbacnn._checks.names import ChecksArguments
 from numbacnn.layers.bindings import Kernels
 
 Float32: TypeAlias = NDArray[np.float32]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from numbacnn._checks import python_numbers, whole
-from numbacnn._names import AnswersAttributes, checks_arguments
+from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape
 from numbacnn.layers import Add, Layer, Multiply

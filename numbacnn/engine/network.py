@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import matching
-from numbacnn._names import AnswersAttributes, ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor, check_training
 from numbacnn.engine.graph import Graph

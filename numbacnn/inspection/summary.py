@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from numbacnn._checks import format_shape
-from numbacnn._text import for_output
+from numbacnn._checks.text import for_output
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import Shape

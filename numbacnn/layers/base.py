@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from numbacnn._names import AnswersAttributes, ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers.algorithms import ConvAlgorithm

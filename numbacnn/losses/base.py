@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import by_key
-from numbacnn._names import ChecksArguments
+from numbacnn._checks.names import ChecksArguments
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from numbacnn._names import checks_arguments
+from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.graph import Input, Tensor
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import image_shape

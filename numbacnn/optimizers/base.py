@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, matching, number
-from numbacnn._names import AnswersAttributes, ChecksArguments, checks_arguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_arguments
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import number, whole
-from numbacnn._names import checks_arguments
+from numbacnn._checks.names import checks_arguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.normalization import Normalization, raw_images
 from numbacnn.detection import Detections

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from numbacnn._checks import whole
-from numbacnn._names import AnswersAttributes, ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.decision import EpochCounters
 

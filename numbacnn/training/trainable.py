@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._names import checks_arguments
+from numbacnn._checks.names import checks_arguments
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph

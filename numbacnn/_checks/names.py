@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from numbacnn._checks import did_you_mean, python_numbers
-from numbacnn._frameworks import ARGUMENTS, ATTRIBUTES, FRAMEWORKS
+from numbacnn._checks.frameworks import ARGUMENTS, ATTRIBUTES, FRAMEWORKS
 from numbacnn.errors import ArgumentError
 
 P = ParamSpec("P")

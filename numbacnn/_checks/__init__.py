@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, TypeVar
 
-from numbacnn._frameworks import STRINGS
+from numbacnn._checks.frameworks import STRINGS
 from numbacnn.errors import ArgumentError
 
 T = TypeVar("T")
