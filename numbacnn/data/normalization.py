@@ -65,7 +65,7 @@ class TrainingImages(NamedTuple):
 def _is_light_on_dark(images: Images, low: float, high: float) -> bool | None:
     if images.shape[-1] != 1:
         return None
-    sample = images[:: -(-len(images) // _SAMPLE), :, :, 0].astype(np.float32)
+    sample = images[:: -(-len(images) // _SAMPLE), :, :, 0]
     borders = np.concatenate([sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]], axis=1)
     return bool(np.mean(np.median(borders, axis=1) <= (low + high) / 2) >= 0.95)
 

@@ -62,7 +62,7 @@ def to_scale(images: Floats, fitted: Scale) -> Floats:
         return images
     given = Scale(float(images.min(where=finite, initial=np.inf)), float(images.max(where=finite, initial=-np.inf)))
     target = scale_of(fitted)
-    found = given and scale_of(given, whole=given.high > 1 and _is_whole(images))
+    found = scale_of(given, whole=given.high > 1 and _is_whole(images))
     if target is None:
         if given.low < fitted.low - 4 * fitted.span or given.high > fitted.high + 4 * fitted.span:
             raise _rejected(given, fitted, "convert them in the same way")
