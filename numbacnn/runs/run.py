@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from numbacnn import models
@@ -16,7 +17,7 @@ from numbacnn.data.remote import Progress
 from numbacnn.errors import ArgumentError, DivergedError, NumbacnnError
 from numbacnn.logs import Log, log_of_run
 from numbacnn.losses import CrossEntropy, Focal, Loss, get_loss
-from numbacnn.model import Model, load
+from numbacnn.model import READERS, Model, load
 from numbacnn.runs.folder import RunFolder, model_file
 from numbacnn.runs.provenance import conditions, file_digests, write_provenance
 from numbacnn.runs.settings import Settings, read_toml, require_data
@@ -118,12 +119,13 @@ class Run:
 
     def _load_weights(self, file: Path) -> None:
         """Load initial weights. If ``classes`` is given, those of another shape, the head's, are not loaded."""
-        found = self.model.load_weights(file, strict=self.settings.classes is None)
-        if found.missing or found.unexpected:
-            self.model.load_weights(file)  # raises an error that names them
+        with _as_model_file(file) as stored:
+            found = self.model.load_weights(stored, strict=self.settings.classes is None)
+            if found.missing or found.unexpected:
+                self.model.load_weights(stored)  # raises an error that names them
+            self.model.normalization = read_normalization(stored)
         if found.mismatched:
             self.notes.append(f"{file}: {', '.join(found.mismatched)} differ in shape and start from new values")
-        self.model.normalization = read_normalization(file)
 
     def events(self) -> Iterator[Event]:
         """Train, until the last epoch or until patience runs out. The folder is up to date at every event."""
@@ -235,3 +237,15 @@ class Run:
         if not math.isfinite(found["loss"]):
             raise DivergedError(f"the test loss is {found['loss']}")
         return {"images": len(self.test), **found}
+
+
+@contextmanager
+def _as_model_file(file: Path) -> Iterator[Path]:
+    """Give the block a safetensors file with the weights of ``file``: that itself, or a copy of another format."""
+    if file.suffix not in READERS:
+        yield file
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / f"{file.name}.safetensors"
+        load(file).save(copy)
+        yield copy

@@ -75,6 +75,17 @@ def test_commands_take_a_file(tmp_path):
     assert done.out.splitlines()[-1] == numbacnn("summary", "lenet5").out.splitlines()[-1]
 
 
+def test_train_starts_from_the_weights_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = nc.models.lenet5(classes=7, seed=5)
+    nc.onnx.save(model, "m.onnx")
+    arguments = ("--data", "digits", "--model", "lenet5", "--epochs", 1, "--classes", 10, "--freeze", "conv2d_*")
+    done = numbacnn("train", *arguments, "--weights", "m.onnx", "--out", "run")
+    assert done.code == 0, done.err
+    found = nc.load("run/model.safetensors")
+    np.testing.assert_array_equal(found.parameters["conv2d_1.weight"], model.parameters["conv2d_1.weight"])
+
+
 # -- graphs of ONNX's own helpers -------------------------------------------------------------------------------------
 
 
