@@ -171,6 +171,11 @@ def test_small_set_of_masks_gets_past_the_background():
     rejected("class-weights sqrt, not equal", "train", "--out", "run", "--resume", "--class-weights", "equal")
 
 
+def test_set_that_is_too_small_to_validate_on():
+    put("own", count=2)
+    rejected("10 % of 5 images leave the training or the validation set empty; change --v", *TRAIN, "--data", "own")
+
+
 def test_defaults_of_small_sets():
     small_set_of_masks(70)
     assert folder_defaults("own", "segment") == {"batch_size": 8, "epochs": 34, "class_weights": "sqrt"}

@@ -384,6 +384,9 @@ def test_names_that_are_not_utf_8_and_composed_names(tmp_path):
         put(tmp_path / part / os.fsdecode(b"th\xe9") / "0.png")
     train, test = nc.data.load(tmp_path)
     assert train.classes == test.classes == ("café", "thé")
+    put(tmp_path / "lines" / "a\nb" / "0.png")
+    put(tmp_path / "lines" / "c" / "0.png")
+    assert nc.data.load_folder(tmp_path / "lines")[0].classes == ("a b", "c")
     put(tmp_path / "boxes" / "images" / unicodedata.normalize("NFD", "café.png"))
     write_csv(
         tmp_path / "boxes" / "boxes.csv", ["image", "x0", "y0", "x1", "y1", "class"], ["café.png", 1, 1, 9, 9, "cup"]

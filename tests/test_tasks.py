@@ -318,9 +318,9 @@ def test_data_and_methods_of_another_task_are_rejected():
         (np.zeros((2, 8, 9), int), nc.ArgumentError, "masks are 8×9, but images 8×8; give all the same size"),
         (np.full((2, 8, 8), 3), nc.DataError, "label 3 in image 0 is not a class number; with 2 classes"),
         (
-            [[[0, 0, 9, 4, 0]], [[0, 0, 1, 1, 0]]],
+            [[[0, 0, 9.1, 4, 0]], [[0, 0, 1, 1, 0]]],
             nc.DataError,
-            r"box 0 of image 0, \(0, 0, 9, 4\), exceeds its image of 8×8",
+            r"box 0 of image 0, \(0, 0, 9.1, 4\), exceeds its image of 8×8",
         ),
         ([[[0, 0, 1, 1, 0]], [[4, 0, 4, 4, 0]]], nc.DataError, r"box 0 of image 1, \(4, 0, 4, 4\), is empty"),
         ([[[0, 0, 1, 1, 2]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 2 in image 0 is not a class number"),
@@ -378,3 +378,11 @@ def test_a_file_of_an_unknown_task_is_rejected(tmp_path):
     model.save(tmp_path / "m.safetensors")
     with pytest.raises(nc.ModelFileError, match=r"needs an output \(h, w, 5 \+ classes\), not \(16, 16, 3\)"):
         nc.load(tmp_path / "m.safetensors")
+
+
+def test_boxes_that_exceed_their_image_by_rounding_are_cut_off():
+    given = np.array([[[-0.2, 0, 8.5, 4, 0], [1, 1, 3, 9, 1]], [[2, 2, 4, 4, 0], [0, 0, 0, 0, -1]]], np.float32)
+    data = Dataset.from_arrays(np.zeros((2, 8, 8), np.uint8), given, ("a", "b"))
+    expected = [[[0, 0, 8, 4, 0], [1, 1, 3, 8, 1]], [[2, 2, 4, 4, 0], [0, 0, 0, 0, -1]]]
+    np.testing.assert_array_equal(data.labels, expected)
+    assert given[0, 0, 2] == 8.5

@@ -171,10 +171,29 @@ def _packed(parts: Sequence[ArrayLike | None]) -> NDArray[np.float32]:
     return pack(rows)
 
 
+def may_exceed(side: ArrayLike) -> NDArray[Any]:
+    """Return the pixels by which rounding may put the edge of a box outside an image of that height or width."""
+    return np.maximum(1, 0.005 * np.asarray(side))
+
+
+def _cut_off(boxes: NDArray[np.float32], real: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return boxes without what exceeds their image, if that is no more than rounding does."""
+    sides = np.array([size[1], size[0]] * 2)
+    inside = boxes[..., :4].clip(0, sides)
+    excess = np.abs(boxes[..., :4] - inside)
+    rounded = real & (excess <= may_exceed(sides)).all(axis=-1) & excess.any(axis=-1)
+    if not rounded.any():
+        return boxes
+    found = boxes.copy()
+    found[rounded, :4] = inside[rounded]
+    return found
+
+
 def _checked_boxes(boxes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
     real = boxes[..., 4] != PADDING
     if not np.isfinite(boxes[real]).all():
         raise DataError(f"a box of image {np.argwhere(~np.isfinite(boxes).all(axis=2) & real)[0, 0]} is not finite")
+    boxes = _cut_off(boxes, real, size)
     empty = real & ((boxes[..., 2] <= boxes[..., 0]) | (boxes[..., 3] <= boxes[..., 1]))
     height, width = size
     outside = real & ((boxes[..., :2] < 0).any(axis=2) | (boxes[..., 2] > width) | (boxes[..., 3] > height))

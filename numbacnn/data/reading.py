@@ -23,7 +23,7 @@ from numbacnn.data.images import (
     read_image,
     read_mask_file,
 )
-from numbacnn.data.labels import CLASSES, MASKS
+from numbacnn.data.labels import CLASSES, MASKS, may_exceed
 from numbacnn.data.listing import Box, Listing, Sample, by_number
 from numbacnn.data.masks import Encoded, encode
 from numbacnn.data.store import empty_images
@@ -34,7 +34,6 @@ T = TypeVar("T")
 Size = tuple[int, int]
 _NAMED = 10  # damaged files that an error names
 _VISIBLE = 0.25  # of a box's area, which a crop has to leave
-_ROUNDING = 0.005  # of the side of an image, and at least a pixel, by which a box may exceed it
 
 
 class Splits(NamedTuple):
@@ -254,7 +253,7 @@ def _checked_edges(box: Box, size: Size) -> tuple[float, ...]:
     shown = f"{box.where}: box ({', '.join(f'{edge:.6g}' for edge in edges)})"
     if not all(map(math.isfinite, edges)):
         raise DataError(f"{shown} is not finite")
-    room = [max(1, _ROUNDING * side) for side in sides]
+    room = may_exceed(sides)
     if any(not -most <= edge <= side + most for edge, side, most in zip(edges, sides, room, strict=True)):
         raise DataError(f"{shown} exceeds its image of {height}×{width}")
     x0, y0, x1, y1 = (min(max(edge, 0), side) for edge, side in zip(edges, sides, strict=True))

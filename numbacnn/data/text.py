@@ -39,9 +39,9 @@ def read_rows(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def readable(name: str) -> str:
-    """Return a file name as text to show: composed (NFC), and read as Latin-1 if it is not UTF-8."""
+    """Return a file name as one line of text: composed (NFC), and read as Latin-1 if it is not UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
         name = name.encode("utf-8", "surrogateescape").decode("latin-1")
-    return unicodedata.normalize("NFC", name)
+    return "".join(letter if letter.isprintable() else " " for letter in unicodedata.normalize("NFC", name))

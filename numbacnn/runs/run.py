@@ -58,6 +58,9 @@ class Run:
         if not settings.validation:
             validation = None
         elif validation is None:
+            if not 0 < round(len(train) * settings.validation) < len(train):
+                share = f"{100 * settings.validation:g} % of {len(train)} images"
+                raise ArgumentError(f"{share} leave the training or the validation set empty; change --validation")
             train, validation = train.split(settings.validation, settings.seed)
         self.model: Model = models.make(
             settings.model,
