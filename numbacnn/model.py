@@ -49,7 +49,8 @@ class Model(TrainableModel):
     what only they need.
 
     ``classes`` are the names of the classes, ``normalization`` is applied to raw images, and ``task`` is "classify",
-    "segment" or "detect". ``fit`` sets those that are None from the data, and the model's file keeps them.
+    "segment", "detect", "tag" or "regress". ``fit`` sets those that are None from the data, and the model's file keeps
+    them.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ def test_the_loss_of_an_evaluation_may_follow_the_data():
         (([(X, Y), X],), "batch 1 is ndarray; give pairs"),
         ((iter(()),), "there are no batches"),
         (([(X, Y), (X[:, :3], Y)],), "batches do not fit together"),
-        ((X, np.ones((24, 3), int)), r"labels are int64 of shape \(24, 3\)"),
+        ((X, np.full((24, 3), 2)), r"labels are int64 of shape \(24, 3\)"),
         (("mnist",), "give a Dataset, images and labels, or batches"),
     ],
 )

@@ -12,6 +12,7 @@ from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.data.arrays import as_array, collected
 from numbacnn.data.labels import (
     CLASSES,
+    VALUES,
     ClassNames,
     check_range,
     checked_labels,
@@ -72,7 +73,8 @@ class Dataset(AnswersAttributes):
             images: (N, H, W, C) or (N, H, W), or features (N, C), uint8 or float; float64 is converted to float32.
             labels: (N,) or (N, 1) integers, each an index into ``classes``, booleans, or one-hot rows (N, C); or text,
                 the name of each image's class; or masks (N, H, W) of numbers; or boxes, either an array (k, 5) for each
-                image, None or [] for none, or one array (N, max_boxes, 5) as in the attribute.
+                image, None or [] for none, or one array (N, max_boxes, 5) as in the attribute; or tags, rows (N, C) of
+                0 and 1 for each class; or values to regress, floats (N,) or (N, k).
             classes: class names in order, or a mapping from number to name, or from name to number; by default the
                 numbers from 0 to the largest label.
             notes: become the data set's ``notes``.
@@ -89,7 +91,7 @@ class Dataset(AnswersAttributes):
         if classes is None:
             largest = int(class_numbers(checked, ignore_index).max(initial=0))
             classes = [str(number) for number in range(min(max(largest + 1, 1), _MAX_UNNAMED_CLASSES))]
-        names = class_names(classes)
+        names = () if kind_of(checked) == VALUES else class_names(classes)
         check_range(checked, len(names), ignore_index)
         return cls(pixels, checked, names, tuple(notes), ignore_index=ignore_index)
 
@@ -116,7 +118,7 @@ class Dataset(AnswersAttributes):
 
     @property
     def kind(self) -> str:
-        """The kind of labels: "classes", "masks" or "boxes"."""
+        """The kind of labels: "classes", "masks", "boxes", "tags" or "values"."""
         return kind_of(self.labels)
 
     @property

@@ -14,11 +14,16 @@ from numbacnn.detection import PADDING, pack
 from numbacnn.errors import ArgumentError, DataError
 
 ClassNames: TypeAlias = Sequence[object] | Mapping[int, str] | Mapping[str, int]
-CLASSES, MASKS, BOXES = "classes", "masks", "boxes"
+CLASSES, MASKS, BOXES, TAGS, VALUES = "classes", "masks", "boxes", "tags", "values"
 
 
 def kind_of(labels: NDArray[Any]) -> str:
-    """Return "classes" for (N,), "masks" for integers (N, H, W), "boxes" for floats (N, max_boxes, 5)."""
+    """Return "classes" for (N,), "masks" for integers (N, H, W), "boxes" for floats (N, max_boxes, 5).
+
+    Rows (N, k) are "tags" if they are integers, 0 or 1 for each class, and "values" if they are floats.
+    """
+    if labels.ndim == 2:
+        return TAGS if np.issubdtype(labels.dtype, np.integer) else VALUES
     if labels.ndim == 3:
         return MASKS if np.issubdtype(labels.dtype, np.integer) else BOXES
     return CLASSES
@@ -45,10 +50,14 @@ def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
             sizes = format_shape(array.shape[1:]), format_shape(images.shape[1:3])
             raise ArgumentError(f"masks are {sizes[0]}, but images {sizes[1]}; give all the same size")
         return np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.int64)
+    if array.ndim in (1, 2) and array.dtype.kind == "f" and len(array) == count:
+        return _checked_values(array.reshape(count, -1))
+    if array.ndim == 2 and array.dtype == np.uint8 and len(array) == count and array.max(initial=0) <= 1:
+        return np.ascontiguousarray(array)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ArgumentError(
             f"labels are {array.dtype} of shape {array.shape}; give one integer per image, shape ({count},), "
-            "one per pixel, or boxes (images, max_boxes, 5)"
+            "one per pixel, boxes (images, max_boxes, 5), or rows of 0 and 1 or of floats"
         )
     return array.astype(np.int64, copy=False)
 
@@ -81,13 +90,18 @@ def class_numbers(labels: NDArray[Any], ignore_index: int | None = None) -> NDAr
     if kind_of(labels) == BOXES:
         numbers = labels[..., 4].reshape(-1)
         return np.asarray(numbers[numbers != PADDING])
+    if kind_of(labels) in (TAGS, VALUES):
+        return np.zeros(0, np.int64)
     row = labels.reshape(-1)
     return row if ignore_index is None else row[row != ignore_index]
 
 
 def check_range(labels: NDArray[Any], classes: int, ignore_index: int | None = None) -> None:
     """Raise DataError, with the position, if a class number is not from 0 to ``classes`` − 1 or ``ignore_index``."""
-    if not labels.size or (kind_of(labels) != BOXES and labels.min() >= 0 and labels.max() < classes):
+    kind = kind_of(labels)
+    if not labels.size or kind in (TAGS, VALUES):
+        return
+    if kind != BOXES and labels.min() >= 0 and labels.max() < classes:
         return  # the usual case, which needs no arrays as large as all masks
     numbers = labels[..., 4] if kind_of(labels) == BOXES else labels
     wrong = (numbers < 0) | (numbers >= classes)
@@ -140,7 +154,16 @@ def numbered(labels: Any, classes: ClassNames | None) -> tuple[Any, ClassNames |
         return np.array([choose("class", name, known) for name in found.tolist()], np.int64)[numbers], classes
     if array.ndim == 2 and array.shape[1] > 1 and _is_one_hot(array):
         return array.argmax(axis=1), range(array.shape[1]) if classes is None else classes
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "iuf" and _is_binary(array):
+        return array.astype(np.uint8), range(array.shape[1]) if classes is None else classes
     return array, classes
+
+
+def _checked_values(values: NDArray[Any]) -> NDArray[np.float32]:
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if wrong.size:
+        raise DataError(f"the label of image {wrong[0]} is not finite")
+    return np.ascontiguousarray(values, np.float32)
 
 
 def _is_text(array: NDArray[Any]) -> bool:
@@ -148,8 +171,11 @@ def _is_text(array: NDArray[Any]) -> bool:
 
 
 def _is_one_hot(array: NDArray[Any]) -> bool:
-    numbers = array.dtype.kind in "iuf" and bool(((array == 0) | (array == 1)).all())
-    return numbers and bool((array.sum(axis=1) == 1).all())
+    return array.dtype.kind in "iuf" and _is_binary(array) and bool((array.sum(axis=1) == 1).all())
+
+
+def _is_binary(array: NDArray[Any]) -> bool:
+    return bool(((array == 0) | (array == 1)).all())
 
 
 def _are_boxes(labels: Any) -> bool:

@@ -62,4 +62,5 @@ class Task:
             )
         outputs = output_shape[-1]
         if len(dataset.classes) > self.classes(outputs):
-            raise ArgumentError(f"{len(dataset.classes)} classes for a model with {outputs} outputs")
+            regress = "; to regress, give labels as floats" if outputs == 1 else ""
+            raise ArgumentError(f"{len(dataset.classes)} classes for a model with {outputs} outputs{regress}")

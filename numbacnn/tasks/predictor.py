@@ -18,7 +18,7 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.network import Network
 from numbacnn.errors import ArgumentError
 from numbacnn.metrics import Report
-from numbacnn.tasks import Detection, Segmentation, task_of
+from numbacnn.tasks import Detection, Regression, Segmentation, Tagging, task_of
 from numbacnn.tasks.detection import IOU_THRESHOLD, SCORE_THRESHOLD
 
 Float32 = NDArray[np.float32]
@@ -52,8 +52,8 @@ class Predictor(Network):
 
         Images are normalized as in training. A model that segments returns (N, H, W, classes). Softmax is applied over
         the last axis unless the model ends in a softmax or sigmoid. A single output, a probability p or its logit,
-        gives two classes: [1 − p, p]. Raises ArgumentError if the model detects: use
-        ``detect``.
+        gives two classes: [1 − p, p]. A model of tags returns the probability of each, (N, tags), and one that
+        regresses returns its outputs (N, k). Raises ArgumentError if the model detects: use ``detect``.
         """
         self.check_one_input()
         if len(self.graph.outputs) != 1:
@@ -61,14 +61,16 @@ class Predictor(Network):
         if self.task == Detection.name:
             raise ArgumentError("this model's task is to detect: use detect, which gives boxes")
         raw = self.raw_images(images)
-        shape = *self.output_shape[:-1], max(self.output_shape[-1], 2)
+        is_row = self.task in (Tagging.name, Regression.name)
+        shape = *self.output_shape[:-1], max(self.output_shape[-1], 1 if is_row else 2)
         result = np.empty((len(raw), *shape), np.float32)
-        gives_probabilities = self._end in PROBABILITY_OPS
+        gives_probabilities = self._end in PROBABILITY_OPS or self.task == Regression.name
 
         def receive(start: int, outputs: list[Float32]) -> None:
             (output,) = outputs
-            if output.shape[-1] == 1:
-                pair = self._pair(self.device.host(output))
+            if output.shape[-1] == 1 or is_row:
+                found = self.device.host(output)
+                pair = found if is_row else self._pair(found)
                 scores = pair if gives_probabilities else np.exp(-np.logaddexp(0, -pair))
                 result[start : start + len(output)] = scores.reshape(-1, *shape)
                 return

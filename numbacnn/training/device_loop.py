@@ -16,6 +16,7 @@ from functools import wraps
 import numpy as np
 
 from numbacnn.data.augment import Compose
+from numbacnn.data.labels import TAGS, VALUES
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.kernels.decision import EpochCounters
@@ -53,6 +54,7 @@ def why_not_on_device(host: HostLoop) -> str | None:
         "a single output has two classes": any(
             shape[-1] == 1 for shape in map(model.graph.shapes.__getitem__, host.objective.inputs)
         ),
+        "the labels are rows": host.loader.dataset.kind in (TAGS, VALUES),
         "the loss is custom": not all(loss.only_launches for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.is_replayable,
     }
