@@ -42,7 +42,7 @@ def as_json(value: dict[str, Any]) -> None:
     text(printed)
 
 
-def _with_nulls(value: Any) -> Any:
+def _with_nulls(value: object) -> object:
     """Return a value in JSON's types, with None for NaN and infinities, which JSON lacks."""
     if isinstance(value, dict):
         return {str(name): _with_nulls(each) for name, each in value.items()}

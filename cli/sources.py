@@ -76,5 +76,5 @@ def named(ctx: click.Context, values: Mapping[str, Any]) -> Iterator[None]:
         raise
 
 
-def _is_about(message: str, name: str, value: Any) -> bool:
+def _is_about(message: str, name: str, value: object) -> bool:
     return bool(re.search(rf"\b{name}=", message)) or (isinstance(value, str) and repr(value) in message)

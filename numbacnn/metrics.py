@@ -12,6 +12,7 @@ from numbacnn._checks import whole
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Float64, Loss, ignored_label
 
 Integers = NDArray[np.int64]
@@ -79,7 +80,7 @@ class Metrics:
 
 
 def count_correct(
-    kernels: Any, partial: Float64, output: Float32, labels: NDArray[Any], ignore_index: int | None = None
+    kernels: Kernels, partial: Float64, output: Float32, labels: NDArray[Any], ignore_index: int | None = None
 ) -> None:
     """Launch the count of predictions N×H×W×C whose maximum is at the label, in partial[0], and of labels, partial[1].
 

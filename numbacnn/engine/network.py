@@ -196,7 +196,7 @@ def _checked(given: Any, several: bool, shapes: Sequence[Shape], kind: str, n: i
     return [array if array.dtype == FLOAT32 else array.astype(np.float32) for array in arrays]
 
 
-def _real_numbers(given: Any, kind: str) -> NDArray[Any]:
+def _real_numbers(given: object, kind: str) -> NDArray[Any]:
     if type(given) is np.ndarray and given.dtype == FLOAT32:
         return given
     if hasattr(given, "detach"):  # a tensor of PyTorch, which may require gradients

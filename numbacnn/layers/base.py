@@ -78,7 +78,7 @@ class Layer(ChecksArguments, AnswersAttributes):
 
     name: str | None = field(default=None)
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if is_custom(cls):
             drop_untrusted_traits(cls, Layer)

@@ -14,6 +14,7 @@ from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
+from numbacnn.layers.bindings import Kernels
 from numbacnn.layers.registry import is_custom
 
 Array = NDArray[Any]  # on any device
@@ -40,7 +41,7 @@ class Loss(ChecksArguments):
     activation: str | None = None
     ignore_index: int | None = None
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "only_launches" not in vars(cls):
             cls.only_launches = not is_custom(cls)
@@ -85,11 +86,11 @@ class Loss(ChecksArguments):
         """Return the weight of each label in that number, or None if all are 1; ``ignore_index`` has none."""
         return None
 
-    def launch_target(self, kernels: Any, target: Any, labels: Any) -> None:
+    def launch_target(self, kernels: Kernels, target: Array, labels: Array) -> None:
         """Launch the kernel that writes ``target(labels)``, N×H×W×C, from labels in device memory."""
         kernels.one_hot(target.reshape(-1, target.shape[-1]), labels.reshape(-1))
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Write the loss of each pixel, N·H·W, and to dx ``scale`` times the gradient of their sum. x, dx: N×H×W×C."""
         raise NotImplementedError
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import choose, number
 from numbacnn.errors import ArgumentError
+from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import (
     Float32,
     Float64,
@@ -97,7 +98,7 @@ class CrossEntropy(LabelLoss):
             raise ArgumentError("ignore_index is for integer labels; give probabilities of 0 to ignore a pixel")
         return same_size(array, shape)
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel for labels or that for probabilities."""
         terms = _class_terms(self.class_weights, self.label_smoothing, x.shape[-1])
         if target.ndim == 1:
@@ -125,7 +126,7 @@ class Focal(LabelLoss):
         number(self.gamma, "gamma", 0)
         super().__post_init__()
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel."""
         weights = _class_terms(self.class_weights, 0.0, x.shape[-1])[0]
         kernels.focal_labels(losses, dx, x, target, weights, ignored_label(self.ignore_index), self.gamma, scale)
@@ -158,7 +159,7 @@ class Dice(Loss):
         choose("activation", self.activation, {"softmax": None, "sigmoid": None})
         number(self.smooth, "smooth", 0, above=True)  # 0 would make absent classes infinite
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel; the loss of each pixel is that of its image."""
         sums = np.empty((len(x), ROW_GROUPS, 3, x.shape[-1]), np.float64)
         kernels.dice(losses, dx, x, target, sums, self.smooth, self.activation == "softmax", scale)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
+from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Loss, Target, Weights, check_count, checked_weights, weights_of_classes
 
 
@@ -25,7 +26,7 @@ class ElementLoss(Loss):
         """Return the constants that the kernel takes."""
         return ()
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel."""
         options = np.array(self.options(x.shape[-1]), np.float32)
         getattr(kernels, self.kernel)(losses, dx, x, target, options, scale)

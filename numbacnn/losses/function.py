@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn.errors import ArgumentError
+from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Loss, Target
 
 LossFunction = Callable[[Float32, NDArray[Any]], tuple[float, ArrayLike]]
@@ -39,7 +40,7 @@ class FunctionLoss(Loss):
         """Return the number of images."""
         return len(target)
 
-    def launch(self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
+    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Call the function.
 
         Raises:

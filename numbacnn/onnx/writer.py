@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from numbacnn._checks import one_of
@@ -109,7 +109,7 @@ class Writer:
         self._nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
-    def constant(self, name: str, array: Any) -> str:
+    def constant(self, name: str, array: ArrayLike) -> str:
         """Add an initializer and return its name."""
         self._initializers[name] = np.ascontiguousarray(array)
         return name

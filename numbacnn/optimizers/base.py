@@ -98,7 +98,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
     steps: int = field(default=0, init=False, repr=False)
     slots: dict[str, Float32] = field(default_factory=dict, init=False, repr=False)
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if "only_launches" not in vars(cls):
             cls.only_launches = not is_custom(cls)

@@ -32,7 +32,7 @@ class Checkpoints:
         self._keep = False  # whether the next save moves ``newest`` to ``previous``
         self._foreign = True  # whether a file at ``previous`` belongs to another training
 
-    def save(self, arenas: Mapping[str, Arena], state: Any) -> None:
+    def save(self, arenas: Mapping[str, Arena], state: object) -> None:
         """Write a checkpoint. Raises OSError if that fails."""
         remove_leftovers(self.newest)
         files.save_checkpoint(self.newest, arenas, state, self.previous if self._keep else None)
@@ -83,7 +83,7 @@ def parse_interval(given: int | str) -> Interval:
     return Interval(seconds=number * SECONDS[unit]) if unit else Interval(steps=number)
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Describe an object such as a loss or a schedule by a text that is the same in every process."""
     value = python_numbers(value)
     if hasattr(value, "__qualname__"):

@@ -127,7 +127,7 @@ def read_normalization(path: Path) -> Normalization | None:
         raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
 
 
-def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: Any, keep_as: Path | None = None) -> None:
+def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: object, keep_as: Path | None = None) -> None:
     """Write the arrays of arenas, as "arena/array", and a JSON state; ``keep_as`` as in ``replacing``."""
     arrays = {f"{part}/{name}": slot.of(arena.array) for part, arena, name, slot in _each_slot(arenas)}
     _write(path, CHECKPOINT_FORMAT, state, arrays, keep_as)
@@ -179,7 +179,9 @@ def check_digest(path: Path, file: Any) -> None:
             raise ModelFileError(f"{path}: damaged: its content was altered (the digest differs)")
 
 
-def _write(path: Path, kind: str, head: Any, arrays: Mapping[str, NDArray[Any]], keep_as: Path | None = None) -> None:
+def _write(
+    path: Path, kind: str, head: object, arrays: Mapping[str, NDArray[Any]], keep_as: Path | None = None
+) -> None:
     from safetensors.numpy import save
 
     metadata = {"format": kind, "version": str(VERSION), "head": json.dumps(head)}

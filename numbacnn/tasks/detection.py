@@ -20,6 +20,7 @@ from numbacnn.detection import PADDING, Detections, average_precision, mean_aver
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.numpy_launchers import BOX_NUMBERS, encode_boxes
+from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Float64, Loss
 from numbacnn.metrics import Metrics
 from numbacnn.tasks.base import Task
@@ -154,12 +155,12 @@ class DetectionLoss(Loss):
         """Return the number of images."""
         return len(target)
 
-    def launch_target(self, kernels: Any, target: Any, labels: Any) -> None:
+    def launch_target(self, kernels: Kernels, target: NDArray[Any], labels: NDArray[Any]) -> None:
         """Launch the encoding of boxes."""
         kernels.encode_boxes(target, labels.reshape(len(target), -1, 5), *self.size)
 
     def launch(
-        self, kernels: Any, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any], scale: float
+        self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: NDArray[Any], scale: float
     ) -> None:
         """Launch the kernel."""
         class_weights = np.ones((1, x.shape[-1] - BOX_NUMBERS), np.float32)
