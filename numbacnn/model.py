@@ -241,6 +241,7 @@ class Model(TrainableModel):
         """
         return inspection.class_gradients(self, images, name, classes)
 
+    @checks_arguments
     def summary(self, show: bool = True) -> Summary:
         """Return shapes, parameters and FLOPs of every layer as data; print them as a table unless ``show=False``."""
         summary = summarize(self.graph, self.device.sizes)

@@ -37,6 +37,9 @@ class WeightLayer(Layer):
 
     def __post_init__(self) -> None:
         self.l1, self.l2 = number(self.l1, "l1", 0), number(self.l2, "l2", 0)
+        bias = getattr(self, "bias", True)
+        if isinstance(bias, str | Layer | type):
+            raise ArgumentError(f"bias={bias!r}: give True or False; an activation is activation={bias!r}")
         if self.activation is not None:
             self.activation = as_activation(self.activation)
 
