@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from numbacnn import layers as nl
 from numbacnn._checks import format_shape
 from numbacnn.engine.graph import Tensor
 from numbacnn.onnx.layout import Layout
-from numbacnn.onnx.values import POINTS, Item, Samples, UnsupportedError, Value
+from numbacnn.onnx.values import POINTS, Float32, Item, Samples, UnsupportedError, Value
 
 if TYPE_CHECKING:
     from numbacnn.onnx.reader import Reader
@@ -77,7 +78,7 @@ def _incomplete(r: "Reader", value: Value, samples: Samples) -> Value:
 # -- constants --------------------------------------------------------------------------------------------------------
 
 
-def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
+def affine(r: "Reader", x: Item, factor: ArrayLike, addend: ArrayLike = 0.0) -> Value:
     """Return factor · x + addend, each a number, or constants that are broadcast to x.
 
     Numbers for each channel become part of the convolution, dense layer or normalization before it, if nothing else
@@ -119,7 +120,7 @@ def affine(r: "Reader", x: Item, factor: Any, addend: Any = 0.0) -> Value:
     return Value(y, value.layout)
 
 
-def _folds(r: "Reader", tensor: Tensor, scale: Any, shift: Any, factor_only: bool) -> bool:
+def _folds(r: "Reader", tensor: Tensor, scale: Float32, shift: Float32, factor_only: bool) -> bool:
     """Multiply and add into the weights of the layer that computes ``tensor``, if it is the only one that is read."""
     layer = r.foldable(tensor)
     if layer is None or tensor.shape[-1] != len(scale):
