@@ -227,7 +227,7 @@ def _interpolate(y, x, i, j, height, width, channels, fill):
     """Write a row of pixels. Interpolating by differences keeps constant areas exact."""
     line = width * channels
     for k in range(len(i)):
-        # Truncate positive numbers: floor would be a call.
+        # i, j > −1, so truncating i + 1 is floor(i) + 1. floor would be a function call.
         top, left = np.intp(i[k] + ONE) - 1, np.intp(j[k] + ONE) - 1
         down, across = i[k] - np.float32(top), j[k] - np.float32(left)
         north, south = 0 <= top < height, top + 1 < height

@@ -63,7 +63,10 @@ class Tile(NamedTuple):
 
 @cache
 def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Target | None = None):
-    """Return the Numba intrinsic ``microkernel(tile, row, n, mode, k)``: a Tile, the first row, columns, mode bits, k.
+    """Return the Numba intrinsic ``microkernel(tile, row, n, mode, k)``.
+
+    ``tile`` is a Tile, ``row`` the first row of C and of A, and ``n`` the number of columns. ``mode`` is the sum of any
+    of ACCUMULATE, RELU and WHOLE, and ``k`` is a LoopNest.
 
     Only ``masked`` microkernels accept n < NR columns. They never read or write B, bias or C past these.
     """

@@ -110,6 +110,7 @@ def _input_gradients(g, images, *arrays):
 
 
 def _phase(g, row, column, images, dx, dy, w_offset, mask):
+    """Return the GEMM of one phase; ``row`` and ``column`` are the ``Taps`` of its rows and of its columns."""
     channels, filters, w = g.c // g.groups, g.k // g.groups, _tap_strides(g)
 
     def pixels_of(x):

@@ -33,7 +33,7 @@ class CompiledKernel:
                 if _streams:
                     _streams[-1].append(simulate)
                 else:
-                    self._dispatcher[blocks, threads](*views)  # configured at each call: it keeps only one
+                    self._dispatcher[blocks, threads](*views)  # the dispatcher keeps only its last configuration
 
             return simulate
         from cuda.core import LaunchConfig, launch
@@ -47,7 +47,7 @@ class CompiledKernel:
         def run() -> None:
             launch(current_stream(), config, kernel, *values)
 
-        run.keeps = arguments  # type: ignore[attr-defined]  # memory whose addresses are among the values
+        run.keeps = arguments  # type: ignore[attr-defined]  # values holds only addresses: keep the arrays alive
         return run
 
 
@@ -88,7 +88,8 @@ def compile_ptx(
 
 # -- streams and graphs -----------------------------------------------------------------------------------------------
 
-_streams: list[Any] = []  # a stack; the last one replaces the default stream
+# Streams and graph builders (in the simulator, lists of launches) of nested ``launching_into``; the last one is in use.
+_streams: list[Any] = []
 
 
 def current_stream() -> Any:

@@ -32,16 +32,16 @@ class TapTile(NamedTuple):
 
 
 class PixelLoops(NamedTuple):
-    """Rows and columns of pixels; strides of x and dy, and how far ahead to prefetch them, in elements."""
+    """Two loops over pixels. Strides and distances are in elements."""
 
-    p: int
-    q: int
-    x_p: int
+    p: int  # rows of pixels
+    q: int  # columns
+    x_p: int  # strides of x between rows and between columns of pixels
     x_q: int
     dy_p: int
     dy_q: int
-    x_next: int = 0
-    dy_next: int = 0
+    x_prefetch: int = 0  # distance from the current element of x to the one to prefetch
+    dy_prefetch: int = 0
 
 
 @cache
@@ -124,8 +124,8 @@ class _TapEmitter(_TableEmitter):
             gradient = self.load(dy_here)
             for total, pointer in zip(self.sums, inputs, strict=True):
                 self.add_product(total, self.load(builder.gep(pointer, [pixel])), gradient)
-            llvm.prefetch(builder, builder.gep(inputs[0], [builder.add(pixel, pixels.x_next)]))
-            llvm.prefetch(builder, builder.gep(dy_here, [pixels.dy_next]))
+            llvm.prefetch(builder, builder.gep(inputs[0], [builder.add(pixel, pixels.x_prefetch)]))
+            llvm.prefetch(builder, builder.gep(dy_here, [pixels.dy_prefetch]))
         self.write(self.rows(tile.dw, tile.dw_rows, self.count), accumulate)
 
 
