@@ -65,8 +65,8 @@ def iou(a: Boxes, b: Boxes) -> Boxes:
 def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int64]:
     """Non-maximum suppression: return the indices of the boxes (k, 4) to keep, by decreasing score.
 
-    A box is dropped if its intersection over union with a kept box of higher score exceeds ``iou_threshold``. Of equal
-    scores the first comes first.
+    A box is dropped if its intersection over union with a kept box of higher score exceeds ``iou_threshold``. Boxes of
+    equal score are visited in the order of their indices.
     """
     candidates = np.argsort(-scores, kind="stable")
     overlaps, kept = iou(boxes, boxes) > iou_threshold, []

@@ -76,7 +76,7 @@ def test_data_that_has_moved(data):
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "--data", "there", "-q").code == 0
     assert numbacnn("verify", "run").code == 0
     Path("there", "train", "dim", "0.png").unlink()
-    changed = "there: its train data is not that of run, by checksum"
+    changed = "there: its train data differs in checksum from that of run"
     rejected(changed, "train", "--out", "run", "--resume", "--epochs", 3, "--data", "there")
     assert "train data: changed" in numbacnn("verify", "run").err
 

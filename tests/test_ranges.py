@@ -94,7 +94,7 @@ def test_features_have_no_scale():
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16, np.bool_])
 def test_forward_and_train_step_reject_integers(dtype):
     model = nc.Sequential([nc.Flatten(), nc.Dense(2)], (6, 6, 1))
-    message = f"input is {np.dtype(dtype)}; give normalized floats: model.normalized"
+    message = f"input is {np.dtype(dtype)}; pass normalized floats, model.normalized"
     with pytest.raises(nc.ArgumentError, match=message):
         model.forward(PIXELS.astype(dtype))
     with pytest.raises(nc.ArgumentError, match=message):

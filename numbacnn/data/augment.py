@@ -87,25 +87,27 @@ def apply(
     masks: NDArray[Any] | None = None,
     boxes: Sequence[ArrayLike] | None = None,
 ) -> Augmented:
-    """Augment a batch as ``Model.fit`` does.
+    """Augment a batch in the same way as ``Model.fit``.
 
     Args:
-        augment: a chain, transforms or text.
+        augment: a ``Compose``, a sequence of transforms, or a string such as "crop=4, hflip".
         images: (n, H, W, C) or (n, H, W), uint8 or float.
-        labels: (n,) integers, required if the chain mixes images.
-        seed: the seed of the training, from 0 to 2**64 − 1.
-        epoch: counted from 0.
-        indices: indices of the images in their data set, by default 0 to n − 1.
-        source: the whole data set, for a chain that mixes images; by default the batch, unless ``indices`` are given.
-        masks: (n, H, W) integers, the class of each pixel; class 0 comes in from outside the image.
-        boxes: for each image, (k, 4) edges x₀, y₀, x₁, y₁ in pixels. Each becomes the bounding box of the new pixels
-            that come from inside it, or 0, 0, 0, 0 if there are none.
+        labels: (n,) class numbers; required by mixup and CutMix.
+        seed: the ``seed`` of ``fit``, from 0 to 2**64 − 1.
+        epoch: the number of the epoch, from 0.
+        indices: (n,) positions of the images in the data set, by default 0 to n − 1. Random numbers depend on them.
+        source: the data set from which mixup and CutMix draw the second image; by default the batch. It is required if
+            ``indices`` are given.
+        masks: (n, H, W) class numbers. Pixels that come from outside the image become 0.
+        boxes: for each image, an array (k, 4) of edges x₀, y₀, x₁, y₁ in pixels. A box is replaced by the bounding box
+            of all pixels that come from inside it, or by zeros if there are none.
 
     Raises:
-        ArgumentError: a shape, type or number is not valid, or masks or boxes are given with a chain that mixes images.
+        ArgumentError: a shape, type or number is invalid, or masks or boxes are passed with mixup or CutMix.
     """
     chain = get_augmentation(augment) or Compose([])
-    whole(seed, "seed", 0), whole(epoch, "epoch", 0)
+    whole(seed, "seed", 0)
+    whole(epoch, "epoch", 0)
     given = np.zeros(len(images), np.int64) if labels is None else labels
     batch = Dataset.from_arrays(images, given, None if source is None else source.classes)
     numbers = _checked_indices(indices, len(batch))

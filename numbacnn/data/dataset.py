@@ -41,11 +41,11 @@ class Dataset(AnswersAttributes):
             uint8 or int64; or boxes (N, max_boxes, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, with class −1
             in unused rows.
         classes: class names.
-        notes: remarks on how the data was changed when it was read, one line each.
-        strokes: whether the images are of light strokes on a dark background, as MNIST's digits.
-        white: the number that was white in gray image files of more than 8 bits; None if there were none.
-        fit: how image files of other sizes were given one size, as in ``fitting.FITS``.
-        ignore_index: the label, of an image or a pixel, that counts in no loss and no measure; None if all count.
+        notes: what reading the files changed or left out, one line each, for the user.
+        strokes: whether the images are light strokes on a dark background, like MNIST's digits.
+        white: the pixel value that means white in gray image files of more than 8 bits; None if there were none.
+        fit: how image files were resized to a common size, one of ``fitting.FITS``.
+        ignore_index: the label of images or pixels that the loss and all metrics ignore; None if there is none.
     """
 
     images: Images
@@ -67,21 +67,23 @@ class Dataset(AnswersAttributes):
         notes: Sequence[str] = (),
         ignore_index: int | None = None,
     ) -> "Dataset":
-        """Check arrays and make a data set of them. Arrays that have the right form already are not copied.
+        """Check arrays and make a data set from them. Arrays of the required type and layout are not copied.
 
         Args:
             images: (N, H, W, C) or (N, H, W), or features (N, C), uint8 or float; float64 is converted to float32.
-            labels: (N,) or (N, 1) integers, each an index into ``classes``, booleans, or one-hot rows (N, C); or text,
-                the name of each image's class; or masks (N, H, W) of numbers; or boxes, either an array (k, 5) for each
-                image, None or [] for none, or one array (N, max_boxes, 5) as in the attribute; or tags, rows (N, C) of
-                0 and 1 for each class; or values to regress, floats (N,) or (N, k).
+            labels: one of
+                classes: integers (N,) or (N, 1), booleans, one-hot rows (N, C), or class names as strings (N,);
+                masks: integers (N, H, W);
+                boxes: an array (k, 5) for each image, None or [] if it has none; or one array as in ``Dataset.labels``;
+                tags: rows (N, C) of 0 and 1, one column for each class;
+                targets of a regression: floats (N,) or (N, k).
             classes: class names in order, or a mapping from number to name, or from name to number; by default the
                 numbers from 0 to the largest label.
-            notes: become the data set's ``notes``.
-            ignore_index: the label that does not count, such as 255 for void pixels, or −100. It is not a class.
+            notes: remarks to keep with the data, one line each, such as files that were left out.
+            ignore_index: a label that the loss and all metrics ignore, such as 255 for void pixels, or −100.
 
         Raises:
-            ArgumentError: a shape or type is wrong, or there are more images than labels, or fewer.
+            ArgumentError: a shape or type is wrong, or the numbers of images and labels differ.
             DataError: there are no images, a pixel is NaN or infinite, a label is not a class number, or a box is empty
                 or outside its image.
         """

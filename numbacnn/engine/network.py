@@ -197,9 +197,10 @@ def _checked(given: Any, several: bool, shapes: Sequence[Shape], kind: str, n: i
 
 
 def _real_numbers(given: object, kind: str) -> NDArray[Any]:
+    """Convert an array, a nested list or a PyTorch tensor to an array of floats; ``kind`` names it in errors."""
     if type(given) is np.ndarray and given.dtype == FLOAT32:
         return given
-    if hasattr(given, "detach"):  # a tensor of PyTorch, which may require gradients
+    if hasattr(given, "detach"):  # a PyTorch tensor, perhaps with requires_grad or on a GPU
         given = given.detach().cpu()
     try:
         array = np.asarray(given)
@@ -207,9 +208,9 @@ def _real_numbers(given: object, kind: str) -> NDArray[Any]:
         raise ArgumentError(f"{kind}: {error}") from None
     if array.dtype.kind in "biu":
         raise ArgumentError(
-            f"{kind} is {array.dtype}; give normalized floats: model.normalized(images) makes them of raw images, "
-            "which predict, evaluate and fit take as they are"
+            f"{kind} is {array.dtype}; pass normalized floats, model.normalized(images). "
+            "Only fit, evaluate and predict accept raw images"
         )
     if array.dtype.kind != "f":
-        raise ArgumentError(f"{kind} is {array.dtype}; give real numbers")
+        raise ArgumentError(f"{kind} is {array.dtype}; pass real numbers")
     return array

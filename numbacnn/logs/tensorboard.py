@@ -129,7 +129,7 @@ class TensorBoard(Log):
 
 
 def _events(file: Path) -> "Iterator[Event]":
-    """Read the events of a file, up to a record that is incomplete, as the last one of a killed process may be."""
+    """Read the events of a file up to the first incomplete record, which a killed process may leave at the end."""
     from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
 

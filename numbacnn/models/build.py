@@ -55,14 +55,16 @@ class Architecture(Protocol):
 def architecture(
     input_shape: Size, classes: int, *, task: str | None = None, name: str = "", doc: str | None = None
 ) -> Callable[[Record], Architecture]:
-    """Make a function of the zoo from one that records the network. Its keyword-only parameters become options.
+    """Decorate a function that calls the layers of a network, to make a public function that returns a ``Model``.
+
+    The keyword-only parameters of the decorated function become options of the public one.
 
     Args:
         input_shape: the default shape of one image.
         classes: the default number of classes.
         task: the task of the model, if the output is for one task only.
-        name: by default that of the decorated function.
-        doc: by default that of the decorated function.
+        name: the public name, by default that of the decorated function.
+        doc: the docstring, by default that of the decorated function.
     """
 
     def decorate(record: Record) -> Architecture:
@@ -91,7 +93,8 @@ def architecture(
         common = list(inspect.signature(make).parameters.values())[:-1]
         own = [p for p in inspect.signature(record).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
         make.__signature__ = inspect.Signature([*common, *own], return_annotation=Model)  # type: ignore[attr-defined]
-        make.__name__ = make.__qualname__ = record.__qualname__ = name or record.__name__  # the last for TypeErrors
+        # A TypeError about an unknown option shows the __qualname__ of ``record``.
+        make.__name__ = make.__qualname__ = record.__qualname__ = name or record.__name__
         make.__module__, make.__doc__ = record.__module__, doc or record.__doc__
         return checks_arguments(make)
 

@@ -50,7 +50,7 @@ class Run:
             require_data(settings.data)
         train, validation, self.test = settings.load_data(progress)
         parts = {"train": train, "validation": validation, "test": self.test}
-        self._conditions = conditions(command, settings.table(), parts)
+        self._provenance = conditions(command, settings.table(), parts)
         if resume:
             self._require_same_data()
         self.found = describe({"training": train, "validation": validation, "test": self.test})
@@ -111,13 +111,13 @@ class Run:
         return replace(loss, class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
 
     def _require_same_data(self) -> None:
-        """Raise ArgumentError if the data is not what the run began with, by checksum."""
+        """Raise ArgumentError if the checksums of the data differ from those stored when the run began."""
         if self.folder.provenance.is_file():
             for name, digest in read_toml(self.folder.provenance).get("data", {}).items():
-                if self._conditions["data"].get(name) != digest:
+                if self._provenance["data"].get(name) != digest:
                     raise ArgumentError(
-                        f"{self.settings.data}: its {name} data is not that of {self.folder.path}, by checksum; "
-                        "give the same images, labels and classes, or change --out to start another run"
+                        f"{self.settings.data}: its {name} data differs in checksum from that of {self.folder.path}; "
+                        "use the same images, labels and classes, or change --out to start another run"
                     )
 
     def _load_weights(self, file: Path) -> None:
@@ -137,7 +137,7 @@ class Run:
         for file in self.folder.outputs:
             remove_leftovers(file)
         self.folder.write_config(self.settings)
-        self._write_provenance(self._conditions)
+        self._write_provenance(self._provenance)
         self._save_epoch()  # a killed run may have had no time for it
         trainer = self.trainer
         self._logging(lambda log: log.resume(trainer.history, trainer.position, len(trainer.loader)))
@@ -228,7 +228,7 @@ class Run:
         self._logging(lambda log: log.close())
         measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
         files = file_digests(self.folder.outputs)
-        self._write_provenance(self._conditions | {"files": files, "results": measured})
+        self._write_provenance(self._provenance | {"files": files, "results": measured})
         return found
 
     def _write_provenance(self, provenance: dict[str, Any]) -> None:

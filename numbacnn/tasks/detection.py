@@ -108,7 +108,7 @@ def _scores(output: Float32) -> tuple[Float32, NDArray[np.int64]]:
 def encode(labels: Float32, grid: tuple[int, ...], size: tuple[int, int]) -> Float32:
     """Return the target of each cell, (n, h, w, 6): presence, the four numbers of a box, and the class.
 
-    Of two objects with their centers in one cell the smaller counts: it is harder to find in another cell.
+    If two objects have their centers in one cell, the smaller one is the target: other cells rarely find it.
 
     Args:
         labels: boxes (n, M, 5) as in ``numbacnn.detection``.
@@ -193,7 +193,7 @@ class DetectionMetrics(Metrics):
         return average_precision(self.found, np.concatenate(self.truth), self.classes)
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return AP@0.5 and AP@0.5:0.95 of each class, None without an object, and the number of its objects."""
+        """Return AP@0.5, AP@0.5:0.95 and the number of objects of each class. AP is None if there are no objects."""
         counts = np.bincount(
             np.concatenate([class_numbers(part) for part in self.truth]).astype(int), minlength=len(names)
         )

@@ -42,8 +42,8 @@ class Objective:
     def targets(self, labels: Labels, shapes: Sequence[tuple[int, ...]]) -> list[Target]:
         """Check labels, and convert them to the target of each output of ``shapes``, N×H×W×C.
 
-        labels: one array for all outputs, or for several outputs a list or tuple with one for each, or for each that is
-        not auxiliary; those that are then use the first.
+        ``labels`` is one array, which all outputs share, or a list or tuple with an array for each output. Arrays for
+        auxiliary outputs may be left out: these then use the first array.
         """
         parts: Sequence[ArrayLike] = [labels] * len(self.losses)  # type: ignore[list-item]
         if len(self.losses) > 1 and isinstance(labels, list | tuple) and all(np.ndim(part) > 0 for part in labels):

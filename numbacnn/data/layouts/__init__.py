@@ -24,7 +24,7 @@ LAYOUTS: tuple[Layout, ...] = (
     TableOfLabels(),
     NamesOfFiles(),
 )
-"""The first that matches and has the labels that are asked for is read."""
+"""In order of preference: the first that matches, with the required kind of labels, is used."""
 
 HINT = "give CLASS/*, train/CLASS/* and test/CLASS/*, or another layout of docs/data.md"
 TASKS = {CLASSES: "classify", MASKS: "segment", BOXES: "detect"}
@@ -35,14 +35,14 @@ _TEXT = (
 
 
 def recognize(folder: Tree, kind: str | None) -> tuple[Layout, Tree]:
-    """Return the layout of a folder, and the folder itself or the only one in it.
+    """Return the layout of a data set, and the folder that has it: ``folder``, or a folder nested in it.
 
     Args:
-        folder: the folder.
-        kind: the kind of labels that the layout must have, or None if the folder decides.
+        folder: the folder that the user chose.
+        kind: the required kind of labels, or None to accept any.
 
     Raises:
-        DataError: the folder has no layout that is known, another kind of labels, or several kinds.
+        DataError: no layout matches, or the labels are of another kind, or of several kinds if ``kind`` is None.
     """
     outer, (found, folder) = folder, _matching(folder)
     if not found:

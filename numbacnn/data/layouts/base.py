@@ -44,5 +44,5 @@ def paired(folder: Tree, images: Sequence[str], others: Sequence[str]) -> dict[s
 
 
 def part_folders(folder: Tree) -> dict[str, Tree]:
-    """Return the folders of the parts, or the folder itself as the training set if there are none."""
+    """Return the folders of the splits (training, validation and test set); without any, all is the training set."""
     return folder.parts or {TRAIN: folder}

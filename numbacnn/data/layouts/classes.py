@@ -150,7 +150,10 @@ def _tables(folder: Tree) -> list[Path]:
 
 
 def _names_column(file: Path, folder: Tree) -> int | None:
-    """Return the column of a table in which at least half of the cells name images, if there are others."""
+    """Return the index of the column with names of images, or None if the file is not a table of labels.
+
+    At least half of the cells of that column name images of the folder, and the table has other columns.
+    """
     try:
         rows = [cells for _, cells in read_rows(file)]
     except DataError:  # some other file
