@@ -143,6 +143,7 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--betas", f"Betas of {_optimizers_with('betas')}, e.g. 0.9,0.999.", metavar="F,F")
 @_setting("--weight-decay", "Weight decay: an L2 penalty, or decoupled from it, as in adamw.", **NOT_NEGATIVE)
 @_setting("--clip-norm", "Maximum norm of the gradient.", type=click.FloatRange(0, min_open=True), metavar="F")
+@_setting("--drop-last", "Omit the last batch of an epoch if it is smaller.", is_flag=True)
 @_setting("--accumulate", "Batches to accumulate gradients over per update.", **shared.COUNT)
 @_setting("--schedule", "Learning rate schedule.", type=click.Choice(list(SCHEDULES)))
 @_setting("--warmup", "Fraction of training with linear warmup.", type=click.FloatRange(0, 1), metavar="F")

@@ -300,3 +300,12 @@ def test_a_loss_by_name(tmp_path):
     assert json.loads(numbacnn("eval", "run", "--json").out)["loss"] == result["test"]["loss"]
     assert numbacnn("verify", "run").code == 0
     rejected("a detector has a loss of its own", "train", "--task", "detect", "--loss", "focal")
+
+
+def test_drop_last_omits_a_smaller_last_batch():
+    """Batches of 1,000 of the digits: the second one is smaller."""
+    for out, given in (("all", []), ("run", ["--drop-last"])):
+        assert numbacnn("train", "--batch-size", 1000, "--epochs", 1, "--out", out, "-q", *CONSTANT, *given).code == 0
+    all_batches, first = (nc.load(f"{run}/model.safetensors").parameters for run in ("all", "run"))
+    assert all((all_batches[name] != first[name]).any() for name in first)
+    assert "drop-last = true" in Path("run/config.toml").read_text("utf-8")

@@ -77,7 +77,7 @@ def test_nan_and_infinity_stay_in_their_channel(value):
 def test_fewer_images_never_need_more_scratch(seed, n, h, w, c):
     """Sums are split by the size of the batch, and use the scratch that was planned for the largest one."""
     smaller = np.random.default_rng(seed).integers(1, n + 1)
-    planned, needed = (channels.partial_shape(1, images * h, 3, w, c) for images in (n, smaller))
+    planned, needed = (channels.norm_partial_shape(1, images * h, 3, w, c) for images in (n, smaller))
     assert needed[1] <= planned[1]
     assert channels.pattern_size(c) % c == 0
 

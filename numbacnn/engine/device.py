@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial, wraps
 from math import prod
-from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -266,7 +265,7 @@ class _Launchers:
 
     def __init__(
         self,
-        launchers: ModuleType | SimpleNamespace,
+        launchers: object,
         on_device: Callable[[Any], Any],
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:

@@ -88,6 +88,7 @@ class Run:
             checkpoint=folder.checkpoint,
             checkpoint_every=settings.checkpoint_every,
             accumulate=settings.accumulate or 1,
+            drop_last=bool(settings.drop_last),
             ema=settings.ema,
             on_save_error=settings.on_save_error,
             on_nan=settings.on_nan,

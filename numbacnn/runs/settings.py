@@ -66,6 +66,7 @@ class Settings:
     clip_norm: float | None = None
     warmup: float | None = None
     accumulate: int | None = None
+    drop_last: bool | None = None
     ema: float | None = None
     weights: str | None = None
     freeze: str | None = None

@@ -154,7 +154,9 @@ class Trainer:
                 self.model.check_training(images)
             except ArgumentError as error:
                 size = f"{len(self.dataset)} images in batches of {self.loader.batch_size}: a batch has {images}"
-                raise ArgumentError(f"{size}; {error}, or omit a smaller last one by drop_last=True") from None
+                raise ArgumentError(
+                    f"{size}; {error}, or omit a smaller last one: drop_last=True, --drop-last"
+                ) from None
 
     @property
     def last(self) -> int:
