@@ -96,7 +96,7 @@ def apply(
         seed: the ``seed`` of ``fit``, from 0 to 2**64 − 1.
         epoch: the number of the epoch, from 0.
         indices: (n,) positions of the images in the data set, by default 0 to n − 1. Random numbers depend on them.
-        source: the data set from which mixup and CutMix draw the second image; by default the batch. It is required if
+        source: the data set from which mixup and CutMix draw the second image; by default the batch. They require it if
             ``indices`` are given.
         masks: (n, H, W) class numbers. Pixels that come from outside the image become 0.
         boxes: for each image, an array (k, 4) of edges x₀, y₀, x₁, y₁ in pixels. A box is replaced by the bounding box
