@@ -88,7 +88,7 @@ def _channels_first(images: np.ndarray, train: Dataset) -> torch.Tensor:
 def _loss(y: torch.Tensor, labels: np.ndarray, task: Task) -> torch.Tensor:
     if task.name == "segment":
         return F.cross_entropy(y, torch.from_numpy(labels.astype(np.int64)))
-    loss = task.loss()
+    loss = task.loss(y.shape[1], None)
     assert isinstance(loss, DetectionLoss)
     target = torch.from_numpy(encode(labels, tuple(y.shape[2:]), loss.size))
     y, present = y.permute(0, 2, 3, 1), target[..., 0] > 0
@@ -102,10 +102,12 @@ def _loss(y: torch.Tensor, labels: np.ndarray, task: Task) -> torch.Tensor:
 @torch.no_grad()
 def _evaluate(network: torch.nn.Module, train: Dataset, test: Dataset, task: Task) -> dict[str, float]:
     network.eval()
-    metrics = task.metrics(task.loss(), get_device("cpu"))
+    metrics = None
     for first in range(0, len(test), BATCH):
         y = network(_channels_first(test.images[first : first + BATCH], train)).permute(0, 2, 3, 1)
+        metrics = metrics or task.metrics(task.loss(y.shape[-1], None), get_device("cpu"))
         metrics.add(np.ascontiguousarray(y.numpy()), test.labels[first : first + BATCH])
+    assert metrics is not None
     return metrics.results()
 
 
