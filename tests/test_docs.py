@@ -85,7 +85,11 @@ BEFORE = {  # page → number of a block → code that the page leaves out befor
 NOT_EVERYWHERE = ("import torchvision", 'device="cuda"')
 
 
-NEEDS = {"scikit-learn.md": "sklearn", "logs.md": "tensorboardX", "onnx.md": "onnx"}  # page → the extra that its code needs
+NEEDS = {
+    "scikit-learn.md": "sklearn",
+    "logs.md": "tensorboardX",
+    "onnx.md": "onnx",
+}  # page → the extra that its code needs
 TESTED_ELSEWHERE = {"plots.md", "custom-layers.md", "CONTRIBUTING.md"}
 WITH_CODE = [page for page in PAGES if blocks(page, "python") and page.name not in TESTED_ELSEWHERE]
 
