@@ -298,6 +298,7 @@ class Onnx:
     def mutate(self, content, random):
         import onnx
 
+        random = Random(random.getrandbits(64))  # one draw of hypothesis, whatever protobuf does
         if random.random() < 0.5:
             return edited(content, random)
         try:
