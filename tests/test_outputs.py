@@ -15,6 +15,8 @@ from numbacnn.engine.graph_format import from_dict, to_dict
 from numbacnn.engine.network import Network
 from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.training import trainable
+from numbacnn.training.objective import make_objective
 
 L = nc.losses
 
@@ -163,6 +165,20 @@ def test_the_summary_marks_layers_that_run_only_in_training():
     assert "side *" in str(summary)
     assert str(summary).endswith("* in training only")
     assert "*" not in str(bare)
+
+
+def test_steps_with_the_same_arguments_share_an_objective_until_something_changes(monkeypatch, rng):
+    made = []
+    monkeypatch.setattr(trainable, "make_objective", lambda *a, **o: made.append(a) or make_objective(*a, **o))
+    model, (x, labels), optimizer = with_auxiliary(auxiliary_weight=0.25), batch(rng), nc.SGD(0.0)
+    first, again = (model.train_step(x, labels, optimizer) for _ in range(2))
+    assert len(made) == 1
+    assert again == first
+    model.auxiliary_weight = 0.75
+    assert model.train_step(x, labels, optimizer) > first
+    focal = model.train_step(x, labels, optimizer, loss=nc.losses.Focal())
+    assert focal < model.train_step(x, labels, optimizer)
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("weight", [-0.1, np.inf, np.nan, "much"])

@@ -90,17 +90,27 @@ class ChecksArguments(metaclass=_ChecksCalls):
     """
 
 
-def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function answer arguments that do not fit, and take NumPy's numbers for Python's. Raises ArgumentError."""
+def checks_call(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function answer arguments that do not fit, at no cost to the calls that do. Raises ArgumentError."""
 
     @functools.wraps(function)
     def checked(*args: P.args, **options: P.kwargs) -> R:
-        converted = {name: python_numbers(value) for name, value in options.items()}
         try:
-            return function(*map(python_numbers, args), **converted)
+            return function(*args, **options)
         except TypeError:
             _check_call(function.__name__, function, args, options)
             raise
+
+    return checked
+
+
+def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function answer arguments that do not fit, and take NumPy's numbers for Python's. Raises ArgumentError."""
+    call = checks_call(function)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        return call(*map(python_numbers, args), **{name: python_numbers(value) for name, value in options.items()})
 
     return checked
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, matching, number
-from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_arguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
@@ -134,7 +134,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         """Return the defaults of the arguments in training runs."""
         return {part.name: part.default for part in fields(cls) if part.init} | dict(cls.recommended)
 
-    @checks_arguments
+    @checks_call
     def step(self, model: Trainable, scale: float = 1.0) -> None:
         """Make one update from ``model.gradients``, at ``scale`` times the learning rate."""
         with engine_lock:

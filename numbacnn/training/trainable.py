@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks.names import checks_arguments
+from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
@@ -41,10 +42,11 @@ class TrainableModel(Predictor):
         super().__init__(graph, device, several_inputs, several_outputs)
         self.auxiliary_weight, self.epochs = auxiliary_weight, 0
         self._own_optimizer: tuple[str, Optimizer] | None = None
+        self._objective: tuple[tuple[object, ...], Objective] | None = None  # that of the last steps, and for what
         self._penalties = Penalties(graph.penalties(), self.store)
         self._sums: Float64 | None = None  # made when first used
 
-    @checks_arguments
+    @checks_call
     def train_step(
         self,
         images: ArrayLike | Sequence[ArrayLike],
@@ -83,6 +85,16 @@ class TrainableModel(Predictor):
         self, loss: LossOfOutputs, loss_weights: Weights | None = None, classes: Sequence[str] | None = None
     ) -> Objective:
         """Return the loss and the weight of each output, from the arguments of ``train_step`` and names of classes."""
+        if loss_weights is not None or not isinstance(loss, str | Loss):
+            return self._make_objective(loss, loss_weights, classes)
+        key = self.graph, self.auxiliary_weight, loss, classes or self.classes
+        if self._objective is None or not all(map(is_, self._objective[0], key)):
+            self._objective = key, self._make_objective(loss, None, classes)
+        return self._objective[1]
+
+    def _make_objective(
+        self, loss: LossOfOutputs, loss_weights: Weights | None, classes: Sequence[str] | None
+    ) -> Objective:
         outputs, auxiliary = len(self.graph.outputs), len(self.graph.auxiliary)
         names = {"names": self.graph.output_names, "classes": classes or self.classes or ()}
         made = make_objective(loss, loss_weights, outputs, auxiliary, self.auxiliary_weight, **names)
