@@ -2,16 +2,14 @@
 
 import os
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from numbacnn.data.remote import Progress
-from numbacnn.training.trainer import EpochEnd, Event, StepEnd
+from numbacnn.training.progress import TrainingProgress
+from numbacnn.training.trainer import Event, Trainer
 
-from .render import command, duration, log, percent, size
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from .render import command, log, size
 
 ERASE_LINE = "\r\x1b[K"
 
@@ -67,69 +65,12 @@ def interrupted(folder: str, epochs: int, steps: int) -> None:
     log(f"interrupted after {epochs} epochs and {steps} steps; resume with: {resume}")
 
 
-class TrainingProgress:
-    """Shows the events of a training: a bar on a terminal, and a line per epoch. Use it as a context manager.
-
-    Args:
-        images: images per epoch.
-        done: images that earlier runs of a resumed training have seen.
-        quiet: show nothing.
-        score: name of the task's main score.
-    """
-
-    def __init__(self, images: int, done: int, quiet: bool, score: str) -> None:
-        self._images, self._done, self._score = images, done, score
-        self._quiet, self._terminal = quiet, sys.stderr.isatty()
-        self._bar: tqdm[NoReturn] | None = None
-
-    def __enter__(self) -> "TrainingProgress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        if self._quiet:
-            return
-        if isinstance(event, EpochEnd):
-            self._epoch(event)
-        elif self._terminal:
-            self._step(event)
-
-    def _step(self, event: StepEnd) -> None:
-        if self._bar is None:
-            self._bar = self._make_bar(self._images * event.epochs)
-        self._bar.set_description_str(f"epoch {event.epoch}/{event.epochs}", refresh=False)
-        self._bar.set_postfix_str(f"loss {event.loss:.4f}, accuracy {percent(event.accuracy)}", refresh=False)
-        self._bar.update(event.images)
-
-    def _make_bar(self, total: int) -> "tqdm[NoReturn]":
-        from tqdm import tqdm
-
-        tqdm.monitor_interval = 0  # no monitor thread
-        return tqdm(
-            total=total,
-            initial=self._done,
-            unit=" images",
-            unit_scale=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_noinv_fmt}{postfix}, {remaining} left",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=False,
-        )
-
-    def _epoch(self, event: EpochEnd) -> None:
-        r = event.record
-        parts = [f"loss {r.loss:.4f}", f"accuracy {percent(r.accuracy)}"]
-        if r.validation_accuracy is not None:
-            parts.append(f"validation {self._score} {percent(r.score or 0)}{' (best)' if event.best else ''}")
-        if r.skipped:
-            parts.append(f"{r.skipped} batches skipped because of NaN or infinity")
-        parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
-        line = f"epoch {r.epoch}/{event.epochs}: {', '.join(parts)}"
-        if self._bar is None:
-            log(line)
-        else:
-            self._bar.write(line, file=sys.stderr)
+@contextmanager
+def training_progress(trainer: Trainer, quiet: bool) -> Iterator[Callable[[Event], None]]:
+    """Yield a function that shows the events of a training: a bar on a terminal, and a line per epoch."""
+    if quiet:
+        yield lambda event: None
+        return
+    with TrainingProgress(sys.stderr.isatty()) as show:
+        show.begin(trainer)
+        yield show

@@ -111,13 +111,6 @@ def size(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
 
 
-def duration(seconds: float) -> str:
-    """Format seconds as 1:02:03 or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def scores(result: dict[str, Any]) -> tuple[str, str]:
     """Format an evaluation: the name of the task's main score, and its value followed by the other scores."""
     loss = f"loss {result['loss']:.4f}"

@@ -280,12 +280,7 @@ def _require_same_run(ctx: click.Context, settings: Settings, folder: RunFolder)
 def _train(run: Run, quiet: bool) -> int | None:
     """Train to the end and return None, or until a signal, whose number is returned once the state is saved."""
     trainer = run.trainer
-    images = len(trainer.dataset)
-    done = trainer.position.epoch * images + trainer.position.images
-    with (
-        progress.TrainingProgress(images, done, quiet, trainer.task.score_name) as show,
-        Interruption() as interruption,
-    ):
+    with progress.training_progress(trainer, quiet) as show, Interruption() as interruption:
         for event in run.events():
             show(event)
             if interruption.received is not None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from command_line import Terminal, finished, numbacnn
-from numbacnn.cli import info, progress, render
+from numbacnn.cli import info, progress
 
 import numbacnn as nc
+from numbacnn.training.progress import duration
 
 
 def test_info_as_json():
@@ -149,4 +150,4 @@ def test_download_progress(monkeypatch, capsys, terminal, expected):
 
 
 def test_durations():
-    assert [render.duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
+    assert [duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]

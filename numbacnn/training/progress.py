@@ -28,38 +28,74 @@ def shown_progress(wanted: bool | None) -> "Iterator[TrainingProgress | None]":
         return
     from numbacnn.kernels.jit import add_compile_listener
 
-    show = TrainingProgress(live)
-    remove = add_compile_listener(show.compiling)
-    try:
-        yield show
-    finally:
-        remove()
-        show.close()
+    with TrainingProgress(live) as show:
+        show.line("preparing the data …")
+        remove = add_compile_listener(show.compiling)
+        try:
+            yield show
+        finally:
+            remove()
 
 
 class TrainingProgress:
-    """A callback that shows the events of a training. If ``live``, a bar is updated in place."""
+    """A callback that shows the events of a training. If ``live``, a bar is updated in place from the first step on."""
 
     def __init__(self, live: bool) -> None:
         self._live, self._compiled = live, 0
         self._bar: tqdm[NoReturn] | None = None
-        self._first, self._score = 0, ""
-        self._line("preparing the data …")
+
+    def __enter__(self) -> "TrainingProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line("")
+        if self._bar is not None:
+            self._bar.close()
 
     def begin(self, trainer: "Trainer") -> None:
-        """Show the empty bar of a training."""
+        """Note how much is to be trained, and how much is done."""
         position, images = trainer.position, len(trainer.dataset)
-        self._first, self._score = trainer.last - trainer.epochs, trainer.task.score_name
-        if not self._live:
-            return
+        done = position.epoch - (trainer.last - trainer.epochs)
+        self._total, self._initial = images * trainer.epochs, images * done + position.images
+        self._score = trainer.task.score_name
+
+    def compiling(self, kernel: str, done: bool) -> None:
+        """Show the kernel that is being compiled; called before and after each compilation."""
+        self._compiled += not done
+        text = f"compiling kernel {self._compiled} (first run only): {kernel.lstrip('_')} …"
+        if self._bar is None:
+            self.line("" if done else text)
+        elif not done:
+            self._bar.set_description_str(text)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if isinstance(event, EpochEnd):
+            self._print(self._summary(event.record, event))
+        elif self._live:
+            self._step(event)
+
+    def line(self, text: str) -> None:
+        """Replace the line of a terminal or notebook, before there is a bar."""
+        if self._live and self._bar is None:
+            sys.stderr.write(f"\r{text:<79}\r{text}")
+            sys.stderr.flush()
+
+    def _step(self, event: StepEnd) -> None:
+        if self._bar is None:
+            self.line("")
+            self._bar = self._make_bar()
+        self._bar.set_description_str(f"epoch {event.epoch}/{event.epochs}", refresh=False)
+        self._bar.set_postfix_str(", ".join(_measures(event.loss, event.accuracy)), refresh=False)
+        self._bar.update(event.images)
+
+    def _make_bar(self) -> "tqdm[NoReturn]":
         from tqdm import tqdm
 
-        self._line("")
         tqdm.monitor_interval = 0  # no monitor thread
-        self._bar = tqdm(
-            total=images * trainer.epochs,
-            initial=images * (position.epoch - self._first) + position.images,
-            desc=f"epoch {position.epoch + 1}/{trainer.last}",
+        return tqdm(
+            total=self._total,
+            initial=self._initial,
             unit=" images",
             unit_scale=True,
             bar_format=BAR,
@@ -68,42 +104,16 @@ class TrainingProgress:
             leave=False,
         )
 
-    def compiling(self, kernel: str, done: bool) -> None:
-        """Show the kernel that is being compiled; called before and after each compilation."""
-        self._compiled += not done
-        text = f"compiling kernel {self._compiled} (first run only): {kernel.lstrip('_')} …"
-        if self._bar is None:
-            self._line("" if done else text)
-        elif not done:
-            self._bar.set_description_str(text)
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        if isinstance(event, EpochEnd):
-            self._print(self._summary(event.record, event))
-        elif self._bar is not None:
-            self._step(self._bar, event)
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._line("")
-        if self._bar is not None:
-            self._bar.close()
-
-    def _step(self, bar: "tqdm[NoReturn]", event: StepEnd) -> None:
-        bar.set_description_str(f"epoch {event.epoch}/{event.epochs}", refresh=False)
-        bar.set_postfix_str(", ".join(_measures(event.loss, event.accuracy)), refresh=False)
-        bar.update(event.images)
-
     def _summary(self, r: EpochRecord, event: EpochEnd) -> str:
-        parts = [f"epoch {r.epoch}/{event.epochs}: loss {r.loss:.4f}", *_measures(r.loss, r.accuracy)[1:]]
-        if r.validation_loss is not None:
-            parts.append(f"validation loss {r.validation_loss:.4f}")
+        parts = _measures(r.loss, r.accuracy)
         if r.score is not None:
             parts.append(f"validation {self._score} {100 * r.score:.2f} %{' (best)' if event.best else ''}")
+        elif r.validation_loss is not None:
+            parts.append(f"validation loss {r.validation_loss:.4f}")
         if r.skipped:
             parts.append(f"{r.skipped} batches skipped because of NaN or infinity")
-        return ", ".join([*parts, f"{r.seconds:.1f} s"])
+        parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
+        return f"epoch {r.epoch}/{event.epochs}: {', '.join(parts)}"
 
     def _print(self, line: str) -> None:
         if self._bar is None:
@@ -111,11 +121,12 @@ class TrainingProgress:
         else:
             self._bar.write(line, file=sys.stderr)
 
-    def _line(self, text: str) -> None:
-        """Replace the line of a terminal or notebook."""
-        if self._live and self._bar is None:
-            sys.stderr.write(f"\r{text:<79}\r{text}")
-            sys.stderr.flush()
+
+def duration(seconds: float) -> str:
+    """Format seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _measures(loss: float, accuracy: float) -> list[str]:
