@@ -222,6 +222,9 @@ def command(
     By default, trains LeNet-5 on the bundled digits. With --task segment or detect, trains a U-Net or a grid detector
     on generated scenes of digits, or on a folder of images with masks or boxes.
 
+    For a folder of photographs or of a few masks, the defaults of model, size, batch size and epochs follow from the
+    images; a note states them.
+
     The folder of the run gets config.toml, metrics.csv, checkpoint.safetensors, model.safetensors (the weights of the
     last epoch), best.safetensors (those of the best epoch by validation), and provenance.toml, which verify checks.
     """
