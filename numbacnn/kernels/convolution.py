@@ -52,16 +52,28 @@ class ConvAlgorithm:
     name = ""
     family = "direct"
     directions: tuple[str, ...] = DIRECTIONS
+    activations: frozenset[str] = frozenset({"relu"})  # ops that forward can apply as it stores y
 
     def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
         """Whether the algorithm can run and is preferred; ``pool``: a max-pool that it must compute too."""
         return pool is None
+
+    def spreads(self, g: ConvGeometry) -> bool:
+        """Whether NaN and infinity reach outputs whose windows do not see them: the algorithm multiplies them by 0."""
+        return False
 
     def scratch(
         self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None
     ) -> Mapping[str, Scratch]:
         """Return the buffers that a direction needs for up to ``batch`` images, by name."""
         return {}
+
+    def shards_at_once(self, g: ConvGeometry, batch: int, images: int) -> int:
+        """Return how many shards of up to ``images`` images ``weight_gradient`` sums at once: 2^n, or 0 if it cannot.
+
+        With ``epilogue.shards`` it writes their sum in the order of a binary tree, to the bits of one shard at a time.
+        """
+        return 0
 
     def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> Cost:
         """Return the operations that run, and the bytes of x, y and the stored weights, each moved once."""

@@ -27,7 +27,13 @@ from numba.core.serialize import dumps
 
 from numbacnn.kernels.target import host_target
 
-NUMBA_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # environment variables that change the code
+NUMBA_SETTINGS = (
+    "BOUNDSCHECK",
+    "ENABLE_AVX",
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+)  # environment variables that change the code
 OTHER_DEVICES = {"cuda", "reference"}
 DIGEST_BYTES = 32  # of SHA-256
 PRIVATE = 0o700  # the mode of new folders, whatever the umask

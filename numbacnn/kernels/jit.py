@@ -4,7 +4,6 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numba
@@ -15,15 +14,17 @@ from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
 from numbacnn.errors import NumbacnnError
-from numbacnn.kernels.deferred import compiled_as_one
+from numbacnn.kernels.deferred import compiled_as_one, compiled_separately
 from numbacnn.kernels.disk_cache import KernelCache, cache_folder
 from numbacnn.kernels.recording import Launch, tape
+from numbacnn.kernels.threads import available
 
-# GNU OpenMP's workers spin for milliseconds after each parallel region. On a busy machine they occupy a core that other
-# processes need: two trainings at the same time ran a hundred times slower. A tenth of a millisecond covers the Python
-# between two regions; if workers fell asleep there, waking them would make a step of LeNet-5 take a quarter longer. The
-# variable is read when the threading layer starts; the user's setting has precedence.
-if "OMP_WAIT_POLICY" not in os.environ:
+# Where kernels run on Numba's threads instead of the package's (``threads``): GNU OpenMP's spin for milliseconds after
+# each parallel region. On a busy machine they occupy a core that other processes need: two trainings at the same time
+# ran a hundred times slower. A tenth of a millisecond covers the Python between two regions; if workers fell asleep
+# there, waking them would make a step of LeNet-5 take a quarter longer. The variable is read when the layer starts; the
+# user's setting has precedence.
+if not available() and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # NaN and Inf must survive, since they are reported. The compiler may reorder sums, the same way in every run. But a
@@ -54,8 +55,23 @@ def announce(kernel_name: str, done: bool) -> None:
         listener(kernel_name, done)
 
 
+_threads_lock = threading.Lock()
+_threads_started = False
+
+
 def start_threads() -> None:
-    """Start Numba's threads. Raises NumbacnnError if its threading layer cannot be loaded."""
+    """Load the threading layer, once. Raises NumbacnnError if Numba's, on which ours builds, cannot be loaded."""
+    global _threads_started
+    from numbacnn.kernels.threads import pool  # whose functions are compiled by this module
+
+    with _threads_lock:
+        if not _threads_started:
+            _load_threading_layer()
+            pool.start()
+            _threads_started = True
+
+
+def _load_threading_layer() -> None:
     try:
         numba.get_num_threads()
     except ValueError as error:
@@ -74,20 +90,22 @@ class CpuKernel:
     """
 
     __name__: str
+    needs_threads = True
 
     def __init__(
         self,
-        function: Callable[..., None],
+        function: Callable[..., Any],
         signature: Callable[[tuple[Any, ...]], tuple[Any, ...]],
         parallel: bool,
         key: Callable[[], str | None],
         custom: bool,
+        **options: Any,
     ) -> None:
         functools.update_wrapper(self, function)
         self._signature, self._key, self._custom = signature, key, custom
         self._lock = threading.Lock()
         self._compiled: Any = None
-        self._dispatcher = _njit(FAST_MATH, parallel=parallel)(function)
+        self._dispatcher = _njit(FAST_MATH, parallel=parallel, **options)(function)
 
     def __call__(self, *arguments: Any) -> None:
         """Run the kernel, or record the launch. A TypeError means that a launcher passed another type than declared."""
@@ -114,18 +132,23 @@ class CpuKernel:
                 if key is not None and folder is not None:
                     self._dispatcher._cache = KernelCache(function, key, folder)
                 signature = self._signature(arguments)
-                start_threads()
+                if self.needs_threads:
+                    start_threads()
                 if folder is None or not self._load(signature):
-                    announce(self.__name__, done=False)
+                    self._announce(done=False)
                     try:
-                        with nullcontext() if self._custom else compiled_as_one(function.__qualname__):
+                        compiling = compiled_separately if self._custom else compiled_as_one
+                        with compiling(function.__qualname__):
                             self._dispatcher.compile(signature)
                     except NumbaError as error:  # of a custom kernel
                         raise NumbacnnError(f"{self.__name__} cannot be compiled: {_reason(error)}") from error
-                    announce(self.__name__, done=True)
+                    self._announce(done=True)
                 self._dispatcher.disable_compile()
                 self._compiled = self._dispatcher
         return self._compiled
+
+    def _announce(self, done: bool) -> None:
+        announce(self.__name__, done)
 
     def _load(self, signature: tuple[Any, ...]) -> bool:
         with global_compiler_lock:  # ``compiled_as_one`` in another thread replaces the class of libraries
@@ -133,6 +156,32 @@ class CpuKernel:
         if result is not None:
             self._dispatcher.add_overload(result)
         return result is not None
+
+
+class CFunction(CpuKernel):
+    """A serial function that C can call at its ``address``; those of the threads are made before any kernel."""
+
+    needs_threads = False
+
+    def _announce(self, done: bool) -> None:
+        """Stay silent: these are no kernels."""
+
+    @property
+    def address(self) -> int:
+        """The address of the compiled function."""
+        compiled = self._compiled or self._compile(())
+        (result,) = compiled.overloads.values()
+        return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+def c_function(*arguments: Any) -> Callable[[Callable[..., Any]], CFunction]:
+    """Make a function for C from one with arguments of these Numba types."""
+
+    def decorate(function: Callable[..., Any]) -> CFunction:
+        line = str(function.__code__.co_firstlineno)
+        return CFunction(function, lambda _: arguments, False, lambda: line, custom=False, no_cfunc_wrapper=False)
+
+    return decorate
 
 
 def _reason(error: Exception) -> str:
@@ -181,13 +230,13 @@ def _njit(fast_math: Any, **options: Any) -> Any:
 
     They are compiled under NUMBA_DISABLE_JIT too, which is for debugging the user's functions.
     """
-    flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True}
+    flags = {"nogil": True, "error_model": "numpy", "boundscheck": None, "no_cfunc_wrapper": True} | options
 
     def decorate(function: Callable[..., Any]) -> Any:
         config = vars(numba.config)
         disabled, config["DISABLE_JIT"] = config["DISABLE_JIT"], 0
         try:
-            return numba.njit(fastmath=fast_math, **flags, **options)(function)
+            return numba.njit(fastmath=fast_math, **flags)(function)
         finally:
             config["DISABLE_JIT"] = disabled
 

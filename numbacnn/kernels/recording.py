@@ -57,9 +57,16 @@ def record(work: Callable[[], None]) -> Recording:
         _tape = None
 
 
+def _own_tape() -> _Tape | None:
+    """The recording of this thread. The global is read once, since another thread may end its recording meanwhile."""
+    current = _tape
+    return current if current is not None and current.thread == threading.get_ident() else None
+
+
 def tape() -> list[Launch] | None:
     """The list to which a called kernel appends its launch, or None if it is to run."""
-    return _tape.launches if _tape is not None and _tape.thread == threading.get_ident() else None
+    current = _own_tape()
+    return None if current is None else current.launches
 
 
 def recordable(function: Callable[..., None]) -> Callable[..., None]:
@@ -82,8 +89,9 @@ def prepare(kernel: Launchable, *arguments: Any) -> None:
     A recording keeps it apart, so that inference runs it only after the parameters have changed. Its outputs are
     scratch of the kind "prepared".
     """
-    if tape() is not None:
-        _tape.preparations.append(kernel.recorded(*arguments))  # type: ignore[union-attr]
+    current = _own_tape()
+    if current is not None:
+        current.preparations.append(kernel.recorded(*arguments))
     else:
         kernel(*arguments)
 

@@ -11,6 +11,11 @@ def times(weight, loss):
     return weight * loss if weight != ZERO else ZERO
 
 
+def at_least(low, x):
+    """The larger of two numbers; NaN if x is NaN. The device's ``max`` would return the other number."""
+    return low if x < low else x
+
+
 def flushed(x):
     """x, or 0 if x is subnormal. Running means decay into subnormal numbers and never reach zero, and some processors
     take more than a hundred cycles for an operation on one.

@@ -58,7 +58,10 @@ def _detect() -> Target:
 
 
 def _features() -> set[str]:
-    """The features that Numba compiles for: the host's, or those set by NUMBA_CPU_FEATURES or NUMBA_CPU_NAME."""
+    """The features that Numba compiles for: the host's, or those set by NUMBA_CPU_FEATURES or NUMBA_CPU_NAME.
+
+    Without AVX, by NUMBA_ENABLE_AVX=0, there are no fused multiply-adds either, whose encoding is AVX's.
+    """
     import llvmlite.binding as llvm
     from numba.core import config
 
@@ -66,4 +69,5 @@ def _features() -> set[str]:
         return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
     if config.CPU_NAME == "generic":
         return set()
-    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+    names = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    return names if config.ENABLE_AVX else {name for name in names if not name.startswith(("avx", "fma"))}

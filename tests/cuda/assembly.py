@@ -1,6 +1,7 @@
 """CUDA kernels compiled to machine code without a GPU: PTX by numba-cuda, assembled by ptxas, with its statistics."""
 
 import importlib.util
+import os
 import re
 import struct
 import subprocess
@@ -9,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from numbacnn.kernels.cuda.runtime import launch
+from ptx import build
 
 CAPABILITIES = ((7, 5), (8, 0), (9, 0))
 
@@ -39,13 +40,14 @@ def assembler() -> Path | None:
 
 
 def capabilities(kernel) -> list[tuple[int, int]]:
-    """Return those of ``CAPABILITIES`` that the kernel supports."""
-    return [capability for capability in CAPABILITIES if capability >= kernel.min_capability]
+    """Return those of ``CAPABILITIES`` that the kernel supports; with NUMBACNN_NEWEST_ONLY=1, the last one."""
+    supported = [capability for capability in CAPABILITIES if capability >= kernel.min_capability]
+    return supported[-1:] if os.environ.get("NUMBACNN_NEWEST_ONLY") == "1" else supported
 
 
 def compiled(kernel) -> list[str]:
     """Return the PTX of a kernel for each of its ``capabilities``."""
-    return launch.compile_ptx(kernel.function, kernel.signature, capabilities(kernel), **kernel.options)
+    return build.ptx(kernel.function, kernel.signature, kernel.options, capabilities(kernel))
 
 
 def parameters(text) -> list[str]:

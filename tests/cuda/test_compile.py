@@ -7,29 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from assembly import assemble, assembler, capabilities, compiled, parameters
+from compile_table import TABLE
 from numba import types
 
 from numbacnn.kernels.cuda import roofline
-from numbacnn.kernels.cuda.gemm import gemm, tensor_core_gemm
-from numbacnn.kernels.cuda.gemm.descriptor import Access
 from numbacnn.kernels.cuda.runtime import launch
-from numbacnn.kernels.cuda.runtime.jit import KERNELS
 
 pytestmark = pytest.mark.compiles
-
-# Whether A and B are k-major: forward, and the gradients of the input and the weights.
-MAJORS = ((True, False), (True, True), (False, False))
-for tile in gemm.FP32:
-    for a, b in MAJORS:
-        for vector in (True, False):
-            gemm.fp32_kernel(tile, Access(a, vector), Access(b, vector))
-
-# Fewer on tensor cores: vectors in the largest tile, where registers are scarce, and scalars in the others.
-for precision in ("tf32", "bf16"):
-    for i, (a, b) in enumerate(MAJORS):
-        large, other = tensor_core_gemm.TILES[0], tensor_core_gemm.TILES[1 + i % 2]
-        tensor_core_gemm.tensor_core_kernel(precision, large, Access(a, True), Access(b, True))
-        tensor_core_gemm.tensor_core_kernel(precision, other, Access(a, False), Access(b, False))
 
 KINDS = {ctypes.c_float: "f32", ctypes.c_double: "f64", ctypes.c_int64: "u64", ctypes.c_uint64: "u64", bool: "u8"}
 
@@ -66,7 +50,7 @@ def _rare_garbage_collection():
 
 
 @pytest.mark.skipif(assembler() is None, reason="ptxas is not installed: it comes with the extra cuda12")
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", TABLE, ids=lambda kernel: kernel.name)
 def test_every_kernel_is_assembled_without_spills_and_takes_what_a_launch_passes(kernel):
     texts = compiled(kernel)
     assert parameters(texts[0]) == flattened(kernel)

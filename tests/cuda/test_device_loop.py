@@ -138,7 +138,7 @@ def test_mixed_images_and_labels(augment):
 
 
 def test_a_loss_without_soft_labels_says_so():
-    for loss, message in (("focal", "needs integer classes"), ("sigmoid_focal", "give 0 or 1 for each")):
+    for loss, message in (("focal", "needs integer classes"), ("sigmoid_focal", "each must be 0 or 1")):
         with pytest.raises(nc.errors.ArgumentError, match=message):
             fit("cuda", loss=loss, augment="mixup")
 
@@ -537,8 +537,45 @@ class CustomLoss(nc.losses.CrossEntropy):
 )
 def test_the_host_runs_what_the_device_cannot(reason, options):
     made = trainer(**options)
-    assert reason in device.why_not_on_device(made._host)
+    assert reason in device.why_not_on_device(made.host)
     assert isinstance(made._loop, HostLoop)
+
+
+TAGS = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1], [1, 0, 0]])
+VALUES = np.linspace(-1, 1, 21, dtype=np.float32).reshape(7, 3)
+
+
+def one_output(where, end=()):
+    return nc.Sequential([nc.Flatten(), nc.Dense(1), *end], (4, 4, 1), seed=1, device=where)
+
+
+def sigmoid_output(where):
+    return one_output(where, [nc.Sigmoid()])
+
+
+ROWS = {
+    "tags": ("rows", {"data": (DATA[0], TAGS)}),
+    "tags, augmented": ("rows", {"data": (DATA[0], TAGS), "make": whole, "augment": "hflip, noise=0.1"}),
+    "values, huber": ("rows", {"data": (DATA[0], VALUES), "make": whole, "loss": "huber"}),
+    "one value": ("single output", {"data": (DATA[0], VALUES[:, :1]), "make": one_output}),
+    "two classes of a logit": ("single output", {"data": (DATA[0], np.arange(7) % 2), "make": one_output}),
+    "two classes of a probability": ("single output", {"data": (DATA[0], np.arange(7) % 2), "make": sigmoid_output}),
+}
+
+
+@pytest.mark.parametrize(("reason", "options"), ROWS.values(), ids=ROWS)
+def test_rows_and_single_outputs_are_trained_as_on_the_cpu(reason, options, monkeypatch):
+    """The host runs the steps, whose kernels are the device's; validation and predictions are compared, too."""
+    reasons, why = [], device.why_not_on_device
+    monkeypatch.setattr(device, "why_not_on_device", lambda host: reasons.append(why(host)) or reasons[-1])
+    models = {where: options.get("make", small)(where) for where in ("cuda", "cpu")}
+    options = {**options, "validation": options["data"], "optimizer": lambda: nc.SGD(0.01, momentum=0.9)}
+    found, expected = (fit(where, **{**options, "make": models.get}) for where in ("cuda", "cpu"))
+    assert reason in reasons[0]
+    assert_alike(found, expected)
+    for ours, theirs in zip(found[0].epochs, expected[0].epochs, strict=True):
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-4)
+    np.testing.assert_allclose(models["cuda"].predict(DATA[0]), models["cpu"].predict(DATA[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_data_set_that_does_not_fit_stays_on_the_host(monkeypatch):

@@ -1,15 +1,14 @@
 """The case table of layers on device "cuda": each case against the CPU, and repeated for the same bits.
 
-On a GPU all cases run; in the simulator, where a case takes a second, the smallest picked one of each layer.
+On a GPU all cases run; elsewhere, where a case takes a second, the smallest picked one of each layer.
 """
 
 from math import prod
 
 import pytest
 from cases import CASES, PICKED
+from emulation import EMULATED
 from engine import assert_results_close, assert_same_bits, case_arrays, one_layer, run
-
-from numbacnn.kernels.cuda.runtime import backend
 
 TOLERANCE = 1e-4  # relative norm: sums have another order than on the CPU
 
@@ -21,7 +20,7 @@ def work(case):
 
 def chosen():
     """Return the cases that run here."""
-    if not backend.SIMULATED:
+    if not EMULATED:
         return CASES
     smallest = {}
     for case in PICKED:

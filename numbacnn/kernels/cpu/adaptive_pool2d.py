@@ -10,6 +10,7 @@ from numba import prange
 
 from numbacnn.geometry import AdaptiveGeometry
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_equal, where_greater
+from numbacnn.kernels.cpu.sums import window_sum
 from numbacnn.kernels.cpu.views import at
 from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
@@ -17,6 +18,7 @@ from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
+LARGE = 1024  # pixels: larger bins are summed with their rounding errors
 bin_range = inlined(windows.bin_range)
 
 
@@ -38,13 +40,17 @@ def adaptive_average_pool_forward(y, x, g):
         for q in range(g.q):
             first_w, last_w = bin_range(q, g.w, g.q)
             share = splat(_share(p, q, g))
+            large = (last_h - first_h) * (last_w - first_w) > LARGE
             for c in range(0, g.c, WIDTH):
                 total = splat(ZERO)
-                for h in range(first_h, last_h):
-                    in_row = splat(ZERO)
-                    for w in range(first_w, last_w):
-                        in_row += load(at(x, n, h, w) + 4 * c, g.c - c)
-                    total += in_row
+                if large:
+                    total = window_sum(total, at(x, n, 0, 0) + 4 * c, x, (first_h, last_h, first_w, last_w), g.c - c)
+                else:
+                    for h in range(first_h, last_h):
+                        in_row = splat(ZERO)
+                        for w in range(first_w, last_w):
+                            in_row += load(at(x, n, h, w) + 4 * c, g.c - c)
+                        total += in_row
                 store(at(y, n, p, q) + 4 * c, total * share, g.c - c)
 
 

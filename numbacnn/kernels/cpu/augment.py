@@ -1,8 +1,9 @@
 """Augmentation: random numbers for each image, resampling, and pixel operations. Images are N×H×W×C in any units.
 
-Every random number is a word of Philox at the counter (block, index of the image in its data set, epoch, purpose),
-keyed by the seed, so that an image has the same numbers in any batch and on any thread. ``random`` is (seed, epoch);
-``purpose`` is 0 for the numbers of all transforms, or the position of a transform in its chain, from 1.
+Every random number is a word of Philox, keyed by the seed, at the counter (block of four words, index of the image in
+its data set, epoch, purpose), so that an image has the same numbers in any batch and on any thread. ``random`` is
+(seed, epoch); ``purpose`` is 0 for the numbers that the whole chain of transforms shares, or a transform's position in
+it, from 1.
 
 All arithmetic is in order, without fast-math: the results are those of the same formulas in NumPy.
 """

@@ -2,12 +2,18 @@
 
 from functools import lru_cache
 
+import numpy as np
+
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_round_shape, packed_shape
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient
-from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS
+from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS, row_table
+from numbacnn.kernels.cpu.gemm.sharded import BLOCK_ROWS, LEVELS, sharded_gradient
+from numbacnn.kernels.cpu.simd.activations import RELU
 from numbacnn.kernels.registry import launcher
+
+dense_shards_at_once = 1 << LEVELS  # of dense_weight_gradient
 
 
 @launcher
@@ -18,12 +24,16 @@ def dense_forward(y, x, w, b, packed, relu=False):
     or ``dense_packed_round_shape``.
     """
     g, bias = _geometry(len(x), *w.shape), NO_BIAS if b is None else b
-    direct_forward(_as_row(y), _as_row(x), w[None, None], bias, packed, g, relu)
+    direct_forward(_as_row(y), _as_row(x), w[None, None], bias, packed, g, RELU if relu else 0)
 
 
 @launcher
-def dense_weight_gradient(dw, x, dy):
-    """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
+def dense_weight_gradient(dw, x, dy, shards=()):
+    """dw[c,k] = Σ_n x[n,c] · dy[n,k]; with ``shards``, first images and the number of all, added in a binary tree."""
+    if shards:
+        rows, starts = row_table((x.shape[3], 1)), np.array(shards, np.int64)
+        sharded_gradient(dw[None, None], x, dy, rows, BLOCK_ROWS, starts)
+        return
     direct_weight_gradient(dw[None, None], _as_row(x), _as_row(dy), NO_AUX, _geometry(len(x), *dw.shape))
 
 

@@ -173,13 +173,17 @@ def _focal_pixel(dx, x, log_sum, label, weights, gamma, scale):
 # -- element by element -----------------------------------------------------------------------------------------------
 
 
-def elementwise_loss(name, function):
+def elementwise_loss(name, formula):
     """The kernel ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
-    function = simd_math.vectorizable(function)
+    function, factor = simd_math.vectorizable(formula.function), formula.slope_factor
+
+    @in_order
+    def share_of(scale, count):  # reordered, the factor would multiply the slope first, and overflow
+        return factor * scale / count
 
     @inlined
     def pixel_loss(dx, x, target, options, scale):
-        total, share = ZERO, scale / np.float32(len(x))
+        total, share = ZERO, share_of(scale, np.float32(len(x)))
         for c in range(len(x)):
             loss, slope = function(x[c], target[c], options, c)
             total = plus(total, loss)
@@ -197,8 +201,8 @@ def elementwise_loss(name, function):
     return cpu_kernel(float32_1d, float32_4d, float32_4d, float32_4d, float32_1d, float32)(kernel)
 
 
-for _name, _function in ELEMENT_LOSSES.items():
-    launcher(elementwise_loss(_name, _function))
+for _name, _formula in ELEMENT_LOSSES.items():
+    launcher(elementwise_loss(_name, _formula))
 
 
 # -- overlap ----------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from numbacnn.kernels.cpu.simd.vector import (
     where_equal,
     where_greater,
 )
+from numbacnn.kernels.cpu.sums import window_sum
 from numbacnn.kernels.cpu.views import at
 from numbacnn.kernels.formulas import windows
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
@@ -35,6 +36,7 @@ from numbacnn.kernels.registry import launcher
 
 MINUS_INFINITY = np.float32(-np.inf)
 ZERO = np.float32(0)
+LARGE = 64  # pixels: larger windows are summed with their rounding errors
 
 outputs_at, window_share = inlined(windows.outputs_at), inlined(windows.window_share)
 compiled_into = partial(inlined, always=True)  # a call for each block would cost as much as a window
@@ -227,7 +229,9 @@ def average_pool_forward(y, x, g):
 
 @compiled_into
 def _sum(total, window, x, taps, count):
-    """total + Σ of a window of x at this address."""
+    """The sum of a window of x at this address, added to ``total``, which is zeros."""
+    if (taps.bottom - taps.top) * (taps.right - taps.left) > LARGE:
+        return window_sum(total, window, x, (taps.top, taps.bottom, taps.left, taps.right), count)
     for r in range(taps.top, taps.bottom):
         for s in range(taps.left, taps.right):
             total += load_like(total, window + r * x.strides[1] + s * x.strides[2], count)

@@ -29,7 +29,7 @@ def prelu_forward(y, x, w):
 @launcher
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d)
 def prelu_gradient_in_place(dy, dw_parts, x, w):
-    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: they sum up to dw[c].
+    """dy becomes dx = dy where x > 0 (or NaN), else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: terms of dw[c].
 
     dy, dw_parts, x: N×H×W×C; w: C.
     """

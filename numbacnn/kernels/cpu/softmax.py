@@ -1,4 +1,4 @@
-"""Softmax and its gradient over the channels of each pixel. Features are images of one pixel."""
+"""Softmax over the channels of each pixel, its logarithm, and their gradients. Features are images of one pixel."""
 
 import numpy as np
 from numba import prange
@@ -81,3 +81,39 @@ def _softmax_gradient_pixel(dx, dy, y):
         mean += dy[c] * y[c]
     for c in range(len(y)):
         dx[c] = y[c] * (dy[c] - mean)
+
+
+@launcher
+@cpu_kernel(float32_4d, float32_4d)
+def log_softmax_forward(y, x):
+    """y[…,c] = x[…,c] − log Σ_d exp(x[…,d]). Each thread owns a range of rows (n, h)."""
+    width, channels = x.shape[2], x.shape[3]
+    for row in prange(x.shape[0] * x.shape[1]):
+        p_y, p_x, memory = row_address(y, row), row_address(x, row), pixel_memory()
+        for w in range(width):
+            largest, log_total = log_sum_exp(p_y, p_x, w, width, channels, memory)
+            _subtract(pixel(y, row, w), pixel(x, row, w), largest, log_total)
+
+
+@inlined
+def _subtract(y, x, largest, log_total):
+    for c in range(len(y)):
+        y[c] = (x[c] - largest) - log_total
+
+
+@launcher
+@cpu_kernel(float32_4d, float32_4d, float32_4d)
+def log_softmax_gradient(dx, dy, y):
+    """dx[…,c] = dy[…,c] − exp(y[…,c]) · Σ_d dy[…,d]. Each thread owns a range of rows (n, h)."""
+    for row in prange(y.shape[0] * y.shape[1]):
+        for w in range(y.shape[2]):
+            _log_softmax_gradient_pixel(pixel(dx, row, w), pixel(dy, row, w), pixel(y, row, w))
+
+
+@inlined
+def _log_softmax_gradient_pixel(dx, dy, y):
+    total = ZERO
+    for c in range(len(y)):
+        total += dy[c]
+    for c in range(len(y)):
+        dx[c] = dy[c] - simd_math.exp(y[c]) * total

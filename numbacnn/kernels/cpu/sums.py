@@ -1,23 +1,58 @@
 """Sums over images and pixels, in an order that depends on the shape alone."""
 
+from functools import partial
+
 import numpy as np
 from numba import prange
 
 from numbacnn.kernels.cpu.simd.memory import address
-from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, load_like, splat, splat_like, store, where_equal
 from numbacnn.kernels.cpu.views import at, row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined
 from numbacnn.kernels.registry import launcher
 
 SMALL = 1 << 15  # elements; a second pass costs more than it saves for sums of fewer
 GROUPS = 16
+RUN = 8  # pixels
 ZERO = np.float32(0)
+compiled_into = partial(inlined, always=True)  # a call for each vector would cost as much as a window
 
 
 @in_order
 def plus(total, term):
     """total + term, rounded term by term, for sums in loops that also write; see ``jit.FAST_MATH``."""
     return total + term
+
+
+@inlined
+def add_with_error(total, error, term):
+    """total + term, and ``error`` plus what its rounding lost (Knuth 1997, volume 2, section 4.2.2, theorem B)."""
+    rounded = total + term
+    share = rounded - total
+    return rounded, error + ((total - (rounded - share)) + (term - share))
+
+
+@inlined
+def corrected(total, error):
+    """total + error; the total itself where it is not finite."""
+    return where_equal(error - error, splat_like(total, ZERO), total + error, total)
+
+
+@compiled_into
+def window_sum(zero, window, x, box, count):
+    """Σ of x over the rows and columns (top, bottom, left, right) of ``box`` from an address, with an error of few ulp.
+
+    Runs of ``RUN`` pixels are summed plainly, and their sums with the rounding errors.
+    """
+    top, bottom, left, right = box
+    total, error = zero, zero
+    for r in range(top, bottom):
+        for first in range(left, right, RUN):
+            run = zero
+            for s in range(first, min(first + RUN, right)):
+                run += load_like(zero, window + r * x.strides[1] + s * x.strides[2], count)
+            total, error = add_with_error(total, error, run)
+    return corrected(total, error)
 
 
 @cpu_kernel(float32_4d, float32_4d)

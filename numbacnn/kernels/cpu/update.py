@@ -65,9 +65,12 @@ def normalize_in_place(x, partial, smallest):
 @launcher
 @recordable
 def clip_norm_in_place(x, partial, limit):
-    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: scratch, 2 × SUM_GROUPS."""
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger, or by NaN if it is NaN.
+
+    partial: scratch, 2 × SUM_GROUPS.
+    """
     norm = norm_of(x, partial[0])
-    if norm > limit:
+    if not norm <= limit:
         LAUNCHERS["scale_in_place"](x, limit / norm)
 
 

@@ -45,7 +45,7 @@ def _share(p, q, g):
 
 
 @launcher
-@pixel_kernel(float32_4d, float32_4d, AdaptiveGeometry)
+@pixel_kernel(float32_4d, float32_4d, AdaptiveGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def adaptive_average_pool_forward(vector):
     """y[n,p,q,c] = mean of x over bin (p, q)."""
     return average_forward(vector, _window, _share)

@@ -225,7 +225,7 @@ def mix_in_place(y, x, shares):
     _mix([y], [y, x], [shares.reshape(-1, 1)])
 
 
-@element_kernel(inputs=2, tables=1)
+@element_kernel(inputs=2, tables=1, widths=(1,))
 def _mix(y, x, share):
     return y + share * (x - y)
 

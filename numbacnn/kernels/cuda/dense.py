@@ -14,8 +14,8 @@ def dense_forward(y, x, w, b, packed, relu=False):
 
 
 @launcher
-def dense_weight_gradient(dw, x, dy):
-    """dw[c,k] = Σ_n x[n,c] · dy[n,k]."""
+def dense_weight_gradient(dw, x, dy, shards=()):
+    """dw[c,k] = Σ_n x[n,c] · dy[n,k]. shards: not used."""
     implicit_gemm.gemm_weight_gradient(dw, x, dy, _geometry(*dw.shape))
 
 

@@ -13,7 +13,7 @@ from numba import types
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
 from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, CudaKernel, float32_3d, numba_type, over_rows, row_loop
-from numbacnn.kernels.cuda.vectors import VectorOps, vector_width, vectorized
+from numbacnn.kernels.cuda.vectors import VECTOR, VectorOps, vector_width, vectorized
 
 table_2d = types.Array(types.float32, 2, "A")
 
@@ -53,11 +53,12 @@ def element_kernel(
     constants: Iterable[Any] = (),
     name: str | None = None,
     applies: Any = None,
+    widths: Sequence[int] = (VECTOR, 1),
 ) -> Callable[[Callable[..., Any]], ElementKernel]:
     """Make a kernel from a function of a float from each input, one from each table, and constants of these types.
 
     The function returns a float, or a tuple with a float for each of several outputs. If ``applies``, a device function
-    of the tuple of constants, returns False, nothing changes.
+    of the tuple of constants, returns False, nothing changes. ``widths``: (1,) if the tables never hold whole vectors.
     """
     arrays = [types.UniTuple(float32_3d, count) if count else types.Tuple(()) for count in (outputs, inputs)]
     more = types.UniTuple(table_2d, tables) if tables else types.Tuple(())
@@ -72,7 +73,7 @@ def element_kernel(
 
         define.__name__ = name or function.__name__
         few = outputs + inputs + tables < 6  # more would spill
-        return ElementKernel(vectorized(*signature, launch_bounds=(THREADS, 4 if few else 3))(define))
+        return ElementKernel(vectorized(*signature, widths=widths, launch_bounds=(THREADS, 4 if few else 3))(define))
 
     return decorate
 

@@ -65,12 +65,13 @@ def label_loss(shared, dx, x, pixel, start, label, weights, scale):
     """The loss of the logits from channel ``start`` on and a label, for all threads of the team; and its gradient."""
     _, n, h, w, rank, team, valid = pixel
     classes, smoothed = x.shape[3] - start, len(weights) > 1
+    own = x[n, h, w, start + label] if valid else ZERO  # before the barriers of the sums, since dx may be x
     largest, total, others = _exp_sums(shared, x, pixel, start, label)
     log_total, weight = device_math.log(total), weights[0, label]
     # The difference is taken first: a huge maximum would absorb the logarithm.
-    loss = times(weight, log_total + (largest - x[n, h, w, start + label]))
+    loss = times(weight, log_total + (largest - own))
     spread, smoothing, c = ZERO, ZERO, rank
-    while smoothed and c < classes:
+    while valid and smoothed and c < classes:
         spread += weights[1, c]
         smoothing += times(weights[1, c], log_total + (largest - x[n, h, w, start + c]))
         c += team
@@ -89,9 +90,9 @@ def label_loss(shared, dx, x, pixel, start, label, weights, scale):
 @device_function
 def _exp_sums(shared, x, pixel, start, label):
     """The maximum m of the logits from channel ``start`` on, Σ exp(logit − m), and that sum without the label."""
-    _, n, h, w, c, team, _ = pixel
-    largest, total, others = max_logit(shared, x, pixel, start), ZERO, ZERO
-    while start + c < x.shape[3]:
+    _, n, h, w, c, team, valid = pixel
+    largest, total, others = max_logit(shared, x, pixel, start), ZERO if valid else ONE, ZERO
+    while valid and start + c < x.shape[3]:
         e = device_math.exp(x[n, h, w, start + c] - largest)
         total += e
         others += ZERO if c == label else e
@@ -114,7 +115,7 @@ def _cross_entropy_probabilities(losses, dx, x, target, weights, scale, team):
     i, n, h, w, rank, _, valid = pixel
     largest, total = max_and_exp_sum(shared, x, pixel)
     log_total, loss, weight, c = device_math.log(total), ZERO, ZERO, rank
-    while c < x.shape[3]:
+    while valid and c < x.shape[3]:
         q = _smoothed(target[n, h, w, c], weights, c)
         loss += times(q, log_total + (largest - x[n, h, w, c]))
         weight += q
@@ -154,10 +155,11 @@ def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
     i, n, h, w, c, _, valid = pixel
     counts = labels[i] != ignored
     label = labels[i] if counts else 0
+    own = x[n, h, w, label] if valid else ZERO  # before the barriers of the sums, since dx may be x
     largest, total, others = _exp_sums(shared, x, pixel, 0, label)
-    p, q = device_math.exp(x[n, h, w, label] - largest) / total, others / total
+    p, q = device_math.exp(own - largest) / total, others / total
     # −log p, precise at both ends
-    nll = -device_math.log1p(-q) if q < HALF else device_math.log(total) + (largest - x[n, h, w, label])
+    nll = -device_math.log1p(-q) if q < HALF else device_math.log(total) + (largest - own)
     modulating_factor = weights[label] * device_math.pow(q, gamma)
     slope = scale * modulating_factor
     if p > ZERO:
@@ -173,14 +175,14 @@ def _focal_labels(losses, dx, x, labels, weights, ignored, gamma, scale, team):
 # -- elementwise ------------------------------------------------------------------------------------------------------
 
 
-def elementwise_loss(name, function):
+def elementwise_loss(name, formula):
     """Make the launcher ``name(losses, dx, x, target, options, scale)`` of a function of ``formulas.losses``."""
-    function = scalar_function(function)
+    function, factor = scalar_function(formula.function), formula.slope_factor
 
     def kernel(losses, dx, x, target, options, scale, team):
         shared = cuda.shared.array(THREADS, float32)
         i, n, h, w, rank, _, valid = team_pixel(x, team)
-        total, share, c = ZERO, scale / np.float32(x.shape[3]), rank
+        total, share, c = ZERO, factor * scale / np.float32(x.shape[3]), rank
         while valid and c < x.shape[3]:
             loss, slope = function(x[n, h, w, c], target[n, h, w, c], options, c)
             total += loss
@@ -200,8 +202,8 @@ def elementwise_loss(name, function):
     return as_launcher(launch, name, function.__doc__)
 
 
-for _name, _function in ELEMENT_LOSSES.items():
-    launcher(elementwise_loss(_name, _function))
+for _name, _formula in ELEMENT_LOSSES.items():
+    launcher(elementwise_loss(_name, _formula))
 
 
 # -- overlap ----------------------------------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ def _dice_gradient(dx, target, sums, softmax, scale, team):
     _, n, h, w, rank, _, valid = team_pixel(dx, team)
     share = 2 * np.float64(scale) * np.float64(dx.shape[1] * dx.shape[2]) / np.float64(dx.shape[3])
     mean, c = 0.0, rank
-    while softmax and c < dx.shape[3]:
+    while valid and softmax and c < dx.shape[3]:
         p = np.float64(dx[n, h, w, c])
         mean += (sums[n, 0, 0, c] * p - np.float64(target[n, h, w, c])) * sums[n, 0, 1, c] * p
         c += team

@@ -63,7 +63,7 @@ def max_pool_gradient(vector):
 
 
 @launcher
-@pixel_kernel(float32_4d, float32_4d, PoolGeometry)
+@pixel_kernel(float32_4d, float32_4d, PoolGeometry, launch_bounds=(THREADS, 3))  # four would spill
 def average_pool_forward(vector):
     """y[n,p,q,c] = mean of x over the window.
 

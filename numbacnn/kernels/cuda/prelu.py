@@ -21,7 +21,7 @@ def _prelu(x, slope):
 
 @launcher
 def prelu_gradient_in_place(dy, dw_parts, x, w):
-    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: the terms of dw[c].
+    """dy becomes dx = dy where x > 0 (or NaN), else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: terms of dw[c].
 
     dy, dw_parts, x: N×H×W×C; w: C.
     """
@@ -30,4 +30,4 @@ def prelu_gradient_in_place(dy, dw_parts, x, w):
 
 @element_kernel(outputs=2, inputs=2, tables=1)
 def _prelu_gradient(dy, x, slope):
-    return (dy, ZERO) if x > ZERO else (slope * dy, dy * x)
+    return (slope * dy, dy * x) if x <= ZERO else (dy, ZERO)

@@ -85,7 +85,7 @@ def _warp_kernel(precision):
     def multiply_adds(y, steps):
         """Each thread owns y[i]: the sum of its accumulators in the chains of its warp, which start at y[i]."""
         i = cuda.grid(1)
-        start = y[min(i, y.size - 1)]
+        start = y[i] if i < y.size else np.float32(0)
         c, a, b = (start, start, start, start), pack(halves), pack(tinies)
         ab = a, a, a, a, b, b
         chains = c, c, c, c, c, c, c, c

@@ -19,9 +19,10 @@ from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, scal
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d
 from numbacnn.kernels.formulas import updates
 from numbacnn.kernels.registry import launcher
+from numbacnn.kernels.scalar import at_least
 from numbacnn.kernels.step_scalars import AdamOptions
 
-lamb_direction = scalar_function(updates.lamb_direction)
+lamb_direction, at_least_ = scalar_function(updates.lamb_direction), scalar_function(at_least)
 
 
 @launcher
@@ -57,7 +58,10 @@ def normalize_in_place(x, partial, smallest):
 
 @launcher
 def clip_norm_in_place(x, partial, limit):
-    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: scratch, 2 × SUM_GROUPS."""
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger, or by NaN if it is NaN.
+
+    partial: scratch, 2 × SUM_GROUPS.
+    """
     _scale_to_norm(x, partial, limit, limit)
 
 
@@ -74,7 +78,7 @@ def _norm_factor(partial, smallest, target):
     shared = cuda.shared.array(ADDING_THREADS, float64)
     norm = row_sum(shared, partial, 0) ** 0.5
     if cuda.threadIdx.x == 0:
-        partial[1, 0] = target / (norm if norm > smallest else smallest)  # also if the norm is NaN
+        partial[1, 0] = target / at_least_(smallest, norm)
 
 
 @element_kernel(constants=[float64_1d])

@@ -5,7 +5,7 @@ A vector is a tuple of ``width`` floats. A ``vectorized`` kernel is compiled for
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -39,8 +39,10 @@ class VectorOps(NamedTuple):
 Definition = Callable[[VectorOps], Callable[..., None]]
 
 
-def vectorized(*signature: Any, **options: Any) -> Callable[[Definition], dict[int, CudaKernel]]:
-    """Make a kernel for each width from a function that defines it in terms of ``VectorOps``; see ``cuda_kernel``.
+def vectorized(
+    *signature: Any, widths: Sequence[int] = (VECTOR, 1), **options: Any
+) -> Callable[[Definition], dict[int, CudaKernel]]:
+    """Make a kernel for each of ``widths`` from a function that defines it by ``VectorOps``; see ``cuda_kernel``.
 
     Unless ``launch_bounds`` say otherwise, registers are limited so that four blocks share a multiprocessor: enough
     loads must be in flight to saturate memory.
@@ -49,7 +51,7 @@ def vectorized(*signature: Any, **options: Any) -> Callable[[Definition], dict[i
 
     def decorate(define: Definition) -> dict[int, CudaKernel]:
         kernels = {}
-        for vector in (FOUR, ONE):
+        for vector in (vector for vector in (FOUR, ONE) if vector.width in widths):
             function = define(vector)
             function.__name__ = f"{define.__name__}_{vector.width}"
             function.__doc__ = function.__doc__ or define.__doc__

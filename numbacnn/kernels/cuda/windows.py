@@ -29,19 +29,33 @@ class Box(NamedTuple):
 
 @device_function
 def _larger(value, best):
-    """The larger one; NaN wins, and the first of several stays."""
-    return best if value <= best or best != best else value
+    """The larger one, and of equal ones ``best``; NaN wins."""
+    return value if value > best or value != value else best
 
 
 @device_function
 def _index_of_larger(value, best, here, index):
-    """``here`` if ``_larger`` returns value, else ``index``."""
-    return index if value <= best or best != best else here
+    """``here`` if ``_larger`` returns value, else ``index``: of several NaN the last, as on the CPU and in PyTorch."""
+    return here if value > best or value != value else index
 
 
 @device_function
 def _where_equal(chosen, here, value):
     return value if chosen == here else ZERO
+
+
+@device_function
+def _lost(total, term):
+    """The part of total + term that rounding loses (Knuth 1997, volume 2, section 4.2.2, theorem B)."""
+    rounded = total + term
+    share = rounded - total
+    return (total - (rounded - share)) + (term - share)
+
+
+@device_function
+def _corrected(total, error):
+    """total + error; the total itself if it is not finite."""
+    return total + error if error - error == ZERO else total
 
 
 def max_forward(vector, window, index):
@@ -88,15 +102,18 @@ def average_forward(vector, window, share):
     """Define the kernel of the mean."""
     width, load, store, splat = vector[:4]
     add_, multiply_ = vector.lift(add), vector.lift(multiply)
+    lost, corrected = vector.lift(_lost), vector.lift(_corrected)
 
     def kernel(y, x, g):
         n, p, q, c = owned_vector(y, width)
         if n < len(y):
-            box, total = window(p, q, g), splat(ZERO)
+            box, total, error = window(p, q, g), splat(ZERO), splat(ZERO)
             for h in range(box.top, box.bottom):
                 for w in range(box.left, box.right):
-                    total = add_(total, load(x, (n, h, w, c)))
-            store(y, (n, p, q, c), multiply_(total, splat(share(p, q, g))))
+                    value = load(x, (n, h, w, c))
+                    error = add_(error, lost(total, value))
+                    total = add_(total, value)
+            store(y, (n, p, q, c), multiply_(corrected(total, error), splat(share(p, q, g))))
 
     return kernel
 

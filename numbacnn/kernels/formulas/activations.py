@@ -88,9 +88,9 @@ def elu(x, alpha: np.float32):
 
 
 @gradient
-def elu_gradient(dy, y, alpha: np.float32):
-    """dy where y > 0, else dy · (y + α)."""
-    return dy if y > ZERO else dy * (y + alpha)
+def elu_gradient(dy, x, alpha: np.float32):
+    """dy where x > 0, else dy · α · eˣ. In y + α, which is the same, the rounding error of y would be large."""
+    return dy if x > ZERO else dy * (alpha * math.exp(x))
 
 
 @activation

@@ -6,23 +6,37 @@ loss's own constants, and c is the element's channel.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from numbacnn.kernels.scalar import HALF, ONE, ZERO, times
+import numpy as np
 
-ELEMENT_LOSSES = {}
+from numbacnn.kernels.scalar import HALF, ONE, ZERO, at_least, times
 
 
-def element_loss(function):
+class ElementLoss(NamedTuple):
+    """A function that returns the loss of an element, and its derivative divided by ``slope_factor``."""
+
+    function: Callable[..., Any]
+    slope_factor: np.float32
+
+
+ELEMENT_LOSSES: dict[str, ElementLoss] = {}
+
+
+def element_loss(function, slope_factor=ONE):
     """Define a launcher with the function's name."""
-    ELEMENT_LOSSES[function.__name__] = function
+    ELEMENT_LOSSES[function.__name__] = ElementLoss(function, slope_factor)
     return function
 
 
-@element_loss
 def mean_squared_error(x, target, options, c):
-    """(x − target)²."""
+    """(x − target)². Half of the derivative 2 · (x − target), which could overflow before it is scaled."""
     d = x - target
-    return d * d, d + d
+    return d * d, d
+
+
+element_loss(mean_squared_error, np.float32(2))
 
 
 @element_loss
@@ -49,7 +63,7 @@ def binary_cross_entropy(x, target, options, c):
     yes, no = (larger, smaller) if x >= ZERO else (smaller, larger)  # σ(x), σ(−x)
     for_yes, for_no = options[c] * target, ONE - target
     rest = math.log1p(e)
-    loss = times(for_yes, max(-x, ZERO) + rest) + times(for_no, max(x, ZERO) + rest)
+    loss = times(for_yes, at_least(ZERO, -x) + rest) + times(for_no, at_least(ZERO, x) + rest)
     return loss, for_no * yes - for_yes * no
 
 
@@ -67,7 +81,7 @@ def sigmoid_focal(x, target, options, c):
     larger, smaller = ONE / (ONE + e), e / (ONE + e)
     p, q = (larger, smaller) if z >= ZERO else (smaller, larger)
     rest = math.log1p(e)
-    nll, modulating_factor = max(-z, ZERO) + rest, weight * math.exp(-times(gamma, max(z, ZERO) + rest))
+    nll, modulating_factor = at_least(ZERO, -z) + rest, weight * math.exp(-times(gamma, at_least(ZERO, z) + rest))
     return times(modulating_factor, nll), -sign * modulating_factor * (q + gamma * times(p, nll))
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from numbacnn.kernels.formulas.formula import Entries, elementwise
-from numbacnn.kernels.scalar import ZERO, flushed
+from numbacnn.kernels.scalar import ZERO, at_least, flushed
 from numbacnn.kernels.step_scalars import AdamOptions, RmspropOptions
 
 scalars, trust = Entries("scalars"), Entries("trust")
@@ -92,7 +92,7 @@ def centered(square, mean, gradient, o):
     share = np.float32(1 - o.alpha) * gradient
     square = flushed(math.fma(share, gradient, np.float32(o.alpha) * square))
     mean = flushed(math.fma(np.float32(o.alpha), mean, share))
-    return square, mean, max(square - mean * mean, ZERO)
+    return square, mean, at_least(ZERO, square - mean * mean)
 
 
 def normalized(gradient, variance, o):

@@ -57,9 +57,9 @@ def prelu_forward(y, x, w):
 
 @launcher
 def prelu_gradient_in_place(dy, dw_parts, x, w):
-    """dy becomes dx = dy where x > 0, else w[c] · dy; dw_parts = dy · x where x ≤ 0, else 0: they sum up to dw[c]."""
-    dw_parts[...] = np.where(x > 0, 0, float64(dy) * x)
-    dy[...] = np.where(x > 0, dy, w * float64(dy))
+    """dy becomes dx = w[c] · dy where x ≤ 0, else dy; dw_parts = dy · x where x ≤ 0, else 0: the terms of dw[c]."""
+    dw_parts[...] = np.where(x <= 0, float64(dy) * x, 0)
+    dy[...] = np.where(x <= 0, w * float64(dy), dy)
 
 
 @launcher
@@ -69,9 +69,9 @@ def elu_forward(y, x, alpha):
 
 
 @launcher
-def elu_gradient_in_place(dy, y, alpha):
-    """dy where y > 0, else dy · (y + alpha)."""
-    dy[...] = np.where(y > 0, dy, dy * (float64(y) + alpha))
+def elu_gradient_in_place(dy, x, alpha):
+    """dy where x > 0, else dy · alpha · eˣ."""
+    dy[...] = np.where(x > 0, dy, dy * alpha * np.exp(np.minimum(float64(x), 0)))
 
 
 @launcher

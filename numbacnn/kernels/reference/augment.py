@@ -1,8 +1,8 @@
 """Augmentation: random numbers for each image, resampling, and pixel operations. Images are N×H×W×C, of any units.
 
 Every random number is a word of Philox at the counter (block, number of the image in its data set, epoch, purpose),
-keyed by the seed. ``random`` is (seed, epoch); ``purpose`` is 0 for the numbers of all transforms, else a transform's
-position in the chain.
+keyed by the seed. ``random`` is (seed, epoch); ``purpose`` is 0 for the numbers that the whole chain shares, else a
+transform's position in the chain.
 """
 
 import numpy as np

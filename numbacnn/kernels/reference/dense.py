@@ -23,8 +23,8 @@ def dense_input_gradient(dx, dy, w, packed, mask=None):
 
 
 @launcher
-def dense_weight_gradient(dw, x, dy):
-    """dW[c,k] = Σ_n X[n,c] · dY[n,k]."""
+def dense_weight_gradient(dw, x, dy, shards=()):
+    """dW[c,k] = Σ_n X[n,c] · dY[n,k]. shards: not used."""
     dw[...] = _matrix(x).T @ _matrix(dy)
 
 

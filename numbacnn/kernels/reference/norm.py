@@ -61,6 +61,42 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
 
 
 @launcher
+def batch_norm_sums(sums, x, partial):
+    """sums = Σ x and Σ x² of each channel of one shard of a batch, and the number of values. partial: not used."""
+    x = float64(x)
+    sums[:] = np.concatenate([x.sum(PIXELS), (x**2).sum(PIXELS), [x[..., 0].size]])
+
+
+@launcher
+def batch_norm_from_sums(
+    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+):
+    """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
+    (mean, square), count = sums[:-1].reshape(2, -1) / sums[-1], sums[-1]
+    variance = np.maximum(square - mean**2, 0)
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (variance * count / (count - 1) - running_var)
+    _normalize(y, statistics, float64(x), weight, bias, mean, variance, eps, relu)
+
+
+@launcher
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+    """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
+    dy, x_hat = float64(dy), (float64(x) - statistics[0, MEAN]) * float64(statistics[0, INVERSE])
+    total, product = dy.sum(PIXELS), (dy * x_hat).sum(PIXELS)
+    dbias[...], dweight[...] = total, product
+    sums[:] = np.concatenate([total, product, [x[..., 0].size]])
+
+
+@launcher
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+    """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
+    (total, product), inverse = sums[:-1].reshape(2, -1) / sums[-1], float64(statistics[0, INVERSE])
+    x_hat = (float64(x) - statistics[0, MEAN]) * inverse
+    dx[...] = float64(weight) * inverse * (float64(dy) - total - x_hat * product)
+
+
+@launcher
 def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
     """Fold a batch normalization, by its running statistics, into weights and bias of the layer before it:
     w · s and (b − running_mean) · s + bias, s = weight / √(running_var + eps)."""

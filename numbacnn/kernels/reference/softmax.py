@@ -1,4 +1,4 @@
-"""Softmax over the channels of each pixel or image."""
+"""Softmax and its logarithm over the channels of each pixel or image."""
 
 import numpy as np
 
@@ -33,3 +33,15 @@ def softmax_forward(y, x):
 def softmax_gradient(dx, dy, y):
     """dX[…,c] = Y[…,c] · (dY[…,c] − Σ_d dY[…,d] · Y[…,d])."""
     dx[...] = through_softmax(float64(dy), float64(y))
+
+
+@launcher
+def log_softmax_forward(y, x):
+    """Y[…,c] = X[…,c] − log Σ_d exp(X[…,d])."""
+    y[...] = log_softmax(float64(x))
+
+
+@launcher
+def log_softmax_gradient(dx, dy, y):
+    """dX[…,c] = dY[…,c] − exp(Y[…,c]) · Σ_d dY[…,d]."""
+    dx[...] = float64(dy) - np.exp(float64(y)) * float64(dy).sum(-1, keepdims=True)

@@ -9,9 +9,9 @@ from numbacnn.kernels.step_scalars import SUM_GROUPS
 
 @launcher
 def clip_norm_in_place(x, partial, limit):
-    """Scale x to the Euclidean norm ``limit`` if its norm is larger. partial: not used."""
+    """Scale x to the Euclidean norm ``limit`` if its norm is larger, or by NaN if it is NaN. partial: not used."""
     norm = np.linalg.norm(float64(x))
-    if norm > limit:
+    if not norm <= limit:
         scale_in_place(x, limit / norm)
 
 

@@ -2,6 +2,9 @@
 
 from numbacnn.kernels.cpu.formulas import LAUNCHERS
 from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS
+from numbacnn.kernels.cpu.simd.activations import BITS
+
+FUSED_ACTIVATIONS = frozenset(BITS)  # of algorithms on the microkernels
 
 
 def bias_or_none(b):
@@ -14,9 +17,14 @@ def aux_or_none(array):
     return NO_AUX if array is None else array
 
 
-def relu_first(epilogue):
-    """Whether the convolution's kernel applies ReLU: not if a residual must be added first."""
-    return epilogue.relu and epilogue.residual is None
+def activation_bit(epilogue):
+    """The bit of ``simd.activations`` of the epilogue's activation, 0 for none."""
+    return 0 if epilogue.activation is None else BITS[epilogue.activation]
+
+
+def activation_before_residual(epilogue):
+    """The bit of the activation that the convolution's kernel applies: 0 if a residual must be added first."""
+    return activation_bit(epilogue) if epilogue.residual is None else 0
 
 
 def add_residual(y, epilogue):

@@ -12,7 +12,12 @@ from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
 from numbacnn.kernels.cpu.conv.direct import forward
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_sums
-from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
+from numbacnn.kernels.cpu.conv.epilogues import (
+    FUSED_ACTIVATIONS,
+    activation_before_residual,
+    add_residual,
+    bias_or_none,
+)
 from numbacnn.kernels.cpu.gemm.gemm import LANES, Epilogue, multiply
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, int64
 from numbacnn.kernels.recording import prepare
@@ -22,11 +27,16 @@ class PixelPairs(ConvAlgorithm):
     """The algorithm for few filters, with the outputs of two pixels in a register."""
 
     name = "pixel pairs"
+    activations = FUSED_ACTIVATIONS
     directions = FORWARD, WEIGHT_GRADIENT
 
     def applies(self, g, pool):
         """Whether two pixels fit a register, rows have whole pairs, and the windows of a pair overlap."""
         return pool is None and takes_pairs(g)
+
+    def spreads(self, g):
+        """To the other pixel of the pair."""
+        return True
 
     def scratch(self, direction, g, batch, pool=None):
         """The wider convolution's weights, or its gradients."""
@@ -41,7 +51,7 @@ class PixelPairs(ConvAlgorithm):
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """The GEMM of the wider convolution."""
-        pairs_forward(y, x, w, bias_or_none(b), scratch["weights"], g, relu_first(epilogue))
+        pairs_forward(y, x, w, bias_or_none(b), scratch["weights"], g, activation_before_residual(epilogue))
         add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
@@ -68,11 +78,12 @@ def pair_strides(strides):
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-def pairs_forward(y, x, w, bias, scratch, g, relu):
+def pairs_forward(y, x, w, bias, scratch, g, activation):
     """Write y. An empty bias means none; scratch of ``forward_scratch_shape``."""
     wide, bias = weights_of_pairs(scratch, w, bias, g)
     strides = forward.Strides(pair_strides(y.strides), x.strides, wide.strides)
-    multiply(y, x, wide, forward.forward_gemm(pair_geometry(g), len(x), strides, False, epilogue=Epilogue(relu)), bias)
+    gemm = forward.forward_gemm(pair_geometry(g), len(x), strides, False, epilogue=Epilogue(activation))
+    multiply(y, x, wide, gemm, bias)
 
 
 def weights_of_pairs(scratch, w, bias, g):

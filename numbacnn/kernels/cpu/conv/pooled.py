@@ -17,7 +17,7 @@ from numbacnn.kernels.convolution import FORWARD, ConvAlgorithm, Scratch
 from numbacnn.kernels.cpu.conv import pixel_pairs
 from numbacnn.kernels.cpu.conv.direct.forward import Strides, forward_gemm, packed_shape, weights_packing
 from numbacnn.kernels.cpu.conv.direct.loops import elements
-from numbacnn.kernels.cpu.conv.epilogues import bias_or_none
+from numbacnn.kernels.cpu.conv.epilogues import activation_bit, bias_or_none
 from numbacnn.kernels.cpu.conv.pixel_pairs import takes_pairs
 from numbacnn.kernels.cpu.gemm.gemm import (
     MAX_MC,
@@ -31,7 +31,7 @@ from numbacnn.kernels.cpu.gemm.gemm import (
     rows,
     shift,
 )
-from numbacnn.kernels.cpu.gemm.microkernel import RELU, WHOLE, Tile
+from numbacnn.kernels.cpu.gemm.microkernel import WHOLE, Tile
 from numbacnn.kernels.cpu.gemm.packing import pack
 from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_greater
@@ -55,6 +55,10 @@ class Pooled(ConvAlgorithm):
         even = pool.s % 2 == pool.stride_w % 2 == 0 or not takes_pairs(g)
         return even and MR % _window_rows(g, pool) == 0
 
+    def spreads(self, g):
+        """To the other pixel of a pair."""
+        return takes_pairs(g)
+
     def scratch(self, direction, g, batch, pool=None):
         """Packed weights, or those of pairs."""
         shape = pixel_pairs.forward_scratch_shape(g) if takes_pairs(g) else packed_shape(g)
@@ -70,8 +74,8 @@ class Pooled(ConvAlgorithm):
         if packs:
             prepare(pack, packed, w, weights_packing(g, w.strides))
         strides = Strides(y.strides, x.strides, w.strides)
-        gemm, y_rows, windows = pooled_gemm(g, pool, len(x), strides, packs, epilogue.relu)
-        kernel = _pooled_kernel(pool.r, pool.s)
+        gemm, y_rows, windows = pooled_gemm(g, pool, len(x), strides, packs, activation_bit(epilogue))
+        kernel = _pooled_kernel(pool.r, pool.s, 2 if pairs else 1)
         kernel(y, epilogue.argmax, x, packed if packs else w, bias, y_rows, windows, *gemm)
 
 
@@ -93,7 +97,7 @@ class Windows(NamedTuple):
     count: int  # per image
     rows: int  # of C, per window
     row_step: int  # floats from one row of a window to the next,
-    pixel_step: int  # and from one pixel to the next
+    pixel_step: int  # and from one pixel to the next in a row of C
 
 
 class PooledGemm(NamedTuple):
@@ -105,11 +109,11 @@ class PooledGemm(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def pooled_gemm(g, pool, images, strides, packed, relu):
+def pooled_gemm(g, pool, images, strides, packed, activation):
     """Return the GEMM whose rows are the pixels of window after window, or pairs of pixels."""
     pairs = takes_pairs(g)
     one, together = (pixel_pairs.pair_geometry(g), 2) if pairs else (g, 1)
-    gemm = forward_gemm(one, images, strides, packed, epilogue=Epilogue(relu))
+    gemm = forward_gemm(one, images, strides, packed, epilogue=Epilogue(activation))
     y_steps, x_steps = elements(strides.y), elements(strides.x)
     row, pixel = g.stride_h * x_steps.row, g.stride_w * x_steps.pixel
     pixels = row_table(
@@ -138,8 +142,11 @@ class Maxima(NamedTuple):
 
 
 @cache
-def _pooled_kernel(height, width):
-    """Return the kernel for windows of height × width pixels, with their loops unrolled."""
+def _pooled_kernel(height, width, together):
+    """Return the kernel for windows of height × width pixels, with their loops unrolled.
+
+    ``together`` neighboring pixels of a window share a row of C.
+    """
 
     @inlined
     def store_maxima(block, first, count, maxima, columns, windows):
@@ -152,7 +159,8 @@ def _pooled_kernel(height, width):
                 best, position = load(window + 4 * c, WIDTH), splat(ZERO)
                 for at in range(1, height * width):
                     r, s = at // width, at % width
-                    value = load(window + 4 * (r * windows.row_step + s * windows.pixel_step + c), WIDTH)
+                    pixel = r * windows.row_step + s // together * NR + s % together * windows.pixel_step
+                    value = load(window + 4 * (pixel + c), WIDTH)
                     position = where_greater(value, best, splat(np.float32(at)), position)
                     best = where_greater(value, best, value, best)
                 store(y_pixel + 4 * c, best, columns - c)
@@ -175,7 +183,7 @@ def _pooled_kernel(height, width):
         p_y, p_y_rows, p_x, p_w = address(y), address(y_rows), address(x), address(w)
         p_c_rows, p_a_rows = address(m.c), address(m.a)
         p_argmax, p_bias = address(argmax) if len(argmax) else NO_ADDRESS, address(bias) if bias.size else NO_ADDRESS
-        mode = WHOLE | (RELU if epilogue.relu else 0)
+        mode = WHOLE | epilogue.activation
         for item in prange(groups * blocks * panels):
             panel, first = np.intp(item) % panels, np.intp(item) // panels % blocks * blocking.mc
             image = np.intp(item) // (panels * blocks)
@@ -196,6 +204,6 @@ def _pooled_kernel(height, width):
             )
             pool_block(first, min(first + blocking.mc, count), at, min(NR, n - column), mode, k, maxima, windows)
 
-    pooled.__name__ = pooled.__qualname__ = f"pooled_{height}x{width}"
+    pooled.__name__ = pooled.__qualname__ = f"pooled_{height}x{width}_by_{together}"
     arrays = float32_4d, float32_4d, float32_4d, float32_4d, float32_1d, int64_1d
     return cpu_kernel(*arrays, Windows, *Gemm.__annotations__.values())(pooled)

@@ -12,8 +12,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, RELU, LoopNest, Tile, gemm_microkernel
+from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, LoopNest, Tile, gemm_microkernel
 from numbacnn.kernels.cpu.gemm.rows import add_row, mask_row
+from numbacnn.kernels.cpu.simd.activations import RELU
 from numbacnn.kernels.cpu.simd.memory import address, offset, prefetch
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 from numbacnn.kernels.target import host_target
@@ -56,12 +57,12 @@ class Operand(NamedTuple):
 class Epilogue(NamedTuple):
     """The operations on C after the sum over k.
 
-    ``relu``: C = max(C, 0). ``accumulate``: add the old C instead of the bias. ``aux`` (cuBLASLt's term) is an array
-    like C: with ``adds_aux`` it is a residual, added before ReLU; otherwise C becomes 0 where aux ≤ 0, which is the
-    gradient of a ReLU whose output is aux.
+    ``activation``: a bit of ``simd.activations``, or 0. ``accumulate``: add the old C instead of the bias. ``aux``
+    (cuBLASLt's term) is an array like C: with ``adds_aux`` it is a residual, added before ReLU; otherwise C becomes 0
+    where aux ≤ 0, which is the gradient of a ReLU whose output is aux.
     """
 
-    relu: bool = False
+    activation: int = 0
     accumulate: bool = False
     adds_aux: bool = False
     aux_offset: int = 0
@@ -159,8 +160,9 @@ def gemm_item(item, p, g):
     for k_0 in range(0, max(count_0, 1), blocking.kc_0):
         for k_1 in range(0, max(k.count_1, 1), blocking.kc_1):
             last = k_0 + blocking.kc_0 >= count_0 and k_1 + blocking.kc_1 >= k.count_1
-            relu = g.epilogue.relu and last and not g.epilogue.adds_aux  # otherwise after the addition
-            mode = (ACCUMULATE if g.epilogue.accumulate or k_0 + k_1 > 0 else 0) | (RELU if relu else 0)
+            activates = last and not g.epilogue.adds_aux  # otherwise after the addition
+            mode = ACCUMULATE if g.epilogue.accumulate or k_0 + k_1 > 0 else 0
+            mode |= g.epilogue.activation if activates else 0
             counts = min(blocking.kc_0, count_0 - k_0), min(blocking.kc_1, k.count_1 - k_1)
             chunk = LoopNest(counts[0], counts[1], k.count_2, k.a_0, k.a_1, k.a_2, k.b_0, k.b_1, k.b_2)
             a_here, b_here = a + 4 * (k_0 * k.a_0 + k_1 * k.a_1), b + 4 * (k_0 * k.b_0 + k_1 * k.b_1)
@@ -221,7 +223,7 @@ def _apply_aux(block, c, aux, g):
         if not g.epilogue.adds_aux:
             mask_row(row, row, aux_row, columns)
         elif i == block.first_row or offset(g.m.c, i) != offset(g.m.c, i - 1):  # the padding repeats the last row
-            add_row(row, aux_row, columns, g.epilogue.relu)
+            add_row(row, aux_row, columns, g.epilogue.activation == RELU)
 
 
 @inlined

@@ -22,6 +22,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from numbacnn.kernels.cpu.simd import llvm
+from numbacnn.kernels.cpu.simd.activations import apply_activation
 from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
 from numbacnn.kernels.target import Target, host_target
 
@@ -29,7 +30,6 @@ LINE = 16  # floats of a cache line
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
 ACCUMULATE = 1  # mode bit: add C instead of the bias
-RELU = 2  # mode bit: store max(C, 0); NaN stays NaN
 WHOLE = 4  # mode bit: rows of C have room for whole vectors, so masked microkernels may store all lanes
 
 
@@ -66,7 +66,7 @@ def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Ta
     """Return the Numba intrinsic ``microkernel(tile, row, n, mode, k)``.
 
     ``tile`` is a Tile, ``row`` the first row of C and of A, and ``n`` the number of columns. ``mode`` is the sum of any
-    of ACCUMULATE, RELU and WHOLE, and ``k`` is a LoopNest.
+    of ACCUMULATE, WHOLE and the bits of ``simd.activations``, and ``k`` is a LoopNest.
 
     Only ``masked`` microkernels accept n < NR columns. They never read or write B, bias or C past these.
     """
@@ -186,9 +186,7 @@ class _Emitter:
 
     def _finish(self, sums, c_pointers, mode):
         builder = self.builder
-        with builder.if_then(builder.icmp_unsigned("!=", builder.and_(mode, INT64(RELU)), INT64(0))):
-            for accumulator in (accumulator for row in sums for accumulator in row):
-                builder.store(llvm.relu(builder, builder.load(accumulator)), accumulator)
+        apply_activation(builder, mode, [accumulator for row in sums for accumulator in row])
         if not self.masked:
             self._store(sums, c_pointers)
             return

@@ -19,7 +19,7 @@ from numbacnn.kernels.cpu.norm.channels import (
     total_of,
     write_statistics,
 )
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, int64
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, float64_1d, int64
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
 
@@ -91,6 +91,46 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
         normalize_gradient(dx, dy, x, pattern)
 
 
+# -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
+
+
+@launcher
+def batch_norm_sums(sums, x, partial):
+    """sums = Σ x and Σ x² of each channel, and the number of values. partial: scratch of ``norm_partial_shape``.
+
+    The variance from these loses digits if the mean is large, but fewer than rounding x to float32 did.
+    """
+    n, h, w, _ = x.shape
+    partial = fitting(partial, x, 1)
+    moments(partial, x)
+    _moment_sums(sums, partial, n * h, w)
+
+
+@launcher
+def batch_norm_from_sums(
+    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+):
+    """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
+    _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps)
+    normalize(y, x, pattern, relu)
+
+
+@launcher
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+    """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
+    n, h, w, _ = x.shape
+    partial = fitting(partial, x, 1)
+    gradient_sums(partial, dy, x, statistics)
+    _gradient_sums(sums, dweight, dbias, partial, statistics, n * h, w)
+
+
+@launcher
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+    """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
+    _summed_gradient_pattern(pattern, sums, weight, statistics)
+    normalize_gradient(dx, dy, x, pattern)
+
+
 # -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------
 
 
@@ -129,6 +169,62 @@ def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, rows
         a = weight[channel] * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
+        for i in range(channel, pattern.shape[3], c):
+            pattern[0, 0, 0, i] = statistics[0, 0, 0, channel]
+            pattern[0, 0, 1, i] = a
+            pattern[0, 0, 2, i] = b
+            pattern[0, 0, 3, i] = d
+
+
+@cpu_kernel(float64_1d, float32_4d, int64, int64)
+def _moment_sums(sums, partial, rows, w):
+    """From ``moments``: Σ x and Σ x²."""
+    c, count = len(sums) // 2, np.float64(rows * w)
+    sums[2 * c] = count
+    for item in prange(c):
+        channel = np.intp(item)
+        mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, w, c)
+        sums[channel], sums[c + channel] = count * mean, count * (variance + mean * mean)
+
+
+@cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float64_1d, *[float32_1d] * 2, float64, float64, parallel=False)
+def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
+    """``_batch_pattern`` from ``batch_norm_sums``. Serial: a few numbers for each channel."""
+    c = len(weight)
+    count = sums[2 * c]
+    for channel in range(c):
+        mean = sums[channel] / count
+        variance = max(sums[c + channel] / count - mean * mean, np.float64(0))
+        running_mean[channel] += momentum * (mean - running_mean[channel])
+        running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
+        inverse = 1 / math.sqrt(variance + eps)
+        write_statistics(pattern, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+
+
+@cpu_kernel(float64_1d, *[float32_1d] * 2, *[float32_4d] * 2, int64, int64)
+def _gradient_sums(sums, dweight, dbias, partial, statistics, rows, w):
+    """From ``gradient_sums``: Σ dy and Σ dy · x̂."""
+    c = len(dweight)
+    sums[2 * c] = np.float64(rows * w)
+    for item in prange(c):
+        channel = np.intp(item)
+        remainder, inverse = np.float64(statistics[0, 0, 1, channel]), np.float64(statistics[0, 0, 2, channel])
+        total = total_of(partial, 0, 0, channel, w, c)
+        product = (total_of(partial, 0, 1, channel, w, c) - remainder * total) * inverse
+        sums[channel], sums[c + channel] = total, product
+        dbias[channel], dweight[channel] = total, product
+
+
+@cpu_kernel(float32_4d, float64_1d, float32_1d, float32_4d, parallel=False)
+def _summed_gradient_pattern(pattern, sums, weight, statistics):
+    """The pattern of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Serial: a few numbers per channel."""
+    c = len(weight)
+    count = sums[2 * c]
+    for channel in range(c):
+        remainder, inverse = np.float64(statistics[0, 0, 1, channel]), np.float64(statistics[0, 0, 2, channel])
+        a = weight[channel] * inverse
+        b = -a * inverse * sums[c + channel] / count
+        d = -a * sums[channel] / count - b * remainder
         for i in range(channel, pattern.shape[3], c):
             pattern[0, 0, 0, i] = statistics[0, 0, 0, channel]
             pattern[0, 0, 1, i] = a

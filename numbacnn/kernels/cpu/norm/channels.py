@@ -6,17 +6,21 @@ fills whole vectors for any C. Rows are processed a pattern at a time. The rows 
 shape alone; each group has its own sums.
 """
 
+import math
+
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.simd.memory import prefers_nontemporal
+from numbacnn.kernels.cpu.simd.memory import floats, prefers_nontemporal
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, store_nontemporal, where_greater
 from numbacnn.kernels.cpu.views import row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.scalar import at_least
 
 TERMS = 1024  # of a float32 sum, at most; these sums are added in float64
 MIN_GROUPS = 16  # if there are as many rows: work for that many threads
-ZERO = np.float32(0)
+ZERO, LARGEST = np.float32(0), np.finfo(np.float32).max
+at_least_ = inlined(at_least)
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
@@ -52,7 +56,8 @@ def fitting(partial, x, sets):
 def moments(partial, x):
     """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the first pattern of the group.
 
-    Subtracting k keeps a large mean from absorbing the deviations. Each thread owns a range of groups.
+    Subtracting k keeps a large mean from absorbing the deviations. A sum of squares that overflows is stored as −√Σ.
+    Each thread owns a range of groups.
     """
     sets, groups, _, size = partial.shape
     rows, row_size = len(x) * x.shape[1] // sets, x.shape[2] * x.shape[3]
@@ -73,6 +78,37 @@ def moments(partial, x):
                     difference = load(pixels + 4 * i, count - i) - load(shift + 4 * i, count - i)
                     store(total + 4 * i, load(total + 4 * i, count - i) + difference, count - i)
                     store(square + 4 * i, load(square + 4 * i, count - i) + difference * difference, count - i)
+        if not _all_finite(floats(square, known)):
+            _store_roots(floats(square, known), floats(shift, known), x, first, last, size)
+
+
+@inlined
+def _all_finite(values):
+    others = 0
+    for i in range(len(values)):
+        others += 0 if abs(values[i]) <= LARGEST else 1
+    return others == 0
+
+
+@inlined
+def _store_roots(squares, shifts, x, first, last, size):
+    """Replace the sums of squares that are not finite by −√ of the sums in float64."""
+    row_size = x.shape[2] * x.shape[3]
+    for i in range(len(squares)):
+        if not abs(squares[i]) <= LARGEST:
+            total = np.float64(0)
+            for row in range(first, last):
+                pixels = floats(row_address(x, row), row_size)
+                for j in range(i, row_size, size):
+                    total += (np.float64(pixels[j]) - np.float64(shifts[i])) ** 2
+            squares[i] = -math.sqrt(total)
+
+
+@inlined
+def _sum_of_squares(stored):
+    """The sum of squares, in float64."""
+    value = np.float64(stored)
+    return value * value if value < 0 else value
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
@@ -130,8 +166,9 @@ def mean_and_variance(partial, m, first, last, rows, w, c):
             terms = _terms(g, pixel, rows, groups, pixels, w)
             for i in range(pixel * c + first, pixel * c + last):
                 apart = np.float64(partial[m, g, 0, i]) - mean
-                square += partial[m, g, 2, i] + apart * (2 * np.float64(partial[m, g, 1, i]) + terms * apart)
-    return mean, max(square, np.float64(0)) / count
+                own = _sum_of_squares(partial[m, g, 2, i])
+                square += own + apart * (2 * np.float64(partial[m, g, 1, i]) + terms * apart)
+    return mean, at_least_(np.float64(0), square) / count
 
 
 @inlined

@@ -7,6 +7,7 @@ window are at the same distances for every output (implicit GEMM). Offsets and s
 
 from typing import NamedTuple
 
+from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.cuda.runtime.array import DeviceArray
 from numbacnn.kernels.cuda.runtime.intrinsics import device_function
 
@@ -112,7 +113,10 @@ def fast_divmod(divisor: int) -> FastDivmod:
 
 
 def loop_nest(outer: int, middle: int, inner: int) -> LoopNest:
-    """Return the nest of three loops with these numbers of iterations."""
+    """Return the nest of three loops with these numbers of iterations. Raises NumbacnnError for 2³¹ or more."""
+    if outer * middle * inner >= 1 << 31:
+        size = f"{outer:,} × {middle:,} × {inner:,} = {outer * middle * inner:,}"
+        raise NumbacnnError(f"a product on the GPU has fewer than 2,147,483,648 rows, not {size}: use smaller batches")
     return LoopNest(outer * middle * inner, fast_divmod(middle), fast_divmod(inner))
 
 

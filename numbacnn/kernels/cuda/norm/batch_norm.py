@@ -7,10 +7,11 @@ stores.
 import numpy as np
 from numba import types
 
+from numbacnn.kernels.cuda.group_sums import float64_1d
 from numbacnn.kernels.cuda.norm import channels
 from numbacnn.kernels.cuda.norm.channels import SUM_THREADS
 from numbacnn.kernels.cuda.reduce import block_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_math
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, device_math
 from numbacnn.kernels.cuda.runtime.jit import cuda_kernel, float32_1d, float32_2d, float32_4d, int64, over
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
@@ -85,6 +86,44 @@ def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, 
         channels.normalize_gradient(dx, dy, x, pattern)
 
 
+# -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
+
+
+@launcher
+def batch_norm_sums(sums, x, partial):
+    """sums = Σ x and Σ x² of each channel, and the number of values. partial: scratch of ``norm_partial_shape``."""
+    n, h, w, c = x.shape
+    partial = channels.fitting(partial, x, 1)
+    channels.moments(partial, x)
+    _moment_sums[c, SUM_THREADS](sums, partial, n * h * w)
+
+
+@launcher
+def batch_norm_from_sums(
+    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+):
+    """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
+    arrays = pattern, statistics, running_mean, running_var, sums, weight, bias
+    _summed_pattern[over(weight.size)](*arrays, momentum, eps)
+    channels.normalize(y, x, pattern, relu)
+
+
+@launcher
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+    """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
+    n, h, w, c = x.shape
+    partial = channels.fitting(partial, x, 1)
+    channels.gradient_sums(partial, dy, x, statistics)
+    _gradient_sums[c, SUM_THREADS](sums, dweight, dbias, partial, statistics, n * h * w)
+
+
+@launcher
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+    """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
+    _summed_gradient_pattern[over(weight.size)](pattern, sums, weight, statistics)
+    channels.normalize_gradient(dx, dy, x, pattern)
+
+
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
 def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, pixels, momentum, eps):
     """From ``moments``: statistics, the pattern of ``normalize``, and the new running statistics.
@@ -111,6 +150,17 @@ def _running_pattern(pattern, statistics, weight, bias, running_mean, running_va
         channels.write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
 
 
+@device_function
+def _gradient_totals(shared, partial, c):
+    """Σ dy and Σ dy · (x − center) of a channel, over the groups of ``gradient_sums``; every thread gets them."""
+    total, product, g = np.float64(0), np.float64(0), cuda.threadIdx.x
+    while g < partial.shape[1]:
+        total += np.float64(partial[0, g, 0, c])
+        product += np.float64(partial[0, g, 1, c])
+        g += cuda.blockDim.x
+    return block_sum(shared, total), block_sum(shared, product)
+
+
 @cuda_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, types.boolean)
 def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixels, training):
     """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``.
@@ -119,12 +169,7 @@ def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixe
     """
     shared = cuda.shared.array(SUM_THREADS, float64)
     c, count = cuda.blockIdx.x, np.float64(pixels)
-    total, product, g = np.float64(0), np.float64(0), cuda.threadIdx.x
-    while g < partial.shape[1]:
-        total += np.float64(partial[0, g, 0, c])
-        product += np.float64(partial[0, g, 1, c])
-        g += cuda.blockDim.x
-    total, product = block_sum(shared, total), block_sum(shared, product)
+    total, product = _gradient_totals(shared, partial, c)
     if cuda.threadIdx.x == 0:
         remainder, inverse = np.float64(statistics[0, 0, 1, c]), np.float64(statistics[0, 0, 2, c])
         product = (product - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
@@ -132,6 +177,62 @@ def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixe
         a = np.float64(weight[c]) * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
+        pattern[0, 0, 0, c] = statistics[0, 0, 0, c]
+        pattern[0, 0, 1, c] = np.float32(a)
+        pattern[0, 0, 2, c] = np.float32(b)
+        pattern[0, 0, 3, c] = np.float32(d)
+
+
+@cuda_kernel(float64_1d, float32_4d, int64)
+def _moment_sums(sums, partial, pixels):
+    """From ``moments``: Σ x and Σ x². Each block owns a channel."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    c, channels_, count = cuda.blockIdx.x, cuda.gridDim.x, np.float64(pixels)
+    mean, variance = channels.mean_and_variance(shared, partial, 0, c, 1, pixels)
+    if cuda.threadIdx.x == 0:
+        sums[c], sums[channels_ + c] = count * mean, count * (variance + mean * mean)
+        if c == 0:
+            sums[2 * channels_] = count
+
+
+@cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float64_1d, *[float32_1d] * 2, float64, float64)
+def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
+    """``_batch_pattern`` from ``batch_norm_sums``. Each thread owns a channel."""
+    c, size = cuda.grid(1), weight.size
+    if c < size:
+        count = sums[2 * size]
+        mean = sums[c] / count
+        variance = channels.at_least_(np.float64(0), sums[size + c] / count - mean * mean)
+        old_mean, old_var = np.float64(running_mean[c]), np.float64(running_var[c])
+        running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
+        running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
+        inverse = 1 / device_math.sqrt(variance + eps)
+        channels.write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
+
+
+@cuda_kernel(float64_1d, *[float32_1d] * 2, *[float32_4d] * 2, int64)
+def _gradient_sums(sums, dweight, dbias, partial, statistics, pixels):
+    """From ``gradient_sums``: Σ dy and Σ dy · x̂. Each block owns a channel."""
+    shared = cuda.shared.array(SUM_THREADS, float64)
+    c, size = cuda.blockIdx.x, dweight.size
+    total, product = _gradient_totals(shared, partial, c)
+    if cuda.threadIdx.x == 0:
+        product = (product - np.float64(statistics[0, 0, 1, c]) * total) * np.float64(statistics[0, 0, 2, c])
+        sums[c], sums[size + c] = total, product
+        if c == 0:
+            sums[2 * size] = np.float64(pixels)
+        dbias[c], dweight[c] = np.float32(total), np.float32(product)
+
+
+@cuda_kernel(float32_4d, float64_1d, float32_1d, float32_4d)
+def _summed_gradient_pattern(pattern, sums, weight, statistics):
+    """The pattern of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Each thread owns a channel."""
+    c, size = cuda.grid(1), weight.size
+    if c < size:
+        count, remainder = sums[2 * size], np.float64(statistics[0, 0, 1, c])
+        a = np.float64(weight[c]) * np.float64(statistics[0, 0, 2, c])
+        b = -a * np.float64(statistics[0, 0, 2, c]) * sums[size + c] / count
+        d = -a * sums[c] / count - b * remainder
         pattern[0, 0, 0, c] = statistics[0, 0, 0, c]
         pattern[0, 0, 1, c] = np.float32(a)
         pattern[0, 0, 2, c] = np.float32(b)

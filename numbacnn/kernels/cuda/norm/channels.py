@@ -10,16 +10,19 @@ from numba import types
 
 from numbacnn.kernels.cuda.elements import element_kernel
 from numbacnn.kernels.cuda.reduce import block_sum, column_sum
-from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function
+from numbacnn.kernels.cuda.runtime.intrinsics import cuda, device_function, device_math, scalar_function
 from numbacnn.kernels.cuda.runtime.jit import THREADS, float32_4d
-from numbacnn.kernels.cuda.vectors import add, multiply_add, subtract, vector_width, vectorized
+from numbacnn.kernels.cuda.vectors import add, multiply, multiply_add, subtract, vector_width, vectorized
+from numbacnn.kernels.scalar import at_least
 
 float32, float64 = types.float32, types.float64
+at_least_ = scalar_function(at_least)
 SUM_THREADS = min(128, THREADS)  # per block that adds the sums of groups
 GROUP = 64  # pixels, unless that would be more than MAX_GROUPS
 MAX_GROUPS = 512
 COLUMNS = 32  # threads along the channels of a block, at most
 ZERO = np.float32(0)
+SHRINK, LARGEST = np.float32(2.0**-80), np.finfo(np.float32).max  # squares of numbers times SHRINK do not overflow
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
@@ -44,10 +47,16 @@ def fitting(partial, x, sets):
 # -- sums: each block owns channels of a group, and each thread a vector of them in every blockDim.y-th pixel ---------
 
 
+@device_function
+def _stored_squares(square, small_square):
+    """A sum of squares, or −√ of it if it overflows, from the sum of (SHRINK · x)²."""
+    return -device_math.sqrt(small_square) / SHRINK if square > LARGEST else square
+
+
 def moments(partial, x):
     """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the pixels of group g of set m; k: the first pixel of the group.
 
-    Subtracting k keeps a large mean from absorbing the deviations.
+    Subtracting k keeps a large mean from absorbing the deviations. A sum of squares that overflows is stored as −√Σ.
     """
     x = _merge_rows(len(partial), x)[0]
     width = vector_width(partial, x)
@@ -58,13 +67,14 @@ def moments(partial, x):
 def _moments(vector):
     width, load, store, splat = vector[:4]
     add_, minus, multiply_add_ = vector.lift(add), vector.lift(subtract), vector.lift(multiply_add, 3)
+    multiply_, stored = vector.lift(multiply), vector.lift(_stored_squares)
     column_sum_ = vector.join(column_sum, 1)
 
     def kernel(partial, x):
         shared = cuda.shared.array(THREADS, float32)
         m, g, c = _group_and_channel(partial, width)
         valid = c < x.shape[3]
-        shift, total, square = splat(ZERO), splat(ZERO), splat(ZERO)
+        shift, total, square, small_square = splat(ZERO), splat(ZERO), splat(ZERO), splat(ZERO)
         if valid:
             n, h, w, left = _first_pixel(m, g, partial, x)
             shift = load(x, (n, h, w, c))
@@ -72,14 +82,24 @@ def _moments(vector):
             while left > 0:
                 difference = minus(load(x, (n, h, w, c)), shift)
                 total, square = add_(total, difference), multiply_add_(difference, difference, square)
+                small = multiply_(difference, splat(SHRINK))
+                small_square = multiply_add_(small, small, small_square)
                 n, h, w, left = _next_pixel(n, h, w, left, cuda.blockDim.y, x)
         total, square = column_sum_((total,), (shared,)), column_sum_((square,), (shared,))
+        small_square = column_sum_((small_square,), (shared,))
         if valid and cuda.threadIdx.y == 0:
             store(partial, (m, g, 0, c), shift)
             store(partial, (m, g, 1, c), total)
-            store(partial, (m, g, 2, c), square)
+            store(partial, (m, g, 2, c), stored(square, small_square))
 
     return kernel
+
+
+@device_function
+def _sum_of_squares(stored):
+    """The sum of squares, in float64."""
+    value = np.float64(stored)
+    return value * value if value < 0 else value
 
 
 def gradient_sums(partial, dy, x, statistics):
@@ -195,9 +215,9 @@ def mean_and_variance(shared, partial, m, first, count, pixels):
         g, c = item // count, first + item % count
         terms = pixels * (g + 1) // groups - pixels * g // groups
         shift = np.float64(partial[m, g, 0, c]) - mean
-        square += np.float64(partial[m, g, 2, c]) + shift * (2 * np.float64(partial[m, g, 1, c]) + terms * shift)
+        square += _sum_of_squares(partial[m, g, 2, c]) + shift * (2 * np.float64(partial[m, g, 1, c]) + terms * shift)
         item += cuda.blockDim.x
-    return mean, max(block_sum(shared, square), np.float64(0)) / values
+    return mean, at_least_(np.float64(0), block_sum(shared, square)) / values
 
 
 @device_function

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -30,8 +31,8 @@ class CompiledKernel:
             views = tuple(map(simulated, arguments, self.signature))
 
             def simulate() -> None:
-                if _streams:
-                    _streams[-1].append(simulate)
+                if _streams.nested:
+                    _streams.nested[-1].append(simulate)
                 else:
                     self._dispatcher[blocks, threads](*views)  # the dispatcher keeps only its last configuration
 
@@ -88,14 +89,24 @@ def compile_ptx(
 
 # -- streams and graphs -----------------------------------------------------------------------------------------------
 
-# Streams and graph builders (in the simulator, lists of launches) of nested ``launching_into``; the last one is in use.
-_streams: list[Any] = []
+
+class _Streams(threading.local):
+    """Streams and graph builders (in the simulator, lists of launches) of a thread's nested ``launching_into``.
+
+    The last one is in use. Launches of other threads do not enter a graph that this one captures.
+    """
+
+    def __init__(self) -> None:
+        self.nested: list[Any] = []
+
+
+_streams = _Streams()
 
 
 def current_stream() -> Any:
     """Return the stream or the graph builder that launches go to."""
-    if _streams:
-        return _streams[-1]
+    if _streams.nested:
+        return _streams.nested[-1]
     from cuda.core import LEGACY_DEFAULT_STREAM
 
     return LEGACY_DEFAULT_STREAM
@@ -104,11 +115,11 @@ def current_stream() -> Any:
 @contextlib.contextmanager
 def launching_into(stream: Any) -> Iterator[None]:
     """Send launches to a stream or a graph builder instead of the default stream."""
-    _streams.append(stream)
+    _streams.nested.append(stream)
     try:
         yield
     finally:
-        _streams.pop()
+        _streams.nested.pop()
 
 
 def capture(work: Callable[[], None]) -> Callable[[], None] | None:

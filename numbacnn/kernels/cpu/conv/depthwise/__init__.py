@@ -7,13 +7,19 @@ lanes instead.
 from numbacnn.kernels.convolution import WEIGHT_GRADIENT, ConvAlgorithm, Scratch
 from numbacnn.kernels.cpu.conv.depthwise.weight_gradient import depthwise_weight_gradient, partial_depthwise_shape
 from numbacnn.kernels.cpu.conv.depthwise.windows import depthwise_forward, depthwise_input_gradient
-from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
+from numbacnn.kernels.cpu.conv.epilogues import (
+    FUSED_ACTIVATIONS,
+    activation_before_residual,
+    add_residual,
+    bias_or_none,
+)
 
 
 class Depthwise(ConvAlgorithm):
     """The algorithm for one filter per channel."""
 
     name = "depthwise"
+    activations = FUSED_ACTIVATIONS
 
     def applies(self, g, pool):
         """Whether there are several channels, each with its own filter."""
@@ -25,7 +31,7 @@ class Depthwise(ConvAlgorithm):
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """Sums over the window."""
-        depthwise_forward(y, x, w, bias_or_none(b), g, relu_first(epilogue))
+        depthwise_forward(y, x, w, bias_or_none(b), g, activation_before_residual(epilogue))
         add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):

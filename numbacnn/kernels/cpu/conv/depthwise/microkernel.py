@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from numbacnn.kernels.cpu.conv.depthwise.accumulators import Emitter
 from numbacnn.kernels.cpu.simd import llvm
+from numbacnn.kernels.cpu.simd.activations import apply_activation
 from numbacnn.kernels.cpu.simd.llvm import INT64
 
 TRIPLE = 3  # taps that share loads
@@ -53,9 +54,9 @@ class Strides(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Options of the store: ReLU first; non-temporal."""
+    """Options of the store: the activation before it, a bit of ``simd.activations`` or 0; non-temporal."""
 
-    relu: bool
+    activation: int
     nontemporal: bool
 
 
@@ -163,9 +164,7 @@ class _WindowEmitter(Emitter):
             for accumulator in self.sums:
                 self.add(accumulator, bias)
         y = self.pointer(tile.y)
-        with builder.if_then(store.relu):
-            for accumulator in self.sums:
-                builder.store(llvm.relu(builder, builder.load(accumulator)), accumulator)
+        apply_activation(builder, store.activation, self.sums)
         if self.mask is not None:
             self._store_sums(y, strides, self.store)
             return

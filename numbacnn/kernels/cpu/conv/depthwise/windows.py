@@ -60,15 +60,15 @@ def _phase_axis(t, stride):
     return Axis(t.pixels, t.phase, stride, t.first_output, 1, t.taps, t.output_step, t.first_tap, t.tap_step)
 
 
-def depthwise_forward(y, x, w, bias, g, relu):
+def depthwise_forward(y, x, w, bias, g, activation):
     """Write y, the convolution of x with w plus the bias, unless that is empty."""
-    _sum_windows(y, x, w, bias, NO_AUX, *output_axes(g), relu)
+    _sum_windows(y, x, w, bias, NO_AUX, *output_axes(g), activation)
 
 
 def depthwise_input_gradient(dx, dy, w, g, mask):
     """Write dx, zero wherever ``mask`` is given and 0 or less."""
     for axes in gradient_axes(g):
-        _sum_windows(dx, dy, w, NO_BIAS, NO_AUX if mask is None else mask, *axes, False)
+        _sum_windows(dx, dy, w, NO_BIAS, NO_AUX if mask is None else mask, *axes, 0)
 
 
 class Pixel(NamedTuple):
@@ -92,8 +92,8 @@ class RowSteps(NamedTuple):
     x_next: int
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, Axis, Axis, types.boolean)
-def _sum_windows(y, x, w, bias, mask, rows, columns, relu):
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_1d, float32_4d, Axis, Axis, types.int64)
+def _sum_windows(y, x, w, bias, mask, rows, columns, activation):
     """y = bias + Σ x · w over the windows of the two axes, then zero where the mask is 0 or less.
 
     An empty bias or mask means none. Each thread owns a range of rows (n, i) of outputs.
@@ -117,7 +117,7 @@ def _sum_windows(y, x, w, bias, mask, rows, columns, relu):
     y_row, x_row = rows.step * y.strides[1], rows.x_step * x.strides[1]
     y_next, x_next = together * y_row, (rows.taps - 1) * rows.x_tap * x.strides[1] + together * x_row
     nontemporal = WHOLE_LINES and channels % LANES == 0 and not mask.size and prefers_nontemporal(y)
-    store = Store(relu, nontemporal)
+    store = Store(activation, nontemporal)
     blocks, tiled = -(-rows.count // together), columns.count // PIXELS * PIXELS
     for item in prange(len(y) * blocks):
         n, first = np.intp(item) // blocks, np.intp(item) % blocks * together
@@ -157,7 +157,7 @@ def _rows_of_pixels(pixel, channels, steps, store, window):
             for i in range(steps.count):
                 y_row, x_row = y + i * steps.y_row, x + i * steps.x_row
                 tile = Tile(y_row, x_row, w, bias, y_next + i * steps.y_row, x_next + i * steps.x_row)
-                masked_row_microkernel(tile, strides, left, Store(store.relu, False), window)
+                masked_row_microkernel(tile, strides, left, Store(store.activation, False), window)
 
 
 @inlined
@@ -170,4 +170,4 @@ def _single_pixel(pixel, channels, store, window):
         if channels - c >= LANES:
             pixel_microkernel(tile, strides, channels - c, store, window)
         else:
-            masked_pixel_microkernel(tile, strides, channels - c, Store(store.relu, False), window)
+            masked_pixel_microkernel(tile, strides, channels - c, Store(store.activation, False), window)

@@ -9,13 +9,20 @@ from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_shap
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_shape
-from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
+from numbacnn.kernels.cpu.conv.epilogues import (
+    FUSED_ACTIVATIONS,
+    activation_before_residual,
+    activation_bit,
+    add_residual,
+    bias_or_none,
+)
 
 
 class Direct(ConvAlgorithm):
     """Applies to every convolution."""
 
     name = "direct"
+    activations = FUSED_ACTIVATIONS
 
     def scratch(self, direction, g, batch, pool=None):
         """Packed weights, or partial sums."""
@@ -28,9 +35,10 @@ class Direct(ConvAlgorithm):
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """One GEMM per group of channels."""
         if g.groups == 1:
-            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, epilogue.relu, epilogue.residual)
+            activation = activation_bit(epilogue)
+            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, activation, epilogue.residual)
         else:
-            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, relu_first(epilogue))
+            direct_forward(y, x, w, bias_or_none(b), scratch["packed"], g, activation_before_residual(epilogue))
             add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):

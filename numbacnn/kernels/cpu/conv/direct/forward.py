@@ -48,28 +48,28 @@ class Strides(NamedTuple):
     aux: tuple[int, ...] | None = None
 
 
-def direct_forward(y, x, w, bias, packed, g, relu=False, residual=None):
-    """Write y, plus the residual if there is one (for a single group only), then ReLU if ``relu``.
+def direct_forward(y, x, w, bias, packed, g, activation=0, residual=None):
+    """Write y, plus the residual if there is one (for a single group only), then the activation, a bit or 0.
 
     bias: K or empty; packed: scratch of ``packed_shape`` or ``packed_round_shape``.
     """
     if g.groups == 1:
-        _forward(y, x, w, bias, packed, g, relu, residual, prepare)
+        _forward(y, x, w, bias, packed, g, activation, residual, prepare)
         return
     one = one_group(g)
     for x_part, y_part, k in group_slices(x, y, g):  # every group packs into the same scratch
-        _forward(y_part, x_part, w[..., k], bias[k], packed, one, relu, None, launch)
+        _forward(y_part, x_part, w[..., k], bias[k], packed, one, activation, None, launch)
 
 
-def _forward(y, x, w, bias, packed, g, relu, residual, run):
+def _forward(y, x, w, bias, packed, g, activation, residual, run):
     """One group, in rounds of channels if ``packed`` holds only some; ``run`` launches the packing."""
     channels = packed.shape[2] // (g.r * g.s)
     if not packed.size or channels >= g.c:
-        _add_channels(y, x, w, bias, packed, g, Epilogue(relu), residual, run)
+        _add_channels(y, x, w, bias, packed, g, Epilogue(activation), residual, run)
         return
     for c in channel_rounds(g.c, channels):
         one, last = g._replace(c=c.stop - c.start), c.stop == g.c
-        epilogue = Epilogue(relu and last, accumulate=c.start > 0)
+        epilogue = Epilogue(activation if last else 0, accumulate=c.start > 0)
         _add_channels(y, x[..., c], w[:, :, c], bias, packed, one, epilogue, residual if last else None, launch)
 
 

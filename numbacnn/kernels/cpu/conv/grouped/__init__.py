@@ -11,7 +11,12 @@ The input gradient is the same with dy and the transposed weights of each group.
 """
 
 from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm, Scratch
-from numbacnn.kernels.cpu.conv.epilogues import add_residual, bias_or_none, relu_first
+from numbacnn.kernels.cpu.conv.epilogues import (
+    FUSED_ACTIVATIONS,
+    activation_before_residual,
+    add_residual,
+    bias_or_none,
+)
 from numbacnn.kernels.cpu.conv.grouped.bands import group_channels
 from numbacnn.kernels.cpu.conv.grouped.weight_gradient import grouped_weight_gradient, partial_grouped_shape
 from numbacnn.kernels.cpu.conv.grouped.windows import (
@@ -28,6 +33,7 @@ class Grouped(ConvAlgorithm):
     """The algorithm for groups of few channels."""
 
     name = "grouped"
+    activations = FUSED_ACTIVATIONS
 
     def applies(self, g, pool):
         """Whether groups fill less than half a register, but have more than one channel or filter.
@@ -46,7 +52,7 @@ class Grouped(ConvAlgorithm):
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """Sums over windows of spread bands."""
-        grouped_forward(y, x, w, bias_or_none(b), scratch["bands"], g, relu_first(epilogue))
+        grouped_forward(y, x, w, bias_or_none(b), scratch["bands"], g, activation_before_residual(epilogue))
         add_residual(y, epilogue)
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):

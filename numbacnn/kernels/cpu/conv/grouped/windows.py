@@ -22,13 +22,13 @@ from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined
 
 
-def grouped_forward(y, x, w, bias, scratch, g, relu):
+def grouped_forward(y, x, w, bias, scratch, g, activation):
     """Write y, the convolution of x with w plus the bias, unless that is empty.
 
     scratch: of ``forward_scratch_shape``.
     """
     rows, columns = output_axes(g)
-    _sum_windows(y, x, w, bias, NO_AUX, scratch, rows, columns, make_fan(rows, columns, *group_channels(g)), relu)
+    _sum_windows(y, x, w, bias, NO_AUX, scratch, rows, columns, make_fan(rows, columns, *group_channels(g)), activation)
 
 
 def grouped_input_gradient(dx, dy, w, packed, scratch, g, mask):
@@ -40,7 +40,7 @@ def grouped_input_gradient(dx, dy, w, packed, scratch, g, mask):
     _transpose_groups(packed, w, c, k)
     for rows, columns in gradient_axes(g):
         fan, masks = make_fan(rows, columns, k, c), NO_AUX if mask is None else mask
-        _sum_windows(dx, dy, packed, NO_BIAS, masks, scratch, rows, columns, fan, False)
+        _sum_windows(dx, dy, packed, NO_BIAS, masks, scratch, rows, columns, fan, 0)
 
 
 def forward_scratch_shape(g: ConvGeometry) -> tuple[int, int, int, int]:
@@ -62,8 +62,8 @@ def _scratch_shape(phases, terms, outputs):
     return (WORKERS, 1, 1, max(scratch_floats(*axes, make_fan(*axes, terms, outputs)) for axes in phases))
 
 
-@cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, float32_4d, Axis, Axis, Fan, types.boolean)
-def _sum_windows(y, x, w, bias, mask, scratch, rows, columns, fan, relu):
+@cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, float32_4d, Axis, Axis, Fan, types.int64)
+def _sum_windows(y, x, w, bias, mask, scratch, rows, columns, fan, activation):
     """y = bias + Σ x · w over the windows of the two axes, then zero where the mask is 0 or less.
 
     An empty bias or mask means none. Each worker owns a scratch and a range of (n, band of rows, vector of channels);
@@ -103,7 +103,8 @@ def _sum_windows(y, x, w, bias, mask, scratch, rows, columns, fan, relu):
                 spread(memory, source, c, min(LANES, channels - c), fan)
             h = rows.first + band * rows.step
             target = address(y) + n * y.strides[0] + h * y.strides[1] + columns.first * y.strides[2] + 4 * c
-            strides, store, tiled = Strides(0, y_pixel // 4, x_pixel // 4), Store(relu, False), columns.count // PIXELS
+            strides, tiled = Strides(0, y_pixel // 4, x_pixel // 4), columns.count // PIXELS
+            store = Store(activation, False)
             for j in range(tiled):  # down the image, so that rows shared by windows stay in L1
                 for i in range(count):
                     p_y, p_x = target + i * y_row + j * PIXELS * y_pixel, memory + i * x_row + j * PIXELS * x_pixel

@@ -1,4 +1,4 @@
-"""Sparse microkernels: weighted sums of blocks of memory that stay in registers.
+"""Sparse microkernels: weighted sums of blocks of A, accumulated in registers.
 
     C[r, j] += Σ_e weight[e] · A[position[e] + r·a_row + j]      r < rows,  j < columns ≤ vectors · lanes
 
@@ -79,7 +79,7 @@ def indexed_microkernel(rows: int, vectors: int, lanes: int):
 def chosen_microkernel(rows: int, vectors: int, lanes: int):
     """Return the Numba intrinsic ``microkernel(tile, entries, choice, columns)``: a sum over some ``Candidates``.
 
-    Entries are added if their choice equals the float32 ``choice`` and their weight is not 0.
+    The blocks of entries with this float32 ``choice``, an argmax, are added, unless their weight is 0.
     """
     strip = host_target().lanes
     vector, bits_type = ir.VectorType(FLOAT, strip), ir.IntType(strip)

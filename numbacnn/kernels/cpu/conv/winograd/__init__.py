@@ -41,6 +41,10 @@ class Winograd(ConvAlgorithm):
         direct = {FORWARD: 2 * taps * g.p * g.q, INPUT_GRADIENT: 2 * taps * g.h * g.w}
         return min(flops / self.cost(direction, g, 1).flops for direction, flops in direct.items()) >= MIN_SAVING
 
+    def spreads(self, g):
+        """Over the tile."""
+        return True
+
     def scratch(self, direction, g, batch, pool=None):
         """Windows in panels, transformed weights, and tiles; for the weight gradient tiles and products."""
         f = Filtering(self.m, g.r)
@@ -66,7 +70,14 @@ class Winograd(ConvAlgorithm):
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
         """Transform, multiply over tiles, transform back."""
-        winograd.winograd_weight_gradient(dw, x, dy, scratch, g, Filtering(self.m, g.r))
+        if epilogue.shards:
+            winograd.winograd_sharded_gradient(dw, x, dy, epilogue.shards, scratch, g, Filtering(self.m, g.r))
+        else:
+            winograd.winograd_weight_gradient(dw, x, dy, scratch, g, Filtering(self.m, g.r))
+
+    def shards_at_once(self, g, batch, images):
+        """Return the number that scratch has room for."""
+        return winograd.shards_per_round(g, batch, images, Filtering(self.m, g.r))
 
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):
         """The convolution of dy with the rotated window."""

@@ -244,24 +244,3 @@ def transform_weights(weights, packed, transform):
             window = Patch(source, r * tap_step, tap_step)
             components = Patch(target, n * component_step, component_step)
             _transform_both_sides(components, window, g, WIDTH if c < channels else 0, WIDTH)
-
-
-@cpu_kernel(float32_4d, float32_4d, float32_2d)
-def windows_from_products(dw, products, transform):
-    """dw[r,s,c,k] = (Gᵀ · products[:, panel, c] · G)[r,s]. Each thread owns a range of (panel, c).
-
-    Products and dw are addressed transposed: dwᵀ = Gᵀ · productsᵀ · G.
-    """
-    _, _, channels, filters = dw.shape
-    padded, panels = -(-channels // NR) * NR, -(-filters // NR)
-    n, r = transform.shape
-    dw_row, dw_column, dw_channel = dw.strides[:3]
-    p_dw, p_products, component_step = address(dw), address(products), products.strides[0]
-    g = Matrix(address(transform), r, n, 1, r)
-    for item in prange(panels * channels):
-        panel, c = np.intp(item) // channels, np.intp(item) % channels
-        for k in range(panel * NR, min(filters, (panel + 1) * NR), WIDTH):
-            source = p_products + 4 * ((panel * padded + c) * NR + k % NR)
-            components = Patch(source, component_step, n * component_step)
-            window = Patch(p_dw + c * dw_channel + 4 * k, dw_column, dw_row)
-            _transform_both_sides(window, components, g, WIDTH, filters - k)

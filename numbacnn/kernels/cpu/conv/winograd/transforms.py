@@ -15,6 +15,7 @@ VECTOR = 4 * WIDTH  # bytes
 F4_P, F4_Q = np.float32(sqrt(0.5)), np.float32(sqrt(2))
 HALF, TWO, SUM = np.float32(0.5), np.float32(2), np.float32(2.5)  # p², q², p² + q²; p²·q² is 1
 P3, Q3 = np.float32(sqrt(0.125)), np.float32(sqrt(8))  # p³, q³
+SHARE_P, SHARE_Q = np.float32(-2 / 3), np.float32(1 / 6)  # 1 / (2p²·(p² − q²)), 1 / (2q²·(q² − p²))
 
 
 class Filtering(NamedTuple):
@@ -95,9 +96,40 @@ def _gradient_2_6(d):
     return d[0], d[0] + odd_p, d[0] - odd_p, d[0] + odd_q, d[0] - odd_q, d[1]
 
 
+@compiled_into
+def _window_3_4(t):
+    """Gᵀ·t for r = 3, n = 4."""
+    even, odd = splat(HALF) * (t[1] + t[2]), splat(HALF) * (t[1] - t[2])
+    return t[0] + even, odd, even + t[3]
+
+
+@compiled_into
+def _window_3_6(t):
+    """Gᵀ·t for r = 3, n = 6."""
+    even_p, odd_p = splat(SHARE_P) * (t[1] + t[2]), splat(SHARE_P * F4_P) * (t[1] - t[2])
+    even_q, odd_q = splat(SHARE_Q) * (t[3] + t[4]), splat(SHARE_Q * F4_Q) * (t[3] - t[4])
+    return t[0] + even_p + even_q, odd_p + odd_q, splat(HALF) * even_p + splat(TWO) * even_q + t[5]
+
+
+@compiled_into
+def _window_5_6(t):
+    """Gᵀ·t for r = 5, n = 6."""
+    even_p, odd_p = splat(SHARE_P) * (t[1] + t[2]), splat(SHARE_P * F4_P) * (t[1] - t[2])
+    even_q, odd_q = splat(SHARE_Q) * (t[3] + t[4]), splat(SHARE_Q * F4_Q) * (t[3] - t[4])
+    square_p, square_q = splat(HALF) * even_p, splat(TWO) * even_q
+    return (
+        t[0] + even_p + even_q,
+        odd_p + odd_q,
+        square_p + square_q,
+        splat(HALF) * odd_p + splat(TWO) * odd_q,
+        splat(HALF) * square_p + splat(TWO) * square_q + t[5],
+    )
+
+
 INPUT = {4: _input_4, 6: _input_6}  # by n
 OUTPUT = {(2, 4): _output_2_4, (4, 6): _output_4_6, (2, 6): _output_2_6}  # by m and n
 GRADIENT = {(2, 4): _gradient_2_4, (4, 6): _gradient_4_6, (2, 6): _gradient_2_6}
+WINDOW = {(3, 4): _window_3_4, (3, 6): _window_3_6, (5, 6): _window_5_6}  # by r and n
 
 
 @cache
@@ -138,9 +170,21 @@ def _write_2(target, step, values):
 
 
 @compiled_into
+def _write_3(target, step, values):
+    _write_2(target, step, values[:2])
+    store(target + 2 * step, values[2], WIDTH)
+
+
+@compiled_into
 def _write_4(target, step, values):
     _write_2(target, step, values[:2])
     _write_2(target + 2 * step, step, values[2:])
+
+
+@compiled_into
+def _write_5(target, step, values):
+    _write_4(target, step, values[:4])
+    store(target + 4 * step, values[4], WIDTH)
 
 
 @compiled_into
@@ -149,7 +193,8 @@ def _write_6(target, step, values):
     _write_2(target + 4 * step, step, values[4:])
 
 
-READ, WRITE = {2: _read_2, 4: _read_4, 6: _read_6}, {2: _write_2, 4: _write_4, 6: _write_6}
+READ = {2: _read_2, 4: _read_4, 6: _read_6}
+WRITE = {2: _write_2, 3: _write_3, 4: _write_4, 5: _write_5, 6: _write_6}
 
 
 @cache

@@ -2,7 +2,10 @@
 
 from functools import lru_cache
 
+import numpy as np
+
 from numbacnn.kernels.cpu.conv.direct.forward import weights_packing
+from numbacnn.kernels.cpu.conv.winograd.gradient import BLOCK_ROWS, LEVELS, sharded_kernel, windows_kernel
 from numbacnn.kernels.cpu.conv.winograd.kernels import (
     PostOps,
     Tiling,
@@ -10,7 +13,6 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     input_transform_kernel,
     output_kernel,
     transform_weights,
-    windows_from_products,
 )
 from numbacnn.kernels.cpu.conv.winograd.transforms import weight_transform
 from numbacnn.kernels.cpu.gemm.gemm import (
@@ -53,12 +55,33 @@ def winograd_weight_gradient(dw, x, dy, scratch, g, f):
     step = _images_per_gradient_round(g, len(x), f)
     for first in range(0, len(x), step):
         part = slice(first, min(first + step, len(x)))
-        tiling = _tiling(part.stop - first, g.p, g.q, f.m, (g.pad_top, g.pad_left))
-        input_transform_kernel(f)(x_tiles, x[part], tiling)
-        gradient_transform_kernel(f)(dy_tiles, dy[part], tiling._replace(pad_top=0, pad_left=0))
+        tiling = _transform_both(x_tiles, dy_tiles, x[part], dy[part], g, f)
         strides = products.strides[0], x_tiles.strides[0], dy_tiles.strides[0]
         multiply(products, x_tiles, dy_tiles, _gradient_gemm(f, g.c, g.k, tiling, strides, first > 0))
-    windows_from_products(dw, products, weight_transform(f))
+    windows_kernel(f)(dw, products)
+
+
+def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
+    """Write dw, the sum over shards that start at the images ``shards[:-1]``, at most ``shards_per_round``."""
+    x_tiles, dy_tiles = scratch["x_tiles"], scratch["dy_tiles"]
+    tiling = _transform_both(x_tiles, dy_tiles, x, dy, g, f)
+    of_image = tiling.rows * tiling.columns
+    rows = _channel_rows(padded(g.c), tiling.images * of_image)
+    sharded_kernel(f)(dw, x_tiles, dy_tiles, rows, BLOCK_ROWS, np.array(shards, np.int64) * of_image)
+
+
+def shards_per_round(g, batch, images, f):
+    """The shards of up to ``images`` images that scratch for ``batch`` images has room for: 2^n, or 0."""
+    room = min(_images_per_gradient_round(g, batch, f) // max(images, 1), 1 << LEVELS)
+    return 1 << room.bit_length() - 1 if room else 0
+
+
+def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
+    """Transform the tiles of x and of dy; return the tiling."""
+    tiling = _tiling(len(x), g.p, g.q, f.m, (g.pad_top, g.pad_left))
+    input_transform_kernel(f)(x_tiles, x, tiling)
+    gradient_transform_kernel(f)(dy_tiles, dy, tiling._replace(pad_top=0, pad_left=0))
+    return tiling
 
 
 def _convolve(y, x, bias, aux, scratch, f, pads, ops):
@@ -82,7 +105,7 @@ def _gradient_gemm(f, channels, filters, tiling, strides, accumulate):
     products, x_tiles, dy_tiles = (stride // 4 for stride in strides)
     return Gemm(
         groups=f.n**2,
-        m=rows(row_table((width, NR)), row_table((width // NR, count * NR), (NR, 1))),
+        m=rows(row_table((width, NR)), _channel_rows(width, count)),
         n=panels * NR,
         k=LoopNest(1, 1, count, 0, 0, NR, 0, 0, NR),
         k_end=WHOLE_K,
@@ -92,6 +115,11 @@ def _gradient_gemm(f, channels, filters, tiling, strides, accumulate):
         epilogue=Epilogue(accumulate=accumulate),
         blocking=Blocking(choose_mc(width, panels)),
     )
+
+
+def _channel_rows(width, count):
+    """Offsets of ``width`` channels in ``count`` transformed tiles."""
+    return row_table((width // NR, count * NR), (NR, 1))
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------

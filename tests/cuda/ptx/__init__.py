@@ -1,0 +1,1 @@
+"""Runs the CUDA kernels' PTX on a CPU: translated to C, thread by thread, with every access checked."""
