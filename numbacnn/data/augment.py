@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import whole
+from numbacnn._checks.names import checks_call
 from numbacnn.data.augmenter import Augmenter
 from numbacnn.data.chain import Augmentation, Compose, get_augmentation
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.mixing import CutMix, Mixup
 from numbacnn.data.transforms import (
     ColorJitter,
     Crop,
-    CutMix,
     Cutout,
     Elastic,
     Float32,
     HorizontalFlip,
     Integers,
-    Mixup,
     Noise,
     Rotate,
     Scale,
@@ -66,7 +66,7 @@ class Augmented(NamedTuple):
         images: in the shape and the type of the argument, uint8 or float32.
         labels: as given, or probabilities (n, classes) if the chain mixes images.
         masks: moved by the geometric transforms, if given.
-        boxes: moved likewise, an array (k, 4) for each image.
+        boxes: moved in the same way, an array (k, 4) for each image.
     """
 
     images: Images
@@ -75,6 +75,7 @@ class Augmented(NamedTuple):
     boxes: list[Float32] | None = None
 
 
+@checks_call
 def apply(
     augment: Augmentation,
     images: NDArray[Any],
@@ -133,13 +134,13 @@ def apply(
 def _checked_indices(indices: ArrayLike | None, n: int) -> Integers:
     numbers = np.arange(n) if indices is None else np.asarray(indices)
     if numbers.shape != (n,) or not np.issubdtype(numbers.dtype, np.integer) or numbers.min() < 0:
-        raise ArgumentError(f"augment: indices are {numbers.dtype} of shape {numbers.shape}; give {n} integers from 0")
+        raise ArgumentError(f"augment: indices are {numbers.dtype} of shape {numbers.shape}; pass {n} integers")
     return numbers.astype(np.int64)
 
 
 def _checked_masks(masks: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if np.shape(masks) != shape[:3] or not np.issubdtype(masks.dtype, np.integer):
-        raise ArgumentError(f"augment: masks are {masks.dtype} of shape {np.shape(masks)}; give integers {shape[:3]}")
+        raise ArgumentError(f"augment: masks are {masks.dtype} of shape {np.shape(masks)}; pass integers {shape[:3]}")
     return masks
 
 
@@ -149,5 +150,5 @@ def _checked_boxes(boxes: Sequence[ArrayLike], count: int) -> list[Float32]:
         raise ArgumentError(f"augment: boxes of {len(found)} images for {count} images")
     for n, part in enumerate(found):
         if part.ndim != 2 or part.shape[1] != 4:
-            raise ArgumentError(f"augment: boxes of image {n} have shape {part.shape}; give (k, 4)")
+            raise ArgumentError(f"augment: boxes of image {n} have shape {part.shape}; pass (k, 4)")
     return found

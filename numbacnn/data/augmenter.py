@@ -147,7 +147,7 @@ def stage_numbers(stage: Stage, u: Float64, shape: tuple[int, ...], unit: float)
 
 def draw_uniforms(kernels: Kernels, transforms: int, indices: Integers, random: NDArray[np.uint64]) -> Float64:
     """Draw N × transforms × 8 numbers in [0, 1) with the CPU's kernels, from ``random`` = (seed, epoch)."""
-    u = np.empty((len(indices), NUMBERS * transforms), np.float32)
+    u = np.zeros((len(indices), NUMBERS * transforms), np.float32)
     kernels.draw_uniforms(u, np.ascontiguousarray(indices, np.int64), random)
     return u.reshape(len(indices), -1, NUMBERS).astype(np.float64)
 

@@ -5,26 +5,54 @@ from dataclasses import MISSING, fields
 from functools import cached_property
 from typing import TypeAlias
 
-from numbacnn._checks import choose, number
-from numbacnn.data.transforms import TRANSFORMS, Affine, Elastic, Geometry, Mixing, PixelTransform, Transform, as_text
+from numbacnn._checks import choose, number, shown
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
+from numbacnn.data.mixing import CutMix, Mixing, Mixup
+from numbacnn.data.transforms import (
+    Affine,
+    ColorJitter,
+    Crop,
+    Cutout,
+    Elastic,
+    Geometry,
+    HorizontalFlip,
+    Noise,
+    PixelTransform,
+    Rotate,
+    Scale,
+    Shear,
+    Transform,
+    Translate,
+    VerticalFlip,
+    as_text,
+)  # fmt: skip
 from numbacnn.errors import ArgumentError
 
 Stage: TypeAlias = Geometry | tuple[int, PixelTransform | Mixing]
 """Transforms that run together: a warp, or a single transform with its index in the chain."""
 
+TRANSFORMS: dict[str, type[Transform]] = {
+    kind.name: kind
+    for kind in (
+        *(Rotate, Translate, Crop, Scale, Shear, HorizontalFlip, VerticalFlip, Elastic),
+        *(Cutout, Noise, ColorJitter, Mixup, CutMix),
+    )
+}
 
-class Compose:
+
+class Compose(ChecksArguments, AnswersAttributes):
     """Transforms in sequence.
 
     Args:
-        transforms: the transforms in their order.
+        transforms: a transform, or several in their order.
         fill: the value of pixels outside the image and in cutouts, in the images' units.
     """
 
-    def __init__(self, transforms: Sequence[Transform], fill: float = 0.0) -> None:
+    def __init__(self, transforms: Transform | Sequence[Transform], fill: float = 0.0) -> None:
+        transforms = [transforms] if isinstance(transforms, Transform) else list(transforms)
         for transform in transforms:
             if not isinstance(transform, Transform) or type(transform) not in TRANSFORMS.values():
-                raise ArgumentError(f"augment: {transform!r} is not a transform; give e.g. augment.Rotate(10)")
+                raise ArgumentError(f"augment: {transform!r} is not a transform; pass e.g. augment.Rotate(10)")
         self.transforms = tuple(transforms)
         self.fill = number(fill, "augment: fill", -1e6, 1e6)
 
@@ -70,6 +98,7 @@ class Compose:
 Augmentation: TypeAlias = Compose | Transform | Sequence[Transform] | str
 
 
+@checks_call
 def get_augmentation(augment: Augmentation | None) -> Compose | None:
     """Make a chain from text, a transform or several; None if there is nothing to do."""
     if augment is None:
@@ -81,7 +110,9 @@ def get_augmentation(augment: Augmentation | None) -> Compose | None:
     elif isinstance(augment, list | tuple):
         augment = Compose(augment)
     if not isinstance(augment, Compose):
-        raise ArgumentError(f"augment={augment!r}: give transforms such as [augment.Rotate(10)], or text: 'rotate=10'")
+        raise ArgumentError(
+            f"augment={shown(augment)}: pass transforms such as [augment.Rotate(10)], or text: 'rotate=10'"
+        )
     return augment if augment.transforms else None
 
 

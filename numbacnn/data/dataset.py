@@ -1,15 +1,18 @@
 """A labeled set of images in memory."""
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from numbers import Real
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks.names import AnswersAttributes, checks_arguments
-from numbacnn.data.arrays import as_array, collected
+from numbacnn._checks import shown
+from numbacnn._checks.names import AnswersAttributes, checks_arguments, checks_call
+from numbacnn.data.arrays import as_array, as_features, by_input, collected
 from numbacnn.data.labels import (
     CLASSES,
     VALUES,
@@ -46,16 +49,18 @@ class Dataset(AnswersAttributes):
         white: the pixel value that means white in gray image files of more than 8 bits; None if there were none.
         fit: how image files were resized to a common size, one of ``fitting.FITS``.
         ignore_index: the label of images or pixels that the loss and all metrics ignore; None if there is none.
+        others: the further inputs of a model with several, in its order, each like ``images``, which are the first.
     """
 
     images: Images
     labels: NDArray[Any]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     strokes: bool = False
     white: float | None = None
     fit: str = "stretch"
     ignore_index: int | None = None
+    others: tuple[Images, ...] = ()
 
     @classmethod
     @checks_arguments
@@ -66,11 +71,13 @@ class Dataset(AnswersAttributes):
         classes: ClassNames | None = None,
         notes: Sequence[str] = (),
         ignore_index: int | None = None,
+        others: Sequence[ArrayLike] = (),
     ) -> "Dataset":
         """Check arrays and make a data set from them. Arrays of the required type and layout are not copied.
 
         Args:
-            images: (N, H, W, C) or (N, H, W), or features (N, C), uint8 or float; float64 is converted to float32.
+            images: (N, H, W, C) or (N, H, W), uint8 or float, or features (N, C), any numbers; all but uint8 become
+                float32.
             labels: one of
                 classes: integers (N,) or (N, 1), booleans, one-hot rows (N, C), or class names as strings (N,);
                 masks: integers (N, H, W);
@@ -81,6 +88,7 @@ class Dataset(AnswersAttributes):
                 numbers from 0 to the largest label.
             notes: remarks to keep with the data, one line each, such as files that were left out.
             ignore_index: a label that the loss and all metrics ignore, such as 255 for void pixels, or −100.
+            others: the further inputs of a model with several, in its order, in the forms of ``images``.
 
         Raises:
             ArgumentError: a shape or type is wrong, or the numbers of images and labels differ.
@@ -95,7 +103,11 @@ class Dataset(AnswersAttributes):
             classes = [str(number) for number in range(min(max(largest + 1, 1), _MAX_UNNAMED_CLASSES))]
         names = () if kind_of(checked) == VALUES else class_names(classes)
         check_range(checked, len(names), ignore_index)
-        return cls(pixels, checked, names, tuple(notes), ignore_index=ignore_index)
+        rest = tuple(_checked_images(as_array(other, f"input {i}")) for i, other in enumerate(others, 2))
+        for i, other in enumerate(rest, 2):
+            if len(other) != len(pixels):
+                raise ArgumentError(f"{len(pixels)} images, but {len(other)} of input {i}; pass the same number")
+        return cls(pixels, checked, names, tuple(notes), ignore_index=ignore_index, others=rest)
 
     @classmethod
     def of(
@@ -103,20 +115,58 @@ class Dataset(AnswersAttributes):
         data: object,
         classes: ClassNames | None = None,
         ignore_index: int | None = None,
+        inputs: Sequence[str] = ("images",),
     ) -> "Dataset":
-        """Return a data set as it is, or make one with ``from_arrays`` of (images, labels) or of batches of these."""
+        """Return a data set as it is, or make one with ``from_arrays`` of (images, labels) or of batches of these.
+
+        ``inputs`` are the names of a model's inputs. For several, the images are a tuple, or a mapping by name.
+        """
         if isinstance(data, Dataset):
             return data
         if isinstance(data, Iterable) and not isinstance(data, tuple | str | Mapping) and not hasattr(data, "dtype"):
-            data = collected(data)
+            data = collected(data, inputs)
         if not isinstance(data, tuple) or len(data) != 2:
             raise ArgumentError(
-                f"give a Dataset, images and labels, or batches of (images, labels), not {type(data).__name__}"
+                f"pass a Dataset, images and labels, or batches of (images, labels), not {type(data).__name__}"
             )
-        return cls.from_arrays(data[0], data[1], classes, ignore_index=ignore_index)
+        first, *others = by_input(data[0], inputs)
+        return cls.from_arrays(first, data[1], classes, ignore_index=ignore_index, others=others)
+
+    def __post_init__(self) -> None:
+        if not self.classes and kind_of(np.asarray(self.labels)) != VALUES:
+            raise ArgumentError("Dataset: use nc.data.Dataset.from_arrays(images, labels), which checks the arrays")
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> tuple[Any, Any]: ...
+    @overload
+    def __getitem__(self, index: slice | ArrayLike) -> "Dataset": ...
+    def __getitem__(self, index: int | np.integer[Any] | slice | ArrayLike) -> "tuple[Any, Any] | Dataset":
+        """Return the image and the label at an index; for a slice, indices or a mask (N,), a data set of these images.
+
+        Of several inputs, the image is a tuple.
+
+        Raises:
+            IndexError: the index is not below N.
+            ArgumentError: no image is left.
+        """
+        if isinstance(index, int | np.integer):
+            inputs = tuple(part[index] for part in self.inputs)
+            return inputs if self.others else inputs[0], self.labels[index]
+        chosen = index if isinstance(index, slice) else np.asarray(index)
+        if not isinstance(chosen, slice) and chosen.dtype.kind not in "iub":
+            raise ArgumentError(
+                f"a data set has no [{shown(index)}]: pass an index, a slice, a few indices or a mask; "
+                "dataset.images and dataset.labels are arrays"
+            )
+        return self.subset(np.arange(len(self))[chosen])
+
+    @property
+    def inputs(self) -> tuple[Images, ...]:
+        """The images, and the further inputs if there are any."""
+        return self.images, *self.others
 
     @property
     def kind(self) -> str:
@@ -133,28 +183,30 @@ class Dataset(AnswersAttributes):
         """Standard deviation of each channel, (C,) float32, in the units of ``mean``; 1 for a constant channel."""
         return self._moments[1]
 
+    @checks_arguments
     def split(self, fraction: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Split off a random fraction; returns (rest, held out), both in their original order.
 
         If the labels are classes, the fraction applies to each class. The split depends only on ``seed``.
 
         Raises:
-            ArgumentError: ``fraction`` is not between 0 and 1 or leaves a part empty, or ``seed`` is negative.
+            ArgumentError: ``fraction`` is not between 0 and 1 or leaves a split empty, or ``seed`` is negative.
         """
-        if not 0 < fraction < 1 or seed < 0:
+        if not isinstance(fraction, Real) or not 0 < fraction < 1 or seed < 0:
             raise ArgumentError(
-                f"split: fraction {fraction}, seed {seed}; give a fraction between 0 and 1, both excluded, "
+                f"split: fraction {fraction}, seed {seed}; pass a fraction between 0 and 1, both excluded, "
                 "and a seed of at least 0"
             )
         strata = self.labels if self.kind == CLASSES else np.zeros(len(self), np.int64)
         if self.ignore_index is not None and self.kind == CLASSES:  # images that do not count are a class of their own
             strata = np.where(strata == self.ignore_index, len(self.classes), strata)
         held_out = _stratified(strata, max(len(self.classes), int(strata.max()) + 1), fraction, seed)
-        parts = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        if not all(part.size for part in parts):
-            raise ArgumentError(f"split: a fraction of {fraction} of {len(self)} images leaves one part empty")
-        return self.subset(parts[0]), self.subset(parts[1])
+        splits = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        if not all(split.size for split in splits):
+            raise ArgumentError(f"split: a fraction of {fraction} of {len(self)} images leaves one split empty")
+        return self.subset(splits[0]), self.subset(splits[1])
 
+    @checks_call
     def subset(self, indices: ArrayLike) -> "Dataset":
         """Copy the images at ``indices``, in this order, to a data set with statistics of its own and no notes.
 
@@ -163,13 +215,11 @@ class Dataset(AnswersAttributes):
         """
         chosen = np.asarray(indices)
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise ArgumentError(f"subset: indices are {chosen.dtype} of shape {chosen.shape}; give a row of integers")
+            raise ArgumentError(f"subset: indices are {chosen.dtype} of shape {chosen.shape}; pass a row of integers")
         if not chosen.size or chosen.min() < 0 or chosen.max() >= len(self):
-            raise ArgumentError(f"subset: give at least one index, all of them from 0 to {len(self) - 1}")
-        images = like(self.images, len(chosen))
-        for first in range(0, len(chosen), _ROWS):
-            images[first : first + _ROWS] = self.images[chosen[first : first + _ROWS]]
-        return replace(self, images=images, labels=self.labels[chosen], notes=())
+            raise ArgumentError(f"subset: pass at least one index, all of them from 0 to {len(self) - 1}")
+        images, *others = (_rows_of(part, chosen) for part in self.inputs)
+        return replace(self, images=images, labels=self.labels[chosen], notes=(), others=tuple(others))
 
     @cached_property
     def _moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -180,16 +230,24 @@ class Dataset(AnswersAttributes):
         return mean.astype(np.float32), std
 
 
+def _rows_of(images: Images, chosen: NDArray[Any]) -> Images:
+    """Copy the chosen images to an array in the same store."""
+    found = like(images, len(chosen))
+    for first in range(0, len(chosen), _ROWS):
+        found[first : first + _ROWS] = images[chosen[first : first + _ROWS]]
+    return found
+
+
 def _checked_images(images: NDArray[Any]) -> Images:
     if images.ndim == 2:
-        images = images[:, np.newaxis, np.newaxis]
+        images = as_features(images)[:, np.newaxis, np.newaxis]
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4:
-        raise ArgumentError(f"images have shape {images.shape}; give (N, H, W, C) or (N, H, W), or features (N, C)")
+        raise ArgumentError(f"images have shape {images.shape}; pass (N, H, W, C) or (N, H, W), or features (N, C)")
     if images.dtype not in (np.uint8, np.float32, np.float64):
         raise ArgumentError(
-            f"images are {images.dtype}; give uint8 from 0 to 255, images.astype(np.uint8), "
+            f"images are {images.dtype}; pass uint8 from 0 to 255, images.astype(np.uint8), "
             "or floats, images.astype(np.float32)"
         )
     if not images.size:
@@ -239,3 +297,11 @@ def _float_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[n
     mean = origin + sum((chunk - origin).sum(axis=0) for chunk in chunks) / len(pixels)
     variance = sum(((chunk - mean) ** 2).sum(axis=0) for chunk in chunks) / len(pixels)
     return mean, variance
+
+
+def checksum(data: Dataset) -> int:
+    """Return the CRC-32 of labels and inputs."""
+    found = zlib.crc32(np.ascontiguousarray(data.labels).data)
+    for part in data.inputs:
+        found = zlib.crc32(np.ascontiguousarray(part).data, found)
+    return found

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose
-from numbacnn._checks.names import checks_arguments
+from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn.data import cifar
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.folder import of_training, read_folder
-from numbacnn.data.labels import CLASSES
-from numbacnn.data.reading import Form, Splits
+from numbacnn.data.idx_folder import load_idx
+from numbacnn.data.labels import CLASSES, TAGS, VALUES
+from numbacnn.data.reading import ReadOptions, Splits
 from numbacnn.data.remote import NamedSet, Progress, State, fetch, file_states
 from numbacnn.data.scenes import SIZE, make_scenes
 from numbacnn.errors import ArgumentError, DataError
@@ -33,6 +34,12 @@ _MNIST = NamedSet(
         "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
+    sha256={
+        "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    },
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -48,7 +55,16 @@ _FASHION_MNIST = NamedSet(
         "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
-    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    sha256={
+        "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+    mirrors=(
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",  # without https
+    ),
     classes=(
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
         *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -57,6 +73,7 @@ _FASHION_MNIST = NamedSet(
 _CIFAR10 = NamedSet(
     name="cifar10",
     checksums={cifar.ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530"},
+    sha256={cifar.ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
     classes=cifar.CLASSES,
 )
@@ -98,6 +115,7 @@ def load(
     return train, test
 
 
+@checks_call
 def load_splits(
     name_or_path: str | os.PathLike[str] | NamedSet,
     *,
@@ -122,7 +140,7 @@ def load_splits(
         name_or_path: a name from ``NAMES``, or a folder that ``read_folder`` can read (write ``./mnist`` for a folder
             with the name of a set). If a folder has no test set, its validation set becomes it, or else a fifth of each
             class, and ``notes`` say so.
-        labels: "classes", "masks" or "boxes"; by default classes, or what a folder holds.
+        labels: "classes", "masks", "boxes", "tags" or "values"; by default classes, or what a folder holds.
         size: height and width of scenes, by default 64 and 64, or of image files, by default those of the first.
         channels: 1 for gray or 3 for RGB, of image files; by default 1 if all are gray.
         scenes: number of training scenes, by default 8,000.
@@ -143,8 +161,8 @@ def load_splits(
     if scenes is not None and (labels in (None, CLASSES) or isinstance(source, Path)):
         raise ArgumentError("scenes are made only of a named data set, with labels that are masks or boxes")
     if isinstance(source, Path) and not (source / cifar.ARCHIVE).is_file():
-        form = Form(size, channels, skip_damaged, white, ignore_index, fit, image_cache)
-        return _with_test_set(source, read_folder(source, None, labels, form))
+        options = ReadOptions(size, channels, skip_damaged, white, ignore_index, fit, image_cache)
+        return _with_test_set(source, read_folder(source, None, labels, options))
     folder = source if isinstance(source, Path) else download(source, cache=cache, progress=progress)
     source = _CIFAR10 if isinstance(source, Path) else source
     if source is _DIGITS:
@@ -152,11 +170,15 @@ def load_splits(
     elif cifar.ARCHIVE in source.checksums:
         train, test = cifar.read_cifar10(folder / cifar.ARCHIVE)
     else:
-        splits = _with_test_set(folder, read_folder(folder, source.classes))
+        splits = _with_test_set(folder, load_idx(folder, source.classes, source.checksums))
         assert splits.train is not None
         assert splits.test is not None
         train, test = splits.train, splits.test
-    train, test = (replace(part, strokes=source.strokes) for part in (train, test))
+    train, test = (replace(split, strokes=source.strokes) for split in (train, test))
+    if labels in (TAGS, VALUES):
+        raise ArgumentError(
+            f"{source.name} has classes, not {labels}; pass a folder of images with a CSV file of {labels}"
+        )
     if labels in (None, CLASSES):
         if size is not None and size != train.images.shape[1:3]:
             raise ArgumentError(f"the images of {source.name} have a fixed size; leave the size out")
@@ -166,12 +188,13 @@ def load_splits(
         raise ArgumentError(f"scenes are square, not {height}×{width}")
     counts = (TRAINING_SCENES if scenes is None else scenes, TEST_SCENES)
     train, test = (
-        make_scenes(part, count, labels, size=height, seed=seed)
-        for seed, (part, count) in enumerate(zip((train, test), counts, strict=True))
+        make_scenes(split, count, labels, size=height, seed=seed)
+        for seed, (split, count) in enumerate(zip((train, test), counts, strict=True))
     )
     return Splits(train, None, test)
 
 
+@checks_call
 def download(
     name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None, progress: Progress | None = None
 ) -> Path:
@@ -182,6 +205,7 @@ def download(
     return folder
 
 
+@checks_call
 def verify(name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None) -> list[tuple[str, State]]:
     """Compare the files of a set with their checksums; returns (file, "ok" | "missing" | "damaged") for each.
 
@@ -247,7 +271,7 @@ def _load_digits(path: Path) -> tuple[Dataset, Dataset]:
 
 
 def _like_mnist(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert (N, 8, 8) images from 0 to 16 to MNIST's form: (N, 28, 28) from 0 to 255, 20×20 with a border of 4."""
+    """Convert (N, 8, 8) images from 0 to 16 to MNIST's: (N, 28, 28) from 0 to 255, with a border of 4 pixels."""
     from PIL.Image import Resampling, fromarray
 
     bright = np.rint(images * (255 / 16)).astype(np.uint8)

@@ -50,7 +50,7 @@ class Levels(NamedTuple):
             if scale is not None:
                 return scale.high
         raise DataError(
-            f"holds numbers from {self.low:g} to {self.high:g}; give 0 to 1, or whole numbers of up to 16 bits"
+            f"holds numbers from {self.low:g} to {self.high:g}; expected 0 to 1, or whole numbers of up to 16 bits"
         )
 
 

@@ -6,18 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.idx_folder import holds_idx, load_idx
 from numbacnn.data.images import image_size
 from numbacnn.data.labels import CLASSES
 from numbacnn.data.layouts import HINT, read_layout, recognize
-from numbacnn.data.reading import Form, Reader, Splits
+from numbacnn.data.reading import Reader, ReadOptions, Splits
 from numbacnn.data.tree import TRAIN, Tree
 from numbacnn.errors import DataError
 
 _SURVEYED = 64  # images whose sizes are looked at
 
 
+@checks_call
 def load_folder(
     path: str | os.PathLike[str],
     classes: Sequence[str] | None = None,
@@ -28,7 +30,7 @@ def load_folder(
 
     The arguments and errors are those of ``read_folder``.
     """
-    splits = read_folder(path, classes, labels, Form(size))
+    splits = read_folder(path, classes, labels, ReadOptions(size))
     return of_training(splits, str(path)), splits.test or splits.validation
 
 
@@ -36,7 +38,7 @@ def read_folder(
     path: str | os.PathLike[str],
     classes: Sequence[str] | None = None,
     labels: str | None = None,
-    form: Form | None = None,
+    options: ReadOptions | None = None,
 ) -> Splits:
     """Load the training, validation and test set of a folder; None for those that it does not have.
 
@@ -49,8 +51,8 @@ def read_folder(
     Args:
         path: the folder.
         classes: class names for IDX files, by default the numbers from 0.
-        labels: "classes", "masks" or "boxes", by default what the folder holds.
-        form: size and channels of images from image files.
+        labels: "classes", "masks", "boxes", "tags" or "values", by default what the folder holds.
+        options: how image files are read.
 
     Raises:
         DataError: the folder does not exist or has another layout, or its files are damaged or contradictory.
@@ -64,10 +66,10 @@ def read_folder(
         return load_idx(path, classes)
     layout, folder = recognize(Tree.of(path), labels)
     listing = read_layout(folder, layout)
-    if layout.kind == CLASSES and TRAIN in listing.parts and len(listing.classes) < 2:
+    if layout.kind == CLASSES and TRAIN in listing.splits and len(listing.classes) < 2:
         found = ", ".join(listing.classes)
         raise DataError(f"{path}: holds images of one class only, {found} ({layout.name}); a classifier needs two")
-    return Reader(listing, layout.kind, form or Form()).read()
+    return Reader(listing, layout.kind, options or ReadOptions()).read()
 
 
 def kind_of_folder(path: str | os.PathLike[str]) -> str:
@@ -83,12 +85,29 @@ class Survey(NamedTuple):
     sizes: list[tuple[int, int]]
 
 
+def fingerprint(path: str | os.PathLike[str]) -> int:
+    """Return a number that changes if a file in a folder is added, removed or written: a hash of sizes and times."""
+    found, seen = [], set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        state = Path(folder).stat()
+        if (state.st_dev, state.st_ino) in seen:  # reached by another link
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders.sort()
+        for name in files:
+            with suppress(OSError):
+                state = Path(folder, name).stat()
+                found.append((folder, name, state.st_size, state.st_mtime_ns))
+    return hash(tuple(sorted(found)))
+
+
 def survey(path: str | os.PathLike[str], labels: str) -> Survey | None:
     """Look at the training images of a folder without reading pixels; None for IDX files, and if there are none."""
     if holds_idx(Path(path)):
         return None
     layout, folder = recognize(Tree.of(Path(path)), labels)
-    files = [sample.image for sample in read_layout(folder, layout).parts.get(TRAIN, [])]
+    files = [sample.image for sample in read_layout(folder, layout).splits.get(TRAIN, [])]
     sizes = []
     for file in files[:: -(-len(files) // _SURVEYED) or 1]:
         with suppress(DataError):  # damaged files are named when all are read
@@ -104,4 +123,6 @@ def of_training(splits: Splits, name: str) -> Dataset:
 
 
 def _found(splits: Splits) -> str:
-    return " and ".join(f"a {name} set of {len(part):,}" for name, part in splits._asdict().items() if part is not None)
+    return " and ".join(
+        f"a {name} set of {len(split):,}" for name, split in splits._asdict().items() if split is not None
+    )

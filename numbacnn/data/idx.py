@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import format_shape
-from numbacnn.data.files import write_file
+from numbacnn._checks.names import checks_call
+from numbacnn.data.files import reject_pipe, write_file
 from numbacnn.errors import ArgumentError, DataError
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -31,6 +32,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_MAX_RATIO = 1032  # at most 258 bytes per two bits (https://zlib.net/zlib_tech.html)
 
 
+@checks_call
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     """Read an IDX file, plain or gzipped, as detected by its first bytes.
 
@@ -43,6 +45,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
             grows with the bytes in the file, not with the size that the header claims.
     """
     path = Path(path)
+    reject_pipe(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -60,6 +63,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+@checks_call
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array of rank 1 to 8 as an IDX file, gzipped if the name ends in ``.gz``, atomically.
 

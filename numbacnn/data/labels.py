@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +29,7 @@ def kind_of(labels: NDArray[Any]) -> str:
     return CLASSES
 
 
-def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
+def checked_labels(labels: object, images: NDArray[Any]) -> NDArray[Any]:
     """Return labels in one of the three forms, checked against images N×H×W×C.
 
     Classes become int64, masks int64 unless they are uint8, boxes float32. Boxes may be one array, or a list of arrays
@@ -42,13 +42,13 @@ def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
     count = len(images)
     array = _packed(labels) if _are_boxes(labels) else as_array(labels, "labels")
     if array.ndim in (1, 3) and len(array) != count:
-        raise ArgumentError(f"{count} images but {len(array)} labels; give one label per image")
+        raise ArgumentError(f"{count} images but {len(array)} labels; pass one label per image")
     if array.ndim == 3 and np.issubdtype(array.dtype, np.floating) and array.shape[2] == 5:
         return _checked_boxes(np.ascontiguousarray(array, np.float32), images.shape[1:3])
     if array.ndim == 3 and np.issubdtype(array.dtype, np.integer):
         if array.shape != images.shape[:3]:
             sizes = format_shape(array.shape[1:]), format_shape(images.shape[1:3])
-            raise ArgumentError(f"masks are {sizes[0]}, but images {sizes[1]}; give all the same size")
+            raise ArgumentError(f"masks are {sizes[0]}, but images {sizes[1]}; the sizes must be equal")
         return np.ascontiguousarray(array, np.uint8 if array.dtype == np.uint8 else np.int64)
     if array.ndim in (1, 2) and array.dtype.kind == "f" and len(array) == count:
         return _checked_values(array.reshape(count, -1))
@@ -56,7 +56,7 @@ def checked_labels(labels: Any, images: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(array)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ArgumentError(
-            f"labels are {array.dtype} of shape {array.shape}; give one integer per image, shape ({count},), "
+            f"labels are {array.dtype} of shape {array.shape}; pass one integer per image, shape ({count},), "
             "one per pixel, boxes (images, max_boxes, 5), or rows of 0 and 1 or of floats"
         )
     return array.astype(np.int64, copy=False)
@@ -73,7 +73,7 @@ def class_names(given: ClassNames) -> tuple[str, ...]:
         inverted = given and all(isinstance(number, int | np.integer) for number in given.values())
         listed = by_key("classes", {number: name for name, number in given.items()} if inverted else given)
     if isinstance(given, str | bytes | Set) or not isinstance(listed, Iterable):
-        raise ArgumentError(f"classes={given!r}: give a list of names, or a mapping from number to name")
+        raise ArgumentError(f"classes={given!r}: pass a list of names, or a mapping from number to name")
     return tuple(map(_class_name, listed))
 
 
@@ -81,7 +81,7 @@ def _class_name(name: object) -> str:
     if isinstance(name, bytes):
         return name.decode(errors="replace")
     if not isinstance(name, str | Real):
-        raise ArgumentError(f"{name!r} cannot be the name of a class; give text")
+        raise ArgumentError(f"{name!r} cannot be the name of a class; names are text")
     return f"{name:.16g}" if isinstance(name, float | np.floating) else str(name)
 
 
@@ -116,6 +116,7 @@ def check_range(labels: NDArray[Any], classes: int, ignore_index: int | None = N
     raise DataError(
         f"label {numbers[tuple(index)]:.16g} {where} is not a class number; "
         f"with {classes} classes labels go from 0 to {classes - 1}"
+        + ("; ignore_index=… leaves a label out" if labels.ndim > 1 and kind_of(labels) != BOXES else "")
     )
 
 
@@ -131,7 +132,7 @@ def renumbered(labels: NDArray[Any], numbers: Sequence[int], ignore_index: int |
     return result
 
 
-def numbered(labels: Any, classes: ClassNames | None) -> tuple[Any, ClassNames | None]:
+def numbered(labels: object, classes: ClassNames | None) -> tuple[Any, ClassNames | None]:
     """Return labels that are text, booleans, one-hot rows or columns as numbers, and the names of their classes.
 
     Labels in other forms are returned as they are. Text is sorted to give the classes, unless there are names.
@@ -160,10 +161,12 @@ def numbered(labels: Any, classes: ClassNames | None) -> tuple[Any, ClassNames |
 
 
 def _checked_values(values: NDArray[Any]) -> NDArray[np.float32]:
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are rejected below
+        found = np.ascontiguousarray(values, np.float32)
+    wrong = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if wrong.size:
-        raise DataError(f"the label of image {wrong[0]} is not finite")
-    return np.ascontiguousarray(values, np.float32)
+        raise DataError(f"the label of image {wrong[0]} is not finite in float32")
+    return found
 
 
 def _is_text(array: NDArray[Any]) -> bool:
@@ -178,7 +181,7 @@ def _is_binary(array: NDArray[Any]) -> bool:
     return bool(((array == 0) | (array == 1)).all())
 
 
-def _are_boxes(labels: Any) -> bool:
+def _are_boxes(labels: Any) -> TypeGuard[Sequence[ArrayLike | None]]:
     """Return whether labels are boxes (k, 5) for each image, None or [] for none."""
     listed = isinstance(labels, list | tuple) or (
         getattr(labels, "dtype", None) == np.dtype(object) and labels.ndim == 1
@@ -193,7 +196,7 @@ def _packed(parts: Sequence[ArrayLike | None]) -> NDArray[np.float32]:
     rows = [none if part is None or not np.size(part) else as_array(part, "boxes") for part in parts]
     for number, part in enumerate(rows):
         if part.shape[1] != 5 or not np.issubdtype(part.dtype, np.number):
-            raise ArgumentError(f"boxes of image {number} have shape {part.shape}; give (k, 5): x0, y0, x1, y1, class")
+            raise ArgumentError(f"boxes of image {number} have shape {part.shape}; pass (k, 5): x0, y0, x1, y1, class")
     return pack(rows)
 
 
@@ -227,5 +230,5 @@ def _checked_boxes(boxes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray
         if wrong.any():
             image, row = np.argwhere(wrong)[0]
             edges = ", ".join(f"{edge:g}" for edge in boxes[image, row, :4])
-            raise DataError(f"box {row} of image {image}, ({edges}), {problem}; give x0 < x1, y0 < y1 within it")
+            raise DataError(f"box {row} of image {image}, ({edges}), {problem}; boxes need x0 < x1, y0 < y1")
     return boxes

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from numbacnn.data.outlines import OutlinedMask
+
 Color = tuple[int, int, int]
 
 
@@ -24,17 +26,18 @@ class Box(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """An image file with its label: the name of its class, the file of its mask, or its boxes."""
+    """An image file with its label: the name of its class, its mask, its boxes, or numbers: 0 and 1 for tags."""
 
     image: Path
     label: str = ""
-    mask: Path | None = None
+    mask: Path | OutlinedMask | None = None
     boxes: Sequence[Box] = ()
+    numbers: tuple[float, ...] = ()
 
 
 @dataclass
 class Listing:
-    """The samples of each part, "train", "validation" or "test".
+    """The samples of each split, "train", "validation" or "test".
 
     Attributes:
         classes: names of the classes in the order of their numbers; if empty, they follow from the labels.
@@ -42,7 +45,7 @@ class Listing:
         colors: names of the colors in masks, if a file lists them.
     """
 
-    parts: dict[str, list[Sample]]
+    splits: dict[str, list[Sample]]
     classes: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
     colors: dict[Color, str] = field(default_factory=dict)

@@ -1,33 +1,50 @@
 """Batches of a data set in a reproducible order, prefetched by a background thread."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks.names import ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.errors import ArgumentError
 
-_Buffer: TypeAlias = tuple[Images, NDArray[Any]]
+_Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any]]  # of the inputs, and of the labels
 
 
-class Batch(NamedTuple):
-    """Images (n, H, W, C), their labels in the form of the data set, and their indices in it, (n,) int64."""
-
+class _Pair(NamedTuple):
     images: Images
     labels: NDArray[Any]
+
+
+class Batch(_Pair):
+    """A pair of images (n, H, W, C) and their labels in the form of the data set.
+
+    Attributes:
+        indices: those of the images in the data set, (n,) int64.
+        others: the further inputs, as in ``Dataset``.
+    """
+
     indices: NDArray[np.int64]
+    others: tuple[Images, ...]
+
+    def __new__(
+        cls, images: Images, labels: NDArray[Any], indices: NDArray[np.int64], others: tuple[Images, ...] = ()
+    ) -> Self:
+        """Make a pair with more attributes."""
+        batch = super().__new__(cls, images, labels)
+        batch.indices, batch.others = indices, others
+        return batch
 
 
-class DataLoader(ChecksArguments):
+class DataLoader(ChecksArguments, AnswersAttributes):
     """Iterates over a data set in batches, in an order that depends only on the seed and the epoch.
 
     Args:
-        dataset: the data set.
+        dataset: the data set, or (images, labels).
         batch_size: images per batch; the last one of an epoch may be smaller.
         seed: from 0 to 2**64 − 1.
         shuffle: draw a new order for each epoch, instead of the data set's own.
@@ -40,7 +57,7 @@ class DataLoader(ChecksArguments):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | tuple[ArrayLike, Any],
         batch_size: int,
         *,
         seed: int = 0,
@@ -48,22 +65,23 @@ class DataLoader(ChecksArguments):
         drop_last: bool = False,
         prefetch: int = 2,
     ) -> None:
+        self.dataset = Dataset.of(dataset)
         if batch_size < 1 or prefetch < 0 or not 0 <= seed < 1 << 64:
             raise ArgumentError(
                 f"DataLoader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
-                "give a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
+                "pass a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
             )
-        if drop_last and batch_size > len(dataset):
+        if drop_last and batch_size > len(self.dataset):
             raise ArgumentError(
-                f"DataLoader: batch_size {batch_size} with drop_last leaves no batch of {len(dataset)} images; "
+                f"DataLoader: batch_size {batch_size} with drop_last leaves no batch of {len(self.dataset)} images; "
                 "choose a smaller batch_size or keep the last batch"
             )
-        self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.prefetch = prefetch
+        self.rows: Callable[[int], slice] | None = None  # of a batch of n images, those that are read
         self._next_epoch = 0
 
     def __len__(self) -> int:
@@ -99,10 +117,11 @@ class DataLoader(ChecksArguments):
         if epoch < 0 or not 0 <= start <= len(self):
             raise ArgumentError(
                 f"DataLoader.epoch: epoch {epoch}, start {start}; "
-                f"give an epoch of at least 0 and a start from 0 to {len(self)}"
+                f"pass an epoch of at least 0 and a start from 0 to {len(self)}"
             )
         order = self.order(epoch)
-        return self._iterate([order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))])
+        cuts = [order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))]
+        return self._iterate(cuts if self.rows is None else [cut[self.rows(len(cut))] for cut in cuts])
 
     def _iterate(self, cuts: list[NDArray[np.int64]]) -> Iterator[Batch]:
         free: SimpleQueue[_Buffer | None] = SimpleQueue()
@@ -127,8 +146,9 @@ class DataLoader(ChecksArguments):
 
     def _buffer(self) -> _Buffer:
         size = min(self.batch_size, len(self.dataset))
-        images, labels = self.dataset.images, self.dataset.labels
-        return np.empty((size, *images.shape[1:]), images.dtype), np.empty((size, *labels.shape[1:]), labels.dtype)
+        labels = self.dataset.labels
+        inputs = tuple(np.empty((size, *part.shape[1:]), part.dtype) for part in self.dataset.inputs)
+        return inputs, np.empty((size, *labels.shape[1:]), labels.dtype)
 
 
 def _gather_ahead(
@@ -144,10 +164,11 @@ def _gather_ahead(
             buffer = free.get()
             if buffer is None or stop.is_set():
                 return
-            images, labels = buffer[0][: len(indices)], buffer[1][: len(indices)]
+            images, *others = (part[: len(indices)] for part in buffer[0])
+            labels = buffer[1][: len(indices)]
             # mode="clip" lets NumPy write directly into the buffer; "raise" would make a copy.
-            np.take(dataset.images, indices, axis=0, out=images, mode="clip")
-            np.take(dataset.labels, indices, axis=0, out=labels, mode="clip")
-            ready.put((Batch(images, labels, indices), buffer))
+            for source, target in zip((*dataset.inputs, dataset.labels), (images, *others, labels), strict=True):
+                np.take(source, indices, axis=0, out=target, mode="clip")
+            ready.put((Batch(images, labels, indices, tuple(others)), buffer))
     except BaseException as error:
         ready.put(error)

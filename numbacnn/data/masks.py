@@ -6,10 +6,9 @@
 - A palette is read by index if all files agree on its colors, otherwise by color.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numbacnn.data.images import MaskFile
 from numbacnn.data.listing import Color
 from numbacnn.errors import DataError
 
+Named = TypeVar("Named", bound=Hashable)  # what errors name a mask by, such as its file
 VOID = 255
 MAX_CLASSES = 64  # that are not named in a file
 _VOID_NAMES = {"void", "unlabeled", "unlabelled", "ignore", "ignored"}
@@ -45,15 +45,15 @@ class Encoded:
 
 
 def encode(
-    files: Mapping[Path, MaskFile], names: Sequence[str], colors: Mapping[Color, str], ignore: int | None
+    files: Mapping[Named, MaskFile], names: Sequence[str], colors: Mapping[Color, str], ignore: int | None
 ) -> Encoded:
     """Decide what the values of all masks mean.
 
     Args:
-        files: the masks by file.
+        files: the masks by file, or by whatever names them in errors.
         names: names of the classes by number, or none.
         colors: names of the classes by color, or none.
-        ignore: the value that does not count, by default 255 next to class numbers.
+        ignore: the value to ignore, by default 255 next to class numbers.
 
     Raises:
         DataError: there are too many classes, or a number that no class has.
@@ -74,7 +74,9 @@ def encode(
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def _encode_numbers(masks: dict[Path, NDArray[Any]], names: Sequence[str], ignore: int | None, lossy: bool) -> Encoded:
+def _encode_numbers(
+    masks: Mapping[Named, NDArray[Any]], names: Sequence[str], ignore: int | None, lossy: bool
+) -> Encoded:
     histogram = _histogram(masks.values())
     values = np.flatnonzero(histogram)
     counted = values[values != ignore]
@@ -148,7 +150,7 @@ def _with_void(masks: list[NDArray[Any]], classes: Sequence[str], void: int, his
 
 
 def _with_white(masks: Sequence[NDArray[Any]], bilevel: Sequence[bool]) -> list[NDArray[Any]]:
-    """Make two-class masks alike: white is 255 in some files and 1 in others, if no file has both."""
+    """Make two-class masks consistent: white is 255 in some files and 1 in others, if no file has both."""
     others = [mask for mask, single in zip(masks, bilevel, strict=True) if not single]
     values = {int(value) for mask in others for value in np.unique(mask)}
     mixed = {1, 255} <= values <= {0, 1, 255} and not any((mask == 1).any() and (mask == 255).any() for mask in others)
@@ -157,7 +159,7 @@ def _with_white(masks: Sequence[NDArray[Any]], bilevel: Sequence[bool]) -> list[
     return [np.where(mask == 1, np.uint8(255), mask) for mask in masks]
 
 
-def _histogram(masks: Any) -> NDArray[np.int64]:
+def _histogram(masks: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
     """Count each value over all masks."""
     counts = [np.bincount(mask.reshape(-1)) for mask in masks]
     total = np.zeros(max(map(len, counts)), np.int64)
@@ -176,7 +178,7 @@ def _shown(histogram: NDArray[Any]) -> str:
 # -- colors -----------------------------------------------------------------------------------------------------------
 
 
-def _are_numbers(files: Any) -> bool:
+def _are_numbers(files: Iterable[MaskFile]) -> bool:
     """Return whether the pixels are numbers: gray levels, or indices of palettes that all files agree on."""
     known: dict[int, Color] = {}
     for file in files:

@@ -1,12 +1,14 @@
 """Normalization of raw images to a model's input. It is part of the model, and the same in training and inference."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn.data.arrays import as_array
+from numbacnn.data.arrays import as_array, as_features
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.fitting import FITS
 from numbacnn.data.ranges import UNIT, Scale, byte_scale, scale_of, to_scale
@@ -43,18 +45,18 @@ class TrainingImages(NamedTuple):
         return cls(*numbers, dataset.strokes, dataset.white, dataset.fit)
 
     @classmethod
-    def from_dict(cls, form: Any) -> "TrainingImages":
+    def from_dict(cls, given: Mapping[str, Any]) -> "TrainingImages":
         """Return what ``_asdict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
-        form = cls._field_defaults | dict(form)  # files of earlier versions lack some
-        low, high, polarity, white = float(form["low"]), float(form["high"]), form["light_on_dark"], form["white"]
-        if form["dtype"] not in ("uint8", "float32") or not -math.inf < low <= high < math.inf:
-            raise ValueError(f"its training images are damaged: {form['dtype']} from {low} to {high}")
+        given = cls._field_defaults | dict(given)  # files of earlier versions lack some
+        low, high, polarity, white = float(given["low"]), float(given["high"]), given["light_on_dark"], given["white"]
+        if given["dtype"] not in ("uint8", "float32") or not -math.inf < low <= high < math.inf:
+            raise ValueError(f"its training images are damaged: {given['dtype']} from {low} to {high}")
         if white is not None and not 0 < float(white) < math.inf:
             raise ValueError(f"its training images are damaged: {white} is white")
-        if form["fit"] not in FITS:
-            raise ValueError(f"its training images are damaged: fit {form['fit']}")
+        if given["fit"] not in FITS:
+            raise ValueError(f"its training images are damaged: fit {given['fit']}")
         polarity = None if polarity is None else bool(polarity)
-        return cls(form["dtype"], low, high, polarity, bool(form["strokes"]), white and float(white), form["fit"])
+        return cls(given["dtype"], low, high, polarity, bool(given["strokes"]), white and float(white), given["fit"])
 
     @property
     def scale(self) -> Scale:
@@ -74,12 +76,13 @@ class Normalization(NamedTuple):
     """(x − mean) / std for each channel, where x is in [0, 1] for 8-bit images and unchanged for float ones.
 
     ``images`` describes the training images, if the normalization is of a data set. Then images of another scale are
-    converted to theirs before, or rejected: see ``adapt``.
+    converted to theirs before, or rejected: see ``adapt``. ``others`` are those of a model's further inputs.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     images: TrainingImages | None = None
+    others: tuple["Normalization", ...] = ()
 
     @classmethod
     def identity(cls, channels: int) -> "Normalization":
@@ -89,21 +92,28 @@ class Normalization(NamedTuple):
     @classmethod
     def of(cls, dataset: Dataset) -> "Normalization":
         """Return that of a data set's mean and standard deviation."""
-        return cls(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()), TrainingImages.of(dataset))
+        others = tuple(cls.of(replace(dataset, images=other, others=())) for other in dataset.others)
+        return cls(tuple(dataset.mean.tolist()), tuple(dataset.std.tolist()), TrainingImages.of(dataset), others)
+
+    def of_input(self, number: int) -> "Normalization | None":
+        """Return that of an input of the model, counted from 0; None if there is none."""
+        return self if number == 0 else self.others[number - 1] if number <= len(self.others) else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON's types."""
-        return {"mean": self.mean, "std": self.std, "images": self.images and self.images._asdict()}
+        """Return it as a JSON object."""
+        others = {"others": [other.as_dict() for other in self.others]} if self.others else {}
+        return {"mean": self.mean, "std": self.std, "images": self.images and self.images._asdict()} | others
 
     @classmethod
-    def from_dict(cls, form: Any) -> "Normalization":
+    def from_dict(cls, given: Mapping[str, Any]) -> "Normalization":
         """Return what ``as_dict`` described. Raises ValueError, TypeError or KeyError if it is damaged."""
-        mean, std = tuple(map(float, form["mean"])), tuple(map(float, form["std"]))
+        mean, std = tuple(map(float, given["mean"])), tuple(map(float, given["std"]))
         finite = all(map(math.isfinite, mean + std))
         if not len(mean) == len(std) > 0 or not finite or min(std) <= 0:
             raise ValueError(f"its normalization is damaged: mean {mean}, std {std}")
-        images = form.get("images")
-        return cls(mean, std, None if images is None else TrainingImages.from_dict(images))
+        images = given.get("images")
+        others = tuple(cls.from_dict(other) for other in given.get("others", ()))
+        return cls(mean, std, None if images is None else TrainingImages.from_dict(images), others)
 
     def adapt(self, images: Images) -> Images:
         """Return raw images (N, H, W, C) in the scale of the training images; 8-bit images as they are.
@@ -129,15 +139,15 @@ class Normalization(NamedTuple):
         return row[0].copy(), row[1].copy()
 
 
-def raw_images(images: ArrayLike, shape: tuple[int, ...]) -> Images:
+def raw_images(images: ArrayLike, shape: tuple[int, ...], name: str = "images") -> Images:
     """Convert images to a contiguous array of uint8 or float32, N × ``shape`` (H, W, C).
 
-    N×H×W is accepted if C is 1, and a single image without N.
+    N×H×W is accepted if C is 1, and a single image without N. ``name`` is that of the images in errors.
 
     Raises:
         ArgumentError: the shape or type is wrong, or a pixel is NaN or infinite.
     """
-    array = as_array(images, "images")
+    array = as_array(images, name)
     if len(shape) == 1 and array.shape[1:] == (1, 1, *shape):
         array = array.reshape(-1, *shape)
     for candidate in (array, array[..., None], array[None], array[None, ..., None]):
@@ -145,10 +155,12 @@ def raw_images(images: ArrayLike, shape: tuple[int, ...]) -> Images:
             array = candidate
             break
     else:
-        raise ArgumentError(f"images of shape {array.shape} for a model whose input is {shape}; give (N, *{shape})")
+        raise ArgumentError(f"{name} of shape {array.shape} for a model whose input is {shape}; pass (N, *{shape})")
+    if len(shape) == 1:
+        array = as_features(array)
     if array.dtype != np.uint8:
         if not np.issubdtype(array.dtype, np.floating):
-            raise ArgumentError(f"images are {array.dtype}; give uint8 from 0 to 255, or floats")
+            raise ArgumentError(f"{name} are {array.dtype}; pass uint8 from 0 to 255, or floats")
         array = array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             broken = int(np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))[0])

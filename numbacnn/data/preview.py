@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import whole
+from numbacnn._checks.names import checks_call
 from numbacnn.data.augmenter import Augmenter
 from numbacnn.data.chain import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.drawing import MAX_LEGEND, with_captions, with_legend
-from numbacnn.data.labels import BOXES, CLASSES, MASKS, class_numbers
+from numbacnn.data.labels import BOXES, CLASSES, MASKS, TAGS, VALUES, class_numbers
 from numbacnn.data.palette import class_colors, mask_colors
 from numbacnn.detection import PADDING
 from numbacnn.errors import ArgumentError
@@ -22,6 +23,7 @@ PAPER = 255
 Picture = NDArray[np.uint8]
 
 
+@checks_call
 def preview(
     dataset: Dataset, augment: Augmentation | None, *, seed: int = 0, columns: int = 10, rows: int = 6
 ) -> Picture:
@@ -49,14 +51,19 @@ def preview(
             image_rows.append(new_images.copy())
             label_rows.append(new_labels.copy())
     picture = _grid(_to_bytes(np.stack(image_rows)), label_rows, dataset)
-    if dataset.kind == CLASSES:
+    if dataset.kind in (CLASSES, TAGS, VALUES):
         return with_captions(picture, [_name(dataset, label) for label in dataset.labels[indices]], GAP)
     present = np.unique(class_numbers(labels, dataset.ignore_index)).astype(int)[:MAX_LEGEND]
     colors = (mask_colors if dataset.kind == MASKS else class_colors)(len(dataset.classes))
     return with_legend(picture, [(colors[i], dataset.classes[i]) for i in present])
 
 
-def _name(dataset: Dataset, label: int) -> str:
+def _name(dataset: Dataset, label: Any) -> str:
+    """Return the name of a label's class, its tags, or its numbers."""
+    if dataset.kind == TAGS:
+        return ", ".join(name for name, present in zip(dataset.classes, label, strict=True) if present) or "–"
+    if dataset.kind == VALUES:
+        return ", ".join(f"{value:.4g}" for value in label)
     return "" if label == dataset.ignore_index else dataset.classes[label]
 
 

@@ -72,7 +72,7 @@ def to_scale(images: Floats, fitted: Scale) -> Floats:
     if found is None or not _is_certain(images, given, found, target):
         margin = target.span / 2
         if given.low < target.low - margin or given.high > target.high + margin or found is not None:
-            raise _rejected(given, target, f"give numbers from {target}, or 8-bit images as uint8")
+            raise _rejected(given, target, f"pass numbers from {target}, or 8-bit images as uint8")
         return images
     if target == SIGNED and found == UNIT and given.low > 0:
         return images  # bright images of the model's own scale

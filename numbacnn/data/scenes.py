@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import choose, whole
+from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
 from numbacnn.detection import areas, intersections, pack
@@ -61,6 +62,7 @@ class _Sketch(NamedTuple):
     objects: list[_Object]
 
 
+@checks_call
 def make_scenes(
     source: Dataset, count: int, labels: str, *, size: int = SIZE, max_objects: int = MAX_OBJECTS, seed: int = 0
 ) -> Dataset:

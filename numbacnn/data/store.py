@@ -46,7 +46,7 @@ def like(images: NDArray[Any], count: int) -> NDArray[Any]:
 
 def is_on_disk(images: NDArray[Any]) -> bool:
     """Return whether an array is a view of a mapped file."""
-    base: Any = images
+    base: object = images
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
     return isinstance(base, np.memmap)

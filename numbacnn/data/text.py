@@ -2,14 +2,20 @@
 
 import csv
 import io
+import os
 import unicodedata
 from pathlib import Path
 
 from numbacnn._checks import brief
+from numbacnn.data.files import reject_pipe
 from numbacnn.errors import DataError
 
 MAX_TEXT = 1 << 30  # bytes; the annotations of COCO have 450 MB
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class FileTooLargeError(DataError):
+    """A file is larger than what is read, so that what it holds is unknown."""
 
 
 def decode(content: bytes) -> str:
@@ -17,11 +23,23 @@ def decode(content: bytes) -> str:
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
 
 
+def read_bytes(file: Path, maximum: int = MAX_TEXT) -> bytes:
+    """Read a file. Raises FileTooLargeError if it is larger than ``maximum`` bytes, DataError if it is a pipe."""
+    reject_pipe(file)
+    with file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        content = stream.read(maximum + 1) if size <= maximum else b""
+    if max(size, len(content)) > maximum:
+        raise FileTooLargeError(
+            f"{file}: {max(size, len(content)):,} bytes; at most {maximum:,} are read: split or shorten it"
+        )
+    return content
+
+
 def read_text(file: Path, maximum: int = MAX_TEXT) -> str:
-    """Read a text file, up to ``maximum`` bytes. Raises DataError if it is not text in UTF-8."""
+    """Read a text file. Raises DataError as ``read_bytes`` does, or if it is not text in UTF-8."""
     try:
-        with file.open("rb") as stream:
-            return decode(stream.read(maximum))
+        return decode(read_bytes(file, maximum))
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not text in UTF-8 ({brief(error)}); save it as UTF-8") from None
 

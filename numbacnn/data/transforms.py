@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import number, whole
-from numbacnn._checks.names import ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.layers.bindings import Kernels
 
 Float32: TypeAlias = NDArray[np.float32]
@@ -24,7 +24,6 @@ Ranges: TypeAlias = Mapping[str, tuple[float, float] | tuple[float, float, bool]
 """Minimum and maximum of each field, and whether the maximum is excluded."""
 
 NUMBERS = 8  # uniform random numbers per transform and image; the last one decides whether it is applied
-QUANTILES = 1024  # of the beta distributions of mixup and CutMix
 MAX_PIXELS = 4096.0  # bound of sizes and distances, so that nothing overflows
 
 
@@ -34,7 +33,7 @@ def as_text(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Transform(ChecksArguments):
+class Transform(ChecksArguments, AnswersAttributes):
     """A random change of images, applied to each with probability ``p``."""
 
     name: ClassVar[str]
@@ -261,14 +260,14 @@ class Cutout(PixelTransform):
     def plan(self, u: Float64, shape: tuple[int, ...], unit: float) -> NDArray[Any]:
         """Return boxes."""
         sizes = np.where(self._applied(u), self.size, 0)
-        return _boxes(u, sizes, sizes, shape)
+        return random_boxes(u, sizes, sizes, shape)
 
     def change(self, kernels: Kernels, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
         """Fill the boxes."""
         kernels.fill_boxes_in_place(x, plan, fill)
 
 
-def _boxes(u: Float64, heights: NDArray[Any], widths: NDArray[Any], shape: tuple[int, ...]) -> Integers:
+def random_boxes(u: Float64, heights: NDArray[Any], widths: NDArray[Any], shape: tuple[int, ...]) -> Integers:
     """Return N × (top, left, bottom, right): boxes around any pixel, clipped to the image."""
     sides = []
     for i, sizes, length in ((0, heights, shape[1]), (1, widths, shape[2])):
@@ -315,103 +314,3 @@ class ColorJitter(PixelTransform):
     def change(self, kernels: Kernels, x: Float32, plan: NDArray[Any], keys: Keys, fill: float) -> None:
         """Apply the factors."""
         kernels.jitter_colors_in_place(x, plan)
-
-
-# -- mixing two images ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Mixing(Transform):
-    """A transform that mixes each image with another one of the data set, and their labels with the same weights.
-
-    The other image passes through the preceding transforms, as it would on its own. Its weight follows the distribution
-    Beta(alpha, alpha).
-    """
-
-    ranges: ClassVar[Ranges] = {"alpha": (0.01, 100)}
-
-    alpha: float
-
-    def partners(self, u: Float64, count: int) -> Integers:
-        """Return the indices of the other images in a set of ``count``."""
-        return (u[:, 0] * count).astype(np.int64)
-
-    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return the parameters of ``mix`` for each of N images of ``shape`` N×H×W×C."""
-        raise NotImplementedError
-
-    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
-        """Return the weight of the other image in each."""
-        raise NotImplementedError
-
-    def mix(self, kernels: Kernels, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
-        """Mix ``other`` into x. Only launches kernels, so that it can be recorded."""
-        raise NotImplementedError
-
-    def _weights(self, u: Float64) -> Float64:
-        levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-        return np.where(self._applied(u), np.interp(u[:, 1], levels, self._quantiles), 0)
-
-    @cached_property
-    def _quantiles(self) -> Float64:
-        """Quantiles of the symmetric distribution. As a function of v = xᵅ its density has no pole at 0 for α < 1."""
-        power = min(self.alpha, 1)
-        v = np.linspace(0, 0.5**power, 1 << 14)
-        x = v ** (1 / power)
-        density = x ** (self.alpha - power) * (1 - x) ** (self.alpha - 1)
-        below = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
-        half = np.interp((np.arange(QUANTILES // 2) + 0.5) * (2 / QUANTILES), below / below[-1], v) ** (1 / power)
-        return np.concatenate([half, 1 - half[::-1]])
-
-
-@dataclass(frozen=True)
-class Mixup(Mixing):
-    """Blend two images with random weights (Zhang et al. 2018, "mixup: Beyond empirical risk minimization")."""
-
-    name: ClassVar[str] = "mixup"
-
-    alpha: float = 0.2
-
-    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return weights."""
-        return self._weights(u).astype(np.float32)
-
-    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
-        """Return the weights as they are."""
-        return plan.astype(np.float64)
-
-    def mix(self, kernels: Kernels, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
-        """Blend the images."""
-        kernels.mix_in_place(x, other, plan)
-
-
-@dataclass(frozen=True)
-class CutMix(Mixing):
-    """Paste a random box of another image, whose fraction of the area weights the label (Yun et al. 2019)."""
-
-    name: ClassVar[str] = "cutmix"
-
-    alpha: float = 1.0
-
-    def plan(self, u: Float64, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return boxes."""
-        sides = np.sqrt(self._weights(u))
-        return _boxes(u[:, 2:], np.rint(sides * shape[1]), np.rint(sides * shape[2]), shape)
-
-    def shares(self, plan: NDArray[Any], shape: tuple[int, ...]) -> Float64:
-        """Return the fractions of the area."""
-        areas: Float64 = (plan[:, 2] - plan[:, 0]) * (plan[:, 3] - plan[:, 1]) / (shape[1] * shape[2])
-        return areas
-
-    def mix(self, kernels: Kernels, x: Float32, other: Float32, plan: NDArray[Any]) -> None:
-        """Paste the boxes."""
-        kernels.paste_boxes_in_place(x, other, plan)
-
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    kind.name: kind
-    for kind in (
-        *(Rotate, Translate, Crop, Scale, Shear, HorizontalFlip, VerticalFlip, Elastic),
-        *(Cutout, Noise, ColorJitter, Mixup, CutMix),
-    )
-}

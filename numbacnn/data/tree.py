@@ -13,8 +13,8 @@ from numbacnn.data.text import readable
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 MAX_DEPTH = 10  # of folders in folders, so that links to a parent come to an end
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini", "lost+found"}
-_PARTS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
-_PART = re.compile(rf"({'|'.join(_PARTS)}|test|testing)(20\d\d|\d)?", re.IGNORECASE)  # train2017, test1
+_SPLITS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION}
+_SPLIT = re.compile(rf"({'|'.join(_SPLITS)}|test|testing)(20\d\d|\d)?", re.IGNORECASE)  # train2017, test1
 _SHOWN = 6  # groups of files in a description
 
 
@@ -86,16 +86,16 @@ class Tree:
         return [file for file in self.files if file.suffix.lower() == suffix]
 
     @cached_property
-    def parts(self) -> dict[str, "Tree"]:
+    def splits(self) -> dict[str, "Tree"]:
         """The subfolders for training, validation and test, named as in torchvision, fastai, Keras or COCO."""
-        found = {part_of(child.name): child for child in reversed(self.folders)}
-        return {part: found[part] for part in (TRAIN, VALIDATION, TEST) if part in found}
+        found = {split_of(child.name): child for child in reversed(self.folders)}
+        return {split: found[split] for split in (TRAIN, VALIDATION, TEST) if split in found}
 
 
-def part_of(name: str) -> str | None:
-    """Return the part, "train", "validation" or "test", that a folder of this name holds, or None."""
-    match = _PART.fullmatch(name)
-    return _PARTS.get(match[1].lower(), TEST) if match else None
+def split_of(name: str) -> str | None:
+    """Return the split, "train", "validation" or "test", that a folder of this name holds, or None."""
+    match = _SPLIT.fullmatch(name)
+    return _SPLITS.get(match[1].lower(), TEST) if match else None
 
 
 def count_by_folder(root: Path, files: Iterable[Path]) -> str:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from numbacnn.data.labels import BOXES, CLASSES, MASKS
+from numbacnn.data.labels import BOXES, CLASSES, MASKS, TAGS, VALUES
 from numbacnn.data.layouts.base import Layout
-from numbacnn.data.layouts.boxes import BoxTable, Coco, VocBoxes, Yolo
-from numbacnn.data.layouts.classes import FoldersOfClasses, NamesOfFiles, PartsOfClasses, TableOfLabels
+from numbacnn.data.layouts.boxes import BoxTable, VocBoxes, Yolo
+from numbacnn.data.layouts.classes import FoldersOfClasses, NamesOfFiles, SplitsOfClasses
+from numbacnn.data.layouts.coco import Coco, CocoOutlines
 from numbacnn.data.layouts.masks import FoldersOfMasks, MasksAmongImages
+from numbacnn.data.layouts.tables import AnyNumbers, AnyTags, TableOfLabels, TableOfNumbers, TableOfTags
 from numbacnn.data.listing import Listing
 from numbacnn.data.tree import Tree, count_by_folder
 from numbacnn.errors import DataError
@@ -19,15 +21,20 @@ LAYOUTS: tuple[Layout, ...] = (
     Yolo(),
     VocBoxes(),
     Coco(),
-    PartsOfClasses(),
+    CocoOutlines(),
+    SplitsOfClasses(),
     FoldersOfClasses(),
     TableOfLabels(),
+    TableOfTags(),
+    TableOfNumbers(),
+    AnyTags(),
+    AnyNumbers(),
     NamesOfFiles(),
 )
 """In order of preference: the first that matches, with the required kind of labels, is used."""
 
-HINT = "give CLASS/*, train/CLASS/* and test/CLASS/*, or another layout of docs/data.md"
-TASKS = {CLASSES: "classify", MASKS: "segment", BOXES: "detect"}
+HINT = "use CLASS/*, train/CLASS/* and test/CLASS/*, or another layout of docs/data.md"
+TASKS = {CLASSES: "classify", MASKS: "segment", BOXES: "detect", TAGS: "tag", VALUES: "regress"}
 _TEXT = (
     *(".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".names", ".data", ".cfg", ".labels", ".html"),
     *(".pdf", ".py", ".ipynb", ".log"),
@@ -45,6 +52,7 @@ def recognize(folder: Tree, kind: str | None) -> tuple[Layout, Tree]:
         DataError: no layout matches, or the labels are of another kind, or of several kinds if ``kind`` is None.
     """
     outer, (found, folder) = folder, _matching(folder)
+    found = [layout for layout in found if layout.kind == kind or not layout.if_required]
     if not found:
         files = count_by_folder(outer.path, outer.all_files)
         raise DataError(f"{outer.path}: no data set in this folder; it holds {files or 'no files'}; {HINT}")
@@ -55,9 +63,9 @@ def recognize(folder: Tree, kind: str | None) -> tuple[Layout, Tree]:
         raise DataError(f"{folder.path}: holds {both}; choose with --task {TASKS[kinds[0]]} or labels={kinds[0]!r}")
     chosen = [layout for layout in annotated if kind in (None, layout.kind)]
     if not chosen:
-        raise DataError(
-            f"{folder.path}: holds {kinds[0]} ({annotated[0].name}), not {kind}; is the task to {TASKS[kinds[0]]}?"
-        )
+        by_table = kind in (TAGS, VALUES)
+        remedy = f"put a CSV file of {kind} next to the images" if by_table else f"is the task to {TASKS[kinds[0]]}?"
+        raise DataError(f"{folder.path}: holds {kinds[0]} ({annotated[0].name}), not {kind}; {remedy}")
     return chosen[0], folder
 
 
@@ -71,7 +79,7 @@ def _matching(folder: Tree) -> tuple[list[Layout], Tree]:
 def read_layout(folder: Tree, layout: Layout) -> Listing:
     """Read a folder, and add a note on the files that the listing leaves out."""
     listing = layout.read(folder)
-    samples = [sample for part in listing.parts.values() for sample in part]
+    samples = [sample for split in listing.splits.values() for sample in split]
     used = {path for sample in samples for path in (sample.image, sample.mask)}
     unused = [file for file in folder.all_files if file not in used and file.suffix.lower() not in _TEXT]
     if unused and samples:

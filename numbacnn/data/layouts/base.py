@@ -13,10 +13,12 @@ class Layout:
     Attributes:
         name: a phrase for messages.
         kind: the kind of labels, as in ``Dataset.kind``.
+        if_required: whether it is used only if that kind is required.
     """
 
     name: ClassVar[str]
     kind: ClassVar[str]
+    if_required: ClassVar[bool] = False
 
     def matches(self, folder: Tree) -> bool:
         """Return whether the folder has this layout, from names of folders and files alone if possible."""
@@ -31,18 +33,18 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "inpu
 
 
 def paired(folder: Tree, images: Sequence[str], others: Sequence[str]) -> dict[str, tuple[Tree, Tree]]:
-    """Map each part to its folder of images and its folder of annotations, which have the names given.
+    """Map each split to its folder of images and its folder of annotations, which have the names given.
 
-    They are next to each other in the folder or in the folder of each part, or have folders for the parts inside.
+    They are next to each other in the folder or in the folder of each split, or contain a folder for each split.
     """
     first, second = folder.find(*images), folder.find(*others)
     if first is None or second is None or not first.all_images:
-        found = {part: paired(child, images, others) for part, child in folder.parts.items()}
-        return {part: pairs[TRAIN] for part, pairs in found.items() if TRAIN in pairs}
-    inner = {part: (child, second.parts[part]) for part, child in first.parts.items() if part in second.parts}
+        found = {split: paired(child, images, others) for split, child in folder.splits.items()}
+        return {split: pairs[TRAIN] for split, pairs in found.items() if TRAIN in pairs}
+    inner = {split: (child, second.splits[split]) for split, child in first.splits.items() if split in second.splits}
     return inner or {TRAIN: (first, second)}
 
 
-def part_folders(folder: Tree) -> dict[str, Tree]:
+def split_folders(folder: Tree) -> dict[str, Tree]:
     """Return the folders of the splits (training, validation and test set); without any, all is the training set."""
-    return folder.parts or {TRAIN: folder}
+    return folder.splits or {TRAIN: folder}

@@ -1,19 +1,16 @@
-"""Layouts with boxes: a CSV file, YOLO's text files, Pascal VOC's XML files, COCO's JSON files."""
+"""Layouts with boxes: a CSV file, YOLO's text files, Pascal VOC's XML files."""
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from numbacnn._checks import brief
 from numbacnn.data.labels import BOXES
-from numbacnn.data.layouts.base import IMAGE_FOLDERS, Layout, paired, part_folders
+from numbacnn.data.layouts.base import IMAGE_FOLDERS, Layout, paired, split_folders
 from numbacnn.data.layouts.class_names import class_names
 from numbacnn.data.listing import Box, Listing, Sample
-from numbacnn.data.text import decode, read_rows, read_text
-from numbacnn.data.tree import TRAIN, Tree, part_of
+from numbacnn.data.text import FileTooLargeError, read_bytes, read_rows, read_text
+from numbacnn.data.tree import TRAIN, Tree, split_of
 from numbacnn.errors import DataError
 
 COLUMNS = ("image", "x0", "y0", "x1", "y1", "class")
@@ -33,18 +30,18 @@ class BoxTable(Layout):
     name, kind = "images and a CSV file of boxes", BOXES
 
     def matches(self, folder: Tree) -> bool:
-        """Match if a part has boxes.csv, or a CSV file with columns for boxes."""
+        """Match if a split has boxes.csv, or a CSV file with columns for boxes."""
         return bool(_box_tables(folder))
 
     def read(self, folder: Tree) -> Listing:
-        """List all images of each part with their boxes; images without a line have none."""
-        parts = {}
-        for part, (child, file) in _box_tables(folder).items():
+        """List all images of each split with their boxes; images without a line have none."""
+        splits = {}
+        for split, (child, file) in _box_tables(folder).items():
             images = child.find(*IMAGE_FOLDERS) or child
             if not images.all_images:
-                raise DataError(f"{images.path}: holds no images; give images/ and boxes.csv")
-            parts[part] = _boxes_of_table(images, file)
-        return Listing(parts, class_names(folder))
+                raise DataError(f"{images.path}: holds no images; expected images/ and boxes.csv")
+            splits[split] = _boxes_of_table(images, file)
+        return Listing(splits, class_names(folder))
 
 
 class Yolo(Layout):
@@ -64,8 +61,8 @@ class Yolo(Layout):
         """List all images with their boxes; images without a text file have none."""
         pairs = _annotated(folder, ("labels",))
         names = class_names(folder, *(tree for pair in pairs.values() for tree in pair))
-        parts = {part: _yolo_samples(images, labels, names) for part, (images, labels) in pairs.items()}
-        return Listing(parts, names)
+        splits = {split: _yolo_samples(images, labels, names) for split, (images, labels) in pairs.items()}
+        return Listing(splits, names)
 
 
 class VocBoxes(Layout):
@@ -80,55 +77,31 @@ class VocBoxes(Layout):
         )
 
     def read(self, folder: Tree) -> Listing:
-        """List the images with an XML file, in the parts of ImageSets/Main if there are any."""
-        parts = {}
-        for part, (images, annotations) in _annotated(folder, ("annotations", "xml")).items():
+        """List the images with an XML file, in the splits of ImageSets/Main if there are any."""
+        splits = {}
+        for split, (images, annotations) in _annotated(folder, ("annotations", "xml")).items():
             files = {file.stem: file for file in annotations.ending(".xml")}
             found = [image for image in images.all_images if image.stem in files]
-            parts[part] = [Sample(image, boxes=_voc_boxes(files[image.stem])) for image in found]
-        return Listing(in_image_sets(folder, "Main", parts), class_names(folder))
+            splits[split] = [Sample(image, boxes=_voc_boxes(files[image.stem])) for image in found]
+        return Listing(in_image_sets(folder, "Main", splits), class_names(folder))
 
 
-class Coco(Layout):
-    """JSON files with "images", "annotations" and "categories", as of COCO, Roboflow and CVAT."""
-
-    name, kind = "images and COCO's JSON files", BOXES
-
-    def matches(self, folder: Tree) -> bool:
-        """Match if a JSON file has these keys."""
-        return bool(_coco_files(folder))
-
-    def read(self, folder: Tree) -> Listing:
-        """List the images of each JSON file. Crowds, whose boxes hold several objects, are left out."""
-        listing, names = Listing({}), list[str]()
-        for file, part in _coco_files(folder):
-            content = json.loads(decode(file.read_bytes()))
-            try:
-                samples, found = _coco_samples(file, content, folder, part, listing.notes)
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{file}: not COCO's format ({brief(repr(error))})") from None
-            names += [name for name in found if name not in names]
-            listing.parts.setdefault(part, []).extend(samples)
-        listing.classes = names
-        return listing
-
-
-def in_image_sets(folder: Tree, task: str, parts: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+def in_image_sets(folder: Tree, task: str, splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
     """Divide the training set as the lists in ImageSets/``task`` say: train.txt, val.txt, test.txt."""
     sets = folder.find(f"ImageSets/{task}")
-    lists = {part_of(file.stem): file for file in sets.ending(".txt")} if sets else {}
+    lists = {split_of(file.stem): file for file in sets.ending(".txt")} if sets else {}
     lists.pop(None, None)
-    if not lists or parts.keys() != {TRAIN}:
-        return parts
-    by_stem = {sample.image.stem: sample for sample in parts[TRAIN]}
-    stems = {part: read_text(file).split() for part, file in lists.items()}
-    found = {part: [by_stem[stem] for stem in names if stem in by_stem] for part, names in stems.items()}
-    return {part: samples for part, samples in found.items() if part and samples}
+    if not lists or splits.keys() != {TRAIN}:
+        return splits
+    by_stem = {sample.image.stem: sample for sample in splits[TRAIN]}
+    stems = {split: read_text(file).split() for split, file in lists.items()}
+    found = {split: [by_stem[stem] for stem in names if stem in by_stem] for split, names in stems.items()}
+    return {split: samples for split, samples in found.items() if split and samples}
 
 
 def _annotated(folder: Tree, others: Sequence[str]) -> dict[str, tuple[Tree, Tree]]:
-    """Return folders of images and of annotations for each part; the same folder twice if it has both."""
-    found = {part: (child, child) for part, child in part_folders(folder).items() if child.images}
+    """Return folders of images and of annotations for each split; the same folder twice if it has both."""
+    found = {split: (child, child) for split, child in split_folders(folder).items() if child.images}
     return paired(folder, IMAGE_FOLDERS, others) or found
 
 
@@ -141,7 +114,7 @@ def _same_stems(images: Tree, annotations: Tree, suffix: str) -> bool:
 
 
 def box_columns(head: Sequence[str]) -> list[int]:
-    """Return the positions of ``COLUMNS``, under these or other usual names, in the head of a table; or none."""
+    """Return the positions of ``COLUMNS``, under these or other usual names, in the header of a table; or none."""
     names = [name.strip().lower() for name in head]
     if "x2" in names:  # x1 is then the left edge
         names = [{"x1": "xmin", "y1": "ymin"}.get(name, name) for name in names]
@@ -151,18 +124,20 @@ def box_columns(head: Sequence[str]) -> list[int]:
 
 
 def _box_tables(folder: Tree) -> dict[str, tuple[Tree, Path]]:
-    """Return the folder and the table of each part."""
+    """Return the folder and the table of each split."""
     found = {}
-    for part, child in part_folders(folder).items():
+    for split, child in split_folders(folder).items():
         tables = [file for file in child.ending(".csv") if file.name == "boxes.csv" or _holds_boxes(file)]
         if tables:
-            found[part] = child, tables[0]
+            found[split] = child, tables[0]
     return found
 
 
 def _holds_boxes(file: Path) -> bool:
     try:
         return bool(box_columns(next(iter(read_rows(file)), (0, list[str]()))[1]))
+    except FileTooLargeError:
+        raise
     except DataError:  # some other file
         return False
 
@@ -172,12 +147,12 @@ def _boxes_of_table(images: Tree, file: Path) -> list[Sample]:
     head = rows[0][1] if rows else []
     columns = box_columns(head)
     if not columns:
-        raise DataError(f"{file}, line 1: is {','.join(head)[:60]!r}; give {','.join(COLUMNS)}")
+        raise DataError(f"{file}, line 1: is {','.join(head)[:60]!r}; expected {','.join(COLUMNS)}")
     found: dict[Path, list[Box]] = {image: [] for image in images.all_images}
     for number, row in rows[1:]:
         where = f"{file}, line {number}"
         if len(row) != len(head):
-            raise DataError(f"{where}: {len(row)} cells; give {','.join(head)}")
+            raise DataError(f"{where}: {len(row)} cells; expected {','.join(head)}")
         name, *edges, label = (row[column] for column in columns)
         if name not in images.named:
             raise DataError(f"{where}: there is no image {name!r} in {images.path}")
@@ -215,10 +190,10 @@ def _yolo_boxes(file: Path, names: Sequence[str]) -> Iterator[Box]:
             label, values = int(float(words[0])), list(map(float, words[1:]))
         except ValueError:
             raise DataError(
-                f"{where}: {line[:40]!r} are not numbers; give class, center x and y, width, height"
+                f"{where}: {line[:40]!r} are not numbers; expected class, center x and y, width, height"
             ) from None
         if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise DataError(f"{where}: {len(words)} numbers; give class, center x and y, width, height, or a polygon")
+            raise DataError(f"{where}: {len(words)} numbers; expected class, center, width, height, or a polygon")
         if names and not 0 <= label < len(names):
             raise DataError(f"{where}: class {label}; the {len(names)} classes go from 0 to {len(names) - 1}")
         yield Box(_yolo_edges(values), names[label] if names else str(label), where, relative=True)
@@ -236,7 +211,7 @@ def _yolo_edges(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _voc_boxes(file: Path) -> list[Box]:
-    content = file.read_bytes()
+    content = read_bytes(file)
     if b"<!ENTITY" in content:
         raise DataError(f"{file}: declares entities; annotations need none")
     try:
@@ -252,51 +227,3 @@ def _voc_boxes(file: Path) -> list[Box]:
             raise DataError(f"{where}: has no name")
         boxes.append(Box(_numbers(edges, where), label, where))
     return boxes
-
-
-# -- COCO -------------------------------------------------------------------------------------------------------------
-
-
-def _coco_files(folder: Tree) -> list[tuple[Path, str]]:
-    """Return the JSON files of COCO's format, each with its part: that of its folder, or in its name."""
-    folders = [folder, folder.find("annotations"), *folder.parts.values()]
-    files = [file for child in folders if child for file in child.ending(".json")]
-    found = []
-    for file in files:
-        content = file.read_bytes()
-        if all(f'"{key}"'.encode() in content for key in ("images", "annotations", "categories")):
-            words = [file.parent.name, *file.stem.replace("-", "_").replace(".", "_").split("_")]
-            found.append((file, next(filter(None, map(part_of, words)), TRAIN)))
-    return found
-
-
-def _coco_samples(
-    file: Path, content: Any, folder: Tree, part: str, notes: list[str]
-) -> tuple[list[Sample], list[str]]:
-    """Return the samples of a JSON file, and the names of its categories in the order of their ids."""
-    categories = {item["id"]: str(item["name"]) for item in content["categories"]}
-    images = folder.find(*IMAGE_FOLDERS)
-    folders = [folder.parts.get(part), images and images.parts.get(part), images, folder]
-    known = [child.named for child in folders if child]
-    paths, boxes = {}, {item["id"]: list[Box]() for item in content["images"]}
-    for item in content["images"]:
-        name = str(item["file_name"]).removeprefix("./")
-        end = name.rpartition("/")[2]
-        paths[item["id"]] = next((names[key] for names in known for key in (name, end) if key in names), None)
-    crowds = 0
-    for index, item in enumerate(content["annotations"]):
-        if item.get("iscrowd"):
-            crowds += 1
-            continue
-        x, y, width, height = map(float, item["bbox"])
-        if not all(map(math.isfinite, (x, y, width, height))):
-            raise DataError(f"{file}, annotation {index}: bbox {item['bbox']} is not finite")
-        edges = x, y, x + width, y + height
-        boxes[item["image_id"]].append(Box(edges, categories[item["category_id"]], f"{file}, annotation {index}"))
-    if missing := [item["file_name"] for item in content["images"] if paths[item["id"]] is None]:
-        notes.append(f"{file.name}: {len(missing):,} of {len(paths):,} images are not in the folder, as {missing[0]!r}")
-    if crowds:
-        notes.append(f"{file.name}: {crowds:,} boxes around crowds left out")
-    samples = [Sample(path, boxes=boxes[number]) for number, path in paths.items() if path is not None]
-    used = sorted(categories)
-    return samples, [categories[number] for number in used]

@@ -11,7 +11,7 @@ from numbacnn.errors import DataError
 
 _LISTS = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt", "names.txt")
 _COLORS = ("class_dict.csv", "label_colors.txt", "labelmap.txt", "color_map.csv", "colors.csv")
-_MAX_BYTES = 1 << 16
+_MAX_BYTES = 1 << 20
 _COLOR_LINE = re.compile(
     r"\s*(?P<before>[^\d:,;]*)[\s:,;]*(?P<rgb>\d{1,3}[\s,;]+\d{1,3}[\s,;]+\d{1,3})(?P<after>[^\n]*)"
 )
@@ -49,7 +49,7 @@ def color_names(folder: Tree) -> dict[Color, str]:
 
 def _unique(file: Path, names: list[str]) -> list[str]:
     if not names or len(set(names)) != len(names):
-        raise DataError(f"{file}: give the name of each class once, one per line")
+        raise DataError(f"{file}: list the name of each class once, one per line")
     return names
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from numbacnn.data.labels import MASKS
-from numbacnn.data.layouts.base import IMAGE_FOLDERS, Layout, paired, part_folders
+from numbacnn.data.layouts.base import IMAGE_FOLDERS, Layout, paired, split_folders
 from numbacnn.data.layouts.boxes import in_image_sets
 from numbacnn.data.layouts.class_names import class_names, color_names, value_names
 from numbacnn.data.listing import Listing, Sample
@@ -16,7 +16,7 @@ MASK_FOLDERS = (
     *("annotations/trimaps", "trimaps", "annotations", "annots", "gt", "groundtruth", "ground_truth", "segmentation"),
     *("segmentations", "targets", "target", "label_images", "pixel_labels"),
 )
-# What the name of a mask adds to that of its image, in front or at the end.
+# What the name of a mask adds to that of its image, as a prefix or a suffix.
 _ADDITIONS = (
     *("mask", "masks", "seg", "label", "labels", "gt", "l", "lbl", "annotation", "segmentation", "manual1"),
     *("segmask", "groundtruth", "trimap", "p"),
@@ -24,11 +24,11 @@ _ADDITIONS = (
 _ENDINGS = tuple(f"{mark}{word}" for word in _ADDITIONS for mark in "_-.")
 _BEGINNINGS = tuple(f"{word}{mark}" for word in ("mask", "seg", "label", "gt") for mark in "_-")
 PARTLY = "segmentationclass"  # in Pascal VOC most images have no mask
-_AFTER_PART = ("_labels", "_masks", "_mask", "annot", "_annot", "_label", "_gt", "labels", "masks")
+_AFTER_SPLIT = ("_labels", "_masks", "_mask", "annot", "_annot", "_label", "_gt", "labels", "masks")
 
 
 class FoldersOfMasks(Layout):
-    """``masks/NAME.png`` for ``images/NAME.jpg``, in the folder or in those of the parts; or ``train_labels/`` for
+    """``masks/NAME.png`` for ``images/NAME.jpg``, in the folder or in those of the splits; or ``train_labels/`` for
     ``train/``, as for CamVid; ``SegmentationClass/`` for ``JPEGImages/``, as for Pascal VOC.
     """
 
@@ -42,9 +42,11 @@ class FoldersOfMasks(Layout):
         """List the images that have a mask; if there are lists in ImageSets/Segmentation, images without are usual."""
         pairs = _pairs(folder)
         names = class_names(folder) or value_names(folder)
-        parts = {part: _with_masks(images, masks) for part, (images, masks) in pairs.items()}
-        lists = in_image_sets(folder, "Segmentation", parts)
-        return Listing({part: samples for part, samples in lists.items() if samples}, names, colors=color_names(folder))
+        splits = {split: _with_masks(images, masks) for split, (images, masks) in pairs.items()}
+        lists = in_image_sets(folder, "Segmentation", splits)
+        return Listing(
+            {split: samples for split, samples in lists.items() if samples}, names, colors=color_names(folder)
+        )
 
 
 class MasksAmongImages(Layout):
@@ -53,18 +55,18 @@ class MasksAmongImages(Layout):
     name, kind = "images, and masks called NAME_mask", MASKS
 
     def matches(self, folder: Tree) -> bool:
-        """Match if at least a third of the images in a part are masks of others."""
-        return any(3 * len(_masks_among(child)) >= len(child.images) > 1 for child in part_folders(folder).values())
+        """Match if at least a third of the images in a split are masks of others."""
+        return any(3 * len(_masks_among(child)) >= len(child.images) > 1 for child in split_folders(folder).values())
 
     def read(self, folder: Tree) -> Listing:
         """List the images that have a mask."""
-        parts = part_folders(folder)
-        names = class_names(folder) or next(filter(None, map(value_names, parts.values())), [])
+        splits = split_folders(folder)
+        names = class_names(folder) or next(filter(None, map(value_names, splits.values())), [])
         found = {
-            part: [Sample(image, mask=mask) for image, mask in _masks_among(child).items()]
-            for part, child in parts.items()
+            split: [Sample(image, mask=mask) for image, mask in _masks_among(child).items()]
+            for split, child in splits.items()
         }
-        listing = Listing({part: samples for part, samples in found.items() if samples}, names)
+        listing = Listing({split: samples for split, samples in found.items() if samples}, names)
         listing.colors = color_names(folder)
         return listing
 
@@ -73,9 +75,9 @@ def _pairs(folder: Tree) -> dict[str, tuple[Tree, Tree]]:
     found = paired(folder, IMAGE_FOLDERS, MASK_FOLDERS)
     if found:
         return found
-    for part, child in folder.parts.items():
-        if masks := folder.find(*(f"{child.path.name}{ending}" for ending in _AFTER_PART)):
-            found[part] = child, masks
+    for split, child in folder.splits.items():
+        if masks := folder.find(*(f"{child.path.name}{ending}" for ending in _AFTER_SPLIT)):
+            found[split] = child, masks
     return found
 
 
@@ -84,13 +86,13 @@ def _with_masks(images: Tree, masks: Tree) -> list[Sample]:
     counts = Counter(image.stem for image in images.all_images)
     if double := next((stem for stem, count in counts.items() if count > 1), None):
         names = " and ".join(image.name for image in images.all_images if image.stem == double)
-        raise DataError(f"{images.path}: {names} would have the same mask; give each image a name of its own")
+        raise DataError(f"{images.path}: {names} would have the same mask; each image needs a unique name")
     by_stem = {file.stem.lower(): file for file in masks.all_images}
     found = {image: _mask_of(image, by_stem) for image in images.all_images}
     without = [image for image, mask in found.items() if mask is None]
     if without and (len(without) == len(found) or not masks.name.lower().startswith(PARTLY)):
         missing = masks.path / f"{without[0].stem}.png"
-        raise DataError(f"{without[0]}: has no mask, like {len(without):,} of {len(found):,} images; give {missing}")
+        raise DataError(f"{without[0]}: has no mask, like {len(without):,} of {len(found):,} images; add {missing}")
     return [Sample(image, mask=mask) for image, mask in found.items() if mask]
 
 
