@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+from numbacnn._checks import path_of
+from numbacnn._checks.names import checks_call
 from numbacnn.engine.device import get_device
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import READERS, Model
@@ -19,6 +21,7 @@ LAYOUTS = ("nchw", "nhwc")
 MAX_COMPUTED = 1 << 22
 
 
+@checks_call
 def save(
     model: Model,
     path: str | PathLike[str],
@@ -51,15 +54,18 @@ def save(
     from numbacnn.data.files import write_file
     from numbacnn.onnx.writer import Options, model_to_onnx
 
-    options = Options(opset, layout, fold, raw_images, probabilities)
-    write_file(Path(path), model_to_onnx(model, options).SerializeToString(deterministic=True))
+    options, file = Options(opset, layout, fold, raw_images, probabilities), path_of(path, "onnx.save")
+    write_file(file, model_to_onnx(model, options).SerializeToString(deterministic=True))
 
 
+@checks_call
 def load(
     path: str | PathLike[str],
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_computed: int = MAX_COMPUTED,
+    batch_axis: bool = True,
+    limits: bool = True,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Model:
@@ -75,25 +81,30 @@ def load(
         shapes: the shapes of inputs, without the batch and in the order of the file, whose sizes it leaves open.
         max_computed: elements of a constant that the file computes instead of storing it; a small file could ask for
             any amount of memory.
+        batch_axis: whether the first axis of the inputs is the batch, as usual. If not, the file computes one image
+            (channels, height, width) or one vector of features, and the model computes any number of them.
+        limits: reject a network that needs much more time or memory for one image than its weights suggest, as
+            ``nc.load`` does.
         device: as in ``Model``.
         precision: as in ``Model``.
 
     Raises:
-        ModelFileError: the file is damaged, or an operator has no counterpart.
+        ModelFileError: the file is damaged, an operator has no counterpart, or the network exceeds the limits.
         NumbacnnError: onnx is not installed.
     """
     _require_onnx()
     from numbacnn.onnx.files import read_model
 
-    return Model.from_content(read_model(Path(path), shapes or {}, max_computed), get_device(device, precision))
+    content = read_model(path_of(path, "onnx.load"), shapes or {}, max_computed, batch_axis, limits)
+    return Model.from_content(content, get_device(device, precision))
 
 
 def _read(path: Path) -> ModelFile:
-    """Read a file for ``nc.load`` and the command line."""
+    """Read a file for ``nc.load``, which checks the limits."""
     _require_onnx()
     from numbacnn.onnx.files import read_model
 
-    return read_model(path)
+    return read_model(path, limits=False)
 
 
 READERS[".onnx"] = _read

@@ -1,7 +1,7 @@
-"""Elementwise operators: activations by their values, constants as factors and addends, and operators of two tensors.
+"""Converters of elementwise operators: activations, products and sums with constants, and operators of two tensors.
 
-Frameworks write the same activation in many ways: hard-swish as x · clip(x + 3, 0, 6) / 6, GELU by Erf or Tanh. It is
-recognized by what its operators make of sample points, whichever they are.
+Frameworks write the same activation in many ways: hard-swish as x · clip(x + 3, 0, 6) / 6, GELU by Erf or Tanh. A
+subgraph of one input is recognized as an activation by its values at sample points, whichever operators it consists of.
 """
 
 import math
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn import layers as nl
-from numbacnn._checks import format_shape
 from numbacnn.engine.graph import Tensor
+from numbacnn.onnx.broadcasting import expanded, output_channels
 from numbacnn.onnx.layout import Layout
 from numbacnn.onnx.values import POINTS, Float32, Item, Samples, UnsupportedError, Value
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from numbacnn.onnx.reader import Reader
 
 Function = Callable[[Any], Any]
-MAX_ERROR = 2e-6  # of a recognized activation on the sample points
+MAX_ERROR = 2e-6  # of a recognized activation on the sample points, absolute where it is below 1, else relative
+MAX_ERROR_OF_ZERO = 3e-7  # where it is 0
 
 _HARDSIGMOID = np.clip(POINTS / 6 + 0.5, 0, 1)
-_LOGISTIC = 1 / (1 + np.exp(-POINTS))
+_LOGISTIC = np.exp(-np.logaddexp(0, -POINTS))
 _ERF = np.array([math.erf(x / math.sqrt(2)) for x in POINTS])
 _TANH = np.tanh(math.sqrt(2 / math.pi) * (POINTS + 0.044715 * POINTS**3))
 KNOWN: tuple[tuple[Samples, Callable[[], nl.Layer]], ...] = (
@@ -36,12 +37,15 @@ KNOWN: tuple[tuple[Samples, Callable[[], nl.Layer]], ...] = (
     (POINTS * (1 + _TANH) / 2, lambda: nl.GELU("tanh")),
     (np.clip(POINTS, 0, 6), nl.ReLU6),
     (np.maximum(POINTS, 0), nl.ReLU),
+    (POINTS * np.tanh(np.logaddexp(0, POINTS)), lambda: nl.Elementwise("mish")),
+    (np.logaddexp(0, POINTS), lambda: nl.Elementwise("softplus")),
 )
+TINY = 1e-3  # a bound that keeps a divisor from 0; on the sample points it is the same as 0
 FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Div": lambda a, b: a / np.where(b == 0, 1e-30, b),
+    "Div": np.divide,
     "Sum": np.add,
     "Max": np.maximum,
     "Min": np.minimum,
@@ -58,19 +62,33 @@ def activation(r: "Reader", x: Item, function: Function, layer: nl.Layer | None)
         if known is not None:
             return known
     if layer is None or value.tensor is None:
-        return _incomplete(r, value, samples)
+        return _partial_match(r, value, samples)
     return Value(r.record(layer, value.tensor), value.layout, base=value.root, samples=samples)
 
 
 def recognized(r: "Reader", root: Value, samples: Samples, layout: Layout) -> Value | None:
-    """Return the activation of ours that makes ``samples`` of the sample points, on ``root``."""
+    """Return our activation that makes ``samples`` of the sample points, on ``root``."""
+    if root.tensor is None or not np.isfinite(samples).all():
+        return None
     for expected, layer in KNOWN:
-        if root.tensor is not None and np.abs(samples - expected).max() <= MAX_ERROR:
+        if _alike(samples, expected):
             return Value(r.record(layer(), root.tensor), layout, base=root, samples=samples)
     return None
 
 
-def _incomplete(r: "Reader", value: Value, samples: Samples) -> Value:
+def _alike(samples: Samples, expected: Samples) -> bool:
+    size = np.abs(expected)
+    allowed = np.minimum(MAX_ERROR * np.maximum(1, size), MAX_ERROR_OF_ZERO + 2e-3 * size)
+    return bool((np.abs(samples - expected) <= allowed).all())
+
+
+def _hardly_differ(a: Samples, b: Samples) -> bool:
+    """Return whether recognition takes samples for equal: an addend or a bound may keep a logarithm finite."""
+    with np.errstate(all="ignore"):
+        return not np.array_equal(a, b, equal_nan=True) and _alike(a, b)
+
+
+def _partial_match(r: "Reader", value: Value, samples: Samples) -> Value:
     problem = value.problem or f'{r.op.kind} "{r.op.name}"'
     return Value(None, value.layout, problem, value.root, samples)
 
@@ -89,16 +107,18 @@ def affine(r: "Reader", x: Item, factor: ArrayLike, addend: ArrayLike = 0.0) -> 
     scalar = factor.size == 1 and addend.size == 1
     if scalar and factor == 1 and addend == 0:
         return value
-    samples = value.samples
+    samples, tiny = value.samples, False
     if scalar:
-        samples = samples * float(factor.reshape(-1)[0]) + float(addend.reshape(-1)[0])
-        known = recognized(r, value.root, samples, value.layout) if value.base is not None else None
+        with np.errstate(all="ignore"):
+            samples = samples * float(factor.reshape(-1)[0]) + float(addend.reshape(-1)[0])
+        tiny = _hardly_differ(samples, value.samples)
+        known = recognized(r, value.root, samples, value.layout) if value.base is not None and not tiny else None
         if known is not None:
             return known
     if value.tensor is None:
         if not scalar:
             raise UnsupportedError(f"its input comes from {value.problem}, which has no counterpart")
-        return _incomplete(r, value, samples)
+        return _partial_match(r, value, samples)
     if not scalar and factor.size > 1 and addend.size > 1:
         raise UnsupportedError("a factor and an addend at once")
     image, numbers = r.along(value, addend if factor.size == 1 else factor)
@@ -114,9 +134,10 @@ def affine(r: "Reader", x: Item, factor: ArrayLike, addend: ArrayLike = 0.0) -> 
     c = len(scale)
     layer = nl.DepthwiseConv2D(1)
     y = r.record(layer, image, constant=scalar, weight=scale.reshape(1, 1, 1, c), bias=shift)
-    if scalar:
+    if scalar and not tiny:
         return Value(y, value.layout, base=value.root, samples=samples)
-    r.takes_affine(y, layer)
+    if not scalar:
+        r.takes_affine(y, layer)
     return Value(y, value.layout)
 
 
@@ -126,8 +147,7 @@ def _folds(r: "Reader", tensor: Tensor, scale: Float32, shift: Float32, factor_o
     if layer is None or tensor.shape[-1] != len(scale):
         return False
     arrays = r.arrays[id(layer)]
-    axis = (1, 1, -1, 1) if isinstance(layer, nl.Conv2DTranspose) else (-1,)
-    arrays["weight"] = arrays["weight"] * scale.reshape(axis)
+    arrays["weight"] = arrays["weight"] * scale[output_channels(layer, arrays["weight"].shape)]
     if "bias" not in arrays and factor_only:
         return True
     arrays["bias"] = arrays.get("bias", np.zeros_like(shift)) * scale + shift
@@ -136,31 +156,34 @@ def _folds(r: "Reader", tensor: Tensor, scale: Float32, shift: Float32, factor_o
 
 
 def clip(r: "Reader", x: Item, low: float | None, high: float | None) -> Value:
-    """Return x between two bounds, either of which may be None: ReLU or hard-sigmoid of x, shifted and scaled."""
+    """Return x between two bounds, either of which may be None; ReLU and the like are recognized."""
     value = x if isinstance(x, Value) else r.value(x)
     samples = np.clip(value.samples, low, high) if (low, high) != (None, None) else value.samples
-    known = recognized(r, value.root, samples, value.layout)
+    tiny = any(bound is not None and 0 < abs(bound) < TINY for bound in (low, high))
+    tiny = tiny or _hardly_differ(samples, value.samples)
+    known = None if tiny else recognized(r, value.root, samples, value.layout)
     if known is not None:
         return known
     if value.tensor is None:
-        return _incomplete(r, value, samples)
-    start = Value(value.tensor, value.layout)  # so that nothing in between is recognized on its own
-    y = start
-    if low is not None and high is not None:
-        if low >= high:
-            y = affine(r, start, 0.0, high)
-        else:
-            span = high - low
-            y = _applied(r, affine(r, start, 6 / span, -6 * low / span - 3), nl.Hardsigmoid())
-            y = affine(r, y, span, low)
-    elif low is not None:
-        y = affine(r, _applied(r, affine(r, start, 1.0, -low), nl.ReLU()), 1.0, low)
-    elif high is not None:
-        y = affine(r, _applied(r, affine(r, start, -1.0, high), nl.ReLU()), -1.0, high)
-    return Value(y.tensor, value.layout, base=value.root, samples=samples)
+        return _partial_match(r, value, samples)
+    if low is not None and high is not None and low >= high:
+        y = affine(r, Value(value.tensor, value.layout), 0.0, high)
+    else:
+        y = applied(r, value, nl.Clip(low, high))
+    return Value(y.tensor, value.layout) if tiny else Value(y.tensor, value.layout, base=value.root, samples=samples)
 
 
-def _applied(r: "Reader", x: Value, layer: nl.Layer) -> Value:
+def _bounded(r: "Reader", x: Value, bound: ArrayLike, maximum: bool) -> Value:
+    """max(x, b) or min(x, b) for constants b: the biases of a depthwise convolution whose weights are zeros."""
+    image, numbers = r.along(x, np.asarray(bound))
+    finite = r.record(nl.Clip(0.0, 1.0), image, suffix="/finite")  # 0 · ∞ is not a number
+    zeros = np.zeros((1, 1, 1, len(numbers)), np.float32)
+    bounds = r.record(nl.DepthwiseConv2D(1), finite, constant=True, suffix="/bounds", weight=zeros, bias=numbers)
+    return Value(r.record(nl.Maximum() if maximum else nl.Minimum(), image, bounds), x.layout)
+
+
+def applied(r: "Reader", x: Value, layer: nl.Layer) -> Value:
+    """Apply an elementwise layer."""
     return Value(r.record(layer, r.tensor(x)), x.layout)
 
 
@@ -176,26 +199,37 @@ def binary(kind: str) -> Callable[..., Item]:
         values = [x for x in xs if isinstance(x, Value)]
         if len(values) == len(xs):
             return _of_tensors(r, kind, values)
-        if len(xs) != 2:
-            raise UnsupportedError("constants among several inputs")
-        return _with_constant(r, kind, *xs)
+        return _with_constant(r, kind, *xs) if len(xs) == 2 else _with_constants(r, kind, xs)
 
     return row
+
+
+def _with_constants(r: "Reader", kind: str, xs: Sequence[Item]) -> Item:
+    """Sum, Mean, Max or Min of several inputs: of the tensors, and then with one constant after another."""
+    values = [x for x in xs if isinstance(x, Value)]
+    pairwise = "Sum" if kind == "Mean" else kind
+    y: Item = values[0] if len(values) == 1 else _of_tensors(r, pairwise, values)
+    for x in xs:
+        if not isinstance(x, Value):
+            y = _with_constant(r, pairwise, y, x)
+    return affine(r, y, 1 / len(xs)) if kind == "Mean" else y
 
 
 def _with_constant(r: "Reader", kind: str, a: Item, b: Item) -> Item:
     swapped = not isinstance(a, Value)
     value, number = (b, a) if swapped else (a, b)
     array = np.asarray(number, np.float32)
+    if r.opset < 7 and isinstance(value, Value) and (axis := r.attribute("axis")) is not None:
+        array = array.reshape(array.shape + (1,) * (r.rank(value) - int(axis) - array.ndim))
+    if array.size != 1 and isinstance(value, Value) and value.tensor is not None:
+        value = _fitting(r, value, array.shape)
+    if kind in ("Max", "Min") and array.size != 1:
+        return _bounded(r, r.value(value), array, kind == "Max")
     if kind in ("Max", "Min"):
-        if array.size != 1:
-            raise UnsupportedError("bounds that are not one number")
         bound = float(array.reshape(-1)[0])
         return clip(r, value, bound, None) if kind == "Max" else clip(r, value, None, bound)
     if kind == "Div" and swapped:
-        if array.size != 1:
-            raise UnsupportedError("a division of constants")
-        return activation(r, value, lambda z: array.reshape(-1)[0] / np.where(z == 0, 1e-30, z), None)
+        return affine(r, activation(r, value, lambda z: 1 / z, nl.Elementwise("reciprocal")), array)
     with np.errstate(all="ignore"):
         if kind == "Mul":
             return affine(r, value, array)
@@ -208,16 +242,28 @@ def _with_constant(r: "Reader", kind: str, a: Item, b: Item) -> Item:
     return affine(r, value, 1.0, array)
 
 
+def _fitting(r: "Reader", value: Value, shape: tuple[int, ...]) -> Value:
+    """Repeat a value's elements where constants of this shape have more."""
+    try:
+        whole = np.broadcast_shapes((1,) * r.leading + value.shape, shape)
+    except ValueError:
+        return value  # an error says later that the constants do not fit
+    fits = len(whole) == r.rank(value) or not r.leading
+    return expanded(r, value, whole[r.leading :]) if fits and whole[: r.leading] == (1,) * r.leading else value
+
+
 def _of_tensors(r: "Reader", kind: str, values: list[Value]) -> Item:
     a, b = values[0], values[-1]
     if len(values) == 2 and a.root is b.root and kind in FUNCTIONS:
         with np.errstate(all="ignore"):
             samples = FUNCTIONS[kind](a.samples, b.samples)
+        if _hardly_differ(samples, a.samples) or _hardly_differ(samples, b.samples):
+            return _computed(r, kind, values)
         known = recognized(r, a.root, samples, a.layout)
         if known is not None:
             return known
-        if a.tensor is None or b.tensor is None or kind == "Div":
-            return _incomplete(r, a if a.tensor is None else b, samples)
+        if a.tensor is None or b.tensor is None:
+            return _partial_match(r, a if a.tensor is None else b, samples)
         y = _computed(r, kind, values)
         return Value(y.tensor, y.layout, base=a.root, samples=samples) if y.layout == a.layout else y
     return _computed(r, kind, values)
@@ -234,32 +280,26 @@ def _computed(r: "Reader", kind: str, values: list[Value]) -> Value:
         return combined(r, nl.Add(), [values[0], affine(r, values[1], -1.0)])
     if kind in ("Max", "Min"):
         y = values[0]
-        for value in values[1:]:  # max(a, b) = b + ReLU(a − b), min(a, b) = a − ReLU(a − b)
-            above = _applied(r, combined(r, nl.Add(), [y, affine(r, value, -1.0)]), nl.ReLU())
-            start, sign = (value, 1.0) if kind == "Max" else (y, -1.0)
-            y = combined(r, nl.Add(), [start, affine(r, above, sign)])
+        for value in values[1:]:
+            y = combined(r, nl.Maximum() if kind == "Max" else nl.Minimum(), [y, value])
         return y
-    raise UnsupportedError("a quotient of two tensors")
+    return combined(r, nl.Multiply(), [values[0], applied(r, values[1], nl.Elementwise("reciprocal"))])
 
 
 def combined(r: "Reader", layer: nl.Layer, values: Sequence[Value]) -> Value:
     """Return the sum or product of tensors, of one shape or broadcast to the largest."""
     for value in values:
         r.tensor(value)
+    if r.leading and len({len(value.shape) for value in values}) > 1:
+        raise UnsupportedError(f"inputs {' and '.join(r.shown(value) for value in values)}")
     shape = np.broadcast_shapes(*(value.shape for value in values))
-    if len({len(value.shape) for value in values}) > 1:
-        raise UnsupportedError(f"inputs (N, {') and (N, '.join(format_shape(v.shape) for v in values)})")
-    largest = next((value for value in values if value.shape == shape), None)
-    if largest is None:
-        raise UnsupportedError(
-            f"inputs of {' and '.join(format_shape(v.shape) for v in values)}, which both are broadcast"
-        )
+    if len(shape) != 3 or all(value.shape != shape for value in values):
+        values = [expanded(r, value, shape) for value in values]
+    largest = next(value for value in values if value.shape == shape)
     if all(value.layout == largest.layout for value in values):
         tensors = [r.shaped(r.tensor(value), r.tensor(largest).shape) for value in values]
         return Value(r.record(layer, *tensors), largest.layout)
     if len(shape) != 3:
-        if any(value.shape != shape for value in values):
-            raise UnsupportedError(f"inputs of {' and '.join(format_shape(v.shape) for v in values)}")
         tensors = [r.features(r.in_order(value)) for value in values]
         return Value(r.record(layer, *tensors), Layout.contiguous(shape))
     images = [_broadcast(r, value, shape, isinstance(layer, nl.Multiply) and len(values) == 2) for value in values]

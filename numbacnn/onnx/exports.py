@@ -6,15 +6,29 @@ https://onnx.ai/onnx/operators.
 """
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn.engine.graph import Node
-from numbacnn.geometry import AdaptiveGeometry, ConvGeometry, Halo, PoolGeometry
-from numbacnn.layers import ELU, GELU, BatchNorm, GroupNorm, LeakyReLU, LocalResponseNorm, Upsample2D
+from numbacnn.errors import NumbacnnError
+from numbacnn.geometry import ConvGeometry, Halo
+from numbacnn.layers import (
+    ELU,
+    GELU,
+    BatchNorm,
+    Clip,
+    Elementwise,
+    GroupNorm,
+    LeakyReLU,
+    LocalResponseNorm,
+    Power,
+    Resize2D,
+    Upsample2D,
+)
+from numbacnn.onnx.export_pools import adaptive_average, adaptive_max, average_pool, global_pool, max_pool
 
 if TYPE_CHECKING:
     from numbacnn.onnx.writer import Writer
@@ -26,7 +40,7 @@ Row = Callable[["Writer", Node, list[str], str, Order | None], object]
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
-def plain(op: str, **attributes: Any) -> Row:
+def plain(op: str, **attributes: float | str | Sequence[int]) -> Row:
     """Return a row of one operator with constant attributes."""
     return lambda w, node, xs, y, order: w.add(op, xs, y, **attributes)
 
@@ -116,13 +130,13 @@ def _local_response_norm(w: "Writer", node: Node, xs: list[str], y: str, order: 
     if layer.size % 2:
         w.add("LRN", xs, y, size=layer.size, alpha=layer.alpha, beta=layer.beta, bias=layer.k)
         return
-    # Runtimes reject windows of even size, so channels are averaged as the rows of an image, as PyTorch exports it.
-    h, width, c = node.shape
+    # Runtimes reject windows of even size, so a 1×1 convolution averages the squares of neighboring channels.
+    c = node.shape[-1]
+    k, i = np.ogrid[:c, :c]
+    near = (i >= k - layer.size // 2) & (i <= k + (layer.size - 1) // 2)
+    means = (near / np.float32(layer.size)).astype(np.float32).reshape(c, c, 1, 1)
     z = w.add("Mul", [*xs, *xs], f"{y}:squares")
-    z = w.add("Reshape", [z, w.integers(f"{y}:rows", (0, 1, c, -1))], f"{y}:channels_as_rows")
-    pads = layer.size // 2, 0, (layer.size - 1) // 2, 0
-    z = w.add("AveragePool", [z], f"{y}:means", kernel_shape=(layer.size, 1), pads=pads, count_include_pad=1)
-    z = w.add("Reshape", [z, w.integers(f"{y}:image", (0, c, h, width))], f"{y}:means_of_channels")
+    z = w.add("Conv", [z, w.constant(f"{y}:means", means)], f"{y}:means_of_channels")
     z = w.add("Mul", [z, w.number(f"{y}:alpha", layer.alpha)], f"{y}:scaled")
     z = w.add("Add", [z, w.number(f"{y}:k", layer.k)], f"{y}:sum")
     z = w.add("Pow", [z, w.number(f"{y}:beta", layer.beta)], f"{y}:divisor")
@@ -173,100 +187,29 @@ def _gelu(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -
     w.add("Mul", [z, w.number(f"{y}:half", 0.5)], y)
 
 
-# -- pooling ----------------------------------------------------------------------------------------------------------
+def _mish(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    if w.opset >= 18:
+        w.add("Mish", xs, y)
+    else:
+        w.add("Mul", [*xs, w.add("Tanh", [w.add("Softplus", xs, f"{y}:softplus")], f"{y}:tanh")], y)
 
 
-def _max_pool(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
-    g: PoolGeometry = node.geometry
-    _add_pool(w, "MaxPool", xs, y, g, (g.pad_top, g.pad_left, *_reach(g, g.pad_top, g.pad_left)))
+def _elementwise(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    function = cast(Elementwise, node.layer).function
+    if function == "mish":
+        _mish(w, node, xs, y, order)
+    else:
+        w.add(function.title(), xs, y)
 
 
-def _average_pool(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
-    """Runtimes disagree about ceil_mode, so the pads are those that the last windows reach, and padding that counts
-    beyond which windows reach is a Pad of its own."""
-    g: PoolGeometry = node.geometry
-    reach = _reach(g, g.pad_top, g.pad_left)
-    pads = g.pad_top, g.pad_left, *reach
-    counted = g.count_include_pad and any(pads)
-    if counted and (reach[0] > g.pad_bottom or reach[1] > g.pad_right):
-        around = (0, 0, g.pad_top, g.pad_left, 0, 0, g.pad_bottom, g.pad_right)
-        xs = [w.add("Pad", [*xs, w.integers(f"{y}:pads", around)], f"{y}:padded")]
-        pads, counted = (0, 0, max(0, reach[0] - g.pad_bottom), max(0, reach[1] - g.pad_right)), False
-    _add_pool(w, "AveragePool", xs, y, g, pads, count_include_pad=int(counted))
+def _clip(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    layer = cast(Clip, node.layer)
+    bounds = ((f"{y}:low", layer.low), (f"{y}:high", layer.high))
+    w.add("Clip", [*xs, *("" if bound is None else w.number(name, bound) for name, bound in bounds)], y)
 
 
-def _reach(g: PoolGeometry, top: int, left: int) -> tuple[int, int]:
-    """Return the rows and columns beyond the image that the last windows reach."""
-    return (
-        max(0, (g.p - 1) * g.stride_h + g.r - g.h - top),
-        max(0, (g.q - 1) * g.stride_w + g.s - g.w - left),
-    )
-
-
-def _add_pool(
-    w: "Writer", op: str, xs: list[str], y: str, g: PoolGeometry, pads: tuple[int, ...], **options: int
-) -> None:
-    w.add(op, xs, y, kernel_shape=(g.r, g.s), strides=(g.stride_h, g.stride_w), pads=pads, **options)
-
-
-def _global_pool(op: str) -> Row:
-    def row(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
-        if len(node.shape) == 3:
-            w.add(op, xs, y)
-        else:
-            w.add("Flatten", [w.add(op, xs, f"{y}:image")], y)
-
-    return row
-
-
-def _adaptive_average(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
-    """Bins of one size are windows; others are two products with matrices of averages, over rows and over columns."""
-    g: AdaptiveGeometry = node.geometry
-    if not _add_equal_bins(w, "AveragePool", node, xs, y):
-        rows, columns = averages(g.h, g.p), averages(g.w, g.q)
-        x = w.add("MatMul", [w.constant(f"{y}:rows", rows), *xs], f"{y}:over_rows")
-        w.add("MatMul", [x, w.constant(f"{y}:columns", columns.T)], y)
-
-
-def _adaptive_max(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
-    """Bins of one size are windows; of others, the maxima of slices, over rows and then over columns."""
-    g: AdaptiveGeometry = node.geometry
-    if not _add_equal_bins(w, "MaxPool", node, xs, y):
-        x = _maxima(w, xs[0], f"{y}:rows", 2, _bins(g.h, g.p), f"{y}:over_rows")
-        _maxima(w, x, f"{y}:columns", 3, _bins(g.w, g.q), y)
-
-
-def _add_equal_bins(w: "Writer", op: str, node: Node, xs: list[str], y: str) -> bool:
-    g: AdaptiveGeometry = node.geometry
-    if g.h % g.p or g.w % g.q:
-        return False
-    window = g.h // g.p, g.w // g.q
-    w.add(op, xs, y, kernel_shape=window, strides=window)
-    return True
-
-
-def _bins(size: int, count: int) -> list[tuple[int, int]]:
-    """Return the first element and the end of each bin."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
-def averages(size: int, count: int) -> NDArray[np.float32]:
-    """Return the matrix (count, size) that averages each bin of an adaptive pool over an axis."""
-    matrix = np.zeros((count, size), np.float32)
-    for row, (first, end) in zip(matrix, _bins(size, count), strict=True):
-        row[first:end] = 1 / (end - first)
-    return matrix
-
-
-def _maxima(w: "Writer", x: str, name: str, axis: int, bins: list[tuple[int, int]], y: str) -> str:
-    axes, parts = w.integers(f"{name}:axis", [axis]), []
-    for i, (first, end) in enumerate(bins):
-        ends = w.integers(f"{name}:{i}:first", [first]), w.integers(f"{name}:{i}:end", [end])
-        part = w.add("Slice", [x, *ends, axes], f"{name}:{i}:part")
-        reduced = [part, axes] if w.opset >= 18 else [part]
-        attributes = {} if w.opset >= 18 else {"axes": [axis]}
-        parts.append(w.add("ReduceMax", reduced, f"{name}:{i}", keepdims=1, **attributes))
-    return w.add("Concat", parts, y, axis=axis)
+def _power(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    w.add("Pow", [*xs, w.number(f"{y}:exponent", cast(Power, node.layer).exponent)], y)
 
 
 # -- shapes and merging -----------------------------------------------------------------------------------------------
@@ -315,6 +258,52 @@ def _upsample(w: "Writer", node: Node, xs: list[str], y: str, order: Order | Non
         w.add("Resize", sources, y, mode="nearest", **mode)
 
 
+def _edges_of(
+    region: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the pixels by which a region is larger than the image on each side, and the region of the larger image.
+
+    Outside of the image, the layer repeats its edge, and ONNX has a number.
+    """
+    pads, edges = [0] * 4, list(region)
+    for axis, pixels in enumerate(size):
+        if pixels > 1:
+            start, end, last = region[axis], region[axis + 2], pixels - 1
+            before = max(0, math.ceil(-min(start, end) * last))
+            after = max(0, math.ceil((max(start, end) - 1) * last))
+            pads[axis], pads[axis + 2] = before, after
+            edges[axis], edges[axis + 2] = ((edge * last + before) / (last + before + after) for edge in (start, end))
+    return tuple(pads), tuple(edges)
+
+
+def _resize(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
+    layer, g = cast(Resize2D, node.layer), node.geometry
+    if layer.coordinates == "half_pixel_symmetric" and w.opset < 19:
+        raise NumbacnnError(f'Resize2D "{node.name}": half_pixel_symmetric needs opset=19 or later')
+    modes = {
+        "mode": "linear" if layer.mode == "bilinear" else "nearest",
+        "coordinate_transformation_mode": "tf_crop_and_resize" if layer.region else layer.coordinates,
+        "nearest_mode": layer.rounding,
+    }
+    region = ""
+    if layer.region is not None:
+        pads, (top, left, bottom, right) = _edges_of(layer.region, (g.h, g.w))
+        region = w.constant(f"{y}:region", np.array([0, 0, top, left, 1, 1, bottom, right], np.float32))
+        if any(pads):
+            above, before, below, after = pads
+            widths = w.integers(f"{y}:pads", (0, 0, above, before, 0, 0, below, after))
+            xs = [w.add("Pad", [*xs, widths], f"{y}:padded", mode="edge")]
+    if layer.scale is not None and layer.region is None:
+        if (math.floor(g.h * layer.scale[0] + 1e-7), math.floor(g.w * layer.scale[1] + 1e-7)) != (g.p, g.q):
+            raise NumbacnnError(f'Resize2D "{node.name}": the sizes in ONNX are those of the input times the scale')
+        scales = np.array([1, 1, *layer.scale], np.float32)
+        w.add("Resize", [*xs, "", w.constant(f"{y}:scales", scales)], y, **modes)
+    else:  # sizes of two axes, as opset 18 has, fail in onnxruntime when it moves a transpose beyond them
+        batch = w.add("Shape", xs, f"{y}:batch", start=0, end=2)
+        sizes = w.add("Concat", [batch, w.integers(f"{y}:size", (g.p, g.q))], f"{y}:sizes", axis=0)
+        w.add("Resize", [*xs, region, "", sizes], y, **modes)
+
+
 def _add(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
     w.add("Add" if len(xs) == 2 else "Sum", xs, y)
 
@@ -330,7 +319,7 @@ def _multiply(w: "Writer", node: Node, xs: list[str], y: str, order: Order | Non
 # Ops that compute each feature on its own, from features in any order and in the order of a flattened image.
 KEEP_ORDER = {
     *("relu", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "tanh", "sigmoid"),
-    *("softmax", "dropout", "batch_norm"),
+    *("softmax", "log_softmax", "dropout", "batch_norm", "elementwise", "power", "clip"),
 }
 TAKE_ORDER = {"dense"}
 
@@ -354,20 +343,27 @@ OPS: dict[str, Row] = {
     "tanh": plain("Tanh"),
     "sigmoid": plain("Sigmoid"),
     "softmax": plain("Softmax", axis=1),
-    "max_pool2d": _max_pool,
-    "avg_pool2d": _average_pool,
-    "global_max_pool2d": _global_pool("GlobalMaxPool"),
-    "global_avg_pool2d": _global_pool("GlobalAveragePool"),
-    "adaptive_max_pool2d": _adaptive_max,
-    "adaptive_avg_pool2d": _adaptive_average,
+    "log_softmax": plain("LogSoftmax", axis=1),
+    "elementwise": _elementwise,
+    "power": _power,
+    "clip": _clip,
+    "max_pool2d": max_pool,
+    "avg_pool2d": average_pool,
+    "global_max_pool2d": global_pool("GlobalMaxPool"),
+    "global_avg_pool2d": global_pool("GlobalAveragePool"),
+    "adaptive_max_pool2d": adaptive_max,
+    "adaptive_avg_pool2d": adaptive_average,
     "flatten": _flatten,
     "reshape": _reshape,
     "zero_pad2d": _zero_pad,
     "slice": _slice,
     "upsample2d": _upsample,
+    "resize2d": _resize,
     "dropout": plain("Identity"),
     "spatial_dropout": plain("Identity"),
     "add": _add,
     "multiply": _multiply,
+    "maximum": plain("Max"),
+    "minimum": plain("Min"),
     "concat": plain("Concat", axis=1),
 }

@@ -8,11 +8,13 @@ from types import MappingProxyType
 import onnx
 from google.protobuf.message import DecodeError
 
-from numbacnn._checks import brief
+from numbacnn._checks import brief, one_of
 from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE
+from numbacnn.engine.limits import check_graph
 from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.layers.convolution import ALGORITHMS, Conv2D
 from numbacnn.onnx import MAX_COMPUTED
 from numbacnn.onnx.folding import constant_of
 from numbacnn.onnx.reader import MAX_NODES, Reader
@@ -22,14 +24,21 @@ from numbacnn.tasks import task_of
 
 
 def read_model(
-    path: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({}), max_computed: int = MAX_COMPUTED
+    path: Path,
+    shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    max_computed: int = MAX_COMPUTED,
+    batch_axis: bool = True,
+    limits: bool = True,
 ) -> ModelFile:
     """Read a file; ``onnx.load`` documents arguments and errors."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:
         proto = onnx.load_model_from_string(path.read_bytes())
-        return content_of(proto, path.parent, shapes, max_computed)
+        content = content_of(proto, path.parent, shapes, max_computed, batch_axis)
+        if limits:
+            check_graph(content.graph, sum(array.nbytes for array in content.arrays.values()))
+        return content
     except (ModelFileError, ArgumentError) as error:
         raise ModelFileError(f"{path}: {brief(error)}") from None
     except DecodeError as error:
@@ -43,25 +52,34 @@ def content_of(
     folder: Path | None = None,
     shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
     max_computed: int = MAX_COMPUTED,
+    batch_axis: bool = True,
 ) -> ModelFile:
     """Return the content of an ONNX model in our form; external data is read from files in ``folder``."""
-    _check(proto, shapes)
-    initializers: dict[str, Constant] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.name in initializers:
-            raise ModelFileError(f'two tensors are called "{brief(tensor.name)}"')
-        initializers[tensor.name] = constant_of(tensor, folder)
-    reader = Reader(proto, initializers, max_computed)
+    _check(proto, shapes, batch_axis)
+    initializers = constants_of(proto, folder)
+    reader = Reader(proto, initializers, max_computed, batch_axis)
     graph = reader.read()
     arrays = {f"{node.name}.{k}": a for node in graph.nodes for k, a in reader.arrays[id(node.layer)].items()}
     frozen = {name for node in graph.nodes if id(node.layer) in reader.constants for name in node.parameters}
     metadata = {item.key: item.value for item in proto.metadata_props}
+    if "numbacnn" in metadata:
+        _force(graph, json.loads(metadata.get("algorithms", "{}")))
     classes, normalization, task = _described(graph, metadata if "numbacnn" in metadata else {}, reader.raw)
     several = len(graph.input_shapes) > 1, len(graph.outputs) > 1
     return ModelFile(graph, arrays, classes, normalization, *several, 0.3, task, frozenset(frozen))
 
 
-def _check(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+def constants_of(proto: onnx.ModelProto, folder: Path | None) -> dict[str, Constant]:
+    """Return the stored tensors by name."""
+    found: dict[str, Constant] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.name in found:
+            raise ModelFileError(f'two tensors are called "{brief(tensor.name)}"')
+        found[tensor.name] = constant_of(tensor, folder)
+    return found
+
+
+def _check(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], batch_axis: bool) -> None:
     """Raise ModelFileError for what no network has; write the given shapes of inputs."""
     if not proto.HasField("graph") or not proto.graph.output:
         raise ModelFileError("not an ONNX file, or damaged: it has no graph")
@@ -78,10 +96,18 @@ def _check(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
         sizes = inputs[name].type.tensor_type.shape
         batch = sizes.dim[0].dim_value if sizes.dim else 0
         del sizes.dim[:]
-        for size in (batch, *shape):
+        for size in (batch, *shape) if batch_axis else shape:
             sizes.dim.add().dim_value = size
-        if not batch:
+        if batch_axis and not batch:
             sizes.dim[0].ClearField("dim_value")
+
+
+def _force(graph: Graph, algorithms: Mapping[str, str]) -> None:
+    """Give convolutions the algorithms that they were saved with."""
+    for node in graph.nodes:
+        if node.name in algorithms and isinstance(node.layer, Conv2D):
+            node.layer.algorithm = one_of(algorithms[node.name], "algorithm", ALGORITHMS)
+            node.layer.geometry(node.input_shapes)
 
 
 def _described(

@@ -16,7 +16,8 @@ from numbacnn.onnx.values import Constant
 
 WIDTHS = {
     TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2, TensorProto.UINT8: 1, TensorProto.INT8: 1,
-    TensorProto.INT32: 4, TensorProto.INT64: 8, TensorProto.BOOL: 1,
+    TensorProto.INT32: 4, TensorProto.INT64: 8, TensorProto.BOOL: 1, TensorProto.UINT16: 2, TensorProto.INT16: 2,
+    TensorProto.UINT32: 4, TensorProto.UINT64: 8,
 }  # fmt: skip
 
 Inputs = Sequence[Constant | None]
@@ -97,6 +98,11 @@ def _gathered(xs: Inputs) -> int:
     return data.size * max(1, _given(xs, 1).size)
 
 
+def _padded(xs: Inputs) -> int:
+    data, pads = _given(xs, 0), _given(xs, 1).astype(np.int64)
+    return prod(size + int(abs(pads).sum()) for size in data.shape)  # of any axes
+
+
 def _range(xs: Inputs) -> int:
     start, stop, step = (float(_given(xs, i)) for i in range(3))
     return int(abs((stop - start) / step)) + 1 if step else 1 << 62
@@ -114,19 +120,30 @@ FOLDED: dict[str, Callable[[Inputs], int]] = {
         [
             *("Cast", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Shape"),
             *("Neg", "Abs", "Sqrt", "Exp", "Log", "Floor", "Ceil", "Round", "Reciprocal", "Not", "Size", "Erf", "Sign"),
-            *("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "Dropout", "CumSum"),
+            *("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean", "Dropout", "CumSum", "CumProd"),
+            *("Trilu", "QuantizeLinear", "Det"),
+            *("ArgMax", "ArgMin", "TopK", "Unique", "Hardmax", "Compress", "EyeLike", "IsInf", "IsNaN", "BitwiseNot"),
+            *("Scatter", "ScatterElements", "ScatterND", "GatherElements", "CastLike", "DequantizeLinear", "Clip"),
+            *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"),
+            *("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"),
         ],
         _largest,
     ),
     **dict.fromkeys(
         [
             *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Equal", "Greater", "Less", "Where"),
-            *("GreaterOrEqual", "LessOrEqual", "And", "Or"),
+            *("GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
         ],
         _broadcast,
     ),
     "Concat": _sum,
     "Gather": _gathered,
+    "GatherND": _gathered,
+    "NonZero": lambda xs: _given(xs, 0).size * max(1, _given(xs, 0).ndim),
+    "OneHot": lambda xs: _given(xs, 0).size * max(1, int(_given(xs, 1).reshape(-1)[0])),
+    "Einsum": lambda xs: prod(x.size for x in xs if x is not None),
+    "Pad": _padded,
+    **dict.fromkeys(["HannWindow", "HammingWindow", "BlackmanWindow"], lambda xs: max(0, int(_given(xs, 0)))),
     "Range": _range,
     "ConstantOfShape": _shape(0),
     "Expand": _shape(1),

@@ -1,4 +1,4 @@
-"""Rows of ONNX's normalizations and activations."""
+"""Converters of ONNX's activations and other elementwise functions."""
 
 import math
 from collections.abc import Callable
@@ -7,109 +7,37 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from numbacnn import layers as nl
-from numbacnn.onnx.elementwise import activation, affine, binary, clip, combined
-from numbacnn.onnx.layout import Shape
-from numbacnn.onnx.values import Item, Row, UnsupportedError, Value
+from numbacnn.onnx.elementwise import activation, affine, applied, binary, clip, combined
+from numbacnn.onnx.import_reductions import absolute
+from numbacnn.onnx.layout import Layout
+from numbacnn.onnx.values import Constant, Item, Row, UnsupportedError, Value
 
 if TYPE_CHECKING:
     from numbacnn.onnx.reader import Reader
 
-# -- normalization ----------------------------------------------------------------------------------------------------
-
-
-def _batch_norm(r: "Reader", x: Item, scale: Item, bias: Item, mean: Item, variance: Item) -> Value:
-    if r.attribute("training_mode", 0) or any(r.op.outputs[1:]):
-        raise UnsupportedError("training_mode")
-    value = r.value(x)
-    arrays: dict[str, Any] = {}
-    for name, item in {"weight": scale, "bias": bias, "running_mean": mean, "running_var": variance}.items():
-        array = r.weights(item, name)
-        if array.shape != value.shape[:1]:
-            raise UnsupportedError(f"its {name} has shape {array.shape}, not {value.shape[:1]}")
-        image, arrays[name] = r.along(value, array.reshape(-1, *[1] * (len(value.shape) - 1)))
-    momentum = min(1.0, max(0.0, 1 - float(r.attribute("momentum", 0.9))))
-    layer = nl.BatchNorm(momentum=round(momentum, 7), eps=number(r, "epsilon", 1e-5))
-    y = r.record(layer, image, **arrays)
-    r.takes_affine(y, layer)
-    return Value(y, value.layout)
-
-
-def number(r: "Reader", name: str, default: float) -> float:
-    """Return an attribute as the shortest number that is its float32, such as 1e-05."""
-    return float(str(np.float32(r.attribute(name, default))))
-
-
-def _instance_norm(r: "Reader", x: Item, scale: Item, bias: Item) -> Value:
-    """Normalize over all axes but the first: a group normalization, whose channels may be split into two factors."""
-    value = r.value(x)
-    factors, groups = value.layout.factors, value.layout.axes[0]
-    first, end = (groups[0], groups[-1] + 1) if groups else (len(factors), len(factors))
-    if groups and list(groups) != list(range(first, end)):
-        value = r.in_order(Value(value.tensor, value.layout.transposed((*range(1, len(value.shape)), 0))))
-        raise UnsupportedError("channels in this order")
-    pixels, count, inner = prod(factors[:first]), prod(factors[first:end]), prod(factors[end:])
-    arrays = {"weight": r.weights(scale, "scale"), "bias": r.weights(bias, "bias")}
-    arrays = {name: np.repeat(array.reshape(-1), inner) for name, array in arrays.items()}
-    return _group_norm_of(r, value, (1, pixels, count * inner), count, arrays)
-
-
-def _group_norm_of(r: "Reader", value: Value, shape: Shape, groups: int, arrays: dict[str, Any]) -> Value:
-    layer = nl.GroupNorm(groups, eps=number(r, "epsilon", 1e-5))
-    tensor = r.tensor(value)
-    image = tensor if tensor.shape[-1] == shape[-1] else r.shaped(tensor, shape)
-    y = r.record(layer, image, **arrays)
-    r.takes_affine(y, layer)
-    return Value(y, value.layout)
-
-
-def _group_norm(r: "Reader", x: Item, scale: Item, bias: Item) -> Value:
-    value, groups = r.value(x), int(r.attribute("num_groups"))
-    c = value.shape[0]
-    arrays = {"weight": r.weights(scale, "scale"), "bias": r.weights(bias, "bias")}
-    if groups < 1 or c % groups:
-        raise UnsupportedError(f"{c} channels in {groups} groups")
-    if r.opset < 21:
-        arrays = {name: np.repeat(array, c // groups) for name, array in arrays.items()}
-    if len(value.shape) == 3:
-        return r.nchw(r.tensor(_group_norm_of(r, Value(r.image(x), value.layout), r.image(x).shape, groups, arrays)))
-    value = r.in_order(Value(value.tensor, value.layout.transposed((*range(1, len(value.shape)), 0))))
-    y = _group_norm_of(r, value, (1, prod(value.shape) // c, c), groups, arrays)
-    return Value(y.tensor, y.layout.transposed((len(value.shape) - 1, *range(len(value.shape) - 1))))
-
-
-def _layer_norm(r: "Reader", x: Item, scale: Item, bias: Item = None) -> Value:
-    value = r.value(x)
-    if len(value.shape) != 1:
-        raise UnsupportedError("normalization of images over some of their axes")
-    weight = r.weights(scale, "scale")
-    arrays = {"weight": weight, "bias": np.zeros_like(weight) if bias is None else r.weights(bias, "bias")}
-    return _group_norm_of(r, r.in_order(value), (1, 1, *value.shape), 1, arrays)
-
-
-def _lrn(r: "Reader", x: Item) -> Value:
-    size = int(r.attribute("size"))
-    if size % 2 == 0:
-        raise UnsupportedError("windows of even size, which reach further to higher channels")
-    options = [number(r, name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))]
-    return r.nchw(r.record(nl.LocalResponseNorm(size, *options), r.image(x)))
-
+MAX_POWERS = 64  # of channels, each of which is a layer
 
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
-def _softmax(r: "Reader", x: Item) -> Value:
+def _softmax(r: "Reader", x: Item, layer: Callable[[], nl.Layer]) -> Value:
     value = r.value(x)
     if r.opset >= 13:
-        return _along_axis(r, value, r.axis(int(r.attribute("axis", -1)), value), nl.Softmax())
-    if r.axis(int(r.attribute("axis", 1)), value):
-        raise UnsupportedError("an axis that joins the batch with others")
-    return Value(r.record(nl.Softmax(), r.features(value)), value.layout)
+        return _along_axis(r, value, r.axis(int(r.attribute("axis", -1)), value), layer())
+    first = r.axis(int(r.attribute("axis", 1)), value)  # of the axes that the old versions join
+    rows = prod(value.shape[:first])
+    if rows == 1:
+        return Value(r.record(layer(), r.features(value)), value.layout)
+    value = r.in_order(value)
+    image = r.shaped(r.tensor(value), (1, rows, prod(value.shape[first:])))
+    return Value(r.record(layer(), image), value.layout)
 
 
 def _along_axis(r: "Reader", value: Value, axis: int, layer: nl.Layer) -> Value:
-    """Apply a layer that works on the last axis of ours along an axis of ONNX."""
+    """Apply a layer that works on our last axis along an axis of ONNX."""
     others = [i for i in range(len(value.shape)) if i != axis]
     layout, size = value.layout, value.shape[axis]
     last = layout.axes[axis]
@@ -123,20 +51,22 @@ def _along_axis(r: "Reader", value: Value, axis: int, layer: nl.Layer) -> Value:
 
 
 def _prelu(r: "Reader", x: Item, slope: Item) -> Value:
-    value = r.value(x)
-    image, weight = r.along(value, r.weights(slope, "slope"))
+    value, slopes = r.value(x), r.weights(slope, "slope")
+    if r.opset < 7 and slopes.ndim == 1:  # of the channels, as if it had more axes
+        slopes = slopes.reshape(-1, *[1] * (len(value.shape) - 1))
+    image, weight = r.along(value, slopes)
     return Value(r.record(nl.PReLU(), image, weight=weight), value.layout)
 
 
 def _hard_sigmoid(r: "Reader", x: Item) -> Item:
-    alpha, beta = number(r, "alpha", 0.2), number(r, "beta", 0.5)
+    alpha, beta = r.number("alpha", 0.2), r.number("beta", 0.5)
     if not (abs(alpha * 6 - 1) < 1e-6 and beta == 0.5):
         x = affine(r, r.value(x), 6 * alpha, 6 * beta - 3)
     return activation(r, x, lambda z: np.clip(z / 6 + 0.5, 0, 1), nl.Hardsigmoid())
 
 
 def _leaky_relu(r: "Reader", x: Item) -> Item:
-    slope = number(r, "alpha", 0.01)
+    slope = r.number("alpha", 0.01)
     if slope < 0:
         return _slope(r, x, slope)
     return activation(r, x, lambda z: np.where(z < 0, slope * z, z), nl.LeakyReLU(slope))
@@ -151,17 +81,17 @@ def _slope(r: "Reader", x: Item, slope: float) -> Item:
 
 
 def _elu(r: "Reader", x: Item) -> Item:
-    alpha = number(r, "alpha", 1.0)
+    alpha = r.number("alpha", 1.0)
     return activation(r, x, lambda z: np.where(z < 0, alpha * np.expm1(z), z), nl.ELU(alpha))
 
 
 def _selu(r: "Reader", x: Item) -> Item:
-    alpha, gamma = number(r, "alpha", 1.6732632), number(r, "gamma", 1.0507010)
+    alpha, gamma = r.number("alpha", 1.6732632), r.number("gamma", 1.0507010)
     return affine(r, r.value(activation(r, x, lambda z: np.where(z < 0, alpha * np.expm1(z), z), nl.ELU(alpha))), gamma)
 
 
 def _celu(r: "Reader", x: Item) -> Item:
-    alpha = number(r, "alpha", 1.0)
+    alpha = r.number("alpha", 1.0)
     y = activation(r, affine(r, r.value(x), 1 / alpha), lambda z: np.where(z < 0, np.expm1(z), z), nl.ELU())
     return affine(r, r.value(y), alpha)
 
@@ -172,7 +102,7 @@ def _gelu(r: "Reader", x: Item) -> Item:
 
 
 def _swish(r: "Reader", x: Item) -> Item:
-    alpha, value = number(r, "alpha", 1.0), r.value(x)
+    alpha, value = r.number("alpha", 1.0), r.value(x)
     if alpha == 1:
         return Value(r.record(nl.SiLU(), r.tensor(x)), value.layout)
     gate = activation(r, affine(r, value, alpha), lambda z: 1 / (1 + np.exp(-z)), nl.Sigmoid())
@@ -188,13 +118,33 @@ def _clip(r: "Reader", x: Item, low: Item = None, high: Item = None) -> Item:
 
 
 def _pow(r: "Reader", x: Item, exponent: Item) -> Item:
-    if isinstance(x, Value) and not isinstance(exponent, Value) and exponent is not None and exponent.size == 1:
-        power = float(np.asarray(exponent, np.float64).reshape(-1)[0])
-        if power in (1, 2, 3) and x.tensor is not None:
-            factors = [x] * int(power)
-            return factors[0] if power == 1 else _product(r, factors)
-        return activation(r, x, lambda z: np.power(np.abs(z) if power % 1 else z, power), None)
-    raise UnsupportedError("an exponent that is not one constant number")
+    if not isinstance(x, Value) or isinstance(exponent, Value) or exponent is None:
+        raise UnsupportedError("an exponent that is not constant")
+    if exponent.size != 1:
+        return _powers(r, x, exponent)
+    return _raised(r, x, float(np.asarray(exponent, np.float64).reshape(-1)[0]))
+
+
+def _powers(r: "Reader", x: Value, exponents: Constant) -> Value:
+    """Raise channels to different powers: each run of equal ones on its own."""
+    image, numbers = r.along(x, np.asarray(exponents, np.float32))
+    ends = [*(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    if len(ends) > MAX_POWERS:
+        raise UnsupportedError(f"{len(ends)} exponents in turn, more than {MAX_POWERS}")
+    parts, first = [], 0
+    for end in ends:
+        part = image if len(ends) == 1 else r.record(nl.Slice(channels=(first, end)), image, suffix="/part")
+        parts.append(r.tensor(_raised(r, Value(part, Layout.contiguous(part.shape)), float(numbers[first]))))
+        first = end
+    return Value(parts[0] if len(parts) == 1 else r.record(nl.Concat(), *parts), x.layout)
+
+
+def _raised(r: "Reader", x: Value, power: float) -> Item:
+    if power in (1, 2, 3) and x.tensor is not None:
+        factors = [x] * int(power)
+        return factors[0] if power == 1 else _product(r, factors)
+    layer = {0.5: nl.Elementwise("sqrt"), -1.0: nl.Elementwise("reciprocal")}.get(power) or nl.Power(power)
+    return activation(r, x, lambda z: np.power(z, power), layer)
 
 
 def _product(r: "Reader", factors: list[Value]) -> Value:
@@ -204,29 +154,78 @@ def _product(r: "Reader", factors: list[Value]) -> Value:
     return y
 
 
+def _thresholded(r: "Reader", x: Item) -> Item:
+    """x above a threshold, else 0: a product with 1 or 0, the rectified sign of the difference."""
+    return _above(r, r.value(x), r.number("alpha", 1.0), 0.0)
+
+
+def _shrink(r: "Reader", x: Item) -> Item:
+    """x moved towards 0 by ``bias`` where it is beyond ±``lambd``, else 0."""
+    value, bias, threshold = r.value(x), r.number("bias", 0.0), r.number("lambd", 0.5)
+    below = _above(r, affine(r, value, -1.0), threshold, -bias)
+    return combined(r, nl.Add(), [_above(r, value, threshold, -bias), affine(r, below, -1.0)])
+
+
+def _above(r: "Reader", value: Value, threshold: float, shift: float) -> Value:
+    """x + shift where x is above the threshold, else 0."""
+    sign = applied(r, affine(r, value, 1.0, -threshold), nl.Elementwise("sign"))
+    return combined(r, nl.Multiply(), [affine(r, value, 1.0, shift), applied(r, sign, nl.ReLU())])
+
+
+def _softsign(r: "Reader", x: Item) -> Item:
+    """x / (1 + |x|)."""
+    value = r.value(x)
+    divisor = affine(r, absolute(r, value), 1.0, 1.0)
+    return combined(r, nl.Multiply(), [value, applied(r, divisor, nl.Elementwise("reciprocal"))])
+
+
 def _argmax(r: "Reader", x: Item) -> Item:
     """The class of each pixel or image, at the end of a network: ours ends in the scores, and predicts the class."""
     value = r.value(x)
-    if r.uses[r.op.outputs[0]] > 1 or r.axis(int(r.attribute("axis", 0)), value):
+    if not _ends(r, r.op.outputs[0]) or r.axis(int(r.attribute("axis", 0)), value):
         raise UnsupportedError("positions of maxima, other than of the classes at the end of the network")
     return Value(value.tensor, value.layout)
 
 
-def _sigmoid(z: Any) -> Any:
-    return 1 / (1 + np.exp(-z))
+def _ends(r: "Reader", name: str) -> bool:
+    """Return whether only operators that keep the numbers are between a value and an output of the network."""
+    seen = set[str]()
+    while r.uses[name] == 1 and name in r.readers and name not in seen:
+        seen.add(name)
+        (node,) = r.readers[name]
+        if node.op_type not in ("Identity", "Cast"):
+            return False
+        name = node.output[0]
+    return r.uses[name] == 1 and name not in seen  # a cycle has no end
 
 
-def _plain(layer: Callable[[], nl.Layer] | None, function: Callable[[Any], Any]) -> Row:
-    """Return the row of an elementwise operator; without a layer, it counts only as a part of an activation of ours."""
-    return Row(lambda r, x: activation(r, x, function, layer and layer()), elementwise=True)
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    y: NDArray[np.float64] = 1 / (1 + np.exp(-z))
+    return y
 
 
+def _plain(layer: Callable[[], nl.Layer], function: Callable[[Any], Any]) -> Row:
+    """Return the row of an elementwise operator."""
+    return Row(lambda r, x: activation(r, x, function, layer()), elementwise=True)
+
+
+def _named(name: str, function: Callable[[Any], Any]) -> Row:
+    return _plain(partial(nl.Elementwise, name), function)
+
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "Erf": np.vectorize(math.erf),
+    "Exp": np.exp,
+    "Log": np.log,
+    "Sqrt": np.sqrt,
+    "Reciprocal": np.reciprocal,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Sign": np.sign,
+    "Softplus": lambda z: np.logaddexp(0, z),
+    "Mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
+}
 VALUES: dict[str, Row] = {
-    "BatchNormalization": Row(_batch_norm),
-    "InstanceNormalization": Row(_instance_norm),
-    "GroupNormalization": Row(_group_norm),
-    "LayerNormalization": Row(_layer_norm),
-    "LRN": Row(_lrn),
     "Relu": _plain(nl.ReLU, lambda z: np.maximum(z, 0)),
     "Sigmoid": _plain(nl.Sigmoid, _sigmoid),
     "Tanh": _plain(nl.Tanh, np.tanh),
@@ -242,14 +241,13 @@ VALUES: dict[str, Row] = {
     "Clip": Row(_clip, elementwise=True),
     "Abs": Row(partial(_slope, slope=-1.0)),
     "Neg": Row(lambda r, x: affine(r, x, -1.0), elementwise=True),
-    "Erf": _plain(None, np.vectorize(math.erf)),
-    "Exp": _plain(None, np.exp),
-    "Log": _plain(None, lambda z: np.log(np.maximum(z, 1e-30))),
-    "Sqrt": _plain(None, lambda z: np.sqrt(np.maximum(z, 0))),
-    "Softplus": _plain(None, lambda z: np.logaddexp(0, z)),
-    "Reciprocal": _plain(None, lambda z: 1 / np.where(z == 0, 1e-30, z)),
     "Pow": Row(_pow, elementwise=True),
-    "Softmax": Row(_softmax),
+    **{kind: _named(kind.lower(), function) for kind, function in FUNCTIONS.items()},
+    "Softsign": Row(_softsign),
+    "ThresholdedRelu": Row(_thresholded),
+    "Shrink": Row(_shrink),
+    "Softmax": Row(partial(_softmax, layer=nl.Softmax)),
+    "LogSoftmax": Row(partial(_softmax, layer=nl.LogSoftmax)),
     "ArgMax": Row(_argmax),
     "Add": Row(binary("Add"), elementwise=True),
     "Sub": Row(binary("Sub"), elementwise=True),

@@ -1,7 +1,5 @@
-"""Rows of ONNX's operators with windows and weights, and of pools and reductions."""
+"""Converters of ONNX's convolutions and matrix products."""
 
-from collections.abc import Iterable
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +7,9 @@ import numpy as np
 
 from numbacnn import layers as nl
 from numbacnn.engine.graph import Tensor
-from numbacnn.onnx.elementwise import affine
-from numbacnn.onnx.exports import averages
+from numbacnn.onnx.broadcasting import with_shape
+from numbacnn.onnx.elementwise import affine, combined
+from numbacnn.onnx.export_pools import averages
 from numbacnn.onnx.layout import Layout, Shape
 from numbacnn.onnx.values import Constant, Item, Row, UnsupportedError, Value
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 # -- convolutions and dense layers ------------------------------------------------------------------------------------
 
 
-def _window(r: "Reader", window: Shape, size: Shape, rank: int) -> tuple[tuple[int, int], ...]:
+def window_options(r: "Reader", window: Shape, size: Shape, rank: int) -> tuple[tuple[int, int], ...]:
     """Return strides, dilations and pads ((top, bottom), (left, right)) of windows over ``size`` pixels."""
     strides, dilations = (tuple(r.attribute(name) or (1,) * rank) for name in ("strides", "dilations"))
     pads, auto = list(r.attribute("pads") or (0,) * 2 * rank), r.attribute("auto_pad", "NOTSET")
@@ -44,12 +43,12 @@ def _conv(r: "Reader", x: Item, w: Item, b: Item = None) -> Value:
     weight = r.weights(w, "weight")
     rank = weight.ndim - 2
     if rank not in (1, 2) or len(r.value(x).shape) != rank + 1:
-        raise UnsupportedError(f"windows of {rank} axes over (N, {', '.join(map(str, r.value(x).shape))})")
+        raise UnsupportedError(f"windows of {rank} axes over {r.shown(r.value(x))}")
     if rank == 1:
         weight = weight[:, :, None]
     image, groups = r.image(x), int(r.attribute("group", 1))
     k, inner, height, width = weight.shape
-    strides, dilations, rows, columns = _window(r, (height, width), image.shape[:2], rank)
+    strides, dilations, rows, columns = window_options(r, (height, width), image.shape[:2], rank)
     options: dict[str, Any] = {
         "stride": strides,
         "dilation": dilations,
@@ -78,34 +77,41 @@ def _weighted(r: "Reader", layer: nl.Layer, x: Tensor, weight: Constant, b: Item
 
 
 def _conv_transpose(r: "Reader", x: Item, w: Item, b: Item = None) -> Value:
-    weight, image = r.weights(w, "weight"), r.image(x)
-    if weight.ndim != 4:
-        raise UnsupportedError(f"windows of {weight.ndim - 2} axes")
+    weight = r.weights(w, "weight")
+    rank = weight.ndim - 2
+    if rank not in (1, 2) or len(r.value(x).shape) != rank + 1:
+        raise UnsupportedError(f"windows of {rank} axes over {r.shown(r.value(x))}")
+    weight, image = weight[:, :, None] if rank == 1 else weight, r.image(x)
     groups, window = int(r.attribute("group", 1)), weight.shape[2:]
-    strides, dilations, rows, columns = _window(r, window, image.shape[:2], 2)
-    pads, extra = [list(rows), list(columns)], list(r.attribute("output_padding") or (0, 0))
+    strides, dilations, rows, columns = window_options(r, window, image.shape[:2], rank)
+    pads, extra = [list(rows), list(columns)], [0, *(r.attribute("output_padding") or [0] * rank)][-2:]
     output, auto = r.attribute("output_shape"), r.attribute("auto_pad", "NOTSET")
     if output is None and auto.startswith("SAME"):
         output = [size * stride for size, stride in zip(image.shape, strides, strict=False)]
     if output is not None:
-        for i, size in enumerate(output[-2:]):
-            total = strides[i] * (image.shape[i] - 1) + (window[i] - 1) * dilations[i] + 1 - size
-            extra[i], total = max(0, -total), max(0, total)
+        for i, size in enumerate([1, *output[-rank:]][-2:]):
+            total = strides[i] * (image.shape[i] - 1) + (window[i] - 1) * dilations[i] + 1 + extra[i] - size
+            extra[i], total = extra[i] + max(0, -total), max(0, total)
             before = total // 2 if auto == "SAME_UPPER" else total - total // 2
             pads[i] = [before, total - before]
     layer = nl.Conv2DTranspose(
         weight.shape[1] * groups, window, strides, pads, tuple(extra), dilations, groups, bias=b is not None
     )
-    return r.nchw(_weighted(r, layer, image, weight.transpose(2, 3, 1, 0), b))
+    return r.nchw(_weighted(r, layer, image, weight.transpose(2, 3, 1, 0), b), rank + 1)
 
 
 def _gemm(r: "Reader", a: Item, b: Item, c: Item = None) -> Value:
-    weight = r.weights(b, "second factor") * np.float32(r.attribute("alpha", 1.0))
+    weight, value = r.weights(b, "second factor") * np.float32(r.attribute("alpha", 1.0)), r.value(a)
     if r.attribute("transA", 0):
-        raise UnsupportedError("transA")
-    y = _dense(r, a, weight.T if r.attribute("transB", 0) else weight)
+        if r.leading:
+            raise UnsupportedError("transA, which swaps the batch axis and the features")
+        value = Value(value.tensor, value.layout.transposed((1, 0)))
+    weight = weight.T if r.attribute("transB", 0) else weight
+    y = _dense(r, value, weight) if len(value.shape) == 1 else _of_rows(r, value, weight)
     if c is None:
         return y
+    if isinstance(c, Value):
+        return combined(r, nl.Add(), [y, affine(r, c, r.attribute("beta", 1.0))])
     return affine(r, y, 1.0, r.weights(c, "addend") * np.float32(r.attribute("beta", 1.0)))
 
 
@@ -113,7 +119,7 @@ def _dense(r: "Reader", a: Item, weight: Constant) -> Value:
     """Multiply features by constants; the rows of these follow the order of the features in our memory."""
     value = r.value(a)
     if weight.ndim != 2 or value.shape != weight.shape[:1]:
-        raise UnsupportedError(f"a product of (N, {', '.join(map(str, value.shape))}) and {weight.shape}")
+        raise UnsupportedError(f"a product of {r.shown(value)} and {weight.shape}")
     if (flat := value.layout.flat) != sorted(flat):
         ordered = weight.reshape(*(value.layout.factors[i] for i in flat), -1)
         weight = ordered.transpose(*np.argsort(flat), len(flat)).reshape(weight.shape)
@@ -127,15 +133,44 @@ def _matmul(r: "Reader", a: Item, b: Item) -> Value:
     if a.problem.startswith("averages") and not isinstance(b, Value):
         return _averaged(r, a, r.weights(b, "second factor"))
     weight = r.weights(b, "second factor")
-    if len(a.shape) == 1:
-        return _dense(r, a, weight)
-    if weight.ndim != 2 or a.shape[-1] != weight.shape[0]:
-        raise UnsupportedError(f"a product of (N, {', '.join(map(str, a.shape))}) and {weight.shape}")
-    x = r.in_order(a)
-    pixels, c = prod(a.shape[:-1]), a.shape[-1]
-    image = r.shaped(r.tensor(x), (1, pixels, c))
-    y = _weighted(r, nl.Conv2D(weight.shape[1], 1, bias=False), image, weight[None, None], None)
-    return Value(y, Layout.contiguous((*a.shape[:-1], weight.shape[1])))
+    vector = weight.ndim == 1
+    weight = weight[:, None] if vector else weight
+    if r.leading and weight.ndim >= max(3, r.rank(a)):
+        if weight.ndim > r.rank(a) or weight.shape[0] != 1:
+            raise UnsupportedError(f"a product of {r.shown(a)} and {weight.shape}, which mixes images of a batch")
+        weight = weight[0]
+    if len(a.shape) == 1 and weight.ndim == 2:
+        y = _dense(r, a, weight)
+    elif len(a.shape) == 1:
+        y = _of_rows(r, with_shape(r, a, (1, *a.shape)), weight)
+        y = with_shape(r, y, (*y.shape[:-2], y.shape[-1]))
+    else:
+        y = _of_rows(r, a, weight)
+    return with_shape(r, y, y.shape[:-1]) if vector else y
+
+
+def _of_rows(r: "Reader", a: Value, weight: Constant) -> Value:
+    """Multiply rows of features by one matrix, or by as many as there are sets of rows: a 1×1 convolution."""
+    *sets, k, m = weight.shape
+    count = prod(sets)
+    if len(a.shape) < 2 or a.shape[-1] != k:
+        raise UnsupportedError(f"a product of {r.shown(a)} and {weight.shape}")
+    if count == 1:
+        x = r.in_order(a)
+        image = r.shaped(r.tensor(x), (1, prod(a.shape[:-1]), k))
+        y = _weighted(r, nl.Conv2D(m, 1, bias=False), image, weight.reshape(1, 1, k, m), None)
+        return Value(y, Layout.contiguous((*a.shape[:-1], m)))
+    own = prod(a.shape[:-2])
+    if own != 1 and a.shape[:-2] != tuple(sets):
+        raise UnsupportedError(f"a product of {r.shown(a)} and {weight.shape}")
+    rows = a.shape[-2]
+    flat = with_shape(r, a, (own, rows, k))
+    x = r.in_order(Value(flat.tensor, flat.layout.transposed((1, 0, 2))))
+    layer = nl.Conv2D(count * m, 1, groups=own, bias=False)
+    matrices = weight.reshape(count, k, m).transpose(1, 0, 2).reshape(1, 1, k, count * m)
+    y = _weighted(r, layer, r.shaped(r.tensor(x), (1, rows, own * k)), matrices, None)
+    made = Layout.contiguous((rows, count, m)).transposed((1, 0, 2))
+    return with_shape(r, Value(y, made), (*sets, rows, m))
 
 
 def _bins(r: "Reader", matrix: Constant, x: Value) -> Value:
@@ -155,97 +190,9 @@ def _averaged(r: "Reader", rows: Value, matrix: Constant) -> Value:
     return r.nchw(r.record(pool, r.image(rows.root)))
 
 
-# -- pooling and reductions -------------------------------------------------------------------------------------------
-
-
-def _pool(r: "Reader", x: Item, average: bool) -> Value:
-    window = tuple(r.attribute("kernel_shape"))
-    rank, value = len(window), r.value(x)
-    if rank not in (1, 2) or len(value.shape) != rank + 1:
-        raise UnsupportedError(f"windows of {rank} axes over (N, {', '.join(map(str, value.shape))})")
-    if len(r.op.outputs) > 1 and r.uses[r.op.outputs[1]]:
-        raise UnsupportedError("the positions of the maxima")
-    image = r.image(x)
-    window = (1, *window) if rank == 1 else window
-    strides, dilations, rows, columns = _window(r, window, image.shape[:2], rank)
-    if dilations != (1, 1):
-        raise UnsupportedError(f"dilations {dilations}")
-    options: dict[str, Any] = {
-        "stride": strides,
-        "padding": (rows, columns),
-        "ceil_mode": bool(r.attribute("ceil_mode", 0)),
-    }
-    if average:
-        layer: nl.Layer = nl.AvgPool2D(window, count_include_pad=bool(r.attribute("count_include_pad", 0)), **options)
-    else:
-        layer = nl.MaxPool2D(window, **options)
-    return r.nchw(r.record(layer, image), rank + 1)
-
-
-def _global_pool(r: "Reader", x: Item, maximum: bool) -> Value:
-    value = r.value(x)
-    return _reduced(r, value, range(1, len(value.shape)), True, maximum)
-
-
-def _reduced(r: "Reader", value: Value, axes: Iterable[int], keepdims: bool, maximum: bool) -> Value:
-    """Average or maximize over axes: as pixels, if the others are channels, else as channels of a 1×1 convolution."""
-    over, count = sorted(set(axes)), len(value.shape)
-    others = [i for i in range(count) if i not in over]
-    sizes = [value.shape[i] for i in others]
-    shape = tuple(1 if i in over else value.shape[i] for i in range(count)) if keepdims else tuple(sizes)
-    layout = value.layout
-    f = _factors(layout, over)
-    pixels_first = f == list(range(len(f)))
-    if not maximum and not pixels_first and not layout.transposed((*others, *over)).moved:
-        c = prod(value.shape[i] for i in over)
-        image = r.shaped(r.tensor(value), (1, prod(sizes), c))
-        mean = np.full((1, 1, r.made(c), 1), 1 / c, np.float32)
-        return Value(r.record(nl.Conv2D(1, 1, bias=False), image, constant=True, weight=mean), Layout.contiguous(shape))
-    moved = value
-    if not pixels_first:
-        moved = r.in_order(Value(value.tensor, layout.transposed((*over, *others))))
-        inner = Layout.contiguous(tuple(sizes))
-    else:
-        rest = [tuple(i - len(f) for i in layout.axes[axis]) for axis in others]
-        inner = Layout(layout.factors[len(f) :], tuple(rest))
-    tensor, pixels = r.tensor(moved), prod(value.shape[i] for i in over)
-    if prod(tensor.shape[:-1]) != pixels or len(tensor.shape) != 3:
-        tensor = r.shaped(tensor, (1, pixels, prod(sizes)))
-    spatial = keepdims and count == 3
-    layer = (nl.GlobalMaxPool2D if maximum else nl.GlobalAvgPool2D)(keepdims=spatial)
-    found = inner.reshaped(shape)
-    if found is None:
-        raise UnsupportedError(f"a reduction over axes {over} of (N, {', '.join(map(str, value.shape))})")
-    return Value(r.record(layer, tensor), found)
-
-
-def _factors(layout: Layout, axes: list[int]) -> list[int]:
-    return sorted(i for axis in axes for i in layout.axes[axis])
-
-
-def _reduce(r: "Reader", x: Item, axes: Item = None, *, kind: str) -> Item:
-    value, given = r.value(x), r.integers(axes, "axes")
-    over = [r.axis(axis, value) for axis in given or []]
-    if not given:
-        if r.attribute("noop_with_empty_axes", 0):
-            return value
-        raise UnsupportedError("a reduction over the batch")
-    keepdims = bool(r.attribute("keepdims", 1))
-    if kind == "min":
-        y = _reduced(r, r.value(affine(r, value, -1.0)), over, keepdims, True)
-        return affine(r, y, -1.0)
-    y = _reduced(r, value, over, keepdims, kind == "max")
-    return affine(r, y, float(prod(value.shape[i] for i in set(over)))) if kind == "sum" else y
-
-
 WINDOWS: dict[str, Row] = {
     "Conv": Row(_conv),
     "ConvTranspose": Row(_conv_transpose),
     "Gemm": Row(_gemm),
     "MatMul": Row(_matmul, elementwise=True),
-    "MaxPool": Row(partial(_pool, average=False)),
-    "AveragePool": Row(partial(_pool, average=True)),
-    "GlobalMaxPool": Row(partial(_global_pool, maximum=True)),
-    "GlobalAveragePool": Row(partial(_global_pool, maximum=False)),
-    **{f"Reduce{kind}": Row(partial(_reduce, kind=kind.lower())) for kind in ("Mean", "Max", "Min", "Sum")},
 }

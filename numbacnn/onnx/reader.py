@@ -1,18 +1,20 @@
-"""A graph of ONNX as one of ours: every operator becomes the layers of its row in ``imports``, with their arrays."""
+"""Converts an ONNX graph to ours: every operator becomes the layers of its row in ``imports``, with their arrays."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from numbacnn import layers as nl
 from numbacnn._checks import brief, format_shape
 from numbacnn.engine.graph import Graph, Input, Tensor
 from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.onnx.axes import channels_last
 from numbacnn.onnx.folding import FOLDED, fold
 from numbacnn.onnx.imports import ROWS
 from numbacnn.onnx.layout import Layout, Shape
@@ -36,20 +38,34 @@ class Op(NamedTuple):
 
 
 class Reader:
-    """Builds our graph from one of ONNX. ``arrays`` are the weights by layer, ``constants`` the layers not to train."""
+    """Builds our graph from one of ONNX. ``arrays`` are the weights by layer, ``constants`` the layers not to train.
 
-    def __init__(self, proto: onnx.ModelProto, initializers: dict[str, Constant], max_computed: int) -> None:
+    ``leading`` is 1 if the first axis of every value is the batch, else 0.
+    """
+
+    def __init__(
+        self, proto: onnx.ModelProto, initializers: dict[str, Constant], max_computed: int, batched: bool = True
+    ) -> None:
+        self.leading = int(batched)
         self.opset = next(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
         self.uses: Counter[str] = Counter(name for node in proto.graph.node for name in node.input)
         self.uses.update(output.name for output in proto.graph.output)
+        self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in proto.graph.node:
+            for name in dict.fromkeys(node.input):
+                self.readers[name].append(node)
         self.arrays: dict[int, dict[str, Float32]] = {}
         self.constants: set[int] = set()  # ids of layers
         self._affine: dict[int, tuple[nl.Layer, Op]] = {}  # by id of the tensor: ``takes_affine``
+        self._last = channels_last(proto.graph)
         self.raw = False  # whether the input is 8-bit images
         self._max_computed = max_computed
         self._proto, self._made, self._names = proto, 0, Counter[str]()
         self._batch: int = BATCH
         self._moved: dict[tuple[int, Layout, Shape], Tensor] = {}  # copies in another order
+        self._named: dict[int, list[str]] = defaultdict(list)  # the values of a tensor, by its id
+        self._outputs: set[int] = set()  # ids of tensors
+        self._tensors: list[Tensor] = []  # all, so that none has the id of another
         self.values: dict[str, Item] = {**initializers}
         self.op = Op("", "", {}, (), ())
 
@@ -57,6 +73,15 @@ class Reader:
 
     def read(self) -> Graph:
         """Return our graph. Raises ModelFileError, with the operator, if there is no counterpart."""
+        inputs = self.compute()
+        outputs = [self._output(item.name) for item in self._proto.graph.output]
+        try:
+            return Graph(inputs, outputs)
+        except ArgumentError as error:
+            raise ModelFileError(brief(error)) from None
+
+    def compute(self) -> list[Tensor]:
+        """Fill ``values`` with the results of all operators, and return the inputs."""
         inputs = [self._input(item) for item in self._proto.graph.input if item.name not in self.values]
         for node in self._proto.graph.node:
             self.op = op = _op_of(node)
@@ -75,11 +100,9 @@ class Reader:
                 if name in self.values and name:
                     raise ModelFileError(f'"{name}" is computed twice')
                 self.values[name] = value
-        outputs = [self._output(item.name) for item in self._proto.graph.output]
-        try:
-            return Graph(inputs, outputs)
-        except ArgumentError as error:
-            raise ModelFileError(brief(error)) from None
+                if isinstance(value, Value):
+                    self._named[id(value.tensor)].append(name)
+        return inputs
 
     def _row(self, xs: list[Item], problem: str) -> list[Item]:
         if self.op.kind not in ROWS:
@@ -106,20 +129,20 @@ class Reader:
             name = TensorProto.DataType.Name(kind.elem_type) if kind.elem_type in range(1, 20) else "of unknown type"
             raise ModelFileError(f'input "{item.name}" is {name}; numbacnn reads networks of float32 or uint8')
         self.raw |= kind.elem_type == TensorProto.UINT8
-        shape = tuple(sizes[1:])
-        if not sizes or not all(size > 0 for size in shape):
+        shape = tuple(sizes[self.leading :])
+        if len(sizes) < self.leading or not all(size > 0 for size in shape):
             raise ModelFileError(
-                f'input "{item.name}" has shape {[size or "?" for size in sizes]}; give all sizes but the batch'
+                f'input "{item.name}" has shape {[size or "?" for size in sizes]}; only the batch size may be unknown'
                 ': nc.onnx.load(path, shapes={"' + item.name + '": (channels, height, width)})'
             )
         if prod(shape) > MAX_ELEMENTS:
             raise ModelFileError(
                 f'input "{item.name}" of {format_shape(shape)} has more than {MAX_ELEMENTS:,} elements'
             )
-        if sizes[0] > 0:
+        if self.leading and sizes[0] > 0:
             self._batch = sizes[0]
         image = len(shape) == 3
-        last = image and self._is_transposed(item.name)
+        last = image and item.name in self._last
         ours = shape if last else (*shape[1:], shape[0]) if image else (prod(shape),)
         tensor = Input(ours, _clean(item.name))
         self._names[tensor.name or ""] += 1
@@ -136,28 +159,24 @@ class Reader:
         self.op = Op("output", name, {}, (name,), (name,))
         if len(value.shape) != 3:
             tensor = self.features(self.in_order(value))
-        elif self._moves_channels_last(name):
+        elif name in self._last:
             tensor = self.shaped(self.tensor(self.in_order(value)), value.shape)
         else:
             tensor = self.image(value)
-        return tensor if tensor.layer is not None else self.record(nl.Reshape(tensor.shape), tensor)
-
-    def _moves_channels_last(self, name: str) -> bool:
-        """Whether the operator that computes an output moves its channels to the end."""
-        makers = [node for node in self._proto.graph.node if name in node.output and node.op_type == "Transpose"]
-        return any(list(item.ints) == [0, 2, 3, 1] for node in makers for item in node.attribute)
-
-    def _is_transposed(self, name: str) -> bool:
-        """Whether an input has its channels last: the first operator moves them."""
-        readers = [node for node in self._proto.graph.node if name in node.input]
-        orders = [list(item.ints) for node in readers for item in node.attribute if node.op_type == "Transpose"]
-        return bool(readers) and orders == [[0, 3, 1, 2]] * len(readers)
+        if tensor.layer is None or id(tensor) in self._outputs:  # outputs are different tensors
+            tensor = self.record(nl.Reshape(tensor.shape), tensor)
+        self._outputs.add(id(tensor))
+        return tensor
 
     # -- for the rows: attributes and constants -----------------------------------------------------------------------
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute of the operator, or the default."""
         return self.op.attributes.get(name, default)
+
+    def number(self, name: str, default: float) -> float:
+        """Return an attribute as the shortest number that is its float32, such as 1e-05."""
+        return float(str(np.float32(self.attribute(name, default))))
 
     def integers(self, x: Item, name: str) -> list[int] | None:
         """Return an input that must be constant integers, or the attribute of old versions, ``name``."""
@@ -183,18 +202,29 @@ class Reader:
 
     def axis(self, axis: int, value: Value) -> int:
         """Return an axis of ONNX as one of ``value.layout``. Raises UnsupportedError for the batch's."""
-        rank = len(value.shape) + 1
-        if not -rank <= axis < rank or axis % rank == 0:
+        rank = self.rank(value)
+        if not -rank <= axis < rank or axis % rank < self.leading:
             raise UnsupportedError(f"axis {axis} of {rank} is the batch, or does not exist")
-        return axis % rank - 1
+        return axis % rank - self.leading
+
+    def rank(self, value: Value) -> int:
+        """Return the number of axes of a value in the file."""
+        return len(value.shape) + self.leading
+
+    def shown(self, value: Value) -> str:
+        """Return the shape of a value in the file, for errors."""
+        return f"({', '.join(['N'] * self.leading + [str(size) for size in value.shape])})"
 
     # -- for the rows: layers -----------------------------------------------------------------------------------------
 
-    def record(self, layer: nl.Layer, *xs: Tensor, constant: bool = False, suffix: str = "", **arrays: Any) -> Tensor:
+    def record(
+        self, layer: nl.Layer, *xs: Tensor, constant: bool = False, suffix: str = "", **arrays: NDArray[Any]
+    ) -> Tensor:
         """Record a layer with its arrays; if ``constant``, they are not to be trained."""
         weights = [name for name in self.op.inputs if name.endswith(".weight")]  # PyTorch's names of modules
         layer.name = self._unique((weights[0].removesuffix(".weight") if weights else self.op.name) + suffix)
         tensor = xs[0].record(layer, xs)
+        self._tensors.append(tensor)
         if prod(tensor.shape) > MAX_ELEMENTS:
             raise UnsupportedError(f"its output {format_shape(tensor.shape)} has more than {MAX_ELEMENTS:,} elements")
         expected = {**layer.parameters([x.shape for x in xs]), **layer.state([x.shape for x in xs])}
@@ -211,10 +241,10 @@ class Reader:
         self._affine[id(tensor)] = layer, self.op
 
     def foldable(self, tensor: Tensor) -> nl.Layer | None:
-        """Return that layer, unless something besides the operator reads the tensor."""
+        """Return that layer, unless something besides the operator reads the tensor, by any of its names."""
         layer, maker = self._affine.get(id(tensor), (None, self.op))
-        read = [name for name in self.op.inputs if isinstance(self.values.get(name), Value)]
-        return layer if maker is self.op or all(self.uses[name] == 1 for name in read) else None
+        only = all(self.uses[name] <= 1 for name in self._named[id(tensor)])
+        return layer if maker is self.op or only else None
 
     def made(self, count: int) -> int:
         """Count numbers of weights that the file does not have. Raises UnsupportedError if there are too many."""
@@ -226,7 +256,7 @@ class Reader:
         return count
 
     def shaped(self, tensor: Tensor, shape: Shape) -> Tensor:
-        """Return the same memory in another shape of ours."""
+        """Return the same memory in another of our shapes."""
         if tensor.shape == shape:
             return tensor
         layer = nl.Flatten() if len(shape) == 1 else nl.Reshape(shape)
@@ -252,7 +282,7 @@ class Reader:
         if len(value.shape) == 2:
             value = Value(value.tensor, _reshaped(value.layout, (value.shape[0], 1, value.shape[1])))
         if len(value.shape) != 3:
-            raise UnsupportedError(f"its input must be images, not of shape (N, {', '.join(map(str, value.shape))})")
+            raise UnsupportedError(f"its input must be images, not of shape {self.shown(value)}")
         c, h, w = value.shape
         tensor, layout = self.tensor(value), value.layout.transposed((1, 2, 0))
         if layout.moved:
@@ -303,17 +333,15 @@ class Reader:
         The channels are the fastest factors of the memory, as many as the constants differ along.
         """
         array = np.asarray(array, np.float32)
-        rank = len(value.shape) + 1
-        if array.ndim > rank or (array.ndim == rank and array.shape[0] != 1):
-            raise UnsupportedError(f"a constant of shape {array.shape} does not fit (N, {format_shape(value.shape)})")
-        array = array.reshape(array.shape[1:]) if array.ndim == rank else array
+        rank = self.rank(value)
+        if array.ndim > rank or (self.leading and array.ndim == rank and array.shape[0] != 1):
+            raise UnsupportedError(f"a constant of shape {array.shape} does not fit {self.shown(value)}")
+        array = array.reshape(array.shape[1:]) if self.leading and array.ndim == rank else array
         tensor, shape, factors = self.tensor(value), value.shape, value.layout.factors
         try:
             whole = np.broadcast_to(array, shape)
         except ValueError:
-            raise UnsupportedError(
-                f"a constant of shape {array.shape} does not fit (N, {format_shape(shape)})"
-            ) from None
+            raise UnsupportedError(f"a constant of shape {array.shape} does not fit {self.shown(value)}") from None
         flat = value.layout.flat
         ordered = whole.reshape([factors[i] for i in flat]).transpose(np.argsort(flat))
         first = next((i for i in range(len(factors)) if ordered.strides[i]), len(factors))

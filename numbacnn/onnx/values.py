@@ -14,7 +14,8 @@ Constant = NDArray[np.generic]
 Float32 = NDArray[np.float32]
 Samples = NDArray[np.float64]
 
-POINTS: Samples = np.linspace(-8.0, 8.0, 129)
+FAR: Samples = np.array([12.0, 24.0, 48.0, 90.0, 1e3, 1e4])  # where a bound on x would be noticed
+POINTS: Samples = np.concatenate([-FAR[::-1], np.linspace(-8.0, 8.0, 129), FAR])
 
 
 class UnsupportedError(Exception):
@@ -23,10 +24,10 @@ class UnsupportedError(Exception):
 
 @dataclass(eq=False)
 class Value:
-    """A tensor of ours, whose elements ONNX sees in the order ``layout``; the batch is the axis before it.
+    """A numbacnn tensor, whose elements ONNX sees in the order ``layout``; the batch is the axis before it.
 
-    ``tensor`` is None if no layer of ours computes the value; then ``problem`` says which operator is missing, unless a
-    later one completes an activation of ours. For that, a value that elementwise operators compute from ``base`` has
+    ``tensor`` is None if no layer computes the value; then ``problem`` says which operator is missing, unless a
+    later one completes one of our activations. For that, a value that elementwise operators compute from ``base`` has
     ``samples``: what they make of ``POINTS``.
     """
 

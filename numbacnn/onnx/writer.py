@@ -7,7 +7,6 @@ carries that order, and the next weights are permuted instead of the value.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from numbacnn._checks import one_of
+from numbacnn._checks.version import __version__
 from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph import Graph, Node
+from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 from numbacnn.layers.normalization import BatchNorm
 from numbacnn.model import Model
 from numbacnn.onnx import DEFAULT_OPSET, LAYOUTS, OPSETS
+from numbacnn.onnx.broadcasting import output_channels
 from numbacnn.onnx.exports import KEEP_ORDER, OPS, TAKE_ORDER, TO_NCHW, TO_NHWC, Order
 from numbacnn.tasks import Detection
 from numbacnn.tasks.predictor import PROBABILITY_OPS
@@ -31,7 +33,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 MIN_IR = 8
 MAX_BYTES = 2**31 - 1  # of a protocol buffer
-FOLDABLE = {"conv2d": -1, "depthwise_conv2d": -1, "dense": -1, "conv2d_transpose": 2}  # axis of the output channels
+FOLDABLE = ("conv2d", "depthwise_conv2d", "dense", "conv2d_transpose")  # normalizations become part of their weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
-            raise ArgumentError(f"opset={self.opset!r}: give a version from {OPSETS[0]} to {OPSETS[-1]}")
+            raise ArgumentError(f"opset={self.opset!r}: use a version from {OPSETS[0]} to {OPSETS[-1]}")
         one_of(self.layout, "layout", LAYOUTS)
 
 
@@ -59,7 +61,12 @@ class Value(NamedTuple):
 
 
 def model_to_onnx(model: Model, options: Options) -> onnx.ModelProto:
-    """Convert a model; ``onnx.save`` documents options and errors."""
+    """Convert a model, but not during a step of a training; ``onnx.save`` documents options and errors."""
+    with PROCESS_LOCK:
+        return _converted(model, options)
+
+
+def _converted(model: Model, options: Options) -> onnx.ModelProto:
     if options.raw_images and (len(model.graph.input_shapes) != 1 or len(model.input_shape) != 3):
         raise ArgumentError("raw_images is for models with one input, an image")
     probabilities = options.probabilities and model.task != Detection.name
@@ -68,15 +75,22 @@ def model_to_onnx(model: Model, options: Options) -> onnx.ModelProto:
         normalization = model.normalization or Normalization.identity(model.input_shape[2])
     writer = Writer(model.graph.inference, model.store.arrays(), options, normalization, probabilities)
     metadata = {
-        "numbacnn": version("numbacnn"),
+        "numbacnn": __version__,
         "layout": options.layout,
         "classes": json.dumps(model.classes) if model.classes else "",
         "task": model.task or "",
+        "algorithms": json.dumps(forced) if (forced := _algorithms(model.graph.inference)) else "",
         "normalization": json.dumps(model.normalization.as_dict())
         if model.normalization and not options.raw_images
         else "",
     }
     return writer.model({name: text for name, text in metadata.items() if text})
+
+
+def _algorithms(graph: Graph) -> dict[str, str]:
+    """Return the convolution algorithms that are not chosen automatically, by layer."""
+    found = {node.name: getattr(node.layer, "algorithm", "auto") for node in graph.nodes}
+    return {name: algorithm for name, algorithm in found.items() if algorithm != "auto"}
 
 
 class Writer:
@@ -104,7 +118,7 @@ class Writer:
 
     # -- for the table of ops -----------------------------------------------------------------------------------------
 
-    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+    def add(self, op: str, inputs: Sequence[str], name: str, **attributes: float | str | Sequence[int]) -> str:
         """Add a node and return the name of its output."""
         self._nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
@@ -131,7 +145,7 @@ class Writer:
         return self.constant(f"{node.name}.{name}", self.array(node, name) if array is None else array)
 
     def has(self, node: Node, name: str) -> bool:
-        """Whether a layer has a parameter, or got it by folding."""
+        """Return whether a layer has a parameter, or got it by folding."""
         return f"{node.name}.{name}" in self._arrays
 
     # -- conversion ---------------------------------------------------------------------------------------------------
@@ -158,7 +172,7 @@ class Writer:
             opset_imports=[opset],
             ir_version=max(MIN_IR, helper.find_min_ir_version_for([opset])),
             producer_name="numbacnn",
-            producer_version=version("numbacnn"),
+            producer_version=__version__,
         )
         helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model)
@@ -241,18 +255,16 @@ class Writer:
             if not isinstance(node.layer, BatchNorm) or node.layer.known_op is None or source < 0:
                 continue
             before = self.graph.nodes[source]
-            axis = FOLDABLE.get(before.layer.known_op or "")
             only = self.graph.consumers[node.inputs[0]] == [i] and node.inputs[0] not in self.graph.outputs
-            if axis is None or not only or self.graph.value(i) in self.graph.outputs:
+            if before.layer.known_op not in FOLDABLE or not only or self.graph.value(i) in self.graph.outputs:
                 continue
             names = ("weight", "bias", "running_mean", "running_var")
             scale, shift, mean, variance = (self.array(node, name).astype(np.float64) for name in names)
             factor = scale / np.sqrt(variance + node.layer.eps)
             weight = self.array(before, "weight").astype(np.float64)
             bias = self.array(before, "bias").astype(np.float64) if self.has(before, "bias") else 0.0
-            along = [1] * weight.ndim
-            along[axis] = len(factor)
-            self._arrays[f"{before.name}.weight"] = (weight * factor.reshape(along)).astype(np.float32)
+            weight *= factor[output_channels(before.layer, weight.shape)]
+            self._arrays[f"{before.name}.weight"] = weight.astype(np.float32)
             self._arrays[f"{before.name}.bias"] = ((bias - mean) * factor + shift).astype(np.float32)
             folded.add(i)
         return folded

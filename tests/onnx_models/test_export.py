@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from architectures import each_architecture
 from cases import OPS
 from command_line import numbacnn, rejected
 from engine import assert_close, generator_of, one_layer, randomize
@@ -58,9 +59,7 @@ def zoo(name):
 FAST = ("lenet5", "simple_cnn", "resnet20", "unet_small", "grid_detector", "mobilenet_v2")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in FAST else [pytest.mark.long]) for n in nc.models.MODELS]
-)
+@each_architecture(FAST)
 def test_every_architecture(name, tmp_path):
     model, images = zoo(name)
     for fold in (False, True):
@@ -145,7 +144,7 @@ def test_bad_options_and_layers_are_one_line(tmp_path):
     square = nc.custom_activation("square", lambda x: x * x, lambda dy, x: 2 * x * dy)
     cases = [
         (nc.Model(x, square(name="own")(x)), {}, 'Square "own" has no counterpart in ONNX'),
-        (nc.Model(x, nc.ReLU()(x)), {"opset": 14}, "opset=14: give a version from 15 to 22"),
+        (nc.Model(x, nc.ReLU()(x)), {"opset": 14}, "opset=14: use a version from 15 to 22"),
         (nc.Model(x, nc.ReLU()(x)), {"layout": "nwhc"}, 'layout=\'nwhc\': choose "nchw" or "nhwc"'),
         (nc.Model(x, nc.ReLU()(x)), {"raw_images": True}, "raw_images is for models with one input, an image"),
     ]
