@@ -5,15 +5,20 @@
 
 Run it on an idle machine; everything takes about an hour. Ratios are the peer's time over ours, paired in one process,
 with their bootstrap 95 % interval, for the peer's fastest mode. A cell names its number of pairs if it has fewer than
-its table's heading says.
+its table's heading says. The idle share of the processors is measured before each row: a row on a busy machine is
+marked, and left out of the means. ``benchmarks/inference.py`` compares more networks in inference.
 """
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import inference
 
 import numbacnn as nc
 from numbacnn.bench import cases, measure, processes
-from numbacnn.bench.peaks import make_triad, measure_peaks
+from numbacnn.bench.machine import QUIET, describe, idle_cell, idle_share, is_quiet
+from numbacnn.bench.peaks import Peaks, make_triad
 from numbacnn.bench.peers import Peer, Peers, find_peers
 from numbacnn.bench.timing import QUICK, Effort, Launched
 from numbacnn.engine.device import get_device
@@ -32,9 +37,11 @@ TRAINING = [
     *(("two convolutions", batch) for batch in (32, 64, 128, 256)),
     *(("ResNet-18, 32×32", 64), ("VGG-16, 224×224", 4)),
 ]
-INFERENCE = [("LeNet-5", 1), ("LeNet-5", 64), ("ResNet-18, 32×32", 64), ("VGG-16, 224×224", 4)]
+INFERENCE = [1, 8, 64]  # batch sizes
+INFERENCE_LIMIT = 30.0  # seconds of a comparison, after which 5 pairs suffice
 MEMORY = [("VGG-16, 224×224", 4), ("ResNet-50, 224×224", 8)]
 Rows = Iterator[list[str]]
+T = TypeVar("T")
 
 
 class Triad(Peer):
@@ -50,45 +57,57 @@ class Triad(Peer):
 class Bench:
     """Peers, effort and peaks of all measurements."""
 
-    def __init__(self, peers: Peers, effort: Effort, quick: bool) -> None:
-        self.peers, self.effort, self.quick = peers, effort, quick
-        self.peaks = measure_peaks(quick=quick)
+    def __init__(self, peers: Peers, effort: Effort, quick: bool, peaks: Peaks) -> None:
+        self.peers, self.effort, self.quick, self.peaks = peers, effort, quick, peaks
 
     def kernels(self) -> Rows:
         """Convolutions and dense layers, {pairs} pairs, and means over the convolutions"""
-        yield ["case", "batch", "direction", "ms", "GFLOP/s", "of peak", *self.peers.found]
+        yield ["case", "batch", "direction", "ms", "GFLOP/s", "of peak", *self.peers.found, "idle"]
         results = []
         chosen = (case for case in cases.CASES if case.is_representative or case.op == "dense")
-        for result in self._kernels(chosen, self.peers):
-            results.append(result)
-            yield [*_names(result), *self._compute(result.measurement), *self._ratios(result.measurement)]
-        summaries = {peer: measure.summarize_kernels(results, peer) for peer in self.peers.found}
-        for peer, found in summaries.items():
+        for idle, result in self._watched(self._kernels(chosen, self.peers)):
+            if is_quiet(idle):
+                results.append(result)
+            m = result.measurement
+            yield [*_names(result), *self._compute(m), *self._ratios(m), idle_cell(idle)]
+        for peer, found in measure.summaries(results, self.peers.found).items():
+            if not found:
+                continue
             worst = found["worst"]
             rows = {f"geometric mean, {direction}": ratio for direction, ratio in found["geometric_mean"].items()}
             rows["geometric mean, 3×3 at stride 1, C and K ≥ 64"] = found["geometric_mean_wide_3x3"]
             rows[f"worst: {worst['case']} {worst['direction']}"] = worst["ratio"]
             for name, ratio in rows.items():
-                yield [f"{peer}, {name}", *[""] * 5, *(f"{ratio:.2f}×" if peer == other else "" for other in summaries)]
+                column = peer if peer in self.peers.found else next(reversed(self.peers.found))
+                cells = (f"{ratio:.2f}×" if column == other else "" for other in self.peers.found)
+                yield [f"{peer}, {name}", *[""] * 5, *cells, ""]
 
     def memory_bound(self) -> Rows:
         """Memory-bound layers out of cache, {pairs} pairs, also with the triad"""
-        yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.found]
+        yield ["case", "batch", "direction", "ms", "GB/s", "of triad", *self.peers.found, "idle"]
         triad, moved = make_triad(get_device("cpu"), self.quick)
         peers = Peers({"triad": Triad(triad)} | self.peers.found)
-        for result in self._kernels((case for case in cases.CASES if case.origin == cases.OUT_OF_CACHE), peers):
+        out_of_cache = (case for case in cases.CASES if case.origin == cases.OUT_OF_CACHE)
+        for idle, result in self._watched(self._kernels(out_of_cache, peers)):
             m = result.measurement
             ratio, share = m.peers["triad"].ratio, m.cost.bytes / moved
             of_triad = f"{ratio.ratio * share:.0%} [{ratio.low * share:.0%}, {ratio.high * share:.0%}]"
-            yield [*_names(result), f"{m.time.ms:.2f}", f"{m.bandwidth:.1f}", of_triad, *self._ratios(m)]
+            rates = f"{m.time.ms:.2f}", f"{m.bandwidth:.1f}", of_triad
+            yield [*_names(result), *rates, *self._ratios(m), idle_cell(idle)]
 
     def training(self) -> Rows:
         """Training steps, {pairs} pairs"""
-        return self._models(TRAINING, training=True)
+        names = [name for name, peer in self.peers.found.items() if peer.training_modes]
+        yield ["model", "batch", "ms", "GFLOP/s", "of peak", *names, "idle"]
+        for idle, (name, batch, m) in self._watched(map(self._step, TRAINING)):
+            yield [name, str(batch), *self._compute(m), *self._ratios(m, names), idle_cell(idle)]
 
     def inference(self) -> Rows:
         """Inference, {pairs} pairs"""
-        return self._models(INFERENCE, training=False)
+        batches, effort = INFERENCE, self.effort._replace(limit=INFERENCE_LIMIT)
+        if self.quick:
+            batches, effort = [1], self.effort
+        return inference.table(inference.OWN, batches, self.peers, effort, self.peaks.gflops)
 
     def compile(self) -> Rows:
         """Compilation of a training step with an empty cache"""
@@ -106,13 +125,18 @@ class Bench:
             peaks = [processes.peak_memory(model, batch, *peer) for peer in ((), *modes)]
             yield [name, str(batch), *(f"{peak / 2**20:,.0f} MiB" for peak in peaks)]
 
-    def _models(self, rows: list[tuple[str, int]], training: bool) -> Rows:
-        names = [name for name, peer in self.peers.found.items() if peer.training_modes or not training]
-        yield ["model", "batch", "ms", "GFLOP/s", "of peak", *names]
-        for name, size in rows:
-            batch = 1 if self.quick else size
-            m = measure.measure_model(MODELS[name](), batch, training, self.effort, self.peers).measurement
-            yield [name, str(batch), *self._compute(m), *self._ratios(m, names)]
+    def _step(self, row: tuple[str, int]) -> tuple[str, int, measure.Measurement]:
+        name, batch = row[0], 1 if self.quick else row[1]
+        return name, batch, measure.measure_model(MODELS[name](), batch, True, self.effort, self.peers).measurement
+
+    def _watched(self, measured: Iterator[T]) -> Iterator[tuple[float | None, T]]:
+        """Each result with the idle share of the processors before it was measured."""
+        while True:
+            idle = None if self.quick else idle_share()
+            try:
+                yield idle, next(measured)
+            except StopIteration:
+                return
 
     def _kernels(self, chosen: Iterable[cases.Case], peers: Peers) -> Iterator[measure.KernelResult]:
         sized = [case._replace(batch=1) if self.quick else case for case in chosen]
@@ -155,13 +179,9 @@ def main() -> None:
     peers = find_peers()
     nc.set_num_threads(options.threads)
     peers.configure()
-    bench = Bench(peers, QUICK if options.quick else Effort(options.pairs), options.quick)
-    facts = processor()
-    packages = ", ".join(f"{name} {version}" for name, version in (versions() | peers.versions).items())
-    print(
-        f"{facts['name']}, {facts['instruction_set']}, {options.threads} threads; {packages}.", *peers.notes, sep="\n"
-    )
-    print(f"\n{bench.peaks.gflops:.1f} GFLOP/s of multiply-adds, {bench.peaks.bandwidth:.1f} GB/s of a triad.")
+    text, peaks = describe(processor(), versions() | peers.versions, options.quick)
+    bench = Bench(peers, QUICK if options.quick else Effort(options.pairs), options.quick, peaks)
+    print(text, *peers.notes, "", f"A row below {QUIET:.0%} idle is marked with †.", sep="\n")
     for name in options.only:
         print(f"\n### {FIGURES[name].__doc__.format(pairs=bench.effort.pairs)}\n")
         for number, cells in enumerate(FIGURES[name](bench)):

@@ -320,7 +320,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.pairs < 1:
-        parser.error(f"--pairs {options.pairs}: give at least 1")
+        parser.error(f"--pairs {options.pairs}: use at least 1")
     facts = cuda_facts()
     if not facts["available"]:
         sys.exit(f'device "cuda" cannot run: {facts["reason"]}')

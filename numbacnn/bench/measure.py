@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief
 from numbacnn.bench.cases import DIRECTIONS, UPDATE, Case
 from numbacnn.bench.peaks import Peaks
-from numbacnn.bench.peers import NO_PEERS, Peer, Peers
+from numbacnn.bench.peers import NO_PEERS, RUNTIMES, Peer, Peers
 from numbacnn.bench.timing import (
     Effort,
     Launched,
@@ -33,6 +33,8 @@ from numbacnn.kernels.convolution import Cost
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
 from numbacnn.saving.pretrained import state_dict
+
+BETTER_RUNTIME = f"the better of {' and '.join(RUNTIMES)}"
 
 Modes = Callable[[], dict[str, Work]]
 """Makes a peer's functions for the same work, by mode."""
@@ -65,8 +67,20 @@ class Measurement:
         """GB/s of the bytes that must move."""
         return self.cost.bytes / self.time.ms / 1e6
 
+    @property
+    def better_runtime(self) -> str | None:
+        """The inference runtime with the shortest time, or None unless all of them were measured."""
+        if not all(name in self.peers for name in RUNTIMES):
+            return None
+        return min(RUNTIMES, key=lambda name: self.peers[name].ratio.ratio)
+
+    def ratio(self, peer: str) -> Ratio | None:
+        """Return a peer's time over ours, or that of ``BETTER_RUNTIME``; None if it was not measured."""
+        name = self.better_runtime if peer == BETTER_RUNTIME else peer
+        return self.peers[name].ratio if name is not None and name in self.peers else None
+
     def figures(self, peaks: Peaks) -> dict[str, Any]:
-        """Return the measurement as JSON's types."""
+        """Return the measurement as a JSON object."""
         return {
             **rates(self.time.ms, self.cost, peaks),
             "ms_interval": [self.time.low, self.time.high],
@@ -80,6 +94,7 @@ class Measurement:
                 }
                 for name, peer in self.peers.items()
             },
+            "better_runtime": self.better_runtime,
         }
 
 
@@ -122,11 +137,12 @@ def measure_kernels(
 
 
 def summarize_kernels(results: Sequence[KernelResult], peer: str) -> dict[str, Any]:
-    """Summarize the comparisons with one peer: geometric means, the worst case, and the number won and lost.
+    """Summarize the comparisons with a peer or ``BETTER_RUNTIME``: geometric means, the worst case, won and lost.
 
     The means are over the representative convolutions. A case is won if its whole interval is above 1.
     """
-    compared = [(r, r.measurement.peers[peer].ratio) for r in results if peer in r.measurement.peers]
+    ratios = ((r, r.measurement.ratio(peer)) for r in results)
+    compared = [(r, ratio) for r, ratio in ratios if ratio is not None]
     if not compared:
         return {}
     counted = [(r, ratio) for r, ratio in compared if r.case.is_representative]
@@ -134,13 +150,19 @@ def summarize_kernels(results: Sequence[KernelResult], peer: str) -> dict[str, A
     worst, lowest = min(compared, key=lambda item: item[1].ratio)
     means = {d: [ratio.ratio for r, ratio in counted if r.direction == d] for d in DIRECTIONS}
     return {
-        "geometric_mean": {d: geometric_mean(ratios) for d, ratios in means.items() if ratios},
+        "geometric_mean": {d: geometric_mean(found) for d, found in means.items() if found},
         "geometric_mean_wide_3x3": geometric_mean(wide) if wide else None,
         "worst": {"case": str(worst.case), "direction": worst.direction, "ratio": lowest.ratio},
         "won": sum(ratio.low > 1 for _, ratio in compared),
         "lost": sum(ratio.high < 1 for _, ratio in compared),
         "compared": len(compared),
     }
+
+
+def summaries(results: Sequence[KernelResult], peers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Summarize the comparisons with each peer, and with ``BETTER_RUNTIME`` if both runtimes were measured."""
+    better = summarize_kernels(results, BETTER_RUNTIME)
+    return {peer: summarize_kernels(results, peer) for peer in peers} | ({BETTER_RUNTIME: better} if better else {})
 
 
 # -- models -----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
-"""onnxruntime as a peer in inference: it runs the file that ``numbacnn.onnx`` writes."""
+"""Shared code of the peers that run ONNX files: both runtimes run the file that ``numbacnn.onnx`` writes."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from numbacnn.bench.cases import FORWARD, Case
@@ -15,28 +14,14 @@ from numbacnn.onnx.writer import Options, Writer
 from numbacnn.saving.pretrained import from_state_dict, state_dict_shapes
 
 
-class OnnxruntimePeer(Peer):
-    """onnxruntime on the CPU, which has no gradients."""
+class OnnxPeer(Peer):
+    """A runtime on the CPU, which has no gradients."""
 
-    version = onnxruntime.__version__
-    _threads = 0  # onnxruntime's default
+    _threads = 0  # the runtime's default
 
     def configure(self, threads: int, precision: str) -> None:
-        """Set the number of threads of new sessions."""
+        """Set the number of threads of networks that are loaded afterwards."""
         self._threads = threads
-
-    def inference(self, graph: Graph, arrays: Arrays, inputs: Sequence[NDArray[np.float32]]) -> dict[str, Work]:
-        """Return a forward pass of a session with all optimizations."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        model = Writer(graph.inference, from_state_dict(graph, arrays), Options(batch=len(inputs[0]))).model({})
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feeds = {
-            name: np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
-            for name, x in zip(graph.input_names, inputs, strict=True)
-        }
-        return {"all optimizations": lambda: session.run(None, feeds)}
 
     def kernel(self, case: Case, direction: str) -> dict[str, Work]:
         """Return a layer's forward pass; there are no batch statistics."""
@@ -50,4 +35,12 @@ class OnnxruntimePeer(Peer):
         return self.inference(graph, arrays, [draw.standard_normal((case.batch, *case.shape), np.float32)])
 
 
-PEERS = {"cpu": OnnxruntimePeer()}
+def exported(graph: Graph, arrays: Arrays, batch: int) -> bytes:
+    """Return the ONNX file of the inference graph for batches of one size."""
+    model = Writer(graph.inference, from_state_dict(graph, arrays), Options(batch=batch)).model({})
+    return bytes(model.SerializeToString())
+
+
+def channels_first(inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return images (N, H, W, C) as the contiguous (N, C, H, W) that the file takes, and features unchanged."""
+    return [np.ascontiguousarray(x.transpose(0, 3, 1, 2) if x.ndim == 4 else x) for x in inputs]

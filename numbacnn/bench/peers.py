@@ -1,4 +1,4 @@
-"""The libraries to compare with: PyTorch and onnxruntime, if they are installed. Neither is a dependency."""
+"""The libraries to compare with: PyTorch, onnxruntime and OpenVINO, if installed. None is a dependency."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -13,6 +13,7 @@ from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import get_num_threads
 
 INSTALL = "pip install 'numbacnn[bench]'"
+RUNTIMES = ("onnxruntime", "OpenVINO")  # those that only run inference
 
 Arrays = Mapping[str, NDArray[np.float32]]
 """Parameters and state by their names in PyTorch, as ``pretrained.state_dict`` returns them."""
@@ -61,7 +62,8 @@ class Peer:
 REQUIREMENTS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "cpu": {
         "PyTorch": (("torch",), "numbacnn.bench.torch_peer"),
-        "onnxruntime": (("onnx", "onnxruntime"), "numbacnn.bench.onnx_peer"),
+        "onnxruntime": (("onnx", "onnxruntime"), "numbacnn.bench.onnxruntime_peer"),
+        "OpenVINO": (("onnx", "openvino"), "numbacnn.bench.openvino_peer"),
     },
     "cuda": {"PyTorch": (("torch",), "numbacnn.bench.torch_peer")},
 }
@@ -111,5 +113,5 @@ def find_peers(device: str = "cpu") -> Peers:
             missing.append(f"{name} ({reason})")
         else:
             found[name] = peer
-    note = f"not compared with {' and '.join(missing)}: {INSTALL}"
+    note = f"not compared with {', '.join(missing)}: {INSTALL}"
     return Peers(found, (note,) if missing else ())

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
 
+T = TypeVar("T")
 STATUS = Path("/proc/self/status")  # on Linux
 STEPS = 2  # the second one starts while all buffers of the first are allocated
 
@@ -58,9 +59,7 @@ def resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _in_process(
-    task: Callable[..., object], model: Model, batch: int, *arguments: str | None, **variables: str
-) -> Any:  # whatever the task returns
+def _in_process(task: Callable[..., T], model: Model, batch: int, *arguments: str | None, **variables: str) -> T:
     """Return ``task(model, batch, *arguments)`` from a new process, in which the model's weights are zeros."""
     request = task.__name__, model.__getstate__() | {"arrays": {}}, get_num_threads(), batch, arguments
     done = subprocess.run(
@@ -73,7 +72,8 @@ def _in_process(
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise NumbacnnError(f"the measuring process failed with exit code {done.returncode}: {' '.join(last)}")
-    return pickle.loads(done.stdout)
+    result: T = pickle.loads(done.stdout)
+    return result
 
 
 # -- in that process --------------------------------------------------------------------------------------------------

@@ -39,11 +39,12 @@ class Launched:
 
 
 class Effort(NamedTuple):
-    """The effort of a measurement: ``pairs`` of turns of ``turn_seconds``; after ``limit`` seconds 5 pairs suffice."""
+    """The effort of a measurement: ``pairs`` of turns of ``turn_seconds``; after ``limit`` seconds ``min_pairs`` do."""
 
     pairs: int = 40
     turn_seconds: float = 0.03
     limit: float = 120.0
+    min_pairs: int = MIN_PAIRS
 
 
 DEFAULT = Effort()
@@ -123,11 +124,11 @@ def seconds(work: Work, repeats: int = 1) -> float:
 def _turn(work: Work, repeats: int, switches: bool, effort: Effort) -> float:
     """Return ``seconds``; waits for idle threads first if the turn ``switches`` from another library."""
     if switches and effort.turn_seconds > 0:
-        _wait_until_idle()
+        wait_until_idle()
     return seconds(work, repeats)
 
 
-def _wait_until_idle() -> None:
+def wait_until_idle() -> None:
     """Wait until all threads of the process have slept for a while, but no longer than a second."""
     end = time.perf_counter() + MAX_WAIT
     while time.perf_counter() < end:
@@ -149,7 +150,7 @@ def _calibrate(work: Work, effort: Effort) -> int:
 def _collect(effort: Effort, turn: Callable[[], list[float]]) -> NDArray[np.float64]:
     """Call ``turn`` until there are enough pairs or the limit is reached; return a row per call."""
     start, rows = time.perf_counter(), list[list[float]]()
-    while len(rows) < effort.pairs and (len(rows) < MIN_PAIRS or time.perf_counter() - start < effort.limit):
+    while len(rows) < effort.pairs and (len(rows) < effort.min_pairs or time.perf_counter() - start < effort.limit):
         rows.append(turn())
     return np.array(rows)
 

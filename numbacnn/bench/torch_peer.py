@@ -8,7 +8,7 @@ the fused one.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class TorchPeer(Peer):
 
     def inference(self, graph: Graph, arrays: Arrays, inputs: Inputs) -> dict[str, Work]:
         """Return forward passes in inference mode."""
+        self._begin()
         return {mode: self._inference(graph, arrays, inputs, mode) for mode in self.training_modes}
 
     def _inference(self, graph: Graph, arrays: Arrays, inputs: Inputs, mode: str) -> Work:
@@ -81,6 +82,7 @@ class TorchPeer(Peer):
         modes: Sequence[str] | None = None,
     ) -> dict[str, Work]:
         """Return training steps with the fused optimizer."""
+        self._begin()
         data = graph, arrays, inputs, labels, auxiliary_weight
         return {mode: self._training_step(*data, mode) for mode in modes or self.training_modes}
 
@@ -130,6 +132,9 @@ class TorchPeer(Peer):
 
     # -- what differs on the GPU ----------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        """Prepare for the steps of another network."""
+
     def _placement(self, case: Case) -> Placement:
         return CPU
 
@@ -166,15 +171,8 @@ class TorchGpuPeer(TorchPeer):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cudnn.benchmark = True
 
-    def inference(self, graph: Graph, arrays: Arrays, inputs: Inputs) -> dict[str, Work]:
-        """Return forward passes in inference mode."""
+    def _begin(self) -> None:
         torch.compiler.reset()  # all twins share one function, which would run eagerly after eight compilations
-        return super().inference(graph, arrays, inputs)
-
-    def training_step(self, *data: Any, **options: Any) -> dict[str, Work]:
-        """Return training steps with the fused optimizer."""
-        torch.compiler.reset()
-        return super().training_step(*data, **options)
 
     def _placement(self, case: Case) -> Placement:
         in_bf16 = self._precision == "bf16" and case.op in WEIGHTED  # all of their arrays

@@ -53,7 +53,7 @@ class Twin:
     """A graph in PyTorch. Call it with inputs (N, C, H, W) to get the list of outputs.
 
     Args:
-        graph: a graph of ours.
+        graph: a numbacnn graph.
         arrays: parameters and state as ``pretrained.state_dict`` returns them; None draws them.
         memory_format: of the four-dimensional parameters.
         training: whether to run the training graph, with auxiliary outputs.

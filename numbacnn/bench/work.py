@@ -61,7 +61,7 @@ def algorithm_names(algorithms: Mapping[str, Algorithm]) -> str:
 
 
 def algorithm_figures(algorithms: Mapping[str, Algorithm]) -> dict[str, dict[str, str | int]]:
-    """Return algorithms as JSON's types."""
+    """Return algorithms as JSON values."""
     return {direction: {"name": found.name, **found.cost._asdict()} for direction, found in algorithms.items()}
 
 
