@@ -1,7 +1,10 @@
 """Convolutional networks compiled with Numba: small, readable, fast, and the same bits on any number of threads."""
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import NoReturn
+import sys
+from pathlib import Path
+
+if not Path(__file__).with_name("cli").exists():  # a checkout, whose folder cli/ is numbacnn.cli
+    __path__.append(str(Path(__file__).parents[1]))
 
 from numbacnn import (
     data,
@@ -18,7 +21,8 @@ from numbacnn import (
     schedules,
     testing,
 )
-from numbacnn._checks.names import answer_names, missing_name, public_names
+from numbacnn._checks.names import answer_imports, answer_names, public_names
+from numbacnn._checks.version import __version__ as __version__
 from numbacnn.data import augment
 from numbacnn.engine.device import kernel
 from numbacnn.engine.graph import Input
@@ -29,11 +33,6 @@ from numbacnn.model import Model, Sequential, load
 from numbacnn.optimizers import *
 from numbacnn.testing import check_gradients
 from numbacnn.training.trainer import EarlyStopping, EpochEnd, History, StepEnd
-
-try:
-    __version__ = version("numbacnn")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "ArgumentError",
@@ -71,7 +70,7 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += optimizers.__all__
 
-_MODULES = augment, functional, losses, metrics, models, schedules, data, plots, layers, optimizers
+_MODULES = augment, functional, losses, metrics, models, schedules, data, plots, onnx, layers, optimizers
 _HOMES = {
     name: module.__name__.replace("numbacnn", "nc").replace("nc.data.augment", "nc.augment")
     for module in reversed(_MODULES)
@@ -81,5 +80,5 @@ for _module in _MODULES:
     answer_names(_module, _HOMES)
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise AttributeError(missing_name("numbacnn", name, __all__, _HOMES))
+answer_names(sys.modules[__name__], _HOMES, lazy=("serve", "sklearn"))
+answer_imports(__name__)

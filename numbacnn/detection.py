@@ -11,11 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks.names import checks_call
+from numbacnn.errors import DataError
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Boxes = NDArray[np.floating]
 
 PADDING = -1
+MAX_PADDED_BYTES, MAX_PADDING = 1 << 28, 16  # of an array of boxes that is mostly padding, and how many times the boxes
 THRESHOLDS = tuple(i / 20 for i in range(10, 20))  # of the intersection over union, as in COCO: 0.5 to 0.95
 
 
@@ -27,8 +31,19 @@ class Detections(NamedTuple):
     scores: Float32
 
 
+@checks_call
 def pack(rows: Sequence[NDArray[np.floating]]) -> Float32:
-    """Pad the rows (k, 5) of boxes and classes of each image to one array (N, M, 5); M is at least 1."""
+    """Pad the rows (k, 5) of boxes and classes of each image to one array (N, M, 5); M is at least 1.
+
+    Raises DataError if one image has boxes for which the array would take over 256 MiB, most of it padding.
+    """
+    most, total = max([1, *map(len, rows)]), sum(map(len, rows))
+    size = 20 * len(rows) * most
+    if size > MAX_PADDED_BYTES and total * MAX_PADDING < len(rows) * most:
+        image = max(range(len(rows)), key=lambda number: len(rows[number]))
+        found = f"image {image} has {most:,} boxes, and {len(rows):,} images have {total:,}"
+        need = f"an array with room for as many in each would take {size / 2**20:,.0f} MiB"
+        raise DataError(f"{found}: {need}; cut that image into several, or leave boxes out")
     packed = np.zeros((len(rows), max([1, *map(len, rows)]), 5), np.float32)
     packed[..., 4] = PADDING
     for target, source in zip(packed, rows, strict=True):
@@ -36,17 +51,20 @@ def pack(rows: Sequence[NDArray[np.floating]]) -> Float32:
     return packed
 
 
+@checks_call
 def unpack(packed: Float32) -> Iterator[Float32]:
     """Yield the rows (k, 5) of each image that hold boxes."""
     return (rows[rows[:, 4] != PADDING] for rows in packed)
 
 
+@checks_call
 def areas(boxes: Boxes) -> Boxes:
     """Return the areas of boxes (…, 4) in pixels."""
     sides = np.maximum(boxes[..., 2:4] - boxes[..., :2], 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
+@checks_call
 def intersections(a: Boxes, b: Boxes) -> Boxes:
     """Return the intersection areas (k, l) of boxes (k, 4) with boxes (l, 4)."""
     shared = np.concatenate(
@@ -55,6 +73,7 @@ def intersections(a: Boxes, b: Boxes) -> Boxes:
     return areas(shared)
 
 
+@checks_call
 def iou(a: Boxes, b: Boxes) -> Boxes:
     """Return the intersection over union (k, l) of boxes (k, 4) with boxes (l, 4); 0 for two empty boxes."""
     shared = intersections(a, b)
@@ -62,6 +81,7 @@ def iou(a: Boxes, b: Boxes) -> Boxes:
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
+@checks_call
 def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int64]:
     """Non-maximum suppression: return the indices of the boxes (k, 4) to keep, by decreasing score.
 
@@ -77,6 +97,7 @@ def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int
     return np.array(kept, np.int64)
 
 
+@checks_call
 def average_precision(
     found: Sequence[Detections], truth: Float32, classes: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> Float64:
@@ -111,6 +132,7 @@ def average_precision(
     return result
 
 
+@checks_call
 def mean_average_precision(per_class: Float64) -> tuple[float, float]:
     """Return mAP@0.5 and mAP@0.5:0.95 from ``average_precision``, over classes with objects; 0 if there are none."""
     seen = per_class[~np.isnan(per_class).any(axis=1)]

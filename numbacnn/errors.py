@@ -1,8 +1,27 @@
 """The errors that numbacnn raises on purpose: one clear line that says what is wrong and what to do."""
 
+import re
+
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
+_ALL_CONTROLS = re.compile(f"[{_CONTROLS}]")
+_ALL_BUT_LINES = re.compile(f"(?!\n)[{_CONTROLS}]")
+
+
+def escaped(text: object, keep_lines: bool = False) -> str:
+    r"""Return text that may come from a file as it may be shown anywhere, with controls as \x1b.
+
+    Controls are those of terminals and of writing direction, ends of lines (unless ``keep_lines``), and what XML does
+    not allow. Whatever shows names from files uses this function.
+    """
+    pattern = _ALL_BUT_LINES if keep_lines else _ALL_CONTROLS
+    return pattern.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
 
 class NumbacnnError(Exception):
-    """Base class of every error raised on purpose."""
+    """Base class of every error raised on purpose. Its message may name what a file names, so controls are escaped."""
+
+    def __str__(self) -> str:
+        return escaped(super().__str__(), keep_lines=True)
 
 
 class ArgumentError(NumbacnnError, ValueError):
@@ -31,7 +50,7 @@ class DivergedError(NumbacnnError):
 
     def __init__(self, problem: str, skippable: bool = False) -> None:
         skip = ', or skip such batches with on_nan="skip"' if skippable else ""
-        super().__init__(f"{problem}; lower the learning rate, or give the optimizer a clip_norm{skip}")
+        super().__init__(f"{problem}; lower the learning rate, or set the optimizer's clip_norm{skip}")
         self.problem, self.skippable = problem, skippable
 
 

@@ -1,10 +1,10 @@
-"""Every op as a function of float32 arrays that returns a fresh one, for experiments and tests.
+"""Every op as a function of float32 arrays that returns a new one, for experiments and tests.
 
 Images are (n, h, w, c), features (n, c); convolution weights (r, s, c/groups, k), dense weights (in, out). Arguments
 and errors are those of the layer of the same name. Every call makes a new plan: for speed, build a model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
 from numbacnn._checks import whole
+from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.device import get_device
 from numbacnn.engine.graph import Graph, Input, Tensor
@@ -34,9 +35,9 @@ def conv2d(
     algorithm: str = "auto",
 ) -> Float32:
     """Cross-correlate (n, h, w, c) with (r, s, c/groups, k) and add b (k,)."""
-    weight = np.asarray(w)
+    weight = real_array(w, "w")
     if weight.ndim != 4:
-        raise ArgumentError(f"conv2d weights have shape {weight.shape}; give (r, s, c/groups, k)")
+        raise ArgumentError(f"conv2d weights have shape {weight.shape}; pass (r, s, c/groups, k)")
     r, s, _, k = weight.shape
     layer = layers.Conv2D(k, (r, s), stride, padding, dilation, groups, bias=b is not None, algorithm=algorithm)
     return _apply(layer, [x], _given(weight=w, bias=b))
@@ -51,10 +52,10 @@ def depthwise_conv2d(
     dilation: Pair = 1,
 ) -> Float32:
     """Cross-correlate each channel of (n, h, w, c) with its filters in (r, s, 1, c·depth_multiplier) and add b."""
-    weight, channels = np.asarray(w), np.shape(x)[-1] if np.ndim(x) else 0
+    weight, channels = real_array(w, "w"), (0, *real_array(x, "x").shape)[-1]
     if weight.ndim != 4 or weight.shape[2] != 1 or not channels or weight.shape[3] % channels:
         raise ArgumentError(
-            f"depthwise_conv2d weights have shape {weight.shape}; give (r, s, 1, {channels}·depth_multiplier)"
+            f"depthwise_conv2d weights have shape {weight.shape}; pass (r, s, 1, {channels}·depth_multiplier)"
         )
     r, s, _, k = weight.shape
     layer = layers.DepthwiseConv2D((r, s), k // channels, stride, padding, dilation, bias=b is not None)
@@ -72,9 +73,9 @@ def conv2d_transpose(
     groups: int = 1,
 ) -> Float32:
     """Apply the transpose of a convolution, with weights (r, s, k/groups, c), to (n, h, w, c) and add b (k,)."""
-    weight = np.asarray(w)
+    weight = real_array(w, "w")
     if weight.ndim != 4:
-        raise ArgumentError(f"conv2d_transpose weights have shape {weight.shape}; give (r, s, k/groups, c)")
+        raise ArgumentError(f"conv2d_transpose weights have shape {weight.shape}; pass (r, s, k/groups, c)")
     r, s, k, _ = weight.shape
     filters = k * whole(groups, "groups")
     layer = layers.Conv2DTranspose(
@@ -85,9 +86,9 @@ def conv2d_transpose(
 
 def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Float32:
     """Return (n, in) · (in, out) + b (out,)."""
-    weight = np.asarray(w)
+    weight = real_array(w, "w")
     if weight.ndim != 2:
-        raise ArgumentError(f"dense weights have shape {weight.shape}; give (in, out)")
+        raise ArgumentError(f"dense weights have shape {weight.shape}; pass (in, out)")
     return _apply(layers.Dense(weight.shape[1], bias=b is not None), [x], _given(weight=w, bias=b))
 
 
@@ -100,7 +101,7 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Float32:
     """Return (x − mean) / √(variance + eps) · w + b for each channel, as in inference; all of them (c,)."""
-    running = _given(running_mean=mean, running_var=variance)
+    running = {"running_mean": real_array(mean, "mean"), "running_var": real_array(variance, "variance")}
     return _apply(layers.BatchNorm(eps=eps), [x], _affine(x, w, b) | running)
 
 
@@ -120,12 +121,12 @@ def local_response_norm(
 
 def dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
     """Zero each element with probability ``rate``, and divide the others by 1 − rate."""
-    return _apply(layers.Dropout(rate), [x], seed=seed)
+    return _apply(layers.Dropout(rate), [x], seed=whole(seed, "seed", 0))
 
 
 def spatial_dropout(x: ArrayLike, rate: float = 0.5, seed: int = 0) -> Float32:
     """Zero each channel of each image with probability ``rate``, and divide the others by 1 − rate."""
-    return _apply(layers.SpatialDropout(rate), [x], seed=seed)
+    return _apply(layers.SpatialDropout(rate), [x], seed=whole(seed, "seed", 0))
 
 
 def max_pool2d(
@@ -242,6 +243,49 @@ def sigmoid(x: ArrayLike) -> Float32:
     return _apply(layers.Sigmoid(), [x])
 
 
+def log_softmax(x: ArrayLike) -> Float32:
+    """Return the logarithm of the softmax over the last axis."""
+    return _apply(layers.LogSoftmax(), [x])
+
+
+def elementwise(x: ArrayLike, function: str) -> Float32:
+    """Apply a function that is named, such as "sqrt", to each element."""
+    return _apply(layers.Elementwise(function), [x])
+
+
+def clip(x: ArrayLike, low: float | None = None, high: float | None = None) -> Float32:
+    """Return x between two bounds."""
+    return _apply(layers.Clip(low, high), [x])
+
+
+def power(x: ArrayLike, exponent: float) -> Float32:
+    """Return x to the power ``exponent``."""
+    return _apply(layers.Power(exponent), [x])
+
+
+def maximum(xs: Sequence[ArrayLike]) -> Float32:
+    """Return the larger of two arrays, element by element."""
+    return _apply(layers.Maximum(), xs)
+
+
+def minimum(xs: Sequence[ArrayLike]) -> Float32:
+    """Return the smaller of two arrays, element by element."""
+    return _apply(layers.Minimum(), xs)
+
+
+def resize2d(
+    x: ArrayLike,
+    size: Pair,
+    mode: str = "bilinear",
+    coordinates: str = "half_pixel",
+    scale: tuple[float, float] | None = None,
+    rounding: str = "round_prefer_floor",
+    region: tuple[float, float, float, float] | None = None,
+) -> Float32:
+    """Resize images (n, h, w, c), or a region of them, to (n, *size, c)."""
+    return _apply(layers.Resize2D(size, mode, coordinates, scale, rounding, region), [x])
+
+
 def softmax(x: ArrayLike) -> Float32:
     """Return the softmax over the last axis."""
     return _apply(layers.Softmax(), [x])
@@ -273,12 +317,12 @@ def multiply(xs: Sequence[ArrayLike]) -> Float32:
 
 
 def _affine(x: ArrayLike, w: ArrayLike | None, b: ArrayLike | None) -> dict[str, NDArray[Any]]:
-    c = np.shape(x)[-1:]
-    return {"weight": np.ones(c) if w is None else np.asarray(w), "bias": np.zeros(c) if b is None else np.asarray(b)}
+    c = real_array(x, "x").shape[-1:]
+    return {"weight": np.ones(c), "bias": np.zeros(c)} | _given(weight=w, bias=b)
 
 
 def _given(**arrays: ArrayLike | None) -> dict[str, NDArray[Any]]:
-    return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    return {name: real_array(array, name) for name, array in arrays.items() if array is not None}
 
 
 def _apply(
@@ -288,13 +332,17 @@ def _apply(
     seed: int | None = None,
 ) -> Float32:
     """Run one layer on arrays of a batch; with a seed as in training, in which some layers draw random numbers."""
+    if isinstance(xs, str | bytes) or not isinstance(xs, Iterable):
+        raise ArgumentError(f"xs={xs!r}: pass a list of arrays")
+    xs = list(xs)
     if any(isinstance(x, Tensor) for x in xs) and not parameters:
         return cast(Float32, layer(cast(list[Tensor], xs)))  # recorded in a graph
     layer.name = "op"
-    arrays = [np.asarray(x, np.float32) for x in xs]
-    if len({len(array) if array.ndim else 0 for array in arrays}) != 1 or not len(arrays[0]):
+    arrays = [np.asarray(real_array(x, f"input {i + 1}"), np.float32) for i, x in enumerate(xs)]
+    counts = {len(array) if array.ndim > 1 else 0 for array in arrays}
+    if len(counts) != 1 or 0 in counts:
         raise ArgumentError(
-            f"inputs of shapes {[array.shape for array in arrays]}: give the same number of images, not 0"
+            f"inputs of shapes {[array.shape for array in arrays]}: pass the same number of images, not 0"
         )
     inputs = [Input(array.shape[1:]) for array in arrays]
     network = Network(Graph(inputs, [layer(inputs)]), get_device("cpu"), several_inputs=True, several_outputs=False)

@@ -121,9 +121,55 @@ class UpSampleGeometry(NamedTuple):
     factor_w: int
 
 
+class ResizeAxis(NamedTuple):
+    """The size of an axis before and after resizing. Output i is at (i + offset) · numerator / denominator + shift.
+
+    That position, in inputs, is rounded up or down if not ``linear``.
+    """
+
+    size: int
+    outputs: int
+    numerator: float
+    denominator: float
+    offset: float
+    shift: float
+    linear: bool
+    up: bool
+
+
+class ResizeGeometry(NamedTuple):
+    """Images h×w×c that become p×q×c: the fields of two ``ResizeAxis``, since kernels take no nested tuples."""
+
+    h: int
+    w: int
+    c: int
+    p: int
+    q: int
+    numerator_h: float
+    numerator_w: float
+    denominator_h: float
+    denominator_w: float
+    offset_h: float
+    offset_w: float
+    shift_h: float
+    shift_w: float
+    linear: bool
+    up: bool
+
+    @property
+    def axes(self) -> tuple[ResizeAxis, ResizeAxis]:
+        """Rows and columns."""
+        rows = self.numerator_h, self.denominator_h, self.offset_h, self.shift_h
+        columns = self.numerator_w, self.denominator_w, self.offset_w, self.shift_w
+        return (
+            ResizeAxis(self.h, self.p, *rows, self.linear, self.up),
+            ResizeAxis(self.w, self.q, *columns, self.linear, self.up),
+        )
+
+
 def freeze_padding(padding: Padding) -> FrozenPadding:
     """Return padding in one of three forms: "same" or "valid", an int, or ((top, bottom), (left, right))."""
-    remedy = 'give "valid", "same", an integer, (height, width) or ((top, bottom), (left, right)), none negative'
+    remedy = 'use "valid", "same", an integer, (height, width) or ((top, bottom), (left, right)), none negative'
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
             raise ArgumentError(f"padding={padding!r}: {remedy}")
@@ -131,12 +177,13 @@ def freeze_padding(padding: Padding) -> FrozenPadding:
     axes = padding if isinstance(padding, Sequence) else (padding, padding)
     sides: list[tuple[Any, ...]] = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in axes]
     if [len(side) for side in sides] != [2, 2] or not all(
-        isinstance(n, int) and n >= 0 for n in [*sides[0], *sides[1]]
+        isinstance(n, int) and 0 <= n < 1 << 31 for n in [*sides[0], *sides[1]]
     ):
         raise ArgumentError(f"padding={padding!r}: {remedy}")
     if isinstance(padding, int):
-        return padding
-    return (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1])
+        return int(padding)
+    (top, bottom), (left, right) = (map(int, side) for side in sides)
+    return (top, bottom), (left, right)
 
 
 def padding_halo(padding: Padding) -> Halo:

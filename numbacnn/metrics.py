@@ -1,6 +1,7 @@
-"""Metrics: loss and accuracy over batches, and a classifier's report class by class."""
+"""Metrics: functions of labels and predictions, and a classifier's report class by class."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,94 +9,44 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import whole
-from numbacnn.engine.device import Device
+from numbacnn._checks import brief, html, whole
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
-from numbacnn.kernels.step_scalars import SUM_GROUPS
-from numbacnn.layers.bindings import Kernels
-from numbacnn.losses.base import Float32, Float64, Loss, ignored_label
+from numbacnn.losses.base import Float64
 
 Integers = NDArray[np.int64]
 
 
-class Metrics:
-    """Accumulates the loss and the correct predictions over batches."""
+class Metric(NamedTuple):
+    """A measure with a name, for the argument ``metrics`` of ``fit`` and ``evaluate``.
 
-    def __init__(self, loss: Loss, device: Device) -> None:
-        self._loss, self._device = loss, device
-        self.total, self.weight, self.correct, self.labels = 0.0, 0.0, 0, 0
-        self._pair: Float32 | None = None  # buffer of ``scores``
-        self._partial = device.zeros((3, SUM_GROUPS), np.float64)
-
-    def add(self, output: Float32, labels: NDArray[Any]) -> None:
-        """Add a batch: its output (n, H, W, C) and its labels."""
-        kernels, target = self._device.kernels, self._loss.target(labels, output.shape)
-        losses, dx = self._device.zeros(output.size // output.shape[-1]), self._device.zeros(output.shape)
-        self._loss.launch(kernels, losses, dx, output, target, 1.0)
-        kernels.sum_losses(self._partial[0], losses, 1.0)
-        self.count(self._partial[1:], output, labels, target)
-        loss, correct, counted = self._device.host(self._partial).sum(axis=1).tolist()
-        self.total, self.weight = self.total + loss, self.weight + self._loss.weight(target)
-        self.correct, self.labels = self.correct + int(correct), self.labels + int(counted)
-
-    def count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
-        """Launch the count of correct predictions, in partial[0], and of labels, in partial[1].
-
-        target: the labels as the loss takes them.
-        """
-        count_correct(self._device.kernels, partial, self.scores(output), labels, self._loss.ignore_index)
-
-    def scores(self, output: Float32) -> Float32:
-        """Return an output N×H×W×C whose maximum is at the class: of a single channel, [threshold, channel].
-
-        The threshold is 0 for a logit, and 0.5 for a probability. The result is valid until the next call.
-        """
-        if output.shape[-1] > 1:
-            return output
-        if self._pair is None or len(self._pair) < len(output):
-            threshold = 0.0 if self._loss.activation == "sigmoid" else 0.5
-            self._pair = self._device.zeros((*output.shape[:3], 2))
-            self._device.write(self._pair, np.full(self._pair.shape, threshold, np.float32))
-        pair: Float32 = self._pair[: len(output)]
-        self._device.kernels.copy_channels(pair[..., 1:], output)
-        return pair
-
-    @property
-    def loss(self) -> float:
-        """Mean loss so far; 0 if nothing counted."""
-        return self.total / self.weight if self.weight else 0.0
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction of correct predictions so far, over labels that are not ignored; 0 if there are none."""
-        return self.correct / self.labels if self.labels else 0.0
-
-    def results(self) -> dict[str, float]:
-        """Each measure by its name."""
-        return {"loss": self.loss, "accuracy": self.accuracy}
-
-    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Measures of each class, a row each; for classifiers see ``Report``."""
-        raise NotImplementedError
-
-
-def count_correct(
-    kernels: Kernels, partial: Float64, output: Float32, labels: NDArray[Any], ignore_index: int | None = None
-) -> None:
-    """Launch the count of predictions N×H×W×C whose maximum is at the label, in partial[0], and of labels, partial[1].
-
-    labels: integers, one for each pixel, or probabilities, whose maximum is the label. ``ignore_index`` does not count.
+    ``function(targets, predictions)`` returns a number. Targets are as in ``Dataset.labels`` and predictions as
+    ``predict`` returns them, of all images at once; those of a detector are a list of ``Detections``.
+    ``lower_is_better`` decides which epoch is best if ``fit`` monitors the metric.
     """
-    if np.issubdtype(labels.dtype, np.floating):
-        kernels.count_correct_top1(partial, output, labels.reshape(output.shape))
-    else:
-        labels = labels if labels.dtype == np.int64 else labels.astype(np.int64)
-        kernels.count_correct(partial, output, labels.reshape(-1), ignored_label(ignore_index))
+
+    name: str
+    function: Callable[[Any, Any], float]
+    lower_is_better: bool = False
+
+    def value(self, targets: Any, predictions: Any) -> float:
+        """Return the number. Raises ArgumentError if the function fails or returns something else."""
+        try:
+            return float(self.function(targets, predictions))
+        except ArgumentError:
+            raise
+        except Exception as error:  # of a user's function
+            shapes = " and ".join(str(getattr(part, "shape", f"({len(part)},)")) for part in (targets, predictions))
+            raise ArgumentError(
+                f"the metric {self.name}, of targets and predictions of shapes {shapes}, raised "
+                f"{type(error).__name__}: {brief(error)}"
+            ) from error
 
 
-# -- functions of labels and scores -----------------------------------------------------------------------------------
+# -- functions of labels and predictions ------------------------------------------------------------------------------
 
 
+@checks_call
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the fraction of rows of ``scores`` (N, C) whose maximum, the first of equals, is at the label (N,).
 
@@ -104,6 +55,7 @@ def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     return top_k_accuracy(labels, scores, 1)
 
 
+@checks_call
 def top_k_accuracy(labels: ArrayLike, scores: ArrayLike, k: int) -> float:
     """Return the fraction of rows of ``scores`` (N, C) whose label (N,) is among the k highest, the first of equals.
 
@@ -118,6 +70,7 @@ def top_k_accuracy(labels: ArrayLike, scores: ArrayLike, k: int) -> float:
     return float(np.mean(higher.sum(axis=1) < k))
 
 
+@checks_call
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Integers:
     """Return the number of images with each label (row) and prediction (column), (classes, classes) int64.
 
@@ -131,6 +84,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     return np.bincount(truth * count + found, minlength=count**2).reshape(count, count)
 
 
+@checks_call
 def intersection_over_union(confusion: Integers) -> Float64:
     """Return TP/(TP + FP + FN) of each class of a confusion matrix, (C,); NaN if it is neither present nor found."""
     correct, union = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
@@ -138,6 +92,7 @@ def intersection_over_union(confusion: Integers) -> Float64:
     return ratios
 
 
+@checks_call
 def mean_iou(confusion: Integers) -> float:
     """Return the mean of ``intersection_over_union`` over the classes that are present or predicted."""
     return float(np.nanmean(intersection_over_union(confusion)))
@@ -152,6 +107,7 @@ class ClassScores(NamedTuple):
     support: Integers
 
 
+@checks_call
 def per_class(confusion: Integers) -> ClassScores:
     """Return precision TP/(TP + FP), recall TP/(TP + FN) and F1 = 2·TP/(2·TP + FP + FN) of each class.
 
@@ -161,6 +117,118 @@ def per_class(confusion: Integers) -> ClassScores:
     return ClassScores(
         _ratios(correct, predicted), _ratios(correct, support), _ratios(2 * correct, support + predicted), support
     )
+
+
+@checks_call
+def macro_averages(confusion: Integers) -> tuple[float, float, float]:
+    """Return the means of precision, recall and F1 over the classes that are present or predicted."""
+    seen = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    precision, recall, f1 = (float(values[seen].mean()) for values in per_class(confusion)[:3])
+    return precision, recall, f1
+
+
+@checks_call
+def precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the mean precision of the classes that are present or predicted, or of tags.
+
+    labels: classes (N,) with scores (N, C), whose maximum is predicted; or tags (N, C), 0 or 1, with probabilities
+    (N, C), of which those above 0.5 are predicted.
+    """
+    return macro_averages(_confusion(labels, scores))[0] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[0]
+
+
+@checks_call
+def recall(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the mean recall of the classes or tags, as ``precision``."""
+    return macro_averages(_confusion(labels, scores))[1] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[1]
+
+
+@checks_call
+def f1(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the mean F1 of the classes or tags, as ``precision``."""
+    return macro_averages(_confusion(labels, scores))[2] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[2]
+
+
+@checks_call
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Return the area under the ROC curve: that two images, one of a class and one not, are ranked right.
+
+    The mean over classes, each against the rest, or over tags, that some images have and others do not; NaN if there
+    are none. Of two classes, that of the second. Arguments as in ``precision``. (Fawcett 2006, "An introduction to ROC
+    analysis", section 7.)
+    """
+    values = np.asarray(scores)
+    if np.ndim(labels) == 1:
+        truth, values = _checked_scores(labels, values)
+        positive = truth[:, None] == np.arange(values.shape[1])
+        if values.shape[1] == 2:
+            positive, values = positive[:, 1:], values[:, 1:]
+    else:
+        positive = np.asarray(labels) > 0
+    found = [_ranked_right(has, column) for has, column in zip(positive.T, values.T, strict=True) if 0 < has.mean() < 1]
+    return float(np.mean(found)) if found else math.nan
+
+
+def _ranked_right(positive: NDArray[np.bool_], scores: NDArray[Any]) -> float:
+    """Return the fraction of pairs whose positive one has the higher score, where equal scores count half."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    count = int(positive.sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+
+
+@checks_call
+def mae(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Return the mean of |prediction − target|, in float64."""
+    return float(abs(_residuals(targets, predictions)).mean())
+
+
+@checks_call
+def mse(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Return the mean of (prediction − target)², in float64."""
+    return float((_residuals(targets, predictions) ** 2).mean())
+
+
+@checks_call
+def rmse(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Return the square root of ``mse``."""
+    return math.sqrt(mse(targets, predictions))
+
+
+@checks_call
+def r2(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Return 1 − Σ (y − t)² / Σ (t − mean t)², the mean over the k columns of targets t and predictions y (N, k).
+
+    R² of a constant target is 1 if all predictions equal it, else 0, as in scikit-learn.
+    """
+    t, residuals = np.asarray(targets, np.float64), _residuals(targets, predictions)
+    residual, total = (residuals**2).sum(axis=0), ((t - t.mean(axis=0)) ** 2).sum(axis=0)
+    constant = np.where(residual == 0, 1.0, 0.0)
+    return float(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant).mean())
+
+
+def _residuals(targets: ArrayLike, predictions: ArrayLike) -> Float64:
+    t, y = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
+    if t.shape != y.shape:
+        raise ArgumentError(f"targets of shape {t.shape}, but predictions of shape {y.shape}")
+    return y - t
+
+
+def _confusion(labels: ArrayLike, scores: ArrayLike) -> Integers:
+    truth, values = _checked_scores(labels, scores)
+    return confusion_matrix(truth, values.argmax(axis=1), values.shape[1])
+
+
+def _mean_of_tags(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float, float]:
+    """Return the means of precision, recall and F1 over the tags that some image has or is predicted to have."""
+    truth, found = np.asarray(labels) > 0, np.asarray(probabilities) > 0.5
+    if truth.shape != found.shape:
+        raise ArgumentError(f"tags of shape {truth.shape}, but probabilities of shape {found.shape}")
+    correct, support, predicted = ((part.sum(axis=0)) for part in (truth & found, truth, found))
+    seen = support + predicted > 0
+    parts = (correct, predicted), (correct, support), (2 * correct, support + predicted)
+    means = [float(_ratios(part, whole)[seen].mean()) if seen.any() else 0.0 for part, whole in parts]
+    return means[0], means[1], means[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +267,7 @@ class Report:
     @property
     def mean(self) -> tuple[float, float, float]:
         """Means of precision, recall and F1 over the classes that are present or predicted (macro averages)."""
-        seen = (self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0
-        precision, recall, f1 = (float(values[seen].mean()) for values in self.per_class[:3])
-        return precision, recall, f1
+        return macro_averages(self.confusion)
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
         """The ``count`` most frequent mistakes, as (true class, predicted class, images)."""
@@ -210,8 +276,20 @@ class Report:
         pairs = [divmod(int(i), len(self.classes)) for i in order]
         return [(self.classes[i], self.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
 
+    def _repr_html_(self) -> str:
+        columns = zip(self.classes, *self.per_class, strict=True)
+        rows: list[tuple[str, ...]] = [
+            (name, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{count:,}") for name, p, r, f, count in columns
+        ]
+        rows.append(("mean", *(f"{value:.3f}" for value in self.mean), f"{self.confusion.sum():,}"))
+        wrong = [f"{true} as {found} ({count})" for true, found, count in self.most_confused(3)]
+        caption = [f"accuracy {100 * self.accuracy:.2f} %"]
+        caption += [f"top-{k} accuracy {100 * fraction:.2f} %" for k, fraction in self.top_k.items() if k > 1]
+        table = html.table(("class", "precision", "recall", "F1", "images"), rows, ", ".join(caption))
+        return table + html.lines([f"most often confused: {', '.join(wrong)}"] if wrong else [])
+
     def to_dict(self) -> dict[str, Any]:
-        """Convert the report to JSON's types."""
+        """Convert the report to a JSON object."""
         scores, (precision, recall, f1) = self.per_class, self.mean
         columns = zip(self.classes, *(values.tolist() for values in scores), strict=True)
         return {
@@ -231,7 +309,7 @@ def _class_numbers(given: ArrayLike, what: str, classes: int) -> Integers:
     """Check for (N,) integers from 0 to classes − 1, at least one; return them as int64."""
     numbers = np.asarray(given)
     if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
-        raise ArgumentError(f"{what}s are {numbers.dtype} of shape {numbers.shape}; give one integer for each image")
+        raise ArgumentError(f"{what}s are {numbers.dtype} of shape {numbers.shape}; pass one integer for each image")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
     if len(wrong):
         raise ArgumentError(f"{what} {numbers[wrong[0]]} at index {wrong[0]}: classes go from 0 to {classes - 1}")
@@ -241,7 +319,7 @@ def _class_numbers(given: ArrayLike, what: str, classes: int) -> Integers:
 def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Integers, NDArray[Any]]:
     values = np.asarray(scores)
     if values.ndim != 2:
-        raise ArgumentError(f"scores have shape {values.shape}; give (images, classes)")
+        raise ArgumentError(f"scores have shape {values.shape}; pass (images, classes)")
     truth = _class_numbers(labels, "label", values.shape[1])
     if len(truth) != len(values):
         raise ArgumentError(f"{len(truth)} labels, but scores of {len(values)} images")

@@ -4,22 +4,25 @@
 lengths take a number of updates if they are integers, and a fraction of the training if they are floats from 0 to 1.
 """
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from numbacnn._checks import choose, number
-from numbacnn._checks.names import ChecksArguments
+from numbacnn._checks import choose, number, shown
+from numbacnn._checks.names import ChecksArguments, checks_call
 from numbacnn.errors import ArgumentError
 
 Schedule = Callable[[int, int], float]
 
 
+@checks_call
 def constant(step: int, steps: int) -> float:
     """Return 1 at every step."""
     return 1.0
 
 
+@checks_call
 def cosine(step: int, steps: int) -> float:
     """Decay from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -38,7 +41,7 @@ def _updates(position: int | float, steps: int) -> int:
 def _check_position(name: str, position: int | float) -> None:
     if isinstance(position, bool) or not 0 <= position <= (math.inf if isinstance(position, int) else 1):
         raise ArgumentError(
-            f"{name}={position}: give an integer number of updates, or a fraction of the training from 0 to 1"
+            f"{name}={position}: use an integer number of updates, or a fraction of the training from 0 to 1"
         )
 
 
@@ -55,12 +58,16 @@ class Step(ChecksArguments):
 
     def __post_init__(self) -> None:
         number(self.gamma, "gamma", 0, 1)
+        if not isinstance(self.milestones, Iterable) or isinstance(self.milestones, str):
+            raise ArgumentError(
+                f"milestones={shown(self.milestones)}: pass a list such as [30, 80]; every=30 is after each 30 updates"
+            )
         for milestone in self.milestones:
             _check_position("milestones", milestone)
         if self.every is not None:
             _check_position("every", self.every)
             if self.every == 0:
-                raise ArgumentError("every=0: give a number of updates, or a fraction of the training, above 0")
+                raise ArgumentError("every=0: use a number of updates, or a fraction of the training, above 0")
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor at ``step`` of ``steps``."""
@@ -106,6 +113,7 @@ class Warmup(ChecksArguments):
     start: float = 0.01
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", get_schedule(self.schedule))
         _check_position("length", self.length)
         number(self.start, "start", 0, 1)
 
@@ -172,6 +180,7 @@ class Fixed:
         return self.scale
 
 
+@checks_call
 def after(schedule: Schedule, losses: Sequence[float], learning_rate: float = 1.0) -> Schedule:
     """Return the schedule of the epoch after these validation losses; unless it watches them, that is ``schedule``.
 
@@ -181,6 +190,7 @@ def after(schedule: Schedule, losses: Sequence[float], learning_rate: float = 1.
     return schedule if adapt is None else adapt(losses, learning_rate)
 
 
+@checks_call
 def watches(schedule: Schedule) -> bool:
     """Return whether a schedule depends on the validation loss."""
     inner = schedule.schedule if isinstance(schedule, Warmup) else schedule
@@ -196,6 +206,7 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
+@checks_call
 def get_schedule(schedule: Schedule | str | None) -> Schedule:
     """Return a schedule itself, or the one of that name with its defaults, or ``constant`` for None.
 
@@ -205,5 +216,21 @@ def get_schedule(schedule: Schedule | str | None) -> Schedule:
     if isinstance(schedule, str):
         return choose("schedule", schedule, SCHEDULES)
     if isinstance(schedule, type) or not (schedule is None or callable(schedule)):
-        raise ArgumentError(f"schedule={schedule!r}: give a name of numbacnn.schedules, or a function of (step, steps)")
-    return schedule or constant
+        raise ArgumentError(f"schedule={schedule!r}: pass a name of numbacnn.schedules, or a function of (step, steps)")
+    return constant if schedule is None else _of_two(schedule)
+
+
+def _of_two(schedule: Schedule) -> Schedule:
+    """Return a schedule. Raises ArgumentError if its signature is known, and is not that of (step, steps)."""
+    try:
+        signature = inspect.signature(schedule)
+    except ValueError:  # of a function of a compiled module
+        return schedule
+    try:
+        signature.bind(0, 1)
+    except TypeError:
+        raise ArgumentError(
+            f"schedule: a function of {signature}; pass one of (step, steps), updates from 0, that returns the factor "
+            "of the learning rate"
+        ) from None
+    return schedule

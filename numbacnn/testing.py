@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from numbacnn._checks import whole
+from numbacnn._checks.names import checks_call
 from numbacnn.engine.graph import Input
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import GradientError
@@ -27,6 +28,7 @@ class _Difference(NamedTuple):
     smooth: NDArray[np.bool_]  # False at a kink, where there is no derivative
 
 
+@checks_call
 def check_gradients(
     layer: Layer,
     input_shape: Sequence[int] | Sequence[Sequence[int]],

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 from numbacnn._checks.frameworks import STRINGS
@@ -13,6 +15,7 @@ from numbacnn.errors import ArgumentError
 
 T = TypeVar("T")
 SHORT = 16  # elements of an argument such as a shape
+LONGEST = 80  # characters of a value in an error
 
 
 def python_numbers(value: Any, arrays: bool = False) -> Any:
@@ -31,15 +34,43 @@ def python_numbers(value: Any, arrays: bool = False) -> Any:
     return value
 
 
-def whole(value: object, name: str, minimum: int = 1) -> int:
-    """Return ``value`` as an int. Raises ArgumentError unless it is an integer of at least ``minimum``."""
+def shown(value: object) -> str:
+    """Return ``repr(value)``, or the type of an object whose repr does not fit into a line or has an address."""
+    text = repr(value)
+    return type(value).__name__ if len(text) > LONGEST or "\n" in text or " at 0x" in text else text
+
+
+def path_of(value: object, owner: str) -> Path:
+    """Return a path given as text or as a path. Raises ArgumentError for anything else."""
+    if isinstance(value, str | PathLike):
+        return Path(value)
+    raise ArgumentError(
+        f"{owner}: {type(value).__name__} is not a path; model.set_parameters takes arrays by name, "
+        "and model.save(path) writes them"
+    )
+
+
+def whole(value: object, name: str, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return ``value`` as an int of 64 bits. Raises ArgumentError unless it is from ``minimum`` to ``maximum``."""
     try:
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = int(operator.index(value))  # type: ignore[arg-type]
     except TypeError:
         number = minimum - 1
+    if maximum is not None and number > maximum:
+        raise ArgumentError(f"{name} is above {maximum:,}: pass a smaller number")
+    if number >= 1 << 64:
+        rounded = f"{number:.4g}" if number < 1 << 1000 else "…"
+        raise ArgumentError(f"{name}={rounded}: pass a whole number of at most 64 bits")
     if number < minimum:
-        raise ArgumentError(f"{name}={value!r}: give a whole number of at least {minimum}")
+        raise ArgumentError(f"{name}={shown(value)}: pass a whole number of at least {minimum}")
     return number
+
+
+def flag(value: object, name: str) -> bool:
+    """Return ``value`` as a bool. Raises ArgumentError unless it is True, False, 1 or 0."""
+    if isinstance(value, Real) and value in (0, 1):
+        return bool(value)
+    raise ArgumentError(f"{name}={shown(value)}: pass True or False")
 
 
 def number(
@@ -56,7 +87,7 @@ def number(
             return found
     lower = f"{'above' if above else 'of at least'} {minimum:g}"
     upper = "" if maximum == math.inf else f" and {'below' if below else 'at most'} {maximum:g}"
-    raise ArgumentError(f"{name}={value!r}: give a number {lower}{upper}")
+    raise ArgumentError(f"{name}={shown(value)}: pass a number {lower}{upper}")
 
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, int]:
@@ -66,7 +97,7 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, 
         height, width = (whole(v, name, minimum) for v in values)
     except ValueError:
         raise ArgumentError(
-            f"{name}={value!r}: give one integer, or two (height, width), of at least {minimum}"
+            f"{name}={value!r}: pass one integer, or two (height, width), of at least {minimum}"
         ) from None
     return height, width
 
@@ -86,12 +117,14 @@ def by_key(name: str, given: Mapping[Any, T], names: Sequence[str] = ()) -> list
     missing = [number for number in range(max(found, default=-1) + 1) if number not in found]
     if missing or len(found) < len(given):
         problem = f"has nothing for {missing[0]}" if missing else "names one of them twice"
-        raise ArgumentError(f"{name}={dict(given)} {problem}; give each number from 0 once")
+        raise ArgumentError(f"{name}={dict(given)} {problem}; pass each number from 0 once")
     return [found[number] for number in range(len(found))]
 
 
 def one_of(value: str, name: str, choices: Sequence[str]) -> str:
     """Return ``value``. Raises ArgumentError unless it is one of the choices."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name}={shown(value)}: pass one of {', '.join(choices)}")
     if value in choices:
         return value
     *others, last = (f'"{choice}"' for choice in choices)
@@ -101,17 +134,17 @@ def one_of(value: str, name: str, choices: Sequence[str]) -> str:
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
     """Return ``known[name]``. Raises ArgumentError with the nearest and all known names."""
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
-    raise ArgumentError(f"unknown {kind} {name!r}; {did_you_mean(name, known)}known: {', '.join(known)}")
+    raise ArgumentError(f"unknown {kind} {shown(name)}; {did_you_mean(name, known)}known: {', '.join(known)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'the nearest known name'? ", or nothing if none is near."""
     listed = {other.lower(): other for other in known}
-    if STRINGS.get(name) in listed.values():
+    if isinstance(name, str) and STRINGS.get(name) in listed.values():
         return f"that is {STRINGS[name]!r} here; "
-    near = get_close_matches(name.lower(), listed, n=1)
+    near = get_close_matches(str(name).lower(), listed, n=1)
     return f"did you mean {listed[near[0]]!r}? " if near else ""
 
 
@@ -120,6 +153,8 @@ def matching(subject: str, pattern: str, names: Iterable[str]) -> list[str]:
 
     Raises ArgumentError with the nearest names if there are none; ``subject`` says whose pattern it is.
     """
+    if not isinstance(pattern, str):
+        raise ArgumentError(f'{subject} {pattern!r}: pass a name such as "conv2d_1.*"')
     listed = list(names)
     found = [name for name in listed if fnmatchcase(name, pattern)]
     if found:

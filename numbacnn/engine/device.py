@@ -74,7 +74,7 @@ class Device:
             np.copyto(target, source, casting="same_kind")
 
     def download(self, source: DeviceArray, shape: Shape) -> NDArray[np.float32]:
-        """Return a device view as a fresh host array, in another shape of the same size."""
+        """Return a device view as a new host array, in another shape of the same size."""
         return np.array(source, np.float32).reshape(shape)
 
     def free_memory(self) -> int:
@@ -101,7 +101,7 @@ class Device:
         """Wait until all launched work is done, which on the CPU it is."""
 
     def is_watched(self, first: bool) -> bool:
-        """Whether to run steps one by one under ``watch``; ``first`` if they have not run before."""
+        """Return whether to run steps one by one under ``watch``; ``first`` if they have not run before."""
         return False
 
     def watch(self, what: str) -> AbstractContextManager[None]:
@@ -173,7 +173,7 @@ class CudaDevice(Device):
         with self._memory_errors():
             return self._array.zeros(shape, dtype)
 
-    def _on_device(self, argument: Any) -> Any:
+    def _on_device(self, argument: object) -> object:
         """Return a launcher's argument with a host array replaced by a device array."""
         if not isinstance(argument, np.ndarray):
             return argument
@@ -201,7 +201,7 @@ class CudaDevice(Device):
         target.write(np.broadcast_to(source, target.shape) if isinstance(source, np.ndarray) else source)
 
     def host(self, array: DeviceArray) -> NDArray[Any]:
-        """Return a fresh copy of a device array on the host."""
+        """Return a copy of a device array on the host."""
         return self._dense(array).read()  # type: ignore[no-any-return]
 
     def upload(self, target: DeviceArray, source: NDArray[Any]) -> None:
@@ -213,7 +213,7 @@ class CudaDevice(Device):
             self.kernels.copy(target, staged)
 
     def download(self, source: DeviceArray, shape: Shape) -> NDArray[np.float32]:
-        """Return a device view as a fresh host array, in another shape of the same size."""
+        """Return a device view as a new host array, in another shape of the same size."""
         return self.host(source).reshape(shape)
 
     def _dense(self, array: DeviceArray) -> DeviceArray:
@@ -247,7 +247,7 @@ class CudaDevice(Device):
             ) from None
 
     def is_watched(self, first: bool) -> bool:
-        """Whether it is the first time, or ``NUMBACNN_CUDA_SYNC`` is 1."""
+        """Return whether it is the first time, or ``NUMBACNN_CUDA_SYNC`` is 1."""
         return first or self._watches
 
     @contextmanager
@@ -266,7 +266,7 @@ class _Launchers:
     def __init__(
         self,
         launchers: object,
-        on_device: Callable[[Any], Any],
+        on_device: Callable[[object], object],
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._launchers, self._on_device, self._precision = launchers, on_device, precision
@@ -275,7 +275,7 @@ class _Launchers:
         launcher, on_device = getattr(self._launchers, name), self._on_device
 
         @wraps(launcher)
-        def launch(*arguments: Any) -> Any:
+        def launch(*arguments: object) -> object:
             with self._precision():
                 return launcher(*map(on_device, arguments))
 
@@ -292,7 +292,7 @@ def get_device(name: str, precision: str = "fp32") -> Device:
     one_of(precision, "precision", PRECISIONS)
     if name != "cuda" and precision != "fp32":
         raise ArgumentError(
-            f'precision "{precision}" is for tensor cores: give device="cuda" too, or leave it at "fp32"'
+            f'precision "{precision}" is for tensor cores: set device="cuda" too, or leave it at "fp32"'
         )
     return _device(name, precision)
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from math import prod
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Node
-from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.locks import engine_lock
+from numbacnn.engine.parameters import Parameters, Slot
 from numbacnn.engine.plan import Buffer, Plan, Step, View
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import as_image
@@ -52,7 +53,7 @@ class Executor:
         self.random = device.zeros(2, np.uint64)  # the key of the numbers that layers draw
         self._empty = device.zeros((0, 1, 1, 1))
         self._ran: set[tuple[int, str]] = set()  # batch sizes and directions that have run
-        self._bound: OrderedDict[int, BoundPlan] = OrderedDict()  # by batch size
+        self._bound: OrderedDict[Hashable, BoundPlan] = OrderedDict()  # by batch size
         self._prepared = -1  # the version of the parameters that the preparations ran with
 
     # -- running ------------------------------------------------------------------------------------------------------
@@ -75,6 +76,17 @@ class Executor:
         self._run(bound.backward, n, "backward")
         return bound
 
+    def backward_stepwise(self, n: int) -> Iterator[int]:
+        """Run backward, and yield the number of each step after it has run."""
+        for number, step in enumerate(self.bind(n).backward):
+            run(step.launches)
+            yield number
+
+    def gradient_slots(self) -> list[list[Slot]]:
+        """Return the slots of the gradients that each backward step writes."""
+        slots = self.parameters.slots
+        return [[slots[name] for name in step.node.parameters] if step.layer else [] for step in self.plan.backward]
+
     def _run(self, steps: list[BoundStep], n: int, direction: str) -> None:
         """Run the steps; on a device that reports failures late, one by one the first time, to name the layer."""
         if self.device.is_watched((n, direction) not in self._ran):
@@ -87,6 +99,7 @@ class Executor:
                 run(step.launches)
 
     def _next_random(self) -> None:
+        """Begin a training step: the layers draw new numbers."""
         self.parameters.random[1] += np.uint64(1)
         self.device.write(self.random, self.parameters.random)
 
@@ -110,15 +123,30 @@ class Executor:
 
     # -- binding ------------------------------------------------------------------------------------------------------
 
+    @property
+    def bound_sizes(self) -> Iterable[Hashable]:
+        """The batch sizes for which launches are recorded."""
+        return self._bound.keys()
+
+    def unbind(self, sizes: Iterable[Hashable]) -> None:
+        """Forget the launches that are recorded for some batch sizes."""
+        for n in sizes:
+            self._bound.pop(n, None)
+
     def bind(self, n: int) -> BoundPlan:
         """Return the plan's arrays and launches for batches of ``n`` images."""
-        if n in self._bound:
-            self._bound.move_to_end(n)
+        key = self._key(n)
+        if key in self._bound:
+            self._bound.move_to_end(key)
         else:
             if len(self._bound) == KEPT_BATCH_SIZES:
                 self._bound.popitem(last=False)
-            self._bound[n] = self._bind(n)
-        return self._bound[n]
+            self._bound[key] = self._bind(n)
+        return self._bound[key]
+
+    def _key(self, n: int) -> Hashable:
+        """Return what the launches for ``n`` images depend on."""
+        return n
 
     def _bind(self, n: int) -> BoundPlan:
         plan = self.plan
@@ -138,28 +166,45 @@ class Executor:
 
         In inference, launches that only depend on the parameters are appended to ``preparations``.
         """
-        layer, bindings, geometry = step.layer, self._bindings(step, n), step.node.geometry
         if step.training and step.dy is None:
             check_training(step.node, n)
-        clears = [(self._whole(buffer)[:n], buffer.halo) for buffer in step.clears]
-        adds = [(self._array(total, n), self._array(part, n)) for total, part in step.adds]
+        call = self._call(step, self._bindings(step, n))
 
         def work() -> None:
-            for buffer, halo in clears:
-                self.kernels.clear_halo(buffer, halo)
-            if layer is not None:
-                with self.device.in_precision():
-                    (layer.forward if step.dy is None else layer.backward)(self.kernels, bindings, geometry)
-            for total, part in adds:
-                self.kernels.add_in_place(total, part)
+            self._clear(step, n)
+            call()
+            self._add(step, n)
 
-        if layer is not None and not layer.only_launches:
+        if step.layer is not None and not step.layer.only_launches:
             return BoundStep(step.node, [(work, ())])
         record = self.device.record(work)
         if self.plan.training:
             return BoundStep(step.node, record.preparations + record.launches)
         preparations += record.preparations
         return BoundStep(step.node, record.launches)
+
+    def _call(self, step: Step, bindings: Bindings) -> Callable[[], None]:
+        """Return the call of a step's layer, if it has one."""
+        layer, geometry = step.layer, step.node.geometry
+
+        def call() -> None:
+            if layer is not None:
+                with self.device.in_precision():
+                    (layer.forward if step.dy is None else layer.backward)(self.kernels, bindings, geometry)
+                if not layer.only_launches:
+                    engine_lock.require_threads()  # it may have forked, and this may be the child
+
+        return call
+
+    def _clear(self, step: Step, n: int) -> None:
+        """Zero the halos that a step finds in memory that was shared."""
+        for buffer in step.clears:
+            self.kernels.clear_halo(self._whole(buffer)[:n], buffer.halo)
+
+    def _add(self, step: Step, n: int) -> None:
+        """Add the gradients of a value that several layers read."""
+        for total, part in step.adds:
+            self.kernels.add_in_place(self._array(total, n), self._array(part, n))
 
     def _bindings(self, step: Step, n: int) -> Bindings:
         xs = [self._array(view, n) for view in step.xs]

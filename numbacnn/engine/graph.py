@@ -6,11 +6,13 @@ Calling a layer on a symbolic tensor records a node. A graph is everything that 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NoReturn
 
 from numbacnn._checks import python_numbers, whole
+from numbacnn._checks.attributes import NO_SCALE
 from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape
@@ -45,11 +47,20 @@ class Tensor(AnswersAttributes):
 
     def __add__(self, other: "Tensor") -> "Tensor":
         """Return ``Add()([self, other])``."""
-        return Add()([self, other]) if isinstance(other, Tensor) else NotImplemented
+        return Add()([self, other]) if isinstance(other, Tensor) else _no_number()
+
+    def __radd__(self, other: int) -> "Tensor":
+        """Return the tensor for 0 + x, so that ``sum`` adds tensors."""
+        return self if isinstance(other, int) and other == 0 else _no_number()
 
     def __mul__(self, other: "Tensor") -> "Tensor":
         """Return ``Multiply()([self, other])``."""
-        return Multiply()([self, other]) if isinstance(other, Tensor) else NotImplemented
+        return Multiply()([self, other]) if isinstance(other, Tensor) else _no_number()
+
+
+def _no_number() -> NoReturn:
+    """Answer arithmetic with a number."""
+    raise ArgumentError(NO_SCALE)
 
 
 @checks_arguments
@@ -57,7 +68,7 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
     """Return a model's input, with its shape for one image: (height, width, channels) or (features,)."""
     shape = python_numbers(shape, arrays=True)
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
-        raise ArgumentError(f"input shape {shape}: give (height, width, channels) or (features,), each at least 1")
+        raise ArgumentError(f"input shape {shape}: use (height, width, channels) or (features,), each at least 1")
     sizes = tuple(whole(size, f"a size of input shape {tuple(shape)}") for size in shape)
     return Tensor(sizes, name=name)
 
@@ -121,7 +132,7 @@ class Graph:
 
     # -- values -------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Name of every value: that of its input or node."""
         return [*self.input_names, *(node.name for node in self.nodes)]
@@ -130,6 +141,21 @@ class Graph:
     def shapes(self) -> list[Shape]:
         """Shape of every value."""
         return [*self.input_shapes, *(node.shape for node in self.nodes)]
+
+    @cached_property
+    def classes(self) -> list[type[Layer]]:
+        """Class of every node's layer."""
+        return [type(node.layer) for node in self.nodes]
+
+    def nodes_of(self, condition: Callable[[type[Layer]], bool]) -> list[int]:
+        """Return the numbers of the nodes whose layer's class meets a condition, which is asked once for each class."""
+        found = {kind for kind in set(self.classes) if condition(kind)}
+        return [i for i, kind in enumerate(self.classes) if kind in found] if found else []
+
+    @cached_property
+    def has_max_pool(self) -> bool:
+        """Whether a layer is a max-pool."""
+        return any(kind.is_max_pool for kind in set(self.classes))
 
     @cached_property
     def consumers(self) -> list[list[int]]:
@@ -175,11 +201,12 @@ class Graph:
 
         Its inputs are ``inputs``, followed by those of the graph's own inputs that it also needs.
         """
-        needed, kept = set(outputs), list[int]()
+        needed, given, kept = set(outputs), set(inputs), list[int]()
         for i in reversed(range(len(self.nodes))):
-            if self.value(i) in needed and self.value(i) not in inputs:
+            if self.value(i) in needed and self.value(i) not in given:
                 needed.update(self.nodes[i].inputs)
-                kept.insert(0, i)
+                kept.append(i)
+        kept.reverse()
         starts = [*inputs, *(value for value in range(len(self.input_shapes)) if value in needed - {*inputs})]
         index = {value: new for new, value in enumerate([*starts, *map(self.value, kept)])}
         names, shapes = self.names, self.shapes
@@ -232,7 +259,7 @@ class Graph:
             for name, parameter in node.layer.parameters(node.input_shapes).items():
                 initializer = parameter.initializer
                 if initializer == AUTO:
-                    initializer = "he_normal" if self._is_rectified(i) else "glorot_uniform"
+                    initializer = "he_normal" if self._is_rectified[i] else "glorot_uniform"
                 specifications[f"{node.name}.{name}"] = (parameter.shape, initializer)
         return specifications
 
@@ -253,19 +280,19 @@ class Graph:
             if parameter.l1 or parameter.l2
         }
 
-    def _is_rectified(self, node: int) -> bool:
-        """Whether the activation after ``node`` is ReLU-like, with at most a normalization's weights in between."""
-        seen, pending = {node}, [node]
-        while pending:
-            for i in set(self.consumers[self.value(pending.pop())]) - seen:
-                layer = self.nodes[i].layer
-                if layer.rectifies:
-                    return True
-                seen.add(i)
-                has_weights = bool(layer.parameters(self.nodes[i].input_shapes)) and not layer.normalizes
-                if not layer.monotone and not has_weights:
-                    pending.append(i)
-        return False
+    @cached_property
+    def _is_rectified(self) -> list[bool]:
+        """For every node, whether a ReLU-like activation follows, with at most a normalization's weights in between."""
+        found = [False] * len(self.nodes)
+        for i in reversed(range(len(self.nodes))):
+            readers = self.consumers[self.value(i)]
+            found[i] = any(self.nodes[j].layer.rectifies or (found[j] and self._is_transparent(j)) for j in readers)
+        return found
+
+    def _is_transparent(self, node: int) -> bool:
+        """Return whether a node is neither an activation nor has weights, except those of a normalization."""
+        layer = self.nodes[node].layer
+        return not layer.monotone and (layer.normalizes or not self.nodes[node].parameters)
 
 
 def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -300,7 +327,7 @@ def _layer_names(layers: Sequence[Layer]) -> list[str]:
 def _checked_names(names: list[str]) -> list[str]:
     for name, count in Counter(names).items():
         if count > 1:
-            raise ArgumentError(f'{count} layers are called "{name}"; give each its own name')
+            raise ArgumentError(f'{count} layers are called "{name}"; names must be unique')
         if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/]+", name):
             raise ArgumentError(f"{name!r} cannot be a name; use letters, digits, and . _ - /")
     return names

@@ -1,22 +1,24 @@
-"""The form of a graph in model files, versioned and of JSON types: docs/model-file.md describes it."""
+"""Graphs as JSON objects, as model files store them: docs/model-file.md describes the versioned format."""
 
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from numbacnn._checks import brief, did_you_mean
 from numbacnn.engine.graph import Graph, Input
+from numbacnn.engine.limits import check_form
 from numbacnn.errors import ModelFileError
 from numbacnn.layers import REGISTRY, Layer, is_custom
 
 FORMAT_VERSION = 1
 DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
-"""Exceptions that rebuilding from a damaged form may raise, besides errors of this package."""
+"""Exceptions that rebuilding from a damaged object may raise, besides errors of this package."""
 
 
 def to_dict(graph: Graph) -> dict[str, Any]:
-    """Return the graph's form."""
+    """Return the graph as a JSON object."""
     names = graph.names
     return {
         "version": FORMAT_VERSION,
@@ -39,36 +41,42 @@ def to_dict(graph: Graph) -> dict[str, Any]:
     }
 
 
-def from_dict(form: Any, layers: Sequence[type[Layer]] = ()) -> Graph:
-    """Rebuild a graph from its form. ``layers`` are custom layer classes besides those in the registry.
+def from_dict(content: object, layers: Sequence[type[Layer]] = (), limits: bool = False) -> Graph:
+    """Rebuild a graph from its JSON object. ``layers`` are custom layer classes besides those in the registry.
 
-    Raises ModelFileError if the form is damaged or of a newer version, or a layer's class is unknown.
+    Raises ModelFileError if the object is damaged or of a newer version, a layer's class is unknown, or with ``limits``
+    it exceeds those of ``engine.limits``.
     """
     known = {layer.op: layer for layer in layers}
-    version = form.get("version") if isinstance(form, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int):
         raise ModelFileError("the graph has no version: the file is damaged")
+    version = content["version"]
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"the graph has version {version}, newer than this numbacnn reads ({FORMAT_VERSION}); upgrade numbacnn"
         )
     try:
-        return _rebuild(form, known)
+        if limits:
+            check_form(content)
+        return _rebuild(content, known)
+    except ModelFileError:
+        raise
     except DAMAGE as error:
         raise ModelFileError(f"the graph cannot be rebuilt: {brief(error)}") from None
 
 
-def _rebuild(form: dict[str, Any], known: Mapping[str, type[Layer]]) -> Graph:
-    tensors = {item["name"]: Input(item["shape"], item["name"]) for item in form["inputs"]}
+def _rebuild(content: dict[str, Any], known: Mapping[str, type[Layer]]) -> Graph:
+    tensors = {item["name"]: Input(item["shape"], item["name"]) for item in content["inputs"]}
     inputs = list(tensors.values())
-    for item in form["nodes"]:
+    for item in content["nodes"]:
         kind = known.get(item["op"]) or _find_class(item["op"], item["name"], item.get("module"))
         layer = make_layer(kind, item["attributes"], item["name"])
         read = [tensors[name] for name in item["inputs"]]
         if not read:
             raise ModelFileError(f'node "{item["name"]}" has no inputs')
         tensors[item["name"]] = read[0].record(layer, read)
-    outputs, auxiliary = ([tensors[name] for name in names] for names in (form["outputs"], form.get("auxiliary", [])))
+    listed = content["outputs"], content.get("auxiliary", [])
+    outputs, auxiliary = ([tensors[name] for name in names] for names in listed)
     return Graph(inputs, outputs, auxiliary)
 
 
@@ -85,20 +93,24 @@ def _find_class(op: str, name: str, module: str | None) -> type[Layer]:
     raise ModelFileError(f'node "{name}" is of an unknown kind {op!r}{"; " if hint else ""}{hint}')
 
 
-def import_custom_layers(form: Mapping[str, Any]) -> None:
+def import_custom_layers(content: Mapping[str, Any]) -> None:
     """Import the modules of custom layers, as unpickling does; never for a file."""
-    for item in form["nodes"]:
+    for item in content["nodes"]:
         if item["op"] not in REGISTRY and "module" in item:
             importlib.import_module(item["module"])
 
 
 def make_layer(layer: type[Layer], attributes: Mapping[str, Any], name: str) -> Layer:
     """Return a layer from its attributes in a model file."""
-    known = set(inspect.signature(layer).parameters) - {"name"}
-    unknown = sorted(set(attributes) - known)
+    unknown = sorted(set(attributes) - _arguments(layer))
     if unknown:
         raise ModelFileError(f'node "{name}" ({layer.op}) has an unknown attribute {unknown[0]!r}')
     return layer(**{key: _as_tuples(value) for key, value in attributes.items()}, name=name)
+
+
+@cache
+def _arguments(layer: type[Layer]) -> frozenset[str]:
+    return frozenset(inspect.signature(layer).parameters) - {"name"}
 
 
 def _as_tuples(value: object) -> object:

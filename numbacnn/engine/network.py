@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import matching
-from numbacnn._checks.names import AnswersAttributes, ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor, check_training
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters
-from numbacnn.engine.plan import make_plan
+from numbacnn.engine.plan import Plan, make_plan
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 
@@ -61,6 +61,7 @@ class Network(ChecksArguments, AnswersAttributes):
         """Arrays that are kept but not trained, such as running statistics, read-only; written as parameters are."""
         return self.store.state_view()
 
+    @checks_call
     def set_parameters(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Write parameters and state by name. Raises ArgumentError, and writes none, if a name or shape is wrong."""
         with engine_lock:
@@ -71,6 +72,7 @@ class Network(ChecksArguments, AnswersAttributes):
         """The frozen parameters, in the model's order."""
         return tuple(name for name in self.store.slots if name in self.store.frozen)
 
+    @checks_call
     def freeze(self, pattern: str) -> None:
         """Freeze the parameters whose names match a pattern such as "features.*" (fnmatch).
 
@@ -80,6 +82,7 @@ class Network(ChecksArguments, AnswersAttributes):
         """
         self.set_frozen(self.store.frozen | set(matching("freeze: the pattern", pattern, self.graph.freezable)))
 
+    @checks_call
     def unfreeze(self, pattern: str = "*") -> None:
         """Train the matching parameters again, by default all. Raises ArgumentError if nothing matches."""
         self.set_frozen(self.store.frozen - set(matching("unfreeze: the pattern", pattern, self.graph.freezable)))
@@ -93,8 +96,9 @@ class Network(ChecksArguments, AnswersAttributes):
 
     # -- running ------------------------------------------------------------------------------------------------------
 
+    @checks_call
     def forward(self, x: ArrayLike | Sequence[ArrayLike], training: bool = False) -> Any:
-        """Return the output for normalized float32 input (N, …) as a fresh array; lists for several.
+        """Return the output for normalized float32 input (N, …) as a new array; lists for several.
 
         With ``training``, what ``backward`` reads is kept, and the list of outputs ends in the auxiliary ones.
         """
@@ -112,10 +116,12 @@ class Network(ChecksArguments, AnswersAttributes):
             ]
         return outputs if self._returns_list(training) else outputs[0]
 
+    @checks_call
     def __call__(self, x: ArrayLike | Sequence[ArrayLike], training: bool = False) -> Any:
         """Return ``forward(x, training)``."""
         return self.forward(x, training)
 
+    @checks_call
     def backward(self, dy: ArrayLike | Sequence[ArrayLike]) -> Any:
         """After ``forward(training=True)``, fill ``gradients`` from dy and return the gradient of the input.
 
@@ -149,13 +155,23 @@ class Network(ChecksArguments, AnswersAttributes):
         key = training, input_gradient, outputs
         executor = self._executors.get(key)
         if executor is None or executor.plan.batch < n:
-            frozen = self.store.frozen if training else frozenset()
-            graph = self.graph.between(range(len(self.graph.input_shapes)), outputs) if outputs else self.graph
-            plan = make_plan(
-                graph, self.device.sizes, n, training=training, input_gradient=input_gradient, frozen=frozen
-            )
+            plan = self.plan(n, training, input_gradient, outputs)
             executor = self._executors[key] = Executor(plan, self.store, self.device)
         return executor
+
+    def plan(
+        self, n: int, training: bool, input_gradient: bool = False, outputs: tuple[int, ...] | None = None
+    ) -> Plan:
+        """Return a plan for ``n`` images, with the arguments of ``executor``."""
+        given = outputs not in (None, self.graph.outputs, self.graph.training_outputs)
+        graph = self.graph.between(range(len(self.graph.input_shapes)), outputs) if given and outputs else self.graph
+        frozen = self.store.frozen if training else frozenset()
+        return make_plan(graph, self.device.sizes, n, training=training, input_gradient=input_gradient, frozen=frozen)
+
+    @property
+    def executors(self) -> list[Executor]:
+        """Those that have been made, for training and inference."""
+        return list(self._executors.values())
 
     def check_training(self, n: int) -> None:
         """Raise ArgumentError, with its name, if a layer cannot be trained on ``n`` images."""
@@ -192,7 +208,9 @@ def _checked(given: Any, several: bool, shapes: Sequence[Shape], kind: str, n: i
     n = n if n is not None else (len(arrays[0]) if arrays[0].ndim else 0)
     for array, shape in zip(arrays, shapes, strict=True):
         if array.shape != (n, *shape) or n == 0:
-            raise ArgumentError(f"{kind} of shape {array.shape}; the model needs {(n or 'N', *shape)}")
+            hint = "; pass a batch, x[np.newaxis]" if array.shape == shape else ""
+            count = "N" if hint or not n else n
+            raise ArgumentError(f"{kind} of shape {array.shape}; the model needs {(count, *shape)}{hint}")
     return [array if array.dtype == FLOAT32 else array.astype(np.float32) for array in arrays]
 
 

@@ -1,6 +1,6 @@
 """The arrays of a model: parameters, their gradients, and state, in one flat arena each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import NamedTuple, NoReturn
@@ -8,13 +8,16 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import did_you_mean
+from numbacnn._checks.names import AnswersAttributes
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import PROCESS_LOCK
-from numbacnn.errors import ArgumentError
+from numbacnn.errors import ArgumentError, escaped
 from numbacnn.geometry import Shape
 from numbacnn.layers.initializers import initial_values
 
 Float32 = NDArray[np.float32]
+NO_PARAMETERS = "an optimizer is made without parameters, such as nc.SGD(0.01), and fit and step get the model"
 ALIGNMENT = 16  # floats: each array starts on a cache line; the gaps stay zero
 
 
@@ -34,14 +37,24 @@ class Slot(NamedTuple):
         return arena[self.start : self.stop].reshape(self.shape)
 
 
-class Arrays(Mapping[str, Float32]):
+class MissingArrayError(ArgumentError, KeyError):
+    """There is no array of a name."""
+
+    def __str__(self) -> str:
+        return escaped(self.args[0], keep_lines=True)  # a KeyError shows its message in quotes
+
+
+class Arrays(Mapping[str, Float32], AnswersAttributes):
     """Arrays by name."""
 
     def __init__(self, arrays: Mapping[str, Float32]) -> None:
         self._arrays = arrays
 
     def __getitem__(self, name: str) -> Float32:
-        return self._arrays[name]
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise MissingArrayError(_missing(name, self._arrays)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
@@ -57,8 +70,17 @@ class Arrays(Mapping[str, Float32]):
         """Raise ArgumentError: in PyTorch this is a method."""
         raise ArgumentError(
             'arrays by name are an attribute, so leave the () out: model.parameters["conv2d_1.weight"]; '
-            "an optimizer is made without parameters, such as nc.SGD(0.01), and fit and step get the model"
+            f"{NO_PARAMETERS}"
         )
+
+
+def _missing(name: object, known: Iterable[str]) -> str:
+    """Describe the arrays of a layer, or the nearest to a name."""
+    inner = [other for other in known if other.startswith(f"{name}.")]
+    if inner:
+        return f"no array {name!r}; the layer has {', '.join(inner)}"
+    near = did_you_mean(str(name), known).strip()
+    return f"no array {name!r}; {near or 'there are ' + (', '.join(list(known)[:4]) or 'none')}"
 
 
 class Arena(NamedTuple):
@@ -202,6 +224,8 @@ class Parameters:
 
     def set(self, arrays: Mapping[str, ArrayLike]) -> None:
         """Write values or state by name. Raises ArgumentError, and writes none, if a name or shape is wrong."""
+        if not isinstance(arrays, Mapping):
+            raise ArgumentError("set_parameters: pass arrays by name, like model.parameters")
         slots = {**self.slots, **self.state_slots}
         for name, array in arrays.items():
             if name not in slots:
@@ -209,7 +233,7 @@ class Parameters:
             if np.shape(array) != slots[name].shape:
                 raise ArgumentError(f'"{name}" has shape {slots[name].shape}, not {np.shape(array)}')
             if not np.can_cast(np.asarray(array).dtype, np.float32, "same_kind"):
-                raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; give real numbers')
+                raise ArgumentError(f'"{name}" is {np.asarray(array).dtype}; pass real numbers')
         copies = {name: np.array(array, np.float32) for name, array in arrays.items()}  # they may be views of values
         for name, copy in copies.items():
             self.device.write(self.array(name), copy)

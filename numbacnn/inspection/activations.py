@@ -3,7 +3,7 @@
 A part of the model's graph, with other inputs or outputs, is planned on its own and runs on the model's parameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,62 +34,103 @@ def activations(
     model: Predictor, images: ArrayLike, names: Sequence[str] | None, batch_size: int
 ) -> dict[str, Float32]:
     """Return the outputs of layers: see ``Model.activations``."""
+    names = [names] if isinstance(names, str) else names
     names = [node.name for node in model.graph.nodes] if names is None else list(dict.fromkeys(names))
-    return _activations(model, model.normalized(images), names, whole(batch_size, "batch_size")) if names else {}
+    if not names:
+        return {}
+    x, size = model.normalized(images), whole(batch_size, "batch_size")
+    return LayerOutputs(model, names, min(size, len(x)))(x)
 
 
-def _activations(model: Predictor, x: Float32, names: Sequence[str], batch_size: int) -> dict[str, Float32]:
-    graph, device = model.graph, model.device
-    values = {name: layer_value(graph, name) for name in names}
-    part = graph.between(range(len(graph.input_shapes)), list(values.values()))
-    result = {name: np.empty((len(x), *graph.shapes[value]), np.float32) for name, value in values.items()}
-    with engine_lock:
-        plan = make_plan(part, device.sizes, min(batch_size, len(x)), training=False)
-        executor = Executor(plan, model.store, device)
-        for start in range(0, len(x), batch_size):
-            batch = x[start : start + batch_size]
-            bound = executor.bind(len(batch))
-            model.upload(bound.inputs, [batch])
-            executor.forward(len(batch))
-            for array, view in zip(result.values(), bound.outputs, strict=True):
-                array[start : start + len(view)] = device.download(view, (len(view), *array.shape[1:]))
-    return result
+class LayerOutputs:
+    """The outputs of layers for batches of at most ``batch_size`` images; planned once, for any number of calls."""
+
+    def __init__(self, model: Predictor, names: Sequence[str], batch_size: int = 1) -> None:
+        graph, self._model, self._batch_size = model.graph, model, batch_size
+        values = {name: layer_value(graph, name) for name in names}
+        self._shapes = {name: graph.shapes[value] for name, value in values.items()}
+        part = graph.between(range(len(graph.input_shapes)), list(values.values()))
+        with engine_lock:
+            plan = make_plan(part, model.device.sizes, batch_size, training=False)
+            self._executor = Executor(plan, model.store, model.device)
+
+    def __call__(self, x: Float32, names: Container[str] | None = None) -> dict[str, Float32]:
+        """Return the output of each layer, or of those in ``names``, (N, …), for normalized images."""
+        model, executor = self._model, self._executor
+        wanted = {name: shape for name, shape in self._shapes.items() if names is None or name in names}
+        result = {name: np.empty((len(x), *shape), np.float32) for name, shape in wanted.items()}
+        with engine_lock:
+            for start in range(0, len(x), self._batch_size):
+                batch = x[start : start + self._batch_size]
+                bound = executor.bind(len(batch))
+                model.upload(bound.inputs, [batch])
+                executor.forward(len(batch))
+                for name, view in zip(self._shapes, bound.outputs, strict=True):
+                    if (array := result.get(name)) is not None:
+                        array[start : start + len(view)] = model.device.download(view, (len(view), *array.shape[1:]))
+        return result
+
+
+class ScoreGradients:
+    """The gradients of class scores with respect to the output of a layer; planned once, for any number of calls.
+
+    The score of a class is its logit, before a softmax or sigmoid at the end, summed over pixels if there are several.
+    All layers run as in inference. Raises ArgumentError if there is no such layer, or the scores do not depend on it.
+    """
+
+    def __init__(self, model: Predictor, name: str, batch_size: int = 1) -> None:
+        graph, self._model = model.graph, model
+        value, score = layer_value(graph, name), score_value(graph)
+        part = graph.between([value], [score])
+        if value == score or not part.consumers[0]:
+            raise ArgumentError(f'layer "{name}" does not lead to the scores of the classes; choose one before them')
+        self._score_shape = graph.shapes[score]
+        self._single = self._score_shape[-1] == 1  # the score of the second of two classes
+        with engine_lock:
+            # With every parameter frozen, all layers run as in inference and no parameter gets a gradient.
+            frozen = frozenset(graph.freezable)
+            sizes = model.device.sizes
+            plan = make_plan(part, sizes, batch_size, training=True, input_gradient=True, frozen=frozen)
+            self._executor = Executor(plan, model.store, model.device)
+
+    def __call__(self, x: Float32, y: Float32, classes: ArrayLike) -> Float32:
+        """Return the gradient, like y, for normalized images x, for which the layer's output is y.
+
+        Raises ArgumentError unless there is a class for each image.
+        """
+        dy = self._score_gradient(len(x), np.atleast_1d(np.asarray(classes, np.int64)))
+        model, executor = self._model, self._executor
+        with engine_lock:
+            random, version = model.store.random.copy(), model.store.version
+            bound = executor.bind(len(x))
+            model.upload(bound.inputs, [y, x][: len(bound.inputs)])
+            executor.forward(len(x))
+            model.store.random[:] = random  # so that the next training step draws the same numbers as without this
+            model.store.version = version  # no weight has changed: inference keeps what it made of them
+            model.upload(bound.output_gradients, [dy])
+            executor.backward(len(x))
+            dx = bound.input_gradients[0]
+            assert dx is not None
+            return model.device.download(dx, y.shape)
+
+    def _score_gradient(self, n: int, chosen: NDArray[np.int64]) -> Float32:
+        """Return the gradient of the chosen classes' scores with respect to all scores."""
+        channels = 2 if self._single else self._score_shape[-1]
+        wrong = np.flatnonzero((chosen < 0) | (chosen >= channels))
+        if chosen.shape != (n,) or len(wrong):
+            given = f"class {chosen[wrong[0]]}" if len(wrong) else f"classes of shape {chosen.shape}"
+            raise ArgumentError(f"{given} for {n} images and {channels} classes: pass one number below {channels}")
+        dy = np.zeros((n, *self._score_shape), np.float32)
+        if self._single:
+            dy += (2 * chosen - 1).reshape(-1, *(1,) * (dy.ndim - 1))
+        else:
+            dy[np.arange(n), ..., chosen] = 1
+        return dy
 
 
 def class_gradients(model: Predictor, images: ArrayLike, name: str, classes: ArrayLike) -> tuple[Float32, Float32]:
-    """Return a layer's output and the gradient of class scores with respect to it: see ``Model.class_gradients``.
-
-    The score is summed over pixels if there are several.
-    """
-    x, chosen = model.normalized(images), np.atleast_1d(np.asarray(classes, np.int64))
-    graph, device = model.graph, model.device
-    value, score = layer_value(graph, name), score_value(graph)
-    part = graph.between([value], [score])
-    if value == score or not part.consumers[0]:
-        raise ArgumentError(f'layer "{name}" does not lead to the scores of the classes; choose one before them')
-    single = graph.shapes[score][-1] == 1  # the score of the second of two classes
-    channels = 2 if single else graph.shapes[score][-1]
-    wrong = np.flatnonzero((chosen < 0) | (chosen >= channels))
-    if chosen.shape != (len(x),) or len(wrong):
-        given = f"class {chosen[wrong[0]]}" if len(wrong) else f"classes of shape {chosen.shape}"
-        raise ArgumentError(f"{given} for {len(x)} images and {channels} classes: give each a number below {channels}")
-    (y,) = _activations(model, x, [name], len(x)).values()
-    with engine_lock:
-        # With every parameter frozen, all layers run as in inference and no parameter gets a gradient.
-        frozen = frozenset(graph.freezable)
-        plan = make_plan(part, device.sizes, len(x), training=True, input_gradient=True, frozen=frozen)
-        executor, random = Executor(plan, model.store, device), model.store.random.copy()
-        bound = executor.bind(len(x))
-        model.upload(bound.inputs, [y, x][: len(bound.inputs)])
-        executor.forward(len(x))
-        model.store.random[:] = random  # so that the next training step draws the same numbers as without this
-        dy = np.zeros((len(x), *graph.shapes[score]), np.float32)
-        if single:
-            dy += (2 * chosen - 1).reshape(-1, *(1,) * (dy.ndim - 1))
-        else:
-            dy[np.arange(len(x)), ..., chosen] = 1
-        model.upload(bound.output_gradients, [dy])
-        executor.backward(len(x))
-        dx = bound.input_gradients[0]
-        assert dx is not None
-        return y, device.download(dx, y.shape)
+    """Return a layer's output and the gradient of class scores with respect to it: see ``Model.class_gradients``."""
+    x = model.normalized(images)
+    gradients = ScoreGradients(model, name, len(x))
+    (y,) = LayerOutputs(model, [name], len(x))(x).values()
+    return y, gradients(x, y, classes)

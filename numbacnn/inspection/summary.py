@@ -1,20 +1,22 @@
 """Shapes, parameters, FLOPs and memory of a model, as data and as a table."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from numbacnn._checks import format_shape
+from numbacnn._checks import format_shape, html
 from numbacnn._checks.text import for_output
 from numbacnn.engine.graph import Graph
-from numbacnn.engine.plan import make_plan
+from numbacnn.engine.plan import make_plan, without_collection
 from numbacnn.geometry import Shape
 from numbacnn.layers.bindings import Sizes
 
 BATCH = 64  # for which memory is computed
+COLUMNS = ("layer", "kind", "output", "parameters", "MFLOP", "algorithms")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One layer. ``flops`` are those of the direct algorithm for one image, a multiply-add counted as two.
 
@@ -46,47 +48,49 @@ class Summary:
     memory: dict[str, int]
 
     def __str__(self) -> str:
-        lines = [("layer", "kind", "output", "parameters", "MFLOP", "algorithms")]
-        lines += [
-            (
-                f"{row.name} *" if row.training_only else row.name,
-                row.op,
-                format_shape(row.output_shape),
-                f"{row.parameters:,}",
-                f"{row.flops / 1e6:.3f}",
-                " / ".join(dict.fromkeys(row.algorithms.values())),
-            )
-            for row in self.rows
-        ]
+        lines = [COLUMNS, *map(_cells, self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(map(_align, range(6), line, widths)).rstrip() for line in lines]
         table.insert(1, "─" * max(map(len, table)))
+        return for_output("\n".join([self._inputs, *table, *self._totals]))
+
+    def _repr_html_(self) -> str:
+        return html.table(COLUMNS, [_cells(row) for row in self.rows], self._inputs) + html.lines(self._totals)
+
+    @property
+    def _inputs(self) -> str:
+        return f"input {', '.join(map(format_shape, self.input_shapes))}"
+
+    @property
+    def _totals(self) -> list[str]:
         memory = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in self.memory.items())
-        report = [
-            f"input {', '.join(map(format_shape, self.input_shapes))}",
-            *table,
+        return [
             f"{self.parameters:,} parameters, {self.flops / 1e6:.3f} MFLOP an image",
             f"memory at batch {BATCH}: {memory}",
             *["* in training only"] * any(row.training_only for row in self.rows),
         ]
-        return for_output("\n".join(report))
 
 
 def summarize(graph: Graph, sizes: Sizes) -> Summary:
     """Summarize a graph; ``sizes`` as in ``make_plan``."""
+    with without_collection():
+        return _summarize(graph, sizes)
+
+
+def _summarize(graph: Graph, sizes: Sizes) -> Summary:
     names, inference = graph.names, set(graph.inference.names)
     plans = [make_plan(graph, sizes, BATCH, training=training) for training in (False, True)]
     algorithms: dict[str, dict[str, str]] = {}
-    for step in [*plans[0].forward, *plans[1].forward, *plans[1].backward]:
+    for step in itertools.chain(plans[0].forward, plans[1].forward, plans[1].backward):
         for direction, algorithm in step.algorithms.items():
             algorithms.setdefault(step.node.name, {}).setdefault(direction, algorithm.name)
     rows = tuple(
         Row(
             node.name,
             node.layer.op,
-            tuple(names[value] for value in node.inputs),
+            tuple([names[value] for value in node.inputs]),
             node.shape,
-            sum(prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()),
+            sum([prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()]),
             node.layer.flops(node.geometry, node.shape),
             node.name not in inference,
             algorithms.get(node.name, {}),
@@ -100,6 +104,17 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
     }
     flops = sum(row.flops for row in rows if not row.training_only)
     return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row.name} *" if row.training_only else row.name,
+        row.op,
+        format_shape(row.output_shape),
+        f"{row.parameters:,}",
+        f"{row.flops / 1e6:.3f}",
+        " / ".join(dict.fromkeys(row.algorithms.values())),
+    )
 
 
 def _align(column: int, cell: str, width: int) -> str:

@@ -6,6 +6,7 @@ from numbacnn.layers.activations import (
     Hardsigmoid,
     Hardswish,
     LeakyReLU,
+    LogSoftmax,
     PReLU,
     ReLU,
     ReLU6,
@@ -19,7 +20,8 @@ from numbacnn.layers.convolution import Conv2D, DepthwiseConv2D
 from numbacnn.layers.custom import custom_activation
 from numbacnn.layers.dense import Dense
 from numbacnn.layers.dropout import Dropout, SpatialDropout
-from numbacnn.layers.merging import Add, Concat, Multiply
+from numbacnn.layers.elementwise import Clip, Elementwise, Power
+from numbacnn.layers.merging import Add, Concat, Maximum, Minimum, Multiply
 from numbacnn.layers.merging import squeeze_excite as squeeze_excite
 from numbacnn.layers.normalization import BatchNorm, GroupNorm, LocalResponseNorm
 from numbacnn.layers.pooling import (
@@ -32,6 +34,7 @@ from numbacnn.layers.pooling import (
 )
 from numbacnn.layers.registry import REGISTRY as REGISTRY
 from numbacnn.layers.registry import is_custom as is_custom
+from numbacnn.layers.resizing import Resize2D
 from numbacnn.layers.shape import Flatten, Reshape, Slice, Upsample2D, ZeroPad2D
 from numbacnn.layers.transposed import Conv2DTranspose
 
@@ -43,12 +46,14 @@ __all__ = [  # the names that ``numbacnn`` has too
     "Add",
     "AvgPool2D",
     "BatchNorm",
+    "Clip",
     "Concat",
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "Elementwise",
     "Flatten",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
@@ -58,13 +63,18 @@ __all__ = [  # the names that ``numbacnn`` has too
     "Layer",
     "LeakyReLU",
     "LocalResponseNorm",
+    "LogSoftmax",
     "MaxPool2D",
+    "Maximum",
+    "Minimum",
     "Multiply",
     "PReLU",
     "ParameterSpec",
+    "Power",
     "ReLU",
     "ReLU6",
     "Reshape",
+    "Resize2D",
     "ScratchSpec",
     "SiLU",
     "Sigmoid",

@@ -16,6 +16,7 @@ class Activation(Layer):
     """y = f(x), with kernels named after the op. The derivative is computed from y if ``reads_y``, else from x."""
 
     in_place_gradient: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
     def flops(self, geometry: None, output_shape: Shape) -> int:
         """Count one operation per element."""
@@ -49,7 +50,7 @@ class _MonotoneActivation(Activation):
 
 @dataclass(eq=False)
 class _ShiftedActivation(Activation):
-    """An activation like ReLU that dips below zero, whose derivative is computed from x."""
+    """An activation like ReLU that is not zero below zero, whose derivative is computed from x."""
 
     reads_x: ClassVar[bool] = True
     rectifies: ClassVar[bool] = True
@@ -89,11 +90,10 @@ class LeakyReLU(_MonotoneActivation):
 
 
 @dataclass(eq=False)
-class ELU(_MonotoneActivation):
+class ELU(_ShiftedActivation):
     """x if x > 0, else ``alpha`` · (eˣ − 1), any shape (Clevert et al. 2016). Raises ArgumentError if alpha < 0."""
 
     op: ClassVar[str] = "elu"
-    rectifies: ClassVar[bool] = True
 
     alpha: float = 1.0
 
@@ -206,6 +206,7 @@ class Softmax(Layer):
     """exp(x) / Σ exp(x) over the last axis, any shape."""
 
     op: ClassVar[str] = "softmax"
+    per_image: ClassVar[bool] = True
     reads_y: ClassVar[bool] = True
 
     def flops(self, geometry: None, output_shape: Shape) -> int:
@@ -219,3 +220,24 @@ class Softmax(Layer):
     def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Compute dx = y · (dy − Σ dy·y)."""
         kernels.softmax_gradient(t.dx, t.dy, t.y)
+
+
+@dataclass(eq=False)
+class LogSoftmax(Layer):
+    """x − log Σ exp(x) over the last axis, the logarithm of ``Softmax``, any shape."""
+
+    op: ClassVar[str] = "log_softmax"
+    per_image: ClassVar[bool] = True
+    reads_y: ClassVar[bool] = True
+
+    def flops(self, geometry: None, output_shape: Shape) -> int:
+        """Count three operations per element: exponential, sum and difference."""
+        return 3 * prod(output_shape)
+
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
+        """Compute y = log softmax(x)."""
+        kernels.log_softmax_forward(t.y, t.x)
+
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
+        """Compute dx = dy − exp(y) · Σ dy."""
+        kernels.log_softmax_gradient(t.dx, t.dy, t.y)

@@ -10,11 +10,17 @@ from numbacnn.layers.bindings import Array
 class ConvEpilogue(NamedTuple):
     """The operations that a convolution applies besides its sums, depending on the direction."""
 
-    relu: bool = False  # forward: y = max(y, 0)
-    residual: Array | None = None  # forward: added to y before ReLU
+    activation: str | None = None  # forward: the op of an activation of y, one of the algorithm's ``activations``
+    residual: Array | None = None  # forward: added to y before the activation, which is then ReLU
     mask: Array | None = None  # input gradient: dx is 0 wherever this is 0 or less
     pool: PoolGeometry | None = None  # y is the output of this max-pool, or dy the gradient of its output,
     argmax: Array | None = None  # with this argmax, which forward writes unless it has no images
+    shards: tuple[int, ...] = ()  # weight gradient: the sum over shards, first images and the number of all
+
+    @property
+    def relu(self) -> bool:
+        """Whether forward applies ReLU."""
+        return self.activation == "relu"
 
 
 class Scratch(Protocol):
@@ -38,14 +44,21 @@ class ConvAlgorithm(Protocol):
     name: str
     family: str
     directions: tuple[str, ...]
+    activations: frozenset[str]
 
     def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
-        """Whether the algorithm can run and is preferred."""
+        """Return whether the algorithm can run and is preferred."""
+
+    def spreads(self, g: ConvGeometry) -> bool:
+        """Whether NaN and infinity reach outputs whose windows do not see them."""
 
     def scratch(
         self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None
     ) -> Mapping[str, Scratch]:
         """Return the buffers of a direction by name."""
+
+    def shards_at_once(self, g: ConvGeometry, batch: int, images: int) -> int:
+        """Return how many shards of up to ``images`` images ``weight_gradient`` sums at once: 2^n, or 0."""
 
     def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> tuple[int, int]:
         """Return the floating-point operations of a direction, and its bytes."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from numbacnn._checks.names import AnswersAttributes, ChecksArguments
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers.algorithms import ConvAlgorithm
@@ -60,6 +60,9 @@ class Layer(ChecksArguments, AnswersAttributes):
     inputs: ClassVar[int | None] = 1  # number of inputs; None: two or more
     reads_x: ClassVar[bool] = False  # backward reads the inputs,
     reads_y: ClassVar[bool] = False  # or the output
+    # Whether the output of an image, and the gradient of its input, depend on no other image and not on their number,
+    # to the bit; and backward leaves out the gradients of ``frozen`` parameters, and of inputs where that is None.
+    per_image: ClassVar[bool] = False
     only_launches: ClassVar[bool]  # forward and backward only launch kernels, the same ones in every step
 
     is_view: ClassVar[bool] = False  # the output is the input's memory in another shape
@@ -92,9 +95,10 @@ class Layer(ChecksArguments, AnswersAttributes):
         """``op``, or None if a custom class overrides forward or backward, which then must run."""
         return trusted_op(type(self))
 
-    def __call__(self, x: S | Sequence[S]) -> S:
-        """Record this layer on a symbolic tensor, or on a list of them."""
-        inputs = list(x) if isinstance(x, Sequence) else [x]
+    @checks_call
+    def __call__(self, x: S | Sequence[S], *more: S) -> S:
+        """Record this layer on a symbolic tensor, or on several."""
+        inputs = [*(x if isinstance(x, Sequence) else [x]), *more]
         if not inputs or not all(hasattr(tensor, "record") for tensor in inputs):
             wrong = type(x).__name__
             raise ArgumentError(f"{type(self).__name__} needs symbolic tensors, such as an Input, not {wrong}")
@@ -146,10 +150,25 @@ class Layer(ChecksArguments, AnswersAttributes):
     def algorithms(
         self, sizes: Sizes, geometry: Geometry, parts: Collection[str], pool: PoolGeometry | None = None
     ) -> Mapping[str, ConvAlgorithm]:
-        """Return the convolution algorithms of a step by the direction that each computes.
+        """Return the convolution algorithm for each part of a step of the plan, as a mapping from the part.
 
-        ``parts`` of the step: "forward", or in backward "weight" and "input", the gradients that are needed. ``pool``
-        is the max-pool that the step computes too, or whose gradient it takes.
+        ``parts``: "forward", or in backward "weight" and "input" for the gradients that are needed. ``pool`` is the
+        max-pool that is fused into the step.
+        """
+        return {}
+
+    def shards_at_once(
+        self,
+        sizes: Sizes,
+        algorithms: Mapping[str, ConvAlgorithm],
+        geometry: Geometry,
+        batch: int,
+        images: int,
+    ) -> Mapping[str, int]:
+        """Return for parameters how many shards of a batch backward sums at once: 2^n; 0 or none if it cannot.
+
+        Shards have up to ``images`` images, in a plan for ``batch``. With ``t.shards`` the gradient of the parameter is
+        the sum over these in the order of a binary tree, to the bits of one shard at a time.
         """
         return {}
 
@@ -160,8 +179,12 @@ class Layer(ChecksArguments, AnswersAttributes):
         weight = self.parameters(shapes)["weight"].shape
         return {"folded_weight": ScratchSpec(weight, "prepared"), "folded_bias": ScratchSpec(weight[-1:], "prepared")}
 
+    def fused_activations(self, sizes: Sizes, geometry: Geometry) -> frozenset[str]:
+        """Return the ops of activations that forward can apply in inference, if it adds no residual."""
+        return self.fuses & {"relu"}
+
     def fuses_pool(self, sizes: Sizes, geometry: Geometry, pool: PoolGeometry) -> bool:
-        """Whether forward can store the maxima of a pool over its own output, after the activation that it applies.
+        """Return whether forward can store the maxima of a pool over its output, after the activation that it applies.
 
         Then ``t.y`` is the pool's output, ``t.argmax`` the positions of its maxima (empty if there is no gradient), and
         ``t.pool`` its geometry.
@@ -169,7 +192,7 @@ class Layer(ChecksArguments, AnswersAttributes):
         return False
 
     def accepts_pool_gradient(self, sizes: Sizes, geometry: Geometry, pool: PoolGeometry) -> bool:
-        """Whether backward can take the gradient of a max-pool after this layer, instead of that of its own output.
+        """Return whether backward can take the gradient of a max-pool after this layer instead of its output's.
 
         Then ``t.dy`` is the gradient of the pool's output, contiguous, ``t.argmax`` the positions of its maxima, and
         ``t.pool`` its geometry.

@@ -29,6 +29,7 @@ class WindowLayer(WeightLayer):
     """The base of convolutions and transposed convolutions: the window's fields, parameters and scratch."""
 
     reads_x: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     directions: ClassVar[Mapping[str, str]]  # of the convolution, by what the layer computes
@@ -66,18 +67,36 @@ class WindowLayer(WeightLayer):
         return {"partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, *self.output_of(geometry)), "backward")}
 
     def flops(self, geometry: ConvGeometry, output_shape: Shape) -> int:
-        """Count a multiply-add for each weight and pixel it meets, as the direct algorithm computes them."""
+        """Count a multiply-add for each weight and pixel that it multiplies, as the direct algorithm computes them."""
         return geometry.flops
+
+    @property
+    def exact(self) -> bool:
+        """Whether only algorithms may run in which NaN and infinity reach only the windows that see them."""
+        return False
 
     def algorithms(
         self, sizes: Sizes, geometry: ConvGeometry, parts: Collection[str], pool: PoolGeometry | None = None
     ) -> Mapping[str, ConvAlgorithm]:
         """Return the device's preferred algorithm for each direction; with ``pool``, only those that compute it too."""
+        known = [found for found in sizes.CONV_ALGORITHMS if not (self.exact and found.spreads(geometry))]
         chosen = {
-            direction: choose(sizes.CONV_ALGORITHMS, direction, geometry, self.algorithm, pool)
+            direction: choose(known, direction, geometry, self.algorithm, pool)
             for direction in map(self.directions.__getitem__, parts)
         }
         return {direction: algorithm for direction, algorithm in chosen.items() if algorithm is not None}
+
+    def shards_at_once(
+        self,
+        sizes: Sizes,
+        algorithms: Mapping[str, ConvAlgorithm],
+        geometry: ConvGeometry,
+        batch: int,
+        images: int,
+    ) -> Mapping[str, int]:
+        """Return the number of the algorithm of the weight gradient."""
+        chosen = algorithms.get(self.directions["weight"])
+        return {} if chosen is None else {"weight": chosen.shards_at_once(geometry, batch, images)}
 
     def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Return window, stride and dilation, each (height, width)."""
@@ -97,13 +116,22 @@ class _Convolution(WindowLayer):
 
     algorithm: str = "auto"
 
+    @property
+    def exact(self) -> bool:
+        """Whether the direct sum is forced."""
+        return self.algorithm == "direct"
+
+    def fused_activations(self, sizes: Sizes, geometry: ConvGeometry) -> frozenset[str]:
+        """Return the activations of the forward algorithm."""
+        return self.algorithms(sizes, geometry, ["forward"])["forward"].activations
+
     def fuses_pool(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Whether a direct algorithm runs, and one of them also computes the pool."""
+        """Return whether a direct algorithm runs, and one of them also computes the pool."""
         (alone,) = self.algorithms(sizes, geometry, ["forward"]).values()
         return alone.family == "direct" and bool(self.algorithms(sizes, geometry, ["forward"], pool))
 
     def accepts_pool_gradient(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
-        """Whether an algorithm computes weight and input gradients from the gradient of the pool's output."""
+        """Return whether an algorithm computes weight and input gradients from the gradient of the pool's output."""
         return bool(self.algorithms(sizes, geometry, ["weight", "input"], pool))
 
     def pool_gradient_scratch(
@@ -122,13 +150,13 @@ class _Convolution(WindowLayer):
 
     def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """Compute y = x * weight + bias, then the fused operations."""
-        weight, bias = self.weights(kernels, t)
-        epilogue = ConvEpilogue(relu=t.fused == "relu", residual=t.residual, pool=t.pool, argmax=t.arrays.get("argmax"))
+        weight, bias = self.forward_weights(kernels, t)
+        epilogue = ConvEpilogue(t.fused, residual=t.residual, pool=t.pool, argmax=t.arrays.get("argmax"))
         t.algorithms["forward"].forward(t.y, t.x, weight, bias, t.scratch("forward"), g, epilogue)
 
     def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """Compute the gradients of weight, bias and x."""
-        epilogue = ConvEpilogue(mask=t.mask, pool=t.pool, argmax=t.arrays.get("argmax"))
+        epilogue = ConvEpilogue(mask=t.mask, pool=t.pool, argmax=t.arrays.get("argmax"), shards=t.shards)
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if "weight" not in t.frozen:
@@ -146,8 +174,9 @@ class Conv2D(_Convolution):
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name from ``layers.initializers``; "auto"
-    uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest;
-    "direct", "winograd2" and "winograd4" (Winograd's, with tiles of 2×2 or 4×4 outputs) force one. ``l1`` and ``l2``
+    uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest,
+    which may spread NaN and infinity to neighbors of the pixels that see them; "direct", the sum as above, does not;
+    "winograd2" and "winograd4" (Winograd's, with tiles of 2×2 or 4×4 outputs) force one. ``l1`` and ``l2``
     penalize the weights in training, but not the bias. Raises ArgumentError for arguments out of range, and
     GeometryError if the window, groups or algorithm do not fit the input.
     """

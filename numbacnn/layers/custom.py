@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.activations import Activation
 from numbacnn.layers.base import Layer
@@ -38,6 +39,7 @@ class _CustomActivation(Activation):
         return found
 
 
+@checks_call
 def custom_activation(name: str, forward: Scalar, gradient: Scalar, *, rectifies: bool = False) -> type[Layer]:
     """Return an activation layer made from two Python functions of float32 numbers, which Numba compiles.
 
@@ -48,7 +50,7 @@ def custom_activation(name: str, forward: Scalar, gradient: Scalar, *, rectifies
     """
     for function, argument in ((forward, "forward"), (gradient, "gradient")):
         if not callable(function):
-            raise ArgumentError(f"{argument}={function!r}: give a function of float32 numbers")
+            raise ArgumentError(f"{argument}={function!r}: pass a function of float32 numbers")
     members = {
         "__module__": forward.__module__,
         "__doc__": forward.__doc__ or f"The activation {name}.",

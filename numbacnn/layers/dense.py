@@ -7,6 +7,7 @@ from typing import ClassVar
 from numbacnn._checks import whole
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import Shape
+from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
@@ -24,6 +25,7 @@ class Dense(WeightLayer):
     op: ClassVar[str] = "dense"
     reads_x: ClassVar[bool] = True
     masks_gradient: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"batch_norm", "relu"})
 
     units: int
@@ -59,18 +61,29 @@ class Dense(WeightLayer):
             "partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
         }
 
+    def shards_at_once(
+        self,
+        sizes: Sizes,
+        algorithms: Mapping[str, ConvAlgorithm],
+        geometry: tuple[int, int],
+        batch: int,
+        images: int,
+    ) -> Mapping[str, int]:
+        """Return the number of the device's kernel."""
+        return {"weight": sizes.dense_shards_at_once}
+
     def flops(self, geometry: tuple[int, int], output_shape: Shape) -> int:
         """Count a multiply-add for each weight."""
         return 2 * geometry[0] * geometry[1]
 
     def forward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
         """Compute y = x · weight + bias."""
-        kernels.dense_forward(t.y, t.x, *self.weights(kernels, t), t.packed, t.fused == "relu")
+        kernels.dense_forward(t.y, t.x, *self.forward_weights(kernels, t), t.packed, t.fused == "relu")
 
     def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
         """Compute the gradients of weight, bias and x."""
         if "weight" not in t.frozen:
-            kernels.dense_weight_gradient(t.d_weight, t.x, t.dy)
+            kernels.dense_weight_gradient(t.d_weight, t.x, t.dy, *([t.shards] if t.shards else []))
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:

@@ -16,13 +16,8 @@ from numbacnn.layers.dense import Dense
 from numbacnn.layers.pooling import GlobalAvgPool2D
 
 
-@dataclass(eq=False)
-class Add(Layer):
-    """The sum of two or more inputs of the same shape, added in order. Raises GeometryError for different shapes."""
-
-    op: ClassVar[str] = "add"
-    inputs: ClassVar[int | None] = None
-    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
+class _OfOneShape(Layer):
+    """A layer with inputs of one shape, which is also that of the output."""
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return the shape of the inputs."""
@@ -33,6 +28,16 @@ class Add(Layer):
     def flops(self, geometry: None, output_shape: Shape) -> int:
         """Count one operation per element, as for two inputs."""
         return prod(output_shape)
+
+
+@dataclass(eq=False)
+class Add(_OfOneShape):
+    """The sum of two or more inputs of the same shape, added in order. Raises GeometryError for different shapes."""
+
+    op: ClassVar[str] = "add"
+    per_image: ClassVar[bool] = True
+    inputs: ClassVar[int | None] = None
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
 
     def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Compute y = Σ x."""
@@ -57,6 +62,7 @@ class Concat(Layer):
     """
 
     op: ClassVar[str] = "concat"
+    per_image: ClassVar[bool] = True
     inputs: ClassVar[int | None] = None
 
     def geometry(self, shapes: Sequence[Shape]) -> list[slice]:
@@ -91,6 +97,7 @@ class Multiply(Layer):
     """
 
     op: ClassVar[str] = "multiply"
+    per_image: ClassVar[bool] = True
     inputs: ClassVar[int | None] = 2
     reads_x: ClassVar[bool] = True
 
@@ -102,7 +109,7 @@ class Multiply(Layer):
             if len(shapes[image]) == 3 and shapes[gate] in ((1, 1, shapes[image][2]), shapes[image][2:]):
                 return gate
         raise GeometryError(
-            f"inputs of shapes {_listed(shapes)}: give two of one shape, or an image (h, w, c) and (1, 1, c) or (c,)"
+            f"inputs of shapes {_listed(shapes)}: pass two of one shape, or an image (h, w, c) and (1, 1, c) or (c,)"
         )
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
@@ -127,6 +134,47 @@ class Multiply(Layer):
             if dx is not None:
                 kernel = kernels.multiply if g is None else kernels.channel_dots if g == i else kernels.scale_channels
                 kernel(dx, t.dy, t.xs[1 - i])
+
+
+@dataclass(eq=False)
+class _Extreme(_OfOneShape):
+    """The larger or smaller of two inputs, element by element; of equal ones the first gets the gradient."""
+
+    inputs: ClassVar[int | None] = 2
+    reads_x: ClassVar[bool] = True
+
+    def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
+        """Compute y."""
+        getattr(kernels, self.op)(t.y, *t.xs)
+
+    def backward(self, kernels: Kernels, t: Bindings, g: None) -> None:
+        """Copy dy to the gradient of the input that y is."""
+        larger, smaller = t.xs if self.op == "maximum" else t.xs[::-1]  # where the first input is chosen
+        for dx, kernel in zip(t.dxs, (kernels.where_not_less, kernels.where_less), strict=True):
+            if dx is not None:
+                kernel(dx, t.dy, larger, smaller)
+
+
+@dataclass(eq=False)
+class Maximum(_Extreme):
+    """The larger of two inputs of the same shape, element by element; NaN if one of them is.
+
+    Of equal elements the first input's gets the gradient. Raises GeometryError for different shapes.
+    """
+
+    op: ClassVar[str] = "maximum"
+    per_image: ClassVar[bool] = True
+
+
+@dataclass(eq=False)
+class Minimum(_Extreme):
+    """The smaller of two inputs of the same shape, element by element; NaN if one of them is.
+
+    Of equal elements the first input's gets the gradient. Raises GeometryError for different shapes.
+    """
+
+    op: ClassVar[str] = "minimum"
+    per_image: ClassVar[bool] = True
 
 
 def squeeze_excite(x: S, reduction: int = 16) -> S:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import ClassVar
 
@@ -14,7 +15,8 @@ from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 Size = tuple[int, int, int]  # (h, w, c)
 
 
-def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> dict[str, ScratchSpec]:
+@lru_cache(256)
+def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> Mapping[str, ScratchSpec]:
     """Return the scratch to normalize ``sets`` sets, of ``rows`` rows of w pixels each, by their statistics."""
     return {
         "statistics": ScratchSpec(sizes.norm_pattern_shape(sets, 3, c), "saved"),
@@ -101,6 +103,34 @@ class BatchNorm(_AffineNorm):
         """Compute the gradients of weight, bias and x."""
         scratch = t.statistics, t.pattern_gradient, t.partial_gradient
         kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training)
+
+    # A batch in shards, normalized as a whole: each shard is summed, the sums are added, and then applied.
+
+    def sums_size(self, geometry: Size) -> int:
+        """Return the length of ``t.batch_sums``: two sums for each channel, and the number of values."""
+        return 2 * geometry[2] + 1
+
+    def sum_forward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
+        """Sum x and x² of a shard."""
+        kernels.batch_norm_sums(t.batch_sums, t.x, t.partial)
+
+    def forward_from_sums(self, kernels: Kernels, t: Bindings, g: Size) -> None:
+        """Compute y from the sums over the whole batch, and update the running statistics."""
+        arrays = t.running_mean, t.running_var, t.batch_sums, t.x, t.weight, t.bias, t.pattern
+        kernels.batch_norm_from_sums(t.y, t.statistics, *arrays, self.momentum, self.eps, t.fused == "relu")
+
+    def sum_backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
+        """Sum dy and dy · x̂ of a shard: the gradients of bias and weight."""
+        kernels.batch_norm_gradient_sums(
+            t.batch_sums, t.d_weight, t.d_bias, t.dy, t.x, t.statistics, t.partial_gradient
+        )
+
+    def backward_from_sums(self, kernels: Kernels, t: Bindings, g: Size) -> None:
+        """Compute the gradient of x from the sums over the whole batch."""
+        if t.dx is not None:
+            kernels.batch_norm_gradient_from_sums(
+                t.dx, t.batch_sums, t.dy, t.x, t.weight, t.statistics, t.pattern_gradient
+            )
 
 
 @dataclass(eq=False)
@@ -195,13 +225,19 @@ class LocalResponseNorm(Layer):
 
     def flops(self, geometry: Size, output_shape: Shape) -> int:
         """Count per element two operations for each channel of its window, and four for scale, power and product."""
-        return (2 * self.size + 4) * prod(output_shape)
+        size, _ = self._window(geometry)
+        return (2 * size + 4) * prod(output_shape)
 
     def forward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute y = x · s^−beta."""
-        kernels.local_response_norm_forward(t.y, t.x, self.size, self.alpha, self.beta, self.k)
+        kernels.local_response_norm_forward(t.y, t.x, *self._window(g), self.beta, self.k)
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradient of x."""
-        constants = self.size, self.alpha, self.beta, self.k
+        constants = *self._window(g), self.beta, self.k
         kernels.local_response_norm_gradient(t.dx, t.dy, t.x, t.y, t.scales, *constants)
+
+    def _window(self, geometry: Size) -> tuple[int, float]:
+        """Return the window's size, no larger than what reaches all channels, and ``alpha`` for the same quotient."""
+        size = min(self.size, 2 * geometry[2])
+        return size, self.alpha if size == self.size else self.alpha * size / self.size

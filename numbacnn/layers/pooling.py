@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from numbacnn._checks import pair
+from numbacnn._checks import flag, pair
 from numbacnn.geometry import AdaptiveGeometry, Padding, PoolGeometry, Shape, freeze_padding, image_shape, pool_geometry
 from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
@@ -58,6 +58,7 @@ class _Pool2D(Layer):
         self.pool_size = pair(self.pool_size, "pool_size")
         self.stride = self.pool_size if self.stride is None else pair(self.stride, "stride")
         self.padding = freeze_padding(self.padding)
+        self.ceil_mode = flag(self.ceil_mode, "ceil_mode")
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
         """Return sizes, strides and padding of the windows over images of ``shapes[0]``."""
@@ -87,6 +88,7 @@ class MaxPool2D(_Maxima, _Pool2D):
     """
 
     op: ClassVar[str] = "max_pool2d"
+    per_image: ClassVar[bool] = True
 
 
 @dataclass(eq=False)
@@ -97,12 +99,13 @@ class AvgPool2D(_Averages, _Pool2D):
     """
 
     op: ClassVar[str] = "avg_pool2d"
+    per_image: ClassVar[bool] = True
 
     count_include_pad: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.count_include_pad = bool(self.count_include_pad)
+        self.count_include_pad = flag(self.count_include_pad, "count_include_pad")
 
     def _counts_padding(self) -> bool:
         return self.count_include_pad
@@ -113,6 +116,9 @@ class _GlobalPool2D(Layer):
     """One window over the whole image; output (1, 1, c), or (c,) unless ``keepdims``."""
 
     keepdims: bool = False
+
+    def __post_init__(self) -> None:
+        self.keepdims = flag(self.keepdims, "keepdims")
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
         """Return one window of the image's size."""
@@ -134,6 +140,7 @@ class GlobalMaxPool2D(_Maxima, _GlobalPool2D):
     """The largest value of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keepdims``."""
 
     op: ClassVar[str] = "global_max_pool2d"
+    per_image: ClassVar[bool] = True
 
 
 @dataclass(eq=False)
@@ -141,6 +148,7 @@ class GlobalAvgPool2D(_Averages, _GlobalPool2D):
     """The mean of each channel. Input (h, w, c), output (c,), or (1, 1, c) with ``keepdims``."""
 
     op: ClassVar[str] = "global_avg_pool2d"
+    per_image: ClassVar[bool] = True
 
 
 @dataclass(eq=False)
@@ -176,6 +184,7 @@ class AdaptiveAvgPool2D(_Averages, _AdaptivePool2D):
     """The mean of each of ``output_size`` bins, which are PyTorch's. Input (h, w, c), output (p, q, c)."""
 
     op: ClassVar[str] = "adaptive_avg_pool2d"
+    per_image: ClassVar[bool] = True
     kernel: ClassVar[str] = "adaptive_average_pool"
 
 
@@ -187,4 +196,5 @@ class AdaptiveMaxPool2D(_Maxima, _AdaptivePool2D):
     """
 
     op: ClassVar[str] = "adaptive_max_pool2d"
+    per_image: ClassVar[bool] = True
     kernel: ClassVar[str] = "adaptive_max_pool"

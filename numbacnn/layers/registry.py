@@ -1,5 +1,6 @@
 """The layer classes by op, and the traits of custom layers that the engine trusts."""
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from numbacnn.errors import ArgumentError
@@ -11,20 +12,36 @@ REGISTRY: dict[str, type["Layer"]] = {}
 
 # Class attributes of a layer that describe its forward or backward, besides ``only_launches``.
 TRAITS = {
-    "forward": ("fuses", "fuses_pool", "monotone", "is_max_pool", "is_view", "idle_in_inference"),
-    "backward": ("masks_gradient", "accepts_pool_gradient", "monotone", "is_max_pool", "in_place_gradient"),
+    "forward": (
+        "fuses",
+        "fused_activations",
+        "fuses_pool",
+        "monotone",
+        "is_max_pool",
+        "is_view",
+        "idle_in_inference",
+        "per_image",
+    ),
+    "backward": (
+        "masks_gradient",
+        "accepts_pool_gradient",
+        "monotone",
+        "is_max_pool",
+        "in_place_gradient",
+        "per_image",
+    ),
 }
 
 
 def is_custom(layer: type) -> bool:
-    """Whether the class was defined outside numbacnn."""
+    """Return whether the class was defined outside numbacnn."""
     return layer.__module__.partition(".")[0] != "numbacnn"
 
 
 def register(layer: type["Layer"]) -> None:
     """Add a class to ``REGISTRY``. A custom class may replace an earlier one, as when a notebook's cell runs again."""
     if not isinstance(layer.op, str) or not layer.op.isidentifier():
-        raise ArgumentError(f'{layer.__name__}.op is {layer.op!r}; give letters, digits and _, such as "my_layer"')
+        raise ArgumentError(f'{layer.__name__}.op is {layer.op!r}; use letters, digits and _, such as "my_layer"')
     known = REGISTRY.get(layer.op)
     if known is not None and is_custom(layer) and not is_custom(known):
         raise ArgumentError(f'"{layer.op}" is numbacnn\'s own {known.__name__}; choose another name for your layer')
@@ -45,6 +62,7 @@ def drop_untrusted_traits(layer: type["Layer"], base: type["Layer"]) -> None:
                 setattr(layer, trait, getattr(base, trait))
 
 
+@cache
 def trusted_op(layer: type["Layer"]) -> str | None:
     """Return the op if this package defines forward and backward, so that they may be fused into another layer."""
     return None if any(is_custom(_definer(layer, method)) for method in TRAITS) else layer.op

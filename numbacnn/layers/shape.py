@@ -17,6 +17,7 @@ class _Reshaped(Layer):
     """The same elements in another shape: the same memory, unless there is a halo between the rows."""
 
     is_view: ClassVar[bool] = True
+    per_image: ClassVar[bool] = True
 
     def forward(self, kernels: Kernels, t: Bindings, g: None) -> None:
         """Copy x to y, if they cannot share memory."""
@@ -54,7 +55,7 @@ class Reshape(_Reshaped):
         given = self.shape if isinstance(self.shape, Sequence) else (self.shape,)
         self.shape = tuple(size if size == -1 else whole(size, f"a size of shape {given}") for size in given)
         if len(self.shape) not in (1, 3) or self.shape.count(-1) > 1:
-            raise ArgumentError(f"shape={given}: give (height, width, channels) or (features,), with at most one -1")
+            raise ArgumentError(f"shape={given}: pass (height, width, channels) or (features,), with at most one -1")
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return ``shape`` with its −1 replaced."""
@@ -75,13 +76,14 @@ class ZeroPad2D(Layer):
     """
 
     op: ClassVar[str] = "zero_pad2d"
+    per_image: ClassVar[bool] = True
 
     padding: Padding = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.padding, str):
             raise ArgumentError(
-                f"padding={self.padding!r}: give an integer, (height, width) or ((top, bottom), (left, right))"
+                f"padding={self.padding!r}: pass an integer, (height, width) or ((top, bottom), (left, right))"
             )
         self.padding = freeze_padding(self.padding)
 
@@ -119,6 +121,7 @@ class Slice(Layer):
     """
 
     op: ClassVar[str] = "slice"
+    per_image: ClassVar[bool] = True
 
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
@@ -131,7 +134,7 @@ class Slice(Layer):
                 continue
             first, end = pair(given, name, 0)
             if first >= end:
-                raise ArgumentError(f"{name}={given!r}: give (first, end), the first below the end")
+                raise ArgumentError(f"{name}={given!r}: pass (first, end), the first below the end")
             setattr(self, name, (first, end))
 
     def geometry(self, shapes: Sequence[Shape]) -> tuple[tuple[int, int], ...]:
@@ -172,6 +175,7 @@ class Upsample2D(Layer):
     """
 
     op: ClassVar[str] = "upsample2d"
+    per_image: ClassVar[bool] = True
 
     factor: int | tuple[int, int] = 2
     mode: str = "nearest"

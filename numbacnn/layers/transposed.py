@@ -86,7 +86,9 @@ class Conv2DTranspose(WindowLayer):
         """Compute dx by the convolution's forward pass on dy, and the weight gradient with x and dy exchanged."""
         if "weight" not in t.frozen:
             scratch = t.scratch("weight_gradient")
-            t.algorithms["weight_gradient"].weight_gradient(t.d_weight, t.dy, t.x, scratch, g, ConvEpilogue())
+            t.algorithms["weight_gradient"].weight_gradient(
+                t.d_weight, t.dy, t.x, scratch, g, ConvEpilogue(shards=t.shards)
+            )
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numbacnn._checks import choose, number
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.layers.activations import Activation, PReLU, Softmax
@@ -20,7 +21,7 @@ def as_activation(given: str | Layer | type[Layer]) -> Layer:
         return choose("activation", given, known)()
     layer = given() if isinstance(given, type) and issubclass(given, Layer) else given
     if not isinstance(layer, Layer):
-        raise ArgumentError(f'activation={given!r}: give a name such as "relu", or a layer such as nc.ReLU()')
+        raise ArgumentError(f'activation={given!r}: pass a name such as "relu", or a layer such as nc.ReLU()')
     return layer
 
 
@@ -38,21 +39,24 @@ class WeightLayer(Layer):
     def __post_init__(self) -> None:
         self.l1, self.l2 = number(self.l1, "l1", 0), number(self.l2, "l2", 0)
         bias = getattr(self, "bias", True)
-        if isinstance(bias, str | Layer | type):
-            raise ArgumentError(f"bias={bias!r}: give True or False; an activation is activation={bias!r}")
+        if not isinstance(bias, bool):
+            size = isinstance(bias, int)
+            meant = "the number of inputs follows from the input" if size else f"an activation is activation={bias!r}"
+            raise ArgumentError(f"bias={bias!r}: pass True or False; {meant}")
         if self.activation is not None:
             self.activation = as_activation(self.activation)
 
-    def __call__(self, x: S | Sequence[S]) -> S:
+    @checks_call
+    def __call__(self, x: S | Sequence[S], *more: S) -> S:
         """Record this layer and its activation on a symbolic tensor."""
-        y = super().__call__(x)
+        y = super().__call__(x, *more)
         return self.activation(y) if isinstance(self.activation, Layer) else y
 
     def attributes(self) -> dict[str, Any]:
         """Return the fields of a model file; the activation is another node."""
         return {name: value for name, value in super().attributes().items() if name != "activation"}
 
-    def weights(self, kernels: Kernels, t: Bindings) -> tuple[Array, Array | None]:
+    def forward_weights(self, kernels: Kernels, t: Bindings) -> tuple[Array, Array | None]:
         """Return the weights and the bias of forward: the parameters, or with a batch normalization folded in."""
         bias = t.arrays.get("bias")
         if t.norm is None:

@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Self
 
 from numbacnn._checks import whole
+from numbacnn._checks.names import ChecksArguments
 from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
 from numbacnn.training.events import EpochRecord, Event, History, Position, StepEnd
 
 
-class Log:
+class Log(ChecksArguments):
     """A callback that logs the numbers of a training. A subclass defines ``start``, ``write`` and ``close``.
 
     After every step, or every ``every`` steps, these are ``step/loss`` and ``step/accuracy``, the means over the epoch
-    so far; after every epoch, ``epoch/loss``, ``epoch/validation_accuracy`` and the other numbers of ``EpochRecord``.
+    so far; after every epoch, ``epoch/loss``, ``epoch/validation_accuracy`` and the other ``EpochRecord.numbers``.
     Steps count from 1 over the whole training. Use the log as a context manager, or call ``close`` at the end.
     """
 
@@ -74,7 +74,7 @@ class Log:
         last, step = self._begin(0, 0)
         if record.epoch > last:
             self._logged = record.epoch, step
-            numbers = {f"epoch/{name}": value for name, value in asdict(record).items() if value is not None}
+            numbers = {f"epoch/{name}": value for name, value in record.numbers().items()}
             del numbers["epoch/epoch"]
             self.write(numbers, record.epoch, int(step))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from numbacnn import plots
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.labels import CLASSES
+from numbacnn.data.labels import BOXES, CLASSES, MASKS
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.logs.log import Log
 from numbacnn.model import Model
@@ -61,7 +61,7 @@ class TensorBoard(Log):
         except (ImportError, NumbacnnError):
             raise NumbacnnError(INSTALL) from None
         if self._files() and not resume:
-            raise ArgumentError(f"{self.folder} has a log already; give another folder, or resume=True to continue it")
+            raise ArgumentError(f"{self.folder} has a log already; use another folder, or resume=True to continue it")
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("events.out.tfevents.*"))
@@ -157,7 +157,7 @@ def _figures(model: Model, test: Dataset) -> "Iterator[tuple[str, Figure]]":
     if test.kind == CLASSES:
         chosen["confusion matrix"] = lambda: plots.confusion_matrix(model.report(test))
         chosen["mistakes"] = lambda: plots.mistakes(model, test)
-    else:
+    elif test.kind in (MASKS, BOXES):
         some = plots.evenly_chosen(test, 6)
         chosen["predictions"] = lambda: plots.predictions(model, some.images, some.labels)
     for name, draw in chosen.items():

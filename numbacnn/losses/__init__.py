@@ -6,16 +6,19 @@ A loss object holds the options, ``CrossEntropy(label_smoothing=0.1)``; the func
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import choose
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float32, Loss, Weights, evaluate
-from numbacnn.losses.classes import CrossEntropy, Dice, Focal
+from numbacnn.losses.classes import CrossEntropy, Focal
 from numbacnn.losses.elementwise import BinaryCrossEntropy, Huber, MeanAbsoluteError, MeanSquaredError, SigmoidFocal
 from numbacnn.losses.function import FunctionLoss, LossFunction
+from numbacnn.losses.overlap import CrossEntropyDice, Dice
 
 __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "CrossEntropyDice",
     "Dice",
     "Focal",
     "FunctionLoss",
@@ -26,6 +29,7 @@ __all__ = [
     "SigmoidFocal",
     "binary_cross_entropy",
     "cross_entropy",
+    "cross_entropy_dice",
     "dice",
     "focal",
     "get_loss",
@@ -46,10 +50,12 @@ LOSSES: dict[str, Loss] = {
         Focal(),
         SigmoidFocal(),
         Dice(),
+        CrossEntropyDice(),
     )
 }
 
 
+@checks_call
 def get_loss(loss: str | Loss | LossFunction) -> Loss:
     """Return a loss by its name, that of a function, or the loss itself. Raises ArgumentError with the nearest name."""
     if isinstance(loss, str):
@@ -57,10 +63,11 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     if callable(loss) and not isinstance(loss, type | Loss):
         return FunctionLoss(loss)
     if not isinstance(loss, Loss):
-        raise ArgumentError(f"loss={loss!r}: give a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
+        raise ArgumentError(f"loss={loss!r}: pass a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
     return loss
 
 
+@checks_call
 def cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -76,6 +83,7 @@ def cross_entropy(
     return evaluate(CrossEntropy(label_smoothing, class_weights, ignore_index), logits, labels)
 
 
+@checks_call
 def focal(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -88,6 +96,7 @@ def focal(
     return evaluate(Focal(gamma, class_weights, ignore_index), logits, labels)
 
 
+@checks_call
 def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Weights = 1.0
 ) -> tuple[float, Float32]:
@@ -95,6 +104,7 @@ def binary_cross_entropy(
     return evaluate(BinaryCrossEntropy(pos_weight), logits, targets)
 
 
+@checks_call
 def sigmoid_focal(
     logits: ArrayLike, targets: ArrayLike, *, gamma: float = 2.0, alpha: float = 0.25
 ) -> tuple[float, Float32]:
@@ -102,23 +112,40 @@ def sigmoid_focal(
     return evaluate(SigmoidFocal(gamma, alpha), logits, targets)
 
 
+@checks_call
 def mse(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, Float32]:
     """Return the mean squared error of two arrays of equal shape, and its gradient."""
     return evaluate(MeanSquaredError(), outputs, targets)
 
 
+@checks_call
 def l1(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, Float32]:
     """Return the mean absolute error of two arrays of equal shape, and its gradient."""
     return evaluate(MeanAbsoluteError(), outputs, targets)
 
 
+@checks_call
 def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: float = 1.0) -> tuple[float, Float32]:
     """Return Huber's loss of two arrays of equal shape, and its gradient; ``Huber`` defines it."""
     return evaluate(Huber(delta), outputs, targets)
 
 
+@checks_call
 def dice(
-    logits: ArrayLike, targets: ArrayLike, *, activation: str = "softmax", smooth: float = 1.0
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    activation: str = "softmax",
+    smooth: float = 1.0,
+    ignore_index: int | None = None,
 ) -> tuple[float, Float32]:
     """Return the Dice loss of logits (images, height, width, classes) and its gradient; ``Dice`` defines it."""
-    return evaluate(Dice(activation, smooth), logits, targets)
+    return evaluate(Dice(activation, smooth, ignore_index), logits, targets)
+
+
+@checks_call
+def cross_entropy_dice(
+    logits: ArrayLike, targets: ArrayLike, *, smooth: float = 1.0, ignore_index: int | None = None
+) -> tuple[float, Float32]:
+    """Return the sum of cross-entropy and Dice loss, and its gradient; ``CrossEntropyDice`` defines it."""
+    return evaluate(CrossEntropyDice(smooth, ignore_index), logits, targets)

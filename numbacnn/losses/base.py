@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import by_key
-from numbacnn._checks.names import ChecksArguments
+from numbacnn._checks.arrays import real_array
+from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -25,12 +26,30 @@ Weights: TypeAlias = Sequence[float] | Mapping[int, float] | Mapping[str, float]
 NOT_A_LABEL = -1
 
 
+class LossValue(AnswersAttributes, float):
+    """A loss as a number."""
+
+    def item(self) -> float:
+        """Return the number, as an array of one does."""
+        return float(self)
+
+
+class _Pair(NamedTuple):
+    loss: LossValue
+    gradient: Float32
+
+
+class LossResult(AnswersAttributes, _Pair):
+    """A loss and its gradient by the outputs."""
+
+
 class Loss(ChecksArguments):
     """A loss of outputs and targets, with its gradient. A custom loss defines ``name``, ``launch``, and ``target``.
 
     Attributes:
         only_launches: whether ``launch`` only launches kernels, the same ones for every batch, and ``weight`` follows
             from ``label_weights``, so that a GPU can replay it. A custom class has to declare it itself.
+        per_image: whether the losses and gradients of an image do not depend on the others in ``launch``, to the bit.
         activation: the op, "softmax" or "sigmoid", that the loss itself applies to its inputs, the logits; None if it
             takes outputs as they are. A model may end in a layer of this op: its loss is that of the layer's input.
         ignore_index: the label whose images or pixels do not count, in the accuracy neither.
@@ -38,6 +57,7 @@ class Loss(ChecksArguments):
 
     name: ClassVar[str]
     only_launches: ClassVar[bool] = False
+    per_image: ClassVar[bool] = False
     activation: str | None = None
     ignore_index: int | None = None
 
@@ -45,6 +65,12 @@ class Loss(ChecksArguments):
         super().__init_subclass__(**options)
         if "only_launches" not in vars(cls):
             cls.only_launches = not is_custom(cls)
+        if "per_image" not in vars(cls) and is_custom(cls):
+            cls.per_image = False
+
+    def __call__(self, outputs: ArrayLike, target: ArrayLike) -> tuple[float, Float32]:
+        """Return the loss of outputs (N, C) or (N, H, W, C) and its gradient, as the function of this name does."""
+        return evaluate(self, outputs, target)
 
     def for_classes(self, names: Sequence[str]) -> Self:
         """Return the loss with weights that were given by the name of a class in the order of ``names``."""
@@ -59,7 +85,8 @@ class Loss(ChecksArguments):
         if label is None or label == self.ignore_index:
             return self
         if not is_dataclass(self) or "ignore_index" not in {field.name for field in fields(self)}:
-            raise ArgumentError(f"label {label} of the data does not count; {self.name} counts all: use cross_entropy")
+            use = "cross_entropy, focal, dice or cross_entropy_dice"
+            raise ArgumentError(f"label {label} of the data does not count; {self.name} counts all: use {use}")
         if self.ignore_index is not None:
             raise ArgumentError(f"ignore_index={self.ignore_index}: the data's label that does not count is {label}")
         return replace(self, ignore_index=label)
@@ -73,7 +100,7 @@ class Loss(ChecksArguments):
         Raises:
             ArgumentError: the target does not fit.
         """
-        array = np.asarray(target)
+        array = real_array(target, "target")
         if np.issubdtype(array.dtype, np.integer) and array.size != math.prod(shape):
             return np.eye(shape[-1], dtype=np.float32)[class_labels(array, shape)].reshape(shape)
         return same_size(array, shape)
@@ -97,15 +124,15 @@ class Loss(ChecksArguments):
 
 def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike) -> tuple[float, Float32]:
     """Return the loss of ``outputs`` (N, C) or (N, H, W, C) and its gradient."""
-    x = np.require(outputs, np.float32, ["C", "W"])
+    x = np.require(real_array(outputs, "outputs"), np.float32, ["C", "W"])
     if x.ndim not in (2, 4) or not x.size:
-        raise ArgumentError(f"outputs have shape {x.shape}; give (images, classes) or (images, height, width, classes)")
+        raise ArgumentError(f"outputs have shape {x.shape}; pass (images, classes) or (images, height, width, classes)")
     image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
     prepared = loss.target(target, image.shape)
     losses, dx, partial = np.empty(image[..., 0].size, np.float32), np.empty_like(image), np.empty(SUM_GROUPS)
     with engine_lock:
         differentiate(loss, 1.0, get_device("cpu"), partial, losses, dx, image, prepared)
-    return float(partial.sum()), dx.reshape(x.shape)
+    return LossResult(LossValue(partial.sum()), dx.reshape(x.shape))
 
 
 def differentiate(
@@ -118,23 +145,28 @@ def differentiate(
     x: Float32,
     target: Target,
     label_sums: Float64 | None = None,
+    divisor: float | None = None,
 ) -> None:
     """Launch the kernels that write ``weight`` times the mean loss, in partial sums, and its gradient.
 
     losses: scratch, N·H·W. label_sums: scratch, 2 × SUM_GROUPS; given if the target is in device memory, where a
-    replayed launch finds other labels each time, so that their weights have to be summed there as well.
+    replayed launch finds other labels each time, so that their weights have to be summed there as well. divisor: of the
+    mean, by default ``loss.weight(target)``.
     """
     kernels = device.kernels
     weights = None if label_sums is None or target.ndim > 1 else loss.label_weights(x.shape[-1])
-    total = 1.0 if weights is not None else loss.weight(target)
-    scale = (
-        (weight if weights is None else 1.0) / total if total else 0.0
-    )  # if nothing counts: neither loss nor gradient
+    total = 1.0 if weights is not None else loss.weight(target) if divisor is None else divisor
+    scale = scale_of(weight if weights is None else 1.0, total)
     loss.launch(kernels, losses, dx, x, target, scale)
     kernels.sum_losses(partial, losses, scale)
     if weights is not None and label_sums is not None:
         kernels.sum_label_weights(label_sums[0], target, weights, ignored_label(loss.ignore_index))
         kernels.divide_by_label_weights(partial, dx, label_sums, weight)
+
+
+def scale_of(weight: float, total: float) -> float:
+    """Return the factor of a sum of losses; if nothing counts, there is neither loss nor gradient."""
+    return weight / total if total else 0.0
 
 
 # -- targets and options ----------------------------------------------------------------------------------------------
@@ -143,7 +175,9 @@ def differentiate(
 def same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
     """Return numbers in the shape of the outputs as float32."""
     if not _is_alike(array.shape, shape):
-        raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}")
+        is_of_classes = array.size == math.prod(shape[:-1])
+        hint = "; numbers of classes are integers, labels.astype(int)" * is_of_classes
+        raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}{hint}")
     return np.require(array, np.float32, ["C", "W"]).reshape(shape)
 
 
@@ -172,7 +206,7 @@ def ignored_label(ignore_index: int | None) -> int:
     return NOT_A_LABEL if ignore_index is None else ignore_index
 
 
-def checked_weights(name: str, weights: Any, names: Sequence[str] = ()) -> tuple[float, ...]:
+def checked_weights(name: str, weights: Weights, names: Sequence[str] = ()) -> tuple[float, ...]:
     """Return weights as a tuple of finite numbers of at least 0, not all 0. Raises ArgumentError otherwise.
 
     The keys of a mapping are numbers from 0, or ``names``.
@@ -183,16 +217,17 @@ def checked_weights(name: str, weights: Any, names: Sequence[str] = ()) -> tuple
     except (TypeError, ValueError):
         found = ()
     if not found:
-        raise ArgumentError(f"{name}={weights!r}: give a sequence of numbers, or a mapping from classes to numbers")
+        raise ArgumentError(f"{name}={weights!r}: pass a sequence of numbers, or a mapping from classes to numbers")
     if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
-        raise ArgumentError(f"{name}={found}: give numbers of at least 0, one of them above 0")
+        raise ArgumentError(f"{name}={found}: pass numbers of at least 0, one of them above 0")
     return found
 
 
-def weights_of_classes(name: str, weights: Any) -> tuple[float, ...] | dict[str, float]:
+def weights_of_classes(name: str, weights: Weights) -> tuple[float, ...] | dict[str, float]:
     """Return checked weights; those by name as a mapping, until ``for_classes`` puts them in order."""
-    if isinstance(weights, Mapping) and weights and all(isinstance(key, str) for key in weights):
-        return dict(zip(weights, checked_weights(name, list(weights.values())), strict=True))
+    names = [key for key in weights if isinstance(key, str)] if isinstance(weights, Mapping) else []
+    if isinstance(weights, Mapping) and 0 < len(names) == len(weights):
+        return dict(zip(names, checked_weights(name, list(weights.values())), strict=True))
     return checked_weights(name, weights)
 
 
@@ -200,8 +235,14 @@ def check_count(name: str, weights: Weights | None, shape: tuple[int, ...]) -> N
     """Raise ArgumentError unless there is a weight for each class."""
     if isinstance(weights, Mapping):
         raise ArgumentError(
-            f"{name} by name, {', '.join(map(repr, weights))}: the names of the classes are not known here; give their "
+            f"{name} by name, {', '.join(map(repr, weights))}: the names of the classes are not known here; pass their "
             "numbers, {0: …, 1: …}, or a data set with names to fit or evaluate"
         )
     if weights is not None and len(weights) != shape[-1]:
         raise ArgumentError(f"{len(weights)} {name} for {shape[-1]} classes")
+
+
+def check_ignore_index(label: object) -> None:
+    """Raise ArgumentError unless a label is an integer or None."""
+    if label is not None and not isinstance(label, int | np.integer):
+        raise ArgumentError(f"ignore_index={label!r}: pass an integer label, or None")

@@ -1,4 +1,4 @@
-"""Losses of classes: cross-entropy, focal and Dice loss."""
+"""Losses of classes: cross-entropy and focal loss."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import choose, number
+from numbacnn._checks import number
+from numbacnn._checks.arrays import real_array
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import (
@@ -18,6 +19,7 @@ from numbacnn.losses.base import (
     Target,
     Weights,
     check_count,
+    check_ignore_index,
     checked_weights,
     class_labels,
     ignored_label,
@@ -25,20 +27,18 @@ from numbacnn.losses.base import (
     weights_of_classes,
 )
 
-ROW_GROUPS = 8  # of Dice's sums over an image
-
 
 class LabelLoss(Loss):
     """A loss of integer labels with ``class_weights``, whose mean is weighted by them, as in PyTorch."""
 
+    per_image: ClassVar[bool] = True
     activation = "softmax"
     class_weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if self.class_weights is not None:
             object.__setattr__(self, "class_weights", weights_of_classes("class_weights", self.class_weights))
-        if self.ignore_index is not None and not isinstance(self.ignore_index, int | np.integer):
-            raise ArgumentError(f"ignore_index={self.ignore_index!r}: give an integer label, or None")
+        check_ignore_index(self.ignore_index)
 
     def for_classes(self, names: Sequence[str]) -> Self:
         """Take ``class_weights`` by name."""
@@ -50,7 +50,7 @@ class LabelLoss(Loss):
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Take integer labels, one for each image or pixel."""
         check_count("class_weights", self.class_weights, shape)
-        array = np.asarray(target)
+        array = real_array(target, "target")
         if not np.issubdtype(array.dtype, np.integer):
             raise ArgumentError(f"labels are {array.dtype}; the {self.name} loss needs integer classes")
         return class_labels(array, shape, self.ignore_index)
@@ -90,17 +90,17 @@ class CrossEntropy(LabelLoss):
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Take integer labels, one for each image or pixel, or probabilities in the shape of the outputs."""
-        array = np.asarray(target)
+        array = real_array(target, "target")
         if np.issubdtype(array.dtype, np.integer):
             return super().target(array, shape)
         check_count("class_weights", self.class_weights, shape)
         if self.ignore_index is not None:
-            raise ArgumentError("ignore_index is for integer labels; give probabilities of 0 to ignore a pixel")
+            raise ArgumentError("ignore_index is for integer labels; to ignore a pixel, set its probabilities to 0")
         return same_size(array, shape)
 
     def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel for labels or that for probabilities."""
-        terms = _class_terms(self.class_weights, self.label_smoothing, x.shape[-1])
+        terms = class_terms(self.class_weights, self.label_smoothing, x.shape[-1])
         if target.ndim == 1:
             kernels.cross_entropy_labels(losses, dx, x, target, terms, ignored_label(self.ignore_index), scale)
         else:
@@ -128,38 +128,13 @@ class Focal(LabelLoss):
 
     def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
         """Launch the kernel."""
-        weights = _class_terms(self.class_weights, 0.0, x.shape[-1])[0]
+        weights = class_terms(self.class_weights, 0.0, x.shape[-1])[0]
         kernels.focal_labels(losses, dx, x, target, weights, ignored_label(self.ignore_index), self.gamma, scale)
 
 
 @cache
-def _class_terms(class_weights: tuple[float, ...] | None, smoothing: float, classes: int) -> Float32:
+def class_terms(class_weights: tuple[float, ...] | None, smoothing: float, classes: int) -> Float32:
     """Return the terms of a label's target for its own class and for all classes: 1×C, or 2×C with smoothing."""
     weights = np.ones(classes) if class_weights is None else np.asarray(class_weights)
     terms = [(1 - smoothing) * weights, smoothing / classes * weights]
     return np.array(terms[: 2 if smoothing else 1], np.float32)
-
-
-@dataclass(frozen=True)
-class Dice(Loss):
-    """1 − D, with D = (2·Σ p·t + smooth) / (Σ p² + Σ t² + smooth), the mean over classes and images.
-
-    Milletari, Navab and Ahmadi 2016, "V-Net", section 3, for each class of each image: the sums are over the image's
-    pixels, p is the ``activation``, "softmax" or "sigmoid", of the logits, and t the target. Targets are in the shape
-    of the outputs, or integer labels, one for each pixel, which become one-hot vectors. With ``smooth`` a class that is
-    neither present nor predicted has D = 1.
-    """
-
-    name: ClassVar[str] = "dice"
-
-    activation: str = "softmax"
-    smooth: float = 1.0
-
-    def __post_init__(self) -> None:
-        choose("activation", self.activation, {"softmax": None, "sigmoid": None})
-        number(self.smooth, "smooth", 0, above=True)  # 0 would make absent classes infinite
-
-    def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:
-        """Launch the kernel; the loss of each pixel is that of its image."""
-        sums = np.empty((len(x), ROW_GROUPS, 3, x.shape[-1]), np.float64)
-        kernels.dice(losses, dx, x, target, sums, self.smooth, self.activation == "softmax", scale)

@@ -1,8 +1,7 @@
 """Losses that are a mean over all elements of the outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import ClassVar, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ class ElementLoss(Loss):
     """
 
     kernel: ClassVar[str]
+    per_image: ClassVar[bool] = True
 
     def options(self, channels: int) -> Sequence[float]:
         """Return the constants that the kernel takes."""
@@ -47,10 +47,10 @@ class BinaryCrossEntropy(ElementLoss):
     pos_weight: float | Weights = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.pos_weight, Real):
-            number(self.pos_weight, "pos_weight", 0)
-        else:
+        if isinstance(self.pos_weight, Iterable):
             object.__setattr__(self, "pos_weight", weights_of_classes("pos_weight", self.pos_weight))
+        else:
+            number(self.pos_weight, "pos_weight", 0)
 
     def for_classes(self, names: Sequence[str]) -> Self:
         """Take ``pos_weight`` by name."""
@@ -64,7 +64,7 @@ class BinaryCrossEntropy(ElementLoss):
             check_count("pos_weight", self.pos_weight, shape)
         array = super().target(target, shape)
         if not 0 <= array.min() <= array.max() <= 1:
-            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; give numbers from 0 to 1")
+            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; they must be from 0 to 1")
         return array
 
     def options(self, channels: int) -> Sequence[float]:
@@ -96,7 +96,7 @@ class SigmoidFocal(ElementLoss):
         """Take 0 or 1 for each output, or integer labels."""
         array = super().target(target, shape)
         if not np.isin(array, (0, 1)).all():
-            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; give 0 or 1 for each")
+            raise ArgumentError(f"targets run from {array.min():g} to {array.max():g}; each must be 0 or 1")
         return array
 
     def options(self, channels: int) -> Sequence[float]:

@@ -7,6 +7,7 @@ returns a Model; ``weights`` is a file for ``Model.load_weights``. Layers have t
 from typing import Any
 
 from numbacnn._checks import choose
+from numbacnn._checks.names import checks_call
 from numbacnn.model import Model
 from numbacnn.models.alexnet import alexnet
 from numbacnn.models.build import Architecture
@@ -36,6 +37,7 @@ FUNCTIONS: tuple[Architecture, ...] = (
 MODELS: dict[str, Architecture] = {function.__name__: function for function in FUNCTIONS}
 
 
+@checks_call
 def make(name: str, **options: Any) -> Model:
     """Build the architecture ``name`` with its options. Raises ArgumentError with the nearest name if it is unknown."""
     return choose("model", name, MODELS)(**options)

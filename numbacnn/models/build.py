@@ -1,10 +1,11 @@
-"""The decorator that makes an architecture a function of the zoo, and common groups of layers."""
+"""The decorator that turns a function which builds a network into a public architecture; common groups of layers."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from numbacnn._checks import whole
 from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.graph import Input, Tensor
 from numbacnn.errors import GeometryError
@@ -77,7 +78,7 @@ def architecture(
             precision: str = "fp32",
             **options: Any,
         ) -> Model:
-            x = Input(input_shape)
+            x, classes = Input(input_shape), whole(classes, "classes")
             h, w, _ = image_shape(x.shape)
             try:
                 recorded = record(x, classes, **options)

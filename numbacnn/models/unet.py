@@ -32,7 +32,7 @@ def _unet(x: Tensor, classes: int, depth: int, width: int) -> Tensor:
     whole(depth, "depth"), whole(width, "width")
     h, w, _ = x.shape
     if h % 2**depth or w % 2**depth:
-        raise GeometryError(f"unet halves images {depth} times; give sizes that are multiples of {2**depth}")
+        raise GeometryError(f"unet halves images {depth} times; use sizes that are multiples of {2**depth}")
     skips: list[Tensor] = []
     for level in range(depth):
         x = double_convolution(x, f"encoder{level + 1}", width << level)

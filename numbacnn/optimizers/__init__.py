@@ -19,7 +19,7 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
         kind = choose("optimizer", optimizer, OPTIMIZERS)
         return kind(**kind.recommended)
     if not isinstance(optimizer, Optimizer):
-        raise ArgumentError(f'optimizer={optimizer!r}: give a name such as "adam", or SGD(0.01, momentum=0.9)')
+        raise ArgumentError(f'optimizer={optimizer!r}: pass a name such as "adam", or SGD(0.01, momentum=0.9)')
     return optimizer
 
 

@@ -24,8 +24,8 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.betas) != 2:
-            raise ArgumentError(f"betas={self.betas}: give two numbers")
+        if isinstance(self.betas, str) or not hasattr(self.betas, "__len__") or len(self.betas) != 2:
+            raise ArgumentError(f"betas={self.betas}: use two numbers")
         beta_1, beta_2 = (number(beta, "betas", 0, 1, below=True) for beta in self.betas)
         self.betas = beta_1, beta_2
         self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)

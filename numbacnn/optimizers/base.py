@@ -1,17 +1,17 @@
 """The interface of optimizers: parameter groups, the segments that they make of the arena, clipping, and state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose, matching, number
+from numbacnn._checks import choose, matching, number, shown
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import engine_lock
-from numbacnn.engine.parameters import Parameters
+from numbacnn.engine.parameters import NO_PARAMETERS, Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.kernels.step_scalars import SUM_GROUPS
@@ -32,7 +32,7 @@ class Trainable(Protocol):
 class ParamGroup:
     """Options for the parameters whose names match ``pattern``, as in ``ParamGroup("*.bias", weight_decay=0)``.
 
-    ``pattern`` has the form of fnmatch; a parameter belongs to the first group that matches its name in
+    ``pattern`` is a pattern of fnmatch; a parameter belongs to the first group that matches its name in
     ``model.parameters``. ``options`` are arguments of the optimizer; other arguments are those of the optimizer itself.
     """
 
@@ -104,6 +104,8 @@ class Optimizer(ChecksArguments, AnswersAttributes):
             cls.only_launches = not is_custom(cls)
 
     def __post_init__(self) -> None:
+        if isinstance(self.learning_rate, Iterable) and not isinstance(self.learning_rate, str):
+            raise ArgumentError(f"learning_rate={shown(self.learning_rate)}: pass a number; {NO_PARAMETERS}")
         self.learning_rate = number(self.learning_rate, "learning_rate", 0)
         self._store: Parameters | None = None
         self._layout: dict[str, Shape] = {}
@@ -112,6 +114,10 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
                 number(getattr(self, name), name, 0)
+        if not isinstance(self.groups, Sequence) or not all(isinstance(group, ParamGroup) for group in self.groups):
+            raise ArgumentError(
+                f'groups={self.groups!r}: pass a list such as [nc.ParamGroup("*.bias", weight_decay=0)]'
+            )
         self.rules()  # raises an error for invalid options now rather than in the first step
 
     @property
@@ -178,7 +184,10 @@ class Optimizer(ChecksArguments, AnswersAttributes):
             ArgumentError: the optimizer serves another model, was copied from one for other parameters, a group matches
                 no parameter, or all parameters are frozen.
         """
-        store = model.store
+        try:
+            store = model.store
+        except AttributeError:
+            raise ArgumentError(f"step needs the model: optimizer.step(model), not {type(model).__name__}") from None
         if self._store is store:
             if store.frozen != self._frozen:
                 self._divide(store)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any, ClassVar
 
-from numbacnn._checks import number, whole
+from numbacnn._checks import flag, number, whole
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
@@ -41,12 +41,13 @@ class Muon(Optimizer):
     others: AdamW | None = None
 
     def __post_init__(self) -> None:
+        self.nesterov = flag(self.nesterov, "nesterov")
         self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
         self.weight_decay = number(self.weight_decay, "weight_decay", 0)
         self.iterations = whole(self.iterations, "iterations")
         self.others = AdamW() if self.others is None else self.others
         if not isinstance(self.others, AdamW) or self.others.groups or self.others.clip_norm or self.others.clip_value:
-            raise ArgumentError("others: give an AdamW without groups and clipping; those are arguments of Muon")
+            raise ArgumentError("others: pass an AdamW without groups and clipping; those are arguments of Muon")
         self._buffers: dict[Shape, dict[str, Float32]] = {}
         super().__post_init__()
 

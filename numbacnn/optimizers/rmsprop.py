@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from numbacnn._checks import number
+from numbacnn._checks import flag, number
 from numbacnn.engine.device import Device
 from numbacnn.kernels.step_scalars import RmspropOptions
 from numbacnn.layers.bindings import Kernels
@@ -30,6 +30,7 @@ class RMSprop(Optimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        self.centered = flag(self.centered, "centered")
         self.alpha = number(self.alpha, "alpha", 0, 1, below=True)
         self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
         self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from numbacnn._checks import number
+from numbacnn._checks import flag, number
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.bindings import Kernels
 from numbacnn.optimizers.base import Float64, Optimizer, Tensors
@@ -28,7 +28,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
         self.weight_decay = number(self.weight_decay, "weight_decay", 0)
-        self.nesterov = bool(self.nesterov)
+        self.nesterov = flag(self.nesterov, "nesterov")
         if self.nesterov and self.momentum == 0:
             raise ArgumentError("nesterov=True needs a momentum above 0")
         super().__post_init__()

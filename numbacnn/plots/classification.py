@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from numbacnn._checks import whole
+from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
 from numbacnn.metrics import Report
@@ -22,6 +23,7 @@ MAX_LABELED = 120  # classes with a tick label each
 MAX_NAME = 24  # characters of a class name
 
 
+@checks_call
 def confusion_matrix(report: Report, title: str = "Confusion matrix") -> "Figure":
     """Plot ``model.report(test).confusion``: in each row, how the images of one true class were predicted.
 
@@ -60,6 +62,7 @@ def _label_classes(ax: "Axes", classes: Sequence[str]) -> None:
     ax.set_yticks(ticks, names, fontsize=size)
 
 
+@checks_call
 def mistakes(model: Model, dataset: Dataset, count: int = 25) -> "Figure":
     """Show the misclassified images with the highest predicted probabilities, their true and their predicted classes.
 

@@ -1,8 +1,9 @@
 """Figures, colors, images and files, for all plots. matplotlib is imported on first use."""
 
+import io
 import math
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks.names import checks_call
 from numbacnn.data.files import replacing
 from numbacnn.data.fonts import PROBE, font_file, lacking, note_on_fonts
-from numbacnn.errors import ArgumentError, NumbacnnError
+from numbacnn.errors import ArgumentError, NumbacnnError, escaped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,16 @@ def new_figure(width: float, height: float) -> "Figure":
         from matplotlib.figure import Figure
     except ImportError:
         raise NumbacnnError("plots need matplotlib: pip install 'numbacnn[plot]'") from None
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    vars(figure)["_repr_png_"] = partial(_png, figure)  # IPython asks for it, and does not know a figure without pyplot
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    """Return the PNG image that a notebook shows."""
+    out = io.BytesIO()
+    readable(figure).savefig(out, format="png", dpi=100)
+    return out.getvalue()
 
 
 def grid(count: int, columns: int, side: float, title: str, caption: float = 0.0) -> "tuple[Figure, list[Axes]]":
@@ -48,6 +59,7 @@ def grid(count: int, columns: int, side: float, title: str, caption: float = 0.0
     return figure, axes[:count]
 
 
+@checks_call
 def save(figure: "Figure", path: str | PathLike[str]) -> None:
     """Write a figure to a PNG or SVG file, completely or not at all; the same figure gives the same bytes.
 
@@ -73,10 +85,11 @@ def checked_path(path: str | PathLike[str]) -> Path:
 
 
 def plain(text: str, max_length: int = 200) -> str:
-    """Shorten a text if it is too long, and escape dollar signs, which would start a formula.
+    """Shorten a text if it is too long, and escape controls, and dollar signs, which would start a formula.
 
     Characters that no font has, neither matplotlib's nor an installed one, become squares, with a warning.
     """
+    text = escaped(text)
     shown = text if len(text) <= max_length else f"{text[: max_length - 1]}…"
     missing = _fallback(shown)[1]
     if missing:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import choose
+from numbacnn._checks.names import checks_call
 from numbacnn.data.normalization import raw_images
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
@@ -23,6 +24,7 @@ MAX_LAYERS = 12
 DARKEST = 0.3  # gray of the darkest pixels under a map, of white
 
 
+@checks_call
 def filters(model: Model, layer: str | None = None) -> "Figure":
     """Show the weights of a convolution, by default the first, on one scale.
 
@@ -71,6 +73,7 @@ def _selection(shown: int, total: int, noun: str) -> str:
     return counted if shown == total else f"{shown} of {counted}"
 
 
+@checks_call
 def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = None, channels: int = 8) -> "Figure":
     """Show the feature maps of one raw image: a row per layer, with the maps of its first channels.
 
@@ -105,6 +108,7 @@ def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = 
     return figure
 
 
+@checks_call
 def grad_cam(model: Model, image: ArrayLike, class_number: int | None = None, layer: str | None = None) -> "Figure":
     """Show Grad-CAM of one raw image: the evidence for a class, by default the predicted one, over the image.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, MASKS
 from numbacnn.data.palette import class_colors, luminance, mask_colors
@@ -26,6 +27,7 @@ MAX_LEGEND = 24  # classes
 WRONG_TASK = "predictions shows a segmentation model or a detector; use mistakes for a classifier"
 
 
+@checks_call
 def predictions(model: Model, images: NDArray[Any], labels: NDArray[Any] | None = None) -> "Figure":
     """Show the predicted masks or boxes of raw images (N, H, W, C), next to the true ``labels`` if they are given.
 
@@ -43,6 +45,7 @@ def predictions(model: Model, images: NDArray[Any], labels: NDArray[Any] | None 
     raise ArgumentError(WRONG_TASK)
 
 
+@checks_call
 def evenly_chosen(dataset: Dataset, count: int) -> Dataset:
     """Sample ``count`` images evenly. Raises ArgumentError if the labels are neither masks nor boxes."""
     if dataset.kind not in (MASKS, BOXES):
@@ -97,10 +100,10 @@ def _boxes(
         show_image(ax, images[i])
         ax.set_title(f"image {i + 1}", fontsize=8)
         for row in [] if rows is None else rows:
-            _outline(ax, row[:4], colors[int(row[4])], linestyle="--", linewidth=2.2)
+            _outline(ax, row[:4], colors[int(row[4])], 2.2, "--")
             present.add(int(row[4]))
         for box, label, score in zip(*detections, strict=True):
-            _outline(ax, box, colors[label], linewidth=1.3)
+            _outline(ax, box, colors[label], 1.3)
             text = f"{plain(names[label], MAX_NAME)} {100 * score:.0f}"
             _annotate(ax, box, text, colors[label], *images.shape[1:3])
             present.add(int(label))
@@ -129,9 +132,10 @@ def _annotate(
     )
 
 
-def _outline(ax: "Axes", box: NDArray[np.float32], color: NDArray[np.float64], **line: Any) -> None:
+def _outline(ax: "Axes", box: NDArray[np.float32], color: NDArray[np.float64], width: float, style: str = "-") -> None:
     """Draw a box. matplotlib's whole numbers are the centers of pixels, ours their upper left corners."""
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=color, **line))
+    corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)
+    ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=width, linestyle=style))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import BLUE, VERMILION, new_figure, plain
 
@@ -31,6 +32,7 @@ class Point(NamedTuple):
         return self.flops / self.ms / 1e6
 
 
+@checks_call
 def roofline(points: Sequence[Point], gflops: float, bandwidth: float, title: str = "Roofline") -> "Figure":
     """Plot points under the peaks ``gflops`` (GFLOP/s) and ``bandwidth`` (GB/s).
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import BLUE, GREEN, VERMILION, new_figure, plain
 from numbacnn.training.trainer import History
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checks_call
 def training_curves(history: History, title: str = "Training") -> "Figure":
     """Plot loss, accuracy and learning rate over the epochs, for the training batches and the validation set.
 
@@ -54,6 +56,7 @@ def _line(ax: "Axes", epochs: Sequence[int], values: Sequence[float], color: str
     ax.plot(epochs, values, color=color, marker=marker if len(epochs) <= 50 else None, markersize=4, label=label)
 
 
+@checks_call
 def gradient_norms(norms: Mapping[str, float], title: str = "Gradient norms by layer") -> "Figure":
     """Plot the result of ``layer_gradient_norms``: a point per layer on a logarithmic axis, the first layer on top.
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import CLASSES
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
@@ -27,21 +29,27 @@ class Mistakes(NamedTuple):
     probabilities: Float32
 
 
+@checks_call
 def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
     """Return the mistakes with the highest predicted probabilities, at most ``count``, in descending order.
+
+    Images whose label is the data set's ``ignore_index`` have no class to be mistaken for.
 
     Raises:
         ArgumentError: the model is not a classifier.
     """
-    probabilities = model.predict(dataset.images)
+    if dataset.kind != CLASSES:
+        raise ArgumentError(f"mistakes are those of a classifier; the data has {dataset.kind}")
+    probabilities = model.predict(dataset.inputs if dataset.others else dataset.images)
     if probabilities.ndim != 2:
         raise ArgumentError(f"mistakes are those of a classifier; this model's output is {model.output_shape}")
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != dataset.labels)
+    wrong = np.flatnonzero((predicted != dataset.labels) & (dataset.labels != dataset.ignore_index))
     chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:count]]
     return Mistakes(chosen, predicted[chosen], probabilities[chosen, predicted[chosen]])
 
 
+@checks_call
 def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, layer: str | None = None) -> Float32:
     """Compute Grad-CAM (Selvaraju et al. 2017, section 3) of raw images: where the evidence for a class is.
 
@@ -65,7 +73,11 @@ def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, la
         raise ArgumentError(
             f'layer "{name}" has outputs {shape}, which are not maps; choose an earlier one, "{default_layer(model)}"'
         )
-    maps, gradients = model.class_gradients(images, name, classes)
+    return weighted_maps(*model.class_gradients(images, name, classes))
+
+
+def weighted_maps(maps: Float32, gradients: Float32) -> Float32:
+    """Return ReLU(Σ_k α_k·A_k), (N, h, w), of maps A (N, h, w, k) and the gradients whose means are α."""
     weights = gradients.mean(axis=(1, 2), dtype=np.float64)
     evidence: NDArray[np.float64] = np.einsum("nhwk,nk->nhw", maps, weights)
     return np.maximum(evidence, 0).astype(np.float32)
@@ -94,6 +106,7 @@ def default_layer(model: Model) -> str:
     return graph.names[value]
 
 
+@checks_call
 def layer_gradient_norms(
     model: Model, images: ArrayLike, labels: ArrayLike, loss: LossOfOutputs | None = None
 ) -> dict[str, float]:

@@ -4,16 +4,22 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, fields
+from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
-from numbacnn.data.files import write_file
+from numbacnn._checks import brief
+from numbacnn._checks.version import __version__
+from numbacnn.data.files import create_file, make_folders, write_file
+from numbacnn.engine.graph_format import DAMAGE
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.runs.settings import Settings
 from numbacnn.training.trainer import EpochRecord, History
+
+COLUMNS = [field.name for field in fields(EpochRecord) if field.name != "metrics"]
+"""The columns of metrics.csv, followed by those of the metrics that the run measures."""
 
 
 class RunFolder:
@@ -31,11 +37,23 @@ class RunFolder:
 
     @classmethod
     def new(cls, settings: Settings) -> "RunFolder":
-        """Choose an unused name below ``runs``. Creates nothing."""
+        """Make an empty folder with an unused name below ``runs``, so that no other run gets the name."""
         data = re.sub(r"[^\w.-]+", "-", Path(settings.data).resolve().name) or "data"
         stem = f"{settings.model}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
-        paths = (Path("runs") / (stem if number == 1 else f"{stem}-{number}") for number in count(1))
-        return cls(next(path for path in paths if not path.exists()))
+        runs = Path("runs")
+        runs.mkdir(exist_ok=True)
+        for number in count(1):
+            path = runs / (stem if number == 1 else f"{stem}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir()
+                break
+        return cls(path)
+
+    def remove_empty(self) -> None:
+        """Remove the folder that ``new`` made, and ``runs``, if they are empty: the run did not begin."""
+        with suppress(OSError):
+            self.path.rmdir()
+            self.path.parent.rmdir()
 
     @property
     def resume_hint(self) -> str:
@@ -60,27 +78,33 @@ class RunFolder:
         if not self.config.read_bytes().strip():
             raise ArgumentError(f"{self.config} is empty: the run was stopped before it began; delete {self.path}")
 
-    def claim(self) -> None:
-        """Create the folder of a new run. Raises ArgumentError if another run took it since ``require_vacant``."""
-        self.path.mkdir(parents=True, exist_ok=True)
+    def claim(self, settings: Settings) -> None:
+        """Create the folder of a new run with its ``config.toml``, which exists with its whole content or not at all.
+
+        Raises ArgumentError if another run took the folder since ``require_vacant``.
+        """
+        make_folders(self.path)
         try:
-            self.config.touch(exist_ok=False)
+            create_file(self.config, self._config(settings))
         except FileExistsError:
             self.require_vacant()
 
     def write_config(self, settings: Settings) -> None:
         """Write the settings to ``config.toml``."""
-        import tomli_w
+        write_file(self.config, self._config(settings))
 
-        head = f"# numbacnn {version('numbacnn')}; to repeat this run: numbacnn train --config {self.config.name}\n"
-        write_file(self.config, (head + tomli_w.dumps(settings.table())).encode())
+    def _config(self, settings: Settings) -> bytes:
+        head = f"# numbacnn {__version__}; to repeat this run: numbacnn train --config {self.config.name}\n"
+        return head.encode() + settings.toml()
 
     def write_metrics(self, history: History) -> None:
         """Write one row per epoch to ``metrics.csv``."""
         text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(field.name for field in fields(EpochRecord))
-        rows.writerows(astuple(record) for record in history.epochs)
+        records = [record.numbers() for record in history.epochs]
+        columns = dict.fromkeys([*COLUMNS, *(name for record in records for name in record)])
+        rows = csv.DictWriter(text, list(columns), lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(records)
         write_file(self.metrics, text.getvalue().encode())
 
     def read_metrics(self) -> History:
@@ -96,14 +120,19 @@ class RunFolder:
         try:
             rows = list(csv.DictReader(io.StringIO(self.metrics.read_text("utf-8"))))
             return History([_epoch_record(row) for row in rows])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{self.metrics}: damaged ({error!r})") from None
+        except (*DAMAGE, OSError, csv.Error) as error:
+            raise ModelFileError(f"{self.metrics}: damaged ({brief(repr(error))})") from None
 
 
 def _epoch_record(row: Mapping[str, str]) -> EpochRecord:
-    numbers = {field.name: float(row[field.name]) if row[field.name] else None for field in fields(EpochRecord)}
+    numbers = {name: float(row[name]) if row[name] else None for name in COLUMNS}
     counts = {name: int(row[name]) for name in ("epoch", "skipped")}
-    return EpochRecord(**numbers | counts)  # type: ignore[arg-type]  # an empty cell was None
+    metrics = {
+        name.removeprefix("validation_").removeprefix("training_"): float(value)
+        for name, value in row.items()
+        if name not in COLUMNS and value
+    }
+    return EpochRecord(**numbers | counts, metrics=metrics)  # type: ignore[arg-type]  # an empty cell was None
 
 
 def model_file(path: Path) -> Path:
@@ -119,7 +148,7 @@ def model_file(path: Path) -> Path:
         return folder.model
     if folder.config.is_file():
         raise ModelFileError(f"{path} has no model: no epoch is complete; {folder.resume_hint}")
-    raise ModelFileError(f"{path}: a folder without {folder.model.name}; give a run's folder or a model file")
+    raise ModelFileError(f"{path}: a folder without {folder.model.name}; use a run's folder or a model file")
 
 
 def best_file(path: Path) -> Path:
@@ -132,7 +161,7 @@ def best_file(path: Path) -> Path:
     if not folder.config.is_file():
         raise ModelFileError(f"{path} is not the folder of a run, of which the best weights could be taken")
     if not folder.best.is_file():
-        raise ModelFileError(f"{path} has no {folder.best.name}: no epoch was validated")
+        raise ModelFileError(f"{path} has no {folder.best.name}: no epoch had a validation score")
     return folder.best
 
 

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from numbacnn._checks import brief
+from numbacnn._checks.version import __version__
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import write_file
 from numbacnn.data.text import readable
@@ -15,12 +17,13 @@ from numbacnn.engine.locks import get_num_threads
 from numbacnn.kernels.target import host_target
 from numbacnn.saving.format import digest
 
-PACKAGES = ("numbacnn", "numba", "llvmlite", "numpy", "safetensors", "pillow")
+MAX_COMMAND = 2000  # characters; the settings are complete
+PACKAGES = ("numba", "llvmlite", "numpy", "safetensors", "pillow")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on, and the platform."""
-    found = {name: version(name) for name in PACKAGES}
+    found = {"numbacnn": __version__, **{name: version(name) for name in PACKAGES}}
     return {**found, "python": platform.python_version(), "platform": platform.platform()}
 
 
@@ -45,14 +48,27 @@ def conditions(command: str, settings: Mapping[str, Any], data: Mapping[str, Dat
     data: the training, validation and test set by name.
     """
     return {
-        "command": readable(command),
+        "command": brief(readable(command), MAX_COMMAND),
         "seed": settings["seed"],
         "threads": get_num_threads(),
         "settings": dict(settings),
-        "data": {name: data_digest(part) for name, part in data.items() if part is not None},
+        "data": {name: data_digest(split) for name, split in data.items() if split is not None},
         "versions": versions(),
         "processor": processor(),
     }
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a phrase for each version and fact of the processor that differs between two conditions.
+
+    Raises one of ``graph_format.DAMAGE`` if ``then``, which is read from a file, is damaged.
+    """
+    return [
+        f"{part}: {name} was {brief(then[part][name], 60)}, is {brief(value, 60)}"
+        for part in ("versions", "processor")
+        for name, value in now[part].items()
+        if name in then.get(part, {}) and then[part][name] != value
+    ]
 
 
 def data_digest(dataset: Dataset) -> str:

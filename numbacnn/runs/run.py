@@ -2,28 +2,34 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from numbacnn import models
+from numbacnn._checks import brief
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.description import describe
 from numbacnn.data.files import remove_leftovers
-from numbacnn.data.found import describe
-from numbacnn.data.labels import BOXES
+from numbacnn.data.labels import CLASSES, MASKS, VALUES
 from numbacnn.data.remote import Progress
-from numbacnn.errors import ArgumentError, DivergedError, NumbacnnError
+from numbacnn.distributed import Group
+from numbacnn.engine.graph_format import DAMAGE
+from numbacnn.errors import ArgumentError, DivergedError, ModelFileError, NumbacnnError
 from numbacnn.logs import Log, log_of_run
 from numbacnn.losses import CrossEntropy, Focal, Loss, get_loss
 from numbacnn.model import READERS, Model, load
 from numbacnn.runs.folder import RunFolder, model_file
-from numbacnn.runs.provenance import conditions, file_digests, write_provenance
-from numbacnn.runs.settings import Settings, read_toml, require_data
+from numbacnn.runs.provenance import changes, conditions, file_digests, write_provenance
+from numbacnn.runs.settings import Settings, names_in, read_toml, require_data
 from numbacnn.runs.small_sets import class_weights
-from numbacnn.saving.format import read_normalization
+from numbacnn.runs.targets import TargetScale
+from numbacnn.saving.format import read_epoch, read_normalization, save_model
 from numbacnn.training.trainer import EpochEnd, Event, Trainer
+
+MAX_EARLIER = 8  # resumptions that a run's provenance remembers
 
 
 class Run:
@@ -43,18 +49,22 @@ class Run:
         resume: bool = False,
         progress: Progress | None = None,
         command: str = "",
+        group: Group | None = None,
     ) -> None:
-        self.settings, self.folder = settings, folder
-        settings.require_utf_8()
+        self.settings, self.folder, self.group = settings, folder, group or Group()
+        settings.require_storable()
         if resume:
             require_data(settings.data)
+        if not self.group.is_first:
+            self.group.barrier()  # rank 0 reads first, so that downloads and caches are written once
         train, validation, self.test = settings.load_data(progress)
-        parts = {"train": train, "validation": validation, "test": self.test}
-        self._provenance = conditions(command, settings.table(), parts)
-        if resume:
-            self._require_same_data()
+        if self.group.is_first:
+            self.group.barrier()
+        splits = {"train": train, "validation": validation, "test": self.test}
+        self._provenance = conditions(command, settings.table(), splits)
+        resumed_with = self._compare_with_before() if resume else []
         self.found = describe({"training": train, "validation": validation, "test": self.test})
-        self.notes = [note for part in parts.values() if part is not None for note in part.notes]
+        self.notes = [note for split in splits.values() if split is not None for note in split.notes] + resumed_with
         if not settings.validation:
             validation = None
         elif validation is None:
@@ -72,9 +82,11 @@ class Run:
         )
         if settings.weights is not None and not resume:  # a resumed run takes everything from its checkpoint
             self._load_weights(model_file(Path(settings.weights)))
-        for pattern in (settings.freeze or "").split(","):
-            if pattern.strip():
-                self.model.freeze(pattern.strip())
+        self._scale = TargetScale.of(train) if train.kind == VALUES else None
+        if self._scale is not None:
+            train, validation = self._standardized(self._scale, train, validation, resume)
+        for pattern in names_in(settings.freeze):
+            self.model.freeze(pattern)
         self.trainer = Trainer(
             self.model,
             train,
@@ -89,15 +101,37 @@ class Run:
             checkpoint_every=settings.checkpoint_every,
             accumulate=settings.accumulate or 1,
             drop_last=bool(settings.drop_last),
+            shards=settings.shards,
+            sync_batch_norm=bool(settings.sync_batch_norm),
+            communicator=self.group,
             ema=settings.ema,
             on_save_error=settings.on_save_error,
             on_nan=settings.on_nan,
             augment=settings.augment,
+            metrics=settings.metric_names,
+            monitor=settings.monitor,
         )
-        self._log = log_of_run(settings.log, folder.path, settings.table()) if settings.log else None
+        logs = settings.log and self.group.is_first
+        self._log = log_of_run(settings.log, folder.path, settings.table()) if settings.log and logs else None
         self._resumed = resume
         if resume:
             self.trainer.resume()
+            self._check_best()
+
+    def _standardized(
+        self, scale: TargetScale, train: Dataset, validation: Dataset | None, resume: bool
+    ) -> tuple[Dataset, Dataset | None]:
+        """Return data sets with standardized numbers, and prepare the model for them."""
+        if self.settings.weights is not None and not resume and self.settings.classes is None:
+            scale.standardize(self.model)
+        with scale.in_units(self.model):  # raises an error if the model cannot
+            pass
+        self.notes.append("the epochs' loss and errors are in standard deviations of the numbers; results are not")
+        return scale.standardized(train), None if validation is None else scale.standardized(validation)
+
+    def _in_units(self) -> AbstractContextManager[None]:
+        """Return a context in which the model's outputs have the units of the data."""
+        return nullcontext() if self._scale is None else self._scale.in_units(self.model)
 
     def _loss(self, train: Dataset) -> Loss | str | None:
         """Return the loss of the settings, with their class weights, or None for that of the task."""
@@ -106,20 +140,50 @@ class Run:
             return self.settings.loss
         if not isinstance(loss, CrossEntropy | Focal):
             raise ArgumentError(f"the loss {loss.name} takes no class weights; leave class-weights out")
-        if train.kind == BOXES:
+        if train.kind not in (CLASSES, MASKS):
             raise ArgumentError("class-weights are for classes and masks; leave them out")
         weights = class_weights(train, name)
         return replace(loss, class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
 
-    def _require_same_data(self) -> None:
-        """Raise ArgumentError if the checksums of the data differ from those stored when the run began."""
-        if self.folder.provenance.is_file():
-            for name, digest in read_toml(self.folder.provenance).get("data", {}).items():
+    def _compare_with_before(self) -> list[str]:
+        """Compare with the provenance of before: return a note if versions or the processor differ, and keep its words.
+
+        Raises ArgumentError if the checksums of the data differ from those stored when the run began, or the provenance
+        is damaged.
+        """
+        if not self.folder.provenance.is_file():
+            return []
+        before = read_toml(self.folder.provenance)
+        try:
+            for name, digest in before.get("data", {}).items():
                 if self._provenance["data"].get(name) != digest:
                     raise ArgumentError(
                         f"{self.settings.data}: its {name} data differs in checksum from that of {self.folder.path}; "
                         "use the same images, labels and classes, or change --out to start another run"
                     )
+            changed = changes(before, self._provenance)
+            earlier = {"command": str(before["command"]), "changes_after": changed}
+            self._provenance["earlier"] = [*before.get("earlier", []), earlier][-MAX_EARLIER:]
+        except DAMAGE as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(f"{self.folder.provenance}: damaged ({brief(repr(error))})") from None
+        bits = "; the resumed run may differ in its last bits from an uninterrupted one"
+        return [f"resumed elsewhere than before: {'; '.join(changed)}{bits}"] if changed else []
+
+    def _check_best(self) -> None:
+        """Note if the best epoch's weights are lost: another epoch's, or none, are in their file."""
+        best, file = self.trainer.history.best, self.folder.best
+        if best is None or (self.trainer.position.step == 0 and self.trainer.history.since_best == 0):
+            return  # it is about to be written
+        try:
+            stored = read_epoch(file) if file.is_file() else 0
+        except ModelFileError:
+            stored = 0
+        if stored not in (None, best.epoch):
+            self.trainer.unsaved.add(file)
+            holds = f"has the weights of epoch {stored}" if stored else "is missing or damaged"
+            self.notes.append(f"{file} {holds}; those of the best epoch, {best.epoch}, were not saved")
 
     def _load_weights(self, file: Path) -> None:
         """Load initial weights. If ``classes`` is given, those of another shape, the head's, are not loaded."""
@@ -132,14 +196,12 @@ class Run:
             self.notes.append(f"{file}: {', '.join(found.mismatched)} differ in shape and start from new values")
 
     def events(self) -> Iterator[Event]:
-        """Train, until the last epoch or until patience runs out. The folder is up to date at every event."""
-        if not self._resumed:
-            self.folder.claim()
-        for file in self.folder.outputs:
-            remove_leftovers(file)
-        self.folder.write_config(self.settings)
-        self._write_provenance(self._provenance)
-        self._save_epoch()  # a killed run may have had no time for it
+        """Train, until the last epoch or until patience runs out. The folder is up to date at every event.
+
+        Of several ranks, rank 0 writes it.
+        """
+        if self.group.is_first:
+            self._begin()
         trainer = self.trainer
         self._logging(lambda log: log.resume(trainer.history, trainer.position, len(trainer.loader)))
         if self._out_of_patience():
@@ -156,11 +218,22 @@ class Run:
             self._logging(lambda log: log.close())
             raise
 
+    def _begin(self) -> None:
+        """Take the folder of a new run, and write what is known before the training."""
+        if not self._resumed:
+            self.folder.claim(self.settings)
+        for file in self.folder.outputs:
+            remove_leftovers(file)
+        if self._resumed:
+            self.folder.write_config(self.settings)
+        self._write_provenance(self._provenance)
+        self._save_epoch()  # a killed run may have had no time for it
+
     def _log_event(self, event: Event) -> None:
         self._logging(lambda log: log(event))
 
     def _logging(self, act: Callable[[Log], None]) -> None:
-        """Let the log act, if there is one; if it cannot be written, training goes on without it, or stops."""
+        """Let the log act, if there is one; if it cannot be written, training continues without it, or stops."""
         if self._log is None:
             return
         log, path = self._log, self.folder.path / str(self.settings.log)
@@ -173,19 +246,19 @@ class Run:
 
     def _save_epoch(self) -> None:
         history = self.trainer.history
-        if not history.epochs:
+        if not history.epochs or not self.group.is_first:
             return
         with self.trainer.saving(self.folder.metrics):
             self.folder.write_metrics(history)
         if self.trainer.position.step == 0:  # the weights are those at the end of an epoch
             self._save_model(self.folder.model)
             if history.since_best == 0:
-                self._save_model(self.folder.best)
+                self._save_model(self.folder.best, history.epochs[-1].epoch)
 
-    def _save_model(self, file: Path) -> None:
+    def _save_model(self, file: Path, epoch: int | None = None) -> None:
         """Save the model. If that fails, the previous file stays."""
-        with self.trainer.saving(file):
-            self.model.save(file)
+        with self.trainer.saving(file), self._in_units():
+            save_model(self.model, file, epoch)
 
     def check_saved(self) -> None:
         """Raise NumbacnnError if files of the run could not be written, or not as they are now."""
@@ -200,12 +273,13 @@ class Run:
         return patience is not None and waited is not None and waited >= patience
 
     def results(self) -> dict[str, Any]:
-        """Evaluate the last and the best weights on the test set; return the results as JSON's types.
+        """Evaluate the last and the best weights on the test set; return the results as a JSON object.
 
         Also completes ``provenance.toml`` with these results and the checksums of the run's files.
         """
         history = self.trainer.history
-        best = None if self.folder.best in self.trainer.unsaved else history.best
+        lost = self.group.any(self.folder.best in self.trainer.unsaved)  # waits until rank 0 has written the files
+        best = None if lost else history.best
         found: dict[str, Any] = {
             "run": str(self.folder.path),
             "task": self.settings.task,
@@ -213,19 +287,26 @@ class Run:
             "data": self.settings.data,
             "parameters": self.model.store.count,
             "epochs": [asdict(record) for record in history.epochs],
-            "test": self._evaluate(self.model),
+            "test": self._test(),
             "best": best
             and {
                 "epoch": best.epoch,
                 "validation_accuracy": best.validation_accuracy,
                 "validation_score": best.score,
+                "metrics": best.metrics,
                 "test": self._evaluate(
-                    load(self.folder.best, device=self.settings.device, precision=self.settings.precision)
+                    load(
+                        self.folder.best,
+                        device=self.settings.device,
+                        precision=self.settings.precision,
+                        limits=False,
+                    )
                 ),
             },
         }
         scores = {name: value for name, value in found["test"].items() if name != "images"}
-        self._logging(lambda log: log.results(self.model, self.test, scores))
+        with self._in_units():
+            self._logging(lambda log: log.results(self.model, self.test, scores))
         self._logging(lambda log: log.close())
         measured = {"test": found["test"]} | ({"best": found["best"]["test"]} if found["best"] else {})
         files = file_digests(self.folder.outputs)
@@ -233,11 +314,18 @@ class Run:
         return found
 
     def _write_provenance(self, provenance: dict[str, Any]) -> None:
+        if not self.group.is_first:
+            return
         with self.trainer.saving(self.folder.provenance):
             write_provenance(self.folder.provenance, provenance)
 
+    def _test(self) -> dict[str, Any]:
+        """Evaluate the last weights."""
+        with self._in_units():
+            return self._evaluate(self.model)
+
     def _evaluate(self, model: Model) -> dict[str, Any]:
-        found = model.evaluate(self.test, self.settings.loss)
+        found = model.evaluate(self.test, self.settings.loss, metrics=self.trainer.metrics)
         if not math.isfinite(found["loss"]):
             raise DivergedError(f"the test loss is {found['loss']}")
         return {"images": len(self.test), **found}

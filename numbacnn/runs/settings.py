@@ -11,11 +11,13 @@ from numbacnn import data as data_sets
 from numbacnn._checks import brief, choose
 from numbacnn.data.augment import get_augmentation
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.files import reject_pipe
 from numbacnn.data.fitting import FITS
 from numbacnn.data.folder import kind_of_folder, of_training
 from numbacnn.data.remote import Progress
 from numbacnn.data.store import CACHES
 from numbacnn.data.text import decode, readable
+from numbacnn.distributed import Shards
 from numbacnn.errors import ArgumentError, DataError
 from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.runs.photographs import photograph_defaults
@@ -27,10 +29,14 @@ DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # an epoc
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "segment": {"model": "unet_small", "epochs": 5, "optimizer": "adamw", "lr": 0.004, "warmup": 0.1},
     "detect": {"model": "grid_detector", "epochs": 6, "optimizer": "adamw", "lr": 0.003, "warmup": 0.1},
+    "tag": {"epochs": 5},
+    "regress": {"epochs": 5, "optimizer": "adamw", "lr": 0.002, "warmup": 0.1},
 }
 OPTIMIZER_OPTIONS = ("momentum", "nesterov", "betas")  # arguments of some of the optimizers
-MAX_CONFIG_BYTES = 1 << 14  # parsing time grows with the square of a hostile file's size,
+MAX_CONFIG_BYTES = 1 << 15  # parsing time grows with the square of a hostile file's size,
 MAX_DOTS = 200  # and with the depth of a dotted key
+MAX_WRITTEN_BYTES = 1 << 13  # of options; a run's provenance holds more besides them
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"' + r"|'[^'\n]*'")
 RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = (
@@ -66,6 +72,8 @@ class Settings:
     clip_norm: float | None = None
     warmup: float | None = None
     accumulate: int | None = None
+    shards: int | None = None
+    sync_batch_norm: bool | None = None
     drop_last: bool | None = None
     ema: float | None = None
     weights: str | None = None
@@ -80,6 +88,8 @@ class Settings:
     skip_damaged: bool | None = None
     augment: str | None = None
     patience: int | None = None
+    metrics: str | None = None
+    monitor: str | None = None
     checkpoint_every: int | str | None = None
     threads: int | None = None
     log: str | None = None
@@ -109,14 +119,23 @@ class Settings:
             if getattr(settings, name) is not None and name not in known:
                 raise ArgumentError(f"{optimizer} has no {name}; leave it out")
         if settings.class_weights not in (None, "equal", *POWERS):
-            raise ArgumentError(f"class-weights={settings.class_weights!r}: give equal, {' or '.join(POWERS)}")
+            raise ArgumentError(f"class-weights={settings.class_weights!r}: use equal, {' or '.join(POWERS)}")
         if settings.loss is not None and settings.task == Detection.name:
             raise ArgumentError("a detector has a loss of its own; leave loss out")
         settings.make_optimizer()  # checks its arguments
+        if settings.shards is not None:
+            Shards(settings.shards)
+        elif settings.sync_batch_norm:
+            raise ArgumentError("sync-batch-norm is for shards: without them, batch normalization is over the batch")
         get_augmentation(settings.augment)
-        for name, used in (("patience", settings.patience), ("plateau", settings.schedule == "plateau")):
+        validated = {
+            "patience": settings.patience,
+            "plateau": settings.schedule == "plateau",
+            "monitor": settings.monitor,
+        }
+        for name, used in validated.items():
             if used and not settings.validation:
-                raise ArgumentError(f"{name} needs validation data: give a validation share above 0")
+                raise ArgumentError(f"{name} needs validation data: use --validation 0.1, or another share above 0")
         return settings
 
     def table(self) -> dict[str, Any]:
@@ -127,6 +146,22 @@ class Settings:
         if self.weights is not None:
             table["weights"] = str(Path(self.weights).resolve())
         return table
+
+    def toml(self) -> bytes:
+        """Return the content of a configuration file with these options."""
+        import tomli_w
+
+        return tomli_w.dumps(self.table()).encode()
+
+    def require_storable(self) -> None:
+        """Raise ArgumentError if a configuration file with these options could not be read again."""
+        self.require_utf_8()
+        content = self.toml()
+        if len(content) > MAX_WRITTEN_BYTES:
+            longest = max(self.table().items(), key=lambda item: len(str(item[1])))[0]
+            size = f"the options of the run take {len(content):,} bytes, more than {MAX_WRITTEN_BYTES:,}"
+            raise ArgumentError(f"{size}; shorten {longest}, for instance by patterns such as 'features.*'")
+        parse_toml(content, "the options of the run")
 
     def require_utf_8(self) -> None:
         """Raise ArgumentError if a path cannot be written to a configuration file."""
@@ -147,6 +182,11 @@ class Settings:
         schedule = get_schedule(self.schedule)
         return Warmup(schedule, self.warmup) if self.warmup else schedule
 
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics, which are separated by commas."""
+        return names_in(self.metrics)
+
     def load_data(self, progress: Progress | None = None) -> tuple[Dataset, Dataset | None, Dataset]:
         """Load the training set, the validation set if a folder has one, and the test set."""
         splits = data_sets.load_splits(
@@ -163,6 +203,11 @@ class Settings:
         train, test = of_training(splits, self.data), splits.test
         assert test is not None
         return train, splits.validation, test
+
+
+def names_in(text: str | None) -> list[str]:
+    """Return the names in a list that is separated by commas."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def require_data(name: str) -> None:
@@ -199,7 +244,7 @@ def parse_size(given: int | str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,4})(?:[x×]([1-9]\d{0,4}))?", str(given))
     if match is None:
-        raise ArgumentError(f"size={given!r}: give a number of pixels, 224, or HEIGHTxWIDTH, 168x224")
+        raise ArgumentError(f"size={given!r}: use a number of pixels, 224, or HEIGHTxWIDTH, 168x224")
     return int(match[1]), int(match[2] or match[1])
 
 
@@ -207,7 +252,7 @@ def _floats(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(map(float, str(text).split(",")))
     except ValueError:
-        raise ArgumentError(f"{name}={text!r}: give numbers separated by commas") from None
+        raise ArgumentError(f"{name}={text!r}: use numbers separated by commas") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -224,7 +269,7 @@ def read_config(path: Path) -> dict[str, Any]:
         except ArgumentError as error:
             raise ArgumentError(f"{line_of(path, key)}: {error}") from None
         if not isinstance(value, str | int | float):
-            raise ArgumentError(f"{line_of(path, key)}: {key} is a {type(value).__name__}; give a single value")
+            raise ArgumentError(f"{line_of(path, key)}: {key} is a {type(value).__name__}; use a single value")
         options[name] = value
     return options
 
@@ -245,18 +290,26 @@ def options_for(optimizer: str | None, options: dict[str, Any]) -> dict[str, Any
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises ArgumentError if it is missing, too large or not valid."""
+    """Parse a TOML file. Raises ArgumentError if it is missing, too large or not valid, DataError if it is a pipe."""
+    reject_pipe(path)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise ArgumentError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, too large for a configuration file")
-        if any(line.count(b".") > MAX_DOTS for line in content.splitlines()):
-            raise ArgumentError(f"{path}: a line has more than {MAX_DOTS} dots; this is not a configuration file")
-        return tomllib.loads(decode(content))
     except OSError as error:
         raise ArgumentError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse_toml(content, path)
+
+
+def parse_toml(content: bytes, name: object) -> dict[str, Any]:
+    """Parse the content of a TOML file. Raises ArgumentError, with ``name``, if it is too large or not valid."""
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ArgumentError(f"{name}: larger than {MAX_CONFIG_BYTES:,} bytes, too large for a configuration file")
+    try:
+        text = decode(content)
+        # Dots in a string are not those of a key; strings of several lines are not recognized here.
+        keys = text if '"""' in text or "'''" in text else _STRING.sub("", text)
+        if not any(line.count(".") > MAX_DOTS for line in keys.splitlines()):
+            return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        raise ArgumentError(f"{path}: not a TOML file ({brief(error)})") from None
+        raise ArgumentError(f"{name}: not a TOML file ({brief(error)})") from None
+    raise ArgumentError(f"{name}: a line has more than {MAX_DOTS} dots; this is not a configuration file")

@@ -1,4 +1,4 @@
-"""Defaults of a training to segment the images of a folder: from few images, in enough steps, with rare classes."""
+"""Defaults of a training to segment, tag or regress from a folder: few images in enough steps, and rare classes."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -9,10 +9,11 @@ import numpy as np
 
 from numbacnn import data as data_sets
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.folder import survey
+from numbacnn.data.folder import fingerprint, survey
 from numbacnn.data.labels import class_numbers
 from numbacnn.losses import CrossEntropy, Focal, get_loss
-from numbacnn.tasks import TASKS, Segmentation
+from numbacnn.runs.photographs import photograph_defaults
+from numbacnn.tasks import TASKS, Regression, Segmentation, Tagging
 
 STEPS, MIN_EPOCHS = 300, 5  # fewer steps end in a prediction of background everywhere
 BATCHES = {64: 4, 256: 8}  # batch sizes up to these numbers of images; larger sets have the general default
@@ -23,11 +24,14 @@ POWERS = {"sqrt": 0.5, "balanced": 1.0}
 def folder_defaults(data: str, task: str, loss: str | None = None) -> Mapping[str, Any]:
     """Return the settings that a folder has by default, which depend on the number of its training images.
 
-    They have class weights only if the loss takes them.
+    They have class weights only if the loss takes them. Photographs to tag or regress have defaults of their own.
     """
-    if task != Segmentation.name or data in data_sets.NAMES or not Path(data).is_dir():
+    rows = task in (Tagging.name, Regression.name)
+    if not (rows or task == Segmentation.name) or data in data_sets.NAMES or not Path(data).is_dir():
         return {}
-    found = _defaults(str(Path(data).resolve()), task)
+    found = _defaults(str(Path(data).resolve()), task, fingerprint(data))
+    if rows:
+        return {"epochs": found["epochs"]} if "epochs" not in photograph_defaults(data, task) else {}
     weighted = isinstance(get_loss(loss or CrossEntropy.name), CrossEntropy | Focal)
     return found if weighted else {name: value for name, value in found.items() if name != "class_weights"}
 
@@ -53,9 +57,11 @@ def class_weights(dataset: Dataset, name: str) -> list[float]:
 
 
 @lru_cache(maxsize=8)
-def _defaults(data: str, task: str) -> Mapping[str, Any]:
+def _defaults(data: str, task: str, content: int) -> Mapping[str, Any]:
+    """Return the defaults for a folder, whose ``content`` is a fingerprint."""
     found = survey(data, TASKS[task].labels)
     images = found.training_images if found else 0
-    batch = next((size for most, size in BATCHES.items() if images <= most), 16)
+    sizes = BATCHES.items() if task == Segmentation.name else ()
+    batch = next((size for most, size in sizes if images <= most), 16)
     steps = -(-max(images, 1) // batch)  # in an epoch
     return {"batch_size": batch, "epochs": max(-(-STEPS // steps), MIN_EPOCHS), "class_weights": "sqrt"}

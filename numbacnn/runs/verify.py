@@ -10,7 +10,7 @@ from numbacnn.engine.graph_format import DAMAGE
 from numbacnn.errors import ArgumentError
 from numbacnn.model import load
 from numbacnn.runs.folder import RunFolder
-from numbacnn.runs.provenance import data_digest, file_digests, processor, versions
+from numbacnn.runs.provenance import changes, data_digest, file_digests, processor, versions
 from numbacnn.runs.settings import Settings, read_toml, require_data
 from numbacnn.tasks import TASKS
 
@@ -46,7 +46,7 @@ def verify_run(path: Path, progress: Progress | None = None, data: str | None = 
     """
     folder = RunFolder(path)
     if not folder.provenance.is_file():
-        raise ArgumentError(f"{path}: has no {folder.provenance.name}; give the folder of a completed run")
+        raise ArgumentError(f"{path}: has no {folder.provenance.name}; use the folder of a completed run")
     provenance = read_toml(folder.provenance)
     if "results" not in provenance:
         raise ArgumentError(f"{path}: training is not complete; {folder.resume_hint}")
@@ -79,11 +79,5 @@ def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | 
                 expected, measured = provenance["results"][name][task.score], load(file).evaluate(test)[task.score]
                 state = "ok" if measured == expected else f"{measured!r} instead of {expected!r}"
                 found.checks.append(Check(f"{task.score_name} of {file.name}", state))
-    for what, now in (("versions", versions()), ("processor", processor())):
-        then = provenance[what]
-        found.notes += [
-            f"{what}: {key} was {brief(then[key], 60)}, is {brief(now[key], 60)}"
-            for key in now
-            if key in then and then[key] != now[key]
-        ]
+    found.notes += changes(provenance, {"versions": versions(), "processor": processor()})
     return found

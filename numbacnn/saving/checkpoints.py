@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.saving import format as files
 
 Arrays = Mapping[str, NDArray[np.float32]]
+MAX_COUNT = (1 << 63) - 1
+R = TypeVar("R")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -78,9 +80,35 @@ def parse_interval(given: int | str) -> Interval:
     """Parse 500 or "500" (steps), "90s", "5m" or "1h". Raises ArgumentError for anything else."""
     match = re.fullmatch(r"(\d{1,15})([smh]?)", str(given))
     if isinstance(given, bool) or match is None or int(match[1]) == 0:
-        raise ArgumentError(f"checkpoint_every={given!r}: give a whole number of steps, or a time such as 90s, 5m, 1h")
+        raise ArgumentError(f"checkpoint_every={given!r}: use a whole number of steps, or a time such as 90s, 5m, 1h")
     number, unit = int(match[1]), match[2]
     return Interval(seconds=number * SECONDS[unit]) if unit else Interval(steps=number)
+
+
+def record_of(kind: type[R], form: Any) -> R:
+    """Return a dataclass from a form in a checkpoint.
+
+    Raises ValueError or TypeError unless every field has its type: whole numbers, which are not negative, numbers, or
+    mappings from names to numbers.
+    """
+    hints = get_type_hints(kind)
+    for name, value in dict(form).items():
+        if name not in hints:
+            raise ValueError(f"unknown {name!r}")
+        numbers = list(value.values()) if hints[name] == Mapping[str, float] else [value]
+        for number in numbers:
+            if hints[name] is int:
+                count(number)
+            elif number is not None or hints[name] is float:
+                float(number if isinstance(number, int | float) else "no number")
+    return kind(**form)
+
+
+def count(value: object) -> int:
+    """Return a number that counts something. Raises ValueError unless it is whole and not negative."""
+    if not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
+        raise ValueError(f"{value!r} is not a count")
+    return value
 
 
 def describe(value: object) -> str:

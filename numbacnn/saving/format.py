@@ -17,6 +17,7 @@ from numbacnn.data.normalization import Normalization
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE, from_dict, to_dict
+from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.engine.parameters import Arena, Parameters, Slot
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.layers import Layer
@@ -47,6 +48,35 @@ class Saveable(Protocol):
     several_outputs: bool
 
 
+class TensorSlice(Protocol):
+    """A tensor in an open safetensors file, which is read where it is indexed."""
+
+    def get_shape(self) -> list[int]:
+        """Return its shape."""
+
+    def get_dtype(self) -> str:
+        """Return its type, such as "F32"."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read some rows."""
+
+
+class TensorFile(Protocol):
+    """An open safetensors file."""
+
+    def keys(self) -> list[str]:
+        """Return the names of the tensors."""
+
+    def metadata(self) -> dict[str, str] | None:
+        """Return the metadata, or None if the file has none."""
+
+    def get_tensor(self, name: str) -> NDArray[Any]:
+        """Read a tensor."""
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """Return a tensor without reading it."""
+
+
 class ModelFile(NamedTuple):
     """The validated content of a model file: ``arrays`` holds every parameter and state of ``graph`` in its shape."""
 
@@ -61,8 +91,8 @@ class ModelFile(NamedTuple):
     frozen: frozenset[str] = frozenset()
 
 
-def save_model(model: Saveable, path: str | PathLike[str]) -> None:
-    """Write a model file; docs/model-file.md describes the format.
+def save_model(model: Saveable, path: str | PathLike[str], epoch: int | None = None) -> None:
+    """Write a model file; docs/model-file.md describes the format. ``epoch`` is that of a training, for the record.
 
     Raises:
         ArgumentError: the name is that of another format.
@@ -70,7 +100,7 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
     suffix = Path(path).suffix.lower()
     if suffix in OTHER_FORMATS:
         other = "; nc.onnx.save writes ONNX" if suffix == ".onnx" else ""
-        raise ArgumentError(f"{path}: save writes safetensors; give a name that ends in .safetensors{other}")
+        raise ArgumentError(f"{path}: save writes safetensors; use a name that ends in .safetensors{other}")
     head = {
         "graph": to_dict(model.graph),
         "classes": model.classes,
@@ -79,25 +109,29 @@ def save_model(model: Saveable, path: str | PathLike[str]) -> None:
         "auxiliary_weight": model.auxiliary_weight,
         "task": model.task,
     }
-    _write(Path(path), FORMAT, head, model.store.arrays())
+    if epoch is not None:
+        head["epoch"] = epoch
+    with PROCESS_LOCK:
+        arrays = model.store.arrays()
+    _write(Path(path), FORMAT, head, arrays)
 
 
-def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) -> ModelFile:
+def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = (), limits: bool = True) -> ModelFile:
     """Read and validate a model file. ``layers`` are custom layer classes that it may use.
 
     Raises:
-        ModelFileError: the file is damaged or inconsistent; the message says how.
+        ModelFileError: the file is damaged or inconsistent, or with ``limits`` its graph is too large; the message says
+            how.
     """
     file = Path(path)
     head, arrays = _read(file, FORMAT)
     try:
-        graph = from_dict(head["graph"], layers)
+        graph = from_dict(head["graph"], layers, limits)
         _check_arrays(arrays, {name: shape for name, (shape, _) in {**graph.parameters(), **graph.state()}.items()})
         classes = None if head["classes"] is None else tuple(map(str, head["classes"]))
         several_inputs, several_outputs = map(bool, head["lists"])
         normalization = _normalization(head["normalization"])
-        if normalization is not None and len(normalization.mean) != graph.input_shapes[0][-1]:
-            raise ModelFileError(f"its normalization is damaged: {len(normalization.mean)} channels, unlike its input")
+        check_normalization(normalization, [shape[-1] for shape in graph.input_shapes])
         auxiliary_weight = float(head.get("auxiliary_weight", 0.3))
         if not 0 <= auxiliary_weight < math.inf:
             raise ModelFileError(f"its auxiliary weight is damaged: {auxiliary_weight}")
@@ -115,16 +149,31 @@ def read_model(path: str | PathLike[str], layers: Sequence[type[Layer]] = ()) ->
 
 def read_normalization(path: Path) -> Normalization | None:
     """Read the normalization from a model file; None if it has none."""
+    try:
+        head = _read_head(path)
+        return None if head is None else _normalization(head["normalization"])
+    except DAMAGE as error:
+        raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
+
+
+def read_epoch(path: Path) -> int | None:
+    """Read the epoch that a model file is of; None if it does not say. Raises ModelFileError if it is damaged."""
+    from safetensors import SafetensorError
+
+    try:
+        head = _read_head(path)
+        return None if head is None or "epoch" not in head else int(head["epoch"])
+    except (SafetensorError, OSError, *DAMAGE) as error:
+        raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
+
+
+def _read_head(path: Path) -> Any:
+    """Return the head of a model file, without checking its digest; None if the file is of another kind."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-    try:
-        return (
-            _normalization(json.loads(metadata["head"])["normalization"]) if metadata.get("format") == FORMAT else None
-        )
-    except DAMAGE as error:
-        raise ModelFileError(f"{path}: its metadata is damaged: {brief(repr(error))}") from None
+    return json.loads(metadata["head"]) if metadata.get("format") == FORMAT else None
 
 
 def save_checkpoint(path: Path, arenas: Mapping[str, Arena], state: object, keep_as: Path | None = None) -> None:
@@ -168,7 +217,7 @@ def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]
     return sha.hexdigest()
 
 
-def check_digest(path: Path, file: Any) -> None:
+def check_digest(path: Path, file: TensorFile) -> None:
     """Raise ModelFileError if an open safetensors file was altered. Files from before version 0.2 have no digest."""
     metadata = file.metadata() or {}
     for key in metadata.keys() - METADATA:  # a digest under a damaged key must not count as a file without one
@@ -185,11 +234,28 @@ def _write(
     from safetensors.numpy import save
 
     metadata = {"format": kind, "version": str(VERSION), "head": json.dumps(head)}
-    saved = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata["digest"] = digest(metadata, sorted(saved.items()))
-    content = save(saved, metadata)
+    with PROCESS_LOCK:  # no other thread trains while the arrays are read, the digest first
+        saved = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        metadata["digest"] = digest(metadata, sorted(saved.items()))
+        content = save(saved, metadata)
+    header, arrays_bytes = _with_ordered_metadata(content)
     with replacing(path, keep_as) as file:
-        file.write(content)
+        file.write(header)
+        file.write(arrays_bytes)
+
+
+def _with_ordered_metadata(content: bytes) -> tuple[bytes, memoryview]:
+    """Split a safetensors file into its header, with sorted metadata, and its arrays, so that equal files are equal.
+
+    safetensors writes the metadata in the order of a randomly seeded hash table. The header is a length of 8 bytes and
+    JSON, padded to a multiple of 8 bytes.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
 def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
@@ -230,8 +296,18 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tup
             raise ModelFileError(f'"{name}" is {array.dtype} {array.shape}, not float32 {expected[name]}')
 
 
-def _normalization(form: Any) -> Normalization | None:
+def check_normalization(normalization: Normalization | None, channels: Sequence[int]) -> None:
+    """Raise ModelFileError unless a normalization is of the channels of the inputs."""
+    parts = () if normalization is None else (normalization, *normalization.others)
+    if len(parts) > 1 and len(parts) != len(channels):
+        raise ModelFileError(f"its normalization is damaged: {len(parts)} inputs, but the graph has {len(channels)}")
+    for part, count in zip(parts, channels, strict=False):
+        if len(part.mean) != count:
+            raise ModelFileError(f"its normalization is damaged: {len(part.mean)} channels, unlike its input")
+
+
+def _normalization(content: Mapping[str, Any] | None) -> Normalization | None:
     try:
-        return None if form is None else Normalization.from_dict(form)
+        return None if content is None else Normalization.from_dict(content)
     except ValueError as error:
         raise ModelFileError(str(error)) from None

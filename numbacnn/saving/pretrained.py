@@ -9,16 +9,19 @@ from fnmatch import fnmatchcase
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.engine.graph import Graph, Node
+from numbacnn._checks import brief
+from numbacnn.engine.graph import Graph
+from numbacnn.engine.graph_format import DAMAGE
+from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.engine.parameters import Parameters
-from numbacnn.errors import ModelFileError
+from numbacnn.errors import ModelFileError, NumbacnnError
 from numbacnn.geometry import Shape
-from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, check_digest
+from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, TensorFile, TensorSlice, check_digest
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
 NUMBERS = ("F32", "F16", "F64")
@@ -74,12 +77,16 @@ def state_dict_shapes(graph: Graph) -> dict[str, Shape]:
 
 
 def state_dict(graph: Graph, store: Parameters) -> dict[str, NDArray[np.float32]]:
-    """Return parameters and state in the layouts of a PyTorch state dict, as ``load_weights`` reads them."""
-    arrays, ours = {}, store.arrays()
-    for name, layout in _layouts(graph, ours=False).items():
-        ordered = ours[name].reshape([layout.unfolded[axis] for axis in layout.order])
-        arrays[name] = ordered.transpose(np.argsort(layout.order)).reshape(layout.shape)
-    return arrays
+    """Return copies of parameters and state in the layouts of a PyTorch state dict, as ``load_weights`` reads them.
+
+    They are copied between two steps of a training, not during one.
+    """
+    with PROCESS_LOCK:
+        arrays, ours = {}, store.arrays()
+        for name, layout in _layouts(graph, ours=False).items():
+            ordered = ours[name].reshape([layout.unfolded[axis] for axis in layout.order])
+            arrays[name] = np.array(ordered.transpose(np.argsort(layout.order)).reshape(layout.shape))
+        return arrays
 
 
 def from_state_dict(graph: Graph, arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -92,25 +99,28 @@ def from_state_dict(graph: Graph, arrays: Mapping[str, NDArray[np.float32]]) -> 
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[TensorFile]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file")
+        hint = "" if path.suffix else "; weights are not downloaded: pass the file of a model or of a state dict"
+        raise ModelFileError(f"{path}: no such file{hint}")
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except NumbacnnError:
+        raise
+    except (SafetensorError, OSError, *DAMAGE) as error:
         raise ModelFileError(
-            f"{path}: not a safetensors file, or damaged: {str(error).splitlines()[0]}; "
+            f"{path}: not a safetensors file, or damaged: {brief(error)}; "
             "save a PyTorch state dict as one by safetensors.torch.save_file"
         ) from None
 
 
-def _format(file: Any, path: str | PathLike[str]) -> str | None:
+def _format(file: TensorFile, path: str | PathLike[str]) -> str | None:
     found: str | None = (file.metadata() or {}).get("format")
     if found == CHECKPOINT_FORMAT:
-        raise ModelFileError(f"{path}: a training checkpoint; give the run's model.safetensors")
+        raise ModelFileError(f"{path}: a training checkpoint; use the run's model.safetensors")
     return found
 
 
@@ -119,9 +129,9 @@ def _format(file: Any, path: str | PathLike[str]) -> str | None:
 
 def _layouts(graph: Graph, ours: bool) -> dict[str, TensorLayout]:
     """Return the layout in the file of every parameter and state of the model."""
-    layouts = {}
+    layouts, flattened = {}, _flattened_images(graph)
     for node in graph.nodes:
-        image = None if ours else _flattened_image(graph, node)
+        image = None if ours else flattened[node.inputs[0]]
         arrays = {**node.layer.parameters(node.input_shapes), **node.layer.state(node.input_shapes)}
         for name, array in arrays.items():
             layout = _plain(array.shape) if ours else _pytorch_layout(node.layer.op, array.shape, image)
@@ -148,20 +158,21 @@ def _pytorch_layout(op: str, shape: Shape, image: Shape | None) -> TensorLayout:
     return _plain(shape)
 
 
-def _flattened_image(graph: Graph, node: Node) -> Shape | None:
-    """Return the (h, w, c) that a Flatten before the node flattens, if no layer between reorders features."""
-    while True:
-        i = node.inputs[0] - len(graph.input_shapes)
-        if i < 0:
-            return None
-        node = graph.nodes[i]
+def _flattened_images(graph: Graph) -> list[Shape | None]:
+    """Return for each value the (h, w, c) that a Flatten before it flattens, if no layer since reorders features."""
+    images: list[Shape | None] = [None] * len(graph.input_shapes)
+    for node in graph.nodes:
+        shape = node.input_shapes[0]
         if node.layer.op == "flatten":
-            return node.input_shapes[0] if len(node.input_shapes[0]) == 3 else None
-        if node.layer.op == "dense" or len(node.inputs) > 1 or node.shape != node.input_shapes[0]:
-            return None
+            images.append(shape if len(shape) == 3 else None)
+        elif node.layer.op == "dense" or len(node.inputs) > 1 or node.shape != shape:
+            images.append(None)
+        else:
+            images.append(images[node.inputs[0]])
+    return images
 
 
-def _copy(store: Parameters, name: str, tensor: Any, layout: TensorLayout) -> None:
+def _copy(store: Parameters, name: str, tensor: TensorSlice, layout: TensorLayout) -> None:
     """Write the file's tensor a block of rows at a time: the whole would need as much memory again as our array."""
     rows, *rest = layout.unfolded
     axis, height = layout.order.index(0), layout.shape[0] // rows
@@ -179,7 +190,7 @@ def _copy(store: Parameters, name: str, tensor: Any, layout: TensorLayout) -> No
 
 
 def _compare(
-    layouts: Mapping[str, TensorLayout], found: Mapping[str, Any], patterns: Sequence[str]
+    layouts: Mapping[str, TensorLayout], found: Mapping[str, TensorSlice], patterns: Sequence[str]
 ) -> tuple[LoadedWeights, list[str]]:
     """Compare names, shapes and types; return the report and a phrase for each kind of mismatch."""
     shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
@@ -207,4 +218,4 @@ def _compare(
 def _listed(phrases: Iterable[str]) -> str:
     every = list(phrases)
     more = f" and {len(every) - MAX_LISTED} more" if len(every) > MAX_LISTED else ""
-    return ", ".join(every[:MAX_LISTED]) + more
+    return brief(", ".join(every[:MAX_LISTED]), 1000) + more

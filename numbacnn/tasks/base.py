@@ -1,5 +1,6 @@
 """The interface of a task: the meaning of a model's output, its loss, and its metrics."""
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from numbacnn.data.dataset import Dataset
@@ -7,7 +8,8 @@ from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import as_image
 from numbacnn.losses.base import Loss
-from numbacnn.metrics import Metrics
+from numbacnn.metrics import Metric
+from numbacnn.tasks.results import Metrics
 
 
 class Task:
@@ -18,12 +20,14 @@ class Task:
         labels: the kind of labels it learns from, as in ``Dataset.kind``.
         score: the key, in the result of ``evaluate``, of the measure that decides which epoch is best.
         score_name: the name of that measure in messages.
+        measures: the metrics that ``fit`` and ``evaluate`` take by name, besides "top_k" of a classifier.
     """
 
     name: ClassVar[str]
     labels: ClassVar[str]
     score: ClassVar[str]
     score_name: ClassVar[str]
+    measures: ClassVar[Mapping[str, Metric]]
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
@@ -40,12 +44,15 @@ class Task:
         """Return the default loss of an output with that many channels, of a graph that ends in the op ``end``."""
         raise NotImplementedError
 
-    def metrics(self, loss: Loss, device: Device) -> Metrics:
-        """Return the metrics that ``evaluate`` accumulates; in training they count the correct predictions."""
+    def metrics(self, loss: Loss, device: Device, wanted: Sequence[Metric] = ()) -> Metrics:
+        """Return what ``evaluate`` accumulates, ``wanted`` included; in training it counts correct predictions."""
         raise NotImplementedError
 
     def check_output(self, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError if a model whose output for one image has this shape cannot do the task."""
+
+    def check_loss(self, loss: Loss) -> None:
+        """Raise ArgumentError if a loss does not take the task's labels."""
 
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
         """Raise ArgumentError if the data set does not fit a model with this output shape for one image."""
@@ -55,12 +62,12 @@ class Task:
         if dataset.images.shape[1:] != as_image(self.input_shape):
             h, w, c = dataset.images.shape[1:]
             channels_first = (
-                "; give channels last, images.transpose(0, 2, 3, 1)" if (w, c, h) == self.input_shape else ""
+                "; pass channels last, images.transpose(0, 2, 3, 1)" if (w, c, h) == self.input_shape else ""
             )
             raise ArgumentError(
                 f"images of shape {(h, w, c)} for a model whose input is {self.input_shape}{channels_first}"
             )
         outputs = output_shape[-1]
         if len(dataset.classes) > self.classes(outputs):
-            regress = "; to regress, give labels as floats" if outputs == 1 else ""
+            regress = "; to regress, pass labels as floats" if outputs == 1 else ""
             raise ArgumentError(f"{len(dataset.classes)} classes for a model with {outputs} outputs{regress}")

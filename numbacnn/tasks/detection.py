@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import number
+from numbacnn._checks.arrays import real_array
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
 from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, nms
@@ -22,8 +23,9 @@ from numbacnn.errors import ArgumentError
 from numbacnn.kernels.numpy_launchers import BOX_NUMBERS, encode_boxes
 from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Float64, Loss
-from numbacnn.metrics import Metrics
+from numbacnn.metrics import Metric
 from numbacnn.tasks.base import Task
+from numbacnn.tasks.results import Metrics, MetricState, named
 
 SCORE_THRESHOLD = 0.4  # the lowest score of a reported detection
 EVALUATION_THRESHOLD = 0.01  # the lowest score that average precision takes into account
@@ -35,6 +37,7 @@ class Detection(Task):
     """The boxes around objects, and their classes."""
 
     name, labels, score, score_name = "detect", BOXES, "map_50", "mAP@0.5"
+    measures = named("accuracy", "map_50", "map")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -53,9 +56,9 @@ class Detection(Task):
         """Return ``DetectionLoss``."""
         return DetectionLoss(self.size)
 
-    def metrics(self, loss: Loss, device: Device) -> Metrics:
+    def metrics(self, loss: Loss, device: Device, wanted: Sequence[Metric] = ()) -> Metrics:
         """Return loss, accuracy over the cells with objects, mAP@0.5 and mAP@0.5:0.95."""
-        return DetectionMetrics(self, loss, device)
+        return DetectionMetrics(self, loss, device, wanted)
 
     def check_output(self, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless the output is a grid with presence, box and classes."""
@@ -141,9 +144,9 @@ class DetectionLoss(Loss):
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Float32:
         """Take boxes (n, M, 5), and encode them."""
-        boxes = np.asarray(target, np.float32)
+        boxes = np.asarray(real_array(target, "target"), np.float32)
         if boxes.ndim != 3 or boxes.shape[2] != 5 or len(boxes) != shape[0]:
-            raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; give ({shape[0]}, M, 5)")
+            raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; pass ({shape[0]}, M, 5)")
         classes = boxes[..., 4]
         if not PADDING <= classes.min(initial=0) <= classes.max(initial=0) < shape[-1] - BOX_NUMBERS:
             raise ArgumentError(
@@ -170,8 +173,10 @@ class DetectionLoss(Loss):
 class DetectionMetrics(Metrics):
     """Also accumulates the detections, for the mean average precision."""
 
-    def __init__(self, task: Detection, loss: Loss, device: Device) -> None:
-        super().__init__(loss, device)
+    needs_predictions = False
+
+    def __init__(self, task: Detection, loss: Loss, device: Device, wanted: Sequence[Metric] = ()) -> None:
+        super().__init__(loss, device, wanted)
         self.task = task
         self.found: list[Detections] = []
         self.truth: list[Float32] = []
@@ -183,6 +188,17 @@ class DetectionMetrics(Metrics):
         self.found += self.task.decode(self._device.host(output), EVALUATION_THRESHOLD)
         self.truth.append(np.array(labels, np.float32))
         self.classes = self.task.classes(output.shape[-1])
+
+    def state(self) -> MetricState:
+        """Return what has been accumulated."""
+        return super().state() | {"found": self.found, "truth": self.truth, "classes": self.classes}
+
+    def merge(self, state: MetricState) -> None:
+        """Add what another object has accumulated."""
+        super().merge(state)
+        self.found += state["found"]
+        self.truth += state["truth"]
+        self.classes = state["classes"]
 
     def count(self, partial: Float64, output: Float32, labels: NDArray[Any], target: NDArray[Any]) -> None:
         """Launch the count of correct classes in the cells with objects."""
@@ -207,7 +223,11 @@ class DetectionMetrics(Metrics):
             for name, row, count in zip(names, self.per_class(), counts, strict=True)
         ]
 
-    def results(self) -> dict[str, float]:
+    def kept(self) -> tuple[Any, Any]:
+        """Return the boxes (N, M, 5), and the detections in each image."""
+        return np.concatenate(self.truth), self.found
+
+    def own_results(self) -> dict[str, float]:
         """Return loss, accuracy, mAP@0.5 and mAP@0.5:0.95."""
         at_50, mean = mean_average_precision(self.per_class())
-        return super().results() | {"map_50": at_50, "map": mean}
+        return super().own_results() | {"map_50": at_50, "map": mean}

@@ -1,6 +1,6 @@
 """Segmentation: one class for each pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,33 @@ from numbacnn.data.labels import MASKS
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float32, Loss
-from numbacnn.metrics import Metrics, confusion_matrix, intersection_over_union, mean_iou, per_class
+from numbacnn.metrics import (
+    Metric,
+    confusion_matrix,
+    f1,
+    intersection_over_union,
+    macro_averages,
+    mean_iou,
+    per_class,
+    precision,
+    recall,
+)
 from numbacnn.tasks.classification import Classification
+from numbacnn.tasks.results import Metrics, MetricState, named, own_result
+
+OF_CONFUSION: Mapping[Callable[[Any, Any], float], int] = {precision: 0, recall: 1, f1: 2}
+"""The functions whose value ``macro_averages`` returns at an index, without all pixels in memory."""
 
 
 class Segmentation(Classification):
     """The maximum of each pixel of the output is at its class; the loss is the mean over pixels."""
 
     name, labels, score, score_name = "segment", MASKS, "mean_iou", "mean IoU"
+    measures = named("accuracy", "mean_iou", precision=precision, recall=recall, f1=f1)
 
-    def metrics(self, loss: Loss, device: Device) -> Metrics:
+    def metrics(self, loss: Loss, device: Device, wanted: Sequence[Metric] = ()) -> Metrics:
         """Return loss, pixel accuracy and mean IoU."""
-        return SegmentationMetrics(loss, device)
+        return SegmentationMetrics(loss, device, wanted)
 
     def check_output(self, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless the output has the height and width of the image."""
@@ -49,13 +64,36 @@ class SegmentationMetrics(Metrics):
         truth, predicted = labels.reshape(-1), scores.argmax(axis=-1).reshape(-1)
         counted = truth != self._loss.ignore_index  # all if it is None
         if counted.any():
-            found = confusion_matrix(truth[counted], predicted[counted], scores.shape[-1])
-            self.confusion = found if self.confusion is None else self.confusion + found
+            self._add_confusion(confusion_matrix(truth[counted], predicted[counted], scores.shape[-1]))
 
-    def results(self) -> dict[str, float]:
+    def _add_confusion(self, found: NDArray[np.int64]) -> None:
+        self.confusion = found if self.confusion is None else self.confusion + found
+
+    def state(self) -> MetricState:
+        """Return what has been accumulated."""
+        return super().state() | {"confusion": self.confusion}
+
+    def merge(self, state: MetricState) -> None:
+        """Add what another object has accumulated."""
+        super().merge(state)
+        if state["confusion"] is not None:
+            self._add_confusion(state["confusion"])
+
+    @property
+    def needs_predictions(self) -> bool:
+        """Whether a metric is not of the confusion matrix."""
+        return any(metric.function not in (own_result, *OF_CONFUSION) for metric in self._wanted)
+
+    def value(self, metric: Metric) -> float:
+        """Return the value of a metric, of the confusion matrix if possible."""
+        assert self.confusion is not None
+        index = OF_CONFUSION.get(metric.function)
+        return super().value(metric) if index is None else macro_averages(self.confusion)[index]
+
+    def own_results(self) -> dict[str, float]:
         """Return loss, accuracy and mean IoU."""
         assert self.confusion is not None
-        return super().results() | {"mean_iou": mean_iou(self.confusion)}
+        return super().own_results() | {"mean_iou": mean_iou(self.confusion)}
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return IoU (None without pixels), precision, recall and the number of pixels of each class."""

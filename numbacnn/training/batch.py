@@ -14,6 +14,8 @@ from numbacnn.losses.base import Float32, Float64, Target, differentiate
 from numbacnn.training.objective import Objective
 from numbacnn.training.penalties import Penalties
 
+PENALTIES = "the penalties on the weights"
+
 
 class TrainingBatch:
     """The buffers of a training step on ``n`` images, from its inputs to the gradients.
@@ -44,13 +46,20 @@ class TrainingBatch:
         self.executor.backward(self.n)
         self.launch_penalties()
 
-    def launch_losses(self, targets: Sequence[Target], label_sums: Float64 | None = None) -> None:
-        """Launch the loss of each output and its gradient; ``label_sums`` as in ``differentiate``."""
+    def launch_losses(
+        self, targets: Sequence[Target], label_sums: Float64 | None = None, totals: Sequence[float] | None = None
+    ) -> None:
+        """Launch the loss of each output and its gradient.
+
+        label_sums: as in ``differentiate``; totals: what to divide the sum of each output's loss by, if that counts
+        more than this batch.
+        """
         objective, device = self.objective, self.executor.device
         for i, (dy, y) in enumerate(zip(self.binding.output_gradients, self.outputs, strict=True)):
             scratch, sums = self.executor.pixel_losses[: math.prod(y.shape[:-1])], self.sums[LOSS_ROWS + i]
             loss, weight = objective.losses[i], objective.weights[i]
-            differentiate(loss, weight, device, sums, scratch, dy, y, targets[i], label_sums)
+            total = None if totals is None else totals[i]
+            differentiate(loss, weight, device, sums, scratch, dy, y, targets[i], label_sums, total)
 
     def launch_penalties(self) -> None:
         """Launch the penalties on the weights and their gradients."""
@@ -78,7 +87,7 @@ class TrainingBatch:
             return "the loss, or its gradient, of finite outputs"
         if layer := _first_bad(device, self.executor.watch_backward(self.n)):
             return f"the gradients of {layer}"
-        return "the penalties on the weights"
+        return PENALTIES
 
 
 def total(rows: Float64) -> float:

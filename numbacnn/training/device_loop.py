@@ -1,9 +1,9 @@
 """Steps that a GPU runs without the host: data set, step scalars and sums are in its memory.
 
-The host launches a step and goes on. It reads the losses so often that at most ``READ_EVERY`` seconds of steps wait for
-the GPU. What differs from step to step is uploaded once an epoch as tables, whose row a counter on the device selects.
-So every step makes the same launches: they are recorded once for each kind of step, and replayed as a CUDA graph if the
-installed packages have them.
+The host launches a step and continues without waiting for it. It reads the losses often enough that at most
+``READ_EVERY`` seconds of steps wait for the GPU. What differs from step to step is uploaded once an epoch as tables,
+whose row a counter on the device selects. So every step makes the same launches: they are recorded once for each kind
+of step, and replayed as a CUDA graph if the installed packages have them.
 """
 
 import math
@@ -54,6 +54,7 @@ def why_not_on_device(host: HostLoop) -> str | None:
         "a single output has two classes": any(
             shape[-1] == 1 for shape in map(model.graph.shapes.__getitem__, host.objective.inputs)
         ),
+        "the model has several inputs": len(model.graph.input_shapes) > 1,
         "the labels are rows": host.loader.dataset.kind in (TAGS, VALUES),
         "the loss is custom": not all(loss.only_launches for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.is_replayable,
@@ -158,7 +159,7 @@ class DeviceLoop:
 
     @_timed
     def _begin(self, p: Position) -> Position:
-        """Bring the device to the position, with the model and the optimizer as they are, and allocate everything.
+        """Set the device to the position, with the model and the optimizer as they are, and allocate everything.
 
         If there is not enough memory, ``_memory`` is None.
         """

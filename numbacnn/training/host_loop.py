@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Generator
+from typing import NamedTuple
 
 import numpy as np
 
 from numbacnn.data.augment import Augmenter, Compose
 from numbacnn.data.loader import Batch, DataLoader
+from numbacnn.engine.executor import Executor
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import DivergedError, NumbacnnError
 from numbacnn.kernels.step_scalars import SUM_GROUPS
@@ -15,7 +17,7 @@ from numbacnn.tasks.base import Task
 from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.events import Position
 from numbacnn.training.objective import Objective
-from numbacnn.training.step import TrainingStep
+from numbacnn.training.step import StepSums, TrainingStep
 from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
@@ -24,6 +26,10 @@ class HostLoop:
     """Runs the steps of an epoch one by one; ``DeviceLoop`` is the other kind.
 
     ``skips``: batches with NaN or infinity are left out; otherwise they are an error that names the layer.
+
+    Attributes:
+        augmenter: what changes the images of a batch, or None.
+        second_half: of each step, after the losses.
     """
 
     def __init__(
@@ -40,8 +46,8 @@ class HostLoop:
         self.update, self.skips = update, skips
         classes = task.classes(model.output_shape[-1])
         device = None if model.device.name == "cuda" else model.device  # the host augments a GPU's batches
-        self._augmenter = Augmenter(augment, loader.dataset, classes, device) if augment else None
-        self._step = self.make_step(restores=skips)
+        self.augmenter = Augmenter(augment, loader.dataset, classes, device) if augment else None
+        self.second_half = self.make_step(restores=skips)
         self._partial = model.device.zeros(SUM_GROUPS, np.float64)
 
     def make_step(self, restores: bool) -> TrainingStep:
@@ -49,10 +55,19 @@ class HostLoop:
         metrics = self.task.metrics(self.objective.losses[0], self.model.device)
         return TrainingStep(self.model, metrics, self.update, self.skips, restores)
 
+    def buffers(self, images: int) -> TrainingBatch:
+        """Return the buffers for a batch of ``images`` images."""
+        return self.model.training_batch(images, self.objective)
+
+    @property
+    def executors(self) -> list[Executor]:
+        """Those that have been made."""
+        return self.model.executors
+
     def epoch(self, position: Position) -> Generator[Position, None, None]:
         """Train from a position to the end of its epoch; yield the position after every step."""
         with engine_lock:
-            self._step.begin(position)
+            self.second_half.begin(position)
         batches = self.loader.epoch(position.epoch, position.step)
         try:
             for batch in batches:
@@ -68,44 +83,49 @@ class HostLoop:
     def _run(self, batch: Batch, p: Position) -> Position:
         """Run the step after ``p``."""
         start = time.perf_counter()
-        step, update = self._step, self.update
+        step, update = self.second_half, self.update
         with engine_lock:
             batch = self._augmented(batch, p)
-            buffers = self.model.training_batch(len(batch.images), self.objective)
             step.keep_state()
-            self._load(buffers, batch, p)
-            targets = buffers.targets(batch.labels)
-            buffers.run(targets)
-            step.count(buffers, batch.labels, targets)
-            step.decide(buffers, update.follows(p.step))
+            step.decide(self.differentiate(batch, p), update.follows(p.step))
             counters, loss_sum, bad_loss = step.read()
             if counters.bad_step >= 0:
-                self._name_bad_number(buffers, batch, p, bad_loss)
+                self.name_bad_number(batch, p, bad_loss)
             if counters.skipped > p.skipped:
-                self.check_weights(_at(p))
+                self.check_weights(at(p))
                 self.model.store.changed()
             if counters.last_update == p.step // update.accumulate:
                 self._update(counters.last_update)
         return p.after(counters, loss_sum, p.seconds + time.perf_counter() - start)
 
+    def differentiate(self, batch: Batch, p: Position) -> StepSums:
+        """Compute the gradients of a batch, and count its correct predictions; return its sums."""
+        buffers = self.buffers(len(batch.images))
+        self._load(buffers, batch, p)
+        targets = buffers.targets(batch.labels)
+        buffers.run(targets)
+        self.second_half.count(buffers, batch.labels, targets)
+        return buffers
+
     def _update(self, number: int) -> None:
         """Apply an update of the epoch."""
-        update, scale = self.update, float(self._step.scales[number])
+        update, scale = self.update, float(self.second_half.scales[number])
         update.learning_rate = scale * update.optimizer.learning_rate
         update.optimizer.step(self.model, scale)
         if update.average is not None:
-            update.average.launch(self._step.decision)
+            update.average.launch(self.second_half.decision)
 
     def _augmented(self, batch: Batch, p: Position) -> Batch:
         """Return the batch as the model sees it."""
-        if self._augmenter is None:
+        if self.augmenter is None:
             return batch
-        images, labels = self._augmenter(*batch, seed=self.loader.seed, epoch=p.epoch)
-        return Batch(images, labels, batch.indices)
+        images, labels = self.augmenter(*batch, batch.indices, seed=self.loader.seed, epoch=p.epoch)
+        return Batch(images, labels, batch.indices, batch.others)
 
     def _load(self, buffers: TrainingBatch, batch: Batch, p: Position) -> None:
         """Write the input and the key of the random numbers: all that a step depends on besides the weights."""
-        self.model.load_images(buffers.inputs[0], batch.images)
+        if len(batch.images):  # a rank may have none of a small batch
+            self.model.load_inputs(buffers.inputs, (batch.images, *batch.others))
         self.model.store.set_random(self.loader.seed, p.epoch * len(self.loader) + p.step)
 
     # -- NaN and infinity ---------------------------------------------------------------------------------------------
@@ -123,24 +143,41 @@ class HostLoop:
         batches = self.loader.epoch(p.epoch, p.step)
         try:
             with engine_lock:
-                batch = self._augmented(next(batches), p)
-                buffers = self.model.training_batch(len(batch.images), self.objective)
-                self._name_bad_number(buffers, batch, p, loss)
+                self.name_bad_number(self._augmented(next(batches), p), p, loss)
         finally:
             batches.close()  # type: ignore[attr-defined]
 
-    def _name_bad_number(self, buffers: TrainingBatch, batch: Batch, p: Position, loss: float) -> None:
+    def name_bad_number(self, batch: Batch, p: Position, loss: float) -> None:
         """Raise NumbacnnError that names the layer in which NaN or infinity appears first."""
-        at = _at(p)
-        self.check_weights(at)
+        self.check_weights(at(p))
+        buffers = self.buffers(len(batch.images))
         self._load(buffers, batch, p)
-        where = buffers.find_bad_number(batch.labels)
-        images = batch.indices[~np.isfinite(self.model.device.host(buffers.inputs[0])).all(axis=(1, 2, 3))]
-        if where == "the input" and len(images):
-            raise NumbacnnError(f"NaN or infinity in image {images[0]} of the input {at}; repair or remove it")
-        what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-        raise DivergedError(f"{what} {at}: NaN or infinity appears first in {where}", skippable=True)
+        raise bad_number(locate(buffers, batch), p, loss)
 
 
-def _at(p: Position) -> str:
+class Location(NamedTuple):
+    """The first layer, or other part of a step, with NaN or infinity; the image's number if it is in the input."""
+
+    where: str
+    image: int | None = None
+
+
+def locate(buffers: TrainingBatch, batch: Batch) -> Location:
+    """Find NaN or infinity in a step on the batch that was loaded into ``buffers``."""
+    where = buffers.find_bad_number(batch.labels)
+    finite = [np.isfinite(buffers.executor.device.host(x)).all(axis=(1, 2, 3)) for x in buffers.inputs]
+    images = batch.indices[~np.logical_and.reduce(finite)]
+    return Location(where, int(images[0]) if where == "the input" and len(images) else None)
+
+
+def bad_number(location: Location, p: Position, loss: float) -> NumbacnnError:
+    """Return the error about a number in the step after ``p``, whose loss this was."""
+    if location.image is not None:
+        return NumbacnnError(f"NaN or infinity in image {location.image} of the input {at(p)}; repair or remove it")
+    what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    return DivergedError(f"{what} {at(p)}: NaN or infinity appears first in {location.where}", skippable=True)
+
+
+def at(p: Position) -> str:
+    """Return the step after ``p``, as errors name it."""
     return f"at epoch {p.epoch + 1}, step {p.step + 1}"

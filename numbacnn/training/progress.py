@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from numbacnn._checks.text import messages
+from numbacnn.errors import escaped
 from numbacnn.training.events import EpochEnd, EpochRecord, Event, StepEnd
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def shown_progress(wanted: bool | None) -> "Iterator[TrainingProgress | None]":
 
     ``wanted`` is by default whether standard error is a terminal or in a notebook. Something appears at once.
     """
-    live = sys.stderr.isatty() or _is_notebook()
+    live = messages().isatty() or _is_notebook()
     if not (live if wanted is None else wanted):
         yield None
         return
@@ -41,7 +43,9 @@ class TrainingProgress:
     """A callback that shows the events of a training. If ``live``, a bar is updated in place from the first step on."""
 
     def __init__(self, live: bool) -> None:
-        self._live, self._compiled = live, 0
+        from numbacnn.training.compilations import CompileCount
+
+        self._live, self._compilations = live, CompileCount()
         self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> "TrainingProgress":
@@ -54,18 +58,22 @@ class TrainingProgress:
 
     def begin(self, trainer: "Trainer") -> None:
         """Note how much is to be trained, and how much is done."""
+        if self._live:
+            self._compilations.begin(trainer)
         position, images = trainer.position, len(trainer.dataset)
         done = position.epoch - (trainer.last - trainer.epochs)
         self._total, self._initial = images * trainer.epochs, images * done + position.images
-        self._score = trainer.task.score_name
+        self._score, self._monitor = trainer.task.score_name, trainer.history.monitor
 
     def compiling(self, kernel: str, done: bool) -> None:
         """Show the kernel that is being compiled; called before and after each compilation."""
-        self._compiled += not done
-        text = f"compiling kernel {self._compiled} (first run only): {kernel.lstrip('_')} …"
+        if done or not self._live:
+            self.line("")
+            return
+        text = f"compiling {self._compilations.next()} (first run only): {kernel.lstrip('_')} …"
         if self._bar is None:
-            self.line("" if done else text)
-        elif not done:
+            self.line(text)
+        else:
             self._bar.set_description_str(text)
 
     def __call__(self, event: Event) -> None:
@@ -78,8 +86,9 @@ class TrainingProgress:
     def line(self, text: str) -> None:
         """Replace the line of a terminal or notebook, before there is a bar."""
         if self._live and self._bar is None:
-            sys.stderr.write(f"\r{text:<79}\r{text}")
-            sys.stderr.flush()
+            stream = messages()
+            stream.write(f"\r{'':79}\r{text}")
+            stream.flush()
 
     def _step(self, event: StepEnd) -> None:
         if self._bar is None:
@@ -99,27 +108,36 @@ class TrainingProgress:
             unit=" images",
             unit_scale=True,
             bar_format=BAR,
-            file=sys.stderr,
+            file=messages(),
             dynamic_ncols=True,
             leave=False,
         )
 
     def _summary(self, r: EpochRecord, event: EpochEnd) -> str:
-        parts = _measures(r.loss, r.accuracy)
-        if r.score is not None:
-            parts.append(f"validation {self._score} {100 * r.score:.2f} %{' (best)' if event.best else ''}")
-        elif r.validation_loss is not None:
-            parts.append(f"validation loss {r.validation_loss:.4f}")
+        parts = _measures(r.loss, r.accuracy) + [
+            f"{name} {text}{' (best)' if event.best and monitor == self._monitor else ''}"
+            for monitor, name, text in self._measured(r)
+        ]
         if r.skipped:
             parts.append(f"{r.skipped} batches skipped because of NaN or infinity")
         parts += [f"{r.images_per_second:,.0f} images/s", f"{duration(r.seconds * (event.epochs - r.epoch))} left"]
         return f"epoch {r.epoch}/{event.epochs}: {', '.join(parts)}"
 
+    def _measured(self, r: EpochRecord) -> list[tuple[str | None, str, str]]:
+        """Return the measures after an epoch: their names as ``monitor``, their names in the line, and their values."""
+        found: list[tuple[str | None, str, str]] = []
+        if r.score is not None:
+            found.append((None, self._score, f"{100 * r.score:.2f} %"))
+        if r.validation_loss is not None and (r.score is None or self._monitor == "loss"):
+            found.append(("loss", "loss", f"{r.validation_loss:.4f}"))
+        found += [(name, name, f"{value:.4g}") for name, value in r.metrics.items()]
+        return [(monitor, f"{r.measured_on} {name}", text) for monitor, name, text in found]
+
     def _print(self, line: str) -> None:
         if self._bar is None:
-            sys.stderr.write(f"{line}\n")
+            messages().write(f"{escaped(line)}\n")
         else:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(escaped(line), file=messages())
 
 
 def duration(seconds: float) -> str:

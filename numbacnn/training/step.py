@@ -1,9 +1,11 @@
 """The second half of a training step: count, decide on the update, and average. Every loop runs the same launches."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
+from numbacnn.engine.executor import Executor
 from numbacnn.kernels.decision import (
     CORRECT_ROW,
     COUNTED_ROW,
@@ -13,11 +15,27 @@ from numbacnn.kernels.decision import (
     StepForm,
 )
 from numbacnn.losses.base import Float64, Target
-from numbacnn.metrics import Metrics
+from numbacnn.tasks.results import Metrics
 from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.events import Position
 from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
+
+
+class StepSums(Protocol):
+    """A batch as far as the decision on its update depends on it: its number of images, and its sums."""
+
+    @property
+    def executor(self) -> Executor:
+        """The executor that has run."""
+
+    @property
+    def n(self) -> int:
+        """The images."""
+
+    @property
+    def sums(self) -> Float64:
+        """The rows of partial sums that ``kernels.decision`` describes."""
 
 
 class TrainingStep:
@@ -66,7 +84,7 @@ class TrainingStep:
         """Count the correct predictions, after the forward pass."""
         self.metrics.count(batch.sums[CORRECT_ROW : COUNTED_ROW + 1], batch.outputs[0], labels, targets[0])
 
-    def decide(self, batch: TrainingBatch, updates: bool) -> None:
+    def decide(self, batch: StepSums, updates: bool) -> None:
         """Decide on the update, discard what a bad batch has changed, and accumulate or average the gradients."""
         kernels, store, update = self._device.kernels, self._store, self.update
         kernels.sum_squares(batch.sums[SQUARES_ROW], store.gradients)

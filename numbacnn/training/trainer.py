@@ -8,33 +8,38 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from numbacnn._checks import choose, whole
+from numbacnn._checks import brief, choose, flag, whole
 from numbacnn.data.augment import Augmentation, get_augmentation
-from numbacnn.data.dataset import Dataset
+from numbacnn.data.dataset import Dataset, checksum
 from numbacnn.data.labels import CLASSES
 from numbacnn.data.loader import DataLoader
 from numbacnn.data.normalization import Normalization
-from numbacnn.engine.graph_format import to_dict
+from numbacnn.distributed import Communicator, Group, engine_properties, shards_of
+from numbacnn.distributed.exchange import Exchange
+from numbacnn.engine.graph_format import DAMAGE, to_dict
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, DivergedError, ModelFileError, NumbacnnError
 from numbacnn.losses.base import Weights
+from numbacnn.metrics import Metric
 from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
-from numbacnn.saving.checkpoints import Checkpoints, describe, parse_interval
+from numbacnn.saving.checkpoints import Checkpoints, count, describe, parse_interval, record_of
 from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
+from numbacnn.tasks.wanted import Wanted, wanted_metrics
 from numbacnn.training.batch import TrainingBatch
 from numbacnn.training.device_loop import DeviceLoop, choose_loop
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostLoop
 from numbacnn.training.objective import LossOfOutputs
+from numbacnn.training.sharded_loop import ShardedLoop
 from numbacnn.training.trainable import TrainableModel
 from numbacnn.training.update import Update
 
@@ -53,6 +58,7 @@ __all__ = [
 ]
 
 ON_SAVE_ERROR = {"warn": False, "stop": True}  # whether the training ends
+MAX_COUNT = (1 << 31) - 1  # of epochs, images of a batch, and batches of an update
 ON_NAN = {"stop": False, "skip": True}  # whether it continues
 
 
@@ -81,40 +87,63 @@ class Trainer:
         augment: Augmentation | None = None,
         initial_epoch: int | None = None,
         drop_last: bool = False,
+        metrics: Wanted = None,
+        monitor: str | None = None,
+        shards: int | None = None,
+        sync_batch_norm: bool = False,
+        communicator: Communicator | Group | None = None,
     ) -> None:
-        epochs, batch_size = whole(epochs, "epochs"), whole(batch_size, "batch_size")
-        accumulate, seed = whole(accumulate, "accumulate"), whole(seed, "seed", 0)
+        counts = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
+        epochs, batch_size, accumulate = (whole(value, name, 1, MAX_COUNT) for name, value in counts.items())
+        seed = whole(seed, "seed", 0)
         if checkpoint_every is not None and checkpoint is None:
             raise ArgumentError("checkpoint_every needs checkpoint=FILE")
         if initial_epoch is not None and whole(initial_epoch, "initial_epoch", 0) >= epochs:
             raise ArgumentError(f"initial_epoch={initial_epoch} of epochs={epochs}: no epoch is left to train")
         self.task = task_for(model.task, dataset, model.input_shape)
-        for part in (dataset, validation):
-            if part is not None:
-                self.task.check(part, model.output_shape)
+        for split in (dataset, validation):
+            if split is not None:
+                self.task.check(split, model.output_shape)
+                model.check_inputs(split)
         if model.normalization is not None:  # of a model that was fitted before, perhaps on another scale
-            dataset = replace(dataset, images=model.normalization.adapt(dataset.images))
+            own = map(model.normalization.of_input, range(len(dataset.inputs)))
+            pairs = zip(own, dataset.inputs, strict=True)
+            images, *others = (part if each is None else each.adapt(part) for each, part in pairs)
+            dataset = replace(dataset, images=images, others=tuple(others))
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
-        self.optimizer = model.optimizer(optimizer)
+        self.optimizer = model.optimizer_for(optimizer)
         self.loss, self.loss_weights = model.default_losses(self.task) if loss is None else loss, loss_weights
         self.objective = model.objective(self.loss, loss_weights, dataset.classes).ignoring(dataset.ignore_index)
-        for part in (dataset, validation):
-            if part is not None:
-                model.check_counted(part, self.objective)
+        for split in (dataset, validation):
+            if split is not None:
+                model.check_counted(split, self.objective)
+        for each in self.objective.losses:
+            self.task.check_loss(each)
         self._first = model.epochs if initial_epoch is None else 0  # of the epochs of the schedule
         self.epochs, self.schedule = epochs, schedule or constant
         self.loader = DataLoader(dataset, batch_size, seed=seed, drop_last=drop_last)
+        self.group = Group.of(communicator)
+        self.shards, self.sync_batch_norm = shards_of(shards, self.group), flag(sync_batch_norm, "sync_batch_norm")
+        if self.sync_batch_norm and self.shards is None:
+            raise ArgumentError("sync_batch_norm=True is for shards: without them, BatchNorm is over the whole batch")
         self._check_last_batch()
         self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
         self.unsaved: set[Path] = set()  # files that could not be written when that was last tried
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)
-        self.history = History()
+        self.metrics, watched = self._measured(metrics, monitor)
+        self.history = History([], *watched)
         self.position = Position(initial_epoch or self._first)
         self.augment = get_augmentation(augment)
+        if self.augment and any(part.shape[1:3] != (1, 1) for part in dataset.others):
+            raise ArgumentError(
+                "augment: it changes one image; of several the model's first input, if no other is an image"
+            )
         if self.augment and self.augment.mixes:
+            if dataset.others:
+                raise ArgumentError("augment: mixup and cutmix are for models with one input; remove them")
             if dataset.kind != CLASSES:
                 raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
             if model.output_shape[-1] == 1:
@@ -123,13 +152,16 @@ class Trainer:
         plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
         self.update = Update(model, self.optimizer, self.schedule, **plan, first=self._first, ema=ema)
         skips = choose("on_nan", on_nan, ON_NAN)
-        self._host = HostLoop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
+        loop = HostLoop if self.shards is None else partial(ShardedLoop, self.shards, self.group, self.sync_batch_norm)
+        self.host = loop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
         classes = self.task.classes(model.output_shape[-1])
         if model.normalization is None:
             model.normalization = Normalization.of(dataset)
         if model.classes is None and len(dataset.classes) == classes:
             model.classes = dataset.classes
         model.task = self.task.name
+        if self.group.size > 1:
+            self.group.require_same(engine_properties() | self._identity)
 
     def run(self) -> Generator[Event, None, None]:
         """Train from the current position on. The state is consistent after every event.
@@ -138,6 +170,7 @@ class Trainer:
         is yielded, and when the training has ended; during an epoch it holds the trained ones.
         """
         self._last_save = time.monotonic()
+        self.group.stop_requested = False  # of an earlier training on these ranks
         try:
             while self.position.epoch < self.last:
                 self._show_average(False)
@@ -150,10 +183,17 @@ class Trainer:
         """Raise ArgumentError if a layer cannot be trained on the last batch of an epoch, or on the others."""
         for step in (0, len(self.loader) - 1):
             images = self.loader.size(step)
+            if self.shards is not None and not self.sync_batch_norm:
+                images = min(self.shards.sizes(images))
             try:
                 self.model.check_training(images)
             except ArgumentError as error:
-                size = f"{len(self.dataset)} images in batches of {self.loader.batch_size}: a batch has {images}"
+                shard = (
+                    ""
+                    if self.shards is None or self.sync_batch_norm
+                    else f", or one of its {self.shards.count} shards,"
+                )
+                size = f"{len(self.dataset)} images in batches of {self.loader.batch_size}: a batch{shard} has {images}"
                 raise ArgumentError(
                     f"{size}; {error}, or omit a smaller last one: drop_last=True, --drop-last"
                 ) from None
@@ -163,6 +203,11 @@ class Trainer:
         """The number of the last epoch, where those of earlier calls of ``fit`` count."""
         return self._first + self.epochs
 
+    @property
+    def exchange(self) -> Exchange | None:
+        """The exchange of gradients with other ranks, None if there are none."""
+        return self.host.exchange if isinstance(self.host, ShardedLoop) else None
+
     def _show_average(self, shown: bool) -> bool:
         with engine_lock:
             return self.update.average is not None and self.update.average.show(shown)
@@ -170,7 +215,9 @@ class Trainer:
     @cached_property
     def _loop(self) -> HostLoop | DeviceLoop:
         """The loop, chosen at first use: to decide whether the data fits on the device, the buffers are allocated."""
-        return choose_loop(self._host, self.augment, 0 if self.validation is None else len(self.validation))
+        if self.shards is not None:
+            return self.host
+        return choose_loop(self.host, self.augment, 0 if self.validation is None else len(self.validation))
 
     def _epoch(self) -> Iterator[Event]:
         self.update.begin_epoch([record.validation_loss or 0.0 for record in self.history.epochs])
@@ -193,15 +240,12 @@ class Trainer:
     def _end_epoch(self) -> EpochEnd:
         p = self.position
         with engine_lock:
-            self._host.check_weights(f"at the end of epoch {p.epoch + 1}")
+            self.host.check_weights(f"at the end of epoch {p.epoch + 1}")
         if not p.images:
             raise NumbacnnError(f'every batch of epoch {p.epoch + 1} was skipped; on_nan="stop" shows why')
         self._show_average(True)
-        validation = {}
-        if self.validation is not None:
-            validation = self.model.evaluate(self.validation, loss=self.loss, loss_weights=self.loss_weights)
-            if not math.isfinite(validation["loss"]):
-                raise DivergedError(f"the validation loss is {validation['loss']} after epoch {p.epoch + 1}")
+        measured = self._evaluate(p.epoch + 1)
+        validation = {} if self.validation is None else measured
         record = EpochRecord(
             p.epoch + 1,
             p.loss,
@@ -213,12 +257,49 @@ class Trainer:
             p.images / p.seconds,
             p.skipped,
             None if self.task.score == "accuracy" else validation.get(self.task.score),
+            {metric.name: measured[metric.name] for metric in self.metrics},
         )
         self.history.epochs.append(record)
         self.position = Position(p.epoch + 1)
         if self.checkpoints is not None:
             self.save()
         return EpochEnd(record, self.last, self.history.since_best)
+
+    def _measured(self, wanted: Wanted, monitor: str | None) -> tuple[tuple[Metric, ...], tuple[str | None, bool]]:
+        """Return the metrics, and the measure that decides which epoch is best with whether lower is better."""
+        task, classes = self.task, self.task.classes(self.model.output_shape[-1])
+        metrics = wanted_metrics(wanted, task, classes)
+        name = None if monitor is None else monitor.removeprefix("val_").removeprefix("validation_")
+        if name is not None and self.validation is None:
+            raise ArgumentError(f"monitor={monitor!r} is measured on validation data; pass validation data")
+        if name in (None, task.score):
+            return metrics, (None, False)
+        if name != "loss" and name not in [metric.name for metric in metrics]:
+            metrics += wanted_metrics(name, task, classes)
+        return metrics, (
+            name,
+            name == "loss" or any(metric.name == name and metric.lower_is_better for metric in metrics),
+        )
+
+    @property
+    def evaluated(self) -> Dataset | None:
+        """The data evaluated after an epoch: validation data; without it the training set, if there are metrics."""
+        return self.dataset if self.validation is None and self.metrics else self.validation
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Return the measures after an epoch."""
+        if self.evaluated is None:
+            return {}
+        found = self.model.evaluate(
+            self.evaluated,
+            loss=self.loss,
+            loss_weights=self.loss_weights,
+            metrics=self.metrics,
+            communicator=self.group,
+        )
+        if self.validation is not None and not math.isfinite(found["loss"]):
+            raise DivergedError(f"the validation loss is {found['loss']} after epoch {epoch}")
+        return found
 
     # -- the whole state in a file ------------------------------------------------------------------------------------
 
@@ -230,8 +311,20 @@ class Trainer:
             return (self.position.epoch * len(self.loader) + self.position.step) % every.steps == 0
         return every.seconds is not None and time.monotonic() - self._last_save >= every.seconds
 
+    def stops(self, requested: bool, event: Event) -> bool:
+        """Return whether the training ends after an event: all ranks together, if one requests it.
+
+        That takes until the end of the next step, unless the event is the end of an epoch.
+        """
+        if self.group.size == 1:
+            return requested
+        self.group.stop_requested |= requested
+        if isinstance(event, EpochEnd):
+            return self.group.any(self.group.stop_requested)
+        return isinstance(self.host, ShardedLoop) and self.host.stops
+
     def save(self) -> None:
-        """Write weights, optimizer, position and history to the checkpoint file, atomically and durably.
+        """Write weights, optimizer, position and history to the checkpoint file, atomically and durably; on rank 0.
 
         If the file cannot be written, ``on_save_error`` decides what happens.
 
@@ -239,9 +332,11 @@ class Trainer:
             NumbacnnError: a weight is not finite; nothing is written.
         """
         assert self.checkpoints is not None
+        if not self.group.is_first:
+            return
         with engine_lock:
             self.position = p = self._loop.read(self.position)
-            self._host.check_weights(f"after epoch {p.epoch}, step {p.step}")
+            self.host.check_weights(f"after epoch {p.epoch}, step {p.step}")
         state = {
             "run": self._identity,
             "position": asdict(self.position),
@@ -300,16 +395,23 @@ class Trainer:
             return
         file, state, arrays = found
         try:
-            run, steps, images = dict(state["run"]), int(state["optimizer_steps"]), int(state["accumulated_images"])
-            learning_rate, first = float(state["learning_rate"]), int(state.get("first_epoch", 0))
-            position = replace(Position(), **state["position"])
-            history = History([EpochRecord(**record) for record in state["history"]])
-            normalization = state["normalization"] and Normalization.from_dict(state["normalization"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{file}: its state is damaged: {error!r}") from None
+            run, steps, images = dict(state["run"]), count(state["optimizer_steps"]), count(state["accumulated_images"])
+            learning_rate, first = float(state["learning_rate"]), count(state.get("first_epoch", 0))
+            position = record_of(Position, state["position"])
+            history = replace(self.history, epochs=[record_of(EpochRecord, each) for each in state["history"]])
+            form = state["normalization"]
+            normalization = None if form is None else Normalization.from_dict(form)
+            files.check_normalization(normalization, [shape[-1] for shape in self.model.graph.input_shapes])
+            if position.step > len(self.loader):
+                raise ValueError(f"step {position.step} of {len(self.loader)}")
+            if first > position.epoch:  # the training would be longer than was asked for
+                raise ValueError(f"epoch {position.epoch}, before the first, {first}")
+        except DAMAGE as error:
+            raise ModelFileError(f"{file}: its state is damaged: {brief(repr(error))}") from None
         for name, value in self._identity.items():
             if run.get(name) != value:
-                raise ArgumentError(f"{file} belongs to a training with {name} {run.get(name)}, not {value}")
+                stored = brief(run.get(name))
+                raise ArgumentError(f"{file} belongs to a training with {name} {stored}, not {value}")
         files.check_fit(file, arrays, self._arenas())
         files.restore(arrays, self._arenas(), self.model.device)
         self.position, self.history, self.optimizer.steps = position, history, steps
@@ -318,6 +420,10 @@ class Trainer:
         self.model.normalization = normalization
         self.update.accumulated_images = images
         self._show_average(position.step == 0 and position.epoch > 0)
+        if self.group.size > 1:  # all have read the same file, before rank 0 writes it again
+            weights = zlib.crc32(np.ascontiguousarray(self.model.store.values).data)
+            state_read = {"epoch": position.epoch, "step": position.step, "weights' checksum": weights}
+            self.group.require_same({f"a checkpoint whose {name} is": value for name, value in state_read.items()})
 
     @cached_property
     def _identity(self) -> dict[str, int | float | str | None]:
@@ -326,8 +432,8 @@ class Trainer:
             "seed": self.loader.seed,
             "batch_size": self.loader.batch_size,
             "images": len(self.dataset),
-            "data checksum": _checksum(self.dataset),
-            "validation checksum": None if self.validation is None else _checksum(self.validation),
+            "data checksum": checksum(self.dataset),
+            "validation checksum": None if self.validation is None else checksum(self.validation),
             "task": self.task.name,
             "model checksum": zlib.crc32(json.dumps(to_dict(self.model.graph), sort_keys=True).encode()),
             "loss": describe(self.objective.losses),
@@ -339,10 +445,7 @@ class Trainer:
             "ema": None if self.update.average is None else self.update.average.decay,
             "augment": None if self.augment is None else str(self.augment),
             "drop_last": self.loader.drop_last or None,
+            "shards": None if self.shards is None else self.shards.count,
+            "sync_batch_norm": self.sync_batch_norm or None,
             "frozen parameters": ", ".join(sorted(self.model.store.frozen)),
         }
-
-
-def _checksum(data: Dataset) -> int:
-    """Return the CRC-32 of images and labels."""
-    return zlib.crc32(np.ascontiguousarray(data.images).data, zlib.crc32(np.ascontiguousarray(data.labels).data))

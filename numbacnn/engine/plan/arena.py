@@ -1,18 +1,23 @@
 """Buffers, and their offsets in one arena: buffers that are never alive at the same time share memory."""
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import prod
 from typing import NamedTuple
+
+import numpy as np
 
 from numbacnn.geometry import NO_HALO, Halo, Shape, as_image
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 THICK_HALO = 0.25  # share of a buffer; a thicker halo is not worth clearing in every step
 FOREVER = 1 << 30
+MANY = 4096  # buffers, far more than those of the networks of the literature
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Buffer:
     """Memory for one value, gradient or scratch array of a batch, alive from step ``first`` to step ``last``."""
 
@@ -39,7 +44,10 @@ class Buffer:
 
     def use(self, time: int) -> None:
         """Extend the lifetime to ``time``."""
-        self.first, self.last = min(self.first, time), max(self.last, time)
+        if time < self.first:
+            self.first = time
+        if time > self.last:
+            self.last = time
 
 
 class View(NamedTuple):
@@ -57,25 +65,68 @@ def image_view(name: str, shape: Shape, batch: int, halo: Halo = NO_HALO) -> Vie
 
 
 def allocate(buffers: Sequence[Buffer]) -> int:
-    """Give every buffer an offset, the largest first, each the lowest one that is free during its whole lifetime.
+    """Give every buffer an offset; return the arena's size in bytes.
 
-    Return the arena's size in bytes. (Greedy by size: Pisarchyk and Lee 2020, "Efficient memory management for deep
-    neural net inference".)
+    The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number.
     """
-    end = 0
+    for buffer in buffers:
+        if buffer.permanent or (buffer.halo is not NO_HALO and buffer.halo_share > THICK_HALO):
+            buffer.first, buffer.last = -1, FOREVER
+    return _pack(buffers) if len(buffers) <= MANY else _reuse(buffers)
+
+
+def _pack(buffers: Sequence[Buffer]) -> int:
+    """Give each buffer, the largest first, the lowest offset that is free during its whole lifetime.
+
+    (Greedy by size: Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference".)
+    """
+    end, count = 0, 0
+    starts, ends, firsts, lasts = np.empty((4, len(buffers)), np.int64)  # of the placed ones, by offset
     placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda item: -item.bytes):
-        if buffer.permanent or buffer.halo_share > THICK_HALO:
-            buffer.first, buffer.last = -1, FOREVER
-        offset = 0
-        for other in sorted(placed, key=lambda item: item.offset):
-            together = buffer.first <= other.last and other.first <= buffer.last
-            if together and offset < other.offset + other.bytes and other.offset < offset + buffer.bytes:
-                offset = other.offset + other.bytes
-        buffer.offset = offset
-        for other in placed:
-            if offset < other.offset + other.bytes and other.offset < offset + buffer.bytes:
-                buffer.shared = other.shared = True
-        placed.append(buffer)
-        end = max(end, offset + buffer.bytes)
+        offset, size = 0, buffer.bytes
+        together = (buffer.first <= lasts[:count]) & (firsts[:count] <= buffer.last)
+        for start, stop in zip(starts[:count][together].tolist(), ends[:count][together].tolist(), strict=True):
+            if start >= offset + size:
+                break
+            offset = max(offset, stop)
+        for i in np.flatnonzero((offset < ends[:count]) & (starts[:count] < offset + size)):
+            buffer.shared = placed[i].shared = True
+        at = int(np.searchsorted(starts[:count], offset, "right"))
+        for numbers, new in ((starts, offset), (ends, offset + size), (firsts, buffer.first), (lasts, buffer.last)):
+            numbers[at + 1 : count + 1] = numbers[at:count]
+            numbers[at] = new
+        placed.insert(at, buffer)
+        buffer.offset, count, end = offset, count + 1, max(end, offset + size)
+    return end
+
+
+def _reuse(buffers: Sequence[Buffer]) -> int:
+    """Give each buffer, in the order of their first steps, the smallest block that is free and large enough."""
+    end = 0
+    sizes: list[int] = []  # of free blocks, sorted, each once
+    free: dict[int, list[int]] = {}  # offsets of the free blocks of a size
+    busy: list[tuple[int, int, int]] = []  # (last step, bytes, offset), a heap
+    first_users: dict[int, Buffer] = {}  # of each block, by its offset
+    order = sorted([(buffer.first, -buffer.bytes, i) for i, buffer in enumerate(buffers)])
+    for first, negative, i in order:
+        needed, buffer = -negative, buffers[i]
+        while busy and busy[0][0] < first:
+            _, size, offset = heappop(busy)
+            if size not in free:
+                insort(sizes, size)
+                free[size] = []
+            free[size].append(offset)
+        at = bisect_left(sizes, needed)
+        if at == len(sizes):
+            size, buffer.offset = needed, end
+            end += needed
+            first_users[buffer.offset] = buffer
+        else:
+            size = sizes[at]
+            buffer.offset = free[size].pop()
+            if not free[size]:
+                del free[size], sizes[at]
+            buffer.shared = first_users[buffer.offset].shared = True
+        heappush(busy, (buffer.last, size, buffer.offset))
     return end

@@ -1,17 +1,21 @@
 """Fusion: the rules by which the step of one node also does the work of another.
 
 By a forward rule a node also computes the node that follows it, and the value between them is never stored:
-convolution, batch normalization, residual addition, ReLU and max-pool become one step. By a backward rule a node
+convolution, batch normalization, residual addition, ReLU and max-pool become one step, or convolution, batch
+normalization and another activation. By a backward rule a node
 applies the gradient of another, whose own step then has nothing to compute. A rule looks at one node and returns the
-fusion that it takes part in. Rules run in order, each over all nodes, and may build on the fusions found before.
+fusion that it finds there. Rules run in order, each over all nodes of the classes in ``CLASSES``, and may build on the
+fusions found before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from numbacnn.engine.graph import Graph
 from numbacnn.geometry import PoolGeometry
+from numbacnn.layers import Layer
 from numbacnn.layers.bindings import Sizes
+from numbacnn.layers.registry import trusted_op
 
 
 class Fusion(NamedTuple):
@@ -40,9 +44,17 @@ def add_residual(fusions: "Fusions", i: int) -> Fusion | None:
     return fusion if fusions.graph.producer(fusions.residual(i, fusion.absorbed)) < i else None
 
 
-def fuse_relu(fusions: "Fusions", i: int) -> Fusion | None:
-    """A layer applies the ReLU that follows as it stores its output."""
-    return fusions.absorb_next(i, "relu")
+def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
+    """A layer applies the activation that follows as it stores its output.
+
+    In training, or after a residual addition, that is only ReLU.
+    """
+    layer, geometry = fusions.graph.nodes[i].layer, fusions.graph.nodes[i].geometry
+    following = fusions.next_node(fusions.last(i))
+    op = None if following is None else fusions.graph.nodes[following].layer.known_op
+    if op is None or op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
+        return fusions.absorb_next(i, "relu")
+    return fusions.absorb_next(i, op, layer.fused_activations(fusions.sizes, geometry))
 
 
 def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
@@ -50,6 +62,9 @@ def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
     last = fusions.last(i)
     pool = fusions.next_node(last)
     if pool is None or fusions.absorbed_by(add_residual, i) is not None or not fusions.is_window_pool(pool):
+        return None
+    activation = fusions.absorbed_by(fuse_activation, i)
+    if activation is not None and fusions.graph.nodes[activation].layer.known_op != "relu":
         return None
     backward_reads_output = fusions.training and last != i and fusions.absorber(delay_gradient, last) is None
     node, geometry = fusions.graph.nodes[i], fusions.graph.nodes[pool].geometry
@@ -66,8 +81,8 @@ def delay_gradient(fusions: "Fusions", i: int) -> Fusion | None:
 
     max(f(x)) = f(max(x)) for such an f, and the output of the pool is smaller.
     """
-    node, pool = fusions.graph.nodes[i], fusions.next_node(i)
-    if pool is None or not node.layer.monotone or fusions.only_consumer(node.inputs[0]) != i:
+    pool = fusions.next_node(i)
+    if pool is None or fusions.only_consumer(fusions.graph.nodes[i].inputs[0]) != i:
         return None
     return Fusion(pool, i) if fusions.graph.nodes[pool].layer.is_max_pool else None
 
@@ -92,8 +107,6 @@ def take_pool_gradient(fusions: "Fusions", i: int) -> Fusion | None:
 
 def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     """A layer applies the gradient of the ReLU before it: its own input says where that is zero."""
-    if fusions.graph.nodes[i].layer.known_op != "relu":
-        return None
     pool = fusions.absorber(delay_gradient, i)
     reader = fusions.next_node(i if pool is None else pool)
     while reader is not None and fusions.graph.nodes[reader].layer.is_view:
@@ -103,25 +116,47 @@ def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     return Fusion(reader, i)
 
 
-FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_relu, fuse_pool)
+FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool)
 BACKWARD: tuple[Rule, ...] = (delay_gradient, take_pool_gradient, mask_gradient)
 INFERENCE_RULES = FORWARD
-TRAINING_RULES = (fuse_relu, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
+TRAINING_RULES = (fuse_activation, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
+CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose nodes a rule looks at
+    fold_batch_norm: lambda layer: "batch_norm" in layer.fuses,
+    add_residual: lambda layer: "add" in layer.fuses,
+    fuse_activation: lambda layer: "relu" in layer.fuses,
+    fuse_pool: lambda layer: layer.fuses_pool is not Layer.fuses_pool,
+    delay_gradient: lambda layer: layer.monotone,
+    take_pool_gradient: lambda layer: layer.is_max_pool,
+    mask_gradient: lambda layer: trusted_op(layer) == "relu",
+}
+NEEDS_POOL = {fuse_pool, delay_gradient}  # rules that find nothing in a graph without a max-pool
 
 
 class Fusions:
     """All fusions of a graph with these outputs, and the questions that rules ask."""
 
     def __init__(self, graph: Graph, outputs: tuple[int, ...], sizes: Sizes, training: bool, fuse: bool) -> None:
-        self.graph, self.outputs, self.sizes, self.training = graph, outputs, sizes, training
+        self.graph, self.outputs, self.sizes, self.training = graph, frozenset(outputs), sizes, training
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
+        self._forward = [self._absorbed[rule] for rule in FORWARD]
+        self.computed_elsewhere: set[int] = set()
+        self.gradient_elsewhere: set[int] = set()
         for rule in (TRAINING_RULES if training else INFERENCE_RULES) if fuse else ():
-            for fusion in filter(None, (rule(self, i) for i in range(len(graph.nodes)))):
-                self._absorbed[rule][fusion.node] = fusion.absorbed
-                self._absorbers[rule][fusion.absorbed] = fusion.node
-        self.computed_elsewhere = {i for rule in FORWARD for i in self._absorbers[rule]}
-        self.gradient_elsewhere = {i for rule in BACKWARD for i in self._absorbers[rule]}
+            self._apply(rule, self.computed_elsewhere if rule in FORWARD else self.gradient_elsewhere)
+        self.starts = {i for table in self._forward for i in table}  # nodes whose step computes others too
+
+    def _apply(self, rule: Rule, done_elsewhere: set[int]) -> None:
+        """Find the fusions of a rule, and add the absorbed nodes to ``done_elsewhere``."""
+        if rule in NEEDS_POOL and not self.graph.has_max_pool:
+            return
+        absorbed, absorbers = self._absorbed[rule], self._absorbers[rule]
+        for i in self.graph.nodes_of(CLASSES[rule]):
+            fusion = rule(self, i)
+            if fusion is not None:
+                absorbed[fusion.node] = fusion.absorbed
+                absorbers[fusion.absorbed] = fusion.node
+                done_elsewhere.add(fusion.absorbed)
 
     def absorbed_by(self, rule: Rule, i: int) -> int | None:
         """Return the node whose work node ``i`` does by ``rule``."""
@@ -133,18 +168,16 @@ class Fusions:
 
     def chain(self, i: int) -> list[int]:
         """Return the nodes that the forward step of node ``i`` computes, in order, itself first."""
-        return [i, *(self._absorbed[rule][i] for rule in FORWARD if i in self._absorbed[rule])]
+        return [i, *(table[i] for table in self._forward if i in table)]
 
     def last(self, i: int) -> int:
         """Return the node whose output the forward step of node ``i`` stores."""
-        return self.chain(i)[-1]
+        return next((table[i] for table in reversed(self._forward) if i in table), i)
 
     def stored_values(self) -> dict[int, int]:
         """Map each value that is never stored to the value that its step stores."""
         return {
-            self.graph.value(inner): self.graph.value(self.last(i))
-            for i in range(len(self.graph.nodes))
-            for inner in self.chain(i)[:-1]
+            self.graph.value(inner): self.graph.value(self.last(i)) for i in self.starts for inner in self.chain(i)[:-1]
         }
 
     def residual(self, i: int, total: int) -> int:
@@ -162,14 +195,20 @@ class Fusions:
         """Return the only consumer of the output of node ``i``."""
         return self.only_consumer(self.graph.value(i))
 
-    def absorb_next(self, i: int, op: str) -> Fusion | None:
-        """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes."""
+    def absorb_next(self, i: int, op: str, ops: Collection[str] | None = None) -> Fusion | None:
+        """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes.
+
+        ``ops``: those that it can compute, by default the ``fuses`` of its layer.
+        """
+        able = self.graph.nodes[i].layer.fuses if ops is None else ops
+        if op not in able or i in self.computed_elsewhere:
+            return None
         following = self.next_node(self.last(i))
-        is_computed = any(i in self._absorbers[rule] for rule in FORWARD)
-        if following is None or is_computed or op not in self.graph.nodes[i].layer.fuses:
+        if following is None:
             return None
         return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
 
     def is_window_pool(self, i: int) -> bool:
-        """Whether node ``i`` is a max-pool over strided windows, as opposed to an adaptive one."""
-        return self.graph.nodes[i].layer.is_max_pool and isinstance(self.graph.nodes[i].geometry, PoolGeometry)
+        """Return whether node ``i`` is a max-pool over strided windows, as opposed to an adaptive one."""
+        node = self.graph.nodes[i]
+        return node.layer.is_max_pool and isinstance(node.geometry, PoolGeometry)

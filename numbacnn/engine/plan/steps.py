@@ -1,6 +1,8 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from numbacnn.engine.graph import Graph, Node
@@ -16,7 +18,7 @@ from numbacnn.layers.bindings import Sizes
 Scratch = dict[str, Buffer | None]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Step:
     """One call of a layer's forward or backward."""
 
@@ -72,7 +74,20 @@ def make_plan(
     out the nodes that only auxiliary outputs need. ``input_gradient`` asks for the gradients of the inputs too.
     ``frozen`` names parameters that need no gradient, and layers without parameters, as ``Model.freeze`` does.
     """
-    return _Planner(graph, sizes, batch, training, input_gradient, fuse and sizes.fuses, frozen).plan()
+    with without_collection():
+        return _Planner(graph, sizes, batch, training, input_gradient, fuse and sizes.fuses, frozen).plan()
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Collect no cyclic garbage in the block: there is none, and each collection would visit a large graph and plan."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Planner:
@@ -93,6 +108,10 @@ class _Planner:
         self.needs_gradient = self._needs_gradient(training and input_gradient)
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
+        self.specifications: dict[int, Mapping[str, ScratchSpec]] = {}  # by node: of its scratch
+        self.gradient_halos = self._gradient_halos() if training else {}
+        self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
+        self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
         self.gradients: dict[int, View] = {}  # by value
         self.time = 0
         self.values = self._make_values()
@@ -101,7 +120,7 @@ class _Planner:
         inputs = self.values[: len(self.graph.input_shapes)]
         for view in inputs:
             view.buffer.permanent = True
-        forward = [step for i in range(len(self.graph.nodes)) for step in self._forward_step(i)]
+        forward = [*filter(None, map(self._forward_step, range(len(self.graph.nodes))))]
         outputs = [self.values[value] for value in self.outputs]
         self._use(outputs)
         output_gradients = self._output_gradients() if self.training else []
@@ -119,86 +138,107 @@ class _Planner:
 
     def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
-        views: dict[int, View] = {
-            i: self._new_view(name, shape, self._value_halo(i))
-            for i, (name, shape) in enumerate(zip(self.graph.input_names, self.graph.input_shapes, strict=True))
+        graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
+        views = {
+            i: self._new_view(name, shape, halos.get(i, NO_HALO))
+            for i, (name, shape) in enumerate(zip(graph.input_names, graph.input_shapes, strict=True))
         }
-        stored = self.fusions.stored_values()
-        for i, node in enumerate(self.graph.nodes):
-            value, source = self.graph.value(i), views.get(node.inputs[0])
-            halo = self._value_halo(value)
+        for value, node in enumerate(graph.nodes, len(views)):
             if value in stored:
                 continue
+            source, halo = views.get(node.inputs[0]), halos.get(value, NO_HALO)
             if self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
                 views[value] = View(source.buffer, node.shape)
             else:
                 views[value] = self._new_view(node.name, node.shape, halo)
-        return [views[stored.get(value, value)] for value in range(len(self.graph.shapes))]
+        return [views[stored.get(value, value)] for value in range(len(graph.shapes))]
 
     def _new_view(self, name: str, shape: Shape, halo: Halo) -> View:
         view = image_view(name, shape, self.batch, halo)
         self.buffers.append(view.buffer)
         return view
 
-    def _value_halo(self, value: int) -> Halo:
-        """Return the halo of zeros that the consumers of a value expect around it."""
-        halo = NO_HALO
-        for i in self.graph.consumers[value]:
+    def _value_halos(self) -> dict[int, Halo]:
+        """Map values to the halo of zeros that their consumers expect around them, if any."""
+        halos: dict[int, Halo] = {}
+        for i in self.graph.nodes_of(lambda layer: layer.input_halo is not Layer.input_halo):
             node = self.graph.nodes[i]
-            halo = halo.union(node.layer.input_halo(node.geometry))
-        return halo
+            needed = node.layer.input_halo(node.geometry)
+            if needed is not NO_HALO:
+                halos |= {value: needed.union(halos.get(value, NO_HALO)) for value in node.inputs}
+        return halos
 
     def _is_view(self, node: Node) -> bool:
-        """Whether the node's output may be its input's memory."""
+        """Return whether the node's output may be its input's memory."""
         return node.layer.is_view or (node.layer.idle_in_inference and not self.training)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
-    def _forward_step(self, i: int) -> Iterable[Step]:
-        """Yield the forward step of node ``i``, if it has anything to compute."""
-        node, fusions = self.graph.nodes[i], self.fusions
-        xs, y = [self.values[x] for x in node.inputs], self.values[self.graph.value(i)]
-        if i in fusions.computed_elsewhere or (self._is_view(node) and y.buffer is xs[0].buffer):
-            return
+    def _forward_step(self, i: int) -> Step | None:
+        """Return the forward step of node ``i``, if it has anything to compute."""
+        if i in self.fusions.computed_elsewhere:
+            return None
+        node, values = self.graph.nodes[i], self.values
+        xs, y = [values[x] for x in node.inputs], values[self.graph.value(i)]
+        if y.buffer is xs[0].buffer and self._is_view(node):
+            return None
         step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
-        norm, total, relu, pool = (fusions.absorbed_by(rule, i) for rule in fusion.FORWARD)
+        if i in self.fusions.starts:
+            self._fuse(step, i)
+        if i in self.with_algorithms:
+            self._choose_algorithms(step, ["forward"])
+        self._use([*xs, y, step.residual], step.scratch)
+        self.time += 1
+        return step
+
+    def _fuse(self, step: Step, i: int) -> None:
+        """Let the forward step of node ``i`` also compute the nodes that it absorbs."""
+        node = step.node
+        norm, total, relu, pool = (self.fusions.absorbed_by(rule, i) for rule in fusion.FORWARD)
         if relu is not None:
             step.fused = self.graph.nodes[relu].layer.op
         if norm is not None:
             step.norm = self.graph.nodes[norm]
             step.scratch |= self._new_scratch(node, node.layer.folded_scratch(node.input_shapes))
         if total is not None:
-            step.residual = self.values[fusions.residual(i, total)]
+            step.residual = self.values[self.fusions.residual(i, total)]
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
             step.scratch |= self._scratch(pool, "forward")
-        self._choose_algorithms(step, ["forward"])
-        self._use([*xs, y, step.residual], step.scratch)
-        self.time += 1
-        yield step
 
     def _trains(self, node: Node) -> bool:
-        """Whether a layer runs as in training: not if all of its parameters, or its own name, are frozen."""
-        return self.training and not self.frozen.issuperset(node.parameters or [node.name])
+        """Return whether a layer runs as in training: not if all of its parameters, or its own name, are frozen."""
+        if not self.training or not self.frozen:
+            return self.training
+        return not self.frozen.issuperset(node.parameters or [node.name])
 
     def _use(self, views: Iterable[View | None], scratch: Scratch | None = None) -> None:
         """Extend the lifetime of these buffers to the current step."""
-        buffers = [*(view.buffer for view in views if view is not None), *(scratch or {}).values()]
-        for buffer in filter(None, buffers):
-            buffer.use(self.time)
+        time = self.time
+        for view in views:
+            if view is not None:
+                view.buffer.use(time)
+        if scratch:
+            for buffer in scratch.values():
+                if buffer is not None:
+                    buffer.use(time)
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 
     def _scratch(self, i: int, direction: str) -> Scratch:
         """Return the scratch of node ``i`` in a "forward" or "backward" step."""
+        if i not in self.with_scratch:
+            return {}
         node = self.graph.nodes[i]
         saved, wanted = dict[str, Buffer | None](), {}
-        for name, spec in node.layer.scratch(self.sizes, node.geometry, self.batch).items():
+        if i not in self.specifications:
+            self.specifications[i] = node.layer.scratch(self.sizes, node.geometry, self.batch)
+        for name, spec in self.specifications[i].items():
             if spec.when == "saved" and (direction == "backward" or not self.training):
                 saved[name] = self.saved[i][name] if self.training else None
             elif spec.when in ("saved", direction) or (spec.when == "prepared" and direction == "forward"):
                 wanted[name] = spec
-        found = saved | self._new_scratch(node, wanted)
+        found = saved | self._new_scratch(node, wanted) if wanted else saved
         if direction == "forward":
             self.saved[i] = found
         return found
@@ -216,6 +256,8 @@ class _Planner:
         """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
         geometry, when = step.node.geometry, "forward" if step.dy is None else "backward"
         step.algorithms = step.node.layer.algorithms(self.sizes, geometry, parts, step.pool)
+        if not step.algorithms:
+            return
         wanted = {
             f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
             for direction, algorithm in step.algorithms.items()
@@ -227,10 +269,13 @@ class _Planner:
 
     def _needs_gradient(self, of_inputs: bool) -> list[bool]:
         """Return for every value whether its gradient is needed."""
+        if not self.training:
+            return [False] * len(self.graph.shapes)
         needed = [of_inputs] * len(self.graph.input_shapes)
-        for node in self.graph.nodes:
-            trains = any(name not in self.frozen for name in node.parameters)
-            needed.append(self.training and (trains or any(needed[x] for x in node.inputs)))
+        with_parameters = set(self.graph.nodes_of(lambda layer: layer.parameters is not Layer.parameters))
+        for i, node in enumerate(self.graph.nodes):
+            trains = i in with_parameters and not self.frozen.issuperset(node.parameters)
+            needed.append(trains or any(map(needed.__getitem__, node.inputs)))
         return needed
 
     def _output_gradients(self) -> list[View]:
@@ -240,17 +285,18 @@ class _Planner:
             self.gradients[value].buffer.permanent = True
         return [self.gradients[value] for value in self.outputs]
 
-    def _backward_steps(self, i: int) -> Iterable[Step]:
-        """Yield the backward steps at node ``i``: of an activation delayed to it, and its own."""
+    def _backward_steps(self, i: int) -> list[Step]:
+        """Return the backward steps at node ``i``: of an activation delayed to it, and its own."""
         value, fusions = self.graph.value(i), self.fusions
         if value not in self.gradients or not self.needs_gradient[value]:
-            return
-        activation = fusions.absorbed_by(fusion.delay_gradient, i)
+            return []
+        steps, activation = list[Step](), fusions.absorbed_by(fusion.delay_gradient, i)
         if activation is not None and fusions.absorber(fusion.mask_gradient, activation) is None:
-            yield self._activation_step(activation, self.values[value], self.gradients[value])
+            steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
         step = self._backward_step(i)
         if step is not None:
-            yield step
+            steps.append(step)
+        return steps
 
     def _activation_step(self, i: int, y: View, dy: View) -> Step:
         """Return the step that applies the gradient of activation ``i`` in place, to ``dy`` at the output ``y``."""
@@ -268,7 +314,8 @@ class _Planner:
         if done and not adds:
             return None
         step = Step(node, None if done else layer, xs, y, dxs, dy, adds=adds, training=self._trains(node))
-        step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
+        if self.frozen:
+            step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = fusions.absorbed_by(fusion.mask_gradient, i) is not None
         pool = fusions.absorbed_by(fusion.take_pool_gradient, i)
         if pool is None:
@@ -277,8 +324,9 @@ class _Planner:
             step.pool = geometry = self.graph.nodes[pool].geometry
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
             step.scratch = self._new_scratch(node, wanted) | {"argmax": self.saved[pool]["argmax"]}
-        needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
-        self._choose_algorithms(step, [part for part, is_needed in needed.items() if is_needed])
+        if i in self.with_algorithms:
+            needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
+            self._choose_algorithms(step, [part for part, is_needed in needed.items() if is_needed])
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
         self._use([*read, dy, *dxs, *(total for total, _ in adds)], step.scratch)
         self.time += 1
@@ -301,31 +349,42 @@ class _Planner:
         layer = self.graph.nodes[i].layer
         if layer.in_place_gradient or self.fusions.absorber(fusion.take_pool_gradient, i) is not None:
             return View(dy.buffer, dy.shape)
-        if layer.is_view and not any(dy.buffer.halo) and not any(self._gradient_halo(x)):
+        if layer.is_view and not any(dy.buffer.halo) and not any(self.gradient_halos.get(x, NO_HALO)):
             return View(dy.buffer, self.graph.shapes[x])
         return self._new_gradient(x)
 
     def _new_gradient(self, value: int) -> View:
-        return self._new_view(f"d_{self.graph.names[value]}", self.graph.shapes[value], self._gradient_halo(value))
+        return self._new_view(
+            f"d_{self.graph.names[value]}", self.graph.shapes[value], self.gradient_halos.get(value, NO_HALO)
+        )
 
-    def _gradient_halo(self, value: int) -> Halo:
-        """Return the halo that the producer of ``value`` expects around its gradient, through in-place activations."""
-        i = self.graph.producer(value)
-        if i < 0:
-            return NO_HALO
-        node = self.graph.nodes[i]
-        if node.layer.in_place_gradient:
-            return self._gradient_halo(node.inputs[0])
-        needed = self.needs_gradient[node.inputs[0]] or node.layer.weights_read_gradient_halo
-        return node.layer.gradient_halo(node.geometry) if needed else NO_HALO
+    def _gradient_halos(self) -> dict[int, Halo]:
+        """Map values to the halo that their producers expect around the gradient, through in-place activations."""
+        halos: dict[int, Halo] = {}
+        own = self.graph.nodes_of(
+            lambda layer: layer.in_place_gradient or layer.gradient_halo is not Layer.gradient_halo
+        )
+        for i in own:
+            node = self.graph.nodes[i]
+            if node.layer.in_place_gradient:
+                halo = halos.get(node.inputs[0], NO_HALO)
+            elif self.needs_gradient[node.inputs[0]] or node.layer.weights_read_gradient_halo:
+                halo = node.layer.gradient_halo(node.geometry)
+            else:
+                halo = NO_HALO
+            if halo is not NO_HALO:
+                halos[self.graph.value(i)] = halo
+        return halos
 
 
 def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
     """Let the step that first writes a shared buffer zero its halo; no step writes the views ``outside``."""
     written = {id(view.buffer) for view in outside}
     for step in steps:
-        targets = [step.y] if step.dy is None else [dx for dx in step.dxs if dx is not None]
-        for buffer in {id(view.buffer): view.buffer for view in targets}.values():
+        for view in [step.y] if step.dy is None else step.dxs:
+            if view is None or view.buffer.halo == NO_HALO:
+                continue
+            buffer = view.buffer
             if id(buffer) not in written and buffer.shared and any(buffer.halo):
                 step.clears.append(buffer)
             written.add(id(buffer))

@@ -1,29 +1,29 @@
-"""Model, Sequential and load: a network that trains, evaluates and is saved."""
+"""A network that trains, evaluates and is saved."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from numbers import Real
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import format_shape, number
-from numbacnn._checks.names import checks_arguments
+from numbacnn._checks import choose, format_shape, number, one_of, path_of
+from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn._checks.text import for_output
 from numbacnn.data.augment import Augmentation
-from numbacnn.data.dataset import Dataset
+from numbacnn.distributed import Communicator, Group
 from numbacnn.engine.device import Device, get_device
-from numbacnn.engine.graph import Graph, Input, Tensor
+from numbacnn.engine.graph import Graph, Tensor
 from numbacnn.engine.graph_format import from_dict, import_custom_layers, to_dict
-from numbacnn.engine.locks import engine_lock
+from numbacnn.engine.locks import PROCESS_LOCK, engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection import activations as inspection
+from numbacnn.inspection.drawing import Drawing, draw, model_html
 from numbacnn.inspection.summary import Summary, summarize
 from numbacnn.layers import Layer
+from numbacnn.layers.convolution import WindowLayer
 from numbacnn.losses.base import Weights
 from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
@@ -31,10 +31,13 @@ from numbacnn.saving.pretrained import LoadedWeights, load_weights
 from numbacnn.schedules import Schedule, get_schedule
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH, Float32
-from numbacnn.training.objective import LossOfOutputs, ignored_by
+from numbacnn.tasks.wanted import Wanted
+from numbacnn.training.objective import LossOfOutputs
 from numbacnn.training.progress import TrainingProgress, shown_progress
 from numbacnn.training.trainable import Data, TrainableModel
 from numbacnn.training.trainer import Event, History, Trainer
+
+Callback: TypeAlias = Callable[[Event], bool | None]
 
 
 class Model(TrainableModel):
@@ -85,7 +88,7 @@ class Model(TrainableModel):
         seed: int = 0,
         schedule: Schedule | str | None = None,
         augment: Augmentation | None = None,
-        callbacks: Sequence[Callable[[Event], bool | None]] = (),
+        callbacks: Callback | Sequence[Callback] | None = (),
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_every: int | str | None = None,
         resume: bool = False,
@@ -95,6 +98,11 @@ class Model(TrainableModel):
         on_nan: str = "stop",
         initial_epoch: int | None = None,
         drop_last: bool = False,
+        metrics: Wanted = None,
+        monitor: str | None = None,
+        shards: int | None = None,
+        sync_batch_norm: bool = False,
+        communicator: Communicator | Group | None = None,
         progress: bool | None = None,
     ) -> History:
         """Train on raw images; return the history, with an entry for each epoch.
@@ -102,13 +110,14 @@ class Model(TrainableModel):
         The model keeps the training set's normalization and class names, unless it has its own.
 
         Epochs count on from one call to the next, in ``model.epochs``: three calls of ``fit(epochs=1)`` draw the order
-        of images, augmentation and dropout of ``fit(epochs=3)``. An optimizer goes on too, the same object or the same
-        name. Schedule and moving average begin again in each call.
+        of images, augmentation and dropout of ``fit(epochs=3)``. An optimizer continues too, as the same object or the
+        same name. Schedule and moving average begin again in each call.
 
         Args:
             train: images, followed by ``labels``, as ``nc.data.Dataset.from_arrays`` takes them, or both in a tuple;
                 a Dataset; or batches (images, labels), such as a PyTorch DataLoader, which are read once, into memory.
-                The labels determine the task: classes, masks, or boxes.
+                The images of a model with several inputs are a tuple of arrays, or a dict by the inputs' names. The
+                labels determine the task: classes, masks, or boxes.
             labels: those of the images ``train``.
             validation: data of the same kind, evaluated after every epoch; or the fraction of ``train`` to hold out.
             optimizer: an optimizer, or a name such as "adam"; by default SGD(0.02, momentum=0.9).
@@ -121,7 +130,7 @@ class Model(TrainableModel):
             schedule: a name from ``numbacnn.schedules``, or a function (step, steps) → factor of the learning rate.
             augment: random changes of the training images, such as "rotate=10, mixup" or
                 ``[nc.augment.Rotate(10), nc.augment.Mixup()]``: see ``nc.augment``.
-            callbacks: called with every event; training stops if one returns True.
+            callbacks: a function or several, called with every event; training stops if one returns True.
             checkpoint: a file that holds the complete state after every epoch.
             checkpoint_every: interval at which it is also written: a number of steps, or a time such as "5m" or "1h".
             resume: continue from the checkpoint if it exists.
@@ -134,9 +143,21 @@ class Model(TrainableModel):
             initial_epoch: number of epochs, and steps of the schedule, that count as done, as in Keras; by default
                 ``model.epochs``, and the schedule is at its beginning.
             drop_last: omit a smaller last batch, such as one of a single image, which has no variance for BatchNorm.
+            metrics: what to measure besides loss and accuracy after every epoch, on the validation data, or without it
+                on the training set: names such as "f1" or "top_5", functions of (targets, predictions) that return a
+                number, or a mapping from names to functions (docs/training.md). The history has the values.
+            monitor: the measure of the validation data that decides which epoch is best, and when ``EarlyStopping``
+                ends the training: a metric, or "loss"; by default accuracy, mean IoU, mAP@0.5 or R².
+            shards: cut each batch into this number of parts, and add their gradients in a fixed order, so that the
+                result does not depend on the number of ranks (docs/distributed.md).
+            sync_batch_norm: with shards, batch normalization is over the whole batch, as without them; by default each
+                shard has its own mean and variance.
+            communicator: of mpi4py, such as MPI.COMM_WORLD: all its ranks call fit with the same arguments, and share
+                the shards, by default 16. Rank 0 shows progress and writes the checkpoint; callbacks run on all ranks.
             progress: show a progress bar on standard error; by default only on a terminal and in a notebook.
         """
-        with shown_progress(progress) as show:
+        group = Group.of(communicator)
+        with group.reporting(), shown_progress(progress if group.is_first else False) as show:
             return self._fit(
                 train if labels is None else (train, labels),
                 show,
@@ -159,6 +180,11 @@ class Model(TrainableModel):
                 augment=augment,
                 initial_epoch=initial_epoch,
                 drop_last=drop_last,
+                metrics=metrics,
+                monitor=monitor,
+                shards=shards,
+                sync_batch_norm=sync_batch_norm,
+                communicator=group,
             )
 
     def _fit(
@@ -167,31 +193,33 @@ class Model(TrainableModel):
         show: TrainingProgress | None,
         validation: Data | float | None,
         loss: LossOfOutputs | None,
-        callbacks: Sequence[Callable[[Event], bool | None]],
+        callbacks: Callback | Sequence[Callback] | None,
         resume: bool,
         **options: Any,
     ) -> History:
-        self.check_one_input()
-        dataset, held_out = Dataset.of(train, self.classes, ignored_by(loss)), None
+        listed = _checked_callbacks(callbacks)
+        dataset, held_out = self.dataset_of(train, loss), None
         if isinstance(validation, Real):
             dataset, held_out = dataset.split(float(validation), options["seed"])
         elif validation is not None:
-            held_out = Dataset.of(validation, self.classes or dataset.classes, ignored_by(loss))
+            held_out = self.dataset_of(validation, loss, dataset.classes)
         trainer = Trainer(self, dataset, validation=held_out, loss=loss, **options)
         if resume:
             trainer.resume()
+        agrees = bool(listed)  # those of the caller, which every rank has
         if show is not None:
             show.begin(trainer)
-            callbacks = [show, *callbacks]
+            listed = [show, *listed]
         with closing(trainer.run()) as events:
             for event in events:
-                stop = [callback(event) for callback in callbacks]  # every callback gets the event
-                if any(stop):
+                stop = [callback(event) for callback in listed]  # every callback gets the event
+                if agrees and trainer.group.any(any(stop)):
                     break
         return trainer.history
 
     # -- transfer learning --------------------------------------------------------------------------------------------
 
+    @checks_call
     def load_weights(self, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()) -> LoadedWeights:
         """Write a safetensors file's tensors into the parameters and the state of the same names.
 
@@ -200,9 +228,11 @@ class Model(TrainableModel):
         ModelFileError, and writes nothing, if a tensor is missing, has the wrong shape, or belongs to no layer. With
         ``strict=False`` only tensors that fit are written; the result names these and the others.
         """
+        file = path_of(path, "load_weights")
         with engine_lock:
-            return load_weights(self.graph, self.store, path, strict, ignore)
+            return load_weights(self.graph, self.store, file, strict, ignore)
 
+    @checks_call
     def replace_head(self, classes: int, *, seed: int = 0) -> "Model":
         """Return a model for another number of classes, with these weights except for a newly drawn last layer.
 
@@ -214,8 +244,10 @@ class Model(TrainableModel):
         options = self.several_inputs, self.several_outputs, self.auxiliary_weight
         TrainableModel.__init__(model, self.graph.with_heads(outputs), self.device, *options)
         model.store.initialize(seed)
+        with PROCESS_LOCK:  # not during a step of a training
+            arrays = {name: np.array(array) for name, array in self.store.arrays().items()}
         heads = {self.graph.head(value) for value in self.graph.training_outputs}
-        kept = {name: array for name, array in self.store.arrays().items() if name.rpartition(".")[0] not in heads}
+        kept = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in heads}
         model.store.set(kept)
         model.set_frozen(self.store.frozen)
         model.normalization, model.task = self.normalization, self.task
@@ -223,6 +255,7 @@ class Model(TrainableModel):
 
     # -- inspection ---------------------------------------------------------------------------------------------------
 
+    @checks_call
     def activations(
         self, images: ArrayLike, names: Sequence[str] | None = None, batch_size: int = EVALUATION_BATCH
     ) -> dict[str, Float32]:
@@ -232,6 +265,7 @@ class Model(TrainableModel):
         """
         return inspection.activations(self, images, names, batch_size)
 
+    @checks_call
     def class_gradients(self, images: ArrayLike, name: str, classes: ArrayLike) -> tuple[Float32, Float32]:
         """Return the output (N, …) of a layer for raw images, and the gradient of a class score with respect to it.
 
@@ -246,13 +280,52 @@ class Model(TrainableModel):
         """Return shapes, parameters and FLOPs of every layer as data; print them as a table unless ``show=False``."""
         summary = summarize(self.graph, self.device.sizes)
         if show:
-            sys.stdout.write(f"{summary}\n")
+            print(summary)
         return summary
 
+    @checks_arguments
+    def plot(self, compact: bool = False) -> Drawing:
+        """Draw the graph as an SVG image: a notebook shows it, and ``save`` writes it to a file.
+
+        Every layer is a box with its name, kind and output shape. With ``compact``, activations, normalizations and
+        reshaping have no boxes, and layers no names.
+        """
+        return draw(self.graph, compact)
+
+    def _repr_html_(self) -> str:
+        return model_html(repr(self).partition("\n")[0], self.graph, self.summary(show=False))
+
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> tuple[Layer, ...]:
         """The layers in the order of the graph."""
-        return [node.layer for node in self.graph.nodes]
+        return tuple(node.layer for node in self.graph.nodes)
+
+    def __len__(self) -> int:
+        """The number of layers."""
+        return len(self.graph.nodes)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """Iterate over ``layers``."""
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | str) -> Layer:
+        """Return a layer by its index in ``layers``, or by its name. Raises ArgumentError if a name is unknown."""
+        if isinstance(index, slice):
+            raise ArgumentError("a model cannot be cut: model.activations(images, names) has the outputs of its layers")
+        if isinstance(index, str):
+            return choose("layer", index, {node.name: node.layer for node in self.graph.nodes})
+        return self.layers[index]
+
+    def _parts(self) -> list[str]:
+        graph = vars(self).get("graph")  # there is none while a copy is made
+        return [] if graph is None else [node.name for node in graph.nodes]
+
+    if not TYPE_CHECKING:  # a type checker rejects unknown attributes
+
+        def __getattr__(self, name: str) -> Layer:
+            """Return the layer of a name."""
+            is_layer = not name.startswith("_") and name in self._parts()
+            return self[name] if is_layer else super().__getattr__(name)
 
     def __repr__(self) -> str:
         lines = [f"  {n.name}: {type(n.layer).__name__} → {format_shape(n.shape)}" for n in self.graph.nodes]
@@ -260,6 +333,7 @@ class Model(TrainableModel):
 
     # -- copies and files ---------------------------------------------------------------------------------------------
 
+    @checks_call
     def to(self, device: str, precision: str = "fp32") -> "Model":
         """Move the model to a device, as ``Model`` takes it and its precision; return the model itself.
 
@@ -269,12 +343,27 @@ class Model(TrainableModel):
         self.__setstate__(self.__getstate__() | {"device": (device, precision)})
         return self
 
+    @checks_call
+    def use_algorithm(self, algorithm: str) -> "Model":
+        """Give all convolutions this algorithm, "direct" or "auto", as ``Conv2D`` takes it; return the model itself.
+
+        An optimizer that has made updates serves the model of before: make a new one.
+        """
+        one_of(algorithm, "algorithm", ("auto", "direct"))
+        state = self.__getstate__()
+        for item, node in zip(state["graph"]["nodes"], self.graph.nodes, strict=True):
+            if isinstance(node.layer, WindowLayer) and "algorithm" in item["attributes"]:
+                item["attributes"]["algorithm"] = algorithm
+        self.__setstate__(state)
+        return self
+
+    @checks_call
     def save(self, path: str | PathLike[str]) -> None:
         """Write graph, weights, normalization and class names to one safetensors file, completely or not at all.
 
         Raises ArgumentError if the name is that of another format, such as model.onnx.
         """
-        files.save_model(self, path)
+        files.save_model(self, path_of(path, "save"))
 
     @classmethod
     def from_content(cls, content: files.ModelFile, device: Device) -> "Model":
@@ -288,9 +377,11 @@ class Model(TrainableModel):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
+        with PROCESS_LOCK:
+            arrays = {name: np.array(value) for name, value in self.store.arrays().items()}
         return {
             "graph": to_dict(self.graph),
-            "arrays": {name: np.array(value) for name, value in self.store.arrays().items()},
+            "arrays": arrays,
             "random": self.store.random.tolist(),
             "device": (self.device.name, self.device.precision),
             "frozen": self.store.frozen,
@@ -309,72 +400,19 @@ class Model(TrainableModel):
         self.set_frozen(state["frozen"])
 
 
-class Sequential(Model):
-    """A model whose layers follow each other, on images of ``input_shape`` (height, width, channels) or (features,).
-
-    Without ``input_shape`` the list begins with an ``Input``.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[Layer | Tensor] = (),
-        input_shape: Sequence[int] | None = None,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-        precision: str = "fp32",
-    ) -> None:
-        start, rest = _start(layers, input_shape)
-        x = start
-        for layer in rest:
-            x = layer(x)
-        super().__init__(start, x, seed=seed, device=device, precision=precision)
-
-
-def _start(layers: Sequence[Layer | Tensor], input_shape: Sequence[int] | None) -> tuple[Tensor, list[Layer]]:
-    """Return the input of a chain of layers, and the layers after it."""
-    if not isinstance(layers, Sequence) or not layers:
-        given = f"layers={layers!r}"
-        raise ArgumentError(f"{given}: give a list, such as nc.Sequential([nc.Flatten(), nc.Dense(10)], (28, 28, 1))")
-    first = layers[0]
-    if isinstance(first, Tensor) and input_shape is not None:
-        raise ArgumentError("the layers begin with an Input, which has the shape: leave input_shape out")
-    if not isinstance(first, Tensor) and input_shape is None:
-        raise ArgumentError("input_shape is missing: give (height, width, channels), or an Input before the layers")
-    start = first if isinstance(first, Tensor) else Input(input_shape or ())
-    rest = [layer for layer in layers if layer is not start]
-    for layer in rest:
-        if not isinstance(layer, Layer):
-            raise ArgumentError(f"layers: {layer!r} is not a layer such as nc.Dense(10)")
-    return start, [layer for layer in rest if isinstance(layer, Layer)]
-
-
-READERS: dict[str, Callable[[Path], files.ModelFile]] = {}  # of other formats, by the suffix of the file
-
-
-@checks_arguments
-def load(
-    path: str | PathLike[str],
-    *,
-    layers: Sequence[type[Layer]] = (),
-    device: str = "cpu",
-    precision: str = "fp32",
-) -> Model:
-    """Return the model that ``save`` wrote, or the network of a file that ends in .onnx.
-
-    ``device`` and ``precision`` are as in ``Model``; ``nc.onnx.load`` has more about ONNX.
-
-    Reading a file imports no modules: ``layers`` are the custom layer classes of the model, unless the modules that
-    define them are imported already. Raises ModelFileError if the file is not a model, is damaged or newer than this
-    version, or a class is unknown.
-    """
-    for layer in layers:
-        if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
-            raise ArgumentError(f"layers: give classes of layers, not {layer!r}")
-    read = READERS.get(Path(path).suffix)
-    content = files.read_model(path, layers) if read is None else read(Path(path))
-    return Model.from_content(content, get_device(device, precision))
+def _checked_callbacks(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    """Return callbacks as a list. Raises ArgumentError if one is not a function of events."""
+    listed = list(callbacks) if isinstance(callbacks, Sequence) else [] if callbacks is None else [callbacks]
+    for callback in listed:
+        if isinstance(callback, type) or not callable(callback):
+            raise ArgumentError(f"callbacks: pass functions of events, such as nc.EarlyStopping(3), not {callback!r}")
+    return listed
 
 
 def _listed(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    listed = list(tensors) if isinstance(tensors, Sequence) else [tensors]
+    for tensor in listed:
+        if not isinstance(tensor, Tensor):
+            wrong = f"{type(tensor).__name__} is not a symbolic tensor"
+            raise ArgumentError(f"Model: {wrong}; pass an Input and what layers return for it, (x, nc.ReLU()(x))")
+    return listed

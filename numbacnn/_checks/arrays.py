@@ -1,0 +1,32 @@
+"""Checks of arrays that are given as arguments."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from numbacnn.errors import ArgumentError
+
+REAL = "biuf"  # the kinds of NumPy types of real numbers: bool, int, unsigned, float
+
+
+def real_array(value: object, name: str) -> NDArray[Any]:
+    """Return real numbers as an array, of their own type if it is one of NumPy's, else as float32.
+
+    Raises ArgumentError for complex numbers, dates, text, lists of unequal lengths, and other objects.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ArgumentError(f"{name}: the lists have unequal lengths; pass numbers in rows of equal length") from None
+    if array.dtype.kind in REAL:
+        return array
+    try:
+        if array.dtype.kind not in "OV":  # objects may be numbers; other libraries' types, such as bfloat16, are "V"
+            raise TypeError
+        found = array.astype(np.float32)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{name} of type {array.dtype}: pass real numbers") from None
+    if array.dtype.kind == "O" and any(item is None for item in array.flat):
+        raise ArgumentError(f"{name}: None is not a number")
+    return found
