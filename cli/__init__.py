@@ -4,20 +4,52 @@ Exit codes: 0 success, 1 failure, 2 usage error, 130 and 143 stopped by SIGINT a
 relative: in the source tree it is called ``cli``, and it is installed as ``numbacnn.cli``.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 
 import click
 
 import numbacnn
 
-from . import bench, data, export, info, plot, predict, render, shared, sources, summary, train, verify
-from . import eval as evaluate
+from . import render, shared, sources
+
+NAMES = (
+    *("train", "eval", "predict", "serve", "plot", "summary"),
+    *("export", "verify", "bench", "data", "info", "warm-up"),
+)
+
+
+class Commands(click.Group):
+    """The commands, of which each is imported when it is used: a training does without the others."""
+
+    @property
+    def commands(self) -> dict[str, click.Command]:  # an attribute of other groups
+        """All commands by name."""
+        return {name: _command(name) for name in NAMES}
+
+    @commands.setter
+    def commands(self, given: object) -> None:
+        """Do nothing: click assigns the commands that it is given, none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in alphabetical order."""
+        return sorted(NAMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        return _command(cmd_name) if cmd_name in NAMES else None
+
+
+def _command(name: str) -> click.Command:
+    command: click.Command = import_module(f".{name.replace('-', '_')}", __name__).command
+    return command
 
 
 @click.group(
+    cls=Commands,
     context_settings={
         "auto_envvar_prefix": sources.PREFIX,
         "help_option_names": ["-h", "--help"],
@@ -34,26 +66,24 @@ def commands(ctx: click.Context) -> None:
     sources.check_variables(ctx)
 
 
-for _command in (train, evaluate, predict, plot, summary, export, verify, bench, data, info):
-    commands.add_command(_command.command)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    render.replace_unencodable()
     state = shared.State()
     message = "stopped"
-    with warnings.catch_warnings():
+    with render.streams(), warnings.catch_warnings():
         warnings.showwarning = render.warning
         try:
             result = commands.main(given or ["--help"], prog_name="numbacnn", standalone_mode=False, obj=state)
-            sys.stdout.flush()
+            render.flush()
             code = result if isinstance(result, int) else 0
         except BaseException as error:
             code, message = _failure(error, state.debug)
-    if code and not state.answered and (state.as_json or "--json" in given):
-        render.as_json({"error": message, "exit_code": code})
+            if state.group is not None:
+                state.group.fail(message)
+        if code and not state.answered and (state.as_json or "--json" in given):
+            with suppress(OSError):  # of standard output, which the failure is perhaps about
+                render.as_json({"error": message, "exit_code": code})
     return code
 
 
@@ -62,7 +92,6 @@ def _failure(error: BaseException, debug: bool) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         raise error
     if isinstance(error, BrokenPipeError):  # whoever reads our output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1, ""
     interrupted = isinstance(error, KeyboardInterrupt | click.Abort)
     if debug and not interrupted:
@@ -79,9 +108,11 @@ def _line(error: BaseException) -> str:
         return f"{message} See {error.ctx.command_path if error.ctx else 'numbacnn'} --help"
     if isinstance(error, numbacnn.errors.DivergedError):
         skip = ", or skip such batches with --on-nan skip" if error.skippable else ""
-        return f"{error.problem}; lower --lr, or give a --clip-norm{skip}"
+        return f"{error.problem}; lower --lr, or set --clip-norm{skip}"
     if isinstance(error, numbacnn.NumbacnnError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({error}); use a smaller --size or --batch-size, or fewer --classes"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return f"unexpected {type(error).__name__}: {error}; add --debug for the traceback, and please report it"

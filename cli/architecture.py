@@ -12,21 +12,9 @@ from numbacnn._checks import choose
 from numbacnn.errors import ArgumentError
 
 from . import shared
+from .parameter_types import ImageShape
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click
-    """The shape of one image, 32x32x3, or a number of features."""
-
-    name = "size"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return height, width and channels, or the number of features."""
-        parts = str(value).split("x")
-        if not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r} is not a shape; write 32x32x3", param, ctx)
-        return tuple(map(int, parts))
 
 
 def options(command: Command) -> Command:
@@ -34,7 +22,7 @@ def options(command: Command) -> Command:
     default = "[default: the architecture's]"
     for option in (
         click.option("--classes", help=f"Number of classes.  {default}", **shared.COUNT),
-        click.option("--input-shape", type=Size(), metavar="HxWxC", help=f"Shape of one image.  {default}"),
+        click.option("--input-shape", type=ImageShape(), metavar="HxWxC", help=f"Shape of one image.  {default}"),
         click.option(
             "--option",
             "options",
@@ -78,4 +66,4 @@ def _parse(option: str, text: str, kind: type) -> bool | int | float | str:
         return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
-        raise ArgumentError(f"--option {option}: give {expected}") from None
+        raise ArgumentError(f"--option {option}: use {expected}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import numbacnn
 from numbacnn import models, plots
@@ -20,7 +21,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.provenance import processor, versions
 
-from . import architecture, bench_tables, complete, progress, render, shared
+from . import architecture, bench_tables, complete, progress, rank_times, render, shared
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -88,9 +89,11 @@ def _repeatable(*names: str, help: str, **kind: Any) -> Callable[[Command], Comm
 def _shared_options(command: Command) -> Command:
     """Add the options of ``Bench``."""
     for option in (
-        click.option("--pairs", default=40, help="Number of A B B A pairs.", **shared.COUNT),
+        click.option(
+            "--pairs", default=40, help="Number of A B B A pairs; of steps with --shards or --mpi.", **shared.COUNT
+        ),
         click.option("--quick", is_flag=True, help="Only check that everything runs; the results mean nothing."),
-        click.option("--peers/--no-peers", default=True, help="Compare with PyTorch and onnxruntime, if installed."),
+        click.option("--peers/--no-peers", default=True, help="Compare with other libraries, if they are installed."),
         click.option("--plot", help="Write a roofline, .png or .svg.", **shared.FILE),
         shared.threads,
         click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Device to measure.  [default: cpu]"),
@@ -107,9 +110,9 @@ def _shared_options(command: Command) -> Command:
 def command() -> None:
     """Benchmark single kernels or a whole model.
 
-    Compares with PyTorch and onnxruntime in the same process, if they are installed (pip install 'numbacnn[bench]').
-    With --device cuda, compares with PyTorch on the same GPU: eager, as a CUDA graph, and models also compiled. Run it
-    on an idle machine; benchmarks/README.md describes the method.
+    Compares with PyTorch, onnxruntime and OpenVINO in the same process, if they are installed (pip install
+    'numbacnn[bench]'). With --device cuda, compares with PyTorch on the same GPU: eager, as a CUDA graph, and models
+    also compiled. Run it on an idle machine; benchmarks/README.md describes the method.
     """
 
 
@@ -137,7 +140,7 @@ def kernels_command(
     """
     bench = Bench(**common)
     if shape and (patterns or len(ops) > 1):
-        raise click.UsageError("--shape is a single case: give at most one --op and no --filter.")
+        raise click.UsageError("--shape is a single case: use at most one --op and no --filter.")
     chosen = (
         [cases.custom_case(ops[0] if ops else "conv2d", shape, batch or 64)] if shape else cases.select(ops, patterns)
     )
@@ -154,7 +157,7 @@ def kernels_command(
             results.append(result)
         facts = bench.facts(peers, peaks, device)
     notes = [*peers.notes, *(note for result in results for note in result.measurement.notes)]
-    summaries = {name: measure.summarize_kernels(results, name) for name in peers.found}
+    summaries = measure.summaries(results, peers.found)
     render.notes(dict.fromkeys(notes))
     if bench.as_json:
         rows = [
@@ -191,6 +194,8 @@ def _title(device: Device) -> str:
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
 @click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
 @click.option("--memory", is_flag=True, help="Also measure the peak memory of a training step.")
+@click.option("--shards", type=click.IntRange(1), metavar="N", help="Compare steps in N shards with steps without.")
+@click.option("--mpi", is_flag=True, help="Measure steps in shards on the ranks of mpiexec, and their communication.")
 @shared.imports
 @_shared_options
 def train_command(
@@ -203,6 +208,8 @@ def train_command(
     layers: bool,
     cold: bool,
     memory: bool,
+    shards: int | None,
+    mpi: bool,
     **common: Any,
 ) -> None:
     """Benchmark the training step, or the inference, of a model.
@@ -211,6 +218,11 @@ def train_command(
     """
     bench = Bench(**common)
     given = {"input_shape": input_shape, "classes": classes, "device": bench.device, "precision": bench.precision}
+    if mpi or shards:
+        _reject_with_shards(bench, inference=inference, layers=layers, cold=cold, memory=memory)
+        wanted = rank_times.Options(2 if bench.quick else bench.pairs, bench.threads, bench.as_json)
+        rank_times.measure(wanted, lambda: architecture.open_model(model, options, **given), batches, shards, mpi)
+        return
     if bench.device == "cuda" and (cold or memory):
         raise ArgumentError("--cold and --memory measure the CPU: leave them out on a GPU")
     with bench.started() as peers:
@@ -243,8 +255,16 @@ def train_command(
     bench.save_plot(points, peaks, f"{model}, batch size {last.batch}")
 
 
+def _reject_with_shards(bench: Bench, **given: bool) -> None:
+    """Raise UsageError for options that do not apply to steps in shards."""
+    peers = click.get_current_context().get_parameter_source("peers") == ParameterSource.COMMANDLINE and bench.peers
+    names = [f"--{name}" for name, on in (given | {"plot": bench.plot is not None, "peers": peers}).items() if on]
+    if names:
+        raise click.UsageError(f"--shards and --mpi measure only training steps: leave out {', '.join(names)}.")
+
+
 def _result(result: measure.ModelResult, peaks: Peaks) -> dict[str, Any]:
-    """Return the figures of one batch size as JSON's types."""
+    """Return the figures of one batch size as a JSON object."""
     rows = [
         {"layer": row.layer, "op": row.op, "direction": row.direction, **measure.rates(row.ms, row.cost, peaks)}
         | {"kernels": dict(row.kernels), "algorithms": algorithm_figures(row.algorithms)}

@@ -5,8 +5,9 @@ from typing import Any
 
 from numbacnn._checks import format_shape
 from numbacnn.bench.cases import Case
-from numbacnn.bench.measure import KernelResult, rates
+from numbacnn.bench.measure import BETTER_RUNTIME, KernelResult, rates
 from numbacnn.bench.peaks import Peaks
+from numbacnn.bench.timing import geometric_mean
 from numbacnn.bench.work import algorithm_names
 from numbacnn.kernels.convolution import Cost
 
@@ -72,6 +73,7 @@ def model_times(report: Mapping[str, Any], layers: bool) -> None:
         ratios = [ratio_cell(result, peer) for peer in peers]
         rows.append([str(result["batch"]), *rate_cells(result), f"{result['images_per_second']:,.0f}", *ratios])
     render.table(rows, left=(0,))
+    _better_runtime(report["results"])
     for result in report["results"]:
         if layers:
             render.text("")
@@ -85,6 +87,16 @@ def model_times(report: Mapping[str, Any], layers: bool) -> None:
             f"with an empty kernel cache: {cold['kernels']} kernels compile in {cold['seconds']:.1f} s, "
             f"the first training step takes {cold['first_step']:.1f} s"
         )
+
+
+def _better_runtime(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print the time of the better inference runtime over ours, if all of them were measured."""
+    ratios = {r["batch"]: r["peers"][r["better_runtime"]]["ratio"] for r in results if r["better_runtime"]}
+    if not ratios:
+        return
+    listed = ", ".join(f"{ratio:.2f}× at batch size {batch}" for batch, ratio in ratios.items())
+    mean = f"; geometric mean {geometric_mean(list(ratios.values())):.2f}×" if len(ratios) > 1 else ""
+    render.text(f"time of {BETTER_RUNTIME} over ours: {listed}{mean}")
 
 
 def _layers(result: Mapping[str, Any], peaks: Peaks) -> None:

@@ -13,15 +13,15 @@ import numpy as np
 import numbacnn
 from numbacnn import data as data_sets
 from numbacnn.data import Dataset
-from numbacnn.data.labels import CLASSES, renumbered
+from numbacnn.data.labels import CLASSES, TAGS, VALUES, renumbered
 from numbacnn.errors import DataError, ModelFileError, NumbacnnError
 from numbacnn.metrics import Report
-from numbacnn.runs.folder import model_file, run_of
-from numbacnn.runs.settings import DEFAULTS, read_config, require_data
+from numbacnn.runs.folder import run_of
+from numbacnn.runs.settings import DEFAULTS, names_in, read_config, require_data
 from numbacnn.tasks import task_of
 from numbacnn.tasks.predictor import EVALUATION_BATCH
 
-from . import render, shared
+from . import ranks, render, shared
 from .images import with_polarity
 from .progress import download_progress
 
@@ -31,27 +31,35 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 @click.command("eval")
 @shared.model
 @shared.data
-@click.option("--ignore-index", help="Value in masks that does not count.", type=click.IntRange(0), metavar="N")
+@click.option(
+    "--ignore-index", help="Pixel value of masks that loss and scores ignore.", type=click.IntRange(0), metavar="N"
+)
 @click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be decoded.")
 @shared.polarity
 @shared.imports
 @click.option(
     "--report",
     is_flag=True,
-    help="Also print scores per class: precision, recall, F1 and the confusion matrix; IoU; or average precision.",
+    help="Also print scores per class: precision, recall, F1 and the confusion matrix; IoU; or average precision. "
+    "Of each tag: precision, recall and F1; of each number: mean absolute error and R².",
 )
+@click.option("--metrics", metavar="NAMES", help=shared.METRICS)
 @click.option("--top-k", type=click.IntRange(1), metavar="K", help="Also print the top-K accuracy of a classifier.")
 @shared.threads
 @shared.device
 @shared.json
 @shared.debug
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     model: Path,
     data: str | None,
     ignore_index: int | None,
     skip_damaged: bool,
     polarity: str,
     report: bool,
+    metrics: str | None,
     top_k: int | None,
     threads: int | None,
     device: str | None,
@@ -60,21 +68,28 @@ def command(
     """Evaluate a model on the test set.
 
     MODEL is a model file or the folder of a run. Prints the loss and the accuracy of a classifier, the mean IoU of a
-    segmentation model, or the mAP of a detector.
+    segmentation model, the mAP of a detector, the accuracy of tags, or the mean absolute error and R² of a regression.
+    Started by mpiexec, all ranks share the images.
+
+    \b
+    Examples:
+      numbacnn eval runs/digits --report
+      numbacnn eval model.safetensors --data photos --json
     """
+    group = ranks.connected(ctx)
     source = TestData.of(model, data, ignore_index, skip_damaged)
-    with shared.engine(threads):
-        network = numbacnn.load(model_file(model), device=device or "cpu")
+    with shared.engine(ranks.threads(group, threads)):
+        network = shared.load(model, device=device or "cpu")
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
             raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
         test = load_test_set(network, source, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
-        measured = network.evaluate(test, source.loss)
+        measured = network.evaluate(test, source.loss, metrics=names_in(metrics), communicator=group)
         rate = len(test) / (time.perf_counter() - start)
         rows = network.measure(test)[0][0].class_rows(network.class_names) if report and not classifies else None
-        found = network.report(test, [top_k] if top_k else []) if classifies and (report or top_k) else None
+        found = network.report(test, top_k=[top_k] if top_k else []) if classifies and (report or top_k) else None
     if not math.isfinite(measured["loss"]):
         raise NumbacnnError(f"{model}: the loss is {measured['loss']}; the weights are damaged, or training diverged")
     result = {"model": str(model), "data": source.name, "images": len(test), **measured, "images_per_second": rate}
@@ -84,7 +99,7 @@ def command(
             details = {"top_k": details["top_k"]}
         render.as_json(result | ({"classes": rows} if rows else details))
         return
-    score, values = render.scores(result)
+    score, values = render.scores(result | {"task": network.task}, names_in(metrics))
     render.text(f"{score} {values}, {rate:,.0f} images/s: {model} on the test set of {source.name}")
     if rows:
         _print_class_rows(rows)
@@ -98,13 +113,15 @@ def command(
 def _print_class_rows(rows: Sequence[dict[str, str | float | None]]) -> None:
     """Print a table of the scores of each class; a score that is undefined is empty."""
 
-    def cell(value: str | float | None) -> str:
+    def cell(name: str, value: str | float | None) -> str:
         if value is None or isinstance(value, str):
             return value or ""
+        if name in ("mae", "r2"):
+            return f"{value:.4g}"
         return f"{value:,}" if isinstance(value, int) else render.percent(value)
 
     render.text("")
-    render.table([list(rows[0]), *([cell(value) for value in row.values()] for row in rows)], left=(0,))
+    render.table([list(rows[0]), *([cell(*item) for item in row.items()] for row in rows)], left=(0,))
 
 
 def print_report(report: Report) -> None:
@@ -187,7 +204,7 @@ def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dat
     test = splits.test
     assert test is not None
     numbered = with_classes_of(model, test)
-    render.notes(test.notes)
+    render.notes(numbered.notes)
     return replace(numbered, images=with_polarity(model, numbered.images, polarity))
 
 
@@ -198,6 +215,9 @@ def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
         DataError: the model does not have one of the data's classes.
     """
     known = model.class_names
+    if dataset.kind in (TAGS, VALUES):
+        unnamed = dataset.kind == VALUES and not model.classes  # of arrays, whose columns have no names
+        return _in_order(len(known), dataset) if unnamed else _with_columns_of(known, dataset)
     unknown = [name for name in dataset.classes if name not in known]
     if not unknown:
         numbers = [known.index(name) for name in dataset.classes]
@@ -208,3 +228,28 @@ def with_classes_of(model: numbacnn.Model, dataset: Dataset) -> Dataset:
     if len(dataset.classes) > len(known):
         raise DataError(f"labels reach {len(dataset.classes) - 1}, but the model's last class is {len(known) - 1}")
     return dataset
+
+
+def _in_order(count: int, dataset: Dataset) -> Dataset:
+    """Take the columns of numbers for a model's outputs without names. Raises DataError if there are more or fewer."""
+    columns = ", ".join(dataset.classes)
+    if len(dataset.classes) != count:
+        raise DataError(
+            f"the data has {len(dataset.classes)} columns of numbers, {columns}; the model's outputs: {count}"
+        )
+    note = f"the model's outputs have no names; they are compared with the columns in their order: {columns}"
+    return replace(dataset, notes=(*dataset.notes, *([note] if count > 1 else [])))
+
+
+def _with_columns_of(names: Sequence[str], dataset: Dataset) -> Dataset:
+    """Order the columns of tags or numbers as the model does. Raises DataError if the model has others.
+
+    A tag that no image has may be missing.
+    """
+    unknown = [name for name in dataset.classes if name not in names]
+    missing = [name for name in names if name not in dataset.classes]
+    if unknown or (missing and dataset.kind == VALUES):
+        raise DataError(f"the data has {', '.join(dataset.classes)}, but the model {', '.join(names)}")
+    labels = np.zeros((len(dataset), len(names)), dataset.labels.dtype)
+    labels[:, [names.index(name) for name in dataset.classes]] = dataset.labels
+    return replace(dataset, labels=labels, classes=tuple(names))

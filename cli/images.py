@@ -20,14 +20,14 @@ MAX_NOTES = 10
 
 
 def read_images(model: numbacnn.Model, paths: Sequence[Path], polarity: str) -> Images:
-    """Read image files as ``read_sound_images`` does. Raises DataError if one is missing or damaged."""
-    _, pixels, damaged = read_sound_images(model, paths, polarity)
+    """Read image files as ``read_intact_images`` does. Raises DataError if one is missing or damaged."""
+    _, pixels, damaged = read_intact_images(model, paths, polarity)
     if damaged:
         raise damaged[0]
     return pixels
 
 
-def read_sound_images(
+def read_intact_images(
     model: numbacnn.Model, paths: Sequence[Path], polarity: str
 ) -> tuple[list[Path], Images, list[DataError]]:
     """Read image files in the size and the channels of the model's input; prints what was changed.
@@ -59,14 +59,14 @@ def read_sound_images(
     if len(damaged) == len(paths):
         raise DataError("; ".join(map(str, damaged)))
     rows = [row for row, result in enumerate(results) if not isinstance(result, DataError)]
-    sound = [paths[row] for row in rows]
+    intact = [paths[row] for row in rows]
     kept = pixels[rows] if damaged else pixels
     changed = with_polarity(model, kept, polarity)
     _notes([result for result in results if isinstance(result, str)], f"images scaled to {height}×{width}")
     if changed is not kept:
-        inverted = [f"{sound[i]}: inverted" for i in range(len(sound)) if (kept[i] != changed[i]).any()]
+        inverted = [f"{intact[i]}: inverted" for i in range(len(intact)) if (kept[i] != changed[i]).any()]
         _notes(inverted, "images inverted")
-    return sound, changed, damaged
+    return intact, changed, damaged
 
 
 def _notes(lines: Sequence[str], summary: str) -> None:

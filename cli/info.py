@@ -1,6 +1,7 @@
 """``numbacnn info``."""
 
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -41,12 +42,11 @@ def command(clear_cache: bool, as_json: bool) -> None:
 
 def _threads() -> dict[str, Any]:
     limit = thread_limit()
-    from numba.np.ufunc import threading_layer
-
     from numbacnn.kernels.jit import start_threads
+    from numbacnn.kernels.threads import layer as layer_of_kernels
 
-    start_threads()  # the threading layer has no name before
-    layer = threading_layer()
+    start_threads()  # Numba's threading layer has no name before
+    layer = layer_of_kernels()
     return {
         "layer": layer,
         "advice": _advice() if layer == "workqueue" else None,
@@ -56,9 +56,12 @@ def _threads() -> dict[str, Any]:
 
 
 def _advice() -> str:
+    """Return which faster layers can be installed: those that Numba's wheel for this platform was built with."""
     openmp = {"linux": "apt install libgomp1", "darwin": "brew install libomp"}.get(sys.platform)
-    choices = "TBB (pip install tbb)" + (f" or OpenMP ({openmp})" if openmp else "")
-    return f"Numba's basic layer; install {choices} for a faster one"
+    choices = ["TBB (pip install tbb)"] if find_spec("numba.np.ufunc.tbbpool") else []
+    if openmp and find_spec("numba.np.ufunc.omppool"):
+        choices.append(f"OpenMP ({openmp})")
+    return "Numba's basic layer" + (f"; install {' or '.join(choices)} for a faster one" if choices else "")
 
 
 def _rows(facts: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from numbacnn._checks import choose
 from numbacnn.data import Dataset
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.plots.figures import checked_path, new_figure
-from numbacnn.runs.folder import RunFolder, model_file
+from numbacnn.runs.folder import RunFolder
 
 from . import render, shared
 from .eval import TestData, load_test_set
@@ -38,7 +38,7 @@ class Subject:
     @cached_property
     def model(self) -> numbacnn.Model:
         """The model."""
-        return numbacnn.load(model_file(self.path), device=self.device)
+        return shared.load(self.path, device=self.device)
 
     @cached_property
     def test(self) -> Dataset:
@@ -61,7 +61,7 @@ class Subject:
         """The name of --layer, if given. Raises ArgumentError if it is given twice."""
         layers = self.options["layer"]
         if len(layers) > 1:
-            raise ArgumentError("this plot shows one layer: give one --layer")
+            raise ArgumentError("this plot shows one layer: use one --layer")
         return layers[0] if layers else None
 
     @property
@@ -76,7 +76,7 @@ def _curves(subject: Subject) -> "Figure":
     if not subject.path.exists():
         raise ModelFileError(f"{subject.path}: no such folder")
     if not subject.path.is_dir():
-        raise ModelFileError(f"{subject.path} is a file; give the folder of a run to plot its training curves")
+        raise ModelFileError(f"{subject.path} is a file; use the folder of a run to plot its training curves")
     return plots.training_curves(RunFolder(subject.path).read_metrics(), f"Training of {subject.path}")
 
 
@@ -153,7 +153,7 @@ def command(
         if name not in chosen.options and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{kind} takes no --{name.removesuffix('_name')}.", ctx)
     if options["image"] and options["index"]:
-        raise click.UsageError("give --image or --index, not both.", ctx)
+        raise click.UsageError("use --image or --index, not both.", ctx)
     checked_path(out)
     new_figure(1, 1)  # fails early if matplotlib is missing
     with shared.engine(threads):

@@ -18,18 +18,20 @@ from numbacnn.data.fonts import missing_characters, note_on_fonts
 from numbacnn.data.palette import mask_colors
 from numbacnn.detection import Detections
 from numbacnn.errors import ArgumentError, DataError, NumbacnnError
-from numbacnn.runs.folder import model_file
-from numbacnn.tasks import Detection, Segmentation
+from numbacnn.tasks import Detection, Regression, Segmentation, Tagging
 from numbacnn.tasks.detection import SCORE_THRESHOLD
+from numbacnn.tasks.rows import THRESHOLD
 
 from . import render, shared
-from .images import image_files, placement_of, read_sound_images
+from .images import image_files, placement_of, read_intact_images
 
 Rows = list[dict[str, Any]]
 COLUMNS = {
     "classes": ("class", "probability"),
     "shares": ("class", "share"),
     "boxes": ("class", "score", "x0", "y0", "x1", "y1"),
+    "tags": ("tag", "probability"),
+    "values": ("output", "value"),
 }
 """Columns of --csv after the image, by the key of a prediction."""
 
@@ -72,32 +74,46 @@ def command(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Predict classes, masks or boxes of image files.
+    """Predict classes, masks, boxes, tags or numbers of image files.
 
     MODEL is a model file or the folder of a run. Each IMAGE is a file such as a PNG or JPEG, of any size, and DIR a
     folder whose images, also in subfolders, are read. A classifier prints the most probable classes, a segmentation
     model the fraction of pixels of each class (and writes masks with --out), a detector the boxes x0, y0, x1, y1 in
-    pixels of the IMAGE. Files that cannot be read are named at the end, and the exit code is then 1.
+    pixels of the IMAGE, a model of tags those of a probability of at least a half, and a model for regression its
+    numbers. Files that cannot be read are named at the end, and the
+    exit code is then 1.
+
+    \b
+    Examples:
+      numbacnn predict runs/digits seven.png
+      numbacnn predict runs/photos new-photos --best --csv
+      numbacnn predict runs/cells cells --out masks --save-pictures overlays
     """
     if as_csv and as_json:
-        raise click.UsageError("give --csv or --json, not both.")
+        raise click.UsageError("use --csv or --json, not both.")
     with shared.engine(threads):
-        network = numbacnn.load(model_file(model), device=device or "cpu")
+        network = shared.load(model, device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a segmentation model.")
+        if pictures is not None and network.task == Regression.name:
+            raise click.UsageError("--save-pictures draws classes, masks or boxes; this model predicts numbers.")
         names = image_files(images)
         mask_files, picture_files = _files_in(out, names), _files_in(pictures, names)
-        sound, pixels, damaged = read_sound_images(network, list(names), polarity)
+        intact, pixels, damaged = read_intact_images(network, list(names), polarity)
         if network.task == Segmentation.name:
-            found, drawn = _segment(network, pixels, sound, mask_files)
+            found, drawn = _segment(network, pixels, intact, mask_files)
         elif network.task == Detection.name:
-            found, drawn = _detect(network, pixels, sound, score_threshold)
+            found, drawn = _detect(network, pixels, intact, score_threshold)
+        elif network.task == Regression.name:
+            found, drawn = _regress(network, model, pixels), []
         else:
-            found, drawn = _classify(network, model, pixels, sound, top)
+            found, drawn = _classify(network, model, pixels, intact, top)
+            if network.task == Tagging.name:
+                found = [_tags(row) for row in found]
         _draw(network, drawn, picture_files)
     predictions = [
         {"image": str(path), **row} | ({"picture": str(picture_files[path])} if pictures else {})
-        for path, row in zip(sound, found, strict=True)
+        for path, row in zip(intact, found, strict=True)
     ]
     if as_json:
         render.as_json({"model": str(model), "predictions": predictions})
@@ -133,6 +149,10 @@ def _print(predictions: Rows) -> None:
         if "boxes" in each:
             lines = [[*_cells([item], "score"), ", ".join(f"{x:.1f}" for x in item["box"])] for item in each["boxes"]]
             rows += [[each["image"], *line] for line in lines or [["nothing found"]]]
+        elif "values" in each:
+            rows.append([each["image"], *(_number(item) for item in each["values"])])
+        elif "tags" in each:
+            rows.append([each["image"], *(_cells(each["tags"], "probability", "tag") or ["no tag"])])
         else:
             cells = _cells(each["classes"], "probability") if "classes" in each else _cells(each["shares"], "share")
             rows.append([each["image"], *cells])
@@ -143,8 +163,12 @@ def _print(predictions: Rows) -> None:
                 render.text(each[kind])
 
 
-def _cells(items: Rows, value: str) -> list[str]:
-    return [f"{item['class']} {render.percent(item[value])}" for item in items]
+def _cells(items: Rows, value: str, name: str = "class") -> list[str]:
+    return [f"{item[name]} {render.percent(item[value])}" for item in items]
+
+
+def _number(item: dict[str, Any]) -> str:
+    return f"{'' if isinstance(item['output'], int) else item['output'] + ' '}{item['value']:.6g}"
 
 
 def _print_csv(predictions: Rows) -> None:
@@ -157,7 +181,7 @@ def _print_csv(predictions: Rows) -> None:
         for item in each[key] or [{}]:  # a row without values for an image without boxes
             values = item | dict(zip(COLUMNS["boxes"][2:], item.get("box", ()), strict=False))
             rows.writerow((each["image"], *(values.get(column, "") for column in COLUMNS[key])))
-    render.text(text.getvalue().rstrip("\n"))
+    render.lines(text.getvalue().rstrip("\n"))
 
 
 # -- predictions, and what is drawn of each image ----------------------------------------------------------------------
@@ -175,12 +199,29 @@ def _classify(
     probabilities = model.predict(pixels)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
         raise NumbacnnError(f"{path}: no class probabilities; not a classifier, or its weights are damaged")
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    order = order if model.task == Tagging.name else order[:, :top]
     found = [
         [(model.class_names[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)
     ]
     rows = [{"classes": [{"class": name, "probability": value} for name, value in best]} for best in found]
     return rows, list(zip(images, found, strict=True))
+
+
+def _tags(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the tags of an image, those of a probability of at least a half."""
+    likely = [item for item in row["classes"] if item["probability"] >= THRESHOLD]
+    return {"tags": [{"tag": item["class"], "probability": item["probability"]} for item in likely]}
+
+
+def _regress(model: numbacnn.Model, path: Path, pixels: Images) -> Rows:
+    """Return the numbers of each image."""
+    values = model.predict(pixels)
+    if not np.isfinite(values).all():
+        raise NumbacnnError(f"{path}: a predicted number is not finite; the weights are damaged, or training diverged")
+    outputs = model.classes or range(values.shape[1])
+    pairs = (zip(outputs, row.tolist(), strict=True) for row in values)
+    return [{"values": [{"output": output, "value": value} for output, value in row]} for row in pairs]
 
 
 def _segment(

@@ -4,12 +4,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from numbacnn.data.remote import Progress
+from numbacnn.errors import escaped
 from numbacnn.training.progress import TrainingProgress
 from numbacnn.training.trainer import Event, Trainer
 
 from .render import command, log, size
+
+if TYPE_CHECKING:
+    from numbacnn.training.compilations import CompileCount
 
 ERASE_LINE = "\r\x1b[K"
 
@@ -17,22 +22,35 @@ ERASE_LINE = "\r\x1b[K"
 def status(line: str = "") -> None:
     """Replace the status line of a terminal; does nothing elsewhere."""
     if sys.stderr.isatty():
-        sys.stderr.write(ERASE_LINE + line)
+        sys.stderr.write(ERASE_LINE + escaped(line))
         sys.stderr.flush()
 
 
 class CompileLine:
-    """Shows the kernel that is being compiled; off a terminal, prints one line for all of them."""
+    """Shows the kernel that is being compiled; off a terminal, prints one line for all of them.
+
+    From ``begin`` on it numbers them.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self._silent = quiet
+        self._count: CompileCount | None = None
+
+    def begin(self, trainer: Trainer) -> None:
+        """Count the kernels of a training that has not begun to run."""
+        from numbacnn.training.compilations import CompileCount
+
+        if not self._silent and sys.stderr.isatty():
+            self._count = CompileCount()
+            self._count.begin(trainer)
 
     def __call__(self, kernel: str, done: bool) -> None:
         """Called before and after each compilation."""
         if self._silent:
             return
         if sys.stderr.isatty():
-            status("" if done else f"compiling kernels (first run only): {kernel.lstrip('_')} …")
+            number = "" if done else "kernels" if self._count is None else self._count.next()
+            status("" if done else f"compiling {number} (first run only): {kernel.lstrip('_')} …")
         else:
             log("compiling kernels (first run only) …")
             self._silent = True
@@ -45,7 +63,9 @@ def download_progress(quiet: bool = False) -> Progress:
     def progress(name: str, received: int, total: int | None) -> None:
         if sys.stderr.isatty():
             of_total = f" of {size(total)}" if total else ""
-            status(f"downloading {name}: {size(received)}{of_total}" + ("\n" if received == total else ""))
+            status(f"downloading {name}: {size(received)}{of_total}")
+            if received == total:
+                sys.stderr.write("\n")
         elif name not in announced:
             announced.add(name)
             log(f"downloading {name} …")

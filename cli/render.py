@@ -1,49 +1,114 @@
 """Printing: results go to standard output, everything else to standard error."""
 
+import errno
 import json
 import math
+import os
 import shlex
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import zip_longest
-from typing import Any
+from subprocess import list2cmdline
+from typing import Any, TextIO, cast
 
 import click
 import numpy as np
 
-from numbacnn._checks.text import HANDLER
+from numbacnn._checks.text import HANDLER, messages
+from numbacnn.errors import escaped
+from numbacnn.tasks import Tagging
 
 
-def replace_unencodable() -> None:
-    """Print substitutes for characters that the terminal's encoding lacks."""
+@contextmanager
+def streams() -> Iterator[None]:
+    """Give the block streams that it can write to: messages that cannot be written are dropped, results are not.
+
+    Substitutes are printed for characters that the terminal's encoding lacks. A stream that is closed is the null
+    device, so that no file takes its number.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, this one
+    before = sys.stdout, sys.stderr
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # until the process ends
+    sys.stderr = cast(TextIO, messages())
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=HANDLER)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in before:
+            _empty(stream)
+
+
+def _empty(stream: TextIO | None) -> None:
+    """Flush a stream; drop what cannot be written, so that Python does not fail on it when it exits."""
+    if stream is None or stream.closed:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+            stream.flush()
 
 
 # -- standard output --------------------------------------------------------------------------------------------------
 
 
 def text(line: str) -> None:
-    """Print a line of the result."""
-    sys.stdout.write(f"{line}\n")
+    """Print a line of the result. Raises OSError if standard output cannot be written."""
+    lines(escaped(line))
+
+
+def lines(several: str) -> None:
+    """Print lines of the result."""
+    with _output():
+        sys.stdout.write(f"{escaped(several, keep_lines=True)}\n")
+
+
+def flush() -> None:
+    """Flush standard output. Raises OSError if it cannot be written."""
+    with _output():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if os.name == "nt" and error.errno == errno.EINVAL:  # a closed pipe there
+            raise BrokenPipeError from None
+        raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def as_json(value: dict[str, Any]) -> None:
-    """Print the result as one JSON object, in ASCII if the stream cannot encode it."""
+    """Print the result as one JSON object, in ASCII if the stream cannot encode it, or it would control a terminal."""
     ctx = click.get_current_context(silent=True)
     if ctx is not None:
         ctx.find_root().obj.answered = True
     printed = json.dumps(_with_nulls(value), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         printed.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        plain = escaped(printed, keep_lines=True) == printed
     except UnicodeEncodeError:
-        printed = json.dumps(_with_nulls(value), indent=2, allow_nan=False)
-    text(printed)
+        plain = False
+    lines(printed if plain else json.dumps(_with_nulls(value), indent=2, allow_nan=False))
 
 
 def _with_nulls(value: object) -> object:
-    """Return a value in JSON's types, with None for NaN and infinities, which JSON lacks."""
+    """Return a value as JSON, with None for NaN and infinities, which JSON lacks."""
     if isinstance(value, dict):
         return {str(name): _with_nulls(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -55,6 +120,7 @@ def _with_nulls(value: object) -> object:
 
 def table(rows: Sequence[Sequence[str]], left: Container[int] | None = None) -> None:
     """Print rows of cells. The columns ``left``, by default all, are left-aligned, the others right-aligned."""
+    rows = [[escaped(cell) for cell in cells] for cells in rows]
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     for cells in rows:
         table_row(cells, widths, left)
@@ -64,7 +130,7 @@ def table_row(cells: Sequence[str], widths: Sequence[int], left: Container[int] 
     """Print one row of a ``table`` with known column widths."""
     padded = [
         cell.ljust(width) if left is None or i in left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(cells, widths, strict=False))
+        for i, (cell, width) in enumerate(zip(map(escaped, cells), widths, strict=False))
     ]
     text("  ".join(padded).rstrip())
 
@@ -73,8 +139,8 @@ def table_row(cells: Sequence[str], widths: Sequence[int], left: Container[int] 
 
 
 def log(line: str) -> None:
-    """Print a line that is not part of the result."""
-    sys.stderr.write(f"{line}\n")
+    """Print a line that is not part of the result. What cannot be written is dropped."""
+    messages().write(f"{escaped(line)}\n")
 
 
 def error(line: str) -> None:
@@ -98,7 +164,7 @@ def warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def command(*words: str) -> str:
     """Format a command that can be pasted into a shell."""
-    return shlex.join(["numbacnn", *words])
+    return list2cmdline(["numbacnn", *words]) if os.name == "nt" else shlex.join(["numbacnn", *words])
 
 
 def percent(fraction: float) -> str:
@@ -111,12 +177,19 @@ def size(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
 
 
-def scores(result: dict[str, Any]) -> tuple[str, str]:
-    """Format an evaluation: the name of the task's main score, and its value followed by the other scores."""
-    loss = f"loss {result['loss']:.4f}"
+def scores(result: dict[str, Any], metrics: Sequence[str] = ()) -> tuple[str, str]:
+    """Format an evaluation: the name of the task's main score, and its value followed by the others and ``metrics``."""
+    others = [f"loss {result['loss']:.4f}", *(f"{name} {result[name]:.4f}" for name in metrics)]
     if "mean_iou" in result:
-        return "mean IoU", f"{percent(result['mean_iou'])}, pixel accuracy {percent(result['accuracy'])}, {loss}"
-    if "map_50" in result:
-        return "mAP@0.5", f"{percent(result['map_50'])}, mAP@0.5:0.95 {percent(result['map'])}, {loss}"
-    correct = round(result["accuracy"] * result["images"])
-    return "accuracy", f"{percent(result['accuracy'])} ({correct:,} of {result['images']:,}), {loss}"
+        name, first = "mean IoU", [percent(result["mean_iou"]), f"pixel accuracy {percent(result['accuracy'])}"]
+    elif "map_50" in result:
+        name, first = "mAP@0.5", [percent(result["map_50"]), f"mAP@0.5:0.95 {percent(result['map'])}"]
+    elif "r2" in result:
+        name, first = "R²", [f"{result['r2']:.4f}", f"mean absolute error {result['mae']:.4g}"]
+        others = [each for each in others if not each.startswith(("mae ", "r2 "))]
+    elif result.get("task") == Tagging.name:
+        name, first = "accuracy", [f"{percent(result['accuracy'])} of tags"]
+    else:
+        correct = f"{round(result['accuracy'] * result['images']):,} of {result['images']:,}"
+        name, first = "accuracy", [f"{percent(result['accuracy'])} ({correct})"]
+    return name, ", ".join([*first, *others])

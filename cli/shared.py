@@ -14,9 +14,11 @@ import click
 import numbacnn
 from numbacnn import models
 from numbacnn._checks import brief
+from numbacnn.distributed import Group
 from numbacnn.engine.device import DEVICES, PRECISIONS
 from numbacnn.errors import ArgumentError
 from numbacnn.runs.folder import best_file, model_file
+from numbacnn.training.trainer import MAX_COUNT
 
 from . import complete
 from .progress import CompileLine
@@ -25,7 +27,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PathOrName = TypeVar("PathOrName", Path, str)
 
 MAX_THREADS = 1024
-COUNT: dict[str, Any] = {"type": click.IntRange(1), "metavar": "N"}
+COUNT: dict[str, Any] = {"type": click.IntRange(1, MAX_COUNT), "metavar": "N"}
+METRICS = "Other scores to measure, separated by commas: precision, recall, f1, and for a classifier auc and top_5."
 FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "DIR"}
 
@@ -34,12 +37,13 @@ DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "DIR"}
 class State:
     """State of one call of the command line: whether a failure shows its traceback, and whether it is JSON.
 
-    ``answered`` says that a JSON object has been printed.
+    ``answered`` says that a JSON object has been printed; ``group`` are the ranks that share the work, if any.
     """
 
     debug: bool = False
     as_json: bool = False
     answered: bool = False
+    group: Group | None = None
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -57,7 +61,11 @@ def _set_best(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta["best"] = value
 
 
-def _model(ctx: click.Context, _: click.Parameter, value: PathOrName) -> PathOrName:
+def _set_no_limits(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta["limits"] = not value
+
+
+def of_best(ctx: click.Context, _: click.Parameter, value: PathOrName) -> PathOrName:
     """Return the argument MODEL, or with ``--best`` the file of the best weights of that run."""
     if not ctx.meta.get("best") or ctx.resilient_parsing:
         return value
@@ -92,7 +100,7 @@ best = click.option(
     help="Take the weights of the run's best epoch by validation, instead of the last epoch's.",
 )
 model_or_name = click.argument(
-    "model", metavar="MODEL|NAME", callback=_model, shell_complete=complete.model_or_name, type=str
+    "model", metavar="MODEL|NAME", callback=of_best, shell_complete=complete.model_or_name, type=str
 )
 data = click.option(
     "--data",
@@ -107,7 +115,7 @@ polarity = click.option(
     help="Gray images: keep or invert them. auto: invert those with a bright background, if the model was trained on "
     "digits or mnist, whose strokes are light on dark.",
 )
-imports = click.option(
+_imports = click.option(
     "--import",
     multiple=True,
     is_eager=True,
@@ -115,6 +123,14 @@ imports = click.option(
     callback=_import,
     metavar="MODULE",
     help="Import a Python module that defines custom layers. Repeatable.",
+)
+_no_limits = click.option(
+    "--no-limits",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_no_limits,
+    help="Load a model that needs much more time or memory than its weights suggest; for files that you trust.",
 )
 device = click.option(
     "--device",
@@ -127,7 +143,10 @@ precision = click.option(
     help="Precision of the inputs of convolutions and dense layers, on a GPU.  [default: fp32]",
 )
 threads = click.option(
-    "--threads", type=click.IntRange(1, MAX_THREADS), metavar="N", help="Number of CPU threads.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(1, MAX_THREADS),
+    metavar="N",
+    help="Number of CPU threads.  [default: all cores]",
 )
 
 
@@ -138,30 +157,42 @@ def is_file_name(model: str) -> bool:
     return model not in models.MODELS and (path.exists() or len(path.parts) > 1 or named)
 
 
+def load(model: Path, device: str = "cpu", precision: str = "fp32") -> numbacnn.Model:
+    """Load the model of a file or a run's folder, within the limits for files of unknown origin unless waived."""
+    limits = click.get_current_context().meta.get("limits", True)
+    return numbacnn.load(model_file(model), device=device, precision=precision, limits=limits)
+
+
+def imports(command: Command) -> Command:
+    """Add ``--import`` and ``--no-limits``."""
+    return _imports(_no_limits(command))
+
+
 def open_model(model: str, device: str = "cpu", precision: str = "fp32", **options: Any) -> numbacnn.Model:
     """Load the model of a file or a run's folder, or build an architecture with ``options``."""
     if is_file_name(model):
-        return numbacnn.load(model_file(Path(model)), device=device, precision=precision)
+        return load(Path(model), device, precision)
     return models.make(model, device=device, precision=precision, **options)
 
 
 def model(command: Command) -> Command:
     """Add the argument MODEL, a model file or the folder of a run, and ``--best``."""
     kind = click.Path(path_type=Path)
-    return click.argument("model", type=kind, callback=_model, shell_complete=complete.model)(best(command))
+    return click.argument("model", type=kind, callback=of_best, shell_complete=complete.model)(best(command))
 
 
 @contextmanager
-def engine(threads: int | None, quiet: bool = False) -> Iterator[None]:
-    """Set the number of threads, and report the kernels that compile in the block."""
+def engine(threads: int | None, quiet: bool = False) -> Iterator[CompileLine]:
+    """Set the number of threads, and report the kernels that compile in the block by the line that is yielded."""
     if threads is not None:
         if "numba" not in sys.modules:  # the limit cannot be raised later
             os.environ["NUMBA_NUM_THREADS"] = str(threads)
         numbacnn.set_num_threads(threads)
     from numbacnn.kernels.jit import add_compile_listener
 
-    remove = add_compile_listener(CompileLine(quiet))
+    line = CompileLine(quiet)
+    remove = add_compile_listener(line)
     try:
-        yield
+        yield line
     finally:
         remove()

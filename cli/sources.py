@@ -32,12 +32,15 @@ def variables(command: click.Command, prefix: str = PREFIX) -> Iterator[str]:
 def check_variables(ctx: click.Context) -> None:
     """Raise UsageError for a variable of the invoked command that sets none of its options, with the nearest name.
 
-    Other variables are reported if they resemble one of the library's; they may be of a project that uses this one.
+    Other variables are reported if they resemble one that sets something; they may be of a project that uses this one.
     """
+    others = {name for name in os.environ if name.startswith(f"{PREFIX}_")} - {*OF_THE_LIBRARY}
+    if not others:  # the usual case, in which the other commands are not imported
+        return
     known = {*variables(ctx.command), *OF_THE_LIBRARY}
     invoked = f"{PREFIX}_{(ctx.invoked_subcommand or '').upper()}_"
-    for name in sorted({name for name in os.environ if name.startswith(f"{PREFIX}_")} - known):
-        if name.startswith(invoked) or get_close_matches(name, OF_THE_LIBRARY, cutoff=0.9):
+    for name in sorted(others - known):
+        if name.startswith(invoked) or get_close_matches(name, known, cutoff=0.9):
             raise click.UsageError(
                 f"environment variable {name} sets nothing; {did_you_mean(name, known)}unset it.", ctx
             )

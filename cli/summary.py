@@ -25,4 +25,4 @@ def command(
     if as_json:
         render.as_json({"model": model, **asdict(summary)})
     else:
-        render.text(str(summary))
+        render.lines(str(summary))
