@@ -47,9 +47,9 @@ def _convolutions(draw):
             arguments = [*arrays, AlgorithmScratch(direction, g, N), g, ConvEpilogue(**epilogue)]
             return Call(reason, [(f"conv2d_{direction}", arguments)])
 
-        yield call(f"{reason}, ReLU", "forward", y, x, w, b, relu=True)
+        yield call(f"{reason}, ReLU", "forward", y, x, w, b, activation="relu")
         yield call(f"{reason}, no bias", "forward", y, x, w, None)
-        yield call(f"{reason}, residual", "forward", y, x, w, b, relu=True, residual=residual)
+        yield call(f"{reason}, residual", "forward", y, x, w, b, activation="relu", residual=residual)
         yield call(reason, "input_gradient", dx, dy, w)
         yield call(f"{reason}, mask", "input_gradient", dx, dy, w, mask=mask)
         yield call(reason, "weight_gradient", flat(draw, *w.shape), x, dy)

@@ -34,7 +34,7 @@ class LossCase(NamedTuple):
             if self.options.get("ignore_index") is not None:
                 labels[draw.random(labels.shape) < 0.3] = self.options["ignore_index"]
                 labels.flat[0] = 0
-            dense = self.name not in ("cross_entropy", "focal")
+            dense = self.name not in ("cross_entropy", "focal") and self.options.get("ignore_index") is None
             return outputs, labels, np.eye(self.shape[-1])[labels] if dense else labels
         if self.kind == "probabilities":
             target = softmax(draw.standard_normal(self.shape)).astype(np.float32)
@@ -97,6 +97,11 @@ def _draw_dice(draw, classes):
     return options, draw.choice(["labels", "probabilities", "bits"])
 
 
+def _draw_cross_entropy_dice(draw, classes):  # one class is certain
+    kind = "labels" if classes == 1 else draw.choice(["labels", "probabilities", "bits"])
+    return {"smooth": draw.choice([1e-3, 1.0, 10.0])}, kind
+
+
 DRAWS = {
     "cross_entropy": _draw_cross_entropy,
     "mse": lambda draw, classes: ({}, draw.choice(["labels", "probabilities", "numbers"])),
@@ -106,6 +111,7 @@ DRAWS = {
     "focal": _draw_focal,
     "sigmoid_focal": _draw_sigmoid_focal,
     "dice": _draw_dice,
+    "cross_entropy_dice": _draw_cross_entropy_dice,
 }
 SIZES = (1, 2, 3, 5, 7, 9, 17)
 
@@ -130,6 +136,12 @@ CASES = [
     LossCase("cross_entropy", {}, (2, 9, 11, 4), "labels"),
     LossCase("mse", {}, (3, 4), "numbers"),
     *[case for name in DRAWS for case in _draw(name)],
+    *[
+        case._replace(options=case.options | {"ignore_index": label})
+        for name in ("dice", "cross_entropy_dice")
+        for number, case in enumerate(case for case in _draw(name) if case.kind == "labels")
+        for label in [(-100, 255, -1, 0)[number % 4]]
+    ],
 ]
 
 
@@ -159,9 +171,10 @@ def oracle(name, outputs, target, **options):
     if name in ELEMENTWISE:
         kernel, choose = ELEMENTWISE[name]
         kernel(losses, dx, x, target.reshape(shape), choose(c, **options), 1 / total)
-    elif name == "dice":
-        softmax = options.get("activation", "softmax") == "softmax"
-        reference.dice(losses, dx, x, target.reshape(shape), None, options.get("smooth", 1.0), softmax, 1 / total)
+    elif name in ("dice", "cross_entropy_dice"):
+        found = [_of_image(name, *pair, **options) for pair in zip(x, target.reshape(len(x), -1), strict=True)]
+        losses[:], dx[:] = np.repeat([loss for loss, _ in found], total // len(x)), [slope for _, slope in found]
+        dx /= len(x)
     else:
         weights = np.array(options.get("class_weights", np.ones(c)))
         smoothing, ignored = options.get("label_smoothing", 0), options.get("ignore_index")
@@ -176,3 +189,21 @@ def oracle(name, outputs, target, **options):
             else:
                 reference.cross_entropy_labels(losses, dx, x, labels, smoothed, ignored, 1 / total)
     return losses.sum() / total, dx.reshape(outputs.shape)
+
+
+def _of_image(name, x, target, activation="softmax", smooth=1.0, ignore_index=None):
+    """(loss, gradient) of an image H×W×C in float64: that of its pixels without the ignored ones as an image."""
+    c, dx = x.shape[-1], np.zeros(x.shape)
+    kept = np.ones(x.shape[:2], bool) if ignore_index is None else (target != ignore_index).reshape(x.shape[:2])
+    if not kept.any():
+        return 0.0, dx
+    t = (target if ignore_index is None else np.eye(c)[np.where(kept.reshape(-1), target, 0)]).reshape(x.shape)
+    x, t = x[kept].reshape(1, 1, -1, c), t[kept].reshape(1, 1, -1, c)
+    losses, slope = np.empty(x.shape[2]), np.empty(x.shape)
+    reference.dice(losses, slope, x, t, None, smooth, activation == "softmax", 1 / x.shape[2])
+    loss, dx[kept] = losses.mean(), slope.reshape(-1, c)
+    if name == "cross_entropy_dice":
+        reference.cross_entropy_probabilities(losses, slope, x, t, np.ones((1, c)), 1 / x.shape[2])
+        loss += losses.mean()
+        dx[kept] += slope.reshape(-1, c)
+    return loss, dx

@@ -17,12 +17,13 @@ DRAWN = 50  # cases of each drawing function
 
 
 class Case(NamedTuple):
-    """A layer, the shapes of its inputs for one image, and a batch."""
+    """A layer, the shapes of its inputs for one image, a batch, and what is done to random inputs."""
 
     name: str
     layer: Callable[[], nl.Layer]
     shapes: tuple[tuple[int, ...], ...]
     batch: int
+    domain: Callable[[np.ndarray], np.ndarray] = np.asarray
 
     def __str__(self) -> str:
         return (
@@ -37,7 +38,7 @@ class Case(NamedTuple):
     def inputs(self, batch: int | None = None) -> list[np.ndarray]:
         """Random float32 inputs: no two are equal in practice, and none is at a kink."""
         generator = self.generator
-        return [normal(generator, batch or self.batch, *shape) for shape in self.shapes]
+        return [self.domain(normal(generator, batch or self.batch, *shape)) for shape in self.shapes]
 
 
 class Limits(NamedTuple):

@@ -1,4 +1,4 @@
-"""Separate Python processes: for other environments, other numbers of threads and fresh imports."""
+"""Separate Python processes: for other environments, other numbers of threads and new imports."""
 
 import os
 import subprocess

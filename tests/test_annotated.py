@@ -46,8 +46,8 @@ def test_masks_and_images(tmp_path):
 
 
 def test_test_sets_sizes_and_palettes(tmp_path):
-    for part, size in (("train", (8, 10)), ("val", (16, 20))):
-        masked(tmp_path / part, size)
+    for split, size in (("train", (8, 10)), ("val", (16, 20))):
+        masked(tmp_path / split, size)
     numbers = np.zeros((8, 10), np.uint8)
     numbers[:, 5:] = 2
     write_mask(tmp_path / "train" / "masks" / "a.png", numbers, mask_colors(3))
@@ -83,10 +83,10 @@ def test_boxes_follow_the_size_of_their_image(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: mask(f, "a", np.zeros((8, 9))), r"masks/a.png: 8×9, but its image .*a.png is 8×10; give both"),
-        (lambda f: (f / "masks" / "b.png").unlink(), r"images/b.png: has no mask, like 1 of 2 images; give .*b.png"),
+        (lambda f: mask(f, "a", np.zeros((8, 9))), r"masks/a.png: 8×9, but its image .*a.png is 8×10; both"),
+        (lambda f: (f / "masks" / "b.png").unlink(), r"images/b.png: has no mask, like 1 of 2 images; add .*b.png"),
         (lambda f: (f / "classes.txt").write_text("x\ny\n"), "masks/a.png: holds class 2; the 2 classes go from 0"),
-        (lambda f: (f / "classes.txt").write_text("x\nx\n"), "give the name of each class once"),
+        (lambda f: (f / "classes.txt").write_text("x\nx\n"), "list the name of each class once"),
         (lambda f: (f / "classes.txt").write_bytes(b"\xff\x00\xff"), "classes.txt: not text in UTF-8"),
         (lambda f: (f / "masks" / "b.png").write_bytes(b"no"), "masks/b.png: not an image"),
         (lambda f: (f / "masks").rename(f / "m"), "holds 2 .png in images/, 2 .png in m/"),
@@ -104,14 +104,14 @@ def test_invalid_folders_of_masks(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "boxes.csv, line 1: is ''; give image,x0,y0,x1,y1,class"),
-        ("image,x,y,w,h,class\n", "boxes.csv, line 1: is 'image,x,y,w,h,class'; give"),
-        (HEAD + "a.png,1,2,3,4\n", "boxes.csv, line 2: 5 cells; give image,x0"),
+        ("", "boxes.csv, line 1: is ''; expected image,x0,y0,x1,y1,class"),
+        ("image,x,y,w,h,class\n", "boxes.csv, line 1: is 'image,x,y,w,h,class'; expected"),
+        (HEAD + "a.png,1,2,3,4\n", "boxes.csv, line 2: 5 cells; expected image,x0"),
         (HEAD + "a.png,1,2,3,4,x\nc.png,1,2,3,4,x\n", "boxes.csv, line 3: there is no image 'c.png' in"),
         (HEAD + "\na.png,1,2,three,4,x\n", "boxes.csv, line 3: '1', '2', 'three', '4' are not four numbers"),
         (HEAD + "a.png,1,2,11.1,4,x\n", r"line 2: box \(1, 2, 11.1, 4\) exceeds its image of 8×10"),
         (HEAD + "a.png,-1.1,2,3,4,x\n", "line 2: .* exceeds its image of 8×10"),
-        (HEAD + "a.png,3,2,3,4,x\n", r"line 2: box \(3, 2, 3, 4\) is empty; give x0 < x1 and y0 < y1"),
+        (HEAD + "a.png,3,2,3,4,x\n", r"line 2: box \(3, 2, 3, 4\) is empty; boxes need x0 < x1 and y0 < y1"),
         (HEAD + "a.png,1,2,nan,4,x\n", "line 2: .* is not finite"),
         (HEAD + "a.png,1,2,3,4,\n", "line 2: the class is empty"),
         (HEAD + 'a.png,1,2,3,4,"x\n', "boxes.csv: not a CSV file"),

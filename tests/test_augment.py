@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 import numbacnn as nc
 from numbacnn import augment
-from numbacnn.data.transforms import TRANSFORMS
+from numbacnn.data.chain import TRANSFORMS
 from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.decision import SUM_GROUPS
 from numbacnn.kernels.reference import launchers as reference
-from numbacnn.metrics import count_correct
+from numbacnn.tasks.results import count_correct
 
 NO_FIELD = np.empty((0, 0), np.float32)
 ALL = (
@@ -309,7 +309,7 @@ def test_seeds_epochs_and_images_differ(data):
 def test_fit_trains_on_the_images_of_apply(data):
     model = nc.Sequential([nc.Conv2D(2, 3), nc.Flatten(), nc.Dense(4)], (9, 11, 3))
     seen, load = [], model.load_images
-    model.load_images = lambda target, images: (seen.append(images.copy()), load(target, images))
+    model.load_images = lambda target, images, i: (seen.append(images.copy()), load(target, images, i))
     model.fit(data, epochs=2, batch_size=16, seed=5, augment=ALL)
     loader = nc.data.DataLoader(data, 16, seed=5)
     expected = [
@@ -407,17 +407,17 @@ def test_transforms_have_unique_names_and_are_public():
         ("rotate=x", "'x' in 'rotate=x' is not a number"),
         ("rotate=3:4", "'rotate=3:4' has 2 numbers; rotate takes degrees"),
         ("hflip=1", "'hflip=1' has 1 numbers; hflip takes none"),
-        ("rotate=181", "rotate: degrees=181: give a number of at least 0 and at most 180"),
-        ("translate=-1", "translate: pixels=-1: give a number of at least 0"),
-        ("translate=nan", "translate: pixels=nan: give a number"),
-        ("scale=1", "scale: fraction=1: give a number of at least 0 and below 1"),
-        ("shear=90", "shear: degrees=90: give a number of at least 0 and below 90"),
-        ("crop=1.5", "crop: padding=1.5: give a whole number of at least 0"),
-        ("cutout=-1", "cutout: size=-1: give a whole number of at least 0"),
-        ("elastic=1:0", "elastic: sigma=0: give a number of at least 0.1"),
-        ("mixup=0", "mixup: alpha=0: give a number of at least 0.01"),
-        ("noise=0.1@2", "noise: p=2: give a number of at least 0 and at most 1"),
-        ("color=0:2", "color: contrast=2: give a number of at least 0 and at most 1"),
+        ("rotate=181", "rotate: degrees=181: pass a number of at least 0 and at most 180"),
+        ("translate=-1", "translate: pixels=-1: pass a number of at least 0"),
+        ("translate=nan", "translate: pixels=nan: pass a number"),
+        ("scale=1", "scale: fraction=1: pass a number of at least 0 and below 1"),
+        ("shear=90", "shear: degrees=90: pass a number of at least 0 and below 90"),
+        ("crop=1.5", "crop: padding=1.5: pass a whole number of at least 0"),
+        ("cutout=-1", "cutout: size=-1: pass a whole number of at least 0"),
+        ("elastic=1:0", "elastic: sigma=0: pass a number of at least 0.1"),
+        ("mixup=0", "mixup: alpha=0: pass a number of at least 0.01"),
+        ("noise=0.1@2", "noise: p=2: pass a number of at least 0 and at most 1"),
+        ("color=0:2", "color: contrast=2: pass a number of at least 0 and at most 1"),
     ],
 )
 def test_invalid_text(text, message, data):
@@ -430,7 +430,7 @@ def test_invalid_text(text, message, data):
 def test_invalid_arguments(data):
     images, masks, boxes = scene()
     bad = [
-        ({"augment": 3}, "augment=3: give transforms"),
+        ({"augment": 3}, "augment=3: pass transforms"),
         ({"augment": ["rotate"]}, "'rotate' is not a transform"),
         ({"augment": "mixup"}, "need labels, and the whole data set with indices"),
         ({"augment": "mixup", "labels": [0] * 12, "masks": masks}, "cannot mix masks and boxes"),

@@ -203,9 +203,9 @@ def test_frozen_parameters_belong_to_a_training_and_its_normalization_comes_back
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"accumulate": 0}, "accumulate=0: give a whole number"),
-        ({"accumulate": 1.5}, "accumulate=1.5: give a whole number"),
-        ({"ema": 1.0}, "ema=1.0: give a number of at least 0 and below 1"),
+        ({"accumulate": 0}, "accumulate=0: pass a whole number"),
+        ({"accumulate": 1.5}, "accumulate=1.5: pass a whole number"),
+        ({"ema": 1.0}, "ema=1.0: pass a number of at least 0 and below 1"),
         ({"ema": "0.9"}, "ema='0.9'"),
     ],
 )

@@ -84,7 +84,7 @@ def test_nan_in_a_loss_is_an_error():
 
 @pytest.fixture
 def unchecked_images(monkeypatch):
-    monkeypatch.setattr(nc.Model, "raw_images", lambda _, images: images)
+    monkeypatch.setattr(nc.Model, "adapted", lambda _, inputs: inputs)
 
 
 @pytest.mark.usefixtures("unchecked_images")
@@ -249,7 +249,7 @@ def test_the_command_line_reports_skipped_batches(tmp_path, monkeypatch):
 def test_the_command_line_names_its_own_options_if_a_training_diverges(tmp_path):
     outcome = numbacnn("train", "--epochs", 1, "--lr", 1e30, "--out", tmp_path / "run", "--json")
     assert outcome.code == 1
-    problem = "lower --lr, or give a --clip-norm, or skip such batches with --on-nan skip|in the weights .*lower --lr"
+    problem = "lower --lr, or set --clip-norm, or skip such batches with --on-nan skip|in the weights .*lower --lr"
     assert re.search(problem, outcome.err)
     assert json.loads(outcome.out)["exit_code"] == 1
 
@@ -259,5 +259,5 @@ def test_a_loss_of_nan_on_held_out_images_fails_on_the_command_line(options, tmp
     monkeypatch.setattr(nc.Model, "evaluate", lambda *_, **__: {"loss": math.nan, "accuracy": 0.5})
     outcome = numbacnn("train", "--epochs", 1, "--out", tmp_path / "run", "--json", *options)
     assert outcome.code == 1
-    assert re.search(r"the (validation|test) loss is nan.*; lower --lr, or give a --clip-norm$", outcome.err.strip())
+    assert re.search(r"the (validation|test) loss is nan.*; lower --lr, or set --clip-norm$", outcome.err.strip())
     assert json.loads(outcome.out)["exit_code"] == 1

@@ -15,9 +15,9 @@ from numbacnn.cli import bench_tables
 from PIL import Image
 
 import numbacnn as nc
-from numbacnn.bench import cases, measure, processes, timing, work
+from numbacnn.bench import cases, machine, measure, processes, timing, work
 from numbacnn.bench.peaks import Peaks
-from numbacnn.bench.peers import find_peers
+from numbacnn.bench.peers import Peers, find_peers
 from numbacnn.engine.device import cuda_facts, get_device
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.plan import make_plan
@@ -160,7 +160,8 @@ def test_training_step_with_its_layers():
     forward = [name for name, direction in rows if direction == "forward"]
     backward = [name for name, direction in rows if direction == "backward"]
     weighted = [row.name for row in layers if row.parameters]
-    assert forward == weighted  # ReLU and pools run in their stores
+    # ReLU and pools run in their stores, a pool on vectors as wide as the convolution's output
+    assert [name for name in forward if not name.startswith("max_pool")] == weighted
     assert [name for name in backward if name in weighted] == weighted[::-1]
     assert rows[-1] == ("update", "update")
     for row in result["layers"]:
@@ -198,7 +199,10 @@ def test_custom_layers_are_timed_as_a_whole():
 def test_inference_as_text_with_layers():
     out = bench("train", "--inference", "--batch-size", 2, "--layers").out
     assert out.startswith("lenet5 inference, input 28×28×1, 61,706 parameters\nmeasured peaks: ")
-    assert is_table_of(out, "layers, batch size 2", ["conv2d_1", "conv2d_2", "dense_1", "dense_2", "dense_3"])
+    model = nc.models.lenet5()
+    launched = {step.node.name for step in make_plan(model.graph, model.device.sizes, 2, training=False).forward}
+    names = ["conv2d_1", "max_pool2d_1", "conv2d_2", "max_pool2d_2", "dense_1", "dense_2", "dense_3"]
+    assert is_table_of(out, "layers, batch size 2", [name for name in names if name in launched])
     assert "\nrest: loss, Python" in out
 
 
@@ -387,6 +391,40 @@ def test_summary_of_kernels():
     assert found["worst"] == {"case": "dense 400->120", "direction": "forward", "ratio": 0.5}
     assert (found["won"], found["lost"], found["compared"]) == (2, 1, 4)
     assert measure.summarize_kernels(results, "onnxruntime") == {}
+    assert measure.summarize_kernels(results, measure.BETTER_RUNTIME) == {}
+
+
+def with_runtimes(**ratios):
+    """A measurement with these ratios of inference runtimes."""
+    peers = {name: measure.Comparison("", timing.Ratio(r, r, r, 1, r, 5)) for name, r in ratios.items()}
+    return measure.Measurement(timing.Time(1, 1, 1), work.Cost(1, 1), peers)
+
+
+def test_better_runtime_is_chosen_row_by_row():
+    case = next(case for case in cases.CASES if case.spec == "14x14x512->512/3/1/1")
+    measured = [with_runtimes(onnxruntime=2.0, OpenVINO=8.0), with_runtimes(onnxruntime=3.0, OpenVINO=0.5)]
+    assert [m.better_runtime for m in measured] == ["onnxruntime", "OpenVINO"]
+    assert [m.figures(Peaks(1, 1))["better_runtime"] for m in measured] == ["onnxruntime", "OpenVINO"]
+    found = measure.summarize_kernels(
+        [measure.KernelResult(case, "forward", m) for m in measured], measure.BETTER_RUNTIME
+    )
+    assert found["geometric_mean"] == pytest.approx({"forward": 1.0})
+    assert found["worst"]["ratio"] == 0.5
+    one = with_runtimes(onnxruntime=2.0)
+    assert one.better_runtime is None
+    assert one.ratio(measure.BETTER_RUNTIME) is None
+
+
+def test_better_runtime_is_printed_for_each_batch_size(capsys):
+    results = [
+        {"batch": batch, **with_runtimes(onnxruntime=r, OpenVINO=4.0).figures(Peaks(1, 1))}
+        for batch, r in ((1, 0.5), (64, 2.0))
+    ]
+    bench_tables._better_runtime(results)
+    line = "time of the better of onnxruntime and OpenVINO over ours: 0.50× at batch size 1, 2.00× at batch size 64"
+    assert capsys.readouterr().out == f"{line}; geometric mean 1.00×\n"
+    bench_tables._better_runtime([{"batch": 1, **with_runtimes(onnxruntime=1.0).figures(Peaks(1, 1))}])
+    assert capsys.readouterr().out == ""
 
 
 def test_rates_and_shares_of_the_peaks():
@@ -410,13 +448,21 @@ def test_plot_titles_name_the_device(monkeypatch):
 # -- benchmarks/gpu.py ------------------------------------------------------------------------------------------------
 
 
+def script(name, monkeypatch):
+    """A script of benchmarks/ as a module."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    yield importlib.import_module(name)
+    sys.modules.pop(name)
+
+
 @pytest.fixture
 def gpu_figures(monkeypatch):
-    """benchmarks/gpu.py as a module."""
-    folder = Path(__file__).parent.parent / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    yield importlib.import_module("gpu")
-    sys.modules.pop("gpu")
+    yield from script("gpu", monkeypatch)
+
+
+@pytest.fixture
+def inference_table(monkeypatch):
+    yield from script("inference", monkeypatch)
 
 
 def test_nan_is_the_largest_error(gpu_figures):
@@ -430,7 +476,7 @@ def test_zero_pairs_are_rejected(gpu_figures, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--pairs", "0"])
     with pytest.raises(SystemExit, match="2"):
         gpu_figures.main()
-    assert capsys.readouterr().err.endswith("error: --pairs 0: give at least 1\n")
+    assert capsys.readouterr().err.endswith("error: --pairs 0: use at least 1\n")
 
 
 def test_pytorch_is_back_in_fp32_after_a_failure(gpu_figures, monkeypatch):
@@ -455,17 +501,18 @@ def test_missing_peers_are_noted(monkeypatch):
     known = builtins.__import__
 
     def without(name, *rest):
-        if name.split(".")[0] in ("torch", "onnxruntime"):
+        if name.split(".")[0] in ("torch", "onnxruntime", "openvino"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
         return known(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    for name in ("numbacnn.bench.torch_peer", "numbacnn.bench.torch_twin", "numbacnn.bench.onnx_peer"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("torch_peer", "torch_twin", "onnxruntime_peer", "openvino_peer"):
+        monkeypatch.delitem(sys.modules, f"numbacnn.bench.{name}", raising=False)
     peers = find_peers()
     assert peers.found == {}
     (note,) = peers.notes
-    assert note.startswith("not compared with PyTorch (torch is not installed) and onnxruntime (onnx")
+    assert note.startswith("not compared with PyTorch (torch is not installed), onnxruntime (onnx")
+    assert ", OpenVINO (o" in note  # onnx or openvino
     assert note.endswith("pip install 'numbacnn[bench]'")
     outcome = numbacnn("bench", "train", "--quick", "--threads", 1, "--batch-size", 1)
     assert outcome.code == 0
@@ -481,7 +528,7 @@ def test_missing_peers_are_noted(monkeypatch):
         ("must be an image (height, width, channels), not (28,)", 1, ("kernels", "--shape", "28->3")),
         ('"a->b" is not a shape', 1, ("kernels", "--shape", "a->b")),
         ("window 9×9 exceeds the padded input 8×8", 1, ("kernels", "--shape", "8x8x1->2/9")),
-        ("give at most one --op", 2, ("kernels", "--shape", "8x8x1->2/3", "--filter", "x")),
+        ("use at most one --op", 2, ("kernels", "--shape", "8x8x1->2/3", "--filter", "x")),
         ("none of these cases has the direction update", 1, ("kernels", "--op", "dense", "--direction", "update")),
         ("k.jpg: choose a file name that ends in .png or .svg", 1, ("kernels", "--plot", "k.jpg")),
         ("unknown model 'lenet'; did you mean 'lenet5'?", 1, ("train", "--model", "lenet")),
@@ -494,7 +541,7 @@ def test_missing_peers_are_noted(monkeypatch):
             ("train", "--model", "resnet18", "--option", "stm=a"),
         ),
         ("stem='x': choose \"imagenet\"", 1, ("train", "--model", "resnet18", "--option", "stem=x")),
-        ("--option original=maybe: give true or false", 1, ("train", "--option", "original=maybe")),
+        ("--option original=maybe: use true or false", 1, ("train", "--option", "original=maybe")),
         ('device "cuda" cannot run: ', 1, ("kernels", "--op", "dense", "--device", "cuda")),
         ('device "cuda" cannot run: ', 1, ("train", "--device", "cuda")),
         ('precision "tf32" is for tensor cores', 1, ("train", "--precision", "tf32")),
@@ -528,3 +575,66 @@ def test_models_that_bench_rejects(tmp_path, monkeypatch):
     y = nc.Dense(3)(x)
     nc.Model([x], [y, nc.ReLU()(y)]).save("two.safetensors")
     rejected("several inputs or outputs", "bench", "train", "--model", "two.safetensors", *QUICK)
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+
+
+def test_idle_share_counts_all_processors_and_waiting_for_disks(tmp_path, monkeypatch):
+    times = tmp_path / "stat"
+    times.write_text("cpu  100 0 50 800 10 0 0 5 77 0\ncpu0 1 2 3\n")
+
+    def work(seconds):
+        times.write_text("cpu  130 0 60 860 50 0 10 55 99 0\n")
+
+    monkeypatch.setattr(machine, "PROCESSOR_TIMES", times)
+    monkeypatch.setattr(machine, "wait_until_idle", lambda: None)
+    monkeypatch.setattr(machine.time, "sleep", work)
+    assert machine.idle_share() == 100 / 200
+
+
+def test_idle_share_is_unknown_without_proc(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "PROCESSOR_TIMES", tmp_path / "stat")
+    assert machine.idle_share(0.0) is None
+    assert [machine.idle_cell(idle) for idle in (None, 0.96, 0.5)] == ["", "96%", "50% †"]
+
+
+def test_rows_on_a_busy_machine_are_not_in_the_means(monkeypatch, inference_table):
+    model = nc.models.lenet5()
+    monkeypatch.setattr(inference_table, "idle_share", iter([1.0, 0.2, 0.99]).__next__)
+    measured = iter([with_runtimes(onnxruntime=r, OpenVINO=4.0) for r in (1.0, 100.0, 4.0)])
+    monkeypatch.setattr(
+        inference_table.measure,
+        "measure_model",
+        lambda _, batch, *rest: measure.ModelResult(batch, False, next(measured)),
+    )
+    peers = Peers({"onnxruntime": None, "OpenVINO": None})
+    rows = list(inference_table.table({"a": lambda: model}, [1, 8, 64], peers, lambda _: timing.Effort(5), 100.0))
+    assert [row[2] for row in rows[1:-1]] == ["100%", "20% †", "99%"]
+    assert [row[-1] for row in rows[1:]] == ["1.00×", "4.00×", "4.00×", "2.00×"]
+    assert rows[-1][0] == "geometric means, 2 rows"
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+def test_what_fails_is_a_row_and_the_others_remain(monkeypatch, inference_table):
+    def missing():
+        raise ModuleNotFoundError("no such network")
+
+    def measured(model, batch, *rest):
+        if batch == 8:
+            raise nc.NumbacnnError("too large")
+        return measure.ModelResult(batch, False, with_runtimes(onnxruntime=2.0, OpenVINO=4.0))
+
+    monkeypatch.setattr(inference_table, "idle_share", lambda: 1.0)
+    monkeypatch.setattr(inference_table.measure, "measure_model", measured)
+    networks, peers = {"a": missing, "b": nc.models.lenet5}, Peers({"onnxruntime": None, "OpenVINO": None})
+    rows = list(inference_table.table(networks, [1, 8], peers, lambda _: timing.Effort(5), 100.0))
+    assert [row[0] for row in rows[1:]] == ["a", "b", "b", "geometric means, 1 rows"]
+    assert [row[3] for row in rows[1:]][::2] == ["failed: no such network", "failed: too large"]
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+def test_the_time_left_is_divided_among_the_rows_left(monkeypatch, inference_table):
+    monkeypatch.setattr(inference_table.time, "monotonic", iter([100.0, 400.0, 500.0]).__next__)
+    effort = inference_table.efforts(15, 460.0, 3)
+    assert [effort(rows)[2:] for rows in (12, 4, 1)] == [(10.0, 5), (5.0, 5), (0.0, 2)]

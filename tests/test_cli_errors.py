@@ -113,7 +113,7 @@ def test_files_that_are_not_models(model):
     save_file({"x": np.zeros(3)}, "foreign.safetensors")
     rejected("not a numbacnn file", "summary", "foreign.safetensors")
     Path("folder").mkdir()
-    rejected("give a run's folder or a model file", "eval", "folder", "--data", "digits")
+    rejected("use a run's folder or a model file", "eval", "folder", "--data", "digits")
 
 
 def resaved(path, metadata):
@@ -154,7 +154,7 @@ def test_diverging_training():
 def test_configuration_files():
     for content, fragment in [
         ("batch_size = 3", "unknown key 'batch_size'; did you mean 'batch-size'?"),
-        ("epochs = [1]", "epochs is a list; give a single value"),
+        ("epochs = [1]", "epochs is a list; use a single value"),
         ("epochs = ", "not a TOML file"),
     ]:
         Path("c.toml").write_text(content)
@@ -167,8 +167,8 @@ def test_configuration_files():
 def test_contradictory_options():
     rejected("adam has no momentum; leave it out", "train", "--optimizer", "adam", "--momentum", 0.5)
     rejected("sgd has no betas; leave it out", "train", "--betas", "0.7,0.9")
-    rejected("betas='0.7;0.9': give numbers separated by commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
-    rejected("give two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
+    rejected("betas='0.7;0.9': use numbers separated by commas", "train", "--optimizer", "adam", "--betas", "0.7;0.9")
+    rejected("use two numbers", "train", "--optimizer", "adam", "--betas", "0.7")
     rejected("rmsprop has no nesterov; leave it out", "train", "--optimizer", "rmsprop", "--nesterov")
     rejected("plateau needs validation data", "train", "--schedule", "plateau", "--validation", 0)
     rejected("nesterov=True needs a momentum above 0", "train", "--momentum", 0, "--nesterov")
@@ -202,6 +202,7 @@ def test_a_bad_value_names_its_source(monkeypatch):
     [
         ("NUMBACNN_TRAIN_EPOHCS", "NUMBACNN_TRAIN_EPOHCS sets nothing; did you mean 'NUMBACNN_TRAIN_EPOCHS'?"),
         ("NUMBACNN_CACHE_DRI", "NUMBACNN_CACHE_DRI sets nothing; did you mean 'NUMBACNN_CACHE_DIR'?"),
+        ("NUMBACNN_TRIAN_EPOCHS", "NUMBACNN_TRIAN_EPOCHS sets nothing; did you mean 'NUMBACNN_TRAIN_EPOCHS'?"),
         ("NUMBACNN_TRAIN_XYZZY", "NUMBACNN_TRAIN_XYZZY sets nothing"),
     ],
 )

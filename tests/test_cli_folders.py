@@ -29,8 +29,8 @@ def put(folder, size=(28, 28), gray=False, count=6):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own") / "data"
-    for part in ("train", "val", "test"):
-        put(folder / part)
+    for split in ("train", "val", "test"):
+        put(folder / split)
     return folder
 
 
@@ -83,7 +83,7 @@ def test_data_that_has_moved(data):
 
 def test_damaged_files(data, run):
     shutil.copytree(data, "own")
-    damaged = [Path("own", part, "dim", "3.png") for part in ("train", "val", "test")]
+    damaged = [Path("own", split, "dim", "3.png") for split in ("train", "val", "test")]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:90])
     outcome = numbacnn(*TRAIN, "--data", "own", "--out", "run")
@@ -133,8 +133,8 @@ def test_text_files_with_a_byte_order_mark(data, encoding):
 
 
 def test_ignored_value_of_masks():
-    for part in ("images", "masks"):
-        Path("own", part).mkdir(parents=True)
+    for kind in ("images", "masks"):
+        Path("own", kind).mkdir(parents=True)
     mask = np.kron(np.array([[1, 2], [3, 3]], np.uint8), np.ones((16, 16), np.uint8))
     for number in range(8):
         Image.fromarray(mask * 60).save(f"own/images/{number}.png")
@@ -150,8 +150,8 @@ def test_ignored_value_of_masks():
 
 def small_set_of_masks(count, side=16):
     """Squares of 3×3 pixels, 3.5 % of an image, on noise."""
-    for part in ("images", "masks"):
-        Path("own", part).mkdir(parents=True)
+    for kind in ("images", "masks"):
+        Path("own", kind).mkdir(parents=True)
     draw = np.random.default_rng(0)
     for number in range(count):
         image, mask = draw.integers(40, 140, (side, side)).astype(np.uint8), np.zeros((side, side), np.uint8)

@@ -17,14 +17,14 @@ from numbacnn.training.progress import duration
 def test_info_as_json():
     facts = json.loads(numbacnn("info", "--json").out)
     assert facts["versions"]["numbacnn"] == nc.__version__
-    assert facts["threads"]["layer"] in ("omp", "tbb", "workqueue")
+    assert facts["threads"]["layer"] in ("numbacnn", "omp", "tbb", "workqueue")
     assert facts["processor"]["vector_bits"] in (128, 256, 512)
     assert facts["processor"]["features"]
     assert facts["cache"]["bytes"] >= 0
 
 
 def test_info_as_text(monkeypatch):
-    monkeypatch.setattr("numba.np.ufunc.threading_layer", lambda: "workqueue")
+    monkeypatch.setattr("numbacnn.kernels.threads.layer", lambda: "workqueue")
     text = numbacnn("info").out
     assert "threading layer  workqueue: " in text
     assert "pip install tbb" in text
@@ -151,3 +151,20 @@ def test_download_progress(monkeypatch, capsys, terminal, expected):
 
 def test_durations():
     assert [duration(seconds) for seconds in (0.4, 59.6, 3725)] == ["0:00", "1:00", "1:02:05"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "wheel", "advice"),
+    [
+        ("linux", {"tbbpool", "omppool"}, "TBB (pip install tbb) or OpenMP (apt install libgomp1)"),
+        ("darwin", {"omppool"}, "OpenMP (brew install libomp)"),
+        ("linux", {"omppool"}, "OpenMP (apt install libgomp1)"),
+        ("win32", {"tbbpool"}, "TBB (pip install tbb)"),
+        ("linux", set(), ""),
+    ],
+)  # fmt: skip
+def test_only_layers_that_the_wheel_has_are_advised(monkeypatch, platform, wheel, advice):
+    monkeypatch.setattr(info.sys, "platform", platform)
+    monkeypatch.setattr(info, "find_spec", lambda name: name.rpartition(".")[2] in wheel or None)
+    remedy = f"; install {advice} for a faster one" if advice else ""
+    assert info._advice() == f"Numba's basic layer{remedy}"

@@ -52,10 +52,10 @@ def test_eval_matches_classes_by_name(run, tmp_path):
     """A folder with some of the classes only: their numbers differ from the model's."""
     _, test = nc.data.load("digits")
     for name in "38":
-        for part in ("train", "test"):
-            (tmp_path / part / name).mkdir(parents=True)
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
             for n, index in enumerate(np.flatnonzero(test.labels == int(name))):
-                Image.fromarray(test.images[index, :, :, 0]).save(tmp_path / part / name / f"{n}.png")
+                Image.fromarray(test.images[index, :, :, 0]).save(tmp_path / split / name / f"{n}.png")
     result = json.loads(numbacnn("eval", run, "--data", tmp_path, "--json").out)
     assert result["accuracy"] > 0.8
 
@@ -83,12 +83,12 @@ def test_predict_keeps_the_polarity_by_default(run, digits):
 
 def test_polarity_is_kept_where_brightness_means_something(tmp_path, rng):
     """More dark images than bright ones: the mean is below 0.5, but a bright image is not an inverted one."""
-    for part, count in (("train", 30), ("test", 6)):
+    for split, count in (("train", 30), ("test", 6)):
         for name, level, number in (("soot", 50, count), ("chalk", 205, count // 2)):
-            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / split / name).mkdir(parents=True)
             for i in range(number):
                 image = rng.normal(level, 15, (28, 28)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(image).save(tmp_path / part / name / f"{i}.png")
+                Image.fromarray(image).save(tmp_path / split / name / f"{i}.png")
     trained = numbacnn("train", "--data", tmp_path, "--epochs", 5, "--out", tmp_path / "run", "-q")
     assert trained.code == 0, trained.err
     chalk = sorted((tmp_path / "test/chalk").glob("*.png"))
@@ -144,7 +144,7 @@ def test_best_needs_a_run_with_validated_epochs(tmp_path, monkeypatch):
     rejected("m.safetensors is not the folder of a run", "eval", "m.safetensors", "--best")
     Path("r").mkdir()
     Path("r/config.toml").touch()
-    rejected("r has no best.safetensors: no epoch was validated", "eval", "r", "--best")
+    rejected("r has no best.safetensors: no epoch had a validation score", "eval", "r", "--best")
 
 
 def test_summary_of_an_architecture_with_options():
@@ -153,3 +153,24 @@ def test_summary_of_an_architecture_with_options():
     assert shown["rows"][-1]["output_shape"] == [7]
     rejected("unknown option of resnet18 'stm'; did you mean 'stem'?", "summary", "resnet18", "--option", "stm=cifar")
     rejected("'28x' is not a shape; write 32x32x3", "summary", "lenet5", "--input-shape", "28x", code=2)
+
+
+def test_a_model_of_numbers_predicts_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), np.uint8)
+    model = nc.Sequential([nc.Flatten(), nc.Dense(2)], (8, 8, 1))
+    model.fit(pixels, np.random.default_rng(1).normal(size=(16, 2)), epochs=1)
+    model.save("numbers.safetensors")
+    for label, image in zip("ab", pixels, strict=False):
+        Path("images", label).mkdir(parents=True)
+        Image.fromarray(image[..., 0]).save(f"images/{label}/0.png")
+    expected = model.predict(pixels[:1])[0]
+    text = numbacnn("predict", "numbers.safetensors", "images/a/0.png")
+    assert text.out.split() == ["images/a/0.png", *(f"{value:.6g}" for value in expected.tolist())]
+    table = numbacnn("predict", "numbers.safetensors", "images/a/0.png", "--csv").out.splitlines()
+    assert table == ["image,output,value", *(f"images/a/0.png,{i},{float(v)}" for i, v in enumerate(expected))]
+    pictures = numbacnn("predict", "numbers.safetensors", "images/a/0.png", "--save-pictures", "drawn")
+    assert (pictures.code, "this model predicts numbers" in pictures.err) == (2, True)
+    evaluated = numbacnn("eval", "numbers.safetensors", "--data", "images")
+    assert evaluated.code == 1
+    assert "holds classes (CLASS/…), not values; put a CSV file of values next to the images" in evaluated.err

@@ -126,17 +126,17 @@ def test_predicted_boxes_are_in_pixels_of_the_image(runs):
 def test_run_on_a_custom_folder(task):
     """Color images of 24×16 pixels with a test set."""
     draw = np.random.default_rng(0)
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for name in ("images", "masks"):
-            Path("own", part, name).mkdir(parents=True)
+            Path("own", split, name).mkdir(parents=True)
         lines = ["image,x0,y0,x1,y1,class"]
         for number in range(8):
             image, mask = draw.integers(0, 99, (24, 16, 3)).astype(np.uint8), np.zeros((24, 16), np.uint8)
             image[4:12, 2:10], mask[4:12, 2:10] = 250, 1
-            Image.fromarray(image).save(f"own/{part}/images/{number}.png")
-            Image.fromarray(mask).save(f"own/{part}/masks/{number}.png")
+            Image.fromarray(image).save(f"own/{split}/images/{number}.png")
+            Image.fromarray(mask).save(f"own/{split}/masks/{number}.png")
             lines.append(f"{number}.png,2,4,10,12,square")
-        Path("own", part, "boxes.csv").write_text("\n".join(lines))
+        Path("own", split, "boxes.csv").write_text("\n".join(lines))
     options = ("--data", "./own", "--epochs", 1, "--batch-size", 4, "--validation", 0.25, "--out", "run", "-q")
     outcome = numbacnn("train", "--task", task, *options)
     assert outcome.code == 0, outcome.err

@@ -151,7 +151,7 @@ def test_checkpoints_every_n_steps_or_seconds(interval):
     assert numbacnn("train", "--epochs", 1, "--checkpoint-every", interval, "--out", "run", "-q").code == 0
     assert config("run")["checkpoint-every"] == interval
     assert numbacnn("train", "--out", "run", "--resume", "--epochs", 2, "-q").code == 0
-    rejected("give a whole number of steps, or a time such as", "train", "--checkpoint-every", "5 days", code=2)
+    rejected("use a whole number of steps, or a time such as", "train", "--checkpoint-every", "5 days", code=2)
 
 
 def full_disk(monkeypatch):

@@ -20,9 +20,9 @@ def _own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def sevens():
     """A folder of IDX files: embedded digits of three classes, shrunk to a few."""
-    for part, data in zip(("train", "test"), nc.data.load("digits"), strict=True):
+    for split, data in zip(("train", "test"), nc.data.load("digits"), strict=True):
         chosen = np.flatnonzero(data.labels >= 7)[:60]
-        prefix = "train" if part == "train" else "t10k"
+        prefix = "train" if split == "train" else "t10k"
         Path("sevens").mkdir(exist_ok=True)
         nc.data.write_idx(f"sevens/{prefix}-images-idx3-ubyte", data.images[chosen, ..., 0])
         nc.data.write_idx(f"sevens/{prefix}-labels-idx1-ubyte", (data.labels[chosen] - 7).astype(np.uint8))

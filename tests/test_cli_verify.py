@@ -20,10 +20,10 @@ def run(tmp_path, monkeypatch):
     """A run of two epochs on a small data set."""
     monkeypatch.chdir(tmp_path)
     digits, _ = nc.data.load("digits")
-    for part, images in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
+    for split, images in (("train", slice(0, 300)), ("t10k", slice(300, 400))):
         Path("d").mkdir(exist_ok=True)
-        nc.data.write_idx(f"d/{part}-images-idx3-ubyte", digits.images[images, :, :, 0])
-        nc.data.write_idx(f"d/{part}-labels-idx1-ubyte", digits.labels[images].astype(np.uint8))
+        nc.data.write_idx(f"d/{split}-images-idx3-ubyte", digits.images[images, :, :, 0])
+        nc.data.write_idx(f"d/{split}-labels-idx1-ubyte", digits.labels[images].astype(np.uint8))
     assert numbacnn("train", "--data", "d", "--epochs", 2, "--out", "run", "-q", "--seed", 5).code == 0
     return Path("run")
 

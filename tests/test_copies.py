@@ -46,6 +46,16 @@ def test_copies_keep_classes_and_normalization(copied, tmp_path, rng):
     np.testing.assert_array_equal(again.predict(raw), model.predict(raw))
 
 
+def test_equal_models_have_equal_files(tmp_path):
+    for i in range(8):
+        SMALL[0]().save(tmp_path / f"{i}.safetensors")
+    first, *others = ((tmp_path / f"{i}.safetensors").read_bytes() for i in range(8))
+    assert others == [first] * 7
+    start = first.index(b"__metadata__")
+    keys = [b"digest", b"format", b"head", b"version"]
+    assert sorted(keys, key=lambda key: first.index(b'"%s":' % key, start)) == keys
+
+
 def test_files_that_are_not_models_are_rejected_by_name(tmp_path):
     with pytest.raises(ModelFileError, match=r"nothing\.safetensors: no such file"):
         nc.load(tmp_path / "nothing.safetensors")

@@ -168,13 +168,13 @@ def test_a_class_of_a_script_must_be_passed(tmp_path):
 @pytest.mark.parametrize("wrong", [nc.ReLU(), int, "relu", nc.Layer])
 def test_other_objects_than_layer_classes_are_rejected(tmp_path, wrong):
     nc.Sequential([nc.ReLU()], (3,)).save(tmp_path / "m.safetensors")
-    with pytest.raises(ArgumentError, match="layers: give classes of layers, not"):
+    with pytest.raises(ArgumentError, match="layers: pass classes of layers, not"):
         nc.load(tmp_path / "m.safetensors", layers=[wrong])
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("relu", '"relu" is numbacnn\'s own ReLU; choose another name'), ("a b", "give letters, digits and _"), (3, "3")],
+    [("relu", '"relu" is numbacnn\'s own ReLU; choose another name'), ("a b", "use letters, digits and _"), (3, "3")],
 )
 def test_taken_and_invalid_names_are_rejected(name, message):
     with pytest.raises(ArgumentError, match=message):
@@ -183,7 +183,7 @@ def test_taken_and_invalid_names_are_rejected(name, message):
 
 
 def test_other_objects_than_functions_are_rejected():
-    with pytest.raises(ArgumentError, match="gradient=3: give a function"):
+    with pytest.raises(ArgumentError, match="gradient=3: pass a function"):
         nc.custom_activation("square", square, 3)
 
 
@@ -200,8 +200,8 @@ def test_a_custom_layer_in_plain_numpy(rng):
     """Bindings hold views of the engine's memory, on which NumPy works too."""
 
     @dataclass(eq=False)
-    class Power(nc.Layer):
-        op: ClassVar[str] = "power"
+    class IntegerPower(nc.Layer):
+        op: ClassVar[str] = "integer_power"
         reads_x: ClassVar[bool] = True
         exponent: int = 2
 
@@ -211,8 +211,8 @@ def test_a_custom_layer_in_plain_numpy(rng):
         def backward(self, kernels, t, g):
             t.dx[...] = t.dy * self.exponent * t.x ** (self.exponent - 1)
 
-    assert nc.check_gradients(Power(3), (4, 5, 2))["x"] < 1e-4
-    model, x = model_of(Power(3)), rng.standard_normal((2, 5, 6, 1))
+    assert nc.check_gradients(IntegerPower(3), (4, 5, 2))["x"] < 1e-4
+    model, x = model_of(IntegerPower(3)), rng.standard_normal((2, 5, 6, 1))
     again = pickle.loads(pickle.dumps(model))
     assert again.graph.nodes[1].layer.exponent == 3
     np.testing.assert_array_equal(again.forward(x), model.forward(x))

@@ -5,9 +5,12 @@ import hashlib
 import http.server
 import io
 import os
+import socketserver
 import tarfile
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +38,7 @@ class TestFromArrays:
     @pytest.mark.parametrize(
         ("images", "labels", "error", "message"),
         [
-            (GRAY[0, 0], LABELS, ArgumentError, r"shape \(4,\); give \(N, H, W, C\)"),
+            (GRAY[0, 0], LABELS, ArgumentError, r"shape \(4,\); pass \(N, H, W, C\)"),
             (GRAY.astype(np.int64), LABELS, ArgumentError, r"images are int64; .*astype\(np.uint8\)"),
             (GRAY[:0], LABELS[:0], DataError, "they are empty"),
             (GRAY, LABELS[:4], ArgumentError, "5 images but 4 labels"),
@@ -110,25 +113,25 @@ class TestSplit:
             Dataset.from_arrays(GRAY, LABELS).subset(indices)
 
 
-def write_pair(folder, part, images=GRAY, labels=LABELS, suffix=".gz", style="-"):
+def write_pair(folder, split, images=GRAY, labels=LABELS, suffix=".gz", style="-"):
     rank = np.ndim(images)
-    write_idx(folder / f"{part}-images{style}idx{rank}-ubyte{suffix}", images)
-    write_idx(folder / f"{part}-labels{style}idx1-ubyte{suffix}", np.asarray(labels, dtype=np.int32))
+    write_idx(folder / f"{split}-images{style}idx{rank}-ubyte{suffix}", images)
+    write_idx(folder / f"{split}-labels{style}idx1-ubyte{suffix}", np.asarray(labels, dtype=np.int32))
 
 
 class TestIdxFolder:
     @pytest.mark.parametrize("suffix", ["", ".gz"])
     @pytest.mark.parametrize("style", ["-", "."])
-    @pytest.mark.parametrize("test_part", ["t10k", "test"])
-    def test_both_parts(self, tmp_path, suffix, style, test_part):
+    @pytest.mark.parametrize("test_split", ["t10k", "test"])
+    def test_both_splits(self, tmp_path, suffix, style, test_split):
         write_pair(tmp_path, "train", suffix=suffix, style=style)
-        write_pair(tmp_path, test_part, GRAY[:2], [4, 3], suffix=suffix, style=style)
+        write_pair(tmp_path, test_split, GRAY[:2], [4, 3], suffix=suffix, style=style)
         train, test = load_folder(tmp_path)
         np.testing.assert_array_equal(train.images[..., 0], GRAY)
         assert test.labels.tolist() == [4, 3]
         assert train.classes == test.classes == ("0", "1", "2", "3", "4")
 
-    def test_color_without_a_test_part(self, tmp_path):
+    def test_color_without_a_test_split(self, tmp_path):
         color = np.repeat(GRAY[..., np.newaxis], 3, axis=3)
         write_pair(tmp_path, "train", color)
         train, test = load_folder(tmp_path)
@@ -139,7 +142,7 @@ class TestIdxFolder:
         ("images", "labels", "message"),
         [
             (GRAY, LABELS[:3], "holds 5 images, but .*train-labels-idx1-ubyte.gz 3 labels"),
-            (GRAY.astype(np.float32), LABELS, "holds 5×3×4 float32; give uint8"),
+            (GRAY.astype(np.float32), LABELS, "holds 5×3×4 float32, not uint8"),
             (np.zeros((5, 3, 4, 2), np.uint8), LABELS, "holds 5×3×4×2 uint8"),
             (GRAY, LABELS - 1, "train-labels-idx1-ubyte.gz: label -1 at index 0"),
             (GRAY[:0], LABELS[:0], "they are empty"),
@@ -153,7 +156,7 @@ class TestIdxFolder:
     def test_invalid_labels(self, tmp_path):
         write_pair(tmp_path, "train")
         write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.zeros((5, 1), np.float32))
-        with pytest.raises(DataError, match="holds 5×1 float32; give one row of integers"):
+        with pytest.raises(DataError, match="holds 5×1 float32; expected integers"):
             load_folder(tmp_path)
 
     def test_parts_of_different_size(self, tmp_path):
@@ -192,14 +195,17 @@ class TestImageFolder:
         assert train.notes == ()
         assert test is None
 
-    @pytest.mark.parametrize("test_part", ["test", "val"])
-    def test_train_and_test_folders(self, tmp_path, test_part):
+    @pytest.mark.parametrize("test_split", ["test", "val"])
+    def test_train_and_test_folders(self, tmp_path, test_split):
         paint(tmp_path / "train" / "a" / "1.png", 1)
         paint(tmp_path / "train" / "b" / "1.png", 2, size=(8, 6))
-        paint(tmp_path / test_part / "b" / "1.png", (3, 3, 4), size=(2, 2), mode="RGB")
+        paint(tmp_path / test_split / "b" / "1.png", (3, 3, 4), size=(2, 2), mode="RGB")
         train, test = load_folder(tmp_path)
         assert train.images.shape == (2, 3, 4, 3)
-        assert train.notes == (f"{test_part}/ has no images of a", "1 of 2 images scaled to 3×4, the size of the first")
+        assert train.notes == (
+            f"{test_split}/ has no images of a",
+            "1 of 2 images scaled to 3×4, the size of the first",
+        )
         assert test.images[0, 0, 0].tolist() == [3, 3, 4]
         assert test.labels.tolist() == [1]
         assert test.classes == ("a", "b")
@@ -243,7 +249,7 @@ class TestImageFolder:
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").touch()
         for folder, message in [("empty", "no data set"), ("file", "not a folder"), ("absent", "no such folder")]:
-            with pytest.raises(DataError, match=f"{message}.*; give CLASS/"):
+            with pytest.raises(DataError, match=f"{message}.*; use CLASS/"):
                 load_folder(tmp_path / folder)
 
 
@@ -331,6 +337,35 @@ def serving(files, sent=None):
             thread.join()
 
 
+@contextmanager
+def endless(kind):
+    """Serve a byte now and then ("drip"), "100 Continue" ("continue"), both forever, or a redirect to ftp."""
+    answers = {
+        "drip": [b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", *[b"x"] * 1000],
+        "continue": [b"HTTP/1.1 100 Continue\r\n\r\n"] * 1000,
+        "redirect": [b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/\r\nContent-Length: 0\r\n\r\n"],
+    }
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(4096)
+            with suppress(OSError):
+                for part in answers[kind]:
+                    self.request.sendall(part)
+                    time.sleep(0.02)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def cifar_archive(batches):
     """An archive in CIFAR-10's form, of (labels, images N×32×32×3) by name."""
     content = io.BytesIO()
@@ -357,9 +392,9 @@ class TestCifar:
     def test_batches_are_read_in_order(self, tmp_path, batches):
         (tmp_path / "cifar-10-binary.tar.gz").write_bytes(cifar_archive(batches))
         train, test = load(tmp_path)
-        for part, names in ((train, ["data_batch_1.bin", "data_batch_2.bin"]), (test, ["test_batch.bin"])):
-            np.testing.assert_array_equal(part.labels, np.concatenate([batches[name][0] for name in names]))
-            np.testing.assert_array_equal(part.images, np.concatenate([batches[name][1] for name in names]))
+        for split, names in ((train, ["data_batch_1.bin", "data_batch_2.bin"]), (test, ["test_batch.bin"])):
+            np.testing.assert_array_equal(split.labels, np.concatenate([batches[name][0] for name in names]))
+            np.testing.assert_array_equal(split.images, np.concatenate([batches[name][1] for name in names]))
         assert train.classes[:2] == ("airplane", "automobile")
 
     def test_the_named_set_is_that_archive(self):
@@ -441,8 +476,8 @@ class TestDownload:
         assert all((folder / name).read_bytes() == content for name, content in files.items())
 
     def test_next_mirror_serves_if_one_fails(self, tmp_path, files, down):
-        with serving(files, sent=10) as broken, serving({}) as empty, serving(files) as sound:
-            named = self.named(files, down, broken, empty, sound)
+        with serving(files, sent=10) as broken, serving({}) as empty, serving(files) as intact:
+            named = self.named(files, down, broken, empty, intact)
             assert len(load(named, cache=tmp_path)[1]) == 5
         assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == list(files)
 
@@ -467,6 +502,43 @@ class TestDownload:
         with serving(files) as url, pytest.raises(KeyboardInterrupt):
             load(self.named(files, url), cache=tmp_path, progress=interrupt)
         assert not list((tmp_path / "tiny").iterdir())
+
+    def test_what_is_read_is_what_was_verified(self, tmp_path, files):
+        with serving(files) as url:
+            named = self.named(files, url)
+            load(named, cache=tmp_path)
+        write_pair(tmp_path / "tiny", "train", GRAY[:3], LABELS[:3], suffix="")  # unpacked, next to the verified file
+        assert len(load(named, cache=tmp_path)[0]) == 5
+
+    def test_a_forged_md5_does_not_pass(self, tmp_path, files):
+        name = next(iter(files))
+        with serving(files) as url:
+            named = replace(self.named(files, url), sha256={name: "0" * 64})
+            self.rejected(named, tmp_path, f"{name} could not be downloaded .*: sha256 is .* instead of 0000")
+
+    @pytest.mark.parametrize("kind", ["drip", "continue"])
+    def test_a_mirror_that_never_ends_is_given_up(self, tmp_path, files, monkeypatch, kind):
+        monkeypatch.setattr("numbacnn.data.remote._GRACE", 1.5)
+        with endless(kind) as slow, serving(files) as url:
+            start = time.monotonic()
+            assert len(load(self.named(files, slow, url), cache=tmp_path)[0]) == 5
+            assert time.monotonic() - start < 40  # four files
+            self.rejected(self.named(files, slow), tmp_path / "other", "slower than 16 KiB/s")
+
+    def test_redirects_lead_to_http_only(self, tmp_path, files):
+        with endless("redirect") as url:
+            self.rejected(self.named(files, url), tmp_path, "redirects from http to ftp")
+
+    def test_stale_parts_of_downloads_are_removed(self, tmp_path, files):
+        (tmp_path / "tiny").mkdir()
+        stale, fresh = (tmp_path / "tiny" / f".{next(iter(files))}.{digits * 8}.part" for digits in "ab")
+        for part in (stale, fresh):
+            part.touch()
+        os.utime(stale, (0, 0))
+        with serving(files) as url:
+            load(self.named(files, url), cache=tmp_path)
+        assert not stale.exists()
+        assert fresh.exists()  # perhaps of a download that runs now
 
     def test_cache_folder_cannot_be_created(self, tmp_path, files):
         (tmp_path / "file").touch()

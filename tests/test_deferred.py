@@ -8,12 +8,13 @@ from numba.core.codegen import JITCodeLibrary
 
 import numbacnn as nc
 from numbacnn.kernels.deferred import compiled_as_one
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, inlined, start_threads
 
 
 @pytest.fixture
 def finished(monkeypatch):
-    """The names of the functions that become machine code."""
+    """The names of the functions that become machine code, without those of the threads."""
+    start_threads()
     names, finish = [], JITCodeLibrary._finalize_specific
 
     def note(library):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numbacnn import detection as b
-from numbacnn.detection import Detections
+from numbacnn.detection import Detections, pack
+from numbacnn.errors import DataError
 
 
 def row(*rows):
@@ -131,3 +132,11 @@ def test_average_precision_equals_the_oracle(seed):
     ours = b.average_precision(detections, b.pack(objects), 2, [0.3, 0.5, 0.9])
     for i, threshold in enumerate((0.3, 0.5, 0.9)):
         np.testing.assert_allclose(ours[:, i], oracle(detections, objects, 2, threshold), rtol=1e-12)
+
+
+def test_many_boxes_in_one_image_take_no_memory_in_all():
+    rows = [np.ones((1, 5), np.float32)] * 1999 + [np.ones((10_000, 5), np.float32)]
+    message = "image 1999 has 10,000 boxes, and 2,000 images have 11,999: .* would take 381 MiB; cut that image"
+    with pytest.raises(DataError, match=message):
+        pack(rows)
+    assert pack(rows[-100:]).shape == (100, 10_000, 5)  # 19 MiB

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [
     *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("lessons/*.md")),
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
 ]
 LAYERS = [layer for layer in REGISTRY.values() if not is_custom(layer)]
@@ -56,10 +57,18 @@ def test_layers_with_arrays_are_on_the_page_about_model_files():
     assert {op: found.get(op) for op in with_arrays} == with_arrays
 
 
+def test_every_page_is_in_the_contents_of_the_site():
+    index = (DOCS / "index.md").read_text("utf-8")
+    contents = set(
+        re.findall(r"^([\w-]+)$", "".join(re.findall(r"```{toctree}(.*?)```", index, re.DOTALL)), re.MULTILINE)
+    )
+    assert {path.stem for path in DOCS.glob("*.md")} - {"index"} <= contents
+
+
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 START = "import numpy as np\nimport numbacnn as nc\n"
-DIGITS = "train, test = (part.subset(np.arange(64)) for part in nc.data.load('digits'))\nmodel = nc.models.lenet5()\n"
+DIGITS = "train, test = (split.subset(np.arange(64)) for split in nc.data.load('digits'))\nmodel = nc.models.lenet5()\n"
 SMALL_MODEL = """
 images, labels = np.zeros((8, 4, 4, 1), np.float32), np.arange(8) % 3
 model = nc.Sequential([nc.Flatten(), nc.Dense(3)], (4, 4, 1))
@@ -68,6 +77,9 @@ logits = model.forward(images)
 """
 BEFORE = {  # page → number of a block → code that the page leaves out before it
     "augmentation.md": {0: DIGITS},
+    "library.md": {
+        3: "images, labels = np.zeros((8, 28, 28, 1), np.uint8), np.arange(8)\nrows = np.zeros((8, 3), np.float32)\n"
+    },
     "losses.md": {
         0: SMALL_MODEL,
         3: "features, years = np.zeros((8, 16), np.float32), np.zeros((8, 1), np.float32)\n",
@@ -77,7 +89,7 @@ BEFORE = {  # page → number of a block → code that the page leaves out befor
     },
     "training.md": {
         0: DIGITS + "held_out = test\n",
-        2: "nc.models.lenet5().save('digits.safetensors')\n"
+        3: "nc.models.lenet5().save('digits.safetensors')\n"
         "few = nc.data.Dataset.from_arrays(train.images, train.labels % 5)\n",
     },
     "pretrained.md": {0: "nc.models.resnet18().save('resnet18.safetensors')\n"},
@@ -89,9 +101,15 @@ NEEDS = {
     "scikit-learn.md": "sklearn",
     "logs.md": "tensorboardX",
     "onnx.md": "onnx",
+    "distributed.md": "mpi4py",
+    "serve.md": "starlette",
 }  # page → the extra that its code needs
 TESTED_ELSEWHERE = {"plots.md", "custom-layers.md", "CONTRIBUTING.md"}
-WITH_CODE = [page for page in PAGES if blocks(page, "python") and page.name not in TESTED_ELSEWHERE]
+WITH_CODE = [  # without lessons, which the build of the site runs
+    page
+    for page in PAGES
+    if blocks(page, "python") and page.name not in TESTED_ELSEWHERE and page.parent.name != "lessons"
+]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem)
@@ -208,3 +226,11 @@ def test_files_that_emit_llvm_ir_are_listed():
     }
     (section,) = re.findall(r"### LLVM IR\n(.*?)\n#", ARCHITECTURE, re.DOTALL)
     assert set(re.findall(r"^\| `(.*?)` \|", section, re.MULTILINE)) == emitting
+
+
+def test_examples_in_help_texts_have_the_options_that_they_use():
+    lines = [line.strip() for command in commands.commands.values() for line in (command.help or "").splitlines()]
+    examples = [line for line in lines if line.startswith("numbacnn ")]
+    assert len(examples) >= 8
+    for example in examples:
+        parse(shlex.split(example)[1:])

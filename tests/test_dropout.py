@@ -137,7 +137,7 @@ def test_rates_at_the_edge(layer, rng):
 @both
 @pytest.mark.parametrize("rate", [1, 1.5, -0.1, np.nan, np.inf, "half", None])
 def test_rates_out_of_range_are_rejected(layer, rate):
-    with pytest.raises(nc.ArgumentError, match=r"rate=.*: give a number of at least 0 and below 1"):
+    with pytest.raises(nc.ArgumentError, match=r"rate=.*: pass a number of at least 0 and below 1"):
         layer(rate)
 
 

@@ -123,9 +123,9 @@ def test_copies_keep_the_count_and_files_do_not(tmp_path):
     ("options", "message"),
     [
         ({"epochs": 3, "initial_epoch": 3}, "initial_epoch=3 of epochs=3: no epoch is left to train"),
-        ({"initial_epoch": -1}, "initial_epoch=-1: give a whole number of at least 0"),
+        ({"initial_epoch": -1}, "initial_epoch=-1: pass a whole number of at least 0"),
         ({"optimizer": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
-        ({"optimizer": 3}, 'optimizer=3: give a name such as "adam"'),
+        ({"optimizer": 3}, 'optimizer=3: pass a name such as "adam"'),
     ],
 )
 def test_invalid_arguments_are_errors(options, message):

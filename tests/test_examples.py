@@ -27,6 +27,12 @@ def test_each_task_has_a_short_example(name, expected):
     assert re.fullmatch(expected, printed), printed
 
 
+@pytest.mark.parametrize("name", ["cs231n_fast_layers", "minitorch_fast_conv"])
+def test_a_drop_in_gives_the_numbers_of_plain_loops(name):
+    (difference,) = re.findall(r"difference (\S+)\n", run_python(EXAMPLES / f"{name}.py"))
+    assert float(difference) < 1e-5
+
+
 def transfer(*arguments):
     """Mean accuracies in percent: after transfer, and from scratch."""
     printed = run_python(EXAMPLES / "transfer.py", *arguments)

@@ -96,6 +96,19 @@ def test_batches_are_collected(make):
     assert net().evaluate(make(pairs)) == net().evaluate(X, Y)
 
 
+def in_one_buffer(images, labels):
+    """Batches of one image each, all in the same arrays."""
+    batch = images[:1].copy(), labels[:1].copy()
+    for index in range(len(labels)):
+        batch[0][:], batch[1][:] = images[index], labels[index]
+        yield batch
+
+
+def test_batches_may_share_their_buffers():
+    assert fitted(in_one_buffer(X, Y)) == fitted(X, Y)
+    assert fitted(nc.data.DataLoader((X, Y), 3, shuffle=False)) == fitted(X, Y)
+
+
 def test_pytorchs_loaders_and_tensors():
     torch = pytest.importorskip("torch")
     x = X.astype(np.float32) / 255
@@ -121,11 +134,11 @@ def test_the_loss_of_an_evaluation_may_follow_the_data():
     [
         ((X, 3), r"labels are int64 of shape \(\)"),
         (([X[0], X[1, :3]], [0, 1]), "images have 2 shapes, 4×4×1, 3×4×1 …"),
-        (([(X, Y), X],), "batch 1 is ndarray; give pairs"),
+        (([(X, Y), X],), "batch 1 is ndarray; pass pairs"),
         ((iter(()),), "there are no batches"),
         (([(X, Y), (X[:, :3], Y)],), "batches do not fit together"),
         ((X, np.full((24, 3), 2)), r"labels are int64 of shape \(24, 3\)"),
-        (("mnist",), "give a Dataset, images and labels, or batches"),
+        (("mnist",), "pass a Dataset, images and labels, or batches"),
     ],
 )
 def test_other_data_is_an_error_in_one_line(data, message):
@@ -191,9 +204,8 @@ class Terminal:
 def test_a_terminal_shows_a_bar_at_once_and_a_line_for_each_epoch(monkeypatch):
     shown, terminal = [], Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr(
-        nc.data.Dataset, "of", classmethod(lambda *_: shown.append(terminal.text) or Dataset.from_arrays(X, Y))
-    )
+    make = Dataset.of.__func__
+    monkeypatch.setattr(Dataset, "of", classmethod(lambda *given: shown.append(terminal.text) or make(*given)))
     net().fit(X, Y, epochs=2, validation=0.25)
     assert "preparing the data" in shown[0]
     assert "epoch 1/2" in terminal.text
@@ -216,6 +228,17 @@ def test_progress_off_a_terminal_is_shown_on_request(capsys):
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.h5", "model.PT", "model.keras", "model.pkl"])
 def test_models_are_not_saved_under_the_name_of_another_format(name, tmp_path):
-    with pytest.raises(ArgumentError, match="save writes safetensors; give a name that ends in"):
+    with pytest.raises(ArgumentError, match="save writes safetensors; use a name that ends in"):
         net().save(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int16, np.bool_])
+def test_rows_of_integers_are_features(dtype):
+    rows, labels = np.random.default_rng(0).integers(0, 80, (60, 4)).astype(dtype), np.arange(60) % 3
+    models = [nc.Sequential([nc.Dense(3)], (4,)) for _ in range(2)]
+    for model, features in zip(models, (rows, rows.astype(np.float32)), strict=True):
+        model.fit(features, labels, epochs=2)
+    weights = [model.parameters["dense_1.weight"] for model in models]
+    np.testing.assert_array_equal(*weights)
+    np.testing.assert_array_equal(models[0].predict(rows), models[1].predict(rows.astype(np.float64)))

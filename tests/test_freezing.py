@@ -236,7 +236,7 @@ def test_a_head_is_the_last_layer_with_weights_before_each_output():
     [
         ([nc.Dense(3), nc.BatchNorm()], 4, 'the last layer with weights, "batch_norm_1", is not a Dense or Conv2D'),
         ([nc.ReLU()], 4, "depends on no weights: it has no head to replace"),
-        ([nc.Dense(3)], 0, "classes=0: give a whole number"),
+        ([nc.Dense(3)], 0, "classes=0: pass a whole number"),
     ],
 )
 def test_heads_that_cannot_be_replaced_are_rejected(layers, classes, message):

@@ -224,7 +224,7 @@ def test_same_padding_of_a_transposed_convolution_multiplies_sizes(size, window,
     [
         ({"output_padding": 2, "stride": 2}, r"output_padding=\(2, 2\): must be less than the stride \(2, 2\)"),
         ({"output_padding": 1, "stride": 2, "padding": "same"}, 'padding="same" gives the output its size'),
-        ({"output_padding": -1}, "output_padding=-1: give one integer"),
+        ({"output_padding": -1}, "output_padding=-1: pass one integer"),
         ({"groups": 0}, "groups=0"),
     ],
 )

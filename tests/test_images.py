@@ -133,7 +133,7 @@ def test_deep_images_are_the_picture_in_8_bits(tmp_path, numbers, dtype, suffix,
     ("array", "message"),
     [
         ((DEEP * (2**31 - 1)).astype("i4"), "holds numbers from 0 to 2.14748e"),
-        ((DEEP * 2 - 1).astype("f4"), "holds numbers from -1 to 1; give 0 to 1, or whole"),
+        ((DEEP * 2 - 1).astype("f4"), "holds numbers from -1 to 1; expected 0 to 1, or whole"),
         ((DEEP * 40.5).astype("f4"), "holds numbers from 0 to 40.5"),
         (np.full((4, 6), np.nan, "f4"), "holds NaN or infinity"),
     ],

@@ -22,6 +22,7 @@ ROWS = [
     {"__main__"},
     {"cli"},
     {"numbacnn"},  # the public names
+    {"serve"},
     {"runs"},
     {"bench", "logs"},
     {"plots"},
@@ -32,7 +33,7 @@ ROWS = [
     {"saving"},
     {"tasks"},
     {"metrics"},
-    {"losses", "optimizers", "schedules", "data"},
+    {"losses", "optimizers", "schedules", "data", "distributed"},
     {"engine"},
     {"layers", "kernels", "detection"},
     {"geometry"},
@@ -43,7 +44,7 @@ ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 # A plan gets the facts about the processor as a value: neither it nor its inputs import kernels or NumPy.
 PURE = {"layers", "geometry", "_checks", "errors", "schedules"}
 PURE |= {"engine/graph", "engine/graph_format", "engine/plan"}
-USES_NUMPY = {"layers/initializers", "layers/bindings"}
+USES_NUMPY = {"_checks/arrays", "engine/plan/arena", "layers/initializers", "layers/bindings"}
 
 
 def sources():
@@ -150,7 +151,8 @@ print(json.dumps([seconds, loaded, len(kernels), compiled]))
 
 
 def probe(module):
-    return json.loads(run_python("-c", PROBE.format(module=module)))
+    """Import a module in a process that keeps its bytecode, as that of an installed package is kept."""
+    return json.loads(run_python("-c", PROBE.format(module=module), PYTHONDONTWRITEBYTECODE=""))
 
 
 def test_importing_compiles_nothing_and_loads_no_optional_package():

@@ -48,7 +48,7 @@ def cache(filled, tmp_path):
 
 
 def kernel_file(folder):
-    (file,) = folder.rglob("*.nbc")
+    (file,) = folder.rglob("*.copy-*.nbc")
     return file
 
 

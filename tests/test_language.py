@@ -24,16 +24,19 @@ RETIRED = {
     "as (it|they|memory) lies?": "as stored",
     "behind": "after, following",
     "beside": "next to, besides, with",
+    "brought": "converted, normalized",
     "by (it|them)sel(f|ves)": "on its own, separately, automatically",
     "damping": "modulating factor",
     "epsilon": "eps",
     "foresee[a-z]*": "predict, prefetch",
+    "goes on": "continues",
     "goes_past_caches|past the caches": "non-temporal store",
     "hands? on": "pass on",
     "heed(s|ed|ing)?": "use, respect",
     "hits": "correct",
     "is no": "is not a",
     "is_own|own[ _]layers?|(layers?|kernels?) of (one's|your) own|user's own": "custom",
+    "json's types": "JSON object, JSON values",
     "judge_step": "decide_update",
     "kin": "variants",
     "lay|lie|lies": "is, is stored",
@@ -52,6 +55,7 @@ RETIRED = {
     "rightly": "correctly",
     "roofs?": "peaks, ceilings",
     "so many": "a number, N",
+    "sound": "intact, decoded",
     "stands?": "is, is stored",
     "strangers?": "untrusted",
     "surest": "most confident",
@@ -61,6 +65,7 @@ RETIRED = {
     "tile_products|product_(item|chunk|rows)": "gemm, gemm_item, gemm_chunk, gemm_rows",
     "verdict": "decision",
     "wants": "needs",
+    "wish(es|ed)?": "request, desired",
     "add_what_was": "add bias or C",
 }
 BRITISH = {
@@ -82,7 +87,7 @@ TERMS = (
     r"at[-_ ](least|most)|least (squares|significant)|most_(common|confident|confused|guesses)|in place of|"
     r"in[-_ ]place|(last|decimal)[-_ ]places?|resident[_ ](memory|set|peak)|_resident\(|cache hits|there is no|"
     r"is no (longer|more)|stands? (for|in for)|\.tell\(|lays?[_ ]out|machine epsilon|epsilon[=\"']|"
-    r"\"unlabelled\"|Introduction to colour|connection refused"
+    r"\"unlabelled\"|Introduction to colour|connection refused|(vision|cnn|unet|load)_learner|\"Learner\""
 )
 OPENERS = {"What", "Of", "Where", "As", "See", "How", "That"}  # first words of a sentence without a subject
 

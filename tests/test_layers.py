@@ -71,7 +71,7 @@ def test_parameter_gradients_do_not_need_an_input_gradient(case):
 
 
 @every_case
-def test_runs_repeat_their_bits_in_fresh_arrays(case):
+def test_runs_repeat_their_bits_in_new_arrays(case):
     """The training forward equals inference, unless the layer depends on the mode; later runs repeat the first one, and
     do not write into its results."""
     model = one_layer(case)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import time
 import unicodedata
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,8 +14,12 @@ from PIL import Image
 
 import numbacnn as nc
 from numbacnn.data import load_splits
+from numbacnn.data.folder import fingerprint
 from numbacnn.data.layouts import LAYOUTS
+from numbacnn.data.outlines import Outline, OutlinedMask, RunLengths, decompressed
+from numbacnn.data.text import MAX_TEXT, read_bytes, read_rows
 from numbacnn.detection import unpack
+from numbacnn.errors import DataError
 
 HEIGHT, WIDTH = 24, 32
 NAMES = ("cat", "dog")
@@ -54,10 +59,10 @@ def write_csv(path, *rows):
 # -- classes ----------------------------------------------------------------------------------------------------------
 
 
-def torchvision(root, parts=("train", "val", "test"), suffix="jpg"):
-    for part in parts:
+def torchvision(root, splits=("train", "val", "test"), suffix="jpg"):
+    for split in splits:
         for number in range(4):
-            put(root / part / NAMES[number % 2] / f"{number}.{suffix}", number=number)
+            put(root / split / NAMES[number % 2] / f"{number}.{suffix}", number=number)
 
 
 def flat(root):
@@ -74,11 +79,11 @@ def kaggle(root, names="{}.png", table="train.csv", label="label"):
 
 
 def one_hot(root):
-    for part in ("train", "valid"):
+    for split in ("train", "valid"):
         for number in range(4):
-            put(root / part / f"{number}.jpg", number=number)
+            put(root / split / f"{number}.jpg", number=number)
         rows = ([f"{number}.jpg", (number + 1) % 2, number % 2] for number in range(4))
-        write_csv(root / part / "_classes.csv", ["filename", *NAMES], *rows)
+        write_csv(root / split / "_classes.csv", ["filename", *NAMES], *rows)
 
 
 def images_and_labels(root):
@@ -117,10 +122,10 @@ def test_classes(tmp_path, name):
     make, counts = CLASSES[name]
     make(tmp_path / "data")
     splits = load_splits(tmp_path / "data")
-    assert tuple(part and len(part) for part in splits) == counts
-    for part in filter(None, splits):
-        assert (part.kind, part.classes) == ("classes", NAMES)
-        for pixels, label in zip(part.images, part.labels, strict=True):
+    assert tuple(split and len(split) for split in splits) == counts
+    for split in filter(None, splits):
+        assert (split.kind, split.classes) == ("classes", NAMES)
+        for pixels, label in zip(split.images, split.labels, strict=True):
             number = number_of(pixels)
             assert label == number % 2
 
@@ -136,12 +141,12 @@ def boxes_csv(root):
 
 
 def roboflow_csv(root):
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for number in range(4):
-            put(root / part / f"{number}.png", number=number)
+            put(root / split / f"{number}.png", number=number)
         rows = ([f"{n}.png", WIDTH, HEIGHT, NAMES[BOXES[n][4]], *BOXES[n][:4]] for n in range(4))
         head = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
-        write_csv(root / part / "_annotations.csv", head, *rows)
+        write_csv(root / split / "_annotations.csv", head, *rows)
 
 
 def yolo_line(number, polygon=False):
@@ -169,12 +174,12 @@ def yolo(
 BLOCK = "names:\n  0: cat\n  1: dog  # or puppy\n"
 
 
-def yolo_parts(root, form):
-    for part in ("train", "val"):
+def yolo_splits(root, form):
+    for split in ("train", "val"):
         yolo(
             root,
-            form.format("images", part),
-            form.format("labels", part),
+            form.format("images", split),
+            form.format("labels", split),
             text="names:\n  0: cat\n  1: dog  # or puppy\n",
         )
 
@@ -204,6 +209,47 @@ def coco_2017(root):
 def roboflow_coco(root):
     coco(root, "train", "train/_annotations.coco.json")
     coco(root, "valid", "valid/_annotations.coco.json")
+
+
+def coco_outlines(root, lengths=None, indent=None):
+    """Masks as polygons of the objects of ``mask``, or as run lengths: a list, or COCO's compressed text."""
+    annotations = []
+    for number in range(4):
+        put(root / "images" / f"{number}.png", number=number)
+        for label in (1, 2):
+            if not (mask(number) == label).any():
+                continue
+            rows, columns = (axis.tolist() for axis in np.nonzero(mask(number) == label))
+            x0, y0, x1, y1 = min(columns), min(rows), max(columns) + 1, max(rows) + 1
+            shape = (
+                [[x0, y0, x1, y0, x1, y1, x0, y1]] if lengths is None else run_lengths(mask(number) == label, lengths)
+            )
+            one = {"image_id": number, "category_id": 5 * label, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            annotations.append(one | {"segmentation": shape, "iscrowd": int(lengths is not None)})
+    height, width = mask(0).shape
+    images = [{"id": n, "file_name": f"{n}.png", "height": height, "width": width} for n in range(4)]
+    categories = [{"id": 5, "name": "cat"}, {"id": 10, "name": "dog"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(content, indent=indent))
+
+
+def run_lengths(inside, compressed):
+    """Encode a mask column by column, as the format says; each number in groups of 5 bits, lowest first."""
+    flat = inside.T.reshape(-1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [False]]).astype(int)))
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    if counts[-1] == 0:
+        counts.pop()
+    text = ""
+    for index, count in enumerate(counts):
+        value = count - (counts[index - 2] if index > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + 32 * more)
+            if not more:
+                break
+    return {"counts": text if compressed else counts, "size": list(inside.shape)}
 
 
 def voc_xml(path, number):
@@ -243,8 +289,8 @@ DETECTION = {
     "labelImg": (lambda root: yolo(root, names="labels/classes.txt", text="\ufeffcat\r\ndog\r\n"), (3, None, 1)),
     "darknet": (lambda root: yolo(root, "obj", "obj", "obj/obj.names", "cat\ndog\n"), (3, None, 1)),
     "yolo list": (lambda root: yolo(root, text="nc: 2\nnames:\n- cat\n- dog\nroboflow:\n  x: 1\n"), (3, None, 1)),
-    "ultralytics": (lambda root: yolo_parts(root, "{}/{}"), (4, None, 4)),
-    "roboflow yolo": (lambda root: yolo_parts(root, "{1}/{0}"), (4, None, 4)),
+    "ultralytics": (lambda root: yolo_splits(root, "{}/{}"), (4, None, 4)),
+    "roboflow yolo": (lambda root: yolo_splits(root, "{1}/{0}"), (4, None, 4)),
     "coco 2017": (coco_2017, (4, None, 4)),
     "coco, images/": (lambda root: coco(root, "images", "annotations.json"), (3, None, 1)),
     "coco with folders": (lambda root: coco(root, "pictures", "result.json", "pictures/{}.png"), (3, None, 1)),
@@ -261,10 +307,10 @@ def test_boxes(tmp_path, name):
     make, counts = DETECTION[name]
     make(tmp_path / "data")
     splits = load_splits(tmp_path / "data")
-    assert tuple(part and len(part) for part in splits) == counts
-    for part in filter(None, splits):
-        assert (part.kind, part.classes) == ("boxes", NAMES)
-        for pixels, boxes in zip(part.images, unpack(part.labels), strict=True):
+    assert tuple(split and len(split) for split in splits) == counts
+    for split in filter(None, splits):
+        assert (split.kind, split.classes) == ("boxes", NAMES)
+        for pixels, boxes in zip(split.images, unpack(split.labels), strict=True):
             number = number_of(pixels)
             np.testing.assert_allclose(boxes, [BOXES[number]], atol=1e-3)
 
@@ -278,9 +324,9 @@ def masked(root, images="images/{}.png", masks="masks/{}.png", count=4):
         put(root / masks.format(number), mask(number))
 
 
-def masked_parts(root, images, masks):
-    for part in ("train", "val", "test"):
-        masked(root, images.format(part), masks.format(part))
+def masked_splits(root, images, masks):
+    for split in ("train", "val", "test"):
+        masked(root, images.format(split), masks.format(split))
 
 
 def voc_masks(root):
@@ -295,13 +341,13 @@ def voc_masks(root):
 
 SEGMENTATION = {
     "images and masks": (masked, (3, None, 1)),
-    "parts": (lambda root: masked_parts(root, "{}/images/{{}}.jpg", "{}/masks/{{}}.png"), (4, 4, 4)),
-    "parts inside": (lambda root: masked_parts(root, "images/{}/{{}}.jpg", "annotations/{}/{{}}.png"), (4, 4, 4)),
-    "camvid": (lambda root: masked_parts(root, "{}/{{}}.png", "{}_labels/{{}}_L.png"), (4, 4, 4)),
-    "segnet": (lambda root: masked_parts(root, "{}/{{}}.png", "{}annot/{{}}.png"), (4, 4, 4)),
+    "splits": (lambda root: masked_splits(root, "{}/images/{{}}.jpg", "{}/masks/{{}}.png"), (4, 4, 4)),
+    "splits inside": (lambda root: masked_splits(root, "images/{}/{{}}.jpg", "annotations/{}/{{}}.png"), (4, 4, 4)),
+    "camvid": (lambda root: masked_splits(root, "{}/{{}}.png", "{}_labels/{{}}_L.png"), (4, 4, 4)),
+    "segnet": (lambda root: masked_splits(root, "{}/{{}}.png", "{}annot/{{}}.png"), (4, 4, 4)),
     "carvana": (lambda root: masked(root, "train/{}.jpg", "train_masks/{}_mask.gif"), (3, None, 1)),
     "in one folder": (lambda root: masked(root, "{}.jpg", "{}_mask.png"), (3, None, 1)),
-    "roboflow": (lambda root: masked_parts(root, "{}/{{}}.jpg", "{}/{{}}_mask.png"), (4, 4, 4)),
+    "roboflow": (lambda root: masked_splits(root, "{}/{{}}.jpg", "{}/{{}}_mask.png"), (4, 4, 4)),
     "isic": (lambda root: masked(root, "images/{}.jpg", "masks/{}_segmentation.png"), (3, None, 1)),
     "pets": (lambda root: masked(root, "images/{}.jpg", "annotations/trimaps/{}.png"), (3, None, 1)),
     "prefix": (lambda root: masked(root, "imgs/{}.bmp", "labels/mask_{}.tif"), (3, None, 1)),
@@ -314,17 +360,112 @@ def test_masks(tmp_path, name):
     make, counts = SEGMENTATION[name]
     make(tmp_path / "data")
     splits = load_splits(tmp_path / "data")
-    assert tuple(part and len(part) for part in splits) == counts
-    for part in filter(None, splits):
-        assert (part.kind, part.classes) == ("masks", ("0", "1", "2"))
-        for pixels, labels in zip(part.images, part.labels, strict=True):
+    assert tuple(split and len(split) for split in splits) == counts
+    for split in filter(None, splits):
+        assert (split.kind, split.classes) == ("masks", ("0", "1", "2"))
+        for pixels, labels in zip(split.images, split.labels, strict=True):
             number = number_of(pixels)
             np.testing.assert_array_equal(labels, mask(number))
 
 
+@pytest.mark.parametrize(
+    ("lengths", "indent"),
+    [(None, None), (None, 2), (False, None), (True, None)],
+    ids=["polygons", "indented", "run lengths", "compressed"],
+)
+def test_outlines_are_masks_if_masks_are_required(tmp_path, lengths, indent):
+    coco_outlines(tmp_path, lengths, indent)
+    data, _, test = load_splits(tmp_path, labels="masks")
+    assert data.classes == ("background", "cat", "dog")
+    for split in (data, test):
+        for pixels, labels in zip(split.images, split.labels, strict=True):
+            np.testing.assert_array_equal(labels, mask(number_of(pixels)))
+    if lengths is None:
+        assert load_splits(tmp_path).train.kind == "boxes"
+
+
+def test_an_image_listed_several_times_is_read_for_each(tmp_path):
+    coco(tmp_path, "images", "annotations.json", "0.png")
+    found = [pixels for split in nc.data.load(tmp_path) for pixels in split.images]
+    np.testing.assert_array_equal(found, [image(0)] * 4)
+
+
+def test_the_smaller_of_two_overlapping_objects_is_in_front():
+    large, small = [[0, 0, 8, 0, 8, 8, 0, 8]], [[2.4, 2, 6.6, 2, 6.6, 5, 2.4, 5]]
+    for order in ([(large, 1), (small, 2)], [(small, 2), (large, 1)]):
+        pixels = OutlinedMask((8, 8), [Outline(*one, "here") for one in order], 3, "image").pixels()
+        assert (pixels[2:5, 2:7] == 2).all()
+        assert (pixels == 2).sum() == 15
+        assert (pixels == 1).sum() == 64 - 15
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([[0, 0, 1, 1]], "at least three points"),
+        ([[0, 0, 1, 1, float("nan"), 2]], "at least three points"),
+        (RunLengths([5, 5], (4, 4)), "run lengths of 10 pixels for an image of 4×4"),
+        (RunLengths([8, 8], (2, 8)), "for an image of 4×4"),
+        (RunLengths([2**62] * 4 + [16], (4, 4)), "for an image of 4×4"),
+        (RunLengths([2**70], (4, 4)), "its outline is damaged"),
+        (None, "its outline is damaged"),
+        ([["a", 0, 1, 1, 2, 2]], "its outline is damaged"),
+    ],
+)
+def test_a_damaged_outline_is_named(shape, message):
+    with pytest.raises(DataError, match=f"file, annotation 3: .*{message}"):
+        OutlinedMask((4, 4), [Outline(shape, 1, "file, annotation 3")], 2, "image").pixels()
+
+
+def test_a_run_length_with_endless_continuations_ends_at_once():
+    assert decompressed("".join(chr(48 + 32) for _ in range(9)) + "1") == [1 << 45]
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="a run length has more than 60 bits"):
+        decompressed(chr(48 + 63) * 2_000_000)
+    assert time.perf_counter() - start < 1
+
+
+def test_files_that_are_too_large_are_named_with_their_size(tmp_path, monkeypatch):
+    """A sparse file of a gigabyte and a byte is not cut to a gigabyte; nor is it taken for some other file."""
+    table = tmp_path / "labels.csv"
+    with table.open("wb") as file:
+        file.truncate(MAX_TEXT + 1)
+    put(tmp_path / "images" / "0.png")
+    for read in (read_bytes, read_rows, lambda file: load_splits(file.parent)):
+        with pytest.raises(DataError, match=r"labels\.csv: 1,073,741,825 bytes; at most 1,073,741,824 are read"):
+            read(table)
+    names = tmp_path / "classes.txt"
+    names.write_bytes(b"a" * 40)
+    assert len(read_bytes(names, 40)) == 40
+    with pytest.raises(DataError, match=r"classes\.txt: 40 bytes; at most 39 are read"):
+        read_bytes(names, 39)
+
+
+def test_an_absurd_size_of_outlines_is_rejected_before_memory_is_allocated():
+    with pytest.raises(DataError, match="image: 200000×200000 is not the size of an image"):
+        OutlinedMask((200_000, 200_000), [], 2, "image").pixels()
+
+
+def test_links_to_a_parent_do_not_hang_the_fingerprint(tmp_path):
+    (tmp_path / "file").write_text("a")
+    for name in "ab":
+        (tmp_path / name).symlink_to(tmp_path)
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before
+    (tmp_path / "file").write_text("longer")
+    assert fingerprint(tmp_path) != before
+
+
+def table_with(root, cell):
+    put(root / "images" / "0.png")
+    write_csv(root / "labels.csv", ["image", "tags"], ["0.png", cell])
+
+
 def test_every_layout_has_a_set(tmp_path):
     seen = set()
-    for number, (make, _) in enumerate((*CLASSES.values(), *DETECTION.values(), *SEGMENTATION.values())):
+    tables = [(lambda root, cell=cell: table_with(root, cell), None) for cell in ("x y", "0.5")]
+    others = ((coco_outlines, None), *tables)
+    for number, (make, _) in enumerate((*CLASSES.values(), *DETECTION.values(), *SEGMENTATION.values(), *others)):
         make(tmp_path / str(number))
         tree = nc.data.tree.Tree.of(tmp_path / str(number))
         seen |= {type(layout) for layout in LAYOUTS if layout.matches(tree)}
@@ -343,10 +484,10 @@ def numbered(root, *folders):
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["train", "val"], r"no data set in this folder; it holds 3 \.png in train/, 3 \.png in val/; give CLASS"),
+        (["train", "val"], r"no data set in this folder; it holds 3 \.png in train/, 3 \.png in val/; use CLASS"),
         (["images"], r"no data set in this folder; it holds 3 \.png in images/"),
         (["cats"], r"no data set in this folder; it holds 3 \.png in cats/"),
-        (["."], r"no data set in this folder; it holds 3 \.png; give"),
+        (["."], r"no data set in this folder; it holds 3 \.png; use"),
         (["JPEGImages", "SegmentationObject"], r"it holds 3 \.png in JPEGImages/, 3 \.png in SegmentationObject/"),
     ],
 )
@@ -379,9 +520,9 @@ def test_what_is_left_out_is_named(tmp_path):
 
 
 def test_names_that_are_not_utf_8_and_composed_names(tmp_path):
-    for part, form in (("train", "NFC"), ("test", "NFD")):
-        put(tmp_path / part / unicodedata.normalize(form, "café") / "0.png")
-        put(tmp_path / part / os.fsdecode(b"th\xe9") / "0.png")
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        put(tmp_path / split / unicodedata.normalize(form, "café") / "0.png")
+        put(tmp_path / split / os.fsdecode(b"th\xe9") / "0.png")
     train, test = nc.data.load(tmp_path)
     assert train.classes == test.classes == ("café", "thé")
     put(tmp_path / "lines" / "a\nb" / "0.png")

@@ -143,7 +143,7 @@ def test_another_training_needs_another_folder(tmp_path):
         fit([log])
         with pytest.raises(nc.ArgumentError, match="belongs to a training that is further; make a log for each"):
             fit([log])
-    with pytest.raises(nc.ArgumentError, match="has a log already; give another folder, or resume=True"):
+    with pytest.raises(nc.ArgumentError, match="has a log already; use another folder, or resume=True"):
         TensorBoard(tmp_path)
 
 

@@ -194,7 +194,7 @@ def test_get_loss_takes_names_and_objects():
     with pytest.raises(ArgumentError, match="did you mean 'cross_entropy'"):
         get_loss("crossentropy")
     for wrong in (L.CrossEntropy, 3, None):
-        with pytest.raises(ArgumentError, match=r"give a name, cross_entropy.*losses.CrossEntropy\(\)"):
+        with pytest.raises(ArgumentError, match=r"pass a name, cross_entropy.*losses.CrossEntropy\(\)"):
             get_loss(wrong)
 
 
@@ -249,7 +249,7 @@ def test_a_function_of_arrays_is_a_loss(rng):
     [
         (lambda outputs, labels: 1.0, r"the loss <lambda> must return \(loss, gradient\)"),
         (lambda outputs, labels: (1.0, outputs[:1]), r"a gradient of shape \(1, 3\) for outputs \(4, 3\)"),
-        (L.CrossEntropy, "give a name"),
+        (L.CrossEntropy, "pass a name"),
     ],
 )
 def test_a_function_that_is_no_loss_is_an_error(loss, message):
@@ -284,23 +284,23 @@ def test_invalid_targets_are_errors_with_their_numbers(loss, labels, message):
         ),
         (lambda x, y: L.cross_entropy(x, y + 5, ignore_index=5), "labels run from 6 to 7; the model has 4 classes"),
         (lambda x, y: L.cross_entropy(x, x, ignore_index=0), "ignore_index is for integer labels"),
-        (lambda x, y: L.cross_entropy(x, y, ignore_index=0.5), "ignore_index=0.5: give an integer label"),
+        (lambda x, y: L.cross_entropy(x, y, ignore_index=0.5), "ignore_index=0.5: pass an integer label"),
         (lambda x, y: L.cross_entropy(x, y, label_smoothing=1.5), "label_smoothing=1.5: .* at least 0 and at most 1"),
-        (lambda x, y: L.cross_entropy(x, y, label_smoothing="a"), "label_smoothing='a': give a number"),
+        (lambda x, y: L.cross_entropy(x, y, label_smoothing="a"), "label_smoothing='a': pass a number"),
         (lambda x, y: L.cross_entropy(x, y, class_weights=[1, 2]), "2 class_weights for 4 classes"),
         (lambda x, y: L.cross_entropy(x, y, class_weights=[1, -1, 1, 1]), r"class_weights=\(1.0, -1.0.*at least 0"),
         (lambda x, y: L.cross_entropy(x, y, class_weights=[0] * 4), "one of them above 0"),
-        (lambda x, y: L.cross_entropy(x, y, class_weights=3), "class_weights=3: give a sequence of numbers"),
-        (lambda x, y: L.focal(x, y, gamma=-1), "gamma=-1: give a number of at least 0"),
-        (lambda x, y: L.focal(x, y, gamma=NAN), "gamma=nan: give a number of at least 0"),
+        (lambda x, y: L.cross_entropy(x, y, class_weights=3), "class_weights=3: pass a sequence of numbers"),
+        (lambda x, y: L.focal(x, y, gamma=-1), "gamma=-1: pass a number of at least 0"),
+        (lambda x, y: L.focal(x, y, gamma=NAN), "gamma=nan: pass a number of at least 0"),
         (lambda x, y: L.focal(x, y, class_weights=[1]), "1 class_weights for 4 classes"),
-        (lambda x, y: L.sigmoid_focal(x, x + 0.5), r"targets run from 0.5 to 0.5; give 0 or 1"),
+        (lambda x, y: L.sigmoid_focal(x, x + 0.5), r"targets run from 0.5 to 0.5; each must be 0 or 1"),
         (lambda x, y: L.sigmoid_focal(x, y, alpha=2), "alpha=2: .* at least 0 and at most 1"),
-        (lambda x, y: L.binary_cross_entropy(x, x - 1), "targets run from -1 to -1; give numbers from 0 to 1"),
-        (lambda x, y: L.binary_cross_entropy(x, y, pos_weight=-1), "pos_weight=-1: give a number of at least 0"),
+        (lambda x, y: L.binary_cross_entropy(x, x - 1), "targets run from -1 to -1; they must be from 0 to 1"),
+        (lambda x, y: L.binary_cross_entropy(x, y, pos_weight=-1), "pos_weight=-1: pass a number of at least 0"),
         (lambda x, y: L.binary_cross_entropy(x, y, pos_weight=[1, 2]), "2 pos_weight for 4 classes"),
-        (lambda x, y: L.huber(x, x, delta=0), "delta=0: give a number above 0"),
-        (lambda x, y: L.dice(x, y, smooth=0), "smooth=0: give a number above 0"),
+        (lambda x, y: L.huber(x, x, delta=0), "delta=0: pass a number above 0"),
+        (lambda x, y: L.dice(x, y, smooth=0), "smooth=0: pass a number above 0"),
         (lambda x, y: L.dice(x, y, activation="sigmoids"), "unknown activation 'sigmoids'; did you mean 'sigmoid'"),
     ],
 )
@@ -335,13 +335,13 @@ def test_weights_are_taken_by_the_number_or_the_name_of_their_class():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({1.0, 2.0, 5.0}, "give a sequence of numbers, or a mapping"),
-        ("125", "give a sequence of numbers, or a mapping"),
-        ({}, "give a sequence of numbers, or a mapping"),
-        ({1: 1, 2: 2, 3: 3}, "has nothing for 0; give each number from 0 once"),
+        ({1.0, 2.0, 5.0}, "pass a sequence of numbers, or a mapping"),
+        ("125", "pass a sequence of numbers, or a mapping"),
+        ({}, "pass a sequence of numbers, or a mapping"),
+        ({1: 1, 2: 2, 3: 3}, "has nothing for 0; pass each number from 0 once"),
         ({0: 1, "cat": 1}, "unknown key of class_weights, 'cat'"),
-        ({0.5: 1}, "a key of class_weights=0.5: give a whole number"),
-        ({"cat": 1, "dog": -5}, "give numbers of at least 0"),
+        ({0.5: 1}, "a key of class_weights=0.5: pass a whole number"),
+        ({"cat": 1, "dog": -5}, "pass numbers of at least 0"),
         ({"cat": 1, "dog": 5}, "'cat', 'dog': the names of the classes are not known here"),
     ],
 )
@@ -391,10 +391,10 @@ def test_an_objective_has_a_loss_and_a_weight_for_each_output():
             lambda: make_objective("mse", [1, 1], 1, 2),
             "2 loss_weights for a model with 1, or 3 with the auxiliary ones,",
         ),
-        (lambda: make_objective("mse", [1, -1], 2), r"loss_weights=\(1.0, -1.0\): give numbers of at least 0"),
+        (lambda: make_objective("mse", [1, -1], 2), r"loss_weights=\(1.0, -1.0\): pass numbers of at least 0"),
         (lambda: make_objective(["mse", "hinge"], None, 2), "unknown loss 'hinge'"),
         (lambda: make_objective("mse", {"c": 1}, 2, names=["a", "b"]), "unknown key of loss_weights, 'c'"),
-        (lambda: make_objective("mse", {1.0, 2.0}, 2), "loss_weights=.*give a sequence of numbers"),
+        (lambda: make_objective("mse", {1.0, 2.0}, 2), "loss_weights=.*pass a sequence of numbers"),
     ],
 )
 def test_invalid_objectives_are_errors(call, message):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import numbacnn as nc
+from numbacnn.data.normalization import Normalization
 
 TRUTH = np.zeros((6, 48, 64), np.uint8)  # three classes, not all of them in every mask
 for _number, _mask in enumerate(TRUTH):
@@ -18,8 +19,8 @@ PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]  # of Pascal VOC
 def write(folder, masks, name="{}.png", convert=lambda image, _: image, **options):
     """Write masks and images, and return the data set."""
     for number, mask in enumerate(masks):
-        for part in ("images", "masks"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        for kind in ("images", "masks"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(TRUTH[number] * 80).save(folder / "images" / f"{number}.png")
         convert(Image.fromarray(mask), number).save(folder / "masks" / name.format(number), **options)
     return nc.data.load_folder(folder)[0]
@@ -177,13 +178,30 @@ def test_ignored_images():
     net.fit((images, labels), loss=nc.losses.CrossEntropy(ignore_index=-100), epochs=1)
     assert net.report(data).confusion.sum() == 4
     assert net.evaluate(data)["accuracy"] == net.report(data).accuracy
-    assert sorted(np.concatenate([part.labels for part in data.split(0.5)])) == [-100, -100, 0, 1, 1, 2]
+    assert sorted(np.concatenate([split.labels for split in data.split(0.5)])) == [-100, -100, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("loss", ["dice", "cross_entropy_dice"])
+def test_void_pixels_change_neither_the_training_nor_the_loss_of_an_overlap(loss):
+    """Whatever is in void pixels of images: gradients are equal if a network sees each pixel alone."""
+    images, noise = TRUTH * 80, np.random.default_rng(5).integers(0, 256, TRUTH.shape, np.uint8)
+    found = []
+    for pixels in (images, np.where(VOID == 255, noise, images)):
+        net = nc.Sequential([nc.Conv2D(8, 1), nc.ReLU(), nc.Conv2D(3, 1)], (48, 64, 1), seed=0)
+        net.normalization = Normalization.identity(1)
+        data = nc.data.Dataset.from_arrays(pixels, VOID, ["a", "b", "c"], ignore_index=255)
+        history = net.fit(data, loss=loss, epochs=2, batch_size=2, optimizer=nc.SGD(0.1))
+        found.append((history["loss"], net.evaluate(data, loss), {k: np.array(v) for k, v in net.parameters.items()}))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    for name, array in found[0][2].items():
+        np.testing.assert_allclose(array, found[1][2][name], rtol=1e-4, atol=1e-6)
 
 
 def test_losses_that_count_every_label():
     data = nc.data.Dataset.from_arrays(TRUTH * 80, VOID, ["a", "b", "c"], ignore_index=255)
-    with pytest.raises(nc.ArgumentError, match="label 255 of the data does not count; dice counts all"):
-        model().fit(data, loss="dice", epochs=1)
+    with pytest.raises(nc.ArgumentError, match="label 255 of the data does not count; mse counts all"):
+        model().fit(data, loss="mse", epochs=1)
     with pytest.raises(nc.ArgumentError, match="ignore_index=2: the data's label that does not count is 255"):
         model().fit(data, loss=nc.losses.CrossEntropy(ignore_index=2), epochs=1)
     with pytest.raises(nc.DataError, match="label 255 in image 0 is not a class number"):

@@ -97,7 +97,7 @@ def test_report_equals_scikit_learn(rng):
         ("prediction -1 at index 0", lambda: confusion_matrix([0], [-1], 3)),
         ("2 labels, but 1 predictions", lambda: confusion_matrix([0, 1], [1], 3)),
         ("labels are float64", lambda: confusion_matrix([0.5], [1], 3)),
-        ("give one integer for each image", lambda: accuracy([], np.empty((0, 3)))),
+        ("pass one integer for each image", lambda: accuracy([], np.empty((0, 3)))),
         ("k=4: there are scores for 3 classes", lambda: top_k_accuracy([0], np.eye(3)[:1], 4)),
         ("scores have shape (3,)", lambda: accuracy([0], np.zeros(3))),
         ("scores of 2 images", lambda: accuracy([0], np.zeros((2, 3)))),
@@ -144,7 +144,7 @@ def test_eval_report_in_json_is_complete(model):
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
     _, test = nc.data.load("digits")
-    report = nc.load(model).report(test, [3])
+    report = nc.load(model).report(test, top_k=[3])
     assert found["confusion_matrix"] == report.confusion.tolist()
     assert found["top_k"] == {"3": report.top_k[3]}
     for number, row in enumerate(found["classes"]):

@@ -168,8 +168,10 @@ def test_several_inputs_and_outputs_are_lists(rng):
         model.forward(xs[:1])
     with pytest.raises(ArgumentError, match=r"input of shape \(1, 4\); the model needs \(2, 4\)"):
         model.forward([xs[0], xs[1][:1]])
-    for call in (model.predict, lambda x: model.evaluate((x, [0, 1])), lambda x: model.fit((x, [0, 1]))):
-        with pytest.raises(ArgumentError, match="this model has several inputs: use forward and train_step"):
+    with pytest.raises(ArgumentError, match="this model has several outputs: use forward"):
+        model.predict(xs)
+    for call in (lambda x: model.evaluate((x, [0, 1])), lambda x: model.fit((x, [0, 1]))):
+        with pytest.raises(ArgumentError, match="ndarray for a model with 2 inputs; pass a tuple or a dict of"):
             call(xs[0])
     assert [dx.shape for dx in run(model, xs, dys).dxs] == [x.shape for x in xs]
 
@@ -240,7 +242,7 @@ def test_unknown_devices_and_precisions_are_rejected():
         nc.Sequential([nc.ReLU()], (3,), device="tpu")
     with pytest.raises(ArgumentError, match='precision=\'fp16\': choose "fp32", "tf32" or "bf16"'):
         nc.Sequential([nc.ReLU()], (3,), precision="fp16")
-    with pytest.raises(ArgumentError, match='precision "tf32" is for tensor cores: give device="cuda" too'):
+    with pytest.raises(ArgumentError, match='precision "tf32" is for tensor cores: set device="cuda" too'):
         nc.models.lenet5(precision="tf32")
 
 

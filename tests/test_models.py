@@ -101,10 +101,10 @@ def test_layers_have_the_names_of_torchvisions_modules():
         ("unet", {"input_shape": (100, 96, 3)}, r"100×96 do not fit .*: unet halves images 4 times; .* of 16"),
         ("resnet18", {"input_shape": (10,)}, r"input must be an image \(height, width, channels\), not \(10,\)"),
         ("resnet18", {"stem": "7x7"}, "stem='7x7': choose \"imagenet\""),
-        ("resnet18", {"classes": 0}, "units=0: give a whole number of at least 1"),
+        ("resnet18", {"classes": 0}, "classes=0: pass a whole number of at least 1"),
         ("googlenet", {"auxiliary": 1}, "auxiliary=1: choose True or False"),
-        ("unet", {"depth": 0}, "depth=0: give a whole number"),
-        ("mobilenet_v2", {"width": -1}, "width=-1: give a number above 0"),
+        ("unet", {"depth": 0}, "depth=0: pass a whole number"),
+        ("mobilenet_v2", {"width": -1}, "width=-1: pass a number above 0"),
         ("resnet81", {}, "unknown model 'resnet81'; did you mean 'resnet18'"),
     ],
 )  # fmt: skip

@@ -190,11 +190,11 @@ def test_local_response_norm_of_alexnet_by_hand():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nc.BatchNorm(momentum=1.5), "momentum=1.5: give a number of at least 0 and at most 1"),
-        (lambda: nc.BatchNorm(eps=-1e-5), "eps=-1e-05: give a number of at least 0"),
+        (lambda: nc.BatchNorm(momentum=1.5), "momentum=1.5: pass a number of at least 0 and at most 1"),
+        (lambda: nc.BatchNorm(eps=-1e-5), "eps=-1e-05: pass a number of at least 0"),
         (lambda: nc.BatchNorm(eps=np.nan), "eps=nan"),
         (lambda: nc.BatchNorm(momentum="0.1"), "momentum='0.1'"),
-        (lambda: nc.GroupNorm(0), "groups=0: give a whole number of at least 1"),
+        (lambda: nc.GroupNorm(0), "groups=0: pass a whole number of at least 1"),
         (lambda: nc.GroupNorm(3)(nc.Input((4, 4, 8))), "GroupNorm: 8 channels do not divide into 3 groups"),
         (lambda: nc.GroupNorm(8)(nc.Input((8,))), "8 groups of 1×1 pixels and 8 channels: 1 value has no variance"),
         (lambda: nc.LocalResponseNorm(0), "size=0"),

@@ -65,10 +65,10 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nc.SGD(-0.1), "learning_rate=-0.1: give a number of at least 0"),
+        (lambda: nc.SGD(-0.1), "learning_rate=-0.1: pass a number of at least 0"),
         (lambda: nc.SGD(float("nan")), "learning_rate=nan"),
         (lambda: nc.SGD(float("inf")), "learning_rate=inf"),
-        (lambda: nc.SGD(0.1, momentum=1.0), "momentum=1.0: give a number of at least 0 and below 1"),
+        (lambda: nc.SGD(0.1, momentum=1.0), "momentum=1.0: pass a number of at least 0 and below 1"),
         (lambda: nc.SGD(0.1, momentum=-0.5), "momentum=-0.5"),
         (lambda: nc.SGD(0.1, nesterov=True), "nesterov=True needs a momentum above 0"),
         (lambda: nc.SGD(0.1, weight_decay=-1), "weight_decay=-1"),
@@ -77,8 +77,8 @@ def test_a_step_leaves_gradients_alone_and_reaches_the_next_forward(rng):
         (lambda: nc.RMSprop(0.1, alpha=1.0), "alpha=1"),
         (lambda: nc.Adagrad(0.1, initial_accumulator=-1), "initial_accumulator=-1"),
         (lambda: nc.Muon(0.1, iterations=0), "iterations=0"),
-        (lambda: nc.Muon(0.1, others=nc.SGD(0.1)), "others: give an AdamW without groups and clipping"),
-        (lambda: nc.Muon(0.1, others=nc.AdamW(clip_norm=1)), "others: give an AdamW without groups and clipping"),
+        (lambda: nc.Muon(0.1, others=nc.SGD(0.1)), "others: pass an AdamW without groups and clipping"),
+        (lambda: nc.Muon(0.1, others=nc.AdamW(clip_norm=1)), "others: pass an AdamW without groups and clipping"),
         (lambda: nc.SGD(0.1, clip_norm=-1), "clip_norm=-1"),
         (lambda: nc.SGD(0.1, clip_value=float("nan")), "clip_value=nan"),
         (

@@ -183,7 +183,7 @@ def test_steps_with_the_same_arguments_share_an_objective_until_something_change
 
 @pytest.mark.parametrize("weight", [-0.1, np.inf, np.nan, "much"])
 def test_invalid_auxiliary_weights_are_rejected(weight):
-    with pytest.raises(ArgumentError, match=r"auxiliary_weight=.*: give a number of at least 0"):
+    with pytest.raises(ArgumentError, match=r"auxiliary_weight=.*: pass a number of at least 0"):
         with_auxiliary(auxiliary_weight=weight)
 
 
@@ -318,5 +318,5 @@ def test_evaluation_ignores_penalties(rng):
 @pytest.mark.parametrize("options", [{"l1": -1}, {"l2": np.inf}, {"l1": np.nan}, {"l2": "0.1"}])
 def test_invalid_penalties_are_rejected(layer, options):
     ((name, value),) = options.items()
-    with pytest.raises(ArgumentError, match=f"{name}={value!r}: give a number of at least 0"):
+    with pytest.raises(ArgumentError, match=f"{name}={value!r}: pass a number of at least 0"):
         layer(**options)

@@ -1,9 +1,11 @@
 """The package configuration in pyproject.toml lists every package and every data file.
 
-``.ci/run`` builds both distributions, compares them with the repository, and trains with the installed wheel elsewhere.
+``.ci/run`` builds both distributions, compares them with the repository, builds the wheel a second time over the files
+of an earlier build, compares the bytes, and trains with the installed wheel elsewhere.
 """
 
 import tomllib
+from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -46,3 +48,9 @@ def test_every_data_file_matches_a_pattern_of_package_data():
 def test_every_folder_of_modules_is_a_package(folder):
     modules = (path for path in (ROOT / folder).rglob("*.py"))
     assert not {module.parent for module in modules if not (module.parent / "__init__.py").exists()}
+
+
+def test_the_command_line_is_a_package_of_numbacnn_in_a_checkout_too():
+    spec = PathFinder.find_spec("numbacnn.cli", numbacnn.__path__)
+    assert spec is not None
+    assert Path(spec.origin) == ROOT / "cli" / "__init__.py"

@@ -80,7 +80,7 @@ def test_more_photographs_get_larger_batches(tmp_path):
 
 @pytest.mark.parametrize("size", ["0", "12x", "x12", "12,13", "1.5", "-3", "12x13x3", 0])
 def test_bad_sizes_are_rejected(size):
-    with pytest.raises(ArgumentError, match="give a number of pixels, 224, or HEIGHTxWIDTH"):
+    with pytest.raises(ArgumentError, match="use a number of pixels, 224, or HEIGHTxWIDTH"):
         parse_size(size)
 
 
@@ -108,13 +108,13 @@ def test_previews_are_in_the_size_of_training(folder, tmp_path):
 
 def test_images_on_disk_are_those_in_memory(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
-    parts = [data.load(folder, size=(30, 40), image_cache=cache) for cache in ("memory", "disk")]
-    for memory, disk in zip(*parts, strict=True):
+    splits = [data.load(folder, size=(30, 40), image_cache=cache) for cache in ("memory", "disk")]
+    for memory, disk in zip(*splits, strict=True):
         assert store.is_on_disk(disk.images)
         assert not store.is_on_disk(memory.images)
         np.testing.assert_array_equal(memory.images, disk.images)
         assert memory.mean.tolist() == disk.mean.tolist()
-    train, rest = parts[1][0].split(0.5)
+    train, rest = splits[1][0].split(0.5)
     assert store.is_on_disk(train.images)
     assert store.is_on_disk(rest.images)
     assert not list((tmp_path / "images").iterdir())  # the files have no name, and end with the process
@@ -133,3 +133,21 @@ def test_images_that_would_not_fit_in_memory_are_on_disk(tmp_path, monkeypatch):
 
 def test_available_memory_is_at_most_that_of_the_machine():
     assert 1 << 20 < store.available_memory() < 1 << 50
+
+
+def test_defaults_follow_from_the_files_as_they_are_now(tmp_path):
+    from numbacnn.runs.photographs import photograph_defaults
+    from numbacnn.runs.small_sets import folder_defaults
+
+    def write(side, count):
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            for number in range(count):
+                Image.new("L", (side, side), number % 2).save(tmp_path / kind / f"{number}.png")
+
+    found = []
+    for side, count in ((32, 4), (300, 4), (300, 90)):  # the second time, only the content of the files changes
+        write(side, count)
+        found.append((photograph_defaults(str(tmp_path), "segment"), folder_defaults(str(tmp_path), "segment")))
+    assert [dict(sizes) for sizes, _ in found] == [{}, {"size": "128x128"}, {"size": "128x128"}]
+    assert [defaults["batch_size"] for _, defaults in found] == [4, 4, 8]

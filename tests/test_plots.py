@@ -1,7 +1,9 @@
 """Plots: what they show, their files, and the errors when there is nothing to plot."""
 
 import builtins
+import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,15 @@ def test_training_curves_without_validation():
         plots.training_curves(History())
 
 
+def test_a_notebook_shows_a_figure():
+    """IPython asks an object for ``_repr_png_``, also if matplotlib.pyplot is not imported."""
+    png = plots.filters(network())._repr_png_()
+    with Image.open(io.BytesIO(png)) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert len(image.convert("L").getcolors(256)) > 10
+
+
 def test_gradient_norms_match_the_models_gradients():
     model, data = network(), pictures(1)
     norms = plots.layer_gradient_norms(model, data.images, data.labels)
@@ -175,6 +186,16 @@ def test_mistakes_are_the_most_confident(channels):
             f"image {i}, {100 * probabilities[i, guess]:.1f} %\ntrue kind {data.labels[i]}\npredicted kind {guess}"
         )
     assert_laid_out(figure)
+
+
+def test_an_ignored_label_is_no_mistake():
+    model, data = network(1), pictures(1)
+    model.classes = data.classes
+    ignored = int(data.labels[plots.confident_mistakes(model, data, 1).indices[0]])
+    masked = replace(data, ignore_index=ignored)
+    found, expected = plots.confident_mistakes(model, masked, 500), plots.confident_mistakes(model, data, 500)
+    assert found.indices.tolist() == [i for i in expected.indices if data.labels[i] != ignored]
+    assert 0 < len(found.indices) < len(expected.indices)
 
 
 def test_few_or_no_mistakes():
@@ -506,15 +527,15 @@ def test_errors_of_the_command(run, tmp_path, monkeypatch):
         *to,
     )
     rejected("metrics.csv: damaged", "plot", "damaged", "curves", *to)
-    rejected("give the folder of a run to plot its training curves", "plot", run / "model.safetensors", "curves", *to)
+    rejected("use the folder of a run to plot its training curves", "plot", run / "model.safetensors", "curves", *to)
     rejected("did you mean 'conv2d_2'?", "plot", run, "features", "--layer", "conv2d_3", *to)
     rejected("unknown class 'seven'", "plot", run, "gradcam", "--class", "seven", *to)
     rejected("--index 360: the test set has images 0 to 359", "plot", run, "gradcam", "--index", 360, *to)
-    rejected("give one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
+    rejected("use one --layer", "plot", run, "gradcam", "--layer", "relu_1", "--layer", "relu_2", *to)
     rejected("ends in .png or .svg", "plot", run, "filters", "--out", "p.jpeg")
     rejected("there is no folder no", "plot", run, "filters", "--out", "no/p.png")
     rejected("curves takes no --index", "plot", run, "curves", "--index", 1, *to, code=2)
-    rejected("give --image or --index", "plot", run, "gradcam", "--image", "a.png", "--index", 1, *to, code=2)
+    rejected("use --image or --index", "plot", run, "gradcam", "--image", "a.png", "--index", 1, *to, code=2)
     rejected("is not one of", "plot", run, "landscape", *to, code=2)
     rejected("Missing option '--out'", "plot", run, "curves", code=2)
 

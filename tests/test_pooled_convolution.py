@@ -46,6 +46,10 @@ PICKED = [
     Case("padded pool", (8, 8, 5), lambda: [nc.Conv2D(4, 3), nc.ReLU(), nc.MaxPool2D((3, 2), padding=1)]),
     Case("pool rounded up", (8, 8, 5), lambda: [nc.Conv2D(4, 2), nc.MaxPool2D(3, ceil_mode=True)]),
     Case("more images than groups", (5, 5, 9), lambda: [nc.Conv2D(3, 2), nc.ReLU(), nc.MaxPool2D(2)], 37),
+    Case("windows of 4×4, few filters", (13, 14, 1), lambda: [nc.Conv2D(6, 3), nc.ReLU(), nc.MaxPool2D(4)]),
+    Case("windows of 2×4, few filters", (11, 14, 3), lambda: [nc.Conv2D(4, 3), nc.MaxPool2D((2, 4))]),
+    Case("windows of 1×8, few filters", (6, 20, 8), lambda: [nc.Conv2D(6, 3), nc.ReLU(), nc.MaxPool2D((1, 8))]),
+    Case("windows of 4×2, more filters", (12, 9, 5), lambda: [nc.Conv2D(20, 3), nc.MaxPool2D((4, 2))]),
     Case("one pixel left", (4, 4, 20), lambda: [nc.Conv2D(1, 1, bias=False), nc.ReLU(), nc.MaxPool2D(4)], 1),
 ]
 
@@ -80,7 +84,7 @@ def draw_case(draw, reason):
         "padding": tuple((draw.randint(0, 2), draw.randint(0, 2)) for _ in range(2)),
         "dilation": (draw.randint(1, 2), 1),
     }
-    pool = draw.randint(1, 3), draw.randint(1, 3)
+    pool = draw.randint(1, 4), draw.randint(1, 4)
     stride, ceil_mode = (pool[0] + draw.randint(0, 1), pool[1] + draw.randint(0, 1)), draw.random() < 0.5
     activation = draw.choice([[], [nc.ReLU], [nc.Sigmoid]])
 

@@ -1,11 +1,15 @@
 """Weights from a state dict: layouts are permuted; a mismatch is named, and then nothing is written."""
 
+import time
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 import numbacnn as nc
+from numbacnn.engine.graph import Graph
 from numbacnn.errors import ArgumentError, ModelFileError
+from numbacnn.saving.pretrained import state_dict_shapes
 
 
 def network(seed=0, classes=4):
@@ -125,13 +129,13 @@ def test_mismatches_are_named_in_one_line_and_nothing_is_written(source, path):
 
 def test_strict_false_writes_what_fits_and_leaves_the_rest(source, path):
     save_file(changed(state_dict(source)), path)
-    model, fresh = network(seed=1), network(seed=1)
+    model, other = network(seed=1), network(seed=1)
     report = model.load_weights(path, strict=False)
     assert report.missing == ("conv.bias", "norm.running_mean")
     assert set(report.unexpected) == {"head.weight", "head.bias"}
     assert report.mismatched == ("fc2.weight", "fc2.bias")
     np.testing.assert_array_equal(model.parameters["fc1.weight"], source.parameters["fc1.weight"])
-    np.testing.assert_array_equal(model.parameters["fc2.weight"], fresh.parameters["fc2.weight"])
+    np.testing.assert_array_equal(model.parameters["fc2.weight"], other.parameters["fc2.weight"])
 
 
 def test_a_new_head_keeps_its_initial_values(source, path):
@@ -168,7 +172,7 @@ def test_missing_files_no_matching_tensors_and_checkpoints_are_rejected(source, 
     with pytest.raises(ModelFileError, match="none of its tensors has the name and shape of a parameter"):
         network().load_weights(path, strict=False)
     save_file(state_dict(source), path, {"format": "numbacnn-checkpoint"})
-    with pytest.raises(ModelFileError, match=r"a training checkpoint; give the run's model.safetensors"):
+    with pytest.raises(ModelFileError, match=r"a training checkpoint; use the run's model.safetensors"):
         network().load_weights(path)
 
 
@@ -200,3 +204,14 @@ def test_initial_values_depend_on_the_seed_not_on_the_block_size():
     np.testing.assert_array_equal(he_normal(shape, np.random.default_rng(2))[0], whole.astype(np.float32))
     with pytest.raises(ArgumentError):
         nc.models.lenet5(seed=1).set_parameters({"conv2d_1.bias": np.zeros(5)})
+
+
+def test_a_long_chain_is_compared_in_linear_time():
+    x = start = nc.Input((2, 2, 1))
+    x = nc.Flatten()(x)
+    for _ in range(30_000):
+        x = nc.ReLU()(x)
+    graph = Graph([start], [nc.Dense(3)(x)])
+    before = time.process_time()
+    assert state_dict_shapes(graph) == {"dense_1.weight": (3, 4), "dense_1.bias": (3,)}
+    assert time.process_time() - before < 5  # a search for each layer took minutes

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from processes import run_python
 
+from numbacnn.kernels.threads import available
+
 TESTS = Path(__file__).parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
@@ -51,8 +53,8 @@ def together(chosen):
 
 together(models[:1] * 8)
 together(models)
-from numba import threading_layer
-print(threading_layer(), len(wrong))
+from numbacnn.kernels.threads import layer
+print(layer(), len(wrong))
 """
 
 FORK = """
@@ -113,6 +115,10 @@ print(*codes)
 
 def layer_variables(layer):
     """Variables that select a threading layer; skips the test if it is not installed."""
+    if layer == "numbacnn":
+        if not available():
+            pytest.skip("Numba's threads run the kernels here")
+        return {"NUMBA_NUM_THREADS": "2"}
     variables = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     if layer == "tbb":
         # Its package on PyPI installs the library where the dynamic linker does not look.
@@ -130,7 +136,7 @@ def has_tbb(paths):
     return run_python("-c", script, LD_LIBRARY_PATH=paths) == ""
 
 
-every_layer = pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
+every_layer = pytest.mark.parametrize("layer", ["numbacnn", "omp", "tbb", "workqueue"])
 
 
 @every_layer

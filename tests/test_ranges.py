@@ -65,7 +65,7 @@ def test_fit_and_evaluate_convert(tmp_path):
         ("0 to 1", FORMS["0 to 255"] * 16, "images from 0 to 4080 for a model that was trained on images from 0 to 1"),
         ("0 to 1", FORMS["-1 to 1"] * 300, "images from -300 to 300"),
         ("0 to 255", (PIXELS > 127).astype(np.float32), "images from 0 to 1 .* from 0 to 255"),
-        ("0 to 65535", FORMS["0 to 255"], "images from 0 to 255 .* from 0 to 65535; give numbers from 0 to 65535, or"),
+        ("0 to 65535", FORMS["0 to 255"], "images from 0 to 255 .* from 0 to 65535; pass numbers from 0 to 65535, or"),
         ("standardized", PIXELS, "8-bit images for a model that was trained on floats from -3 to 3"),
         ("standardized", FORMS["0 to 255"], "images from 0 to 255 .* from -3 to 3; convert them in the same way"),
     ],

@@ -28,9 +28,9 @@ def small_set(shape, name="small"):
     """Write a folder of IDX files with 40 images of noise."""
     Path(name).mkdir()
     draw = np.random.default_rng(0)
-    for part in ("train", "t10k"):
-        write_idx(f"{name}/{part}-images-idx{1 + len(shape)}-ubyte", draw.integers(0, 256, (40, *shape), np.uint8))
-        write_idx(f"{name}/{part}-labels-idx1-ubyte", np.arange(40, dtype=np.uint8) % 10)
+    for split in ("train", "t10k"):
+        write_idx(f"{name}/{split}-images-idx{1 + len(shape)}-ubyte", draw.integers(0, 256, (40, *shape), np.uint8))
+        write_idx(f"{name}/{split}-labels-idx1-ubyte", np.arange(40, dtype=np.uint8) % 10)
     return f"./{name}"
 
 
@@ -125,4 +125,4 @@ def test_preview_shows_originals_and_epochs():
 
 def test_invalid_previews():
     rejected("grid.txt: choose a file name that ends in .png", "data", "preview", "--out", "grid.txt")
-    rejected("No such file or directory", "data", "preview", "--out", "nowhere/grid.png")
+    rejected("nowhere: there is no such folder", "data", "preview", "--out", "nowhere/grid.png")

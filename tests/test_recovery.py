@@ -110,7 +110,7 @@ def test_two_damaged_checkpoints_are_an_error(tmp_path):
         fit(tmp_path / "c", resume=True)
 
 
-def test_a_fresh_training_removes_the_checkpoints_of_another(tmp_path):
+def test_a_new_training_removes_the_checkpoints_of_another(tmp_path):
     fit(tmp_path / "c")
     fit(tmp_path / "c", seed=9, callbacks=[stop_after(1)])
     assert steps(tmp_path / "c") == [1]
@@ -153,7 +153,7 @@ def test_intervals_are_steps_or_times(given, interval):
 
 @pytest.mark.parametrize("given", [0, -1, 1.5, True, "", "0s", "5 m", "m", "5d", "1.5s", "9" * 40])
 def test_invalid_intervals_are_errors(given):
-    with pytest.raises(nc.ArgumentError, match=r"checkpoint_every=.*: give a whole number of steps, or a time"):
+    with pytest.raises(nc.ArgumentError, match=r"checkpoint_every=.*: use a whole number of steps, or a time"):
         parse_interval(given)
 
 
@@ -248,9 +248,9 @@ def test_a_kill_at_any_system_call_leaves_the_previous_save(tmp_path, call):
     _, number, arrays = Checkpoints(path).read()
     assert number == (3 if call > 6 else 2)
     assert all((array == number).all() for name, array in arrays.items() if name.startswith("parameter/"))
-    fresh = Checkpoints(path)
-    fresh.read()
-    fresh.save(store.arenas(), 9)
+    other = Checkpoints(path)
+    other.read()
+    other.save(store.arenas(), 9)
     assert Checkpoints(path).read()[1] == 9
     assert len(list(tmp_path.iterdir())) == 2, "the leftovers of the killed process must be removed"
 

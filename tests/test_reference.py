@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from architectures import each_architecture
 from command_line import numbacnn
 from convolutions import CALLS as CONVOLUTIONS
 from engine import assert_close
@@ -92,9 +93,7 @@ def test_a_custom_activation_agrees_with_the_cpu(rng):
 QUICK = ("googlenet", "grid_detector", "mobilenet_v2", "resnet20", "unet_small")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in nc.models.MODELS]
-)
+@each_architecture(QUICK)
 def test_every_model_of_the_zoo_agrees_with_the_cpu(name, rng):
     size = {"alexnet": 63}.get(name, 32)
     x = rng.standard_normal((1, size, size, 1)).astype(np.float32)
@@ -143,12 +142,12 @@ def test_overflow_warns_in_the_line_where_it_arises():
 
 def test_the_command_line_trains_and_evaluates_on_it(tmp_path, monkeypatch, rng):
     monkeypatch.chdir(tmp_path)
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         for label in ("a", "b"):
-            (tmp_path / "images" / part / label).mkdir(parents=True)
+            (tmp_path / "images" / split / label).mkdir(parents=True)
             for i in range(3):
                 pixels = rng.integers(0, 256, (28, 28), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / part / label / f"{i}.png")
+                Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{i}.png")
     options = ("--data", "images", "--out", "run", "--epochs", 1, "--batch-size", 3, "--device", "reference")
     outcome = numbacnn("train", *options, "--json")
     assert outcome.code == 0, outcome.err

@@ -121,3 +121,11 @@ def test_resuming_a_finished_training_returns_its_history(whole, tmp_path):
     shutil.copy(whole[0] / "end", tmp_path / "run")
     assert len(fit(model(), tmp_path / "run", resume=True).epochs) == 5
     assert not math.isnan(fit(model(), tmp_path / "run", resume=True).epochs[-1].loss)
+
+
+def test_a_checkpoint_does_not_make_a_training_longer(whole, tmp_path):
+    """The end of a training is counted from its first epoch, which once could be any: resuming never ended."""
+    state, _ = checkpoint.read_checkpoint(whole[0] / "3")
+    checkpoint.save_checkpoint(tmp_path / "run", model().store.arenas(), state | {"first_epoch": 2**31})
+    with pytest.raises(nc.ModelFileError, match="before the first, 2147483648"):
+        fit(model(), tmp_path / "run", resume=True)

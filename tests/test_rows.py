@@ -60,7 +60,7 @@ def test_constant_values_have_a_score():
         ),
         (np.full(40, np.nan), 1, "the label of image 0 is not finite"),
         (np.ones((40, 3), int), 2, "3 classes for a model with 2 outputs"),
-        (np.arange(40), 1, "40 classes for a model with 1 outputs; to regress, give labels as floats"),
+        (np.arange(40), 1, "40 classes for a model with 1 outputs; to regress, pass labels as floats"),
     ],
 )
 def test_rows_that_do_not_fit_are_errors(labels, outputs, message):

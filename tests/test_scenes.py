@@ -61,7 +61,7 @@ def test_test_scenes_have_test_digits():
     ("options", "message"),
     [
         ({"labels": "mask"}, "unknown labels 'mask'; did you mean 'masks'"),
-        ({"labels": "boxes", "size": 15}, "size=15: give a whole number of at least 16"),
+        ({"labels": "boxes", "size": 15}, "size=15: pass a whole number of at least 16"),
         ({"labels": "boxes", "max_objects": 0}, "max_objects=0"),
         ({"labels": "boxes", "count": 0}, "count=0"),
     ],

@@ -17,7 +17,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import numbacnn as nc
 from numbacnn.losses.base import evaluate
-from numbacnn.sklearn import CNNClassifier, CNNRegressor, _WeightedSquaredError
+from numbacnn.sklearn import CNNClassifier, CNNRegressor
+from numbacnn.sklearn.regressor import _WeightedSquaredError
 
 
 @parametrize_with_checks([CNNClassifier(), CNNRegressor()], xfail_strict=True)
@@ -190,14 +191,14 @@ def everywhere(input_shape, classes, seed):
         ({"architecture": "lenet"}, "unknown architecture 'lenet'; did you mean 'lenet5'?"),
         ({"architecture": everywhere}, r"output has shape \(6, 6, 2\); it has to be \(2,\)"),
         ({"optimizer": "adamm"}, "unknown optimizer 'adamm'; did you mean 'adam'?"),
-        ({"optimizer": 3}, 'optimizer=3: give a name such as "adam"'),
+        ({"optimizer": 3}, 'optimizer=3: pass a name such as "adam"'),
         ({"image_shape": (6, 7)}, "X has images of 6×6×1, but the network is for 6×7×1"),
-        ({"image_shape": 36}, r"image_shape=36: give \(h, w, channels\)"),
+        ({"image_shape": 36}, r"image_shape=36: pass \(h, w, channels\)"),
         ({"schedule": "plateau"}, "watches a validation loss, which an estimator does not have"),
-        ({"epochs": 0}, "epochs=0: give a whole number of at least 1"),
-        ({"batch_size": 0.5}, "batch_size=0.5: give a whole number of at least 1"),
-        ({"class_weight": {"up": 2}}, r"class_weight={'up': 2}: give \"balanced\" or weights of \['across', 'down'\]"),
-        ({"learning_rate": -1}, "learning_rate=-1: give a number of at least 0"),
+        ({"epochs": 0}, "epochs=0: pass a whole number of at least 1"),
+        ({"batch_size": 0.5}, "batch_size=0.5: pass a whole number of at least 1"),
+        ({"class_weight": {"up": 2}}, r"class_weight={'up': 2}: pass \"balanced\" or weights of \['across', 'down'\]"),
+        ({"learning_rate": -1}, "learning_rate=-1: pass a number of at least 0"),
     ],
 )
 def test_bad_arguments_are_named(options, message):
@@ -210,15 +211,15 @@ def test_rows_are_no_images_of_another_shape():
     rows = images.reshape(20, 36)
     with pytest.raises(ValueError, match="image_shape 5×7×1 has 35 numbers; a row of X, 36"):
         quick(image_shape=(5, 7)).fit(rows, labels)
-    with pytest.raises(ValueError, match=r"architecture='lenet5' is for images, .* give image_shape"):
+    with pytest.raises(ValueError, match=r"architecture='lenet5' is for images, .* pass image_shape"):
         quick(architecture="lenet5").fit(rows, labels)
     with pytest.raises(ValueError, match="X has images of 6×6×1, but the network is for rows of features"):
         quick().fit(rows, labels).predict(images)
-    with pytest.raises(ValueError, match=r"all samples have one class, \['down'\]; give at least two classes"):
+    with pytest.raises(ValueError, match=r"all samples have one class, \['down'\]; at least two are needed"):
         quick().fit(rows, labels, sample_weight=labels == "down")
-    with pytest.raises(ValueError, match="give weights of at least zero"):
+    with pytest.raises(ValueError, match="weights must be at least zero"):
         quick().fit(rows, labels, sample_weight=np.full(20, -1))
-    with pytest.raises(nc.NumbacnnError, match="the loss is nan in epoch 1; give a smaller learning_rate"):
+    with pytest.raises(nc.NumbacnnError, match="the loss is nan in epoch 1; use a smaller learning_rate"):
         quick(CNNRegressor, optimizer="sgd", learning_rate=1e30).fit(rows, np.arange(20))
 
 
@@ -227,3 +228,97 @@ def test_without_scikit_learn_the_error_names_the_extra():
     script += "except numbacnn.NumbacnnError as error: print(error)"
     assert "sklearn" not in run_python("-c", "import sys, numbacnn; print(*sys.modules)").split()
     assert run_python("-c", script).strip().endswith("pip install 'numbacnn[sklearn]'")
+
+
+# -- early stopping, augmentation and devices -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
+def test_early_stopping_keeps_the_best_epoch(kind):
+    images, names = stripes(60)
+    y = names if kind is CNNClassifier else (names == "up").astype(float) + images.mean(axis=(1, 2))
+    options = {"epochs": 40, "learning_rate": 0.01, "early_stopping": True, "n_iter_no_change": 3}
+    model = quick(kind, **options).fit(images, y)
+    scores = model.validation_scores_
+    assert model.n_iter_ == len(scores) == len(model.loss_curve_) < 40
+    assert model.best_validation_score_ == max(scores)
+    best = int(np.argmax(scores))
+    assert len(scores) - 1 - best <= 2 * 3  # rises of less than tol do not count
+    again = quick(kind, **options).fit(images, y)
+    np.testing.assert_array_equal(model.predict(images), again.predict(images))
+
+
+def test_early_stopping_measures_the_samples_that_it_holds_out(monkeypatch):
+    images, names = stripes(50)
+    model = quick(early_stopping=True, validation_fraction=0.2)
+    monkeypatch.setattr(type(model), "_train", lambda self, samples, epochs, schedule, held_out: None)
+    divided = []
+    original = type(model)._split
+    monkeypatch.setattr(
+        type(model), "_split", lambda self, samples: divided.append(original(self, samples)) or divided[0]
+    )
+    model.fit(images, names)
+    (kept, held_out) = divided[0]
+    assert (len(kept[0]), len(held_out[0])) == (40, 10)
+    rows = {row.tobytes() for row in np.concatenate([kept[0], held_out[0]])}
+    assert len(rows) == 50
+    shares = [np.mean(part[1]) for part in (kept, held_out)]
+    assert abs(shares[0] - shares[1]) < 0.06  # as many of each class
+
+
+def test_augmentation_changes_the_images_of_every_epoch():
+    images, names = stripes(60)
+    plain, moved = quick().fit(images, names), quick(augment="translate=2").fit(images, names)
+    assert plain.loss_curve_ != moved.loss_curve_
+    again = quick(augment="translate=2").fit(images, names)
+    np.testing.assert_array_equal(moved.predict_proba(images), again.predict_proba(images))
+    np.testing.assert_array_equal(
+        quick(augment=nc.augment.HorizontalFlip(p=0)).fit(images, names).predict(images), plain.predict(images)
+    )
+
+
+@pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
+def test_an_estimator_runs_on_another_device(kind):
+    images, names = stripes(16)
+    y = names if kind is CNNClassifier else images.mean(axis=(1, 2))
+    small = {"architecture": dense, "epochs": 1}
+    model = quick(kind, device="reference", **small).fit(images, y)
+    assert model.model_.device.name == "reference"
+    expected = quick(kind, **small).fit(images, y)
+    np.testing.assert_allclose(model.model_.predict(images), expected.model_.predict(images), rtol=1e-3, atol=1e-4)
+
+
+def dense(input_shape, classes, seed):
+    return nc.Sequential([nc.Flatten(), nc.Dense(classes)], input_shape, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": "mixup=1"}, "transforms of images that leave the labels as they are"),
+        ({"augment": "spin"}, "unknown"),
+        ({"device": "tpu"}, "device"),
+        ({"early_stopping": True, "validation_fraction": 1.5}, "validation_fraction=1.5: pass a number above 0"),
+        ({"early_stopping": True, "validation_fraction": 0.999}, "20 distinct samples cannot be divided"),
+        ({"early_stopping": True, "n_iter_no_change": 0}, "n_iter_no_change=0"),
+    ],
+)
+def test_wrong_options_of_a_training_are_named(options, message):
+    images, names = stripes(20)
+    with pytest.raises(ValueError, match=message):
+        quick(**options).fit(images, names)
+
+
+def test_a_search_with_early_stopping_has_the_bits_of_one_job():
+    images, names = stripes(60)
+    found = []
+    for jobs in (1, 2):
+        search = GridSearchCV(
+            quick(epochs=6, early_stopping=True, n_iter_no_change=2, augment="translate=1"),
+            {"learning_rate": [0.003, 0.03]},
+            cv=2,
+            n_jobs=jobs,
+        ).fit(images, names)
+        found.append((search.cv_results_["mean_test_score"], search.best_estimator_.predict_proba(images)))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])

@@ -315,7 +315,7 @@ def test_data_and_methods_of_another_task_are_rejected():
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (np.zeros((2, 8, 9), int), nc.ArgumentError, "masks are 8×9, but images 8×8; give all the same size"),
+        (np.zeros((2, 8, 9), int), nc.ArgumentError, "masks are 8×9, but images 8×8; the sizes must be equal"),
         (np.full((2, 8, 8), 3), nc.DataError, "label 3 in image 0 is not a class number; with 2 classes"),
         (
             [[[0, 0, 9.1, 4, 0]], [[0, 0, 1, 1, 0]]],
@@ -326,7 +326,7 @@ def test_data_and_methods_of_another_task_are_rejected():
         ([[[0, 0, 1, 1, 2]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 2 in image 0 is not a class number"),
         ([[[0, 0, 1, 1, 0.5]], [[0, 0, 1, 1, 0]]], nc.DataError, "label 0.5 in image 0 is not"),
         ([[[0, 0, np.inf, 1, 0]], [[0, 0, 1, 1, 0]]], nc.DataError, "a box of image 0 is not finite"),
-        ([[[0, 0, 1, 1]], [[0, 0, 1, 1]]], nc.ArgumentError, r"boxes of image 0 have shape \(1, 4\); give \(k, 5\)"),
+        ([[[0, 0, 1, 1]], [[0, 0, 1, 1]]], nc.ArgumentError, r"boxes of image 0 have shape \(1, 4\); pass \(k, 5\)"),
         ([[[0, 0, 1, 1, 0]]], nc.ArgumentError, "2 images but 1 labels"),
     ],
 )
@@ -355,8 +355,8 @@ def test_names_of_classes_become_text_in_their_order(classes, names):
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ({"cat", "dog"}, "give a list of names, or a mapping from number to name"),
-        ("ab", "classes='ab': give a list of names"),
+        ({"cat", "dog"}, "pass a list of names, or a mapping from number to name"),
+        ("ab", "classes='ab': pass a list of names"),
         (["a", None], "None cannot be the name of a class"),
         ({1: "a", 2: "b"}, "has nothing for 0"),
         ({"a": 0, "b": 0}, "label 1 at index 1 is not a class number"),

@@ -1,6 +1,7 @@
 """The same bits on any number of threads and in any process, and correct results at any vector width."""
 
 import json
+import platform
 import threading
 import time
 from pathlib import Path
@@ -38,13 +39,19 @@ def test_the_same_bits_on_any_number_of_threads_and_in_another_process():
 KERNELS_ONLY = "not difference and not repeat and not larger"
 
 
+SOME = ("kernels", "pooled_convolution", "rounds", "masking", "special_values", "plan")
+ALL = (*SOME, "layers", "normalization", "dropout")  # every case of the table of layers
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("lanes", [pytest.param("4", marks=pytest.mark.huge), "8"])
-def test_every_case_passes_at_a_forced_vector_width_on_any_number_of_threads(lanes):
-    """Kernels compile for the width, and every case of the table is compared with the oracle."""
+@pytest.mark.parametrize(
+    ("lanes", "parts"),
+    [("8", SOME), *(pytest.param(lanes, ALL, marks=pytest.mark.huge) for lanes in ("4", "8"))],
+    ids=["8-some", "4-all", "8-all"],
+)
+def test_cases_pass_at_a_forced_vector_width_on_any_number_of_threads(lanes, parts):
+    """Kernels compile for the width, and are compared with the oracle."""
     width = {"NUMBACNN_VECTOR_WIDTH": lanes}
-    parts = ("layers", "kernels", "pooled_convolution", "rounds", "masking", "special_values", "normalization")
-    parts = (*parts, "dropout", "plan")
     files = [TESTS / f"test_{part}.py" for part in parts]
     printed = run_python("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", KERNELS_ONLY, *files, **width)
     assert " passed" in printed
@@ -133,3 +140,18 @@ def test_models_run_in_several_python_threads_at_once(rng):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="settings of x86")
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("NUMBA_ENABLE_AVX", "0", "SSE 4 False"),
+        ("NUMBA_CPU_NAME", "generic", "SSE 4 False"),
+        ("NUMBA_CPU_FEATURES", "+avx,+avx2,+fma", "AVX2 8 True"),
+        ("NUMBA_CPU_FEATURES", "+avx512f,+avx512vl,+avx512dq,+avx512bw", "AVX-512 16 True"),
+    ],
+)
+def test_numbas_settings_of_the_processor_are_used(variable, value, expected):
+    script = "from numbacnn.kernels.target import host_target as h; print(h().instruction_set, h().lanes, h().fma)"
+    assert run_python("-c", script, **{variable: value}) == f"{expected}\n"

@@ -1,9 +1,13 @@
 """Untrusted files are read correctly or rejected; nothing in them is executed, imported, or silently changed."""
 
 import json
+import os
 import sys
+import time
+from io import BytesIO
 from pathlib import Path
 
+import hostile_images
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 import numbacnn as nc
 from numbacnn.data import read_image
+from numbacnn.data.images import read_mask_file
+from numbacnn.data.jpeg import needs
 from numbacnn.engine.graph_format import to_dict
 from numbacnn.errors import ArgumentError, DataError, ModelFileError
 from numbacnn.runs.settings import MAX_CONFIG_BYTES, MAX_DOTS, read_config
@@ -21,7 +27,7 @@ FUZZ = Path(__file__).parent / "long" / "fuzz.py"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("form", ["idx", "gzip", "model", "image", "toml", "onnx"])
+@pytest.mark.parametrize("form", ["idx", "gzip", "model", "graph", "image", "toml", "onnx", "checkpoint", "metrics"])
 def test_mutated_files_are_read_correctly_or_rejected(form):
     output = run_python(FUZZ, form, "--count", 2000, "--draw", "hypothesis")
     assert output.startswith(f"{form}: 2,000 inputs, ")
@@ -138,10 +144,70 @@ def test_decompression_bombs_are_rejected(tmp_path):
     np.testing.assert_array_equal(image, np.full((4, 4, 1), 200))
 
 
+def peak_bytes():
+    """The largest memory of this process since ``forget_peak``; Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
+def forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+READ = ["RGBA, rotated", "deep gray, rotated", "palette", "TIFF floats", "WebP RGBA", "many scans", "tall edge"]
+REJECTED = {
+    "progressive of four components": "9400×9400 in 33,135,000 blocks of all scans is too large",
+    "very many scans": "save it as a JPEG that is not progressive",
+    "tall": "16777216×1 is too large to decode safely, a side above 65,535; crop it",
+    "wide deep RGBA": "4×4194304 is too large to decode safely",
+    "TIFF tile": "its tiles of 16384×16384 pixels are too large to decode safely",
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux does")
+@pytest.mark.parametrize("case", [*READ, *REJECTED])
+def test_hostile_images_take_less_than_a_second_and_256_mib(tmp_path, case):
+    path = tmp_path / "image"
+    path.write_bytes(hostile_images.CASES[case]())
+    for read in (lambda: read_image(path, 9, 8, 3), lambda: read_mask_file(path)):
+        forget_peak()
+        before, start = peak_bytes(), time.process_time()
+        if case in REJECTED:
+            with pytest.raises(DataError, match=REJECTED[case]):
+                read()
+        else:
+            read()
+        assert time.process_time() - start < 1
+        assert peak_bytes() - before < 256 << 20
+
+
+def test_a_run_of_fill_bytes_in_a_jpeg_takes_linear_time():
+    content, start = hostile_images.fill_bytes(1 << 20), time.process_time()
+    found = needs(BytesIO(content))
+    assert time.process_time() - start < 1
+    assert found == needs(BytesIO(hostile_images.fill_bytes(0)))
+
+
+def test_an_image_is_made_opaque_in_bands_as_in_one_piece(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (1300, 1000, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", compress_level=1)
+    paper = Image.new("RGBA", (1000, 1300), "white")
+    paper.alpha_composite(Image.fromarray(pixels))
+    image, _ = read_image(tmp_path / "a.png", 1300, 1000, 3)
+    np.testing.assert_array_equal(image, np.asarray(paper.convert("RGB")))
+
+
+@pytest.mark.parametrize("read", [lambda path: read_image(path, 4, 4, 1), nc.data.read_idx, read_config])
+def test_a_pipe_is_rejected_instead_of_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(nc.NumbacnnError, match=r"pipe: a pipe or a device; give a file"):
+        read(tmp_path / "pipe")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"#" * (MAX_CONFIG_BYTES + 1), "larger than 16,384 bytes"),
+        (b"#" * (MAX_CONFIG_BYTES + 1), "larger than 32,768 bytes"),
         (b"[a" + b".a" * (MAX_DOTS + 1) + b"]\n" + b"b.c = 1\n" * 999, "a line has more than 200 dots"),
         (b"epochs = " + b"[" * 9000, "not a TOML file"),
         (b"epochs = \xff", "not a TOML file"),

@@ -24,6 +24,7 @@ from numbacnn.kernels.formulas import FORMULAS
 from numbacnn.kernels.step_scalars import SUM_GROUPS, AdamOptions
 from numbacnn.layers.algorithms import ConvEpilogue, choose
 from numbacnn.layers.bindings import Norm
+from numbacnn.layers.resizing import Resize2D
 
 SIDES = Halo(1, 2, 0, 1)
 RANDOM = np.array([2**40 + 5, 7], np.uint64)
@@ -114,6 +115,7 @@ FORMS = [
 
 EXACT = {"copy", "add", "add_in_place", "add_relu_in_place", "multiply", "scale_in_place", "clip_in_place", "swap"}
 SLOTS = {"square"}  # arrays that are never negative
+POSITIVE = ("elementwise_sqrt", "elementwise_log", "elementwise_reciprocal", "power")  # launchers of positive numbers
 
 
 def _constants(formula):
@@ -135,11 +137,13 @@ def _formulas(draw):
         for reason, shape, halo in FORMS:
             for form, constants in _constants(formula):
                 if formula.flat:
-                    size = np.prod(shape) if halo == NO_HALO else 1000
+                    size = {NO_HALO: np.prod(shape), SIDES: 1001}.get(halo, 1000)  # the odd one holds no vectors
                     arrays = [(positive if part in SLOTS else flat)(draw, size) for part in formula.arrays]
                 else:
                     halos = [halo, NO_HALO] * len(formula.arrays)
                     arrays = [image(draw, *shape, halo=halo) for _, halo in zip(formula.arrays, halos, strict=False)]
+                    if name.startswith(POSITIVE):
+                        arrays = [array._replace(whole=abs(array.whole) + np.float32(0.1)) for array in arrays]
                 yield Call(f"{reason}{form}", [(name, [*arrays, *constants])], name in EXACT)
 
 
@@ -230,6 +234,22 @@ def _up_samplings(draw):
             yield Call(f"{factor_h}x{factor_w}", [(f"up_sample_{mode}_gradient", [dx, y, g])])
 
 
+def _resizings(draw):
+    for c, size, layer in (
+        (8, (5, 6), Resize2D((7, 9))),
+        (3, (9, 8), Resize2D((4, 13), "bilinear", "align_corners")),
+        (17, (6, 5), Resize2D((9, 3), "nearest")),
+        (8, (4, 5), Resize2D((6, 3), "nearest")),
+        (5, (20, 7), Resize2D((3, 3), "nearest", "asymmetric", None, "floor")),
+    ):
+        g = layer.geometry([(*size, c)])
+        y, x = image(draw, 2, g.p, g.q, c, halo=SIDES), image(draw, 2, *size, c)
+        dx = image(draw, 2, *size, c, halo=SIDES)
+        mode = "linear" if g.linear else "nearest"
+        yield Call(f"{size} to {layer.size}", [(f"resize_{mode}_forward", [y, x, g])], exact=not g.linear)
+        yield Call(f"{size} to {layer.size}, {mode}", [("resize_gradient", [dx, y, g])])
+
+
 # -- normalizations ---------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +277,15 @@ def _normalizations(draw):
         yield Call(reason, [forward, ("batch_norm_gradient", [*gradients, True])])
         yield Call(f"{reason}, fixed", [inference, ("batch_norm_gradient", [*gradients, False])])
         yield Call(f"{reason}, no dx", [forward, ("batch_norm_gradient", [None, *gradients[1:], True])])
+        sums, dx, dweight, dbias = np.zeros(2 * c + 1), *gradients[:3]
+        by_sums = [
+            ("batch_norm_sums", [sums, x, norm[1]]),
+            ("batch_norm_from_sums", [y, statistics, mean, variance, sums, x, weight, bias, norm[0], 0.1, 1e-5, relu]),
+            ("batch_norm_gradient_sums", [sums, dweight, dbias, dy, x, statistics, back[1]]),
+            ("batch_norm_gradient_from_sums", [dx, sums, dy, x, weight, statistics, back[0]]),
+        ]
+        for count in range(1, 5):
+            yield Call(f"{reason}, of a batch in shards", by_sums[:count])
     for reason, (n, h, w, c), groups, relu in (
         ("vectors", (3, 5, 4, 8), 2, True),
         ("groups of pixels", (2, 12, 13, 6), 3, False),
@@ -302,6 +331,8 @@ def _losses(draw):
         plain, smoothed = positive(draw, 1, c), positive(draw, 2, c)
         yield Call(reason, [("softmax_forward", [y, x])])
         yield Call(reason, [("softmax_forward", [y, x]), ("softmax_gradient", [dx, x, y])])
+        yield Call(reason, [("log_softmax_forward", [y, x])])
+        yield Call(reason, [("log_softmax_forward", [y, x]), ("log_softmax_gradient", [dx, x, y])])
         for weights in (plain, smoothed):
             form = f"{reason}, {len(weights)} weights"
             yield Call(form, [("cross_entropy_labels", [losses, dx, x, labels, weights, 255, 0.25])])
@@ -460,6 +491,7 @@ FAMILIES = (
     _dropouts,
     _poolings,
     _up_samplings,
+    _resizings,
     _normalizations,
     _losses,
     _updates,

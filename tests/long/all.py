@@ -15,6 +15,7 @@ COMMANDS = [
     "fuzz.py --count 200000",
     "fuzz.py --count 20000 --draw hypothesis",
     "fuzz_guided.py --count 20000",
+    "interrupts.py --count 6000",
     "cold_starts.py --count 20",
     "soak.py --minutes 30",
 ]

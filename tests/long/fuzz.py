@@ -15,7 +15,7 @@ import base64
 import gzip
 import json
 import math
-import resource
+import os
 import struct
 import sys
 import tempfile
@@ -31,12 +31,15 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 import numbacnn as nc
 from numbacnn.data import read_idx, read_image, write_idx
+from numbacnn.runs.folder import RunFolder
 from numbacnn.runs.settings import Settings, read_config
-from numbacnn.saving.format import FORMAT, VERSION, digest
+from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, VERSION, digest
+from numbacnn.training.events import EpochEnd, EpochRecord, History
+from numbacnn.training.trainer import Trainer
 
 SECONDS, BYTES = 1.0, 256 << 20
 CHUNK = 2_000  # inputs that hypothesis draws at once, because it remembers them
@@ -208,23 +211,87 @@ class ModelFile:
             np.testing.assert_array_equal(array, self.arrays[name], strict=True)
 
 
+class Graphs(ModelFile):
+    """Model files without weights: random graphs, with sizes of any magnitude, which are summarized."""
+
+    layers = (
+        *(("max_pool2d", {"pool_size": [2, 2], "stride": [2, 2], "padding": "valid", "ceil_mode": False}),) * 2,
+        ("adaptive_avg_pool2d", {"output_size": [3, 3]}),
+        ("adaptive_max_pool2d", {"output_size": [2, 5]}),
+        ("upsample2d", {"factor": [2, 2], "mode": "nearest"}),
+        ("zero_pad2d", {"padding": [1, 1, 1, 1]}),
+        ("resize2d", {"size": [7, 5], "mode": "bilinear", "scale": None}),
+        ("slice", {"rows": [0, 3], "columns": None, "channels": None}),
+        ("reshape", {"shape": [4, 9, 2]}),
+        ("local_response_norm", {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 1.0}),
+        ("power", {"exponent": 2.0}),
+        *((op, {}) for op in ("flatten", "global_avg_pool2d", "softmax", "relu", "gelu", "add", "concat", "multiply")),
+    )
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.arrays = {}
+
+    def mutate(self, content, random):
+        """Draw a graph; what it was before does not matter."""
+        random = Random(random.getrandbits(64))  # one draw of hypothesis, whatever the graph's size
+        count = random.choice([1, 2, 3, 5, 8, 30, 30, 300])
+        sizes = [[random.choice([1, 6, 64, 2**10, 2**20])] * 2 + [random.choice([1, 2, 64])] for _ in range(2)]
+        inputs = [{"name": f"x{i}", "shape": [6, 6, 2] if random.random() < 0.8 else s} for i, s in enumerate(sizes)]
+        names, nodes = [part["name"] for part in inputs], []
+        for number in range(count):
+            op, attributes = deepcopy(random.choice(self.layers if random.random() < 0.6 else self.layers[-5:]))
+            for holder, key in [*_entries(attributes)]:
+                if isinstance(holder[key], int) and random.random() < 0.1:
+                    holder[key] = random.choice(SIZES)
+            read = 1 if op not in ("add", "concat", "multiply") else random.choice([2, 2, 3, 50])
+            chosen = [random.choice(names[-3:]) for _ in range(read)]
+            nodes.append({"name": f"n{number}", "op": op, "inputs": chosen, "attributes": attributes})
+            names.append(f"n{number}")
+        graph = {"version": 1, "inputs": inputs, "nodes": nodes, "outputs": [names[-1]], "auxiliary": []}
+        form = {"graph": graph, "classes": None, "normalization": None, "lists": [True, False], "task": None}
+        return self.sealed(json.dumps(form))
+
+    def read(self, path):
+        model = nc.load(path)
+        str(model.summary(show=False))
+
+
 class Images:
-    """PNG, JPEG, GIF, TIFF, WebP and BMP files; and PNG files with damaged chunks and valid checksums."""
+    """PNG, JPEG, GIF, TIFF, WebP and BMP files of many kinds, damaged, and with other sizes in their headers.
+
+    Some PNG files have damaged chunks with valid checksums.
+    """
 
     error = nc.DataError
     chunks = (b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"eXIf", b"iCCP", b"acTL")
+    kinds = (
+        *(("PNG", mode, {}) for mode in ("RGB", "L", "RGBA", "P", "1", "I;16", "LA")),
+        *(("JPEG", mode, {"progressive": True, "quality": q}) for mode in ("RGB", "L", "CMYK") for q in (9, 95)),
+        *(("JPEG", mode, {"subsampling": sampling}) for mode in ("RGB", "L", "CMYK") for sampling in (0, 2)),
+        *(("TIFF", "RGB", {"compression": name}) for name in (None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
+        *(("TIFF", mode, {}) for mode in ("RGBA", "L", "CMYK", "I;16", "F", "1", "P")),
+        *(("WEBP", mode, {"lossless": lossless}) for mode in ("RGB", "RGBA") for lossless in (True, False)),
+        *(("BMP", mode, {}) for mode in ("RGB", "L", "1", "P")),
+        *(("GIF", mode, {}) for mode in ("RGB", "L", "P")),
+    )  # fmt: skip
+    sides = (0, 1, 3, 9, 255, 4096, 9000, 65535)
 
     def __init__(self, folder):
-        noise = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8))
         self.seeds = []
-        for name in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"):
-            for mode in ("RGB", "L", "RGBA") if name == "PNG" else ("RGB",):
-                stream = BytesIO()
-                Image.fromarray(noise).convert(mode).save(stream, name)
-                self.seeds.append(stream.getvalue())
+        for name, mode, options in self.kinds:
+            stream = BytesIO()
+            deep = mode in ("I;16", "F")
+            image = noise.convert("L").convert("I" if mode != "F" else "F") if deep else noise.convert(mode)
+            (image.convert(mode) if deep else image).save(stream, name, **options)
+            self.seeds.append(stream.getvalue())
 
     def mutate(self, content, random):
-        if content[:8] != self.seeds[0][:8] or random.random() < 0.5:
+        kind = random.choice(["edit", "edit", "sides", "chunks"])
+        if kind == "sides":
+            return self.resized(content, random)
+        if kind == "edit" or content[:8] != self.seeds[0][:8]:
             return edited(content, random)
         head, body = content[:33], content[33:]
         for _ in range(random.randint(1, 3)):
@@ -234,6 +301,29 @@ class Images:
             made = struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
             head = head[:8] + made if kind == b"IHDR" else head + made
         return head + body
+
+    def resized(self, content, random):
+        """Write other sides where the format has them."""
+        sides = [random.choice(self.sides) for _ in range(2)]
+        changed = bytearray(content)
+        if content[:4] == b"\x89PNG":
+            changed[16:24] = struct.pack(">II", *sides)
+            changed[29:33] = struct.pack(">I", zlib.crc32(changed[12:29]))
+        elif content[:2] == b"\xff\xd8":
+            at = max(content.find(b"\xff\xc0"), content.find(b"\xff\xc2"))
+            changed[at + 5 : at + 9] = struct.pack(">HH", *sides)
+        elif content[:2] == b"BM":
+            changed[18:26] = struct.pack("<ii", *sides)
+        elif content[:3] == b"GIF":
+            changed[6:10] = struct.pack("<HH", *sides)
+        elif content[:2] == b"II":
+            for tag, value in zip((256, 257), sides, strict=True):
+                at = content.find(struct.pack("<HH", tag, 3))
+                if at >= 0:
+                    changed[at + 8 : at + 12] = struct.pack("<I", value)
+        elif content[8:12] == b"WEBP":
+            changed[24:30] = struct.pack("<I", sides[0])[:3] + struct.pack("<I", sides[1])[:3]
+        return bytes(changed)
 
     def read(self, path):
         image, _ = read_image(path, 9, 8, 3)
@@ -288,7 +378,8 @@ class Onnx:
         h = nc.Multiply()([h, nc.Sigmoid()(nc.Dense(4)(nc.GlobalAvgPool2D()(h)))])
         h = nc.Concat()([nc.Upsample2D(2)(h), nc.Conv2DTranspose(3, 2, stride=2)(nc.AdaptiveAvgPool2D((3, 2))(h))])
         h = nc.Reshape((4, 7, -1))(nc.Slice(rows=(1, 5), columns=(0, 3))(nc.ZeroPad2D(1)(h)))
-        model = nc.Model(x, nc.Softmax()(nc.Dense(2)(nc.PReLU()(nc.Flatten()(h)))))
+        h = nc.Maximum()([nc.Clip(-1, 2)(nc.Resize2D((3, 5))(h)), nc.Power(2)(nc.Resize2D((3, 5), "nearest")(h))])
+        model = nc.Model(x, nc.LogSoftmax()(nc.Dense(2)(nc.PReLU()(nc.Flatten()(h)))))
         model.classes = ("a", "b")
         self.seeds = []
         for options in ({}, {"opset": 22, "layout": "nhwc", "raw_images": True}):
@@ -297,6 +388,9 @@ class Onnx:
 
     def mutate(self, content, random):
         import onnx
+
+        from numbacnn.onnx.folding import FOLDED
+        from numbacnn.onnx.imports import ROWS
 
         random = Random(random.getrandbits(64))  # one draw of hypothesis, whatever protobuf does
         if random.random() < 0.5:
@@ -320,7 +414,7 @@ class Onnx:
                 for i in range(len(attribute.ints)):
                     attribute.ints[i] = random.choice(SIZES)
             elif kind == "operator":
-                node.op_type = random.choice(graph.node).op_type
+                node.op_type = random.choice([*ROWS, *FOLDED])
             elif kind == "input":
                 node.input[random.randrange(len(node.input))] = random.choice(random.choice(graph.node).input)
             elif kind == "shape":
@@ -335,10 +429,104 @@ class Onnx:
         nc.onnx.load(path)
 
 
-FORMATS = {"idx": Idx, "gzip": Gzip, "model": ModelFile, "image": Images, "toml": Toml, "onnx": Onnx}
+class Checkpoint:
+    """Checkpoints of a training that is then resumed: the file, or its state in a file with a valid digest."""
+
+    error = nc.NumbacnnError
+
+    def __init__(self, folder):
+        images = np.random.default_rng(0).integers(0, 255, (16, 4, 4, 1), dtype=np.uint8)
+        self.data = nc.data.Dataset.from_arrays(images, np.arange(16) % 2, ("a", "b"))
+        events = self.trainer(folder / "seed").run()
+        next(event for event in events if isinstance(event, EpochEnd))
+        events.close()
+        self.seeds = [(folder / "seed").read_bytes()]
+        self.arrays = load(self.seeds[0])
+        header = json.loads(self.seeds[0][8 : 8 + int.from_bytes(self.seeds[0][:8], "little")])
+        self.state = json.loads(header["__metadata__"]["head"])
+
+    def trainer(self, path):
+        model = nc.Sequential([nc.Flatten(), nc.Dense(2)], (4, 4, 1))
+        options = {"optimizer": nc.Adam(0.01), "epochs": 2, "batch_size": 8, "seed": 0}
+        return Trainer(model, self.data, validation=self.data, checkpoint=path, **options)
+
+    def mutate(self, content, random):
+        kind = random.choice(["bytes", "state", "state", "state", "text"])
+        if kind == "state":
+            return self.sealed(json.dumps(altered(self.state, random)))
+        if kind == "text":
+            return self.sealed(edited(json.dumps(self.state).encode(), random).decode("utf-8", "replace"))
+        return edited(content, random)
+
+    def sealed(self, head):
+        metadata = {"format": CHECKPOINT_FORMAT, "version": str(VERSION), "head": head}
+        metadata["digest"] = digest(metadata, sorted(self.arrays.items()))
+        return save(self.arrays, metadata)
+
+    def read(self, path):
+        """Resume, and train to the end without saving."""
+        trainer = self.trainer(path)
+        trainer.resume()
+        trainer.checkpoints = None
+        for _ in trainer.run():
+            pass
+
+
+class MetricsTable:
+    """``metrics.csv`` of a run's folder."""
+
+    error = nc.ModelFileError
+
+    def __init__(self, folder):
+        numbers = (1, 0.5, 0.9, 0.4, 0.8, 0.01, 2.0, 100.0)
+        records = [EpochRecord(epoch, *numbers[1:], metrics={"f1": 0.5}) for epoch in (1, 2, 3)]
+        self.folder = RunFolder(folder)
+        self.folder.config.write_text("epochs = 3\n")
+        self.folder.write_metrics(History(records))
+        self.seeds = [self.folder.metrics.read_bytes()]
+
+    def mutate(self, content, random):
+        if random.random() < 0.5:
+            return edited(content, random)
+        cells = content.split(b",")
+        for _ in range(random.randint(1, 3)):
+            cells[random.randrange(len(cells))] = random.choice(
+                [b"", b"nan", b"inf", b"1e400", b"9" * 5000, b"-1", b"1,", b'"', b'"\n"', b"\x00", b"epoch", b"\n"]
+            )
+        return b",".join(cells)
+
+    def read(self, path):
+        self.folder.metrics = path
+        for record in self.folder.read_metrics().epochs:
+            assert isinstance(record.epoch, int)
+            assert all(isinstance(value, float) for value in record.metrics.values())
+
+
+FORMATS = {"idx": Idx, "gzip": Gzip, "model": ModelFile, "graph": Graphs, "image": Images, "toml": Toml, "onnx": Onnx}
+FORMATS |= {"checkpoint": Checkpoint, "metrics": MetricsTable}
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
+
+
+class Memory:
+    """The memory of this process, now and at its peak since then; Linux only.
+
+    An earlier peak would hide later ones, so the kernel is asked to forget it: 5 to /proc/self/clear_refs.
+    """
+
+    def __init__(self):
+        self._status = os.open("/proc/self/status", os.O_RDONLY)
+        self._forget = os.open("/proc/self/clear_refs", os.O_WRONLY)
+
+    def now(self):
+        os.pwrite(self._forget, b"5", 0)
+        return self.peak()
+
+    def peak(self):
+        text = os.pread(self._status, 8192, 0)
+        at = text.index(b"VmHWM:") + 6
+        return 1024 * int(text[at : text.index(b"kB", at)])
 
 
 class Reader:
@@ -348,10 +536,9 @@ class Reader:
         self.folder = Path(folder)
         self.form = FORMATS[name](self.folder)
         self.found = Counter()
-        self.before = 1 << 62
+        self.memory = Memory()
         for content in (*self.form.seeds, b""):
             self.read(content)  # imports what reading needs
-        self.before = _peak_bytes()
         self.found.clear()
 
     def mutated(self, random):
@@ -366,10 +553,10 @@ class Reader:
         # A new file each time: truncating a written one takes ext4 a millisecond.
         path = self.folder / f"{self.found.total()}"
         path.write_bytes(content)
-        start = time.process_time()
+        before, start = self.memory.now(), time.process_time()
         try:
             self.found[self._outcome(path)] += 1
-            seconds, taken = time.process_time() - start, _peak_bytes() - self.before
+            seconds, taken = time.process_time() - start, self.memory.peak() - before
             assert seconds < SECONDS, f"{seconds:.1f} s of processor time"
             assert taken < BYTES, f"{taken:,} bytes more"
         except BaseException as error:
@@ -421,10 +608,6 @@ def by_hypothesis(reader, count, first_seed):
         seed(first_seed + number)(examples(given(st.randoms(use_true_random=False))(check)))()
 
 
-def _peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def main():
     draws = {"random": by_random, "hypothesis": by_hypothesis}
     parser = argparse.ArgumentParser(description="Read damaged files of every format.")
@@ -433,6 +616,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw", choices=draws, default="random")
     given_arguments = parser.parse_args()
+    nc.set_num_threads(1)  # processor time is then that of the work, not of threads that wait
     for name in given_arguments.formats or FORMATS:
         start = time.process_time()
         with tempfile.TemporaryDirectory() as folder:

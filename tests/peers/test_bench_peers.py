@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from architectures import each_architecture
 from command_line import numbacnn
 from engine import assert_close, generator_of, randomize
 
@@ -18,16 +19,21 @@ from numbacnn.saving.pretrained import state_dict, state_dict_shapes
 if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
     pytest.importorskip("onnx", reason="onnx is not installed")
 
 import torch
 
-from numbacnn.bench import onnx_peer, torch_peer, torch_twin
+from numbacnn.bench import onnxruntime_peer, openvino_peer, torch_peer, torch_twin
 
-CPU, GPU, ONNX = torch_peer.PEERS["cpu"], torch_peer.PEERS["cuda"], onnx_peer.PEERS["cpu"]
+CPU, GPU = torch_peer.PEERS["cpu"], torch_peer.PEERS["cuda"]
+ONNX, OPENVINO = onnxruntime_peer.PEERS["cpu"], openvino_peer.PEERS["cpu"]
 
 SMALL = {"lenet5": (28, 28, 1), "simple_cnn": (28, 28, 1), "alexnet": (63, 63, 3), "unet": (16, 16, 1)}
-TRAINED = ("lenet5", "resnet20", "vgg11_bn", "googlenet", "unet")
+TRAINED = (
+    *("lenet5", "unet"),
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("resnet20", "vgg11_bn", "googlenet")),
+)
 TOLERANCE = 1e-4
 
 
@@ -44,13 +50,7 @@ def channels_last(y):
     return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
 
 
-def each(names):
-    """A test parameter per model; the larger ones are marked long."""
-    marked = [pytest.param(name, marks=[] if name in SMALL else [pytest.mark.long]) for name in names]
-    return pytest.mark.parametrize("name", marked)
-
-
-@each(nc.models.MODELS)
+@each_architecture(SMALL)
 def test_inference_of_peers_agrees(name):
     model, images = small(name)
     expected = model.forward(images)
@@ -59,9 +59,25 @@ def test_inference_of_peers_agrees(name):
         assert_close(channels_last(work()[0]), expected, f"{name}, PyTorch {mode}", TOLERANCE)
     (work,) = ONNX.inference(model.graph, arrays, [images]).values()
     assert_close(channels_last(work()[0]), expected, f"{name}, onnxruntime", TOLERANCE)
+    OPENVINO.configure(2, "fp32")
+    found = OPENVINO.inference(model.graph, arrays, [images])
+    assert list(found) == ["latency", "throughput"]
+    for mode, work in found.items():
+        assert_close(channels_last(work()[0]), expected, f"{name}, OpenVINO {mode}", TOLERANCE)
 
 
-@each(TRAINED)
+def test_openvino_divides_a_batch_among_threads():
+    model, images = small("lenet5", 6)
+    arrays = state_dict(model.graph, model.store)
+    for threads, batch, modes in ((1, 6, 1), (3, 6, 2), (4, 6, 1), (2, 1, 1)):
+        OPENVINO.configure(threads, "fp32")
+        found = OPENVINO.inference(model.graph, arrays, [images[:batch]])
+        assert list(found) == ["latency", "throughput"][:modes]
+        for mode, work in found.items():
+            assert_close(work()[0], model.forward(images[:batch]), f"{threads} threads, {mode}", TOLERANCE)
+
+
+@pytest.mark.parametrize("name", TRAINED)
 def test_training_of_pytorch_agrees(name):
     """The losses of three steps, which depend on the updates before."""
     off = {p: 0.0 for p in inspect.signature(nc.models.MODELS[name]).parameters if "dropout" in p}
@@ -221,7 +237,7 @@ def test_unsupported_op_is_noted():
     assert result.measurement.notes == ('PyTorch is left out: no PyTorch twin of group_norm "g"',)
     result = measure.measure_model(model, 2, False, timing.QUICK, peers)
     assert [note.split(" is left out")[0] for note in result.measurement.notes] == ["PyTorch"]
-    assert list(result.measurement.peers) == ["onnxruntime"]
+    assert list(result.measurement.peers) == ["onnxruntime", "OpenVINO"]
 
 
 def test_peak_memory_of_pytorch():
@@ -234,10 +250,12 @@ def test_peak_memory_of_pytorch():
 def test_tables_have_columns_and_summaries_of_peers():
     out = numbacnn("bench", "kernels", "--op", "conv2d", "--filter", "lenet-5", "--quick", "--threads", 1).out
     assert " PyTorch " in out.splitlines()[1]
-    assert out.splitlines()[1].endswith("onnxruntime")
+    assert out.splitlines()[1].endswith("OpenVINO")
     assert "\ntime of PyTorch over ours, 6 compared:\n  geometric mean, forward " in out
-    assert "\ntime of onnxruntime over ours, 2 compared:\n" in out
+    for peer in ("onnxruntime", "OpenVINO", "the better of onnxruntime and OpenVINO"):
+        assert f"\ntime of {peer} over ours, 2 compared:\n" in out
     arguments = ("--batch-size", 1, "--quick", "--threads", 1)
     out = numbacnn("bench", "train", "--inference", *arguments).out
-    assert out.splitlines()[2].split()[-2:] == ["PyTorch", "onnxruntime"]
+    assert out.splitlines()[2].split()[-3:] == ["PyTorch", "onnxruntime", "OpenVINO"]
+    assert out.splitlines()[-1].startswith("time of the better of onnxruntime and OpenVINO over ours: ")
     assert out.count("×") >= 2

@@ -42,10 +42,27 @@ def sigmoid_focal(x, target, gamma=2.0, alpha=0.25):
     return (weight * (1 - torch.exp(-nll)) ** gamma * nll).mean()
 
 
-def dice(x, target, activation="softmax", smooth=1.0):
+def dice(x, target, activation="softmax", smooth=1.0, ignore_index=None):
+    if ignore_index is not None:
+        images = zip(x, target, strict=True)
+        return torch.stack([dice(*_kept(*image, ignore_index), activation, smooth) for image in images]).mean()
     p = torch.softmax(x, -1) if activation == "softmax" else torch.sigmoid(x)
     p, t = p.reshape(len(p), -1, x.shape[-1]), target.reshape(len(p), -1, x.shape[-1])
     return (1 - (2 * (p * t).sum(1) + smooth) / ((p * p).sum(1) + (t * t).sum(1) + smooth)).mean()
+
+
+def _kept(x, labels, ignored):
+    """The pixels that count, as one image, and their one-hot labels."""
+    x, kept = x.reshape(-1, x.shape[-1]), labels.reshape(-1) != ignored
+    return x[kept][None], F.one_hot(labels.reshape(-1)[kept], x.shape[-1])[None]
+
+
+def cross_entropy_dice(x, target, smooth=1.0, ignore_index=None):
+    if ignore_index is None:
+        return cross_entropy(x, target.double()) + dice(x, target, "softmax", smooth)
+    images = zip(x[:, None], target[:, None], strict=True)
+    means = [cross_entropy(*image, ignore_index=ignore_index).nan_to_num() for image in images]
+    return torch.stack(means).mean() + dice(x, target, "softmax", smooth, ignore_index)
 
 
 PEERS = {
@@ -54,6 +71,7 @@ PEERS = {
     "binary_cross_entropy": binary_cross_entropy,
     "sigmoid_focal": sigmoid_focal,
     "dice": dice,
+    "cross_entropy_dice": cross_entropy_dice,
     "mse": F.mse_loss,
     "l1": F.l1_loss,
     "huber": lambda x, target, delta=1.0: F.huber_loss(x, target, delta=delta),

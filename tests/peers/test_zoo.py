@@ -17,6 +17,7 @@ if not os.environ.get("NUMBACNN_REQUIRE_PEERS"):
     pytest.importorskip("torch", reason="PyTorch is not installed; NUMBACNN_REQUIRE_PEERS=1 makes that a failure")
 import torch
 import zoo_twins
+from architectures import HUGE, parameters
 from safetensors.torch import save_file
 
 TIMES = 3  # PyTorch's error
@@ -26,18 +27,6 @@ IMAGES = 16
 BATCHES, BATCHES_OF_LARGE, LARGE = 9, 3, 12e9  # a network is large from that many FLOPs per image on
 LOSS_WEIGHTS = (1.0, 0.3, 0.3)  # of the outputs of GoogLeNet in training
 QUICK = ("lenet5", "simple_cnn", "deep_cnn", "resnet20", "unet_small", "grid_detector")
-HUGE = (
-    *("vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
-    *("resnet50", "resnet101", "wide_resnet50_2", "wide_resnet28_10", "unet"),
-)
-
-
-def marks(name):
-    """Mark long tests, and the huge ones of a minute each, which CI skips: smaller networks have the same layers."""
-    return [mark for mark, on in ((pytest.mark.long, name not in QUICK), (pytest.mark.huge, name in HUGE)) if on]
-
-
-NAMES = [pytest.param(name, marks=marks(name), id=name) for name in nc.models.MODELS]
 
 
 class Pair(NamedTuple):
@@ -47,7 +36,7 @@ class Pair(NamedTuple):
     theirs: torch.nn.Module
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=parameters(QUICK, (*HUGE, "googlenet", "mobilenet_v2", "vgg11")))  # slow at their native sizes
 def pair(request, tmp_path):
     """A network and its twin with the same random weights and statistics, passed through a file, without dropout."""
     name = request.param
