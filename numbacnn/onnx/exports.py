@@ -276,6 +276,16 @@ def _edges_of(
     return tuple(pads), tuple(edges)
 
 
+def _off_ties(edges: tuple[float, ...], up: bool) -> tuple[float, ...]:
+    """Move a region by a millionth, to the side to which positions between two pixels are rounded, if it is no float32.
+
+    Otherwise the rounding to float32 in the file would decide which pixel is nearest to some of them.
+    """
+    if all(edge == float(np.float32(edge)) for edge in edges):
+        return edges
+    return tuple(min(max(edge + (-1e-6 if up else 1e-6), 0.0), 1.0) for edge in edges)
+
+
 def _resize(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
     layer, g = cast(Resize2D, node.layer), node.geometry
     if layer.coordinates == "half_pixel_symmetric" and w.opset < 19:
@@ -287,7 +297,8 @@ def _resize(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None)
     }
     region = ""
     if layer.region is not None:
-        pads, (top, left, bottom, right) = _edges_of(layer.region, (g.h, g.w))
+        pads, edges = _edges_of(layer.region, (g.h, g.w))
+        top, left, bottom, right = edges if layer.mode == "bilinear" else _off_ties(edges, g.up)
         region = w.constant(f"{y}:region", np.array([0, 0, top, left, 1, 1, bottom, right], np.float32))
         if any(pads):
             above, before, below, after = pads
