@@ -83,7 +83,7 @@ class Dense(WeightLayer):
     def backward(self, kernels: Kernels, t: Bindings, g: tuple[int, int]) -> None:
         """Compute the gradients of weight, bias and x."""
         if "weight" not in t.frozen:
-            kernels.dense_weight_gradient(t.d_weight, t.x, t.dy, *([t.shards] if t.shards else []))
+            kernels.dense_weight_gradient(t.d_weight, t.x, t.dy, t.shards)
         if self.bias and "bias" not in t.frozen:
             kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
         if t.dx is not None:
