@@ -177,13 +177,10 @@ def test_fused_pools_have_the_bits_of_unfused_ones(case):
 
 
 def test_lenet_and_the_two_convolution_network_fuse_their_pools():
-    """If MR is not a multiple of 4, 2×2 windows do not fill microkernels: only the gray first layer of LeNet fuses.
-
-    The second convolution of the other network uses Winograd's algorithm.
-    """
-    for model, count, gray in ((nc.models.lenet5(), 2, 1), (nc.models.simple_cnn(), 1, 0)):
+    """The second convolution of the other network uses Winograd's algorithm."""
+    for model, count in ((nc.models.lenet5(), 2), (nc.models.simple_cnn(), 1)):
         steps = make_plan(model.graph, sizes, 2, training=True).forward
-        assert sum(step.pool is not None for step in steps) == (count if MR % 4 == 0 else gray)
+        assert sum(step.pool is not None for step in steps) == count
 
 
 def test_the_single_channel_algorithm_applies_if_pixels_fill_the_lanes_better_than_filters():

@@ -98,8 +98,8 @@ NO_PEERS = Peers({})
 def find_peers(device: str = "cpu") -> Peers:
     """Import the peers that are installed and run on the device.
 
-    Call it before the engine starts: where it uses OpenMP, it sets how long threads spin, also those of libraries loaded
-    later.
+    Call it before the engine starts: where it uses OpenMP, it sets how long threads spin, also those of libraries
+    loaded later.
     """
     found, missing = dict[str, Peer](), []
     for name, (packages, _) in REQUIREMENTS[device].items():

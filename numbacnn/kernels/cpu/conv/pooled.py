@@ -1,11 +1,12 @@
 """Convolution and max-pooling in one pass: rows of C are the pixels of whole windows, and only their maxima are stored.
 
 Indirection buffers put pixels in any order. With the pixels of each window in sequence, a microkernel of 8 rows
-computes two windows of 2×2. Their maxima are taken while C is in L1, so the convolution's own output, four times as
-large, never reaches memory. Oracle: convolution, ReLU, then the pool.
+computes two windows of 2×2; one of 6 rows computes three in two calls. Their maxima are taken while C is in L1, so the
+convolution's own output, four times as large, never reaches memory. Oracle: convolution, ReLU, then the pool.
 """
 
 from functools import cache, lru_cache
+from math import lcm
 from typing import NamedTuple
 
 import numpy as np
@@ -43,17 +44,17 @@ block_memory = stack_floats(MAX_MC * NR)
 
 
 class Pooled(ConvAlgorithm):
-    """The algorithm for max-pools whose windows fill MR rows of C."""
+    """The algorithm for max-pools, blocks of whose windows fill micro-panels of MR rows of C."""
 
     name = "pooled"
     directions = (FORWARD,)
 
     def applies(self, g, pool):
-        """Whether whole windows, of pixels or of pairs of them, fill MR rows."""
+        """Whether a block of C has room for windows, of pixels or of pairs of them, that fill its micro-panels."""
         if pool is None or g.groups > 1 or not windows_apart(pool):
             return False
         even = pool.s % 2 == pool.stride_w % 2 == 0 or not takes_pairs(g)
-        return even and MR % _window_rows(g, pool) == 0
+        return even and _block_unit(g, pool) <= MAX_MC
 
     def spreads(self, g):
         """To the other pixel of a pair."""
@@ -89,6 +90,11 @@ def windows_apart(pool: PoolGeometry) -> bool:
 def _window_rows(g, pool):
     """Rows of a window: its pixels, or pairs of them."""
     return pool.r * pool.s // (2 if takes_pairs(g) else 1)
+
+
+def _block_unit(g, pool):
+    """The fewest rows of C that are whole windows and whole micro-panels."""
+    return lcm(MR, _window_rows(g, pool))
 
 
 class Windows(NamedTuple):
@@ -129,7 +135,9 @@ def pooled_gemm(g, pool, images, strides, packed, activation):
         pixel_step=g.k if pairs else NR,
     )
     y_rows = row_table((pool.p, y_steps.row), (pool.q, y_steps.pixel))
-    return PooledGemm(gemm._replace(m=rows(row_table((MAX_MC, NR)), pixels)), y_rows, windows)
+    unit = _block_unit(g, pool)
+    blocking = gemm.blocking._replace(mc=max(1, gemm.blocking.mc // unit) * unit)
+    return PooledGemm(gemm._replace(m=rows(row_table((MAX_MC, NR)), pixels), blocking=blocking), y_rows, windows)
 
 
 class Maxima(NamedTuple):
