@@ -10,7 +10,7 @@ from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.cpu.conv.depthwise import Depthwise
 from numbacnn.kernels.cpu.conv.direct import Direct
 from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
-from numbacnn.kernels.cpu.norm.channels import norm_partial_shape, norm_pattern_shape
+from numbacnn.kernels.cpu.norm.channels import norm_coefficients_shape, norm_partial_shape
 from numbacnn.kernels.cpu.simd.memory import NONTEMPORAL_BYTES
 from numbacnn.layers.algorithms import ConvEpilogue
 
@@ -98,14 +98,14 @@ def nontemporal_kernels():
     depthwise = conv_geometry(image, c, (3, 3), (1, 1), "valid", (1, 1), c)
 
     def batch_norm(out, x):
-        pattern = np.zeros(norm_pattern_shape(1, 3, c), np.float32)
-        cpu.batch_norm_inference(out, no_images, x, *[channel] * 4, pattern, 1e-5)
+        coefficients = np.zeros(norm_coefficients_shape(1, 3, c), np.float32)
+        cpu.batch_norm_inference(out, no_images, x, *[channel] * 4, coefficients, 1e-5)
 
     def batch_norm_gradient(out, x):
-        statistics = np.ones(norm_pattern_shape(1, 3, c), np.float32)
-        pattern = np.zeros(norm_pattern_shape(1, 4, c), np.float32)
+        statistics = np.ones(norm_coefficients_shape(1, 3, c), np.float32)
+        coefficients = np.zeros(norm_coefficients_shape(1, 4, c), np.float32)
         partial = np.zeros(norm_partial_shape(1, len(x) * image[0], 2, *image[1:]), np.float32)
-        scratch = statistics, pattern, partial, False
+        scratch = statistics, coefficients, partial, False
         cpu.batch_norm_gradient(out, channel.copy(), channel.copy(), x, x, channel, *scratch)
 
     def max_gradient(g):

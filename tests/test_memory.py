@@ -52,14 +52,20 @@ def test_no_new_array_exists_when_a_kernel_of_a_training_step_runs(lenet, monkey
 
 
 def test_a_training_step_allocates_no_temporary_array(lenet):
-    """The peak of all memory: small Python objects take about 8 KiB, the arrays of a batch from 21 to 1,200 KiB."""
+    """The peak of all memory: small Python objects take about 8 KiB, the arrays of a batch from 21 to 1,200 KiB.
+
+    The least of three steps, since the peak is of all threads, also of those that other tests have left.
+    """
     _, step = lenet
     tracemalloc.start()
     step()
-    before = tracemalloc.get_traced_memory()[0]
-    tracemalloc.reset_peak()
-    step()
-    assert tracemalloc.get_traced_memory()[1] - before < 16 * 1024
+    peaks = []
+    for _ in range(3):
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        step()
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    assert min(peaks) < 16 * 1024
 
 
 @pytest.mark.long

@@ -79,7 +79,7 @@ def test_fewer_images_never_need_more_scratch(seed, n, h, w, c):
     smaller = np.random.default_rng(seed).integers(1, n + 1)
     planned, needed = (channels.norm_partial_shape(1, images * h, 3, w, c) for images in (n, smaller))
     assert needed[1] <= planned[1]
-    assert channels.pattern_size(c) % c == 0
+    assert channels.period(c) % c == 0
 
 
 # -- batch normalization ----------------------------------------------------------------------------------------------

@@ -263,9 +263,9 @@ def _normalizations(draw):
     ):
         y, x = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
         weight, bias, mean, variance = positive(draw, c), flat(draw, c), flat(draw, c), positive(draw, c)
-        norm = sized("norm_pattern_shape", 1, 3, c), sized("norm_partial_shape", 1, (n + 2) * h, 3, w, c)
-        statistics = sized("norm_pattern_shape", 1, 3, c)
-        back = sized("norm_pattern_shape", 1, 4, c), sized("norm_partial_shape", 1, (n + 2) * h, 2, w, c)
+        norm = sized("norm_coefficients_shape", 1, 3, c), sized("norm_partial_shape", 1, (n + 2) * h, 3, w, c)
+        statistics = sized("norm_coefficients_shape", 1, 3, c)
+        back = sized("norm_coefficients_shape", 1, 4, c), sized("norm_partial_shape", 1, (n + 2) * h, 2, w, c)
         forward = ("batch_norm_forward",
                    [y, statistics, mean, variance, x, weight, bias, *norm, 0.1, 1e-5, relu])  # fmt: skip
         inference = ("batch_norm_inference",
@@ -293,9 +293,9 @@ def _normalizations(draw):
     ):
         y, x = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
         weight, bias = positive(draw, c), flat(draw, c)
-        statistics = sized("norm_pattern_shape", n + 1, 3, c)
-        norm = sized("norm_pattern_shape", n + 1, 3, c), sized("norm_partial_shape", n + 1, h, 3, w, c)
-        back = sized("norm_pattern_shape", n + 1, 4, c), sized("norm_partial_shape", n + 1, h, 2, w, c)
+        statistics = sized("norm_coefficients_shape", n + 1, 3, c)
+        norm = sized("norm_coefficients_shape", n + 1, 3, c), sized("norm_partial_shape", n + 1, h, 3, w, c)
+        back = sized("norm_coefficients_shape", n + 1, 4, c), sized("norm_partial_shape", n + 1, h, 2, w, c)
         forward = ("group_norm_forward", [y, statistics, x, weight, bias, *norm, groups, 1e-5, relu])
         dx, dy = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
         gradients = [flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, scratch(n + 1, 1, 2, c), groups]

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from numbacnn._checks import choose, number, shown
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
+from numbacnn.data.dataset import Dataset
+from numbacnn.data.labels import CLASSES
 from numbacnn.data.mixing import CutMix, Mixing, Mixup
 from numbacnn.data.transforms import (
     Affine,
@@ -88,6 +90,21 @@ class Compose(ChecksArguments, AnswersAttributes):
             elif isinstance(transform, PixelTransform | Mixing):
                 stages.append((index, transform))
         return tuple(stages)
+
+    def check(self, dataset: Dataset, outputs: int) -> None:
+        """Raise ArgumentError if the data set, or a model with so many output channels, does not allow the chain."""
+        if any(part.shape[1:3] != (1, 1) for part in dataset.others):
+            raise ArgumentError(
+                "augment: it changes one image; of several the model's first input, if no other is an image"
+            )
+        if not self.mixes:
+            return
+        if dataset.others:
+            raise ArgumentError("augment: mixup and cutmix are for models with one input; remove them")
+        if dataset.kind != CLASSES:
+            raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
+        if outputs == 1:
+            raise ArgumentError("augment: mixup and cutmix need an output for each class; this model has one")
 
     @property
     def mixes(self) -> bool:

@@ -128,6 +128,13 @@ class Normalization(NamedTuple):
             return images
         return to_scale(images.astype(np.float32, copy=False), self.images.scale)
 
+    def adapt_inputs(self, dataset: Dataset) -> Dataset:
+        """Return the data set with each input in the scale of the training images. Raises as ``adapt`` does."""
+        own = map(self.of_input, range(len(dataset.inputs)))
+        pairs = zip(own, dataset.inputs, strict=True)
+        images, *others = (part if each is None else each.adapt(part) for each, part in pairs)
+        return replace(dataset, images=images, others=tuple(others))
+
     def scale_and_shift(self, dtype: np.dtype[Any], width: int) -> tuple[Float32, Float32]:
         """Return scale and shift for each of the W·C numbers in a row of an image."""
         unit, offset = 1.0, 0.0

@@ -106,14 +106,14 @@ def decide(counters, sums, decision, rates, totals, form):
 
 
 def set_scalars(scalars, counters, decision, rates, numbers):
-    """Write the numbers of the update just decided, for each rule of the optimizer: scalars, rules × (1 + K).
+    """Write the numbers of the update just decided, for each of the optimizer's groups: scalars, groups × (1 + K).
 
-    scalars[r, 0] is whether it is applied; the others are a + s·b, with a = numbers[u, 2r], b = numbers[u, 2r + 1] for
+    scalars[g, 0] is whether it is applied; the others are a + s·b, with a = numbers[u, 2g], b = numbers[u, 2g + 1] for
     the u-th update since the tables were written, and s = rates[v, 0] for update v of the epoch, skipped ones included.
     """
     applied = decision[APPLIED] != 0
-    for rule in range(len(scalars)):
-        scalars[rule, 0] = 1 if applied else 0
+    for group in range(len(scalars)):
+        scalars[group, 0] = 1 if applied else 0
         for k in range(1, scalars.shape[1] if applied else 0):
             u, scale = counters[UPDATES] - 1, rates[counters[LAST_UPDATE], 0]
-            scalars[rule, k] = numbers[u, 2 * rule, k - 1] + scale * numbers[u, 2 * rule + 1, k - 1]
+            scalars[group, k] = numbers[u, 2 * group, k - 1] + scale * numbers[u, 2 * group + 1, k - 1]

@@ -19,10 +19,10 @@ Size = tuple[int, int, int]  # (h, w, c)
 def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> Mapping[str, ScratchSpec]:
     """Return the scratch to normalize ``sets`` sets, of ``rows`` rows of w pixels each, by their statistics."""
     return {
-        "statistics": ScratchSpec(sizes.norm_pattern_shape(sets, 3, c), "saved"),
-        "pattern": ScratchSpec(sizes.norm_pattern_shape(sets, 3, c), "forward"),
+        "statistics": ScratchSpec(sizes.norm_coefficients_shape(sets, 3, c), "saved"),
+        "coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 3, c), "forward"),
         "partial": ScratchSpec(sizes.norm_partial_shape(sets, rows, 3, w, c), "forward"),
-        "pattern_gradient": ScratchSpec(sizes.norm_pattern_shape(sets, 4, c), "backward"),
+        "gradient_coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 4, c), "backward"),
         "partial_gradient": ScratchSpec(sizes.norm_partial_shape(sets, rows, 2, w, c), "backward"),
     }
 
@@ -90,18 +90,18 @@ class BatchNorm(_AffineNorm):
         relu = t.fused == "relu"
         if t.training:
             running = t.running_mean, t.running_var
-            scratch = t.pattern, t.partial
+            scratch = t.coefficients, t.partial
             kernels.batch_norm_forward(
                 t.y, t.statistics, *running, t.x, t.weight, t.bias, *scratch, self.momentum, self.eps, relu
             )
         else:
             kernels.batch_norm_inference(
-                t.y, t.statistics, t.x, t.weight, t.bias, t.running_mean, t.running_var, t.pattern, self.eps, relu
+                t.y, t.statistics, t.x, t.weight, t.bias, t.running_mean, t.running_var, t.coefficients, self.eps, relu
             )
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
-        scratch = t.statistics, t.pattern_gradient, t.partial_gradient
+        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient
         kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training)
 
     # A batch in shards, normalized as a whole: each shard is summed, the sums are added, and then applied.
@@ -116,7 +116,7 @@ class BatchNorm(_AffineNorm):
 
     def forward_from_sums(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute y from the sums over the whole batch, and update the running statistics."""
-        arrays = t.running_mean, t.running_var, t.batch_sums, t.x, t.weight, t.bias, t.pattern
+        arrays = t.running_mean, t.running_var, t.batch_sums, t.x, t.weight, t.bias, t.coefficients
         kernels.batch_norm_from_sums(t.y, t.statistics, *arrays, self.momentum, self.eps, t.fused == "relu")
 
     def sum_backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
@@ -129,7 +129,7 @@ class BatchNorm(_AffineNorm):
         """Compute the gradient of x from the sums over the whole batch."""
         if t.dx is not None:
             kernels.batch_norm_gradient_from_sums(
-                t.dx, t.batch_sums, t.dy, t.x, t.weight, t.statistics, t.pattern_gradient
+                t.dx, t.batch_sums, t.dy, t.x, t.weight, t.statistics, t.gradient_coefficients
             )
 
 
@@ -177,14 +177,14 @@ class GroupNorm(_AffineNorm):
 
     def forward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute y from each image's own statistics."""
-        scratch = t.pattern, t.partial
+        scratch = t.coefficients, t.partial
         kernels.group_norm_forward(
             t.y, t.statistics, t.x, t.weight, t.bias, *scratch, self.groups, self.eps, t.fused == "relu"
         )
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
-        scratch = t.statistics, t.pattern_gradient, t.partial_gradient, t.sums
+        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.sums
         kernels.group_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, self.groups)
 
 

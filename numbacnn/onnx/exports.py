@@ -277,7 +277,7 @@ def _edges_of(
 
 
 def _off_ties(edges: tuple[float, ...], up: bool) -> tuple[float, ...]:
-    """Move a region by a millionth, to the side to which positions between two pixels are rounded, if it is no float32.
+    """Move a region by a millionth, to the side to which positions between two pixels are rounded, unless its edges are float32.
 
     Otherwise the rounding to float32 in the file would decide which pixel is nearest to some of them.
     """

@@ -118,11 +118,11 @@ class Optimizer(ChecksArguments, AnswersAttributes):
             raise ArgumentError(
                 f'groups={self.groups!r}: pass a list such as [nc.ParamGroup("*.bias", weight_decay=0)]'
             )
-        self.rules()  # raises an error for invalid options now rather than in the first step
+        self.by_group()  # raises an error for invalid options now rather than in the first step
 
     @property
     def slot_names(self) -> tuple[str, ...]:
-        """Names of the arrays that this rule keeps for each parameter."""
+        """Names of the arrays that it keeps for each parameter."""
         return ()
 
     @property
@@ -147,35 +147,35 @@ class Optimizer(ChecksArguments, AnswersAttributes):
             self.attach(model)
             self.steps += 1
             model.store.changed()
-            scalars = [[1.0, *rule.step_scalars(self.steps, scale)] for rule in self.rules()]
+            scalars = [[1.0, *one.step_scalars(self.steps, scale)] for one in self.by_group()]
             model.store.device.write(self._scalars, np.array(scalars))
             self.launch(model, self._scalars)
 
     def launch(self, model: Trainable, scalars: Float64) -> None:
         """Launch the kernels of an update.
 
-        scalars: rules × (1 + K), in device memory: 1, or 0 for no update, then the ``step_scalars`` of each rule. The
-        caller holds ``engine_lock`` and counts the steps.
+        scalars: len(``by_group()``) × (1 + K), in device memory: 1, or 0 for no update, then the ``step_scalars`` of
+        each. The caller holds ``engine_lock`` and counts the steps.
         """
         kernels, gradients = model.store.device.kernels, model.store.gradients
         if self.clip_value is not None:
             kernels.clip_in_place(gradients, self.clip_value)
         if self.clip_norm is not None:
             kernels.clip_norm_in_place(gradients, self._partial, self.clip_norm)
-        rules = self.rules()
+        optimizers = self.by_group()
         for segment in self._segments:
-            rule = rules[segment.group]
-            rule._update(kernels, self._tensors(segment, model.store, rule), scalars[segment.group % len(rules)])
+            one, numbers = optimizers[segment.group], scalars[segment.group % len(optimizers)]
+            one._update(kernels, self._tensors(segment, model.store, one), numbers)
 
     def scalar_tables(self, first: int, count: int) -> Float64:
-        """Return the step scalars of ``count`` updates from number ``first`` on, for each rule as a + scale·b.
+        """Return the step scalars of ``count`` updates from number ``first`` on, for each group as a + scale·b.
 
-        The shape is count × 2·rules × K, with a and b in turn.
+        The shape is count × 2·len(``by_group()``) × K, with a and b in turn.
         """
-        rules, steps = self.rules(), range(first, first + count)
-        tables = np.array([[[rule.step_scalars(n, scale) for scale in (0.0, 1.0)] for rule in rules] for n in steps])
+        optimizers, steps = self.by_group(), range(first, first + count)
+        tables = np.array([[[one.step_scalars(n, scale) for scale in (0.0, 1.0)] for one in optimizers] for n in steps])
         tables[:, :, 1] -= tables[:, :, 0]
-        return tables.reshape(count, 2 * len(rules), -1)
+        return tables.reshape(count, 2 * len(optimizers), -1)
 
     def attach(self, model: Trainable) -> None:
         """Allocate the state for a model, and follow which of its parameters are frozen.
@@ -198,8 +198,8 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         if self._layout and self._layout != layout:
             raise ArgumentError("this optimizer was copied from one that served a model with other parameters")
         self._divide(store)
-        kept, rules = self.slots, self.rules()
-        self.slots = {name: store.device.zeros(store.size) for rule in rules for name in rule.slot_names}
+        kept, optimizers = self.slots, self.by_group()
+        self.slots = {name: store.device.zeros(store.size) for one in optimizers for name in one.slot_names}
         for name, arena in self.slots.items():
             if name in kept:
                 store.device.write(arena, kept[name])
@@ -207,7 +207,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
                 self._initialize(store.device, name, arena)
         self._store, self._layout = store, layout
         self._partial = store.device.zeros((2, SUM_GROUPS), np.float64)
-        self._scalars = store.device.zeros((len(rules), 1 + len(self.step_scalars(1, 1.0))), np.float64)
+        self._scalars = store.device.zeros((len(optimizers), 1 + len(self.step_scalars(1, 1.0))), np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         slots = self.slots
@@ -215,17 +215,17 @@ class Optimizer(ChecksArguments, AnswersAttributes):
             slots = {name: self._store.device.host(arena) for name, arena in slots.items()}
         return {**self.__dict__, "slots": slots, "_store": None, "_partial": None, "_scalars": None}
 
-    def rules(self) -> list["Optimizer"]:
+    def by_group(self) -> list["Optimizer"]:
         """Return an optimizer with the options of each group, and, as the last one, this optimizer."""
         if not self.groups:
             return [self]
         known = {part.name: part for part in fields(self) if part.init and part.name not in OF_THE_MODEL}
-        rules: list[Optimizer] = []
+        found: list[Optimizer] = []
         for group in self.groups:
             for name in group.options:
                 choose(f"option of {type(self).__name__} in {group!r}", name, known)
-            rules.append(replace(self, groups=(), clip_norm=None, clip_value=None, **group.options))
-        return [*rules, self]
+            found.append(replace(self, groups=(), clip_norm=None, clip_value=None, **group.options))
+        return [*found, self]
 
     def _divide(self, store: Parameters) -> None:
         """Divide the arena into segments."""
@@ -244,9 +244,9 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         self._frozen = store.frozen
         self._allocate_scratch(store)
 
-    def _tensors(self, segment: Segment, store: Parameters, rule: "Optimizer") -> Tensors:
+    def _tensors(self, segment: Segment, store: Parameters, one: "Optimizer") -> Tensors:
         part = slice(segment.start, segment.stop)
-        arrays = {name: self.slots[name][part] for name in rule.slot_names} | dict(self._scratch(segment))
+        arrays = {name: self.slots[name][part] for name in one.slot_names} | dict(self._scratch(segment))
         return Tensors(store.values[part], store.gradients[part], self._partial, segment.shape, arrays)
 
     # -- to be defined by each optimizer ------------------------------------------------------------------------------

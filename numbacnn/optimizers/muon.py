@@ -59,7 +59,7 @@ class Muon(Optimizer):
     @property
     def is_replayable(self) -> bool:
         """Whether a GPU can replay the launches of an update, those of ``others`` included."""
-        others = [rule.others for rule in self.rules() if isinstance(rule, Muon)]
+        others = [one.others for one in self.by_group() if isinstance(one, Muon)]
         return self.only_launches and all(other is not None and other.only_launches for other in others)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -73,12 +73,12 @@ class Adagrad(Optimizer):
         return ("square",)
 
     def _initialize(self, device: Device, slot: str, arena: Float32) -> None:
-        rules = self.rules()
+        optimizers = self.by_group()
         for segment in self._segments:
-            rule = rules[segment.group]
-            assert isinstance(rule, Adagrad)
+            one = optimizers[segment.group]
+            assert isinstance(one, Adagrad)
             part = arena[segment.start : segment.stop]
-            device.write(part, np.full(part.size, rule.initial_accumulator, np.float32))
+            device.write(part, np.full(part.size, one.initial_accumulator, np.float32))
 
     def _update(self, kernels: Kernels, t: Tensors, scalars: Float64) -> None:
         kernels.adagrad_update(t.w, t.square, t.dw, scalars, self.eps, self.weight_decay)

@@ -76,7 +76,7 @@ def _launch_steps(trainer: "Trainer", host: "HostLoop") -> None:
         step.decide(buffers, updates=True)
         step.decide(buffers, updates=False)
     if update.optimizer.only_launches:
-        scalars = np.array([[1.0, *rule.step_scalars(1, 1.0)] for rule in update.optimizer.rules()])
+        scalars = np.array([[1.0, *one.step_scalars(1, 1.0)] for one in update.optimizer.by_group()])
         update.optimizer.launch(model, scalars)
     if update.average is not None:
         update.average.launch(step.decision)

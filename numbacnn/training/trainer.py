@@ -17,7 +17,6 @@ import numpy as np
 from numbacnn._checks import brief, choose, flag, whole
 from numbacnn.data.augment import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset, checksum
-from numbacnn.data.labels import CLASSES
 from numbacnn.data.loader import DataLoader
 from numbacnn.data.normalization import Normalization
 from numbacnn.distributed import Communicator, Group, engine_properties, shards_of
@@ -106,10 +105,7 @@ class Trainer:
                 self.task.check(split, model.output_shape)
                 model.check_inputs(split)
         if model.normalization is not None:  # of a model that was fitted before, perhaps on another scale
-            own = map(model.normalization.of_input, range(len(dataset.inputs)))
-            pairs = zip(own, dataset.inputs, strict=True)
-            images, *others = (part if each is None else each.adapt(part) for each, part in pairs)
-            dataset = replace(dataset, images=images, others=tuple(others))
+            dataset = model.normalization.adapt_inputs(dataset)
         if schedule is not None and watches(schedule) and validation is None:
             raise ArgumentError(f"{schedule} watches the validation loss; pass validation data")
         self.model, self.dataset, self.validation = model, dataset, validation
@@ -137,29 +133,15 @@ class Trainer:
         self.history = History([], *watched)
         self.position = Position(initial_epoch or self._first)
         self.augment = get_augmentation(augment)
-        if self.augment and any(part.shape[1:3] != (1, 1) for part in dataset.others):
-            raise ArgumentError(
-                "augment: it changes one image; of several the model's first input, if no other is an image"
-            )
-        if self.augment and self.augment.mixes:
-            if dataset.others:
-                raise ArgumentError("augment: mixup and cutmix are for models with one input; remove them")
-            if dataset.kind != CLASSES:
-                raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
-            if model.output_shape[-1] == 1:
-                raise ArgumentError("augment: mixup and cutmix need an output for each class; this model has one")
+        if self.augment:
+            self.augment.check(dataset, model.output_shape[-1])
         self.optimizer.attach(model)
         plan = {"batches": len(self.loader), "epochs": epochs, "accumulate": accumulate}
         self.update = Update(model, self.optimizer, self.schedule, **plan, first=self._first, ema=ema)
         skips = choose("on_nan", on_nan, ON_NAN)
         loop = HostLoop if self.shards is None else partial(ShardedLoop, self.shards, self.group, self.sync_batch_norm)
         self.host = loop(model, self.loader, self.objective, self.task, self.augment, self.update, skips)
-        classes = self.task.classes(model.output_shape[-1])
-        if model.normalization is None:
-            model.normalization = Normalization.of(dataset)
-        if model.classes is None and len(dataset.classes) == classes:
-            model.classes = dataset.classes
-        model.task = self.task.name
+        self._describe_data()
         if self.group.size > 1:
             self.group.require_same(engine_properties() | self._identity)
 
@@ -178,6 +160,15 @@ class Trainer:
         finally:
             self.model.epochs = self.position.epoch + (self.position.step > 0)
             self._show_average(True)
+
+    def _describe_data(self) -> None:
+        """Give the model the normalization and the classes of the data, unless it has its own, and the task."""
+        model, classes = self.model, self.task.classes(self.model.output_shape[-1])
+        if model.normalization is None:
+            model.normalization = Normalization.of(self.dataset)
+        if model.classes is None and len(self.dataset.classes) == classes:
+            model.classes = self.dataset.classes
+        model.task = self.task.name
 
     def _check_last_batch(self) -> None:
         """Raise ArgumentError if a layer cannot be trained on the last batch of an epoch, or on the others."""

@@ -17,17 +17,17 @@ def test_batch_norm_from_sums_is_batch_norm(channels):
     for name, array in arrays.items():
         device.write(on_device[name], array)
     x, dy, y, dx, weight, bias, mean, var, d_weight, d_bias = on_device.values()
-    statistics, pattern = (device.zeros(device.sizes.norm_pattern_shape(1, 3, channels)) for _ in range(2))
-    gradient_pattern = device.zeros(device.sizes.norm_pattern_shape(1, 4, channels))
+    statistics, coefficients = (device.zeros(device.sizes.norm_coefficients_shape(1, 3, channels)) for _ in range(2))
+    gradient_coefficients = device.zeros(device.sizes.norm_coefficients_shape(1, 4, channels))
     partial, partial_gradient = (
         device.zeros(device.sizes.norm_partial_shape(1, 12, numbers, 5, channels)) for numbers in (3, 2)
     )
     sums, gradient_sums = (device.zeros(2 * channels + 1, np.float64) for _ in range(2))
     kernels = device.kernels
     kernels.batch_norm_sums(sums, x, partial)
-    kernels.batch_norm_from_sums(y, statistics, mean, var, sums, x, weight, bias, pattern, 0.1, 1e-5, False)
+    kernels.batch_norm_from_sums(y, statistics, mean, var, sums, x, weight, bias, coefficients, 0.1, 1e-5, False)
     kernels.batch_norm_gradient_sums(gradient_sums, d_weight, d_bias, dy, x, statistics, partial_gradient)
-    kernels.batch_norm_gradient_from_sums(dx, gradient_sums, dy, x, weight, statistics, gradient_pattern)
+    kernels.batch_norm_gradient_from_sums(dx, gradient_sums, dy, x, weight, statistics, gradient_coefficients)
 
     moments = np.zeros((1, 2, channels))
     expected = {name: np.array(array, np.float64) for name, array in arrays.items()}

@@ -95,18 +95,18 @@ def test_sums_of_shards_give_the_batch_norm_of_the_whole_batch(channels, offset)
     def scratch(numbers):
         return np.zeros(sizes.norm_partial_shape(1, 30, numbers, 4, channels), np.float32)
 
-    statistics, pattern = (np.zeros(sizes.norm_pattern_shape(1, 3, channels), np.float32) for _ in range(2))
-    pattern_gradient = np.zeros(sizes.norm_pattern_shape(1, 4, channels), np.float32)
+    statistics, coefficients = (np.zeros(sizes.norm_coefficients_shape(1, 3, channels), np.float32) for _ in range(2))
+    gradient_coefficients = np.zeros(sizes.norm_coefficients_shape(1, 4, channels), np.float32)
     y, dx = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     running, sums = np.ones((2, channels), np.float32), np.zeros((2, 2 * channels + 1))
     gradients = np.zeros((2, 2, channels), np.float32)
     for part, own in zip(parts, sums, strict=True):
         cpu.batch_norm_sums(own, x[part], scratch(3))
-    arrays = sums.sum(axis=0), x, weight, bias, pattern
+    arrays = sums.sum(axis=0), x, weight, bias, coefficients
     cpu.batch_norm_from_sums(y, statistics, *running, *arrays, 0.1, 1e-5, False)
     for part, own, (d_weight, d_bias) in zip(parts, sums, gradients, strict=True):
         cpu.batch_norm_gradient_sums(own, d_weight, d_bias, dy[part], x[part], statistics, scratch(2))
-    cpu.batch_norm_gradient_from_sums(dx, sums.sum(axis=0), dy, x, weight, statistics, pattern_gradient)
+    cpu.batch_norm_gradient_from_sums(dx, sums.sum(axis=0), dy, x, weight, statistics, gradient_coefficients)
 
     reference = get_device("reference").kernels
     expected_y, expected_dx, expected_running = np.zeros(shape), np.zeros(shape), np.ones((2, channels))

@@ -1,8 +1,8 @@
 """Scratch that the CUDA kernels need: functions from geometry to shapes, which a plan calls before arrays exist."""
 
 from numbacnn.kernels.cuda.conv.algorithms import CONV_ALGORITHMS as CONV_ALGORITHMS
+from numbacnn.kernels.cuda.norm.channels import norm_coefficients_shape as norm_coefficients_shape
 from numbacnn.kernels.cuda.norm.channels import norm_partial_shape as norm_partial_shape
-from numbacnn.kernels.cuda.norm.channels import norm_pattern_shape as norm_pattern_shape
 from numbacnn.kernels.cuda.penalties import penalty_sums_shape as penalty_sums_shape
 from numbacnn.kernels.cuda.sums import partial_bias_shape as partial_bias_shape
 

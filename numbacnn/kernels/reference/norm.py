@@ -22,10 +22,10 @@ def _normalized_gradient(g, x_hat, inverse, axes):
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
 ):
     """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
-    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; pattern, partial: not used."""
+    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; coefficients, partial: not used."""
     x = float64(x)
     mean, variance = x.mean(PIXELS), x.var(PIXELS)
     count = x[..., 0].size
@@ -35,7 +35,7 @@ def batch_norm_forward(
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
     """Normalize by the running statistics. ``statistics`` is empty if no gradient will be needed."""
     _normalize(y, statistics, float64(x), weight, bias, float64(running_mean), float64(running_var), eps, relu)
 
@@ -49,7 +49,7 @@ def _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
     """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; if not ``training``, mean and variance are
     constants, and dx = dy · weight / √(variance + eps)."""
     dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[0, INVERSE])
@@ -69,7 +69,7 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
     (mean, square), count = sums[:-1].reshape(2, -1) / sums[-1], sums[-1]
@@ -89,7 +89,7 @@ def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
     (total, product), inverse = sums[:-1].reshape(2, -1) / sums[-1], float64(statistics[0, INVERSE])
     x_hat = (float64(x) - statistics[0, MEAN]) * inverse
@@ -109,9 +109,9 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
     """Normalize each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be
-    needed; pattern, partial: not used."""
+    needed; coefficients, partial: not used."""
     grouped = _by_group(float64(x), groups)
     mean, inverse = grouped.mean((1, 3)), 1 / np.sqrt(grouped.var((1, 3)) + eps)
     total = ((grouped - mean[:, None, :, None]) * inverse[:, None, :, None]).reshape(x.shape) * weight + bias
@@ -121,8 +121,8 @@ def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups,
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
-    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None. pattern, partial, sums: not used."""
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
+    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None. coefficients, partial, sums: not used."""
     dy, grouped = float64(dy), _by_group(float64(x), groups)
     inverse = float64(statistics[: len(x), INVERSE, :groups])[:, None, :, None]
     x_hat = (grouped - grouped.mean((1, 3), keepdims=True)) * inverse

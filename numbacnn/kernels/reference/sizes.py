@@ -15,7 +15,7 @@ dense_packed_weights_shape = dense_packed_round_shape = dense_packed_gradient_sh
 partial_bias_shape = norm_partial_shape = _empty
 
 
-def norm_pattern_shape(sets, numbers, c):
+def norm_coefficients_shape(sets, numbers, c):
     """The shape of means and inverse deviations: of the batch or of each image, for up to c channels or groups."""
     return sets, 2, c
 

@@ -29,25 +29,27 @@ NO_BIAS = np.empty(0, np.float32)
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
-    y, x: N×H×W×C; statistics, pattern: scratch of ``norm_pattern_shape``; partial: of
+    y, x: N×H×W×C; statistics, coefficients: scratch of ``norm_coefficients_shape``; partial: of
     ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, _ = x.shape
     partial = fitting(partial, x, 1)
     moments(partial, x)
-    _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, n * h, w, momentum, eps)
-    normalize(y, x, pattern, relu)
+    _batch_coefficients(
+        coefficients, statistics, running_mean, running_var, partial, weight, bias, n * h, w, momentum, eps
+    )
+    normalize(y, x, coefficients, relu)
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
-    _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps)
-    normalize(y, x, pattern, relu)
+    _running_coefficients(coefficients, statistics, weight, bias, running_mean, running_var, eps)
+    normalize(y, x, coefficients, relu)
 
 
 @launcher
@@ -77,18 +79,18 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
     """Write the gradients by x (unless dx is None), weight and bias.
 
-    Mean and variance are constants unless ``training``. pattern, partial: scratch of ``norm_pattern_shape`` and
-    ``norm_partial_shape``.
+    Mean and variance are constants unless ``training``. coefficients, partial: scratch of
+    ``norm_coefficients_shape`` and ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
     partial = fitting(partial, x, 1)
     gradient_sums(partial, dy, x, statistics)
-    _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, n * h, w, training)
+    _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statistics, n * h, w, training)
     if dx is not None:
-        normalize_gradient(dx, dy, x, pattern)
+        normalize_gradient(dx, dy, x, coefficients)
 
 
 # -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
@@ -108,11 +110,11 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
-    _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps)
-    normalize(y, x, pattern, relu)
+    _summed_coefficients(coefficients, statistics, running_mean, running_var, sums, weight, bias, momentum, eps)
+    normalize(y, x, coefficients, relu)
 
 
 @launcher
@@ -125,18 +127,20 @@ def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
-    _summed_gradient_pattern(pattern, sums, weight, statistics)
-    normalize_gradient(dx, dy, x, pattern)
+    _summed_gradient_coefficients(coefficients, sums, weight, statistics)
+    normalize_gradient(dx, dy, x, coefficients)
 
 
 # -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, int64, float64, float64)
-def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, rows, w, momentum, eps):
-    """From ``moments``: statistics, the pattern of ``normalize``, and the new running statistics."""
+def _batch_coefficients(
+    coefficients, statistics, running_mean, running_var, partial, weight, bias, rows, w, momentum, eps
+):
+    """From ``moments``: statistics, the coefficients of ``normalize``, and the new running statistics."""
     c, count = len(weight), np.float64(rows * w)
     for item in prange(c):
         channel = np.intp(item)
@@ -144,21 +148,21 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         running_mean[channel] += momentum * (mean - running_mean[channel])
         running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
         inverse = 1 / math.sqrt(variance + eps)
-        write_statistics(pattern, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+        write_statistics(coefficients, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
-def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
-    """The pattern of ``normalize``, and statistics unless empty. Serial: a few numbers for each channel."""
+def _running_coefficients(coefficients, statistics, weight, bias, running_mean, running_var, eps):
+    """The coefficients of ``normalize``, and statistics unless empty. Serial: a few numbers for each channel."""
     for c in range(len(weight)):
         inverse = 1 / math.sqrt(np.float64(running_var[c]) + eps)
         mean = np.float64(running_mean[c])
-        write_statistics(pattern, statistics, 0, c, (mean, inverse), (len(weight), weight[c], bias[c]))
+        write_statistics(coefficients, statistics, 0, c, (mean, inverse), (len(weight), weight[c], bias[c]))
 
 
 @cpu_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, int64, types.boolean)
-def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, rows, w, training):
-    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``."""
+def _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statistics, rows, w, training):
+    """From ``gradient_sums``: the parameters' gradients, and the coefficients of ``normalize_gradient``."""
     c, count = len(weight), np.float64(rows * w)
     for item in prange(c):
         channel = np.intp(item)
@@ -169,11 +173,11 @@ def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, rows
         a = weight[channel] * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
-        for i in range(channel, pattern.shape[3], c):
-            pattern[0, 0, 0, i] = statistics[0, 0, 0, channel]
-            pattern[0, 0, 1, i] = a
-            pattern[0, 0, 2, i] = b
-            pattern[0, 0, 3, i] = d
+        for i in range(channel, coefficients.shape[3], c):
+            coefficients[0, 0, 0, i] = statistics[0, 0, 0, channel]
+            coefficients[0, 0, 1, i] = a
+            coefficients[0, 0, 2, i] = b
+            coefficients[0, 0, 3, i] = d
 
 
 @cpu_kernel(float64_1d, float32_4d, int64, int64)
@@ -188,8 +192,8 @@ def _moment_sums(sums, partial, rows, w):
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float64_1d, *[float32_1d] * 2, float64, float64, parallel=False)
-def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
-    """``_batch_pattern`` from ``batch_norm_sums``. Serial: a few numbers for each channel."""
+def _summed_coefficients(coefficients, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
+    """``_batch_coefficients`` from ``batch_norm_sums``. Serial: a few numbers for each channel."""
     c = len(weight)
     count = sums[2 * c]
     for channel in range(c):
@@ -198,7 +202,7 @@ def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight
         running_mean[channel] += momentum * (mean - running_mean[channel])
         running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
         inverse = 1 / math.sqrt(variance + eps)
-        write_statistics(pattern, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+        write_statistics(coefficients, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(float64_1d, *[float32_1d] * 2, *[float32_4d] * 2, int64, int64)
@@ -216,8 +220,8 @@ def _gradient_sums(sums, dweight, dbias, partial, statistics, rows, w):
 
 
 @cpu_kernel(float32_4d, float64_1d, float32_1d, float32_4d, parallel=False)
-def _summed_gradient_pattern(pattern, sums, weight, statistics):
-    """The pattern of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Serial: a few numbers per channel."""
+def _summed_gradient_coefficients(coefficients, sums, weight, statistics):
+    """The coefficients of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Serial: a few per channel."""
     c = len(weight)
     count = sums[2 * c]
     for channel in range(c):
@@ -225,8 +229,8 @@ def _summed_gradient_pattern(pattern, sums, weight, statistics):
         a = weight[channel] * inverse
         b = -a * inverse * sums[c + channel] / count
         d = -a * sums[channel] / count - b * remainder
-        for i in range(channel, pattern.shape[3], c):
-            pattern[0, 0, 0, i] = statistics[0, 0, 0, channel]
-            pattern[0, 0, 1, i] = a
-            pattern[0, 0, 2, i] = b
-            pattern[0, 0, 3, i] = d
+        for i in range(channel, coefficients.shape[3], c):
+            coefficients[0, 0, 0, i] = statistics[0, 0, 0, channel]
+            coefficients[0, 0, 1, i] = a
+            coefficients[0, 0, 2, i] = b
+            coefficients[0, 0, 3, i] = d

@@ -1,9 +1,9 @@
 """Passes over images with per-channel numbers, of which batch and group normalization consist.
 
-Images N×H×W×C form M sets with equal numbers of rows: one set for the whole batch, or one for each image. Per-channel
-numbers are stored as *patterns*, M×1×k×pattern: each of the k numbers repeated for several pixels, so that a pattern
-fills whole vectors for any C. Rows are processed a pattern at a time. The rows of a set are divided into groups by the
-shape alone; each group has its own sums.
+Images N×H×W×C form M sets with equal numbers of rows: one set for the whole batch, or one for each image. The k
+coefficients of each channel are stored as M×1×k×period: those of all channels repeated for several pixels, the period,
+which fills whole vectors for any C. Rows are processed a period at a time. The rows of a set are divided into groups by
+the shape alone; each group has its own sums.
 """
 
 import math
@@ -26,21 +26,21 @@ at_least_ = inlined(at_least)
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def pattern_size(c):
-    """Floats of a pattern: eight pixels fill any vector; one pixel of 64 channels nearly does."""
+def period(c):
+    """Floats of a period: eight pixels fill any vector; one pixel of 64 channels nearly does."""
     return c if c >= 64 else c * 8 * max(1, 8 // c)
 
 
-def norm_pattern_shape(sets, numbers, c):
+def norm_coefficients_shape(sets, numbers, c):
     """Scratch of ``numbers`` for each channel and set."""
-    return (sets, 1, numbers, pattern_size(c))
+    return (sets, 1, numbers, period(c))
 
 
 def norm_partial_shape(sets, rows, numbers, w, c):
-    """Scratch of the partial sums: sets × groups × numbers × pattern, for sets of ``rows`` rows of ``w`` pixels."""
-    terms = -(-w * c // pattern_size(c))  # that a row adds to a sum
+    """Scratch of the partial sums: sets × groups × numbers × period, for sets of ``rows`` rows of ``w`` pixels."""
+    terms = -(-w * c // period(c))  # that a row adds to a sum
     groups = max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))  # does not grow if rows shrink
-    return (sets, groups, numbers, pattern_size(c))
+    return (sets, groups, numbers, period(c))
 
 
 def fitting(partial, x, sets):
@@ -54,7 +54,7 @@ def fitting(partial, x, sets):
 
 @cpu_kernel(float32_4d, float32_4d)
 def moments(partial, x):
-    """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the first pattern of the group.
+    """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the first period of the group.
 
     Subtracting k keeps a large mean from absorbing the deviations. A sum of squares that overflows is stored as −√Σ.
     Each thread owns a range of groups.
@@ -173,13 +173,13 @@ def mean_and_variance(partial, m, first, last, rows, w, c):
 
 @inlined
 def _terms(g, pixel, rows, groups, pixels, w):
-    """The number of values that group g adds to each channel of a pixel of the pattern."""
+    """The number of values that group g adds to each channel of a pixel of the period."""
     return (rows * (g + 1) // groups - rows * g // groups) * (w // pixels + (1 if pixel < w % pixels else 0))
 
 
 @inlined
-def write_statistics(pattern, statistics, m, channel, moments, scaling):
-    """Write the pattern of ``normalize`` and, unless it is empty, ``statistics`` of one channel of set m.
+def write_statistics(coefficients, statistics, m, channel, moments, scaling):
+    """Write the coefficients of ``normalize`` and, unless it is empty, ``statistics`` of one channel of set m.
 
     moments: mean and 1 / deviation; scaling: C, weight and bias of the channel. Statistics are (center, remainder,
     1 / deviation) with center + remainder = mean, so that x − center is exact.
@@ -187,10 +187,10 @@ def write_statistics(pattern, statistics, m, channel, moments, scaling):
     (mean, inverse), (c, weight, bias) = moments, scaling
     center = np.float32(mean)
     remainder, scale = mean - np.float64(center), weight * inverse
-    for i in range(channel, pattern.shape[3], c):
-        pattern[m, 0, 0, i] = center
-        pattern[m, 0, 1, i] = scale
-        pattern[m, 0, 2, i] = bias - remainder * scale
+    for i in range(channel, coefficients.shape[3], c):
+        coefficients[m, 0, 0, i] = center
+        coefficients[m, 0, 1, i] = scale
+        coefficients[m, 0, 2, i] = bias - remainder * scale
         if len(statistics) > 0:
             statistics[m, 0, 0, i] = center
             statistics[m, 0, 1, i] = remainder
@@ -211,13 +211,13 @@ def total_of(partial, m, number, channel, w, c):
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
-def normalize(y, x, pattern, relu):
-    """y = (x − center)·scale + shift, then ReLU if asked; pattern: M×1×3×pattern. Each thread owns rows (n, h)."""
-    row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows, nontemporal = len(x) * x.shape[1] // len(pattern), prefers_nontemporal(y)
+def normalize(y, x, coefficients, relu):
+    """y = (x − center)·scale + shift, then ReLU if asked; coefficients: M×1×3×period. Each thread owns rows (n, h)."""
+    row_size, size = x.shape[2] * x.shape[3], coefficients.shape[3]
+    rows, nontemporal = len(x) * x.shape[1] // len(coefficients), prefers_nontemporal(y)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
-        center = row_address(pattern, row // rows)
+        center = row_address(coefficients, row // rows)
         scale, shift = center + 4 * size, center + 8 * size
         for start in range(0, row_size, size):
             target, pixels = row_address(y, row) + 4 * start, row_address(x, row) + 4 * start
@@ -231,13 +231,13 @@ def normalize(y, x, pattern, relu):
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
-def normalize_gradient(dx, dy, x, pattern):
-    """dx = a·dy + b·(x − center) + d; pattern: M×1×(center, a, b, d)×pattern. Each thread owns rows (n, h)."""
-    row_size, size = x.shape[2] * x.shape[3], pattern.shape[3]
-    rows, nontemporal = len(x) * x.shape[1] // len(pattern), prefers_nontemporal(dx)
+def normalize_gradient(dx, dy, x, coefficients):
+    """dx = a·dy + b·(x − center) + d; coefficients: M×1×(center, a, b, d)×period. Each thread owns rows (n, h)."""
+    row_size, size = x.shape[2] * x.shape[3], coefficients.shape[3]
+    rows, nontemporal = len(x) * x.shape[1] // len(coefficients), prefers_nontemporal(dx)
     for item in prange(len(x) * x.shape[1]):
         row = np.intp(item)
-        center = row_address(pattern, row // rows)
+        center = row_address(coefficients, row // rows)
         a, b, d = center + 4 * size, center + 8 * size, center + 12 * size
         for start in range(0, row_size, size):
             target, count = row_address(dx, row) + 4 * start, min(size, row_size - start)

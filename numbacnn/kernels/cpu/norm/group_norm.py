@@ -24,57 +24,59 @@ from numbacnn.kernels.registry import launcher
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, with mean and variance of each image's group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``norm_pattern_shape``, statistics empty if no
-    gradient will be needed; partial: scratch of ``norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, coefficients: scratch of ``norm_coefficients_shape``, statistics empty
+    if no gradient will be needed; partial: scratch of ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
-    partial, pattern = fitting(partial, x, n), pattern[:n]
+    partial, coefficients = fitting(partial, x, n), coefficients[:n]
     moments(partial, x)
-    _group_pattern(pattern, statistics[:n], partial, weight, bias, groups, h, w, eps)
-    normalize(y, x, pattern, relu)
+    _group_coefficients(coefficients, statistics[:n], partial, weight, bias, groups, h, w, eps)
+    normalize(y, x, coefficients, relu)
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
     """Write the gradients by x (unless dx is None), weight and bias.
 
-    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
+    coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, _ = x.shape
-    partial, pattern, sums = fitting(partial, x, n), pattern[:n], sums[:n]
+    partial, coefficients, sums = fitting(partial, x, n), coefficients[:n], sums[:n]
     gradient_sums(partial, dy, x, statistics)
-    _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w)
+    _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, h, w)
     sum_pixels(dbias.reshape(1, 1, 1, -1), sums[:, :, :1])
     sum_pixels(dweight.reshape(1, 1, 1, -1), sums[:, :, 1:])
     if dx is not None:
-        normalize_gradient(dx, dy, x, pattern)
+        normalize_gradient(dx, dy, x, coefficients)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, int64, types.float64)
-def _group_pattern(pattern, statistics, partial, weight, bias, groups, h, w, eps):
-    """From ``moments``: statistics, and the pattern of ``normalize``. Each thread owns a range of images."""
+def _group_coefficients(coefficients, statistics, partial, weight, bias, groups, h, w, eps):
+    """From ``moments``: statistics, and the coefficients of ``normalize``. Each thread owns a range of images."""
     c = len(weight)
     size = c // groups
-    for item in prange(len(pattern)):
+    for item in prange(len(coefficients)):
         n = np.intp(item)
         for first in range(0, c, size):
             mean, variance = mean_and_variance(partial, n, first, first + size, h, w, c)
             inverse = 1 / math.sqrt(variance + eps)
             for channel in range(first, first + size):
-                write_statistics(pattern, statistics, n, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+                write_statistics(
+                    coefficients, statistics, n, channel, (mean, inverse), (c, weight[channel], bias[channel])
+                )
 
 
 @cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64, int64)
-def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
-    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and each image's terms of the gradients of bias
-    and weight. Each thread owns a range of images."""
+def _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, h, w):
+    """From ``gradient_sums``: the coefficients of ``normalize_gradient``, and each image's terms of the gradients of
+    bias and weight. Each thread owns a range of images."""
     c = len(weight)
     size = c // groups
     count = np.float64(h * w * size)
-    for item in prange(len(pattern)):
+    for item in prange(len(coefficients)):
         n = np.intp(item)
         for first in range(0, c, size):
             remainder, inverse = np.float64(statistics[n, 0, 1, first]), np.float64(statistics[n, 0, 2, first])
@@ -88,8 +90,8 @@ def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, h, w):
             b = -inverse * inverse * product / count
             d = -inverse * total / count - b * remainder
             for channel in range(first, first + size):
-                for i in range(channel, pattern.shape[3], c):
-                    pattern[n, 0, 0, i] = statistics[n, 0, 0, channel]
-                    pattern[n, 0, 1, i] = weight[channel] * inverse
-                    pattern[n, 0, 2, i] = b
-                    pattern[n, 0, 3, i] = d
+                for i in range(channel, coefficients.shape[3], c):
+                    coefficients[n, 0, 0, i] = statistics[n, 0, 0, channel]
+                    coefficients[n, 0, 1, i] = weight[channel] * inverse
+                    coefficients[n, 0, 2, i] = b
+                    coefficients[n, 0, 3, i] = d

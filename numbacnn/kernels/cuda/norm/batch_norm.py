@@ -21,26 +21,26 @@ float64 = types.float64
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, pattern, partial, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
-    y, x: N×H×W×C; statistics, pattern: scratch of ``norm_pattern_shape``; partial: of
+    y, x: N×H×W×C; statistics, coefficients: scratch of ``norm_coefficients_shape``; partial: of
     ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
     channels.moments(partial, x)
-    arrays = pattern, statistics, running_mean, running_var, partial, weight, bias
-    _batch_pattern[c, SUM_THREADS](*arrays, n * h * w, momentum, eps)
-    channels.normalize(y, x, pattern, relu)
+    arrays = coefficients, statistics, running_mean, running_var, partial, weight, bias
+    _batch_coefficients[c, SUM_THREADS](*arrays, n * h * w, momentum, eps)
+    channels.normalize(y, x, coefficients, relu)
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, pattern, eps, relu=False):
+def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
-    _running_pattern[over(weight.size)](pattern, statistics, weight, bias, running_mean, running_var, eps)
-    channels.normalize(y, x, pattern, relu)
+    _running_coefficients[over(weight.size)](coefficients, statistics, weight, bias, running_mean, running_var, eps)
+    channels.normalize(y, x, coefficients, relu)
 
 
 @launcher
@@ -72,18 +72,18 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, training):
+def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
     """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
-    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``.
+    coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
     channels.gradient_sums(partial, dy, x, statistics)
-    arrays = pattern, dweight, dbias, partial, weight, statistics
-    _gradient_pattern[c, SUM_THREADS](*arrays, n * h * w, training)
+    arrays = coefficients, dweight, dbias, partial, weight, statistics
+    _gradient_coefficients[c, SUM_THREADS](*arrays, n * h * w, training)
     if dx is not None:
-        channels.normalize_gradient(dx, dy, x, pattern)
+        channels.normalize_gradient(dx, dy, x, coefficients)
 
 
 # -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
@@ -100,12 +100,12 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, pattern, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
-    arrays = pattern, statistics, running_mean, running_var, sums, weight, bias
-    _summed_pattern[over(weight.size)](*arrays, momentum, eps)
-    channels.normalize(y, x, pattern, relu)
+    arrays = coefficients, statistics, running_mean, running_var, sums, weight, bias
+    _summed_coefficients[over(weight.size)](*arrays, momentum, eps)
+    channels.normalize(y, x, coefficients, relu)
 
 
 @launcher
@@ -118,15 +118,17 @@ def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, pattern):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
-    _summed_gradient_pattern[over(weight.size)](pattern, sums, weight, statistics)
-    channels.normalize_gradient(dx, dy, x, pattern)
+    _summed_gradient_coefficients[over(weight.size)](coefficients, sums, weight, statistics)
+    channels.normalize_gradient(dx, dy, x, coefficients)
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
-def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weight, bias, pixels, momentum, eps):
-    """From ``moments``: statistics, the pattern of ``normalize``, and the new running statistics.
+def _batch_coefficients(
+    coefficients, statistics, running_mean, running_var, partial, weight, bias, pixels, momentum, eps
+):
+    """From ``moments``: statistics, the coefficients of ``normalize``, and the new running statistics.
 
     Each block owns a channel.
     """
@@ -138,16 +140,16 @@ def _batch_pattern(pattern, statistics, running_mean, running_var, partial, weig
         running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
         running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
         inverse = 1 / device_math.sqrt(variance + eps)
-        channels.write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
+        channels.write_statistics(coefficients, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64)
-def _running_pattern(pattern, statistics, weight, bias, running_mean, running_var, eps):
-    """The pattern of ``normalize``, and statistics unless empty. Each thread owns a channel."""
+def _running_coefficients(coefficients, statistics, weight, bias, running_mean, running_var, eps):
+    """The coefficients of ``normalize``, and statistics unless empty. Each thread owns a channel."""
     c = cuda.grid(1)
     if c < weight.size:
         moments = np.float64(running_mean[c]), 1 / device_math.sqrt(np.float64(running_var[c]) + eps)
-        channels.write_statistics(pattern, statistics, 0, c, moments, (weight[c], bias[c]))
+        channels.write_statistics(coefficients, statistics, 0, c, moments, (weight[c], bias[c]))
 
 
 @device_function
@@ -162,8 +164,8 @@ def _gradient_totals(shared, partial, c):
 
 
 @cuda_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, types.boolean)
-def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixels, training):
-    """From ``gradient_sums``: the parameters' gradients, and the pattern of ``normalize_gradient``.
+def _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statistics, pixels, training):
+    """From ``gradient_sums``: the parameters' gradients, and the coefficients of ``normalize_gradient``.
 
     Each block owns a channel.
     """
@@ -177,10 +179,10 @@ def _gradient_pattern(pattern, dweight, dbias, partial, weight, statistics, pixe
         a = np.float64(weight[c]) * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
-        pattern[0, 0, 0, c] = statistics[0, 0, 0, c]
-        pattern[0, 0, 1, c] = np.float32(a)
-        pattern[0, 0, 2, c] = np.float32(b)
-        pattern[0, 0, 3, c] = np.float32(d)
+        coefficients[0, 0, 0, c] = statistics[0, 0, 0, c]
+        coefficients[0, 0, 1, c] = np.float32(a)
+        coefficients[0, 0, 2, c] = np.float32(b)
+        coefficients[0, 0, 3, c] = np.float32(d)
 
 
 @cuda_kernel(float64_1d, float32_4d, int64)
@@ -196,8 +198,8 @@ def _moment_sums(sums, partial, pixels):
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float64_1d, *[float32_1d] * 2, float64, float64)
-def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
-    """``_batch_pattern`` from ``batch_norm_sums``. Each thread owns a channel."""
+def _summed_coefficients(coefficients, statistics, running_mean, running_var, sums, weight, bias, momentum, eps):
+    """``_batch_coefficients`` from ``batch_norm_sums``. Each thread owns a channel."""
     c, size = cuda.grid(1), weight.size
     if c < size:
         count = sums[2 * size]
@@ -207,7 +209,7 @@ def _summed_pattern(pattern, statistics, running_mean, running_var, sums, weight
         running_mean[c] = np.float32(old_mean + momentum * (mean - old_mean))
         running_var[c] = np.float32(old_var + momentum * (variance * count / (count - 1) - old_var))
         inverse = 1 / device_math.sqrt(variance + eps)
-        channels.write_statistics(pattern, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
+        channels.write_statistics(coefficients, statistics, 0, c, (mean, inverse), (weight[c], bias[c]))
 
 
 @cuda_kernel(float64_1d, *[float32_1d] * 2, *[float32_4d] * 2, int64)
@@ -225,15 +227,15 @@ def _gradient_sums(sums, dweight, dbias, partial, statistics, pixels):
 
 
 @cuda_kernel(float32_4d, float64_1d, float32_1d, float32_4d)
-def _summed_gradient_pattern(pattern, sums, weight, statistics):
-    """The pattern of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Each thread owns a channel."""
+def _summed_gradient_coefficients(coefficients, sums, weight, statistics):
+    """The coefficients of ``normalize_gradient`` from ``batch_norm_gradient_sums``. Each thread owns a channel."""
     c, size = cuda.grid(1), weight.size
     if c < size:
         count, remainder = sums[2 * size], np.float64(statistics[0, 0, 1, c])
         a = np.float64(weight[c]) * np.float64(statistics[0, 0, 2, c])
         b = -a * np.float64(statistics[0, 0, 2, c]) * sums[size + c] / count
         d = -a * sums[c] / count - b * remainder
-        pattern[0, 0, 0, c] = statistics[0, 0, 0, c]
-        pattern[0, 0, 1, c] = np.float32(a)
-        pattern[0, 0, 2, c] = np.float32(b)
-        pattern[0, 0, 3, c] = np.float32(d)
+        coefficients[0, 0, 0, c] = statistics[0, 0, 0, c]
+        coefficients[0, 0, 1, c] = np.float32(a)
+        coefficients[0, 0, 2, c] = np.float32(b)
+        coefficients[0, 0, 3, c] = np.float32(d)

@@ -1,8 +1,8 @@
 """Passes over images in which every channel has its own numbers: the parts that normalizations are made of.
 
-Images N×H×W×C form M sets of equal size: one set for the whole batch, or one for each image. Per-channel numbers are
-stored as M×1×k×C (a *pattern*, as on the CPU). The sums of a set are cut into groups of pixels, by the shape alone, and
-stored as M×groups×k×C; a block then adds them in float64.
+Images N×H×W×C form M sets of equal size: one set for the whole batch, or one for each image. The k coefficients of each
+channel are stored as M×1×k×C. The sums of a set are cut into groups of pixels, by the shape alone, and stored as
+M×groups×k×C; a block then adds them in float64.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ SHRINK, LARGEST = np.float32(2.0**-80), np.finfo(np.float32).max  # squares of n
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def norm_pattern_shape(sets, numbers, c):
+def norm_coefficients_shape(sets, numbers, c):
     """Scratch of ``numbers`` for each channel and set."""
     return (sets, 1, numbers, c)
 
@@ -221,8 +221,8 @@ def mean_and_variance(shared, partial, m, first, count, pixels):
 
 
 @device_function
-def write_statistics(pattern, statistics, m, c, moments, affine):
-    """Write the pattern of ``normalize`` and, unless it is empty, ``statistics`` of channel c of set m.
+def write_statistics(coefficients, statistics, m, c, moments, affine):
+    """Write the coefficients of ``normalize`` and, unless it is empty, ``statistics`` of channel c of set m.
 
     moments: mean and 1 / deviation; affine: weight and bias of the channel. Statistics are (center, remainder,
     1 / deviation) with center + remainder = mean, so that x − center is exact.
@@ -230,9 +230,9 @@ def write_statistics(pattern, statistics, m, c, moments, affine):
     (mean, inverse), (weight, bias) = moments, affine
     center = np.float32(mean)
     remainder, scale = mean - np.float64(center), np.float64(weight) * inverse
-    pattern[m, 0, 0, c] = center
-    pattern[m, 0, 1, c] = np.float32(scale)
-    pattern[m, 0, 2, c] = np.float32(np.float64(bias) - remainder * scale)
+    coefficients[m, 0, 0, c] = center
+    coefficients[m, 0, 1, c] = np.float32(scale)
+    coefficients[m, 0, 2, c] = np.float32(np.float64(bias) - remainder * scale)
     if len(statistics) > 0:
         statistics[m, 0, 0, c] = center
         statistics[m, 0, 1, c] = np.float32(remainder)
@@ -242,9 +242,9 @@ def write_statistics(pattern, statistics, m, c, moments, affine):
 # -- from per-channel numbers to images -------------------------------------------------------------------------------
 
 
-def normalize(y, x, pattern, relu):
-    """y = (x − center)·scale + shift, then ReLU if asked; pattern: M×1×3×C."""
-    _normalize([y], [x], [pattern[:, 0, i] for i in range(3)], [relu])
+def normalize(y, x, coefficients, relu):
+    """y = (x − center)·scale + shift, then ReLU if asked; coefficients: M×1×3×C."""
+    _normalize([y], [x], [coefficients[:, 0, i] for i in range(3)], [relu])
 
 
 @element_kernel(tables=3, constants=[types.boolean])
@@ -253,9 +253,9 @@ def _normalize(x, center, scale, shift, relu):
     return ZERO if relu and value < ZERO else value
 
 
-def normalize_gradient(dx, dy, x, pattern):
-    """dx = a·dy + b·(x − center) + d; pattern: M×1×(center, a, b, d)×C."""
-    _normalize_gradient([dx], [dy, x], [pattern[:, 0, i] for i in range(4)])
+def normalize_gradient(dx, dy, x, coefficients):
+    """dx = a·dy + b·(x − center) + d; coefficients: M×1×(center, a, b, d)×C."""
+    _normalize_gradient([dx], [dy, x], [coefficients[:, 0, i] for i in range(4)])
 
 
 @element_kernel(inputs=2, tables=4)

@@ -17,37 +17,39 @@ float64 = types.float64
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, pattern, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
     """y = (x − mean) / √(variance + eps) · weight + bias, with the mean and variance of each group of channels.
 
-    y, x: N×H×W×C; weight, bias: C; statistics, pattern: scratch of ``norm_pattern_shape``, statistics empty if no
-    gradient will be needed; partial: scratch of ``norm_partial_shape``.
+    y, x: N×H×W×C; weight, bias: C; statistics, coefficients: scratch of ``norm_coefficients_shape``, statistics empty
+    if no gradient will be needed; partial: scratch of ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
-    partial, pattern = channels.fitting(partial, x, n), pattern[:n]
+    partial, coefficients = channels.fitting(partial, x, n), coefficients[:n]
     channels.moments(partial, x)
-    _group_pattern[n * groups, SUM_THREADS](pattern, statistics[:n], partial, weight, bias, groups, h * w, eps)
-    channels.normalize(y, x, pattern, relu)
+    _group_coefficients[n * groups, SUM_THREADS](
+        coefficients, statistics[:n], partial, weight, bias, groups, h * w, eps
+    )
+    channels.normalize(y, x, coefficients, relu)
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, pattern, partial, sums, groups):
+def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
     """The gradients by x (unless dx is None), weight and bias.
 
-    pattern, partial: scratch of ``norm_pattern_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
+    coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, c = x.shape
-    partial, pattern, sums = channels.fitting(partial, x, n), pattern[:n], sums[:n]
+    partial, coefficients, sums = channels.fitting(partial, x, n), coefficients[:n], sums[:n]
     channels.gradient_sums(partial, dy, x, statistics)
-    _gradient_pattern[n * groups, SUM_THREADS](pattern, sums, partial, weight, statistics, groups, h * w)
+    _gradient_coefficients[n * groups, SUM_THREADS](coefficients, sums, partial, weight, statistics, groups, h * w)
     _sum_images[c, SUM_THREADS](dweight, dbias, sums)
     if dx is not None:
-        channels.normalize_gradient(dx, dy, x, pattern)
+        channels.normalize_gradient(dx, dy, x, coefficients)
 
 
 @cuda_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, float64)
-def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, eps):
-    """From ``moments``: statistics, and the pattern of ``normalize``. Each block owns a group of an image."""
+def _group_coefficients(coefficients, statistics, partial, weight, bias, groups, pixels, eps):
+    """From ``moments``: statistics, and the coefficients of ``normalize``. Each block owns a group of an image."""
     shared = cuda.shared.array(SUM_THREADS, float64)
     n, size = cuda.blockIdx.x // groups, weight.size // groups
     first = cuda.blockIdx.x % groups * size
@@ -55,13 +57,13 @@ def _group_pattern(pattern, statistics, partial, weight, bias, groups, pixels, e
     inverse = 1 / device_math.sqrt(variance + eps)
     c = first + cuda.threadIdx.x
     while c < first + size:
-        channels.write_statistics(pattern, statistics, n, c, (mean, inverse), (weight[c], bias[c]))
+        channels.write_statistics(coefficients, statistics, n, c, (mean, inverse), (weight[c], bias[c]))
         c += cuda.blockDim.x
 
 
 @cuda_kernel(*[float32_4d] * 3, float32_1d, float32_4d, int64, int64)
-def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, pixels):
-    """From ``gradient_sums``: the pattern of ``normalize_gradient``, and the terms of the gradients of bias and weight.
+def _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, pixels):
+    """From ``gradient_sums``: the coefficients of ``normalize_gradient``, and the gradients' terms of bias and weight.
 
     Each block owns a group of an image.
     """
@@ -86,10 +88,10 @@ def _gradient_pattern(pattern, sums, partial, weight, statistics, groups, pixels
     d = -inverse * total / count - b * remainder
     c = first + cuda.threadIdx.x
     while c < first + size:
-        pattern[n, 0, 0, c] = statistics[n, 0, 0, c]
-        pattern[n, 0, 1, c] = np.float32(np.float64(weight[c]) * inverse)
-        pattern[n, 0, 2, c] = np.float32(b)
-        pattern[n, 0, 3, c] = np.float32(d)
+        coefficients[n, 0, 0, c] = statistics[n, 0, 0, c]
+        coefficients[n, 0, 1, c] = np.float32(np.float64(weight[c]) * inverse)
+        coefficients[n, 0, 2, c] = np.float32(b)
+        coefficients[n, 0, 3, c] = np.float32(d)
         c += cuda.blockDim.x
 
 
