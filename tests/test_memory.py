@@ -54,7 +54,7 @@ def test_no_new_array_exists_when_a_kernel_of_a_training_step_runs(lenet, monkey
 def test_a_training_step_allocates_no_temporary_array(lenet):
     """The peak of all memory: small Python objects take about 8 KiB, the arrays of a batch from 21 to 1,200 KiB.
 
-    The least of three steps, since the peak is of all threads, also of those that other tests have left.
+    The minimum over three steps, since the peak is of all threads, also of those that other tests have left.
     """
     _, step = lenet
     tracemalloc.start()

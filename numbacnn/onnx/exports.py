@@ -277,9 +277,9 @@ def _edges_of(
 
 
 def _off_ties(edges: tuple[float, ...], up: bool) -> tuple[float, ...]:
-    """Move a region by a millionth, to the side to which positions between two pixels are rounded, unless its edges are float32.
+    """Move a region by a millionth, to the side to which positions between two pixels are rounded.
 
-    Otherwise the rounding to float32 in the file would decide which pixel is nearest to some of them.
+    Otherwise its rounding to float32 in the file would decide which pixel is nearest. Regions that are float32 stay.
     """
     if all(edge == float(np.float32(edge)) for edge in edges):
         return edges
