@@ -92,7 +92,7 @@ class Compose(ChecksArguments, AnswersAttributes):
         return tuple(stages)
 
     def check(self, dataset: Dataset, outputs: int) -> None:
-        """Raise ArgumentError if the data set, or a model with so many output channels, does not allow the chain."""
+        """Raise ArgumentError if the data set or the number of outputs of the model does not allow the chain."""
         if any(part.shape[1:3] != (1, 1) for part in dataset.others):
             raise ArgumentError(
                 "augment: it changes one image; of several the model's first input, if no other is an image"
