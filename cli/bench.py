@@ -18,6 +18,7 @@ from numbacnn.bench.timing import QUICK, Effort
 from numbacnn.bench.work import algorithm_figures
 from numbacnn.engine.device import Device, cuda_facts, get_device
 from numbacnn.errors import ArgumentError
+from numbacnn.layers.convolution import MODEL_ALGORITHMS
 from numbacnn.plots.figures import checked_path, new_figure
 from numbacnn.runs.provenance import processor, versions
 
@@ -191,6 +192,13 @@ def _title(device: Device) -> str:
 @architecture.options
 @_repeatable("--batch-size", "batches", default=[64], help="Images per step.", **shared.COUNT)
 @click.option("--inference", is_flag=True, help="Measure forward passes instead of training steps.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(MODEL_ALGORITHMS),
+    default="auto",
+    show_default=True,
+    help="The algorithm of convolutions: for batches, for one image at a time, or the direct sum.",
+)
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
 @click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
 @click.option("--memory", is_flag=True, help="Also measure the peak memory of a training step.")
@@ -205,6 +213,7 @@ def train_command(
     classes: int | None,
     batches: tuple[int, ...],
     inference: bool,
+    algorithm: str,
     layers: bool,
     cold: bool,
     memory: bool,
@@ -218,15 +227,19 @@ def train_command(
     """
     bench = Bench(**common)
     given = {"input_shape": input_shape, "classes": classes, "device": bench.device, "precision": bench.precision}
+
+    def opened() -> numbacnn.Model:
+        return architecture.open_model(model, options, **given).use_algorithm(algorithm)
+
     if mpi or shards:
         _reject_with_shards(bench, inference=inference, layers=layers, cold=cold, memory=memory)
         wanted = rank_times.Options(2 if bench.quick else bench.pairs, bench.threads, bench.as_json)
-        rank_times.measure(wanted, lambda: architecture.open_model(model, options, **given), batches, shards, mpi)
+        rank_times.measure(wanted, opened, batches, shards, mpi)
         return
     if bench.device == "cuda" and (cold or memory):
         raise ArgumentError("--cold and --memory measure the CPU: leave them out on a GPU")
     with bench.started() as peers:
-        network = architecture.open_model(model, options, **given)
+        network = opened()
         peers.configure(network.device.precision)
         peaks = bench.measure_peaks(network.device)
         results = []
@@ -242,6 +255,7 @@ def train_command(
             "input_shape": network.input_shape,
             "parameters": network.store.count,
             "mode": "inference" if inference else "training",
+            "algorithm": algorithm,
             "cold": processes.cold_compilation(network, 2)._asdict() if cold else None,
             "results": results,
             "notes": [*peers.notes, *last.measurement.notes],

@@ -8,7 +8,7 @@ from numbacnn.geometry import conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import sizes
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 from numbacnn.kernels.reference import sizes as reference_sizes
-from numbacnn.layers.algorithms import choose
+from numbacnn.layers.algorithms import LATENCY, choose
 
 FORWARD, WEIGHTS, INPUT = DIRECTIONS = ("forward", "weight_gradient", "input_gradient")
 
@@ -55,6 +55,21 @@ def test_a_family_leaves_the_choice_among_its_members():
     assert choose(sizes.CONV_ALGORITHMS, INPUT, CASES["col2im"][0], "direct").name == "col2im"
     small = conv_geometry((4, 4, 2), 3, (3, 3))
     assert choose(sizes.CONV_ALGORITHMS, FORWARD, small, "winograd4").name == "winograd4"
+
+
+def test_for_one_image_weights_that_take_longer_to_read_than_to_multiply_are_not_transformed():
+    """From 64 to 512 channels, as in a ResNet of 32×32 images, whose last stages have few pixels and large weights."""
+    chosen = {
+        size: choose(sizes.CONV_ALGORITHMS, FORWARD, conv_geometry((size, size, c), c, (3, 3), padding="same"), LATENCY)
+        for size, c in ((32, 64), (16, 128), (8, 256), (4, 512))
+    }
+    assert [algorithm.name for algorithm in chosen.values()] == ["winograd4", "winograd4", "winograd2", "direct"]
+    for name in ("depthwise", "direct", "pixel pairs"):  # which do not transform weights
+        g, (direction, *_), _ = CASES[name]
+        assert choose(sizes.CONV_ALGORITHMS, direction, g, LATENCY).name == name
+    g, pool = CASES["pooled"][0], CASES["pooled"][2]
+    assert choose(sizes.CONV_ALGORITHMS, FORWARD, g, LATENCY, pool).name == "pooled"
+    assert choose(reference_sizes.CONV_ALGORITHMS, FORWARD, g, LATENCY).name == "direct"
 
 
 def test_a_device_without_the_family_chooses_freely():

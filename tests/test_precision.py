@@ -157,7 +157,7 @@ def test_a_model_can_use_the_direct_algorithm_everywhere(tmp_path):
         plain, found = made.forward(x), made.forward(bright)
         unseen = ~covering({"kernel_size": 7}, (12, 12), (5, 5))
         np.testing.assert_array_equal(found[0, unseen], plain[0, unseen])
-    with pytest.raises(nc.errors.ArgumentError, match=r'algorithm=.*"auto" or "direct"'):
+    with pytest.raises(nc.errors.ArgumentError, match=r'algorithm=.*"auto", "latency" or "direct"'):
         model.use_algorithm("winograd4")
 
 

@@ -54,6 +54,10 @@ class ConvAlgorithm:
     directions: tuple[str, ...] = DIRECTIONS
     activations: frozenset[str] = frozenset({"relu"})  # ops that forward can apply as it stores y
 
+    def runs(self, g: ConvGeometry) -> bool:
+        """Whether the algorithm can run, though another may be preferred."""
+        return self.applies(g, None)
+
     def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
         """Whether the algorithm can run and is preferred; ``pool``: a max-pool that it must compute too."""
         return pool is None

@@ -36,6 +36,8 @@ class Scratch(Protocol):
 
 
 Arrays = Mapping[str, Array]
+DIRECT, LATENCY = "direct", "latency"
+FLOPS_PER_BYTE = 8  # that a processor computes while it reads a byte from memory, about: 200 GFLOP/s and 25 GB/s
 
 
 class ConvAlgorithm(Protocol):
@@ -45,6 +47,9 @@ class ConvAlgorithm(Protocol):
     family: str
     directions: tuple[str, ...]
     activations: frozenset[str]
+
+    def runs(self, g: ConvGeometry) -> bool:
+        """Return whether the algorithm can run."""
 
     def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
         """Return whether the algorithm can run and is preferred."""
@@ -89,10 +94,32 @@ def choose(
     """Return the algorithm for one direction of a convolution: the first that applies.
 
     A ``family`` other than "auto" restricts the choice to its members, the last of which runs if none is preferred; it
-    is ignored if the device has no member. With a ``pool``, the algorithm must compute that too, and the family is
-    ignored; None if no algorithm can.
+    is ignored if the device has no member. "latency" instead compares the preferred algorithms of all families by
+    their time for one image. With a ``pool``, the algorithm must compute that too, and the family is ignored; None if
+    no algorithm can.
     """
     able = [algorithm for algorithm in algorithms if direction in algorithm.directions]
+    if family == LATENCY and pool is None:
+        return _fastest_for_one(able, direction, g)
     members = [algorithm for algorithm in able if pool is None and algorithm.family == family]
     fallback = members[-1] if members else None
     return next((algorithm for algorithm in members or able if algorithm.applies(g, pool)), fallback)
+
+
+def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeometry) -> ConvAlgorithm:
+    """Return the algorithm that takes the shortest time for one image, if its weights are not in cache.
+
+    Weights that are transformed for Winograd's algorithm are up to four times as large: to read them can take longer
+    than the multiplications that they save. Where the direct sum is preferred for any batch, it is for one image.
+    """
+    preferred = next(algorithm for algorithm in able if algorithm.applies(g, None))
+    if preferred.family == DIRECT:
+        return preferred
+    direct = next(algorithm for algorithm in able if algorithm.family == DIRECT and algorithm.applies(g, None))
+    others = [algorithm for algorithm in able if algorithm.family != DIRECT and algorithm.runs(g)]
+
+    def bytes_in_time(algorithm: ConvAlgorithm) -> float:
+        flops, read = algorithm.cost(direction, g, 1)
+        return flops / FLOPS_PER_BYTE + read
+
+    return min((direct, *others), key=bytes_in_time)

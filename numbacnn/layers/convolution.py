@@ -16,13 +16,14 @@ from numbacnn.geometry import (
     freeze_padding,
     image_shape,
 )
-from numbacnn.layers.algorithms import ConvAlgorithm, ConvEpilogue, choose
+from numbacnn.layers.algorithms import DIRECT, ConvAlgorithm, ConvEpilogue, choose
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
 from numbacnn.layers.weights import WeightLayer
 
-ALGORITHMS = ("auto", "direct", "winograd2", "winograd4")
+MODEL_ALGORITHMS = ("auto", "latency", "direct")  # for all convolutions of a model
+ALGORITHMS = (*MODEL_ALGORITHMS, "winograd2", "winograd4")
 
 
 class WindowLayer(WeightLayer):
@@ -119,7 +120,7 @@ class _Convolution(WindowLayer):
     @property
     def exact(self) -> bool:
         """Whether the direct sum is forced."""
-        return self.algorithm == "direct"
+        return self.algorithm == DIRECT
 
     def fused_activations(self, sizes: Sizes, geometry: ConvGeometry) -> frozenset[str]:
         """Return the activations of the forward algorithm."""
@@ -128,7 +129,7 @@ class _Convolution(WindowLayer):
     def fuses_pool(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Return whether a direct algorithm runs, and one of them also computes the pool."""
         (alone,) = self.algorithms(sizes, geometry, ["forward"]).values()
-        return alone.family == "direct" and bool(self.algorithms(sizes, geometry, ["forward"], pool))
+        return alone.family == DIRECT and bool(self.algorithms(sizes, geometry, ["forward"], pool))
 
     def accepts_pool_gradient(self, sizes: Sizes, geometry: ConvGeometry, pool: PoolGeometry) -> bool:
         """Return whether an algorithm computes weight and input gradients from the gradient of the pool's output."""
@@ -175,7 +176,8 @@ class Conv2D(_Convolution):
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name from ``layers.initializers``; "auto"
     uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest,
-    which may spread NaN and infinity to neighbors of the pixels that see them; "direct", the sum as above, does not;
+    which may spread NaN and infinity to neighbors of the pixels that see them; "latency" chooses the fastest for one
+    image at a time, where reading weights can take longer than computing; "direct", the sum as above, does not spread;
     "winograd2" and "winograd4" (Winograd's, with tiles of 2×2 or 4×4 outputs) force one. ``l1`` and ``l2``
     penalize the weights in training, but not the bias. Raises ArgumentError for arguments out of range, and
     GeometryError if the window, groups or algorithm do not fit the input.

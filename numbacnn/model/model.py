@@ -23,7 +23,7 @@ from numbacnn.inspection import activations as inspection
 from numbacnn.inspection.drawing import Drawing, draw, model_html
 from numbacnn.inspection.summary import Summary, summarize
 from numbacnn.layers import Layer
-from numbacnn.layers.convolution import WindowLayer
+from numbacnn.layers.convolution import MODEL_ALGORITHMS, WindowLayer
 from numbacnn.losses.base import Weights
 from numbacnn.optimizers import Optimizer
 from numbacnn.saving import format as files
@@ -345,11 +345,12 @@ class Model(TrainableModel):
 
     @checks_call
     def use_algorithm(self, algorithm: str) -> "Model":
-        """Give all convolutions this algorithm, "direct" or "auto", as ``Conv2D`` takes it; return the model itself.
+        """Give all convolutions this algorithm, as ``Conv2D`` takes it; return the model itself.
 
+        "auto" is the fastest for batches, "latency" for one image at a time; "direct" keeps NaN to its windows.
         An optimizer that has made updates serves the model of before: make a new one.
         """
-        one_of(algorithm, "algorithm", ("auto", "direct"))
+        one_of(algorithm, "algorithm", MODEL_ALGORITHMS)
         state = self.__getstate__()
         for item, node in zip(state["graph"]["nodes"], self.graph.nodes, strict=True):
             if isinstance(node.layer, WindowLayer) and "algorithm" in item["attributes"]:

@@ -33,6 +33,10 @@ class Winograd(ConvAlgorithm):
         self.m, self.name = m, f"winograd{m}"
         self.family = self.name
 
+    def runs(self, g):
+        """Whether there are such tiles for the window."""
+        return self.m in g.winograd_tiles
+
     def applies(self, g, pool):
         """Whether this is the largest tile for the window and saves enough multiplications."""
         if pool is not None or self.m != max(g.winograd_tiles, default=0) or min(g.c, g.k) < MIN_CHANNELS:
