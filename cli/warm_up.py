@@ -44,22 +44,17 @@ def command(
     The kernels are kept in the cache folder (NUMBACNN_CACHE_DIR), so that a container image has them before its first
     start. Runs one training step, an evaluation and a prediction on random images; no model file is changed.
     """
-    from numbacnn.kernels.disk_cache import cache_folder, cache_root, cache_size
-    from numbacnn.kernels.jit import add_compile_listener
+    from numbacnn.kernels.disk_cache import cache_folder, cache_root, cache_size, cached_functions
 
     if cache_folder() is None:  # a warning has said why
         raise NumbacnnError(f"{cache_root()} cannot keep compiled kernels: warm-up would be of no use")
-    compiled, start = list[str](), time.perf_counter()
+    before, start = cached_functions(), time.perf_counter()
     with shared.engine(threads):
         network = architecture.open_model(model, options, input_shape=input_shape, classes=classes)
-        remove = add_compile_listener(lambda name, done: compiled.append(name) if done else None)
-        try:
-            _run(network, batch_size, optimizer, not inference)
-        finally:
-            remove()
+        _run(network, batch_size, optimizer, not inference)
     report = {
         "model": model,
-        "kernels": len(compiled),
+        "kernels": cached_functions() - before,
         "seconds": time.perf_counter() - start,
         "cache": {"folder": str(cache_root()), "bytes": cache_size()},
     }

@@ -293,7 +293,7 @@ def test_peak_memory_holds_weights_gradients_and_velocity():
 def test_cold_compilation():
     found = processes.cold_compilation(small_model(), 2)
     assert found.kernels > 3
-    assert 0 < found.seconds < found.first_step
+    assert found.first_step > 0
 
 
 def test_failing_process_reports_its_error():
@@ -305,10 +305,10 @@ def test_failing_process_reports_its_error():
 
 def test_cold_and_memory_on_the_command_line(monkeypatch):
     monkeypatch.setattr(processes, "peak_memory", lambda model, batch, *peer: 1_048_576 * batch)
-    monkeypatch.setattr(processes, "cold_compilation", lambda model, batch: processes.Compilation(7, 2.5, 3.5))
+    monkeypatch.setattr(processes, "cold_compilation", lambda model, batch: processes.Compilation(7, 3.5))
     out = bench("train", "--batch-size", 2, "--cold", "--memory").out
     assert "peak memory of a training step, batch size 2: numbacnn 2.0 MiB\n" in out
-    assert "with an empty kernel cache: 7 kernels compile in 2.5 s, the first training step takes 3.5 s\n" in out
+    assert "with an empty kernel cache, the first training step takes 3.5 s and compiles 7 functions\n" in out
 
 
 # -- timing -----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def compare(model, data, **options):
     data, again = Dataset.of(data), copy.deepcopy(model)
     options = {"optimizer": "sgd", "epochs": 2, "batch_size": 8, "seed": 0} | options
     trainer = Trainer(model, data, **options)
-    counted = compilations.kernels_to_compile(trainer)
+    counted = len(compilations.missing_kernels(trainer))
     used.clear()
     for _ in trainer.run():
         pass
@@ -103,12 +103,19 @@ class Terminal(io.StringIO):
         return True
 
 
+class Kernel:
+    is_ready = False
+
+
 def test_the_line_has_the_number_and_the_count(monkeypatch):
-    monkeypatch.setattr("numbacnn.training.compilations.kernels_to_compile", lambda trainer: 2)
+    missing = [Kernel(), Kernel(), Kernel()]
+    monkeypatch.setattr(compilations, "missing_kernels", lambda trainer: [(kernel, ()) for kernel in missing])
     count = CompileCount()
     assert count.next() == "kernel 1"
     count.begin(object())
-    assert [count.next(), count.next(), count.next()] == ["2 of 3", "3 of 3", "4 of 4"]  # never 4 of 3
+    assert count.next() == "2 of 4"
+    missing[0].is_ready = missing[1].is_ready = True  # the second was compiled by another process
+    assert [count.next(), count.next()] == ["4 of 4", "5 of 5"]  # never 5 of 4
     monkeypatch.setattr(sys, "stderr", Terminal())
     with TrainingProgress(live=True) as show:
         show.compiling("_forward", done=False)
@@ -116,7 +123,7 @@ def test_the_line_has_the_number_and_the_count(monkeypatch):
 
 
 def test_the_command_line_has_them_too(monkeypatch):
-    monkeypatch.setattr("numbacnn.training.compilations.kernels_to_compile", lambda trainer: 2)
+    monkeypatch.setattr(compilations, "missing_kernels", lambda trainer: [(Kernel(), ()), (Kernel(), ())])
     monkeypatch.setattr(sys, "stderr", Terminal())
     line = progress.CompileLine(quiet=False)
     line.begin(object())

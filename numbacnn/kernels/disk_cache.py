@@ -93,6 +93,12 @@ def clear_cache() -> None:
     cache_folder.cache_clear()
 
 
+def cached_functions() -> int:
+    """Count the compiled functions on disk of this version: kernels, and what their threads run."""
+    folder = cache_folder()
+    return 0 if folder is None else sum(1 for _ in folder.glob("*.nbc"))
+
+
 def cache_size() -> int:
     """Bytes of compiled kernels on disk, of every version."""
     return sum(map(_size, cache_root().rglob("*")))

@@ -107,6 +107,11 @@ class CpuKernel:
         self._compiled: Any = None
         self._dispatcher = _njit(FAST_MATH, parallel=parallel, **options)(function)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is compiled or loaded."""
+        return self._compiled is not None
+
     def __call__(self, *arguments: Any) -> None:
         """Run the kernel, or record the launch. A TypeError means that a launcher passed another type than declared."""
         launches = tape()
@@ -127,25 +132,40 @@ class CpuKernel:
     def _compile(self, arguments: tuple[Any, ...]) -> Any:
         with self._lock:
             if self._compiled is None:
-                key, function = self._key(), self._dispatcher.py_func
-                folder = None if key is None else cache_folder()
-                if key is not None and folder is not None:
-                    self._dispatcher._cache = KernelCache(function, key, folder)
                 signature = self._signature(arguments)
                 if self.needs_threads:
                     start_threads()
-                if folder is None or not self._load(signature):
+                if not (self._use_cache() and self._load(signature)):
                     self._announce(done=False)
-                    try:
-                        compiling = compiled_separately if self._custom else compiled_as_one
-                        with compiling(function.__qualname__):
-                            self._dispatcher.compile(signature)
-                    except NumbaError as error:  # of a custom kernel
-                        raise NumbacnnError(f"{self.__name__} cannot be compiled: {_reason(error)}") from error
+                    self._generate(signature)
                     self._announce(done=True)
                 self._dispatcher.disable_compile()
                 self._compiled = self._dispatcher
         return self._compiled
+
+    def compile_into_cache(self, arguments: tuple[Any, ...]) -> None:
+        """Compile the kernel into the cache on the disk, unless it is there. It cannot run, since threads may not."""
+        signature = self._signature(arguments)
+        if self._use_cache() and not self._load(signature):
+            self._generate(signature)
+
+    def _use_cache(self) -> bool:
+        """Let the dispatcher use the cache on the disk, and return whether there is one for this kernel."""
+        key = self._key()
+        folder = None if key is None else cache_folder()
+        if key is None or folder is None:
+            return False
+        self._dispatcher._cache = KernelCache(self._dispatcher.py_func, key, folder)
+        return True
+
+    def _generate(self, signature: tuple[Any, ...]) -> None:
+        """Compile, and write to the cache."""
+        compiling = compiled_separately if self._custom else compiled_as_one
+        try:
+            with compiling(self._dispatcher.py_func.__qualname__):
+                self._dispatcher.compile(signature)
+        except NumbaError as error:  # of a custom kernel
+            raise NumbacnnError(f"{self.__name__} cannot be compiled: {_reason(error)}") from error
 
     def _announce(self, done: bool) -> None:
         announce(self.__name__, done)

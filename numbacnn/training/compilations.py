@@ -1,8 +1,9 @@
-"""The number of kernels that a training still has to compile: its launches are made once without running them.
+"""The kernels that a training still has to compile: its launches are made once without running them.
 
 Kernels compile when they are first launched or recorded, one after the other. Here the launches of a step and of the
-validation are made while calls of CPU kernels only note the kernel, so that nothing compiles. Launchers in NumPy do
-run, on buffers that every step fills before it reads them: this is for the time before the first step.
+validation are made while calls of CPU kernels only note the kernel, so that nothing compiles. Their number is shown,
+and other processes compile some of them ahead. Launchers in NumPy do run, on buffers that every step fills before it
+reads them: this is for the time before the first step.
 """
 
 import threading
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from numbacnn.engine.locks import engine_lock
+from numbacnn.engine.locks import engine_lock, get_num_threads
+from numbacnn.kernels.ahead import FirstLaunch, compile_ahead
 from numbacnn.kernels.disk_cache import KernelCache, cache_folder
 from numbacnn.kernels.jit import CpuKernel
 from numbacnn.training.batch import TrainingBatch
@@ -28,31 +30,43 @@ class CompileCount:
     """Numbers the compilations of a process; from ``begin`` on it says of how many."""
 
     def __init__(self) -> None:
-        self._begun, self._needed = 0, 0
+        self._begun, self._before = 0, 0
+        self._needed: list[FirstLaunch] = []
 
     def begin(self, trainer: "Trainer") -> None:
         """Count the kernels of a training that has not begun to run."""
-        self._needed = self._begun + kernels_to_compile(trainer)
+        self._before, self._needed = self._begun, missing_kernels(trainer)
 
     def next(self) -> str:
-        """Return the number of the compilation that begins: "3 of 11", or "kernel 3"."""
-        self._begun += 1
-        return f"{self._begun} of {max(self._needed, self._begun)}" if self._needed else f"kernel {self._begun}"
+        """Return the number of the compilation that begins: "3 of 11", or "kernel 3".
+
+        Kernels that other processes have compiled count once they are loaded.
+        """
+        ready = self._before + sum(kernel.is_ready for kernel, _ in self._needed)
+        self._begun = max(self._begun, ready) + 1
+        total = max(self._before + len(self._needed), self._begun)
+        return f"{self._begun} of {total}" if self._needed else f"kernel {self._begun}"
 
 
-def kernels_to_compile(trainer: "Trainer") -> int:
-    """Return how many CPU kernels a training needs that are neither loaded nor on the disk; 0 on other devices.
+def compile_missing_ahead(trainer: "Trainer") -> None:
+    """Let other processes compile kernels of a training that is about to run on one rank of its machine."""
+    if trainer.group.size == 1:
+        compile_ahead(missing_kernels(trainer), get_num_threads())
+
+
+def missing_kernels(trainer: "Trainer") -> list[FirstLaunch]:
+    """Return the CPU kernels of a training that are neither loaded nor on the disk; none on other devices.
 
     The training has not begun to run, or is between two epochs. Kernels that custom layers, losses and optimizers
     launch are not known, nor is the one that clips a large gradient.
     """
     if trainer.model.device.name != "cpu":
-        return 0
+        return []
     with engine_lock, _noting() as noted, _kept_bindings(trainer), np.errstate(all="ignore"):
         _launch_steps(trainer, trainer.host)
         if trainer.evaluated is not None:
             _launch_evaluation(trainer, trainer.host)
-    return sum(kernel._compiled is None and not _is_on_disk(kernel, noted[kernel]) for kernel in noted)
+    return [launch for launch in noted.items() if not launch[0].is_ready and not _is_on_disk(*launch)]
 
 
 def _launch_steps(trainer: "Trainer", host: "HostLoop") -> None:

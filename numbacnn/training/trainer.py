@@ -34,6 +34,7 @@ from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
 from numbacnn.tasks.wanted import Wanted, wanted_metrics
 from numbacnn.training.batch import TrainingBatch
+from numbacnn.training.compilations import compile_missing_ahead
 from numbacnn.training.device_loop import DeviceLoop, choose_loop
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostLoop
@@ -151,6 +152,7 @@ class Trainer:
         With ``ema`` the model holds the averaged weights at the end of every epoch, where it is validated and the event
         is yielded, and when the training has ended; during an epoch it holds the trained ones.
         """
+        compile_missing_ahead(self)
         self._last_save = time.monotonic()
         self.group.stop_requested = False  # of an earlier training on these ranks
         try:

@@ -11,6 +11,7 @@ SYMBOLS = (  # of Numba
     "do_scheduling_unsigned",
     "get_thread_id",
 )
+STATE = "numbacnn_pool"  # the symbol of the threads' memory
 
 
 def ours(name: str) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 from numba import types
 
 from numbacnn.kernels.jit import c_function, inlined
-from numbacnn.kernels.threads import SYMBOLS, available, ours
+from numbacnn.kernels.threads import STATE, SYMBOLS, available, ours
 from numbacnn.kernels.threads.atomics import (
     FUTEX,
     FUTEX_WAIT_PRIVATE,
@@ -265,7 +265,7 @@ def start() -> None:
     memory = np.zeros(NEXT + numba.config.NUMBA_NUM_THREADS * STRIDE + LINE, np.int64)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))  # daemon threads may use it after Python's end
     _state = memory[-memory.ctypes.data % (LINE * WORD) // WORD :]
-    llvm.add_symbol("numbacnn_pool", _state.ctypes.data)
+    llvm.add_symbol(STATE, _state.ctypes.data)
     for name, function in zip(SYMBOLS, (parallel_for, schedule_size, schedule, schedule, thread_number), strict=True):
         llvm.add_symbol(ours(name), function.address)
     _state[WORKER], _state[SAVED] = worker.address, CREDIT
