@@ -7,6 +7,7 @@ dense layer is "dense 400->120", an optimizer's update of 16,777,216 parameters 
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -28,12 +29,16 @@ SPEC = re.compile(r"(\d+(?:x\d+)*)(?:->(\d+))?((?:/\d+){0,3})")
 
 
 class Case(NamedTuple):
-    """A layer, the shape of one image, and a batch size; of the op "update", the number of parameters."""
+    """A layer, the shape of one image, and a batch size; of the op "update", the number of parameters.
+
+    ``algorithm`` is that of a conv2d.
+    """
 
     op: str
     spec: str
     batch: int
     origin: str = CUSTOM  # the networks that have such a layer
+    algorithm: str = "auto"
 
     def __str__(self) -> str:
         return f"{self.op} {self.spec}"
@@ -72,7 +77,8 @@ class Case(NamedTuple):
             raise ArgumentError(
                 f'"{self.spec}" has no filters; write {self.spec.partition("/")[0]}->64, as in {EXAMPLES}'
             )
-        return OPS[self.op](filters, *numbers)
+        made = OPS[self.op](filters, *numbers)
+        return made if self.algorithm == "auto" else replace(made, algorithm=self.algorithm)  # type: ignore[call-arg]
 
     @property
     def _parsed(self) -> tuple[Shape, int, tuple[int, int, int]]:

@@ -1,0 +1,102 @@
+"""Compare the convolution algorithms that are chosen with all others, paired, and print a Markdown table.
+
+    python benchmarks/algorithms.py [--batch 8 64] [--pairs 5] [--at-least 0.9]
+
+Convolutions of the kernel suite with a window of 3×3 or 5×5 at stride 1 run in each direction by the algorithm of
+"auto", and by each one that can be forced. On one image, whole networks run by "latency", "auto" and "direct": a layer
+alone would find its weights in cache. The figure of a row is the shortest time of another algorithm over that of the
+chosen one; with ``--at-least`` the exit status is 1 if one is below.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+
+import numbacnn as nc
+from numbacnn.bench.cases import CASES, Case
+from numbacnn.bench.timing import QUICK, Effort, Ratio, paired_ratio, wait_until_idle
+from numbacnn.bench.work import Job, kernel_job
+from numbacnn.engine.device import get_device
+from numbacnn.errors import GeometryError
+from numbacnn.layers import Conv2D, Layer
+
+FORCED = "direct", "winograd2", "winograd4"
+NETWORKS: dict[str, Callable[[], nc.Model]] = {
+    "LeNet-5": nc.models.lenet5,
+    "ResNet-18, 32×32": lambda: nc.models.resnet18((32, 32, 3), classes=10, stem="cifar"),
+    "ResNet-50": nc.models.resnet50,
+    "VGG-16": nc.models.vgg16,
+}
+
+
+def layers(batch: int, effort: Effort) -> Iterator[tuple[str, dict[str, Ratio]]]:
+    """Yield each convolution and direction, with the ratios of the other algorithms to the chosen one."""
+    for case in CASES:
+        if case.op != "conv2d" or not takes_winograd(case.layer()):
+            continue
+        for direction in case.directions:
+            jobs = jobs_of(case._replace(batch=batch), direction)
+            auto = jobs.pop("auto")
+            (chosen,) = auto.algorithms.values()
+            others = {name: job.work for name, job in jobs.items() if name != chosen.name}
+            yield f"{case}, {direction}, batch {batch}: {chosen.name}", compared(auto.work, others, effort)
+
+
+def takes_winograd(layer: Layer) -> bool:
+    """Return whether Winograd's algorithm can be forced."""
+    return isinstance(layer, Conv2D) and layer.stride == 1 and layer.kernel_size in (3, 5)
+
+
+def jobs_of(case: Case, direction: str) -> dict[str, Job]:
+    """Return the jobs of "auto" and of each algorithm that fits the window."""
+    found = {}
+    for name in ("auto", *FORCED):
+        with suppress(GeometryError):  # tiles of 4×4 are for 3×3 windows
+            found[name] = kernel_job(case._replace(algorithm=name), direction, get_device("cpu"))
+    return found
+
+
+def networks(effort: Effort) -> Iterator[tuple[str, dict[str, Ratio]]]:
+    """Yield each network on one image, with the ratios of "auto" and "direct" to "latency"."""
+    for name, make in NETWORKS.items():
+        models = {algorithm: make().use_algorithm(algorithm) for algorithm in ("latency", "auto", "direct")}
+        image = np.random.default_rng(0).standard_normal((1, *models["auto"].input_shape), np.float32)
+        works = {algorithm: partial(model.forward, image) for algorithm, model in models.items()}
+        yield f"{name}, one image: latency", compared(works.pop("latency"), works, effort)
+
+
+def compared(chosen: Callable[[], object], others: dict[str, Callable[[], object]], effort: Effort) -> dict[str, Ratio]:
+    """Return the time of each other one over that of the chosen one."""
+    return {name: paired_ratio(chosen, other, effort) for name, other in others.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, nargs="*", default=[8, 64])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--at-least", type=float, default=0.0, metavar="RATIO")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
+    options = parser.parse_args()
+    nc.set_num_threads(options.threads)
+    effort = QUICK if options.quick else Effort(options.pairs)
+    wait_until_idle()
+    print("| convolution | the others' time over its | the best of them |\n|---|---|---|")
+    lowest = 1.0
+    rows = [layers(batch, effort) for batch in options.batch]
+    for found in (*rows, networks(effort)):
+        for name, ratios in found:
+            best = min((ratio.ratio for ratio in ratios.values()), default=1.0)
+            lowest = min(lowest, best)
+            print(f"| {name} | {', '.join(f'{other} {r.ratio:.2f}' for other, r in ratios.items())} | {best:.2f} |")
+            sys.stdout.flush()
+    print(f"\nthe lowest: {lowest:.2f}")
+    return int(lowest < options.at_least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
