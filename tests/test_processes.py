@@ -144,6 +144,28 @@ def test_eight_python_threads_at_once_on_one_model_and_on_eight(layer):
     assert run_python("-c", PRELUDE + THREADS, **layer_variables(layer)).split() == [layer, "0"]
 
 
+CONFIGURED = """
+import numba
+import numbacnn as nc
+from numbacnn.kernels.threads import layer
+
+for chosen in {chosen}:
+    numba.config.THREADING_LAYER = chosen
+    nc.functional.relu([[1.0, -1.0]])
+    print(layer())
+"""
+
+
+@pytest.mark.skipif(not available(), reason="Numba's threads run the kernels here")
+@pytest.mark.parametrize(
+    ("chosen", "layers"),
+    [(["workqueue"], ["workqueue"]), (["default", "workqueue"], ["numbacnn"] * 2)],
+    ids=["before the first kernel", "later"],
+)
+def test_the_layer_of_numbas_settings_is_used(chosen, layers):
+    assert run_python("-c", CONFIGURED.format(chosen=chosen)).split() == layers
+
+
 @needs_fork
 @every_layer
 @pytest.mark.parametrize("thread", [False, True], ids=["", "with a thread in the child"])

@@ -19,14 +19,6 @@ from numbacnn.kernels.disk_cache import KernelCache, cache_folder
 from numbacnn.kernels.recording import Launch, tape
 from numbacnn.kernels.threads import available
 
-# Where kernels run on Numba's threads instead of the package's (``threads``): GNU OpenMP's spin for milliseconds after
-# each parallel region. On a busy machine they occupy a core that other processes need: two trainings at the same time
-# ran a hundred times slower. A tenth of a millisecond covers the Python between two regions; if workers fell asleep
-# there, waking them would make a step of LeNet-5 take a quarter longer. The variable is read when the layer starts; the
-# user's setting has precedence.
-if not available() and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 # NaN and Inf must survive, since they are reported. The compiler may reorder sums, the same way in every run. But a
 # loop that both sums and writes an array is compiled twice, vectorized and scalar, and the addresses of its arrays
 # decide which one runs: its sums would have different bits. Use a separate loop for the sum, or ``in_order``.
@@ -72,6 +64,16 @@ def start_threads() -> None:
 
 
 def _load_threading_layer() -> None:
+    """Load Numba's threading layer.
+
+    Where kernels run on it instead of the package's threads: GNU OpenMP's spin for milliseconds after each parallel
+    region. On a busy machine they occupy a core that other processes need: two trainings at the same time ran a hundred
+    times slower. A tenth of a millisecond covers the Python between two regions; if workers fell asleep there, waking
+    them would make a step of LeNet-5 take a quarter longer. The variable is read when the layer starts; the user's
+    setting has precedence.
+    """
+    if not available() and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         numba.get_num_threads()
     except ValueError as error:

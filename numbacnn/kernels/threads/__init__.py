@@ -1,6 +1,6 @@
 """The threads of the package's parallel loops, and the names by which compiled loops call them (``pool``)."""
 
-import os
+import functools
 import platform
 import sys
 
@@ -19,9 +19,15 @@ def ours(name: str) -> str:
     return f"numbacnn_{name}"
 
 
+@functools.cache
 def available() -> bool:
-    """Whether kernels run on the package's own threads: on Linux, unless NUMBA_THREADING_LAYER names one of Numba's."""
-    chosen = os.environ.get("NUMBA_THREADING_LAYER", "default") != "default"
+    """Whether kernels run on the package's own threads: on Linux, unless one of Numba's layers is chosen.
+
+    It is chosen by NUMBA_THREADING_LAYER or ``numba.config.THREADING_LAYER``. The first kernel asks, and it stays so.
+    """
+    import numba
+
+    chosen = numba.config.THREADING_LAYER != "default"
     return sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not chosen
 
 

@@ -156,7 +156,7 @@ def _work(s, thread):
         owner = (thread + turn) % s[THREADS]
         following, end = NEXT + owner * STRIDE, (owner + 1) * s[CHUNK_COUNT] // s[THREADS]
         left = end - load(s, following)
-        while left > 0:  # half of what is left at a time
+        while left > 0 and (thread == 0 or load(s, STOPS) == 0):  # half of what is left at a time
             chunk = add(s, following, (left + 1) // 2)
             counts[0] = min((left + 1) // 2, end - chunk)
             if counts[0] > 0:
