@@ -16,6 +16,7 @@ NO_ARRAYS = {
     "None": None, "text": "a", "a number": 1, "complex": IMAGE * 1j, "dates": np.zeros(IMAGE.shape, "datetime64[s]"),
     "durations": np.zeros(IMAGE.shape, "timedelta64[s]"), "ragged": [[1.0], [1.0, 2.0]], "an object": object(),
     "a mapping": {}, "texts": np.full(IMAGE.shape, "a"), "None in a list": [[None]],
+    "objects": np.full(IMAGE.shape, np.datetime64("2020"), object), "digits": np.full(IMAGE.shape, "1", object),
 }  # fmt: skip
 WEIGHTS = {
     F.conv2d: (IMAGE, np.ones((3, 3, 3, 4))),
@@ -38,7 +39,7 @@ def test_functions_name_what_is_not_an_array(function, what):
             function(*given)
 
 
-@pytest.mark.parametrize("what", ["complex", "dates", "durations", "texts", "ragged", "None in a list"])
+@pytest.mark.parametrize("what", ["complex", "dates", "durations", "texts", "ragged", "None in a list", "objects", "digits"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_take_real_numbers_only(name, what):
     if name == "detection":

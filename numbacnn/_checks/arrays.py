@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from numbacnn.errors import ArgumentError
 
 REAL = "biuf"  # the kinds of NumPy types of real numbers: bool, int, unsigned, float
+NO_NUMBERS = (type(None), str, bytes, np.datetime64, np.timedelta64)  # objects of which NumPy makes float32 all the same
 
 
 def real_array(value: object, name: str) -> NDArray[Any]:
@@ -27,6 +28,7 @@ def real_array(value: object, name: str) -> NDArray[Any]:
         found = array.astype(np.float32)
     except (TypeError, ValueError):
         raise ArgumentError(f"{name} of type {array.dtype}: pass real numbers") from None
-    if array.dtype.kind == "O" and any(item is None for item in array.flat):
-        raise ArgumentError(f"{name}: None is not a number")
+    wrong = (item for item in array.flat if isinstance(item, NO_NUMBERS)) if array.dtype.kind == "O" else ()
+    for item in wrong:
+        raise ArgumentError(f"{name}: {item!r} is not a number")
     return found
