@@ -163,8 +163,13 @@ def warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def command(*words: str) -> str:
-    """Format a command that can be pasted into a shell."""
-    return list2cmdline(["numbacnn", *words]) if os.name == "nt" else shlex.join(["numbacnn", *words])
+    """Format a command of numbacnn that can be pasted into a shell."""
+    return shell_line("numbacnn", *words)
+
+
+def shell_line(*words: str) -> str:
+    """Format a program and its arguments for the system's shell."""
+    return list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def percent(fraction: float) -> str:

@@ -1,6 +1,5 @@
 """``numbacnn train``."""
 
-import shlex
 import signal
 import threading
 from collections.abc import Callable
@@ -309,7 +308,7 @@ def _print_results(results: dict[str, Any], folder: RunFolder, settings: Setting
         )
     render.table(rows)
     if log == "tensorboard":
-        render.text(f"log:  {shlex.join([log, '--logdir', results['run']])}")
+        render.text(f"log:  {render.shell_line(log, '--logdir', results['run'])}")
     render.text(f"next: {render.command('predict', results['run'], 'IMAGE.png')}")
 
 

@@ -242,7 +242,7 @@ def _folder(named: NamedSet, cache: str | os.PathLike[str] | None) -> Path:
         from platformdirs import user_cache_path
 
         try:
-            cache = user_cache_path("numbacnn") / "data"
+            cache = user_cache_path("numbacnn", appauthor=False) / "data"
         except RuntimeError as error:
             raise DataError(f"{named.name}: there is no cache folder ({error}); pass a folder with its files") from None
     return Path(cache) / named.name

@@ -101,9 +101,9 @@ class DataLoader(ChecksArguments, AnswersAttributes):
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the indices of the data set, (N,) int64, in the order of an epoch."""
         if not self.shuffle:
-            return np.arange(len(self.dataset))
+            return np.arange(len(self.dataset), dtype=np.int64)  # else int32 with NumPy 1 on Windows
         bits = np.random.Philox(key=np.array([self.seed, epoch], dtype=np.uint64))
-        return np.random.Generator(bits).permutation(len(self.dataset))
+        return np.random.Generator(bits).permutation(len(self.dataset)).astype(np.int64, copy=False)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Iterate over the batches of an epoch, from batch ``start`` on.

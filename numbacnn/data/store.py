@@ -67,7 +67,7 @@ def available_memory() -> int:
 def _mapped(shape: tuple[int, ...], size: int) -> NDArray[np.uint8]:
     from platformdirs import user_cache_path
 
-    folder = user_cache_path("numbacnn") / "images"
+    folder = user_cache_path("numbacnn", appauthor=False) / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size) if hasattr(os, "posix_fallocate") else file.truncate(size)

@@ -79,7 +79,7 @@ class DeviceAugmenter(ChainRunner):
             return
         random = np.array([seed, epoch], np.uint64)
         self.device.write(self.random, random)
-        indices = np.arange(self._shape[0])
+        indices = np.arange(self._shape[0], dtype=np.int64)
         u = draw_uniforms(get_device("cpu").kernels, len(self.chain.transforms), indices, random)
         unit = 255.0 if self._is_bytes else 1.0
         found = [stage_numbers(stage, u, self._shape, unit) for stage in self.chain.stages]

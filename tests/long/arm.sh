@@ -11,7 +11,7 @@ tree=$(realpath -m "$1")
 shift
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 qemu=/usr/bin/qemu-aarch64-static
-core=(tests/ops/test_conv2d.py tests/ops/test_dense.py tests/test_maths.py tests/test_threads.py tests/test_training.py)
+core=(tests/ops/test_{conv2d,dense}.py tests/test_{maths,pool,threads,training}.py)
 
 # The kernel starts ARM programs with the emulator, which it opens now (F), so that it works in the tree.
 binfmt=/proc/sys/fs/binfmt_misc

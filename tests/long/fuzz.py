@@ -1,6 +1,6 @@
 """Fuzz the readers of files: each input is read correctly or rejected with one error, quickly and in little memory.
 
-    python tests/long/fuzz.py [--count 200000] [--seed 0] [--draw random|hypothesis] [FORMAT…]
+    python tests/long/fuzz.py [--count 200000] [--minutes M] [--seed 0] [--draw random|hypothesis] [FORMAT…]
 
 Valid files are mutated: bytes are changed, removed, doubled and inserted. If checksums would hide the structure,
 values inside it are changed and the checksums updated. Limits for each input: a second of processor time, and 256 MiB
@@ -584,20 +584,22 @@ class Reader:
         return "rejected"
 
 
-def by_random(reader, count, first_seed):
-    """Draw inputs from one generator."""
+def by_random(reader, count, first_seed, end):
+    """Draw inputs from one generator, until there are ``count`` or it is ``end`` of ``time.monotonic``."""
     random = Random(first_seed)
-    for _ in range(count):
+    while reader.found.total() < count and time.monotonic() < end:
         reader.read(reader.mutated(random))
 
 
-def by_hypothesis(reader, count, first_seed):
-    """Draw the same mutations by hypothesis, which minimizes a failing one."""
+def by_hypothesis(reader, count, first_seed, end):
+    """Draw the same mutations by hypothesis, which minimizes a failing one; look at the clock between chunks."""
 
     def check(random):
         reader.read(reader.mutated(random))
 
     for number, start in enumerate(range(0, count, CHUNK)):
+        if time.monotonic() > end:
+            break
         examples = settings(
             max_examples=min(CHUNK, count - start),
             database=None,
@@ -613,15 +615,16 @@ def main():
     parser = argparse.ArgumentParser(description="Read damaged files of every format.")
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"{', '.join(FORMATS)}; by default all")
     parser.add_argument("--count", type=int, default=200_000, help="inputs of each format, by default 200,000")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="the longest time for each format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw", choices=draws, default="random")
     given_arguments = parser.parse_args()
     nc.set_num_threads(1)  # processor time is then that of the work, not of threads that wait
     for name in given_arguments.formats or FORMATS:
-        start = time.process_time()
+        start, end = time.process_time(), time.monotonic() + 60 * given_arguments.minutes
         with tempfile.TemporaryDirectory() as folder:
             reader = Reader(name, folder)
-            draws[given_arguments.draw](reader, given_arguments.count, given_arguments.seed)
+            draws[given_arguments.draw](reader, given_arguments.count, given_arguments.seed, end)
         print(f"{name}: {reader.outcomes()}, {time.process_time() - start:.0f} s of processor time", flush=True)
 
 

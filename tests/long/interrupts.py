@@ -1,6 +1,6 @@
 """Interrupt forward, predict and fit at random instants, with a second thread waiting for the engine.
 
-    python tests/long/interrupts.py [--count 6000] [--seed 0]
+    python tests/long/interrupts.py [--count 6000] [--minutes M] [--seed 0]
 
 After each interrupt the second thread must get the engine; a hang ends the script with a traceback of all threads.
 Trainings are resumed until they end, and then have the same weights, bit for bit, as one that was not interrupted.
@@ -10,6 +10,7 @@ Not on Windows: it needs interval timers.
 import argparse
 import faulthandler
 import json
+import math
 import signal
 import tempfile
 import threading
@@ -93,8 +94,10 @@ def trained(data, checkpoint, random=None, longest=0.0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="the longest time")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    end = time.monotonic() + 60 * given.minutes
     random, counts = Random(given.seed), Counter()
     train, _ = nc.data.load("digits")
     data, images = train.subset(np.arange(96)), train.images[:8]
@@ -109,7 +112,7 @@ def main():
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         waiter = Waiter(images)
         actions = {"forward": lambda: [mine.forward(x) for _ in range(50)], "predict": lambda: mine.predict(images)}
-        while counts.total() - counts["whole trainings"] < given.count:
+        while counts.total() - counts["whole trainings"] < given.count and time.monotonic() < end:
             kind = random.choice(["forward", "predict", "fit"])
             if kind != "fit":
                 counts[kind] += interrupted(actions[kind], random.uniform(0, 0.02))

@@ -56,8 +56,9 @@ def _partial_sums(rows, fan, images):
 def _term_tables(r, s, terms, k, dilation_h, dilation_w, width):
     """Offsets of the weight and the spread input of each (r, s, t), as int64, padded to a multiple of TAPS."""
     r_, s_, t_ = np.indices((r, s, terms), dtype=np.int64).reshape(3, -1)
+    tap = np.arange(r_.size, dtype=np.int64)
     inputs = ((r_ * dilation_h * terms + t_) * width + s_ * dilation_w) * LANES
-    return [np.pad(table, (0, -table.size % TAPS), mode="edge") for table in (np.arange(r_.size) * k, inputs)]
+    return [np.pad(table, (0, -table.size % TAPS), mode="edge") for table in (tap * k, inputs)]
 
 
 @cpu_kernel(float32_4d, int64_1d, int64_1d, float32_4d, float32_4d, float32_2d, Axis, Axis, Fan)
