@@ -39,7 +39,10 @@ def test_functions_name_what_is_not_an_array(function, what):
             function(*given)
 
 
-@pytest.mark.parametrize("what", ["complex", "dates", "durations", "texts", "ragged", "None in a list", "objects", "digits"])
+NO_NUMBERS = ("complex", "dates", "durations", "texts", "ragged", "None in a list", "objects", "digits")
+
+
+@pytest.mark.parametrize("what", NO_NUMBERS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_take_real_numbers_only(name, what):
     if name == "detection":

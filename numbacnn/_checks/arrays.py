@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from numbacnn.errors import ArgumentError
 
 REAL = "biuf"  # the kinds of NumPy types of real numbers: bool, int, unsigned, float
-NO_NUMBERS = (type(None), str, bytes, np.datetime64, np.timedelta64)  # objects of which NumPy makes float32 all the same
+NO_NUMBERS = (type(None), str, bytes, np.datetime64, np.timedelta64)  # though NumPy makes float32 of some objects
 
 
 def real_array(value: object, name: str) -> NDArray[Any]:
