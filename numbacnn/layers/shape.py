@@ -39,6 +39,10 @@ class Flatten(_Reshaped):
         return (math.prod(shapes[0]),)
 
 
+def _size_or_rest(size: object, name: str) -> int:
+    return -1 if whole(size, name, -1) == -1 else whole(size, name)
+
+
 @dataclass(eq=False)
 class Reshape(_Reshaped):
     """The elements of an image, in their order (channels fastest), as ``shape``: (h, w, c) or (features,).
@@ -53,7 +57,7 @@ class Reshape(_Reshaped):
 
     def __post_init__(self) -> None:
         given = self.shape if isinstance(self.shape, Sequence) else (self.shape,)
-        self.shape = tuple(size if size == -1 else whole(size, f"a size of shape {given}") for size in given)
+        self.shape = tuple(_size_or_rest(size, f"a size of shape {given}") for size in given)
         if len(self.shape) not in (1, 3) or self.shape.count(-1) > 1:
             raise ArgumentError(f"shape={given}: pass (height, width, channels) or (features,), with at most one -1")
 

@@ -1,5 +1,6 @@
 """Buffers, and their offsets in one arena: buffers that are never alive at the same time share memory."""
 
+import sys
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbacnn._checks import format_shape
+from numbacnn.errors import GeometryError
 from numbacnn.geometry import NO_HALO, Halo, Shape, as_image
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -67,8 +70,15 @@ def image_view(name: str, shape: Shape, batch: int, halo: Halo = NO_HALO) -> Vie
 def allocate(buffers: Sequence[Buffer]) -> int:
     """Give every buffer an offset; return the arena's size in bytes.
 
-    The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number.
+    The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
+    GeometryError if no computer has that much memory.
     """
+    if sum(buffer.bytes for buffer in buffers) > sys.maxsize:
+        largest = max(buffers, key=lambda buffer: buffer.bytes)
+        shape = format_shape(largest.shape)
+        raise GeometryError(
+            f"{largest.name} of {shape} numbers takes {largest.bytes / 2**60:,.0f} EiB; make it smaller"
+        )
     for buffer in buffers:
         if buffer.permanent or (buffer.halo is not NO_HALO and buffer.halo_share > THICK_HALO):
             buffer.first, buffer.last = -1, FOREVER

@@ -22,6 +22,10 @@ enum { TF32, BF16 };
 
 void report(Thread *t, const char *kind, int line, uint64_t detail);
 void *memory(Thread *t, uint64_t address, int size, int count, int writes, int line);
+/* The same, and before it reads from a constant of the module. */
+#define ACCESS Thread *t, uint64_t at, int size, int count, int writes, int line
+#define READ_FROM(array) \
+    if (!writes && at >= (uint64_t)array && at + size * count <= (uint64_t)(array + sizeof array)) return (void *)at;
 void barrier(Thread *t, int line);
 void matrix_product(Thread *t, int kind, const uint32_t *words, const float *sums, float *d, int line);
 float rounded_f32(int direction, char operation, float a, float b, float c);

@@ -17,6 +17,7 @@ FRAME = """
 .version 8.0
 .target sm_80
 .address_size 64
+.global .align 4 .b8 table[8] = {{7, 0, 0, 0, 9, 0, 0, 0}};
 .visible .entry tried(.param .u64 tried_param_0)
 {{
     .reg .pred %p<4>;
@@ -111,6 +112,15 @@ def test_other_instructions_are_rejected(line):
 def test_division_by_zero_is_reported():
     with pytest.raises(device.KernelError, match="division by zero"):
         run("mov.u32 %r2, 0; div.u32 %r1, 7, %r2", "u32", "%r1")
+
+
+def test_constants_are_read_within_their_bounds():
+    assert run("ld.global.u32 %r1, [table]", "u32", "%r1") == 7
+    assert run("mov.u64 %rd2, table; ld.global.nc.u32 %r1, [%rd2+4]", "u32", "%r1") == 9
+    for access in ("read", "write"):
+        lines = "ld.global.u32 %r1, [%rd2+8]" if access == "read" else "st.global.u32 [%rd2], %r1"
+        with pytest.raises(device.KernelError, match=f"global {access} out of bounds"):
+            run(f"mov.u64 %rd2, table; {lines}", "u32", "%r1")
 
 
 def test_the_layout_of_parameters():

@@ -40,6 +40,11 @@ def translate(module: Module) -> str:
         f"static const uint8_t {identifier(name)}[{size}] __attribute__((aligned(64))) = {{{values}}};"
         for name, size, values in module.constants
     ]
+    if constants:
+        names = " ".join(f"READ_FROM({identifier(name)})" for name, _, _ in module.constants)
+        constants.append(
+            f"static void *any_memory(ACCESS) {{ {names} return memory(t, at, size, count, writes, line); }}"
+        )
     prototypes = [f"{function.head};" for function in functions]
     return "\n".join(['#include "runtime.h"', *constants, *prototypes, *(f.source() for f in functions)]) + "\n"
 
@@ -226,9 +231,9 @@ class _Function:
                 return self.write(target, kind, f"*({C_TYPES[kind]} *)({parameter})")
             return self.write(target, kind, self.read(base, kind))
         targets = split(target[1:-1]) if target[0] == "{" else [target]
-        pointer, constant = self._access(source, kind, len(targets), False, line)
+        pointer = self._access(source, kind, len(targets), False, line)
         reads = [self.write(each, kind, f"p[{i}]") for i, each in enumerate(targets)]
-        return f"{{ const {constant}{C_TYPES[kind]} *p = {pointer}; {' '.join(reads)} }}"
+        return f"{{ const {C_TYPES[kind]} *p = {pointer}; {' '.join(reads)} }}"
 
     def _st(self, modifiers: list[str], operands: list[str], line: int) -> str:
         kind, (target, source) = modifiers[-1], operands
@@ -236,16 +241,15 @@ class _Function:
             _, base, _ = self.address(target)
             return self.write(base, kind, self.read(source, kind))
         sources = split(source[1:-1]) if source[0] == "{" else [source]
-        pointer, _ = self._access(target, kind, len(sources), True, line)
+        pointer = self._access(target, kind, len(sources), True, line)
         writes = [f"p[{i}] = {self.read(each, kind)};" for i, each in enumerate(sources)]
         return f"{{ {C_TYPES[kind]} *p = {pointer}; {' '.join(writes)} }}"
 
-    def _access(self, operand: str, kind: str, count: int, writes: bool, line: int) -> tuple[str, str]:
-        """Return a pointer to memory that the runtime has checked, and the qualifier of what it points to."""
-        address, base, _ = self.address(operand)
-        if base in self.constants:
-            return f"(const {C_TYPES[kind]} *)({address})", ""
-        return f"memory(t, {address}, {SIZES[kind]}, {count}, {int(writes)}, {line})", ""
+    def _access(self, operand: str, kind: str, count: int, writes: bool, line: int) -> str:
+        """Return a pointer to memory that the runtime has checked."""
+        address, _, _ = self.address(operand)
+        function = "any_memory" if self.constants else "memory"
+        return f"{function}(t, {address}, {SIZES[kind]}, {count}, {int(writes)}, {line})"
 
     # -- arithmetic ---------------------------------------------------------------------------------------------------
 
