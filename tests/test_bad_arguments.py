@@ -55,11 +55,11 @@ def test_losses_take_real_numbers_only(name, what):
         function(numbers, bad)
 
 
-VALUES = [None, "a", 10**30, -1, [], {}, object(), np.ones(3), np.nan]
+VALUES = [None, "a", 10**30, 2**31, -1, [], {}, object(), np.ones(3), np.nan]
 OPTIONS = {
     F.max_pool2d: (IMAGE,), F.avg_pool2d: (IMAGE,), F.global_avg_pool2d: (IMAGE,), F.dropout: (IMAGE,),
     F.resize2d: (IMAGE, 4), F.gelu: (IMAGE,), F.elementwise: (IMAGE, "exp"), F.zero_pad2d: (IMAGE,),
-    F.conv2d: WEIGHTS[F.conv2d], **dict.fromkeys(OPTIMIZERS.values(), ()),
+    F.upsample2d: (IMAGE,), F.reshape: (IMAGE,), F.conv2d: WEIGHTS[F.conv2d], **dict.fromkeys(OPTIMIZERS.values(), ()),
 }  # fmt: skip
 
 
