@@ -80,7 +80,7 @@ def _launch_steps(trainer: "Trainer", host: "HostLoop") -> None:
             continue
         inputs, labels = [part[:n] for part in trainer.dataset.inputs], trainer.dataset.labels[:n]
         if host.augmenter is not None:
-            inputs[0], labels = host.augmenter(inputs[0], labels, np.arange(n, dtype=np.int64), seed=0, epoch=0)
+            inputs[0], labels = host.augmenter(inputs[0], labels, np.arange(n), seed=0, epoch=0)
         step.keep_state()
         model.load_inputs(buffers.inputs, inputs)
         targets = buffers.targets(labels)
