@@ -49,9 +49,8 @@ class CompileCount:
 
 
 def compile_missing_ahead(trainer: "Trainer") -> None:
-    """Let other processes compile kernels of a training that is about to run on one rank of its machine."""
-    if trainer.group.size == 1:
-        compile_ahead(missing_kernels(trainer), get_num_threads())
+    """Let other processes compile kernels of a training that is about to run."""
+    compile_ahead(missing_kernels(trainer), get_num_threads())
 
 
 def missing_kernels(trainer: "Trainer") -> list[FirstLaunch]:

@@ -34,7 +34,6 @@ from numbacnn.schedules import Schedule, constant, watches
 from numbacnn.tasks import task_for
 from numbacnn.tasks.wanted import Wanted, wanted_metrics
 from numbacnn.training.batch import TrainingBatch
-from numbacnn.training.compilations import compile_missing_ahead
 from numbacnn.training.device_loop import DeviceLoop, choose_loop
 from numbacnn.training.events import EarlyStopping, EpochEnd, EpochRecord, Event, History, Position, StepEnd
 from numbacnn.training.host_loop import HostLoop
@@ -152,7 +151,7 @@ class Trainer:
         With ``ema`` the model holds the averaged weights at the end of every epoch, where it is validated and the event
         is yielded, and when the training has ended; during an epoch it holds the trained ones.
         """
-        compile_missing_ahead(self)
+        self._compile_ahead()
         self._last_save = time.monotonic()
         self.group.stop_requested = False  # of an earlier training on these ranks
         try:
@@ -162,6 +161,13 @@ class Trainer:
         finally:
             self.model.epochs = self.position.epoch + (self.position.step > 0)
             self._show_average(True)
+
+    def _compile_ahead(self) -> None:
+        """Let other processes compile kernels that this one would compile later; other devices need no Numba."""
+        if self.model.device.name == "cpu" and self.group.size == 1:
+            from numbacnn.training.compilations import compile_missing_ahead
+
+            compile_missing_ahead(self)
 
     def _describe_data(self) -> None:
         """Give the model the normalization and the classes of the data, unless it has its own, and the task."""
