@@ -9,6 +9,8 @@ from trainings import TIMES, data, model, options, saved
 
 import numbacnn as nc
 from numbacnn.saving import format as checkpoint
+from numbacnn.saving.checkpoints import record_of
+from numbacnn.training.events import Position
 
 STEPS = 50
 
@@ -129,3 +131,12 @@ def test_a_checkpoint_does_not_make_a_training_longer(whole, tmp_path):
     checkpoint.save_checkpoint(tmp_path / "run", model().store.arenas(), state | {"first_epoch": 2**31})
     with pytest.raises(nc.ModelFileError, match="before the first, 2147483648"):
         fit(model(), tmp_path / "run", resume=True)
+
+
+def test_floats_of_a_state_may_have_whole_digits():
+    """JSON has whole digits of any length; NumPy makes objects of numbers above 64 bits."""
+    position = record_of(Position, {"loss_sum": 2**64, "step": 3})
+    assert (position.loss_sum, type(position.loss_sum), position.step) == (2.0**64, float, 3)
+    for wrong in (10**400, "2", None):
+        with pytest.raises((ArithmeticError, ValueError)):
+            record_of(Position, {"loss_sum": wrong})

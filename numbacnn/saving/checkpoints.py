@@ -88,20 +88,27 @@ def parse_interval(given: int | str) -> Interval:
 def record_of(kind: type[R], form: Any) -> R:
     """Return a dataclass from a form in a checkpoint.
 
-    Raises ValueError or TypeError unless every field has its type: whole numbers, which are not negative, numbers, or
+    Raises one of ``DAMAGE`` unless every field has its type: whole numbers, which are not negative, numbers, or
     mappings from names to numbers.
     """
-    hints = get_type_hints(kind)
+    hints, found = get_type_hints(kind), {}
     for name, value in dict(form).items():
         if name not in hints:
             raise ValueError(f"unknown {name!r}")
-        numbers = list(value.values()) if hints[name] == Mapping[str, float] else [value]
-        for number in numbers:
-            if hints[name] is int:
-                count(number)
-            elif number is not None or hints[name] is float:
-                float(number if isinstance(number, int | float) else "no number")
-    return kind(**form)
+        if hints[name] == Mapping[str, float]:
+            found[name] = {key: _number(number, float) for key, number in value.items()}
+        else:
+            found[name] = _number(value, hints[name])
+    return kind(**found)
+
+
+def _number(value: Any, hint: object) -> Any:
+    """Return a number of a form as one of its type, a float also where JSON has whole digits."""
+    if hint is int:
+        return count(value)
+    if value is None and hint is not float:
+        return None
+    return float(value if isinstance(value, int | float) else "no number")
 
 
 def count(value: object) -> int:

@@ -170,7 +170,8 @@ if not backend.SIMULATED:
 def test_launchers_multiply_rounded_operands(precision, call):
     found = check(call, precision)
     plain, *_ = Arrays(cuda_sizes, on_device, DeviceArray.read).run(cuda, call)
-    assert not np.array_equal(found, plain)
+    is_masked = str(call) == "conv2d_input_gradient a pixel, mask"  # all of its gradient is zero
+    assert np.array_equal(found, plain) == is_masked
 
 
 @pytest.mark.parametrize("precision", ROUND)
