@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from processes import run_python
 import numbacnn as nc
 from numbacnn.engine import locks
 from numbacnn.engine.locks import PROCESS_LOCK, engine_lock, flushes_subnormals
+from numbacnn.engine.parameters import Parameters
 from numbacnn.saving.pretrained import state_dict
 
 CHECKS = ("CALL", "PRECALL", "RESUME", "JUMP_BACKWARD", "YIELD", "SEND", "GET_ITER", "FOR_ITER")
@@ -99,29 +101,66 @@ def test_a_file_is_not_written_during_a_step(tmp_path):
     assert nc.load(tmp_path / "m.safetensors").output_shape == (2,)
 
 
-def test_weights_are_not_read_during_a_step(tmp_path):
-    """Whatever copies all weights waits for the end of a step, so that it does not mix those before and after."""
-    pytest.importorskip("onnx")
-    model = nc.Sequential([nc.Dense(2)], (3,))
-    copies = [
-        lambda: nc.onnx.save(model, tmp_path / "m.onnx"),
-        lambda: state_dict(model.graph, model.store),
-        lambda: model.replace_head(4),
-        lambda: copy.deepcopy(model),
-    ]
-    before = np.array(model.parameters["dense_1.weight"])
-    copying = [threading.Thread(target=each) for each in copies]
-    with engine_lock:
-        for thread in copying:
-            thread.start()
-        for thread in copying:
-            thread.join(0.1)
-            assert thread.is_alive()
-    for thread in copying:
-        thread.join(30)
-        assert not thread.is_alive()
-    saved = nc.onnx.load(tmp_path / "m.onnx").parameters
-    assert any(np.array_equal(array, before) for array in saved.values())
+def saved(model, file):
+    model.save(file)
+    return nc.load(file).parameters
+
+
+def exported(model, file):
+    nc.onnx.save(model, file)
+    return nc.onnx.load(file).parameters
+
+
+COPIES = {
+    "onnx": lambda model, folder: exported(model, folder / "m.onnx"),
+    "state_dict": lambda model, folder: state_dict(model.graph, model.store),
+    "replace_head": lambda model, folder: model.replace_head(3).parameters,
+    "deepcopy": lambda model, folder: copy.deepcopy(model).parameters,
+    "save": lambda model, folder: saved(model, folder / "m.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_all_weights_are_read_between_the_same_two_steps(name, tmp_path, monkeypatch):
+    """Whatever copies all weights keeps others from changing them in between: here as soon as the first is read."""
+    if name == "onnx":
+        pytest.importorskip("onnx")
+    model = nc.Sequential([nc.Dense(2), nc.Dense(2), nc.Dense(2)], (2,))
+    before = {name: np.array(array) for name, array in model.parameters.items()}
+    writing = threading.Thread(target=lambda: [zero(array) for array in views])
+    views = [slot.of(model.store.values) for slot in model.store.slots.values()]
+
+    def zero(array):
+        with engine_lock:
+            array[...] = 0
+
+    class Watched(Mapping):
+        def __init__(self, arrays):
+            self.arrays = arrays
+
+        def __getitem__(self, name):
+            if writing.ident is None:
+                writing.start()
+                writing.join(0.2)
+            return self.arrays[name]
+
+        def __iter__(self):
+            return iter(self.arrays)
+
+        def __len__(self):
+            return len(self.arrays)
+
+    arrays = Parameters.arrays
+
+    def read(store):
+        return Watched(arrays(store)) if store is model.store else arrays(store)
+
+    monkeypatch.setattr(Parameters, "arrays", read)
+    copied = list(COPIES[name](model, tmp_path).values())
+    writing.join()
+    assert not any(array.any() for array in views)
+    kept = [before[f"dense_{i}.weight"] for i in (1, 2)]
+    assert all(any(sorted(array.ravel()) == sorted(each.ravel()) for each in copied) for array in kept)
 
 
 def test_a_state_dict_does_not_change_with_the_model():
