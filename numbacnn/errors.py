@@ -4,6 +4,7 @@ import re
 
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
 _ALL_CONTROLS = re.compile(f"[{_CONTROLS}]")
+_ENDS_OF_LINES = re.compile(r"\s*\n\s*")
 _ALL_BUT_LINES = re.compile(f"(?!\n)[{_CONTROLS}]")
 
 
@@ -17,11 +18,16 @@ def escaped(text: object, keep_lines: bool = False) -> str:
     return pattern.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def one_line(message: object) -> str:
+    """Return the message of an error, escaped, in one line: it may quote an array, or the error of another library."""
+    return escaped(_ENDS_OF_LINES.sub(" ", str(message)))
+
+
 class NumbacnnError(Exception):
     """Base class of every error raised on purpose. Its message may name what a file names, so controls are escaped."""
 
     def __str__(self) -> str:
-        return escaped(super().__str__(), keep_lines=True)
+        return one_line(super().__str__())
 
 
 class ArgumentError(NumbacnnError, ValueError):

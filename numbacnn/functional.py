@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn import layers
-from numbacnn._checks import whole
+from numbacnn._checks import shown, whole
 from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.device import get_device
@@ -333,7 +333,7 @@ def _apply(
 ) -> Float32:
     """Run one layer on arrays of a batch; with a seed as in training, in which some layers draw random numbers."""
     if isinstance(xs, str | bytes) or not isinstance(xs, Iterable):
-        raise ArgumentError(f"xs={xs!r}: pass a list of arrays")
+        raise ArgumentError(f"xs={shown(xs)}: pass a list of arrays")
     xs = list(xs)
     if any(isinstance(x, Tensor) for x in xs) and not parameters:
         return cast(Float32, layer(cast(list[Tensor], xs)))  # recorded in a graph

@@ -8,7 +8,7 @@ arithmetic for deep learning", relationship 15).
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from numbacnn._checks import format_shape
+from numbacnn._checks import format_shape, shown
 from numbacnn.errors import ArgumentError, GeometryError
 
 Shape = tuple[int, ...]
@@ -172,14 +172,14 @@ def freeze_padding(padding: Padding) -> FrozenPadding:
     remedy = 'use "valid", "same", an integer, (height, width) or ((top, bottom), (left, right)), none negative'
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
-            raise ArgumentError(f"padding={padding!r}: {remedy}")
+            raise ArgumentError(f"padding={shown(padding)}: {remedy}")
         return padding
     axes = padding if isinstance(padding, Sequence) else (padding, padding)
     sides: list[tuple[Any, ...]] = [tuple(side) if isinstance(side, Sequence) else (side, side) for side in axes]
     if [len(side) for side in sides] != [2, 2] or not all(
         isinstance(n, int) and 0 <= n < 1 << 31 for n in [*sides[0], *sides[1]]
     ):
-        raise ArgumentError(f"padding={padding!r}: {remedy}")
+        raise ArgumentError(f"padding={shown(padding)}: {remedy}")
     if isinstance(padding, int):
         return int(padding)
     (top, bottom), (left, right) = (map(int, side) for side in sides)

@@ -216,7 +216,9 @@ def get_schedule(schedule: Schedule | str | None) -> Schedule:
     if isinstance(schedule, str):
         return choose("schedule", schedule, SCHEDULES)
     if isinstance(schedule, type) or not (schedule is None or callable(schedule)):
-        raise ArgumentError(f"schedule={schedule!r}: pass a name of numbacnn.schedules, or a function of (step, steps)")
+        raise ArgumentError(
+            f"schedule={shown(schedule)}: pass a name of numbacnn.schedules, or a function of (step, steps)"
+        )
     return constant if schedule is None else _of_two(schedule)
 
 

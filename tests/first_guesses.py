@@ -760,7 +760,7 @@ SECOND_ANSWERED = [
     (
         "Keras",
         "model.fit(((images[i], labels[i]) for i in range(24)), epochs=1)",
-        "zero-dimensional arrays cannot be concatenated",
+        "batch 0 is a single image of shape (8, 8, 1) and its label",
     ),
     ("Keras", "model.predict([images]).shape", "pass (N, *(8, 8, 1))"),
     ("Keras", "model.predict('cat.png')", "nc.data.read_image reads a file"),

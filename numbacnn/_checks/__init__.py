@@ -35,9 +35,16 @@ def python_numbers(value: Any, arrays: bool = False) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)``, or the type of an object whose repr does not fit into a line or has an address."""
+    """Return ``repr(value)``, or a few words about a value whose repr does not fit into a line or has an address."""
     text = repr(value)
-    return type(value).__name__ if len(text) > LONGEST or "\n" in text or " at 0x" in text else text
+    if len(text) <= LONGEST and "\n" not in text and " at 0x" not in text:
+        return text
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(value, str):
+        return f"{value[:LONGEST]!r} …"
+    if isinstance(shape, tuple):
+        return f"{kind} of shape {shape}"
+    return f"{kind} of {len(value)}" if isinstance(value, list | tuple | set | dict) else kind
 
 
 def path_of(value: object, owner: str) -> Path:
@@ -97,7 +104,7 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, 
         height, width = (whole(v, name, minimum) for v in values)
     except ValueError:
         raise ArgumentError(
-            f"{name}={value!r}: pass one integer, or two (height, width), of at least {minimum}"
+            f"{name}={shown(value)}: pass one integer, or two (height, width), of at least {minimum}"
         ) from None
     return height, width
 
@@ -129,7 +136,7 @@ def one_of(value: str, name: str, choices: Sequence[str]) -> str:
         return value
     *others, last = (f'"{choice}"' for choice in choices)
     meant = f"that is {STRINGS[value]!r} here; " if value in STRINGS and STRINGS[value] in choices else ""
-    raise ArgumentError(f"{name}={value!r}: {meant}choose {', '.join(others)} or {last}")
+    raise ArgumentError(f"{name}={shown(value)}: {meant}choose {', '.join(others)} or {last}")
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -154,14 +161,14 @@ def matching(subject: str, pattern: str, names: Iterable[str]) -> list[str]:
     Raises ArgumentError with the nearest names if there are none; ``subject`` says whose pattern it is.
     """
     if not isinstance(pattern, str):
-        raise ArgumentError(f'{subject} {pattern!r}: pass a name such as "conv2d_1.*"')
+        raise ArgumentError(f'{subject} {shown(pattern)}: pass a name such as "conv2d_1.*"')
     listed = list(names)
     found = [name for name in listed if fnmatchcase(name, pattern)]
     if found:
         return found
     near = get_close_matches(pattern, listed, n=3, cutoff=0.4) or listed[:3]
     more = "" if len(listed) == len(near) else f" … ({len(listed)} in all)"
-    raise ArgumentError(f"{subject} {pattern!r} matches no parameter; there are {', '.join(near)}{more}")
+    raise ArgumentError(f"{subject} {shown(pattern)} matches no parameter; there are {', '.join(near)}{more}")
 
 
 def brief(message: object, maximum: int = 300) -> str:

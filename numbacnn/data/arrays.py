@@ -91,6 +91,7 @@ def collected(batches: Iterable[Any], names: Sequence[str] = ("images",)) -> tup
         # Copies, since the next batch may be in the same buffers, as those of numbacnn's DataLoader are.
         images.append([np.array(part) for part in by_input(_channels_last(batch[0]), names)])
         labels.append(np.array(as_array(batch[1], "labels")))
+        _check_batch(number, images[-1][0], labels[-1])
     if not images:
         raise ArgumentError("there are no batches: an iterator can be read only once; pass a list, or a DataLoader")
     try:
@@ -98,6 +99,20 @@ def collected(batches: Iterable[Any], names: Sequence[str] = ("images",)) -> tup
         return parts if len(names) > 1 else parts[0], np.concatenate(labels)
     except ValueError as error:
         raise ArgumentError(f"batches do not fit together: {error}") from None
+
+
+def _check_batch(number: int, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Raise ArgumentError if a batch is a single image with its label, or has unequal numbers of them."""
+    if not images.ndim or not labels.ndim:
+        raise ArgumentError(
+            f"batch {number} is a single image of shape {images.shape} and its label; pass arrays, "
+            "fit(np.stack(images), labels), or pairs of batches, such as (images[:8], labels[:8])"
+        )
+    if len(images) != len(labels):
+        raise ArgumentError(
+            f"batch {number} has {len(images)} images, of shape {images.shape}, but {len(labels)} labels; "
+            "pass as many, a batch of one as (image[np.newaxis], [label])"
+        )
 
 
 def _channels_last(images: object) -> object:

@@ -54,7 +54,7 @@ class Compose(ChecksArguments, AnswersAttributes):
         transforms = [transforms] if isinstance(transforms, Transform) else list(transforms)
         for transform in transforms:
             if not isinstance(transform, Transform) or type(transform) not in TRANSFORMS.values():
-                raise ArgumentError(f"augment: {transform!r} is not a transform; pass e.g. augment.Rotate(10)")
+                raise ArgumentError(f"augment: {shown(transform)} is not a transform; pass e.g. augment.Rotate(10)")
         self.transforms = tuple(transforms)
         self.fill = number(fill, "augment: fill", -1e6, 1e6)
 

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import shown
+from numbacnn._checks import format_shape, shown
 from numbacnn._checks.names import AnswersAttributes, checks_arguments, checks_call
+from numbacnn._checks.text import for_output
 from numbacnn.data.arrays import as_array, as_features, by_input, collected
 from numbacnn.data.labels import (
     CLASSES,
@@ -30,11 +31,12 @@ from numbacnn.errors import ArgumentError, DataError
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
 
 _MAX_UNNAMED_CLASSES = 1 << 16  # a larger label is a damaged number rather than a class
+_SHOWN_CLASSES = 10
 _ROWS = 256  # images that a subset copies at a time, as they may be on disk
 _CHUNK = 1 << 20  # pixels that the statistics convert at a time
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset(AnswersAttributes):
     """Images, their labels and the class names. ``Dataset.from_arrays`` makes and checks one.
 
@@ -138,6 +140,13 @@ class Dataset(AnswersAttributes):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        images = f"{len(self):,} images {format_shape(self.images.shape[1:])} ({self.images.dtype})"
+        kind = "" if self.kind == CLASSES else f"{self.kind} of " if self.classes else self.kind
+        more = " …" if len(self.classes) > _SHOWN_CLASSES else ""
+        names = f"{len(self.classes)} classes: {', '.join(self.classes[:_SHOWN_CLASSES])}{more}" * bool(self.classes)
+        return for_output(f"Dataset of {images}, {kind}{names}")
 
     @overload
     def __getitem__(self, index: int | np.integer[Any]) -> tuple[Any, Any]: ...

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import shown
 from numbacnn._checks.names import checks_call
 from numbacnn.data.decoding import bands, decoding, stacked
 from numbacnn.data.depth import DEEP_MODES, INTEGER_MODES, Levels, to_bytes
@@ -89,7 +90,7 @@ def read_placed(
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Read an image file as ``read_image`` does; return the image, and where the pixels of the file are in it."""
     if channels not in (1, 3):
-        raise ArgumentError(f"read_image: {channels} channels; image files are read as gray (1) or RGB (3)")
+        raise ArgumentError(f"read_image: {shown(channels)} channels; image files are read as gray (1) or RGB (3)")
     with decoding(path) as source:
         mode, image = "L" if channels == 1 else "RGB", _opaque(_shallow(_upright(source), white))
         image = image if image.mode == mode else image.convert(mode)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import by_key, choose, format_shape
+from numbacnn._checks import by_key, choose, format_shape, shown
 from numbacnn.data.arrays import as_array
 from numbacnn.detection import PADDING, pack
 from numbacnn.errors import ArgumentError, DataError
@@ -73,7 +73,7 @@ def class_names(given: ClassNames) -> tuple[str, ...]:
         inverted = given and all(isinstance(number, int | np.integer) for number in given.values())
         listed = by_key("classes", {number: name for name, number in given.items()} if inverted else given)
     if isinstance(given, str | bytes | Set) or not isinstance(listed, Iterable):
-        raise ArgumentError(f"classes={given!r}: pass a list of names, or a mapping from number to name")
+        raise ArgumentError(f"classes={shown(given)}: pass a list of names, or a mapping from number to name")
     return tuple(map(_class_name, listed))
 
 
@@ -81,7 +81,7 @@ def _class_name(name: object) -> str:
     if isinstance(name, bytes):
         return name.decode(errors="replace")
     if not isinstance(name, str | Real):
-        raise ArgumentError(f"{name!r} cannot be the name of a class; names are text")
+        raise ArgumentError(f"{shown(name)} cannot be the name of a class; names are text")
     return f"{name:.16g}" if isinstance(name, float | np.floating) else str(name)
 
 

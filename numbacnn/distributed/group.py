@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from numbacnn._checks import shown
 from numbacnn.distributed.watch import Watch
 from numbacnn.errors import ArgumentError, NumbacnnError
 
@@ -92,7 +93,7 @@ class Group:
         if given is None or isinstance(given, Group):
             return given or cls()
         if not hasattr(given, "Ialltoallv"):
-            raise ArgumentError(f"communicator={given!r}: give a communicator of mpi4py, such as MPI.COMM_WORLD")
+            raise ArgumentError(f"communicator={shown(given)}: give a communicator of mpi4py, such as MPI.COMM_WORLD")
         if given.size == 1:
             return cls()
         key = _mpi()._handleof(given)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
 
-from numbacnn._checks import python_numbers, whole
+from numbacnn._checks import python_numbers, shown, whole
 from numbacnn._checks.attributes import NO_SCALE
 from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
@@ -68,8 +68,10 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
     """Return a model's input, with its shape for one image: (height, width, channels) or (features,)."""
     shape = python_numbers(shape, arrays=True)
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
-        raise ArgumentError(f"input shape {shape}: use (height, width, channels) or (features,), each at least 1")
-    sizes = tuple(whole(size, f"a size of input shape {tuple(shape)}") for size in shape)
+        raise ArgumentError(
+            f"input shape {shown(shape)}: use (height, width, channels) or (features,), each at least 1"
+        )
+    sizes = tuple(whole(size, f"a size of input shape {shown(tuple(shape))}") for size in shape)
     return Tensor(sizes, name=name)
 
 
@@ -329,5 +331,5 @@ def _checked_names(names: list[str]) -> list[str]:
         if count > 1:
             raise ArgumentError(f'{count} layers are called "{name}"; names must be unique')
         if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/]+", name):
-            raise ArgumentError(f"{name!r} cannot be a name; use letters, digits, and . _ - /")
+            raise ArgumentError(f"{shown(name)} cannot be a name; use letters, digits, and . _ - /")
     return names

@@ -5,7 +5,7 @@ import struct
 import sys
 import threading
 
-from numbacnn._checks import python_numbers
+from numbacnn._checks import python_numbers, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.kernels.threads import available
@@ -58,7 +58,8 @@ def set_num_threads(count: int) -> None:
     count = python_numbers(count)
     if not isinstance(count, int) or not 1 <= count <= limit:
         raise ArgumentError(
-            f"{count} threads: choose 1 to {limit}; to go higher, set NUMBA_NUM_THREADS before the process starts"
+            f"{shown(count)} threads: choose 1 to {limit}; "
+            "to go higher, set NUMBA_NUM_THREADS before the process starts"
         )
     _threads[0] = count
 

@@ -224,6 +224,8 @@ def _real_numbers(given: object, kind: str) -> NDArray[Any]:
         array = np.asarray(given)
     except ValueError as error:
         raise ArgumentError(f"{kind}: {error}") from None
+    except TypeError:  # a Dataset
+        raise ArgumentError(f"{kind} is a {type(given).__name__}; pass an array, such as images from a batch") from None
     if array.dtype.kind in "biu":
         raise ArgumentError(
             f"{kind} is {array.dtype}; pass normalized floats, model.normalized(images). "

@@ -8,11 +8,11 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import did_you_mean
+from numbacnn._checks import did_you_mean, shown
 from numbacnn._checks.names import AnswersAttributes
 from numbacnn.engine.device import Device
 from numbacnn.engine.locks import PROCESS_LOCK
-from numbacnn.errors import ArgumentError, escaped
+from numbacnn.errors import ArgumentError, one_line
 from numbacnn.geometry import Shape
 from numbacnn.layers.initializers import initial_values
 
@@ -41,7 +41,7 @@ class MissingArrayError(ArgumentError, KeyError):
     """There is no array of a name."""
 
     def __str__(self) -> str:
-        return escaped(self.args[0], keep_lines=True)  # a KeyError shows its message in quotes
+        return one_line(self.args[0])  # a KeyError shows its message in quotes
 
 
 class Arrays(Mapping[str, Float32], AnswersAttributes):
@@ -78,9 +78,9 @@ def _missing(name: object, known: Iterable[str]) -> str:
     """Describe the arrays of a layer, or the nearest to a name."""
     inner = [other for other in known if other.startswith(f"{name}.")]
     if inner:
-        return f"no array {name!r}; the layer has {', '.join(inner)}"
+        return f"no array {shown(name)}; the layer has {', '.join(inner)}"
     near = did_you_mean(str(name), known).strip()
-    return f"no array {name!r}; {near or 'there are ' + (', '.join(list(known)[:4]) or 'none')}"
+    return f"no array {shown(name)}; {near or 'there are ' + (', '.join(list(known)[:4]) or 'none')}"
 
 
 class Arena(NamedTuple):
@@ -175,7 +175,9 @@ class Parameters:
     # -- initial values -----------------------------------------------------------------------------------------------
 
     def initialize(self, seed: int) -> None:
-        """Give every array the values that are drawn from the seed and its own name."""
+        """Give every array the values that are drawn from the seed and its own name. Raises ArgumentError."""
+        if not isinstance(seed, int | np.integer):
+            raise ArgumentError(f"seed={shown(seed)}: pass a whole number")
         self.set_random(seed, 0)
         self._seed = seed
         if self._arenas is not None:

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
+from numbacnn._checks import shown
 from numbacnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def is_custom(layer: type) -> bool:
 def register(layer: type["Layer"]) -> None:
     """Add a class to ``REGISTRY``. A custom class may replace an earlier one, as when a notebook's cell runs again."""
     if not isinstance(layer.op, str) or not layer.op.isidentifier():
-        raise ArgumentError(f'{layer.__name__}.op is {layer.op!r}; use letters, digits and _, such as "my_layer"')
+        raise ArgumentError(f'{layer.__name__}.op is {shown(layer.op)}; use letters, digits and _, such as "my_layer"')
     known = REGISTRY.get(layer.op)
     if known is not None and is_custom(layer) and not is_custom(known):
         raise ArgumentError(f'"{layer.op}" is numbacnn\'s own {known.__name__}; choose another name for your layer')

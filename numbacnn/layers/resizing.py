@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numbacnn._checks import number, one_of, pair
+from numbacnn._checks import number, one_of, pair, shown
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import ResizeGeometry, Shape, image_shape
 from numbacnn.layers.base import Layer
@@ -48,11 +48,11 @@ class Resize2D(Layer):
         one_of(self.rounding, "rounding", ROUNDINGS)
         if self.scale is not None:
             if isinstance(self.scale, str) or not hasattr(self.scale, "__len__") or len(self.scale) != 2:
-                raise ArgumentError(f"scale={self.scale!r}: give the factors of height and width")
+                raise ArgumentError(f"scale={shown(self.scale)}: give the factors of height and width")
             height, width = (number(factor, "a factor of scale", 0) for factor in self.scale)
             self.scale = height, width
             if not min(self.scale) > 0:
-                raise ArgumentError(f"scale={self.scale!r}: give positive factors")
+                raise ArgumentError(f"scale={shown(self.scale)}: give positive factors")
         if self.region is not None:
             self.region = _checked_region(self.region)
             if self.coordinates != "align_corners":
@@ -109,8 +109,8 @@ class Resize2D(Layer):
 
 def _checked_region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     if isinstance(region, str) or not hasattr(region, "__len__") or len(region) != 4:
-        raise ArgumentError(f"region={region!r}: give top, left, bottom and right as fractions")
+        raise ArgumentError(f"region={shown(region)}: give top, left, bottom and right as fractions")
     top, left, bottom, right = (number(edge, "an edge of region", -1e6, 1e6) for edge in region)
     if top > bottom or left > right:
-        raise ArgumentError(f"region={region!r}: top and left must be at most bottom and right")
+        raise ArgumentError(f"region={shown(region)}: top and left must be at most bottom and right")
     return top, left, bottom, right

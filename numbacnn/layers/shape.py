@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numbacnn._checks import one_of, pair, whole
+from numbacnn._checks import one_of, pair, shown, whole
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Halo, Padding, Shape, UpSampleGeometry, freeze_padding, image_shape, padding_halo
 from numbacnn.layers.base import Layer
@@ -57,7 +57,7 @@ class Reshape(_Reshaped):
 
     def __post_init__(self) -> None:
         given = self.shape if isinstance(self.shape, Sequence) else (self.shape,)
-        self.shape = tuple(_size_or_rest(size, f"a size of shape {given}") for size in given)
+        self.shape = tuple(_size_or_rest(size, f"a size of shape {shown(given)}") for size in given)
         if len(self.shape) not in (1, 3) or self.shape.count(-1) > 1:
             raise ArgumentError(f"shape={given}: pass (height, width, channels) or (features,), with at most one -1")
 
@@ -87,7 +87,7 @@ class ZeroPad2D(Layer):
     def __post_init__(self) -> None:
         if isinstance(self.padding, str):
             raise ArgumentError(
-                f"padding={self.padding!r}: pass an integer, (height, width) or ((top, bottom), (left, right))"
+                f"padding={shown(self.padding)}: pass an integer, (height, width) or ((top, bottom), (left, right))"
             )
         self.padding = freeze_padding(self.padding)
 
@@ -138,7 +138,7 @@ class Slice(Layer):
                 continue
             first, end = pair(given, name, 0)
             if first >= end:
-                raise ArgumentError(f"{name}={given!r}: pass (first, end), the first below the end")
+                raise ArgumentError(f"{name}={shown(given)}: pass (first, end), the first below the end")
             setattr(self, name, (first, end))
 
     def geometry(self, shapes: Sequence[Shape]) -> tuple[tuple[int, int], ...]:

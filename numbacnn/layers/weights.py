@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numbacnn._checks import choose, number
+from numbacnn._checks import choose, number, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
@@ -21,7 +21,7 @@ def as_activation(given: str | Layer | type[Layer]) -> Layer:
         return choose("activation", given, known)()
     layer = given() if isinstance(given, type) and issubclass(given, Layer) else given
     if not isinstance(layer, Layer):
-        raise ArgumentError(f'activation={given!r}: pass a name such as "relu", or a layer such as nc.ReLU()')
+        raise ArgumentError(f'activation={shown(given)}: pass a name such as "relu", or a layer such as nc.ReLU()')
     return layer
 
 
@@ -41,8 +41,10 @@ class WeightLayer(Layer):
         bias = getattr(self, "bias", True)
         if not isinstance(bias, bool):
             size = isinstance(bias, int)
-            meant = "the number of inputs follows from the input" if size else f"an activation is activation={bias!r}"
-            raise ArgumentError(f"bias={bias!r}: pass True or False; {meant}")
+            meant = (
+                "the number of inputs follows from the input" if size else f"an activation is activation={shown(bias)}"
+            )
+            raise ArgumentError(f"bias={shown(bias)}: pass True or False; {meant}")
         if self.activation is not None:
             self.activation = as_activation(self.activation)
 

@@ -5,7 +5,7 @@ A loss object holds the options, ``CrossEntropy(label_smoothing=0.1)``; the func
 
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float32, Loss, Weights, evaluate
@@ -63,7 +63,9 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     if callable(loss) and not isinstance(loss, type | Loss):
         return FunctionLoss(loss)
     if not isinstance(loss, Loss):
-        raise ArgumentError(f"loss={loss!r}: pass a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()")
+        raise ArgumentError(
+            f"loss={shown(loss)}: pass a name, {', '.join(LOSSES)}, or a loss such as losses.CrossEntropy()"
+        )
     return loss
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import by_key
+from numbacnn._checks import by_key, shown
 from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device, get_device
@@ -217,7 +217,9 @@ def checked_weights(name: str, weights: Weights, names: Sequence[str] = ()) -> t
     except (TypeError, ValueError):
         found = ()
     if not found:
-        raise ArgumentError(f"{name}={weights!r}: pass a sequence of numbers, or a mapping from classes to numbers")
+        raise ArgumentError(
+            f"{name}={shown(weights)}: pass a sequence of numbers, or a mapping from classes to numbers"
+        )
     if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
         raise ArgumentError(f"{name}={found}: pass numbers of at least 0, one of them above 0")
     return found
@@ -245,4 +247,4 @@ def check_count(name: str, weights: Weights | None, shape: tuple[int, ...]) -> N
 def check_ignore_index(label: object) -> None:
     """Raise ArgumentError unless a label is an integer or None."""
     if label is not None and not isinstance(label, int | np.integer):
-        raise ArgumentError(f"ignore_index={label!r}: pass an integer label, or None")
+        raise ArgumentError(f"ignore_index={shown(label)}: pass an integer label, or None")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
-from numbacnn._checks import path_of
+from numbacnn._checks import path_of, shown
 from numbacnn._checks.names import checks_arguments
 from numbacnn.engine.device import get_device
 from numbacnn.engine.limits import check_graph
@@ -36,7 +36,7 @@ def load(
     """
     for layer in layers:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
-            raise ArgumentError(f"layers: pass classes of layers, not {layer!r}")
+            raise ArgumentError(f"layers: pass classes of layers, not {shown(layer)}")
     file = path_of(path, "load")
     read = READERS.get(file.suffix)
     content = files.read_model(path, layers, limits) if read is None else read(file)

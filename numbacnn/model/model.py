@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import choose, format_shape, number, one_of, path_of
+from numbacnn._checks import choose, format_shape, number, one_of, path_of, shown
 from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn._checks.text import for_output
 from numbacnn.data.augment import Augmentation
@@ -406,7 +406,9 @@ def _checked_callbacks(callbacks: Callback | Sequence[Callback] | None) -> list[
     listed = list(callbacks) if isinstance(callbacks, Sequence) else [] if callbacks is None else [callbacks]
     for callback in listed:
         if isinstance(callback, type) or not callable(callback):
-            raise ArgumentError(f"callbacks: pass functions of events, such as nc.EarlyStopping(3), not {callback!r}")
+            raise ArgumentError(
+                f"callbacks: pass functions of events, such as nc.EarlyStopping(3), not {shown(callback)}"
+            )
     return listed
 
 

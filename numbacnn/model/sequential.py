@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from numbacnn._checks import shown
 from numbacnn.data.transforms import Transform
 from numbacnn.engine.graph import Input, Tensor
 from numbacnn.engine.network import Network
@@ -35,7 +36,7 @@ class Sequential(Model):
 def _start(layers: Sequence[Layer | Tensor], input_shape: Sequence[int] | None) -> tuple[Tensor, list[Layer]]:
     """Return the input of a chain of layers, and the layers after it."""
     if not isinstance(layers, Sequence) or not layers:
-        given = f"layers={layers!r}"
+        given = f"layers={shown(layers)}"
         raise ArgumentError(f"{given}: pass a list, such as nc.Sequential([nc.Flatten(), nc.Dense(10)], (28, 28, 1))")
     first = layers[0]
     if isinstance(first, Tensor) and input_shape is not None:
@@ -49,5 +50,5 @@ def _start(layers: Sequence[Layer | Tensor], input_shape: Sequence[int] | None) 
     for layer in rest:
         if not isinstance(layer, Layer):
             hint = "; fit(augment=…) changes the training images" if isinstance(layer, Transform) else ""
-            raise ArgumentError(f"layers: {layer!r} is not a layer such as nc.Dense(10){hint}")
+            raise ArgumentError(f"layers: {shown(layer)} is not a layer such as nc.Dense(10){hint}")
     return start, [layer for layer in rest if isinstance(layer, Layer)]

@@ -4,6 +4,7 @@ It differs from the paper in three ways: batch normalization instead of local re
 instead of 5×5 ones (an old mistake that the published weights require), and auxiliary heads that pool to 4×4.
 """
 
+from numbacnn._checks import shown
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
 from numbacnn.layers import (
@@ -46,7 +47,7 @@ def googlenet(
     the tensors "aux1.*" and "aux2.*" of a weights file are ignored.
     """
     if not isinstance(auxiliary, bool):
-        raise ArgumentError(f"auxiliary={auxiliary!r}: choose True or False")
+        raise ArgumentError(f"auxiliary={shown(auxiliary)}: choose True or False")
     heads: list[Tensor] = []
     x = _stem(x)
     for name, filters in INCEPTIONS.items():

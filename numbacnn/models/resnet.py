@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from numbacnn._checks import shown
 from numbacnn.engine.graph import Tensor
 from numbacnn.errors import ArgumentError
 from numbacnn.layers import Add, Conv2D, Dense, GlobalAvgPool2D, MaxPool2D
@@ -75,7 +76,9 @@ def _stem(x: Tensor, stem: str, filters: int) -> Tensor:
         first = Conv2D(filters, 3, padding=1, bias=False, name="conv1")
         return convolution(x, first, "bn1", relu("relu"))
     if stem != "imagenet":
-        raise ArgumentError(f'stem={stem!r}: choose "imagenet" (7×7, stride 2, and a pool) or "cifar" (3×3, stride 1)')
+        raise ArgumentError(
+            f'stem={shown(stem)}: choose "imagenet" (7×7, stride 2, and a pool) or "cifar" (3×3, stride 1)'
+        )
     first = Conv2D(filters, 7, stride=2, padding=3, bias=False, name="conv1")
     y: Tensor = MaxPool2D(3, 2, padding=1, name="maxpool")(convolution(x, first, "bn1", relu("relu")))
     return y

@@ -1,6 +1,6 @@
 """Optimizers: kernels over the flat arena of parameters, and their state in arenas of the same layout."""
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, shown
 from numbacnn.errors import ArgumentError
 from numbacnn.optimizers.adam import LAMB, Adam, AdamW
 from numbacnn.optimizers.base import Optimizer as Optimizer
@@ -19,7 +19,7 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
         kind = choose("optimizer", optimizer, OPTIMIZERS)
         return kind(**kind.recommended)
     if not isinstance(optimizer, Optimizer):
-        raise ArgumentError(f'optimizer={optimizer!r}: pass a name such as "adam", or SGD(0.01, momentum=0.9)')
+        raise ArgumentError(f'optimizer={shown(optimizer)}: pass a name such as "adam", or SGD(0.01, momentum=0.9)')
     return optimizer
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar
 
-from numbacnn._checks import number
+from numbacnn._checks import number, shown
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.step_scalars import AdamOptions
 from numbacnn.layers.bindings import Kernels
@@ -25,7 +25,7 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         if isinstance(self.betas, str) or not hasattr(self.betas, "__len__") or len(self.betas) != 2:
-            raise ArgumentError(f"betas={self.betas}: use two numbers")
+            raise ArgumentError(f"betas={shown(self.betas)}: use two numbers")
         beta_1, beta_2 = (number(beta, "betas", 0, 1, below=True) for beta in self.betas)
         self.betas = beta_1, beta_2
         self.eps, self.weight_decay = number(self.eps, "eps", 0), number(self.weight_decay, "weight_decay", 0)

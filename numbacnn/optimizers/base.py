@@ -116,7 +116,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
                 number(getattr(self, name), name, 0)
         if not isinstance(self.groups, Sequence) or not all(isinstance(group, ParamGroup) for group in self.groups):
             raise ArgumentError(
-                f'groups={self.groups!r}: pass a list such as [nc.ParamGroup("*.bias", weight_decay=0)]'
+                f'groups={shown(self.groups)}: pass a list such as [nc.ParamGroup("*.bias", weight_decay=0)]'
             )
         self.by_group()  # raises an error for invalid options now rather than in the first step
 
@@ -223,7 +223,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         found: list[Optimizer] = []
         for group in self.groups:
             for name in group.options:
-                choose(f"option of {type(self).__name__} in {group!r}", name, known)
+                choose(f"option of {type(self).__name__} in {shown(group)}", name, known)
             found.append(replace(self, groups=(), clip_norm=None, clip_value=None, **group.options))
         return [*found, self]
 

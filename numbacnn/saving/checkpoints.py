@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import python_numbers
+from numbacnn._checks import python_numbers, shown
 from numbacnn.data.files import remove_leftovers
 from numbacnn.engine.parameters import Arena
 from numbacnn.errors import ArgumentError, ModelFileError
@@ -80,7 +80,9 @@ def parse_interval(given: int | str) -> Interval:
     """Parse 500 or "500" (steps), "90s", "5m" or "1h". Raises ArgumentError for anything else."""
     match = re.fullmatch(r"(\d{1,15})([smh]?)", str(given))
     if isinstance(given, bool) or match is None or int(match[1]) == 0:
-        raise ArgumentError(f"checkpoint_every={given!r}: use a whole number of steps, or a time such as 90s, 5m, 1h")
+        raise ArgumentError(
+            f"checkpoint_every={shown(given)}: use a whole number of steps, or a time such as 90s, 5m, 1h"
+        )
     number, unit = int(match[1]), match[2]
     return Interval(seconds=number * SECONDS[unit]) if unit else Interval(steps=number)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import shown
 from numbacnn.data.dataset import Dataset
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -132,7 +133,7 @@ class Workbench:
     def explain(self, upload: Upload, changes: Changes, layer: str, pixel: Pixel) -> Json:
         """Return how a number of a layer is computed. Raises ArgumentError if there is no such layer or number."""
         if layer not in self._names:
-            raise ArgumentError(f"there is no layer {layer!r}")
+            raise ArgumentError(f"there is no layer {shown(layer)}")
         with self._lock:
             self._apply(changes)
             x = self._model.normalized(upload.pixels[None])

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from numbacnn import models
-from numbacnn._checks import choose, format_shape, number, whole
+from numbacnn._checks import choose, format_shape, number, shown, whole
 from numbacnn.data.augment import Augmentation, apply, get_augmentation
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.normalization import Normalization
@@ -94,7 +94,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         if first:
             given = self.image_shape
-            expected = None if given is None else _image_shape(given, f"image_shape={given!r}: pass (h, w, channels)")
+            expected = (
+                None if given is None else _image_shape(given, f"image_shape={shown(given)}: pass (h, w, channels)")
+            )
             self.image_shape_ = expected or shape
             self._unit = np.float32(
                 255 if getattr(X, "dtype", None) == np.uint8 else 1
@@ -150,7 +152,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(make, str):
             if len(shape) < 3:
                 raise ArgumentError(
-                    f"architecture={make!r} is for images, and X has rows; pass image_shape=(h, w, channels)"
+                    f"architecture={shown(make)} is for images, and X has rows; pass image_shape=(h, w, channels)"
                 )
             make = choose("architecture", make, models.MODELS)
         return make(input_shape=shape, classes=outputs, seed=seed)
@@ -193,7 +195,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
             return lambda part, epoch: images[part]
         if raw.ndim != 4 or chain.mixes:
             raise ArgumentError(
-                f"augment={self.augment!r}: pass transforms of images that leave the labels as they are"
+                f"augment={shown(self.augment)}: pass transforms of images that leave the labels as they are"
             )
         seed = int(
             deepcopy(self._random).randint(2**31 - 1)

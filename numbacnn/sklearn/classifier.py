@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
+from numbacnn._checks import shown
 from numbacnn.errors import ArgumentError
 from numbacnn.geometry import Shape
 from numbacnn.losses import Loss, get_loss
@@ -84,7 +85,7 @@ class CNNClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if first:
             self.classes_ = np.unique(y if classes is None else np.asarray(classes))
         elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
-            raise ArgumentError(f"classes={classes!r}, but the first part had {self.classes_.tolist()}")
+            raise ArgumentError(f"classes={shown(classes)}, but the first part had {self.classes_.tolist()}")
         if len(self.classes_) < 2:
             raise ArgumentError(f"all samples have one class, {self.classes_.tolist()}; at least two are needed")
         unknown = np.setdiff1d(y, self.classes_)
@@ -99,7 +100,7 @@ class CNNClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         if self.class_weight == "balanced":
             return np.asarray(1 / np.bincount(index, weight)[index])
         if not isinstance(self.class_weight, Mapping) or not set(self.class_weight) <= set(classes):
-            raise ArgumentError(f'class_weight={self.class_weight!r}: pass "balanced" or weights of {classes}')
+            raise ArgumentError(f'class_weight={shown(self.class_weight)}: pass "balanced" or weights of {classes}')
         factors = checked_weights("class_weight", [self.class_weight.get(label, 1) for label in classes])
         return np.array(factors)[index]
 

@@ -3,16 +3,16 @@
 import sys
 from collections.abc import Iterator
 
-from numbacnn._checks import did_you_mean
+from numbacnn._checks import did_you_mean, shown
 from numbacnn._checks.names import AnswersAttributes, is_unpacked
-from numbacnn.errors import ArgumentError, escaped
+from numbacnn.errors import ArgumentError, one_line
 
 
 class UnknownScoreError(ArgumentError, KeyError):
     """An evaluation has no score of a name."""
 
     def __str__(self) -> str:
-        return escaped(self.args[0], keep_lines=True)  # a KeyError shows its message in quotes
+        return one_line(self.args[0])  # a KeyError shows its message in quotes
 
 
 class Scores(AnswersAttributes, dict[str, float]):
@@ -26,4 +26,4 @@ class Scores(AnswersAttributes, dict[str, float]):
 
     def __missing__(self, name: object) -> float:
         hint = did_you_mean(name, self) if isinstance(name, str) else ""
-        raise UnknownScoreError(f"no score {name!r}; {hint}the scores are {', '.join(map(repr, self))}")
+        raise UnknownScoreError(f"no score {shown(name)}; {hint}the scores are {', '.join(map(repr, self))}")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from numbacnn import metrics
-from numbacnn._checks import choose
+from numbacnn._checks import choose, shown
 from numbacnn.errors import ArgumentError
 from numbacnn.metrics import Metric, top_k_accuracy
 from numbacnn.tasks.base import Task
@@ -47,13 +47,13 @@ def _metric(given: Named, task: Task, classes: int) -> Metric:
         return task.measures[given.name] if given.function is _public(given.name, task) else given
     if not isinstance(given, str):
         if not callable(given):
-            raise ArgumentError(f"metrics: {given!r} is neither a name nor a function of targets and predictions")
+            raise ArgumentError(f"metrics: {shown(given)} is neither a name nor a function of targets and predictions")
         measures = task.measures.items()
         known = (metric for name, metric in measures if given in (metric.function, _public(name, task)))
         return next(known, None) or Metric(getattr(given, "__name__", type(given).__name__).strip("<>"), given)
     top_k = TOP_K.fullmatch(given) if "top_5" in task.measures else None
     if top_k is not None and int(top_k[1]) > classes:
-        raise ArgumentError(f"metric {given!r}: the model has {classes} classes")
+        raise ArgumentError(f"metric {shown(given)}: the model has {classes} classes")
     if top_k is not None and given not in task.measures:
         return Metric(given, partial(top_k_accuracy, k=int(top_k[1])))
     return choose("metric", given, task.measures)

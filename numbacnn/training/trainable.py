@@ -108,8 +108,8 @@ class TrainableModel(Predictor):
 
     def optimizer_for(self, given: Optimizer | str | None) -> Optimizer:
         """Return the optimizer of ``fit``; one by name, or the default, continues where the last ``fit`` ended."""
-        if isinstance(given, Optimizer):
-            return given
+        if not isinstance(given, str | None):
+            return get_optimizer(given)
         name = given or ""
         if self._own_optimizer is None or self._own_optimizer[0] != name:
             self._own_optimizer = name, SGD(0.02, momentum=0.9) if given is None else get_optimizer(given)

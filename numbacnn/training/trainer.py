@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numbacnn._checks import brief, choose, flag, whole
+from numbacnn._checks import brief, choose, flag, shown, whole
 from numbacnn.data.augment import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset, checksum
 from numbacnn.data.loader import DataLoader
@@ -97,6 +97,8 @@ class Trainer:
         seed = whole(seed, "seed", 0)
         if checkpoint_every is not None and checkpoint is None:
             raise ArgumentError("checkpoint_every needs checkpoint=FILE")
+        if not isinstance(checkpoint, str | PathLike | None):
+            raise ArgumentError(f"checkpoint={shown(checkpoint)}: pass the name of a file")
         if initial_epoch is not None and whole(initial_epoch, "initial_epoch", 0) >= epochs:
             raise ArgumentError(f"initial_epoch={initial_epoch} of epochs={epochs}: no epoch is left to train")
         self.task = task_for(model.task, dataset, model.input_shape)
@@ -268,9 +270,11 @@ class Trainer:
         """Return the metrics, and the measure that decides which epoch is best with whether lower is better."""
         task, classes = self.task, self.task.classes(self.model.output_shape[-1])
         metrics = wanted_metrics(wanted, task, classes)
+        if not isinstance(monitor, str | None):
+            raise ArgumentError(f'monitor={shown(monitor)}: pass the name of a measure, such as "accuracy" or "loss"')
         name = None if monitor is None else monitor.removeprefix("val_").removeprefix("validation_")
         if name is not None and self.validation is None:
-            raise ArgumentError(f"monitor={monitor!r} is measured on validation data; pass validation data")
+            raise ArgumentError(f"monitor={shown(monitor)} is measured on validation data; pass validation data")
         if name in (None, task.score):
             return metrics, (None, False)
         if name != "loss" and name not in [metric.name for metric in metrics]:
