@@ -63,7 +63,7 @@ def _command(name: str) -> click.Command:
 @click.pass_context
 def commands(ctx: click.Context) -> None:
     """Train, evaluate and run convolutional networks. To get started: numbacnn train."""
-    sources.check_variables(ctx)
+    render.notes(sources.check_variables(ctx))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     state = shared.State()
     message = "stopped"
     with render.streams(), warnings.catch_warnings():
-        warnings.showwarning = render.warning
+        warnings.showwarning = render.warnings_once()
         try:
             result = commands.main(given or ["--help"], prog_name="numbacnn", standalone_mode=False, obj=state)
             render.flush()
@@ -105,7 +105,8 @@ def _line(error: BaseException) -> str:
     """Return the message of an error."""
     if isinstance(error, click.UsageError):
         message = sources.bad_value(error) if isinstance(error, click.BadParameter) else error.format_message()
-        return f"{message} See {error.ctx.command_path if error.ctx else 'numbacnn'} --help"
+        end = "" if message.endswith((".", "?", "!")) else "."
+        return f"{message}{end} See {error.ctx.command_path if error.ctx else 'numbacnn'} --help"
     if isinstance(error, numbacnn.errors.DivergedError):
         skip = ", or skip such batches with --on-nan skip" if error.skippable else ""
         return f"{error.problem}; lower --lr, or set --clip-norm{skip}"

@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from subprocess import list2cmdline
@@ -154,9 +154,21 @@ def notes(lines: Iterable[str]) -> None:
         log(f"note: {line}")
 
 
-def warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning without its source location; replaces ``warnings.showwarning``."""
+def warning(message: Warning | str) -> None:
+    """Print a warning without its source location."""
     log(f"warning: {' '.join(str(message).split())}")
+
+
+def warnings_once() -> Callable[..., None]:
+    """Return a replacement of ``warnings.showwarning`` that prints each message once, wherever it comes from."""
+    printed = set[str]()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            warning(message)
+
+    return show
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------

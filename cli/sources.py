@@ -29,21 +29,27 @@ def variables(command: click.Command, prefix: str = PREFIX) -> Iterator[str]:
         yield from variables(child, f"{prefix}_{name.upper().replace('-', '_')}")
 
 
-def check_variables(ctx: click.Context) -> None:
-    """Raise UsageError for a variable of the invoked command that sets none of its options, with the nearest name.
+def check_variables(ctx: click.Context) -> Iterator[str]:
+    """Yield a note for each variable that resembles one of the invoked command or of the library, but sets nothing.
 
-    Other variables are reported if they resemble one that sets something; they may be of a project that uses this one.
+    Others may be of a project that uses this one, or of a system that makes them up: Kubernetes calls the address of a
+    service numbacnn-server NUMBACNN_SERVER_PORT. Raises UsageError, with the nearest name, for a variable that begins
+    like those of the invoked command.
     """
     others = {name for name in os.environ if name.startswith(f"{PREFIX}_")} - {*OF_THE_LIBRARY}
-    if not others:  # the usual case, in which the other commands are not imported
+    invoked = ctx.invoked_subcommand or ""
+    command = ctx.command.get_command(ctx, invoked) if others and isinstance(ctx.command, click.Group) else None
+    if command is None:
         return
-    known = {*variables(ctx.command), *OF_THE_LIBRARY}
-    invoked = f"{PREFIX}_{(ctx.invoked_subcommand or '').upper()}_"
+    start = f"{PREFIX}_{invoked.upper().replace('-', '_')}"
+    known = {*variables(command, start), *OF_THE_LIBRARY}
     for name in sorted(others - known):
-        if name.startswith(invoked) or get_close_matches(name, known, cutoff=0.9):
-            raise click.UsageError(
-                f"environment variable {name} sets nothing; {did_you_mean(name, known)}unset it.", ctx
-            )
+        message = f"environment variable {name} sets nothing"
+        if name.startswith(f"{start}_"):
+            raise click.UsageError(f"{message}; {did_you_mean(name, known)}unset it.", ctx)
+        whole = name.replace(PREFIX, start, 1)  # without the command
+        if whole in known or get_close_matches(name, known, cutoff=0.9):
+            yield f"{message}; {did_you_mean(whole if whole in known else name, known)}".rstrip()
 
 
 def source_of(ctx: click.Context, parameter: click.Parameter) -> str:

@@ -60,6 +60,7 @@ def test_masks_are_blended_and_listed_below():
     picture = drawing.segmented(GRAY, mask, NAMES)
     color = class_colors(2)[1]
     assert picture[50, 80].tolist() == (50 + color // 2).tolist()
+    assert picture[20, 40].tolist() == picture[79, 99].tolist() == color.tolist()  # the border
     assert picture[150, 200].tolist() == [100] * 3
     assert colored(picture[200:], color).sum() >= 100  # the legend is below the image
     assert picture.shape[0] > 200

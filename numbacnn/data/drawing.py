@@ -33,9 +33,14 @@ def classified(image: Picture, classes: Sequence[tuple[str, float]]) -> Picture:
 
 
 def segmented(image: Picture, mask: NDArray[np.integer], names: Sequence[str]) -> Picture:
-    """Blend the colors of a mask (H, W) with an image (H, W, 3), except of class 0, and list the classes below."""
+    """Blend the colors of a mask (H, W) with an image (H, W, 3), except of class 0, and list the classes below.
+
+    The pixels next to other classes have the color of their class alone.
+    """
     colors = mask_colors(len(names))
     mixed = np.where((mask > 0)[..., None], image // 2 + colors[mask] // 2, image).astype(np.uint8)
+    border = _borders(mask) & (mask > 0)
+    mixed[border] = colors[mask[border]]
     canvas, _ = _resized(mixed)
     counts = np.bincount(mask.reshape(-1), minlength=len(names)) / mask.size
     shown = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]][:MAX_LEGEND]
@@ -81,6 +86,17 @@ def with_legend(picture: Picture, classes: Sequence[tuple[NDArray[np.uint8], str
     from PIL import Image
 
     return _with_lines(Image.fromarray(picture), [(_color(color), _short(name)) for color, name in classes])
+
+
+def _borders(mask: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return which pixels have a neighbor of another class, of the four."""
+    found = np.zeros(mask.shape, np.bool_)
+    down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    found[1:] |= down
+    found[:-1] |= down
+    found[:, 1:] |= right
+    found[:, :-1] |= right
+    return found
 
 
 def _tag(
