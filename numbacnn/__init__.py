@@ -70,7 +70,7 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += optimizers.__all__
 
-_MODULES = augment, functional, losses, metrics, models, schedules, data, plots, onnx, layers, optimizers
+_MODULES = augment, functional, losses, metrics, models, schedules, data, plots, onnx, layers, optimizers, detection
 _HOMES = {
     name: module.__name__.replace("numbacnn", "nc").replace("nc.data.augment", "nc.augment")
     for module in reversed(_MODULES)

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import checks_call
-from numbacnn.errors import DataError
+from numbacnn.errors import ArgumentError, DataError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Boxes = NDArray[np.floating]
+AnyBoxes = Boxes | Sequence[Sequence[float]]
 
 PADDING = -1
 MAX_PADDED_BYTES, MAX_PADDING = 1 << 28, 16  # of an array of boxes that is mostly padding, and how many times the boxes
@@ -64,9 +66,20 @@ def areas(boxes: Boxes) -> Boxes:
     return np.asarray(sides[..., 0] * sides[..., 1])
 
 
+def _rows(boxes: AnyBoxes, what: str) -> Boxes:
+    """Return boxes as an array of floats (k, 4). Raises ArgumentError for another shape."""
+    array = real_array(boxes, what)
+    if array.size == 0 and array.ndim == 1:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ArgumentError(f"{what} have shape {array.shape}: pass (k, 4), a row of x0, y0, x1, y1 for each box")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
 @checks_call
-def intersections(a: Boxes, b: Boxes) -> Boxes:
-    """Return the intersection areas (k, l) of boxes (k, 4) with boxes (l, 4)."""
+def intersections(a: AnyBoxes, b: AnyBoxes) -> Boxes:
+    """Return the intersection areas (k, l) of boxes (k, 4) with boxes (l, 4). Raises ArgumentError."""
+    a, b = _rows(a, "the first boxes"), _rows(b, "the second boxes")
     shared = np.concatenate(
         [np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])], axis=2
     )
@@ -74,20 +87,27 @@ def intersections(a: Boxes, b: Boxes) -> Boxes:
 
 
 @checks_call
-def iou(a: Boxes, b: Boxes) -> Boxes:
-    """Return the intersection over union (k, l) of boxes (k, 4) with boxes (l, 4); 0 for two empty boxes."""
+def iou(a: AnyBoxes, b: AnyBoxes) -> Boxes:
+    """Return the intersection over union (k, l) of boxes (k, 4) with boxes (l, 4); 0 for two empty boxes.
+
+    Raises ArgumentError for arrays of another shape.
+    """
+    a, b = _rows(a, "the first boxes"), _rows(b, "the second boxes")
     shared = intersections(a, b)
     union = areas(a)[:, None] + areas(b) - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 @checks_call
-def nms(boxes: Float32, scores: Float32, iou_threshold: float) -> NDArray[np.int64]:
+def nms(boxes: AnyBoxes, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
     """Non-maximum suppression: return the indices of the boxes (k, 4) to keep, by decreasing score.
 
     A box is dropped if its intersection over union with a kept box of higher score exceeds ``iou_threshold``. Boxes of
-    equal score are visited in the order of their indices.
+    equal score are visited in the order of their indices. Raises ArgumentError unless there is a score for each box.
     """
+    boxes, scores = _rows(boxes, "boxes"), real_array(scores, "scores")
+    if scores.shape != boxes.shape[:1]:
+        raise ArgumentError(f"scores of shape {scores.shape} for {len(boxes)} boxes: pass one for each")
     candidates = np.argsort(-scores, kind="stable")
     overlaps, kept = iou(boxes, boxes) > iou_threshold, []
     while len(candidates):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import brief, html, whole
-from numbacnn._checks.names import checks_call
+from numbacnn._checks.names import AnswersAttributes, checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float64
 
@@ -232,7 +232,7 @@ def _mean_of_tags(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, f
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(AnswersAttributes):
     """The result of a classifier on a data set, class by class.
 
     Attributes:

@@ -85,3 +85,32 @@ def test_flags_may_be_of_numpy(value):
 def test_arrays_of_other_libraries_and_objects_that_are_numbers():
     assert F.relu(np.array([[1, -2]], object)).tolist() == [[1, 0]]
     assert F.relu([[True, False]]).tolist() == [[1, 0]]
+
+
+class Verbose:
+    """A value whose repr has lines, as those of arrays, models and tables have."""
+
+    def __repr__(self):
+        return "Verbose(\n    1,\n    2,\n)"
+
+
+VERBOSE = [Verbose(), np.ones((3, 4)), [np.ones((2, 2))] * 2, {"a": np.ones((2, 2))}, list(range(1000)), "a" * 1000]
+LAYERS = [getattr(nc.layers, name) for name in nc.layers.__all__]
+CONSTRUCTORS = [*LAYERS, *OPTIMIZERS.values(), *LOSSES.values(), nc.Input, nc.Sequential]
+
+
+@pytest.mark.parametrize("make", CONSTRUCTORS, ids=lambda make: getattr(make, "__name__", "function"))
+def test_errors_are_one_line_whatever_the_value(make):
+    parameters = inspect.signature(make).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    required, messages = {p.name: 1 for p in named if p.default is p.empty}, []
+    for parameter, value in product(named, VERBOSE):
+        try:
+            make(**required | {parameter.name: value})
+        except nc.NumbacnnError as error:
+            messages.append(str(error))
+    assert not [message for message in messages if "\n" in message or len(message) > 400]
+
+
+def test_an_error_that_quotes_lines_is_one_line():
+    assert str(nc.ArgumentError("a\n  b:\n\n c")) == "a b: c"

@@ -92,7 +92,7 @@ def answer_imports(package: str) -> None:
 
 
 def _no_attribute(owner: str, name: str, known: Iterable[str]) -> str:
-    hint = "" if name.startswith("_") else did_you_mean(name, known).strip()
+    hint = "" if name.startswith("_") else did_you_mean(name, known).strip(" ;")
     return f"{owner} has no attribute {name!r}{'; ' if hint else ''}{hint}"
 
 

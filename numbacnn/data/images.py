@@ -151,12 +151,19 @@ def write_mask(path: str | os.PathLike[str], mask: Mask, palette: NDArray[np.uin
 
 @checks_call
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write an image (H, W, 3) in the format of the file's suffix, atomically.
+    """Write an image (H, W, 3), or a gray one (H, W, 1) or (H, W), in the format of the file's suffix, atomically.
 
     Raises:
-        ArgumentError: the suffix is unknown.
+        ArgumentError: the suffix is unknown, or the image is not one.
     """
     from PIL import Image
+
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"write_image: {type(path).__name__} is not a path; pass the path, then the image")
+    gray = np.ndim(image) == 2 or np.shape(image)[2:] == (1,)
+    if getattr(image, "dtype", None) != np.uint8 or not (gray or np.shape(image)[2:] == (3,)):
+        raise ArgumentError(f"write_image: {shown(image)} is not an image (H, W, 3) or (H, W, 1) of uint8")
+    image = image.reshape(image.shape[:2]) if gray else image
 
     Image.init()
     suffix = Path(path).suffix.lower()

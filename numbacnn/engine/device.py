@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from numbacnn._checks import one_of
+from numbacnn._checks.names import checks_call
 from numbacnn.engine.locks import thread_limit
 from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
 from numbacnn.geometry import Shape
@@ -321,6 +322,7 @@ def cuda_facts() -> dict[str, Any]:
     return facts
 
 
+@checks_call
 def kernel(function: Callable[..., None]) -> "CpuKernel":
     """Make a parallel CPU kernel from a Python function, as ``numba.njit(parallel=True)`` would.
 

@@ -70,6 +70,7 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
     if not isinstance(shape, Sequence) or len(shape) not in (1, 3):
         raise ArgumentError(
             f"input shape {shown(shape)}: use (height, width, channels) or (features,), each at least 1"
+            f"{', without the number of images' if isinstance(shape, Sequence) and len(shape) == 4 else ''}"
         )
     sizes = tuple(whole(size, f"a size of input shape {shown(tuple(shape))}") for size in shape)
     return Tensor(sizes, name=name)

@@ -43,7 +43,7 @@ class LossResult(AnswersAttributes, _Pair):
     """A loss and its gradient by the outputs."""
 
 
-class Loss(ChecksArguments):
+class Loss(AnswersAttributes, ChecksArguments):
     """A loss of outputs and targets, with its gradient. A custom loss defines ``name``, ``launch``, and ``target``.
 
     Attributes:

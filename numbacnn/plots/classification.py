@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from numbacnn._checks import whole
+from numbacnn._checks import shown, whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
@@ -29,6 +29,8 @@ def confusion_matrix(report: Report, title: str = "Confusion matrix") -> "Figure
 
     Colors are fractions of the row. With at most 20 classes, cells also hold the number of images.
     """
+    if not isinstance(report, Report):
+        raise ArgumentError(f"confusion_matrix: {shown(report)} is not a report; pass model.report(dataset)")
     counts, classes = report.confusion, [plain(name, MAX_NAME) for name in report.classes]
     n = len(classes)
     support = counts.sum(axis=1, keepdims=True)
