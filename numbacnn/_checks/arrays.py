@@ -19,7 +19,7 @@ def real_array(value: object, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except TypeError:  # a Dataset
-        raise ArgumentError(f"{name}: {type(value).__name__} is no array; pass real numbers") from None
+        raise ArgumentError(f"{name}: {type(value).__name__} is not an array; pass real numbers") from None
     except ValueError:
         raise ArgumentError(f"{name}: the lists have unequal lengths; pass numbers in rows of equal length") from None
     if array.dtype.kind in REAL:

@@ -59,7 +59,9 @@ class Reshape(_Reshaped):
         given = self.shape if isinstance(self.shape, Sequence) else (self.shape,)
         self.shape = tuple(_size_or_rest(size, f"a size of shape {shown(given)}") for size in given)
         if len(self.shape) not in (1, 3) or self.shape.count(-1) > 1:
-            raise ArgumentError(f"shape={given}: pass (height, width, channels) or (features,), with at most one -1")
+            raise ArgumentError(
+                f"shape={shown(given)}: pass (height, width, channels) or (features,), with at most one -1"
+            )
 
     def output_shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return ``shape`` with its −1 replaced."""
