@@ -163,6 +163,14 @@ def test_all_weights_are_read_between_the_same_two_steps(name, tmp_path, monkeyp
     assert all(any(sorted(array.ravel()) == sorted(each.ravel()) for each in copied) for array in kept)
 
 
+def test_a_training_continues_while_copied_weights_are_converted_to_onnx(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    found, check = [], onnx.checker.check_model
+    monkeypatch.setattr(onnx.checker, "check_model", lambda proto: (found.append(free()), check(proto)))
+    nc.onnx.save(nc.Sequential([nc.Dense(2)], (3,)), tmp_path / "m.onnx")
+    assert found == [True]
+
+
 def test_a_state_dict_does_not_change_with_the_model():
     model = nc.Sequential([nc.Dense(2)], (3,))
     copied = state_dict(model.graph, model.store)

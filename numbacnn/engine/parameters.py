@@ -210,6 +210,11 @@ class Parameters:
         """Return read-only views of values and state, which a model file stores."""
         return {**self.view(self.values), **self.state_view()}
 
+    def copies(self) -> dict[str, Float32]:
+        """Return copies of values and state, made between two steps of a training, not during one."""
+        with PROCESS_LOCK:
+            return {name: np.array(array) for name, array in self.arrays().items()}
+
     def array(self, name: str) -> Float32:
         """Return one of the arrays, of values or state, to write to."""
         self.changed()

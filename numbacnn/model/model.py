@@ -6,7 +6,6 @@ from numbers import Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from numbacnn._checks import choose, format_shape, number, one_of, path_of, shown
@@ -17,7 +16,7 @@ from numbacnn.distributed import Communicator, Group
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.graph import Graph, Tensor
 from numbacnn.engine.graph_format import from_dict, import_custom_layers, to_dict
-from numbacnn.engine.locks import PROCESS_LOCK, engine_lock
+from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection import activations as inspection
 from numbacnn.inspection.drawing import Drawing, draw, model_html
@@ -244,10 +243,8 @@ class Model(TrainableModel):
         options = self.several_inputs, self.several_outputs, self.auxiliary_weight
         TrainableModel.__init__(model, self.graph.with_heads(outputs), self.device, *options)
         model.store.initialize(seed)
-        with PROCESS_LOCK:  # not during a step of a training
-            arrays = {name: np.array(array) for name, array in self.store.arrays().items()}
         heads = {self.graph.head(value) for value in self.graph.training_outputs}
-        kept = {name: array for name, array in arrays.items() if name.rpartition(".")[0] not in heads}
+        kept = {name: array for name, array in self.store.copies().items() if name.rpartition(".")[0] not in heads}
         model.store.set(kept)
         model.set_frozen(self.store.frozen)
         model.normalization, model.task = self.normalization, self.task
@@ -378,11 +375,9 @@ class Model(TrainableModel):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        with PROCESS_LOCK:
-            arrays = {name: np.array(value) for name, value in self.store.arrays().items()}
         return {
             "graph": to_dict(self.graph),
-            "arrays": arrays,
+            "arrays": self.store.copies(),
             "random": self.store.random.tolist(),
             "device": (self.device.name, self.device.precision),
             "frozen": self.store.frozen,

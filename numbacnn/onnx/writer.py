@@ -18,7 +18,6 @@ from numbacnn._checks import one_of
 from numbacnn._checks.version import __version__
 from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph import Graph, Node
-from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.geometry import Shape
 from numbacnn.layers.normalization import BatchNorm
@@ -61,19 +60,17 @@ class Value(NamedTuple):
 
 
 def model_to_onnx(model: Model, options: Options) -> onnx.ModelProto:
-    """Convert a model, but not during a step of a training; ``onnx.save`` documents options and errors."""
-    with PROCESS_LOCK:
-        return _converted(model, options)
+    """Convert a model; ``onnx.save`` documents options and errors.
 
-
-def _converted(model: Model, options: Options) -> onnx.ModelProto:
+    Its arrays are copied between two steps of a training, which continues during the conversion.
+    """
     if options.raw_images and (len(model.graph.input_shapes) != 1 or len(model.input_shape) != 3):
         raise ArgumentError("raw_images is for models with one input, an image")
     probabilities = options.probabilities and model.task != Detection.name
     normalization = None
     if options.raw_images:
         normalization = model.normalization or Normalization.identity(model.input_shape[2])
-    writer = Writer(model.graph.inference, model.store.arrays(), options, normalization, probabilities)
+    writer = Writer(model.graph.inference, model.store.copies(), options, normalization, probabilities)
     metadata = {
         "numbacnn": __version__,
         "layout": options.layout,

@@ -61,6 +61,26 @@ class Watch:
         self.received_by_client()
 
 
+class _Watched(asyncio.Protocol):
+    """What both of uvicorn's protocols tell their watch; comes before one of them in the bases of a class."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch = Watch(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._watch.close()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch.full()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch.received_by_client()
+
+
 def protocol() -> type[asyncio.Protocol]:
     """Return uvicorn's protocol with limits: with httptools, if it is installed, which takes a third of the time."""
     try:
@@ -68,24 +88,8 @@ def protocol() -> type[asyncio.Protocol]:
     except ImportError:
         return _h11_protocol()
 
-    class Limited(HttpToolsProtocol):  # type: ignore[misc]
+    class Limited(_Watched, HttpToolsProtocol):  # type: ignore[misc]
         _in_head = True
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._watch = Watch(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._watch.close()
-            super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._watch.full()
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._watch.received_by_client()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -108,23 +112,7 @@ def _h11_protocol() -> type[asyncio.Protocol]:
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class Limited(H11Protocol):  # type: ignore[misc]
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._watch = Watch(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._watch.close()
-            super().connection_lost(exc)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._watch.full()
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            self._watch.received_by_client()
-
+    class Limited(_Watched, H11Protocol):  # type: ignore[misc]
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             state: Any = self.conn.their_state
