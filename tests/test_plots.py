@@ -326,7 +326,10 @@ def test_grad_cam(channels):
 
 def test_grad_cam_looks_at_the_last_block():
     """In a residual network, the sum after the last two convolutions, and not one of its two terms."""
-    assert values.default_layer(nc.models.make("resnet18_small", input_shape=(32, 32, 3))) == "layer4.1.relu"
+    assert values.default_layer(nc.models.make("resnet18_small", input_shape=(64, 64, 3))) == "layer4.1.relu"
+    in_one_pixel = nc.models.make("resnet18_small", input_shape=(32, 32, 3))  # which says nothing about where
+    assert next(n.shape for n in in_one_pixel.graph.nodes if n.name == "layer4.1.relu") == (1, 1, 128)
+    assert values.default_layer(in_one_pixel) == "layer3.1.relu"
     assert values.default_layer(nc.models.make("lenet5")) == "relu_2"
     x = nc.Input((8, 8, 1))
     branches = [nc.ReLU()(nc.Conv2D(2, 1, name=name)(x)) for name in "ab"]

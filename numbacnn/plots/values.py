@@ -58,7 +58,8 @@ def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, la
         images: raw images (N, H, W, C).
         classes: the class of each image, (N,).
         layer: the layer whose maps are weighted, by default the last convolution block before the scores: the last
-            convolution, with the normalizations, activations, additions and concatenations that follow it.
+            convolution whose maps have more than one pixel, with the normalizations, activations, additions and
+            concatenations that follow it.
 
     Returns:
         ReLU(Σ_k α_k·A_k), (N, h, w): A_k are the layer's maps, and α_k is the mean over a map of the gradient of the
@@ -84,7 +85,7 @@ def weighted_maps(maps: Float32, gradients: Float32) -> Float32:
 
 
 def default_layer(model: Model) -> str:
-    """Return the layer that Grad-CAM looks at by default.
+    """Return the layer that Grad-CAM looks at by default, as ``class_activation_map`` says.
 
     Raises:
         ArgumentError: the model has no convolution before its scores.
@@ -96,7 +97,8 @@ def default_layer(model: Model) -> str:
     found = [name for name, op in ops.items() if op in CONVOLUTIONS and layer_value(graph, name) != score]
     if not found:
         raise ArgumentError("the model has no convolution before its scores: choose a layer that has maps")
-    value = layer_value(graph, found[-1])
+    several = [name for name in found if np.prod(graph.shapes[layer_value(graph, name)][:2]) > 1]
+    value = layer_value(graph, (several or found)[-1])
     while len(graph.consumers[value]) == 1:
         number = graph.consumers[value][0]
         layer = graph.nodes[number].layer

@@ -13,6 +13,7 @@ import numpy as np
 from numbacnn._checks.names import checks_call
 from numbacnn._checks.version import __version__
 from numbacnn.data.dataset import Dataset
+from numbacnn.data.palette import mask_colors
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.serve.changes import Changes, Occlusion
@@ -32,7 +33,7 @@ from numbacnn.serve.requests import (
 from numbacnn.serve.security import App, Guard, content_security_policy
 from numbacnn.serve.strokes import StrokeForm
 from numbacnn.serve.workbench import Workbench, shown_count
-from numbacnn.tasks import Classification
+from numbacnn.tasks import Classification, Segmentation
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -82,6 +83,7 @@ class Served(NamedTuple):
             "numbacnn": __version__,
             "task": model.task or Classification.name,
             "classes": classes_of(model),
+            "colors": _mask_colors(model) if model.task == Segmentation.name else None,
             "input_shape": list(model.graph.input_shapes[0]),
             "parameters": model.store.count,
             "layers": rows,
@@ -290,6 +292,11 @@ def _pages(handlers: Handlers, close: Callable[[], None], training: bool = False
         routes=routes, exception_handlers={404: _not_found, 405: _not_found}, lifespan=lifespan
     )
     return application
+
+
+def _mask_colors(model: Model) -> list[str]:
+    """Return the colors of the classes in a mask, as in CSS."""
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in mask_colors(len(model.class_names)).tolist()]
 
 
 def _names(request: "Request") -> set[str] | None:

@@ -72,7 +72,8 @@ def explain(
         raise ArgumentError(f'layer "{name}" has the shape {context.output.shape}; there is no {tuple(pixel)}')
     op = context.node.layer.op
     found = EXPLANATIONS.get(op, _elsewhere)(context, pixel)
-    head = {"layer": name, "op": op, "pixel": list(pixel), "inputs": [graph.names[i] for i in context.node.inputs]}
+    head: Json = {"layer": name, "op": op, "pixel": list(pixel), "image": len(context.node.shape) == 3}
+    head["inputs"] = [graph.names[i] for i in context.node.inputs]
     return (
         head | found | {"value": float(context.output[pixel])} | _activation_after(graph, context.node, pixel, values)
     )

@@ -72,10 +72,18 @@ def check_images(model: Model) -> None:
     """Raise ArgumentError unless the model ``takes_images``."""
     if takes_images(model):
         return
-    if len(model.graph.input_shapes) != 1 or len(model.graph.outputs) != 1:
-        raise ArgumentError("a model that is served has one input and one output")
+    inputs, outputs = len(model.graph.input_shapes), len(model.graph.outputs)
+    if inputs != 1 or outputs != 1:
+        raise ArgumentError(
+            f"the model has {_counted(inputs, 'input')} and {_counted(outputs, 'output')}; "
+            "one that is served has one of each"
+        )
     shape = model.input_shape
     raise ArgumentError(f"the model's input has shape {shape}; a model that is served takes images, gray or RGB")
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def predict(model: Model, uploads: Sequence[Upload]) -> list[Json]:

@@ -10,6 +10,7 @@ from browsing import serving
 from hands import DIGITS, HANDS, strokes
 
 import numbacnn as nc
+from numbacnn.data.palette import mask_colors
 
 both_widths = pytest.mark.parametrize("width", [390, 1400])
 THREE = strokes("3", "off-center")[0]
@@ -94,7 +95,8 @@ def test_a_click_on_a_map_explains_the_engines_number(visit, bundled, model, wid
     value = model.activations(pixels_of(opened.page), [layer])[layer][0]
     position = tuple(found["pixel"]) if value.ndim == 3 else found["pixel"][2]
     assert found["value"] == pytest.approx(value[position], abs=1e-4)
-    assert opened.page.locator("#why").inner_text().startswith(f"{layer}, row {found['pixel'][0]}")
+    where = f"row {found['pixel'][0]}" if value.ndim == 3 else f"feature {found['pixel'][2]}"
+    assert opened.page.locator("#why").inner_text().startswith(f"{layer}, {where}")
     if "sum" in found and found.get("bias") is not None:
         assert found["sum"] + found["bias"] == pytest.approx(found["value"], abs=1e-4)
 
@@ -148,6 +150,60 @@ def test_a_dropped_picture_with_dark_ink_is_recognized(visit, bundled):
     assert opened.answer() == "4"
 
 
+PASTE = """
+async strokes => {
+    const canvas = makeCanvas(300, 200), transfer = new DataTransfer();
+    const position = ([x, y]) => [100 + 90 * x, 40 + 110 * y];
+    paint(canvas.getContext('2d'), strokes.map(points => ({points})), position, () => 8, '#000');
+    const blob = await new Promise(done => canvas.toBlob(done));
+    transfer.items.add(new File([blob], 'image.png', {type: 'image/png'}));
+    document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: transfer}));
+}
+"""
+PASTE_TEXT = """
+const transfer = new DataTransfer();
+transfer.setData('text/plain', 'four');
+document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: transfer}));
+"""
+
+
+def test_a_pasted_transparent_picture_is_recognized_and_text_is_not_taken_for_one(visit, bundled):
+    """Black ink on nothing, which the paper of light strokes would hide."""
+    opened = visit(bundled)
+    opened.page.evaluate(PASTE, DIGITS["4"])
+    opened.wait("pad.base && numbacnn.state.prediction && numbacnn.state.prediction.class === '4'")
+    opened.page.evaluate(PASTE_TEXT)
+    status = opened.page.locator("#status")
+    assert status.inner_text() == "That is not an image that this browser can read."
+    opened.page.get_by_role("button", name="Clear").click()
+    opened.settle()
+    assert status.inner_text() == ""
+
+
+def test_the_page_says_that_its_server_was_stopped(visit, browser):
+    with serving() as url:
+        opened = visit(url)
+        opened.draw(THREE)
+        opened.settle()
+    opened.draw(THREE)
+    opened.wait("byId('status').textContent")
+    assert opened.page.locator("#status").inner_text().startswith("The server does not answer.")
+    assert opened.page.locator("#status").bounding_box()["y"] >= 0
+    opened.page.evaluate("scrollTo(0, 2000)")
+    assert opened.page.locator("#status").bounding_box()["y"] >= 0  # seen from the maps too
+
+
+def test_a_narrow_page_leads_back_from_a_number_to_its_map(visit, bundled):
+    opened = visit(bundled, 390)
+    opened.draw(THREE)
+    opened.settle()
+    canvas = opened.page.locator(".layer canvas").nth(3)
+    canvas.click(position={"x": 20, "y": 20})
+    opened.page.get_by_role("button", name="Back to pair1.conv2").click()
+    assert opened.page.evaluate("document.activeElement === document.querySelectorAll('.layer canvas')[3]")
+    assert 0 <= canvas.bounding_box()["y"] <= 200
+
+
 def test_everything_works_with_the_keyboard_alone(visit, bundled, model):
     opened = visit(bundled)
     keyboard, page = opened.page.keyboard, opened.page
@@ -196,7 +252,7 @@ def untrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, task, shape in (("unet_small", "segment", (32, 32, 3)), ("grid_detector", "detect", (64, 64, 3))):
         model = nc.models.make(name, input_shape=shape, classes=3, seed=1)
-        model.task, model.classes = task, ("ground", "cat", "dog")
+        model.task, model.classes = task, ("ground", "10", "9")  # which JavaScript's objects order otherwise
         model.save(folder / f"{task}.safetensors")
     return folder
 
@@ -216,6 +272,11 @@ def test_masks_and_boxes_are_shown_for_the_other_tasks(visit, browser, untrained
             assert len(found["boxes"]) == len(expected.boxes)
         else:
             mask = model.segment(pixels[None])[0]
+            order = opened.page.locator("#bars .name").all_inner_texts()
+            assert order == [name for name in model.class_names if name in found["shares"]]
+            swatch = "getComputedStyle(document.querySelector('#bars .swatch')).backgroundColor"
+            color = mask_colors(len(order))[model.class_names.index(order[0])]
+            assert opened.page.evaluate(swatch) == f"rgb({', '.join(map(str, color))})"
             assert found["shares"] == {model.class_names[i]: np.mean(mask == i) for i in np.unique(mask)}
         assert opened.page.evaluate("document.getElementById('input').width") >= 300
         assert opened.faults == []

@@ -275,8 +275,8 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Probabilities as bars; the most probable first if there are more than `most`.
-function showBars(list, entries, most = 12) {
+// Probabilities as bars; the most probable first if there are more than `most`. `colors`: of names, shown beside them.
+function showBars(list, entries, { most = 12, colors = {} } = {}) {
   const best = entries.reduce((a, b) => (b[1] > a[1] ? b : a), ['', -1])[0];
   const shown = entries.length <= most ? entries : [...entries].sort((a, b) => b[1] - a[1]).slice(0, most);
   if (list.children.length !== shown.length) {
@@ -285,7 +285,9 @@ function showBars(list, entries, most = 12) {
   }
   shown.forEach(([name, value], i) => {
     const [label, track, number] = list.children[i].children;
-    label.textContent = name;
+    const swatch = colors[name] ? [make('span', { className: 'swatch' })] : [];
+    for (const each of swatch) each.style.background = colors[name];
+    label.replaceChildren(...swatch, name);
     label.className = name === best ? 'name best' : 'name';
     track.firstChild.style.width = `${100 * value}%`;
     number.textContent = `${(100 * value).toFixed(1)} %`;
@@ -294,12 +296,29 @@ function showBars(list, entries, most = 12) {
 
 // Dropped, pasted and chosen image files.
 function takeImages(target, input, take) {
-  const first = list => [...list].find(file => file.type.startsWith('image/'));
-  const decode = file => file && createImageBitmap(file).then(take, () => take(null));
+  const decode = files => {
+    const file = [...files].find(each => each.type.startsWith('image/'));
+    if (file) createImageBitmap(file).then(take, () => take(null)); else take(null);
+  };
+  const forget = () => { input.value = ''; }; // so that the name of an earlier file goes, and it can be chosen again
   for (const name of ['dragover', 'drop']) target.addEventListener(name, event => event.preventDefault());
-  target.addEventListener('drop', event => decode(first(event.dataTransfer.files)));
-  target.addEventListener('paste', event => decode(first(event.clipboardData.files)));
-  input.addEventListener('change', () => decode(first(input.files)));
+  target.addEventListener('drop', event => { forget(); decode(event.dataTransfer.files); });
+  target.addEventListener('paste', event => { forget(); decode(event.clipboardData.files); });
+  input.addEventListener('click', forget);
+  input.addEventListener('change', () => { if (input.files.length) decode(input.files); });
+}
+
+// What a transparent picture is put on, as the server does: white, or black if its opaque pixels are nearly white.
+function ground(bitmap) {
+  const size = 64, context = readable2d(size, size);
+  context.drawImage(bitmap, 0, 0, size, size);
+  const data = context.getImageData(0, 0, size, size).data;
+  let opacity = 0, distance = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    opacity += data[i + 3];
+    distance += data[i + 3] * (255 - 0.299 * data[i] - 0.587 * data[i + 1] - 0.114 * data[i + 2]);
+  }
+  return distance < 32 * opacity ? '#000' : '#fff';
 }
 
 // A picture as the base of the pad, cropped or fitted as the training images were.
@@ -311,7 +330,10 @@ function inFrame(bitmap, fit, paper, width, height) {
   const factors = [width / bitmap.width, height / bitmap.height];
   const factor = fit === 'crop' ? Math.max(...factors) : Math.min(...factors);
   const w = fit === 'stretch' ? width : bitmap.width * factor, h = fit === 'stretch' ? height : bitmap.height * factor;
-  context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
+  const place = [(width - w) / 2, (height - h) / 2, w, h];
+  context.fillStyle = ground(bitmap);
+  context.fillRect(...place);
+  context.drawImage(bitmap, ...place);
   return canvas;
 }
 
@@ -323,7 +345,7 @@ function makePad({ shape, form, light, fit }, changed, tell) {
   byId('pen-color').classList.toggle('hidden', gray);
   const pad = new Pad(canvas, { paper: dark ? '#000' : '#fff', color: dark ? '#fff' : gray ? '#000' : byId('color').value,
     shape, form, told: text => { byId('pad-state').textContent = text; } }, changed);
-  byId('clear').addEventListener('click', () => { byId('label').textContent = ''; pad.clear(); });
+  byId('clear').addEventListener('click', () => { byId('label').textContent = byId('file').value = ''; tell(''); pad.clear(); });
   byId('undo').addEventListener('click', () => pad.undo());
   byId('width').addEventListener('input', () => { pad.width = Number(byId('width').value); });
   byId('color').addEventListener('input', () => { pad.color = byId('color').value; });

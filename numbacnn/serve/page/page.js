@@ -1,12 +1,14 @@
 // The page of a model. One look, and one score, is asked at a time; the newest drawing is asked next.
 
 const state = { model: null, pixels: null, noise: 0, seed: 0, off: [], asking: false, waiting: null, asked: null, measuring: false, unmeasured: false };
+const UNREACHED = 'The server does not answer. Was it stopped? Once it runs again, draw on or reload this page.';
+const ENDED = 'The training has ended, and its server with it: the page keeps what it shows, but nothing new is computed.';
 const timings = []; // milliseconds from an event to what it changed on the page
 globalThis.numbacnn = { state, timings, training };
 let pad, views, scoreTimer;
 
 async function ask(address, options) {
-  const answer = await fetch(address, options);
+  const answer = await fetch(address, options).catch(() => { throw new Error(training.ended ? ENDED : UNREACHED); });
   if (answer.ok) return answer;
   const found = await answer.json().catch(() => ({ error: `${answer.status}` }));
   throw new Error(found.error);
@@ -111,12 +113,13 @@ function showPrediction(found) {
   else if (found.class !== undefined) byId('answer').replaceChildren('It is ', make('strong', { textContent: found.class }), `, with ${(100 * found.probabilities[found.class]).toFixed(1)} %.`);
   else if (found.boxes) showBoxes(found.boxes);
   else if (found.mask) showMask(found);
-  else byId('answer').textContent = found.values ? `Values: ${found.values.map(format).join(', ')}` : '';
-  if (found.probabilities) {
-    const scores = pad.empty ? state.model.classes.map(name => [name, 0]) : Object.entries(found.probabilities);
-    showBars(byId('bars'), scores);
-  }
+  else if (found.values) byId('answer').textContent = `Values: ${found.values.map(format).join(', ')}`;
+  else byId('answer').textContent = `Tags: ${state.model.classes.filter(name => found.probabilities[name] >= 0.5).join(', ') || 'none of at least 50 %'}`;
+  if (found.probabilities) showBars(byId('bars'), inOrder(found.probabilities).map(([name, p]) => [name, pad.empty ? 0 : p]));
 }
+
+// [name, value] in the order of the classes. Objects put names that are whole numbers first.
+const inOrder = values => state.model.classes.filter(name => name in values).map(name => [name, values[name]]);
 
 function largeInput() {
   const canvas = byId('input'), scale = Math.max(1, Math.round(320 / canvas.width)), copy = makeCanvas(canvas.width, canvas.height);
@@ -153,7 +156,8 @@ function showMask(found) {
   };
   image.src = `data:image/png;base64,${found.mask}`;
   byId('answer').textContent = 'Share of each class:';
-  showBars(byId('bars'), Object.entries(found.shares));
+  const { classes, colors } = state.model;
+  showBars(byId('bars'), inOrder(found.shares), { colors: Object.fromEntries(classes.map((name, i) => [name, colors[i]])) });
 }
 
 // -- one number
@@ -166,16 +170,28 @@ async function explain(layer, position, scroll = true) {
     const parts = explanation(found);
     if (layer.weights) {
       const off = state.off.some(([name, index]) => name === layer.name && index === position.channel);
-      const button = make('button', { type: 'button', textContent: off ? `Switch filter ${position.channel} on` : `Switch filter ${position.channel} off` });
+      const button = make('button', { type: 'button', textContent: `Switch ${layer.shape.length === 3 ? 'filter' : 'feature'} ${position.channel} ${off ? 'on' : 'off'}` });
       button.addEventListener('click', () => toggle(layer.name, position.channel));
       parts.push(make('div', { className: 'row' }, button));
     }
+    parts.push(backTo(layer));
     byId('why').replaceChildren(...parts);
     if (scroll && innerWidth < 900) byId('why').scrollIntoView();
     state.explained = found;
   } catch (error) {
     tell(error.message);
   }
+}
+
+// Where the panel is below the maps, a way back to the one that was clicked.
+function backTo(layer) {
+  const button = make('button', { type: 'button', textContent: `Back to ${layer.name}` });
+  button.addEventListener('click', () => {
+    const { element, canvas } = views.find(view => view.layer.name === layer.name);
+    element.scrollIntoView();
+    canvas.focus({ preventScroll: true });
+  });
+  return make('div', { className: 'row narrow-only' }, button);
 }
 
 // -- break it
@@ -193,7 +209,7 @@ function broken() {
     view.button.textContent = off ? 'Switch on' : 'Switch off';
   }
   byId('noise-value').textContent = String(state.noise);
-  byId('off').textContent = state.off.length ? `Off: ${state.off.map(([name, index]) => index === null ? name : `${name} filter ${index}`).join(', ')}`
+  byId('off').textContent = state.off.length ? `Off: ${state.off.map(([name, index]) => index === null ? name : `${name} ${index}`).join(', ')}`
     : 'Layers below can be switched off; so can each filter, after a click on its map.';
   changed();
   clearTimeout(scoreTimer);
@@ -264,6 +280,7 @@ async function example() {
     const pixels = Uint8Array.from(atob(found.pixels), character => character.charCodeAt(0)), base = makeCanvas(1, 1);
     showPixels(base, pixels, state.model.input_shape);
     Object.assign(pad, { strokes: [], exact: pixels, base });
+    byId('file').value = '';
     byId('label').textContent = `Test image ${index}${found.class === null ? '' : `: ${found.class}`}`;
     pad.update();
   } catch (error) {
@@ -277,6 +294,8 @@ function describe(model) {
   const classes = model.classes.length ? `, ${model.classes.length} classes` : '';
   byId('about').textContent = `${model.task}${classes}, input ${model.input_shape.join('×')}, ${model.parameters.toLocaleString('en')} parameters`;
   byId('example').classList.toggle('hidden', !model.test_images);
+  const shown = { segment: ', with the class of each pixel', detect: ', with the boxes found' }[model.task];
+  if (shown) byId('input-caption').textContent = `its input${shown}`;
   if (model.form) byId('input-caption').textContent = `its input: the drawing in the training set's form, a box of ${model.form.box} pixels, strokes of ${model.form.width}, ${model.form.center === 'mass' ? 'center of mass' : 'box'} in the middle`;
   byId('views').classList.toggle('large', model.task === 'detect' || model.task === 'segment');
   byId('cam-class').replaceChildren(make('option', { value: '', textContent: 'the prediction' }), ...model.classes.map(name => make('option', { value: name, textContent: name })));

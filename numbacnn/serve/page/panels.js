@@ -147,12 +147,15 @@ const line = text => make('p', { className: 'formula', textContent: text });
 function explanation(found) {
   const { row, column, channel } = { row: found.pixel[0], column: found.pixel[1], channel: found.pixel[2] };
   const parts = [
-    make('h3', { textContent: `${found.layer}, row ${row}, column ${column}, channel ${channel}` }),
+    make('h3', { textContent: `${found.layer}, ${found.image ? `row ${row}, column ${column}, channel` : 'feature'} ${channel}` }),
     make('p', { className: 'soft', textContent: `${found.op} of ${found.inputs.join(', ')}` }),
     line(found.formula),
   ];
-  const range = taps => taps.map(tap => tap === null ? '·' : tap).join(' ');
-  if (found.rows) parts.push(make('p', { className: 'soft', textContent: `rows ${range(found.rows)}; columns ${range(found.columns)}; · is padding` }));
+  const range = (name, taps) => `${name}${taps.length > 1 ? 's' : ''} ${taps.map(tap => tap === null ? '·' : tap).join(' ')}`;
+  if (found.rows) {
+    const padding = [...found.rows, ...found.columns].includes(null) ? '; · is padding' : '';
+    parts.push(make('p', { className: 'soft', textContent: `${range('row', found.rows)}; ${range('column', found.columns)}${padding}` }));
+  }
   if (found.kind === 'products') {
     const windows = [...found.windows].sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum)), most = 6;
     for (const each of windows.slice(0, most)) {
