@@ -558,6 +558,18 @@ def test_long_trainings_are_thinned_out(monkeypatch):
     page._server._socket.close()
 
 
+def test_a_dashboard_shows_the_last_step_even_if_little_time_has_passed(monkeypatch):
+    from numbacnn.serve import dashboard as module
+
+    monkeypatch.setattr(module, "SECONDS", 3600.0)
+    train, _ = nc.data.load("digits")
+    model = nc.models.lenet5()
+    page = Dashboard(model)
+    model.fit(train.subset(np.arange(96)), epochs=2, batch_size=16, callbacks=[page], progress=False)
+    assert [point["step"] for point in page._points] == [1, 12]
+    page._server._socket.close()
+
+
 def test_a_dashboard_follows_models_with_several_inputs_and_with_several_outputs(rng):
     images, rows = rng.integers(0, 256, (40, 6, 6, 1), np.uint8), rng.normal(size=(40, 4)).astype(np.float32)
     labels = np.arange(40) % 3

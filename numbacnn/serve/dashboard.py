@@ -120,7 +120,7 @@ class Dashboard(ChecksArguments):
     # -- called by the training ---------------------------------------------------------------------------------------
 
     def __call__(self, event: Event) -> None:
-        """Take an event of a training. What takes time happens once a second at most, and once an epoch."""
+        """Take an event of a training. What takes time happens at both ends, each second at most, and each epoch."""
         self._turns.offer()
         if isinstance(event, EpochEnd):
             self._epochs.append(asdict(event.record))
@@ -131,7 +131,8 @@ class Dashboard(ChecksArguments):
             return
         self._seen.add(event)
         now = time.monotonic()
-        if (now - self._last >= self._interval and self._point_budget.allows()) or not self._points:
+        is_end = not self._points or (event.epoch, event.step) == (event.epochs, event.steps)
+        if is_end or (now - self._last >= self._interval and self._point_budget.allows()):
             with self._point_budget:
                 self._points.append(self._point(event, now - self._last))
                 self._latest["filters"] = self._filters()

@@ -122,6 +122,10 @@ def test_the_page_of_a_training_shows_it_survives_a_reload_and_ends_with_it(visi
     assert first["images_per_second"] > 100
     assert first["learning_rate"] == pytest.approx(0.01, rel=0.01)  # the default, and its schedule
     assert opened.page.locator("#filters canvas").count() == 6
+    top = "document.getElementById('pad').getBoundingClientRect().top + scrollY"
+    before, epoch = opened.page.evaluate(top), opened.page.evaluate("numbacnn.training.epochs.length")
+    opened.wait(f"numbacnn.training.epochs.length > {epoch}", 60)
+    assert opened.page.evaluate(top) == before  # so that a stroke is not torn while the training goes on
     opened.page.reload()
     shows_a_training(opened)
     assert opened.page.evaluate("numbacnn.training.points[1]") == first

@@ -277,7 +277,7 @@ function make(tag, attributes = {}, ...children) {
 
 // Probabilities as bars; the most probable first if there are more than `most`. `colors`: of names, shown beside them.
 function showBars(list, entries, { most = 12, colors = {} } = {}) {
-  const best = entries.reduce((a, b) => (b[1] > a[1] ? b : a), ['', -1])[0];
+  const best = entries.reduce((a, b) => (b[1] > a[1] ? b : a), ['', 0])[0];
   const shown = entries.length <= most ? entries : [...entries].sort((a, b) => b[1] - a[1]).slice(0, most);
   if (list.children.length !== shown.length) {
     list.replaceChildren(...shown.map(() => make('li', {}, make('span', { className: 'name' }),

@@ -27,19 +27,21 @@ function chart(id, lines, { log = false, zero = false } = {}) {
   if (zero) [y0, y1] = [0, y1 || 1];
   if (y1 - y0 < 1e-9) [y0, y1] = [y0 - Math.abs(y0) * 0.1 - 1e-9, y1 + Math.abs(y1) * 0.1 + 1e-9];
   context.font = '12px system-ui, sans-serif';
-  const rows = legend(context, lines, width), [left, right, top, bottom] = [52, width - 8, 8 + 16 * rows, height - 22];
+  const levels = [0, 1, 2, 3, 4].map(i => y0 + i / 4 * (y1 - y0)), labels = levels.map(value => short(log ? 10 ** value : value));
+  const left = Math.max(52, ...labels.map(text => Math.ceil(context.measureText(text).width) + 8));
+  const rows = legend(context, lines, left, width), [right, top, bottom] = [width - 8, 8 + 16 * rows, height - 22];
   const X = x => left + (x - x0) / (x1 - x0) * (right - left), Y = y => bottom - (to(y) - y0) / (y1 - y0) * (bottom - top);
   context.strokeStyle = style.getPropertyValue('--line');
   context.fillStyle = style.getPropertyValue('--soft');
   context.lineWidth = 1;
   for (let i = 0; i <= 4; i++) {
-    const value = y0 + i / 4 * (y1 - y0), y = bottom - i / 4 * (bottom - top);
+    const y = bottom - i / 4 * (bottom - top);
     context.beginPath();
     context.moveTo(left, y);
     context.lineTo(right, y);
     context.stroke();
     context.textAlign = 'right';
-    context.fillText(short(log ? 10 ** value : value), left - 6, y + 4);
+    context.fillText(labels[i], left - 6, y + 4);
   }
   context.textAlign = 'left';
   context.fillText(`step ${short(x0)}`, left, height - 6);
@@ -56,12 +58,12 @@ function chart(id, lines, { log = false, zero = false } = {}) {
 }
 
 // Names beside a mark in their colors, above the axes; returns the number of rows.
-function legend(context, lines, width) {
+function legend(context, lines, left, width) {
   const style = getComputedStyle(document.body);
-  let x = 52, row = 1;
+  let x = left, row = 1;
   for (const line of lines) {
     const size = context.measureText(line.name).width + 26;
-    if (x + size > width && x > 52) [x, row] = [52, row + 1];
+    if (x + size > width && x > left) [x, row] = [left, row + 1];
     context.fillStyle = line.color;
     context.fillRect(x, 16 * row - 10, 10, 10);
     context.fillStyle = style.getPropertyValue('--text');
