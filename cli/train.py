@@ -136,7 +136,7 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--ema", "Decay of an exponential moving average of the weights, e.g. 0.999.", **FRACTION)
 @_setting(
     "--weights",
-    "Initial weights: a model file, the folder of a run or a state dict.",
+    "Initial weights for the architecture of --model: a model file, the folder of a run, a state dict or an ONNX file.",
     metavar="FILE",
     shell_complete=complete.model,
 )

@@ -340,4 +340,7 @@ def _as_model_file(file: Path) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         copy = Path(folder) / f"{file.name}.safetensors"
         load(file).save(copy)
-        yield copy
+        try:
+            yield copy
+        except ModelFileError as error:  # which names the copy
+            raise ModelFileError(str(error).replace(str(copy), str(file))) from None

@@ -76,7 +76,7 @@ def check_images(model: Model) -> None:
     if inputs != 1 or outputs != 1:
         raise ArgumentError(
             f"the model has {_counted(inputs, 'input')} and {_counted(outputs, 'output')}; "
-            "one that is served has one of each"
+            "a page and its server take one of each"
         )
     shape = model.input_shape
     raise ArgumentError(f"the model's input has shape {shape}; a model that is served takes images, gray or RGB")
