@@ -62,7 +62,7 @@ class Watch:
 
 
 class _Watched(asyncio.Protocol):
-    """What both of uvicorn's protocols tell their watch; comes before one of them in the bases of a class."""
+    """A protocol that keeps a watch informed. In the bases of a class, it comes before one of uvicorn's."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -125,7 +125,7 @@ def test_the_page_of_a_training_shows_it_survives_a_reload_and_ends_with_it(visi
     top = "document.getElementById('pad').getBoundingClientRect().top + scrollY"
     before, epoch = opened.page.evaluate(top), opened.page.evaluate("numbacnn.training.epochs.length")
     opened.wait(f"numbacnn.training.epochs.length > {epoch}", 60)
-    assert opened.page.evaluate(top) == before  # so that a stroke is not torn while the training goes on
+    assert opened.page.evaluate(top) == before  # so that a stroke is not torn while the training continues
     opened.page.reload()
     shows_a_training(opened)
     assert opened.page.evaluate("numbacnn.training.points[1]") == first

@@ -89,9 +89,9 @@ def test_train_starts_from_the_weights_of_a_file(tmp_path, monkeypatch):
     assert done.code == 0, done.err
     found = nc.load("run/model.safetensors")
     np.testing.assert_array_equal(found.parameters["conv2d_1.weight"], model.parameters["conv2d_1.weight"])
-    refused = numbacnn("train", "--data", "digits", "--model", "deep_cnn", "--weights", "m.onnx", "--out", "other")
-    assert refused.code == 1
-    assert refused.err.startswith('error: m.onnx: missing "pair1.conv1.weight"')
+    rejected = numbacnn("train", "--data", "digits", "--model", "deep_cnn", "--weights", "m.onnx", "--out", "other")
+    assert rejected.code == 1
+    assert rejected.err.startswith('error: m.onnx: missing "pair1.conv1.weight"')
 
 
 # -- graphs of ONNX's own helpers -------------------------------------------------------------------------------------
