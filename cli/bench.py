@@ -195,9 +195,7 @@ def _title(device: Device) -> str:
 @click.option(
     "--algorithm",
     type=click.Choice(MODEL_ALGORITHMS),
-    default="auto",
-    show_default=True,
-    help="The algorithm of convolutions: for batches, for one image at a time, or the direct sum.",
+    help="The algorithm of convolutions: for batches, for one image, or the direct sum.  [default: the model's]",
 )
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
 @click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
@@ -213,7 +211,7 @@ def train_command(
     classes: int | None,
     batches: tuple[int, ...],
     inference: bool,
-    algorithm: str,
+    algorithm: str | None,
     layers: bool,
     cold: bool,
     memory: bool,
@@ -229,7 +227,8 @@ def train_command(
     given = {"input_shape": input_shape, "classes": classes, "device": bench.device, "precision": bench.precision}
 
     def opened() -> numbacnn.Model:
-        return architecture.open_model(model, options, **given).use_algorithm(algorithm)
+        network = architecture.open_model(model, options, **given)
+        return network if algorithm is None else network.use_algorithm(algorithm)
 
     if mpi or shards:
         _reject_with_shards(bench, inference=inference, layers=layers, cold=cold, memory=memory)

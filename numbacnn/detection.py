@@ -108,7 +108,7 @@ def nms(boxes: AnyBoxes, scores: ArrayLike, iou_threshold: float) -> NDArray[np.
     boxes, scores = _rows(boxes, "boxes"), real_array(scores, "scores")
     if scores.shape != boxes.shape[:1]:
         raise ArgumentError(f"scores of shape {scores.shape} for {len(boxes)} boxes: pass one for each")
-    candidates = np.argsort(-scores, kind="stable")
+    candidates = np.argsort(-scores.astype(np.float64), kind="stable")
     overlaps, kept = iou(boxes, boxes) > iou_threshold, []
     while len(candidates):
         best, candidates = candidates[0], candidates[1:]

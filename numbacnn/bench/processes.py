@@ -20,6 +20,7 @@ from numbacnn.engine.locks import engine_lock, get_num_threads, set_num_threads
 from numbacnn.errors import NumbacnnError
 from numbacnn.model import Model
 from numbacnn.optimizers import SGD
+from numbacnn.tasks.random_data import random_dataset
 
 T = TypeVar("T")
 STATUS = Path("/proc/self/status")  # on Linux
@@ -35,7 +36,7 @@ class Compilation(NamedTuple):
 
 def cold_compilation(model: Model, batch: int) -> Compilation:
     """Measure what a training step compiles with an empty kernel cache."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a process may still write there
         return Compilation(*_in_process(_compilation, model, batch, NUMBACNN_CACHE_DIR=folder))
 
 
@@ -81,8 +82,9 @@ def _in_process(task: Callable[..., T], model: Model, batch: int, *arguments: st
 def _compilation(model: Model, batch: int) -> tuple[int, float]:
     from numbacnn.kernels.disk_cache import cached_functions
 
-    images, labels, start = _images(model, batch), random_labels(model, batch), time.perf_counter()
-    model.fit(images, labels, epochs=1, batch_size=batch, callbacks=lambda step: True, progress=False)
+    data = random_dataset(model.task, model.input_shape, model.output_shape[-1], batch)
+    start = time.perf_counter()
+    model.fit(data, epochs=1, batch_size=batch, callbacks=lambda step: True, progress=False)
     return cached_functions(), time.perf_counter() - start
 
 

@@ -3,7 +3,7 @@
 Numba generates optimized machine code for every function that a kernel calls, for the body of its parallel loop, for
 two wrappers around that body, and then for the kernel, which contains a copy of all of them. Only this last one ever
 runs. In ``compiled_as_one``, the others stay unoptimized LLVM IR until they are linked into the kernel, which is
-optimized as a whole, once. A first training step of LeNet-5 compiles in 9.5 s instead of 20.0 s
+optimized as a whole, once. In one process, a first training step of LeNet-5 compiles in 9.5 s instead of 20.0 s
 (``python benchmarks/start_up.py`` measures both, with the start of Python).
 """
 

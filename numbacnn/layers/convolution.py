@@ -175,9 +175,9 @@ class Conv2D(_Convolution):
     Input (h, w, c), output (p, q, filters); ``weight`` R×S×C/groups×K, ``bias`` K, float32. ``kernel_size``,
     ``stride`` and ``dilation`` are one integer or (height, width); ``padding`` is "valid", "same", an integer,
     (height, width) or ((top, bottom), (left, right)). ``initializer`` is a name from ``layers.initializers``; "auto"
-    uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest,
-    which may spread NaN and infinity to neighbors of the pixels that see them; "latency" chooses the fastest for one
-    image at a time, where reading weights can take longer than computing; "direct", the sum as above, does not spread;
+    uses He normal before a ReLU-like activation, Glorot uniform elsewhere. ``algorithm`` "auto" chooses the fastest
+    for batches, "latency" for one image at a time, where reading weights can take longer than computing; both may
+    spread NaN and infinity to neighbors of the pixels that see them. "direct", the sum as above, does not;
     "winograd2" and "winograd4" (Winograd's, with tiles of 2×2 or 4×4 outputs) force one. ``l1`` and ``l2``
     penalize the weights in training, but not the bias. Raises ArgumentError for arguments out of range, and
     GeometryError if the window, groups or algorithm do not fit the input.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from numbacnn.engine.graph import Node
 from numbacnn.errors import NumbacnnError
-from numbacnn.geometry import ConvGeometry, Halo
+from numbacnn.geometry import ConvGeometry, Halo, ResizeAxis, ResizeGeometry
 from numbacnn.layers import (
     ELU,
     GELU,
@@ -276,14 +276,21 @@ def _edges_of(
     return tuple(pads), tuple(edges)
 
 
-def _off_ties(edges: tuple[float, ...], up: bool) -> tuple[float, ...]:
-    """Move a region by a millionth, to the side to which positions between two pixels are rounded.
+def _off_ties(edges: tuple[float, ...], g: ResizeGeometry) -> tuple[float, ...]:
+    """Move a region by a millionth if a position is where rounding begins, to the side to which it is rounded.
 
-    Otherwise its rounding to float32 in the file would decide which pixel is nearest. Regions that are float32 stay.
+    Otherwise the region's own rounding to float32 in the file would decide which pixel is nearest. Regions that are
+    float32 stay.
     """
-    if all(edge == float(np.float32(edge)) for edge in edges):
+    if all(edge == float(np.float32(edge)) for edge in edges) or not any(map(_has_tie, g.axes)):
         return edges
-    return tuple(min(max(edge + (-1e-6 if up else 1e-6), 0.0), 1.0) for edge in edges)
+    return tuple(min(max(edge + (-1e-6 if g.up else 1e-6), 0.0), 1.0) for edge in edges)
+
+
+def _has_tie(axis: ResizeAxis) -> bool:
+    """Return whether a position is a whole number, about, at which rounding up or down begins."""
+    positions = (np.arange(axis.outputs) + axis.offset) * axis.numerator / axis.denominator + axis.shift
+    return bool((abs(positions - np.round(positions)) < 1e-6 * axis.size).any())
 
 
 def _resize(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None) -> None:
@@ -298,7 +305,7 @@ def _resize(w: "Writer", node: Node, xs: list[str], y: str, order: Order | None)
     region = ""
     if layer.region is not None:
         pads, edges = _edges_of(layer.region, (g.h, g.w))
-        top, left, bottom, right = edges if layer.mode == "bilinear" else _off_ties(edges, g.up)
+        top, left, bottom, right = edges if layer.mode == "bilinear" else _off_ties(edges, g)
         region = w.constant(f"{y}:region", np.array([0, 0, top, left, 1, 1, bottom, right], np.float32))
         if any(pads):
             above, before, below, after = pads

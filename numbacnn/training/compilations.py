@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from numbacnn.engine.locks import engine_lock, get_num_threads
-from numbacnn.kernels.ahead import FirstLaunch, compile_ahead
+from numbacnn.kernels.ahead import FirstLaunch, compile_ahead, processes_ahead
 from numbacnn.kernels.disk_cache import KernelCache, cache_folder
 from numbacnn.kernels.jit import CpuKernel
 from numbacnn.training.batch import TrainingBatch
@@ -49,8 +49,10 @@ class CompileCount:
 
 
 def compile_missing_ahead(trainer: "Trainer") -> None:
-    """Let other processes compile kernels of a training that is about to run."""
-    compile_ahead(missing_kernels(trainer), get_num_threads())
+    """Let other processes compile kernels of a training that is about to run, where that is safe."""
+    processes = processes_ahead(get_num_threads())
+    if processes:
+        compile_ahead(missing_kernels(trainer), processes)
 
 
 def missing_kernels(trainer: "Trainer") -> list[FirstLaunch]:
@@ -79,7 +81,7 @@ def _launch_steps(trainer: "Trainer", host: "HostLoop") -> None:
             continue
         inputs, labels = [part[:n] for part in trainer.dataset.inputs], trainer.dataset.labels[:n]
         if host.augmenter is not None:
-            inputs[0], labels = host.augmenter(inputs[0], labels, np.arange(n), seed=0, epoch=0)
+            inputs[0], labels = host.augmenter(inputs[0], labels, np.arange(n, dtype=np.int64), seed=0, epoch=0)
         step.keep_state()
         model.load_inputs(buffers.inputs, inputs)
         targets = buffers.targets(labels)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 def together(folder):
     """Train twice at once; return the digests of the two models."""
-    command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--threads", "1", "--out"]
+    command = [sys.executable, "-m", "numbacnn", "train", "--epochs", "1", "--quiet", "--threads", "2", "--out"]
     environment = os.environ | {"NUMBACNN_CACHE_DIR": str(folder / "cache")}
     trainings = [
         subprocess.Popen(

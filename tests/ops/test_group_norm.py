@@ -28,6 +28,6 @@ OP = Op(
         case(nl.GroupNorm, "pairs of channels", (3, 3, 66), 2, 33),
         case(nl.GroupNorm, "features", (36,), 3, 4),
         case(nl.GroupNorm, "more rows than groups of a sum", (70, 3, 4), 2, 2),
-        case(nl.GroupNorm, "rows longer than a pattern", (2, 70, 6), 1, 3),
+        case(nl.GroupNorm, "rows longer than a period", (2, 70, 6), 1, 3),
     ],
 )

@@ -39,6 +39,7 @@ from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, where_gr
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 from numbacnn.kernels.recording import prepare
 
+MAX_UNIT = 3 * MR  # a block of more rows would leave threads without work on one small image
 ZERO = np.float32(0)
 block_memory = stack_floats(MAX_MC * NR)
 
@@ -54,7 +55,7 @@ class Pooled(ConvAlgorithm):
         if pool is None or g.groups > 1 or not windows_apart(pool):
             return False
         even = pool.s % 2 == pool.stride_w % 2 == 0 or not takes_pairs(g)
-        return even and _block_unit(g, pool) <= MAX_MC
+        return even and _block_unit(g, pool) <= MAX_UNIT
 
     def spreads(self, g):
         """To the other pixel of a pair."""
