@@ -17,12 +17,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks only on L
 TWO_CORES = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
 
 TRAIN = """
-import os, sys, zlib
+import zlib
 import numpy as np
 import numbacnn as nc
 from numbacnn.kernels import disk_cache, jit
 
-nc.set_num_threads(int(sys.argv[1]))
 compiled = []
 jit.add_compile_listener(lambda name, done: compiled.append(name) if done else None)
 rng = np.random.default_rng(0)
@@ -37,7 +36,10 @@ print(len(compiled), disk_cache.cached_functions(), zlib.crc32(model.store.value
 @TWO_CORES
 def test_a_training_loads_what_other_processes_have_compiled(tmp_path):
     both, alone = (
-        [int(number) for number in run_python("-c", TRAIN, threads, NUMBACNN_CACHE_DIR=tmp_path / threads).split()]
+        [
+            int(n)
+            for n in run_python("-c", TRAIN, NUMBA_NUM_THREADS=threads, NUMBACNN_CACHE_DIR=tmp_path / threads).split()
+        ]
         for threads in ("2", "1")
     )
     assert both[0] < alone[0]

@@ -28,6 +28,11 @@ MAX_PROCESSES = 3  # each holds LLVM's memory, some 100 MiB
 MAX_LAUNCHES = 256  # whose numbers are bytes
 MAX_SECONDS = 300  # of a process
 ANY_ADDRESS = 1  # of functions that are linked and never called
+NUMBA_SYMBOLS = (  # that Numba's threading layer defines when it starts
+    *SYMBOLS,
+    *("allocate_sched", "deallocate_sched", "get_num_threads", "set_num_threads"),
+    *("get_parallel_chunksize", "set_parallel_chunksize"),
+)
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 FirstLaunch = tuple[CpuKernel, tuple[Any, ...]]  # a kernel and its arguments
@@ -95,7 +100,7 @@ def _compile_and_exit(numbers: int, launches: Sequence[FirstLaunch], parent: int
     try:
         _detach(numbers)
         parallel._launch_threads = lambda: None
-        for name in (STATE, *SYMBOLS, *map(ours, SYMBOLS)):  # of threads, which may not have been started
+        for name in (STATE, *NUMBA_SYMBOLS, *map(ours, SYMBOLS)):  # of threads, which may not have been started
             llvm.add_symbol(name, ANY_ADDRESS)
         while os.getppid() == parent and (read := os.read(numbers, 1)):
             kernel, arguments = launches[read[0]]
