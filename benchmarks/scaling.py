@@ -13,6 +13,7 @@ returns in ⌈log₂ ranks⌉ rounds; transfers of a rank share its link. What e
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 from numbacnn.distributed import Shards, subtrees
@@ -72,11 +73,14 @@ def measured_step(batch, steps):
 def check(files, link):
     """Print measured steps of several ranks, and what the simulation says for them from their own compute time."""
     for file in files:
-        found = json.loads(Path(file).read_text("utf-8"))
-        share = math.ceil(found["shards"] / found["ranks"])
-        shard = found["compute_ms"] / 1e3 / share
-        seconds, _ = step(found["ranks"], found["shards"], shard, found["gradient_bytes"], link)
-        print(f"{file}: measured {found['step_ms']:.1f} ms, simulated {1e3 * seconds:.1f} ms")
+        content = json.loads(Path(file).read_text("utf-8"))
+        for found in content.get("results", [content]):  # one for each batch size
+            if "compute_ms" not in found:
+                sys.exit(f"{file}: no measured ranks; pass the output of `numbacnn bench train --mpi --json`")
+            share = math.ceil(found["shards"] / found["ranks"])
+            shard = found["compute_ms"] / 1e3 / share
+            seconds, _ = step(found["ranks"], found["shards"], shard, found["gradient_bytes"], link)
+            print(f"{file}: measured {found['step_ms']:.1f} ms, simulated {1e3 * seconds:.1f} ms")
 
 
 def main():
