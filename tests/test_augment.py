@@ -12,7 +12,7 @@ from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.decision import SUM_GROUPS
 from numbacnn.kernels.reference import launchers as reference
 from numbacnn.tasks.results import count_correct
-from numbacnn.training.trainer import Trainer
+from numbacnn.training import compilations
 
 NO_FIELD = np.empty((0, 0), np.float32)
 ALL = (
@@ -308,7 +308,7 @@ def test_seeds_epochs_and_images_differ(data):
 
 
 def test_fit_trains_on_the_images_of_apply(data, monkeypatch):
-    monkeypatch.setattr(Trainer, "_compile_ahead", lambda trainer: None)  # it loads batches too, without a step
+    monkeypatch.setattr(compilations, "compile_missing_ahead", lambda trainer: None)  # it loads batches, without a step
     model = nc.Sequential([nc.Conv2D(2, 3), nc.Flatten(), nc.Dense(4)], (9, 11, 3))
     seen, load = [], model.load_images
     model.load_images = lambda target, images, i: (seen.append(images.copy()), load(target, images, i))

@@ -153,7 +153,10 @@ class Trainer:
         With ``ema`` the model holds the averaged weights at the end of every epoch, where it is validated and the event
         is yielded, and when the training has ended; during an epoch it holds the trained ones.
         """
-        self._compile_ahead()
+        if self.model.device.name == "cpu" and self.group.size == 1:  # other devices need no Numba
+            from numbacnn.training.compilations import compile_missing_ahead
+
+            compile_missing_ahead(self)
         self._last_save = time.monotonic()
         self.group.stop_requested = False  # of an earlier training on these ranks
         try:
@@ -163,13 +166,6 @@ class Trainer:
         finally:
             self.model.epochs = self.position.epoch + (self.position.step > 0)
             self._show_average(True)
-
-    def _compile_ahead(self) -> None:
-        """Let other processes compile kernels that this one would compile later; other devices need no Numba."""
-        if self.model.device.name == "cpu" and self.group.size == 1:
-            from numbacnn.training.compilations import compile_missing_ahead
-
-            compile_missing_ahead(self)
 
     def _describe_data(self) -> None:
         """Give the model the normalization and the classes of the data, unless it has its own, and the task."""
