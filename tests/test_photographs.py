@@ -107,7 +107,7 @@ def test_previews_are_in_the_size_of_training(folder, tmp_path):
 
 
 def test_images_on_disk_are_those_in_memory(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: tmp_path)
     splits = [data.load(folder, size=(30, 40), image_cache=cache) for cache in ("memory", "disk")]
     for memory, disk in zip(*splits, strict=True):
         assert store.is_on_disk(disk.images)
@@ -121,7 +121,7 @@ def test_images_on_disk_are_those_in_memory(folder, tmp_path, monkeypatch):
 
 
 def test_images_that_would_not_fit_in_memory_are_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: tmp_path)
     monkeypatch.setattr(store, "available_memory", lambda: 3000)
     assert not store.is_on_disk(store.empty_images((10, 10, 10, 1)))
     assert store.is_on_disk(store.empty_images((10, 10, 10, 2)))
