@@ -7,6 +7,7 @@ import click
 
 from numbacnn import data as data_sets
 from numbacnn.data.augment import get_augmentation
+from numbacnn.data.fonts import missing_characters, note_on_fonts
 from numbacnn.data.labels import CLASSES
 from numbacnn.errors import DataError
 from numbacnn.runs.settings import DEFAULTS, Settings
@@ -68,6 +69,8 @@ def preview_command(
         train, _, _ = settings.load_data(download_progress())
         picture = data_sets.preview(train, chain, seed=seed, columns=columns, rows=rows)
     data_sets.write_image(out, picture)
+    if missing := missing_characters(train.classes):
+        render.notes([note_on_fonts(missing)])
     render.text(str(out))
 
 

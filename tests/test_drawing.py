@@ -129,6 +129,14 @@ def test_predict_a_folder(tmp_path):
     assert numbacnn("predict", model, folder, "--csv", "--json").code == 2
 
 
+def test_a_preview_notes_characters_that_no_font_has(tmp_path, dejavu):
+    for name in ("кошка", "猫"):
+        images_in(tmp_path / "in", f"{name}/1.png", f"{name}/2.png")
+    outcome = numbacnn("data", "preview", "--data", tmp_path / "in", "--out", tmp_path / "preview.png")
+    assert outcome.code == 0, outcome.err
+    assert "no installed font has the characters 猫" in outcome.err
+
+
 def test_many_notes_become_one(tmp_path):
     folder = images_in(tmp_path / "in", *(f"{i}.png" for i in range(12)))
     assert numbacnn("predict", classifier(tmp_path, ("a", "b")), folder).err == "note: 12 images scaled to 8×8\n"
