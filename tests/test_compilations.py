@@ -156,7 +156,20 @@ model.fit(np.arange(16, dtype=np.float32).reshape(4, 2, 2, 1), [0, 1, 0, 1], epo
 print(sys.stderr.getvalue())
 """
     (tmp_path / "first.py").write_text(program)
-    shown = run_python(tmp_path / "first.py", NUMBACNN_CACHE_DIR=str(tmp_path))
-    pairs = [tuple(map(int, pair)) for pair in re.findall(r"compiling (\d+) of (\d+) ", shown)]
-    assert pairs == [(number, len(pairs)) for number in range(1, len(pairs) + 1)]
-    assert len(pairs) > 5
+    alone, together = (
+        [
+            tuple(map(int, pair))
+            for pair in re.findall(
+                r"compiling (\d+) of (\d+) ",
+                run_python(
+                    tmp_path / "first.py", NUMBACNN_CACHE_DIR=str(tmp_path / threads), NUMBA_NUM_THREADS=threads
+                ),
+            )
+        ]
+        for threads in ("1", "2")
+    )
+    assert alone == [(number, len(alone)) for number in range(1, len(alone) + 1)]
+    assert len(alone) > 5
+    assert sorted(set(together)) == together  # others are compiled by another process
+    assert together[0] == (1, len(alone))
+    assert {total for _, total in together} == {len(alone)}

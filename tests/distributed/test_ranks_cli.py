@@ -124,16 +124,17 @@ def test_a_rank_that_stops_ends_all_with_one_line(tmp_path, sign):
 
 @pytest.mark.long
 def test_three_ranks_that_are_killed_resume_on_two_and_then_on_one_like_a_run_of_four(tmp_path):
-    rng, folder, given = random.Random(0), tmp_path / "run", ("--epochs", "2", "--checkpoint-every", "1")
+    """Five epochs, so that no training ends before it is killed."""
+    rng, folder, given = random.Random(0), tmp_path / "run", ("--epochs", "5", "--checkpoint-every", "1")
     for ranks, resume in ((3, []), (2, ["--resume"])):
         began, process = time.time(), train(ranks, folder, *given, *resume)
         wait_for_step(process, folder, began)
         time.sleep(rng.uniform(0.0, 0.2))
         os.kill(rng.choice(pids(process)), signal.SIGKILL)
         assert finish(process)[0] != 0
-        assert checkpoint_of(folder)[:2] < (2, 0)
+        assert checkpoint_of(folder)[:2] < (5, 0)
     assert finish(train(1, folder, *given, "--resume"))[0] == 0
-    assert finish(train(4, tmp_path / "four", "--epochs", "2"))[0] == 0
+    assert finish(train(4, tmp_path / "four", "--epochs", "5"))[0] == 0
     assert weights(folder) == weights(tmp_path / "four")
 
 
