@@ -283,6 +283,17 @@ def small_model():
     return nc.Model(x, nc.Dense(1000)(nc.Flatten()(nc.ReLU()(nc.Conv2D(64, 3, padding=1)(x)))))
 
 
+def test_layers_are_timed_with_their_prepared_weights():
+    """A buffer that nobody has written is one page of zeros, which takes no time to read."""
+    model = nc.Sequential([nc.Conv2D(64, 3, padding="same")], (8, 8, 64))
+    device = get_device("cpu")
+    executor = Executor(make_plan(model.graph, device.sizes, 1, training=False), model.store, device)
+    work.time_layers(executor, 1, timing.QUICK)
+    preparations = executor.bind(1).preparations
+    assert preparations
+    assert all(np.any(written) for _, (written, *_) in preparations)
+
+
 def test_peak_memory_holds_weights_gradients_and_velocity():
     model = small_model()
     needed = 3 * 4 * model.store.count

@@ -204,6 +204,7 @@ def time_layers(executor: Executor, n: int, effort: Effort) -> list[LayerTime]:
     with engine_lock:
         binding = executor.bind(n)
         fill(executor.device, binding)
+        run(binding.preparations)  # weights that nobody has written yet would be read from one page of zeros
         bound = [*binding.forward, *binding.backward]
         launches = [launch for step in bound for launch in step.launches]
         turns, start = list[list[float]](), time.perf_counter()
