@@ -22,7 +22,7 @@ from numbacnn.bench.timing import QUICK, Effort, Ratio, paired_ratio, wait_until
 from numbacnn.bench.work import Job, kernel_job
 from numbacnn.engine.device import get_device
 from numbacnn.errors import GeometryError
-from numbacnn.layers import Conv2D, Layer
+from numbacnn.layers import Conv2D
 
 FORCED = "direct", "winograd2", "winograd4"
 NETWORKS: dict[str, Callable[[], nc.Model]] = {
@@ -36,7 +36,8 @@ NETWORKS: dict[str, Callable[[], nc.Model]] = {
 def layers(batch: int, effort: Effort) -> Iterator[tuple[str, dict[str, Ratio]]]:
     """Yield each convolution and direction, with the ratios of the other algorithms to the chosen one."""
     for case in CASES:
-        if case.op != "conv2d" or not takes_winograd(case.layer()):
+        layer = case.layer() if case.op == "conv2d" else None
+        if not isinstance(layer, Conv2D) or not layer.geometry([case.shape]).winograd_tiles:
             continue
         for direction in case.directions:
             jobs = jobs_of(case._replace(batch=batch), direction)
@@ -44,11 +45,6 @@ def layers(batch: int, effort: Effort) -> Iterator[tuple[str, dict[str, Ratio]]]
             (chosen,) = auto.algorithms.values()
             others = {name: job.work for name, job in jobs.items() if name != chosen.name}
             yield f"{case}, {direction}, batch {batch}: {chosen.name}", compared(auto.work, others, effort)
-
-
-def takes_winograd(layer: Layer) -> bool:
-    """Return whether Winograd's algorithm can be forced."""
-    return isinstance(layer, Conv2D) and layer.stride == 1 and layer.kernel_size in (3, 5)
 
 
 def jobs_of(case: Case, direction: str) -> dict[str, Job]:
