@@ -198,7 +198,9 @@ def _title(device: Device) -> str:
     help="The algorithm of convolutions: for batches, for one image, or the direct sum.  [default: the model's]",
 )
 @click.option("--layers", is_flag=True, help="Also measure each layer, and the kernels that it launches.")
-@click.option("--cold", is_flag=True, help="Also measure compilation with an empty kernel cache.")
+@click.option(
+    "--cold", is_flag=True, help="Also measure the time to the end of a first step, with an empty kernel cache."
+)
 @click.option("--memory", is_flag=True, help="Also measure the peak memory of a training step.")
 @click.option("--shards", type=click.IntRange(1), metavar="N", help="Compare steps in N shards with steps without.")
 @click.option("--mpi", is_flag=True, help="Measure steps in shards on the ranks of mpiexec, and their communication.")
