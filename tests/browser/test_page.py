@@ -49,6 +49,7 @@ def test_no_request_leaves_the_server(visit, bundled):
 def test_a_drawing_gets_the_form_of_the_training_set(visit, bundled):
     """Box, center of mass and stroke width are those of the training images, whatever the hand."""
     opened = visit(bundled)
+    opened.wait("numbacnn.state.model")
     form = opened.page.evaluate("numbacnn.state.model.form")
     for hand in HANDS:
         opened.page.get_by_role("button", name="Clear").click()
