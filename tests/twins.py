@@ -266,12 +266,13 @@ def _normalizations(draw):
         norm = sized("norm_coefficients_shape", 1, 3, c), sized("norm_partial_shape", 1, (n + 2) * h, 3, w, c)
         statistics = sized("norm_coefficients_shape", 1, 3, c)
         back = sized("norm_coefficients_shape", 1, 4, c), sized("norm_partial_shape", 1, (n + 2) * h, 2, w, c)
+        own = scratch(1, 1, 2, c)
         forward = ("batch_norm_forward",
                    [y, statistics, mean, variance, x, weight, bias, *norm, 0.1, 1e-5, relu])  # fmt: skip
         inference = ("batch_norm_inference",
                      [y, statistics, x, weight, bias, mean, variance, norm[0], 1e-5, relu])  # fmt: skip
         dx, dy = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
-        gradients = [dx, flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back]
+        gradients = [dx, flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, own]
         yield Call(reason, [forward])
         yield Call(reason, [inference])
         yield Call(reason, [forward, ("batch_norm_gradient", [*gradients, True])])

@@ -22,6 +22,7 @@ from numbacnn.engine.parameters import ALIGNMENT, Slot
 from numbacnn.layers.bindings import Kernels
 
 BUCKET_BYTES = 4 << 20
+POLLS = 16  # between two layers: each moves up to some 16 KB, and takes about a microsecond
 Array = NDArray[Any]
 Sums = Sequence[tuple[Node, Array]]
 
@@ -117,6 +118,12 @@ class Exchange:
         if kept is None or kept.dtype != total.dtype or kept.shape != (sources, own):
             kept = self._buffers[key] = np.empty((sources, own), total.dtype)
         return kept
+
+    def advance(self) -> None:
+        """Move some data, while there is other work to do."""
+        for _ in range(POLLS):
+            if self.progress():
+                return
 
     def progress(self) -> bool:
         """Advance the exchanges as far as possible without waiting; return whether all are complete.

@@ -5,21 +5,24 @@ forward passes, and gradients of inputs. What is summed or drawn for a shard run
 parameters, which are then added in the tree, statistics of batch normalization, and masks of dropout.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from operator import sub
 
 import numpy as np
 
 from numbacnn.distributed.shards import Shards
 from numbacnn.distributed.sums import Float32, Float64, GradientSums, RangeSums
 from numbacnn.engine.device import Device
-from numbacnn.engine.executor import BoundPlan, BoundStep, Executor, check_training
+from numbacnn.engine.executor import BoundStep, Executor, check_training
 from numbacnn.engine.parameters import ALIGNMENT, Parameters, Slot
 from numbacnn.engine.plan import Buffer, Plan, Step
+from numbacnn.geometry import Shape
 from numbacnn.kernels.recording import Launch
 from numbacnn.layers import BatchNorm
+from numbacnn.layers.base import ScratchSpec
 from numbacnn.layers.bindings import Bindings
 
 Reduce = Callable[[Float64, Float64], None]  # writes the sum over all shards, from a row for each shard of this rank
@@ -57,6 +60,7 @@ class ShardedExecutor(Executor):
         self._randoms = np.zeros((len(mine), 2), np.uint64)
         self._starts = (0,) * (len(mine) + 1)
         self._copies: dict[tuple[int, int], Float32] = {}  # by buffer and shard
+        self._scratch: dict[tuple[str | None, str, int, Shape], Float32] = {}  # by layer, name, shard and shape
         in_backward = {id(buffer) for step in plan.backward for buffer in step.scratch.values()}
         in_forward = {id(buffer) for step in plan.forward for buffer in step.scratch.values()}
         self._saved = in_forward & in_backward
@@ -67,12 +71,6 @@ class ShardedExecutor(Executor):
 
     def _key(self, n: int) -> Hashable:
         return self._starts
-
-    def _bind(self, n: int) -> BoundPlan:
-        bound = super()._bind(n)
-        for addition in self._sums.additions if bound.backward else ():
-            bound.backward[-1].launches.extend(self._recorded(addition))
-        return bound
 
     def _next_random(self) -> None:
         """Begin a training step: every shard draws new numbers of its own, and starts from the same state."""
@@ -99,13 +97,15 @@ class ShardedExecutor(Executor):
         assert layer is not None
         if step.training and self._reduce is not None and layer.known_op == BatchNorm.op:
             return self._synchronized(step, t)
+        levels = self._levels(step)
         if not layer.per_image:
-            return self._by_shard(step, t, lambda part: self._call(step, part)())
+            level = next(iter(levels), None) if step.training else None
+            return self._by_shard(step, t, lambda part: self._call(step, part)(), level=level)
         if step.dy is None:
             return self._whole_batch(step, t)
         launches: list[Launch] = []
         own = frozenset(step.node.parameters.values())
-        for level, names in self._levels(step).items():
+        for level, names in levels.items():
             weights_only = replace(t, dxs=[None] * len(t.dxs), frozen=own - names)
             launches += self._by_shard(step, weights_only, lambda part: self._call(step, part)(), level=level)
         if not own or any(dx is not None for dx in t.dxs):
@@ -129,11 +129,15 @@ class ShardedExecutor(Executor):
         return found
 
     def _layer_sums(self, step: Step) -> dict[str, int]:
-        """Return the level up to which the layer adds the shards of a parameter; not of a small network."""
-        if self._sums.additions:
+        """Return the level of the tree up to which the layer adds the shards of its parameters.
+
+        None of a batch in one shard, which has the bits of one without shards.
+        """
+        if step.layer is None or self._shards.count == 1:
             return {}
-        images = max(stop - start for start, stop in pairwise(self._starts))
-        sums = _layer_sums(step, self.plan, self.device, images)
+        images = [stop - start for start, stop in pairwise(self._starts)]
+        arguments = self.device.sizes, step.algorithms, step.node.geometry, self.plan.batch, images
+        sums = step.layer.shards_at_once(*arguments)
         return {name: shards.bit_length() - 1 for name, shards in sums.items() if shards > 0}
 
     def _by_shard(
@@ -153,11 +157,13 @@ class ShardedExecutor(Executor):
         for number, group in enumerate(self._sums.groups(level or 0)):
             start, stop = self._starts[group.start], self._starts[group.stop]
             if start < stop:
+                starts = tuple(each - start for each in self._starts[group.start : group.stop + 1])
                 if step.training and step.dy is None and not synchronized:
-                    check_training(step.node, stop - start)
+                    check_training(step.node, min(map(sub, starts[1:], starts)))
                 part = self._of_group(step, t, number, group, ranges, synchronized)
                 if level is not None:
-                    part.shards = tuple(each - start for each in self._starts[group.start : group.stop + 1])
+                    part.shards = starts
+                    part.arrays |= self._shard_arrays(step, group, max(map(sub, starts[1:], starts)))
                 launches += self._recorded(partial(work, part), step)
             else:
                 launches += [(sums.targets[number].fill, (0,)) for _, sums in ranges]
@@ -213,6 +219,22 @@ class ShardedExecutor(Executor):
             arrays=arrays | self._state_arrays(step, first),
         )
 
+    def _shard_arrays(self, step: Step, group: slice, images: int) -> dict[str, Float32]:
+        """Return the arrays of a layer that computes several shards, of up to ``images`` images, each on its own."""
+        layer, shards = step.node.layer, group.stop - group.start
+        scratch = layer.shard_scratch(self.device.sizes, step.node.geometry, images, shards)
+        if not scratch:
+            return {}
+        found = {name: self._shard_scratch(step, name, group.start, scratch[name]) for name in step.scratch}
+        return found | self._state_arrays(step, group)
+
+    def _shard_scratch(self, step: Step, name: str, first: int, spec: ScratchSpec) -> Float32:
+        """Return scratch for several shards, which layers share unless backward reads what forward writes."""
+        key = step.node.name if spec.when == "saved" else None, name, first, spec.shape
+        if key not in self._scratch:
+            self._scratch[key] = np.zeros(spec.shape, np.float32)
+        return self._scratch[key]
+
     def _state_arrays(self, step: Step, number: int | slice) -> dict[str, Float32]:
         """Return the state of a step's layer after a shard; after several, as rows."""
         slots = {
@@ -256,18 +278,6 @@ class ShardedExecutor(Executor):
             for state in self._state_arrays(step, slice(None)).values():
                 launches.append((np.copyto, (state[1:], state[:1])))
         return launches
-
-
-def adds_shards(plan: Plan, device: Device, images: int) -> bool:
-    """Return whether layers add the gradients of several shards of up to ``images`` images themselves."""
-    return any(count > 1 for step in plan.backward for count in _layer_sums(step, plan, device, images).values())
-
-
-def _layer_sums(step: Step, plan: Plan, device: Device, images: int) -> Mapping[str, int]:
-    """Return for the parameters of a step how many shards the layer adds itself."""
-    if step.layer is None:
-        return {}
-    return step.layer.shards_at_once(device.sizes, step.algorithms, step.node.geometry, plan.batch, images)
 
 
 def _gradient(slot: Slot, number: int, ranges: Ranges) -> Float32:

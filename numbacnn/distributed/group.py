@@ -28,7 +28,10 @@ T = TypeVar("T")
 Communicator: TypeAlias = Any  # of mpi4py, which has no types here
 Request: TypeAlias = Any
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # by which launchers announce the number of ranks
-SPINS = 2000  # polls before a wait begins to sleep
+SPIN = 0.02  # seconds in which a wait polls without pauses: many transfers take less
+BURST = (
+    100  # polls between pauses: large messages move by some 16 KB a poll, and a pause for each took 20 times as long
+)
 PAUSE = 2e-4  # seconds
 FORWARDING = 0.3  # seconds in which the launcher passes a last line on, once it has read it; it drops what it has not
 READING = 1.0  # seconds that a rank waits at most until the launcher has read it, on a busy machine
@@ -119,11 +122,12 @@ class Group:
         self.wait_for(lambda: self.done(requests))
 
     def wait_for(self, complete: Callable[[], bool]) -> None:
-        """Poll until ``complete`` returns True."""
-        polls = 0
+        """Poll until ``complete`` returns True. Other processes that need the core get it between two polls."""
+        polls, end = 0, time.perf_counter() + SPIN
         while not complete():
             polls += 1
-            if polls > SPINS:
+            give_way()
+            if polls % BURST == 0 and time.perf_counter() > end:
                 self.check()
                 time.sleep(PAUSE)
 
@@ -231,6 +235,14 @@ class Group:
         time.sleep(FORWARDING)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line of its own
         self._world.Abort(1)
+
+
+def give_way() -> None:
+    """Let another process or thread run that waits for this core."""
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
 
 
 def await_reader(file: int) -> None:

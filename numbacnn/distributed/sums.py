@@ -73,26 +73,16 @@ class GradientSums:
     range of the gradients, and the launches that add these. Where kernels add up to 2^level shards themselves, a group
     of shards is handled as one shard.
 
-    Args:
-        in_groups: whether some kernels do, so that gradients are not added all at once.
-
     Attributes:
         nodes: the subtrees, left to right.
         totals: their arrays; the first is that of the gradients themselves.
-        additions: to run after all shards; only of a small network, whose gradients are added all at once, and whose
-            groups are single shards.
     """
 
-    def __init__(self, kernels: Kernels, gradients: Float32, shards: range, in_groups: bool = False) -> None:
-        self._kernels, self._shards = kernels, shards
+    def __init__(self, kernels: Kernels, gradients: Float32, shards: range) -> None:
+        self._kernels = kernels
         self.nodes = subtrees(shards)
         self.totals = [gradients, *(np.zeros_like(gradients) for _ in self.nodes[1:])]
-        self._targets: list[Float32] = []
         self._ranges: dict[tuple[int, int, int], RangeSums] = {}
-        self.additions: list[Work] = []
-        if not in_groups and len(shards) * gradients.nbytes <= BLOCK_BYTES:
-            whole = self._sums(0, len(gradients), 0)
-            self._targets, self.additions = whole.targets, [each for adds in whole.additions for each in adds]
 
     def groups(self, level: int) -> list[slice]:
         """Return the groups of up to 2^level shards, complete subtrees, as slices of the rank's shards."""
@@ -106,8 +96,6 @@ class GradientSums:
 
     def range(self, start: int, stop: int, level: int = 0) -> "RangeSums":
         """Return the sums of a range of the gradients, in arrays that all batch sizes share."""
-        if self._targets:
-            return RangeSums([target[start:stop] for target in self._targets], [[] for _ in self._shards])
         if (start, stop, level) not in self._ranges:
             self._ranges[start, stop, level] = self._sums(start, stop, level)
         return self._ranges[start, stop, level]

@@ -1,6 +1,6 @@
 """The interface of a convolution algorithm, on any device: one object, for the directions that it computes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
@@ -72,10 +72,11 @@ class ConvAlgorithm:
         """Return the buffers that a direction needs for up to ``batch`` images, by name."""
         return {}
 
-    def shards_at_once(self, g: ConvGeometry, batch: int, images: int) -> int:
-        """Return how many shards of up to ``images`` images ``weight_gradient`` sums at once: 2^n, or 0 if it cannot.
+    def shards_at_once(self, g: ConvGeometry, batch: int, images: Sequence[int]) -> int:
+        """Return how many shards ``weight_gradient`` can sum at once, in a plan for ``batch`` images; 0 if it cannot.
 
-        With ``epilogue.shards`` it writes their sum in the order of a binary tree, to the bits of one shard at a time.
+        ``images``: those of each shard. With ``epilogue.shards`` it writes their sum in the order of a binary tree,
+        with the same bits however many are summed at once.
         """
         return 0
 

@@ -26,6 +26,7 @@ FAST_MATH = {"contract", "reassoc", "nsz"}
 
 float32_4d = types.Array(types.float32, 4, "A")  # activations: N×H×W×C views into buffers with a halo
 float32_2d = types.Array(types.float32, 2, "C")
+float32_rows = types.Array(types.float32, 2, "A")  # rows that need not follow one another
 float32_1d = types.Array(types.float32, 1, "C")
 float64_1d = types.Array(types.float64, 1, "C")
 int64 = types.int64

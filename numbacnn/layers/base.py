@@ -163,13 +163,19 @@ class Layer(ChecksArguments, AnswersAttributes):
         algorithms: Mapping[str, ConvAlgorithm],
         geometry: Geometry,
         batch: int,
-        images: int,
+        images: Sequence[int],
     ) -> Mapping[str, int]:
-        """Return for parameters how many shards of a batch backward sums at once: 2^n; 0 or none if it cannot.
+        """Return for parameters how many shards of a batch the layer can sum at once; 0 or none if it cannot.
 
-        Shards have up to ``images`` images, in a plan for ``batch``. With ``t.shards`` the gradient of the parameter is
-        the sum over these in the order of a binary tree, to the bits of one shard at a time.
+        ``images``: those of each shard, in a plan for ``batch``. With ``t.shards`` the gradient of the parameter is the
+        sum over these in the order of a binary tree, with the same bits however many are summed at once. A layer that
+        is not ``per_image`` also computes these shards at once, each from its own images, in the scratch of
+        ``shard_scratch``; arrays of state have a row for each.
         """
+        return {}
+
+    def shard_scratch(self, sizes: Sizes, geometry: Geometry, images: int, shards: int) -> Mapping[str, ScratchSpec]:
+        """Return the scratch for that many shards at once, of up to ``images`` images."""
         return {}
 
     # -- fusion -------------------------------------------------------------------------------------------------------

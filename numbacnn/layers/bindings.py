@@ -25,7 +25,7 @@ class Sizes(Protocol):
     """The device's functions from geometry to the shapes of scratch buffers, by name: ``kernels.cpu.sizes``."""
 
     fuses: bool  # whether the device's kernels can compute several layers in one step
-    dense_shards_at_once: int  # that the weight gradient of a dense layer adds: 2^n, or 0
+    SHARDS_AT_ONCE: int  # of a batch, which the gradients of dense layers, biases and batch normalization add
     CONV_ALGORITHMS: "tuple[ConvAlgorithm, ...]"  # in order of preference
 
     def __hash__(self) -> int: ...
@@ -65,7 +65,7 @@ class Bindings:
     mask: Array | None = None  # x, if it is a ReLU's output and dx must be zero wherever it is not positive
     random: NDArray[np.uint64] | None = None  # the key (seed, step) of the numbers that the layer draws
     stream: int | np.uint64 = 0  # the layer's own number in it
-    shards: tuple[int, ...] = ()  # of the images, if backward sums over several: ``Layer.shards_at_once``
+    shards: tuple[int, ...] = ()  # first images and the number of all, if the layer adds shards of the batch
     batch_sums: NDArray[np.float64] | None = None  # of batch normalization over several shards of a batch
     arrays: dict[str, Array] = field(default_factory=dict)
 

@@ -93,11 +93,11 @@ class WindowLayer(WeightLayer):
         algorithms: Mapping[str, ConvAlgorithm],
         geometry: ConvGeometry,
         batch: int,
-        images: int,
+        images: Sequence[int],
     ) -> Mapping[str, int]:
-        """Return the number of the algorithm of the weight gradient."""
-        chosen = algorithms.get(self.directions["weight"])
-        return {} if chosen is None else {"weight": chosen.shards_at_once(geometry, batch, images)}
+        """Return the numbers of the algorithm of the weight gradient, and of the bias gradient's kernels."""
+        chosen, bias = algorithms.get(self.directions["weight"]), {"bias": sizes.SHARDS_AT_ONCE}
+        return bias if chosen is None else bias | {"weight": chosen.shards_at_once(geometry, batch, images)}
 
     def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Return window, stride and dilation, each (height, width)."""
@@ -159,7 +159,7 @@ class _Convolution(WindowLayer):
         """Compute the gradients of weight, bias and x."""
         epilogue = ConvEpilogue(mask=t.mask, pool=t.pool, argmax=t.arrays.get("argmax"), shards=t.shards)
         if self.bias and "bias" not in t.frozen:
-            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias, t.shards)
         if "weight" not in t.frozen:
             scratch = t.scratch("weight_gradient")
             t.algorithms["weight_gradient"].weight_gradient(t.d_weight, t.x, t.dy, scratch, g, epilogue)

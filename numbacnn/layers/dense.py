@@ -67,10 +67,10 @@ class Dense(WeightLayer):
         algorithms: Mapping[str, ConvAlgorithm],
         geometry: tuple[int, int],
         batch: int,
-        images: int,
+        images: Sequence[int],
     ) -> Mapping[str, int]:
-        """Return the number of the device's kernel."""
-        return {"weight": sizes.dense_shards_at_once}
+        """Return the number of the device's kernels."""
+        return {"weight": sizes.SHARDS_AT_ONCE, "bias": sizes.SHARDS_AT_ONCE}
 
     def flops(self, geometry: tuple[int, int], output_shape: Shape) -> int:
         """Count a multiply-add for each weight."""
@@ -85,6 +85,6 @@ class Dense(WeightLayer):
         if "weight" not in t.frozen:
             kernels.dense_weight_gradient(t.d_weight, t.x, t.dy, t.shards)
         if self.bias and "bias" not in t.frozen:
-            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias, t.shards)
         if t.dx is not None:
             kernels.dense_input_gradient(t.dx, t.dy, t.weight, t.packed_gradient, t.mask)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from numbacnn._checks import number, whole
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Shape, as_image, image_shape
+from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
@@ -24,6 +25,7 @@ def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> Mapping[str,
         "partial": ScratchSpec(sizes.norm_partial_shape(sets, rows, 3, w, c), "forward"),
         "gradient_coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 4, c), "backward"),
         "partial_gradient": ScratchSpec(sizes.norm_partial_shape(sets, rows, 2, w, c), "backward"),
+        "gradients": ScratchSpec((sets, 1, 2, c), "backward"),
     }
 
 
@@ -92,7 +94,7 @@ class BatchNorm(_AffineNorm):
             running = t.running_mean, t.running_var
             scratch = t.coefficients, t.partial
             kernels.batch_norm_forward(
-                t.y, t.statistics, *running, t.x, t.weight, t.bias, *scratch, self.momentum, self.eps, relu
+                t.y, t.statistics, *running, t.x, t.weight, t.bias, *scratch, self.momentum, self.eps, relu, t.shards
             )
         else:
             kernels.batch_norm_inference(
@@ -101,8 +103,25 @@ class BatchNorm(_AffineNorm):
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
-        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient
-        kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training)
+        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.gradients
+        kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training, t.shards)
+
+    def shards_at_once(
+        self,
+        sizes: Sizes,
+        algorithms: Mapping[str, ConvAlgorithm],
+        geometry: Size,
+        batch: int,
+        images: Sequence[int],
+    ) -> Mapping[str, int]:
+        """Return the number of the device's kernels, which need an image of each shard."""
+        count = sizes.SHARDS_AT_ONCE if min(images) else 0
+        return {"weight": count, "bias": count}
+
+    def shard_scratch(self, sizes: Sizes, geometry: Size, images: int, shards: int) -> Mapping[str, ScratchSpec]:
+        """Return statistics, partial sums, and the scale and shift of each channel, for each shard."""
+        h, w, c = geometry
+        return _scratch(sizes, shards, images * h, w, c)
 
     # A batch in shards, normalized as a whole: each shard is summed, the sums are added, and then applied.
 
@@ -169,7 +188,7 @@ class GroupNorm(_AffineNorm):
     def scratch(self, sizes: Sizes, geometry: Size, batch: int) -> Mapping[str, ScratchSpec]:
         """Return statistics, partial sums, and the scale and shift of each image's channels."""
         h, w, c = geometry
-        return {**_scratch(sizes, batch, h, w, c), "sums": ScratchSpec((batch, 1, 2, c), "backward")}
+        return _scratch(sizes, batch, h, w, c)
 
     def flops(self, geometry: Size, output_shape: Shape) -> int:
         """Count six operations per element: two for its mean, two for its variance, one multiply-add."""
@@ -184,7 +203,7 @@ class GroupNorm(_AffineNorm):
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
-        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.sums
+        scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.gradients
         kernels.group_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, self.groups)
 
 

@@ -90,6 +90,6 @@ class Conv2DTranspose(WindowLayer):
                 t.d_weight, t.dy, t.x, scratch, g, ConvEpilogue(shards=t.shards)
             )
         if self.bias and "bias" not in t.frozen:
-            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias)
+            kernels.bias_gradient(t.d_bias, t.dy, t.partial_bias, t.shards)
         if t.dx is not None:
             t.algorithms["forward"].forward(t.dx, t.dy, t.weight, None, t.scratch("forward"), g, ConvEpilogue())

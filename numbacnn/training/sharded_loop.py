@@ -9,7 +9,7 @@ import numpy as np
 
 from numbacnn.data.loader import Batch
 from numbacnn.distributed.exchange import Bucket, Exchange, buckets
-from numbacnn.distributed.executor import ShardedExecutor, adds_shards
+from numbacnn.distributed.executor import ShardedExecutor
 from numbacnn.distributed.group import Group
 from numbacnn.distributed.shards import Node, Shards
 from numbacnn.distributed.sums import Array, Float64, GradientSums, add_in_place, finish, subtree_sums
@@ -82,8 +82,7 @@ class ShardedLoop(HostLoop):
         kept = self._executor
         if kept is None or kept.plan.batch < starts[-1] or kept.frozen != model.store.frozen:
             plan = model.plan(max(1, starts[-1]), training=True, outputs=self.objective.inputs)
-            in_groups = adds_shards(plan, model.device, -(-images // self.shards.count))
-            self._gradients = GradientSums(model.device.kernels, model.store.gradients, self.mine, in_groups)
+            self._gradients = GradientSums(model.device.kernels, model.store.gradients, self.mine)
             arguments = plan, model.store, model.device, self._gradients, self.shards, self.mine
             kept = self._executor = ShardedExecutor(*arguments, self._reduce if self._reduces else None)
             self._batches.clear()
@@ -171,20 +170,17 @@ class ShardedLoop(HostLoop):
             return
         exchange.begin(small[0][1], small)
         if self._buckets is None:
-            slots = executor.gradient_slots()
-            self._buckets = buckets(len(sums.totals[0]), slots)
-            if sums.additions:  # after the last step
-                self._buckets = [bucket._replace(after=len(slots) - 1) for bucket in self._buckets]
+            self._buckets = buckets(len(sums.totals[0]), executor.gradient_slots())
         steps, done = executor.backward_stepwise(buffers.n), -1
         for bucket in self._buckets:
             while done < bucket.after:
                 done = next(steps)
-                exchange.progress()
+                exchange.advance()
             rows = slice(bucket.start, bucket.stop)
             parts = [(node, total[rows]) for node, total in zip(sums.nodes, sums.totals, strict=True)]
             exchange.begin(sums.totals[0][rows], parts)
         for _ in steps:
-            exchange.progress()
+            exchange.advance()
         exchange.finish()
 
     # -- NaN and infinity ---------------------------------------------------------------------------------------------
@@ -194,7 +190,6 @@ class ShardedLoop(HostLoop):
         self.check_weights(at(p))
         buffers, found = self.buffers(self.loader.size(p.step)), list[Location]()
         if buffers.n:
-            self.model.store.gradients.fill(0)  # those of a small network are written by the last backward step only
             buffers.totals, self._locally = self._totals, True  # each rank ends its search at another layer
             self._load(buffers, batch, p)
             found.append(locate(buffers, batch))

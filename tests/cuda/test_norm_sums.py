@@ -33,6 +33,6 @@ def test_batch_norm_from_sums_is_batch_norm(channels):
     expected = {name: np.array(array, np.float64) for name, array in arrays.items()}
     x, dy, y, dx, weight, bias, mean, var, d_weight, d_bias = expected.values()
     reference.batch_norm_forward(y, moments, mean, var, x, weight, bias, None, None, 0.1, 1e-5)
-    reference.batch_norm_gradient(dx, d_weight, d_bias, dy, x, weight, moments, None, None, True)
+    reference.batch_norm_gradient(dx, d_weight, d_bias, dy, x, weight, moments, None, None, None, True)
     for name, truth in expected.items():
         np.testing.assert_allclose(device.host(on_device[name]), truth, rtol=1e-4, atol=1e-5, err_msg=name)

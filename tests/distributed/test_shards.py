@@ -12,6 +12,7 @@ from numbacnn.data.loader import DataLoader
 from numbacnn.data.normalization import Normalization
 from numbacnn.distributed import Shards, subtrees, sums
 from numbacnn.engine.device import get_device
+from numbacnn.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("images", [1, 5, 16, 17, 100])
@@ -58,7 +59,7 @@ def tree(values):
     return level[0]
 
 
-@pytest.mark.parametrize("block", [0, 1 << 14, 4 << 20], ids=["in turn", "small ranges in a block", "all at once"])
+@pytest.mark.parametrize("block", [0, 1 << 14], ids=["in turn", "small ranges in a block"])
 @pytest.mark.parametrize("count", [16, 13, 6])
 @pytest.mark.parametrize("level", [0, 2])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 16])
@@ -75,14 +76,11 @@ def test_partial_sums_of_any_ranks_finish_to_the_bits_of_the_tree(ranks, level, 
         share = shards.share(rank, ranks)
         found = sums.GradientSums(kernels, np.empty(size, np.float32), share)
         for start, stop in ((0, 4800), (4800, size)):
-            own = 0 if found.additions else level  # all at once, there are no groups
-            part, groups = found.range(start, stop, own), found.groups(own)
+            part, groups = found.range(start, stop, level), found.groups(level)
             for group, target, additions in zip(groups, part.targets, part.additions, strict=True):
                 target[:] = tree(values[share[group], start:stop])
                 for add in additions:
                     add()
-        for add in found.additions:
-            add()
         assert found.nodes == subtrees(share)
         known |= dict(zip(found.nodes, found.totals, strict=True))
     total = sums.finish(lambda y, x: np.add(y, x, out=y), shards.root, known, count)
@@ -131,21 +129,61 @@ def winograd(size, algorithm):
     return [nc.Conv2D(40, 3, padding=1), nc.ReLU(), wide[0], nc.ReLU(), wide[1], nc.GlobalAvgPool2D(), *end]
 
 
+def strided():
+    """Direct convolutions with batch normalization: few and many weights, groups, and ReLU's gradient."""
+    start = nc.Conv2D(24, 3, padding=1, bias=False), nc.BatchNorm(), nc.ReLU()
+    middle = nc.Conv2D(48, 3, stride=2, padding=1), nc.BatchNorm(), nc.ReLU(), nc.Conv2D(64, 1, groups=2)
+    return [*start, *middle, nc.BatchNorm(), nc.GlobalAvgPool2D(), nc.Dense(3)]
+
+
+def pooled():
+    """Convolutions whose gradients come from that of the max-pool, and a transposed one."""
+    start = nc.Conv2D(6, 5, padding=2), nc.ReLU(), nc.MaxPool2D(2), nc.Conv2D(16, 3, padding=1), nc.ReLU()
+    return [*start, nc.MaxPool2D(2), nc.Conv2DTranspose(5, 2, stride=2), nc.Flatten(), nc.Dense(20), nc.Dense(3)]
+
+
+NETWORKS = {
+    "winograd4": lambda: winograd(3, "winograd4"),
+    "winograd2": lambda: winograd(5, "winograd2"),
+    "direct": strided,
+    "pooled": pooled,
+}
+
+
 @pytest.mark.parametrize(
-    ("size", "algorithm", "images", "shards"),
-    [(3, "winograd4", 37, 16), (3, "winograd4", 5, 16), (3, "winograd4", 64, 6), (3, "winograd4", 90, 1),
-     (5, "winograd2", 37, 16)],
+    ("network", "images", "shards"),
+    [("winograd4", 37, 16), ("winograd4", 5, 16), ("winograd4", 64, 6), ("winograd4", 90, 1), ("winograd2", 37, 16),
+     ("direct", 37, 16), ("direct", 32, 16), ("direct", 5, 16), ("direct", 65, 2), ("direct", 300, 3),
+     ("pooled", 37, 16), ("pooled", 64, 32), ("pooled", 5, 16), ("pooled", 300, 3)],
 )  # fmt: skip
-def test_layers_that_add_shards_themselves_have_the_bits_of_one_at_a_time(size, algorithm, images, shards, monkeypatch):
+def test_layers_that_add_shards_themselves_have_the_bits_of_one_at_a_time(network, images, shards, monkeypatch):
     """Empty shards, a number other than a power of two, and a shard too large for one round of Winograd's algorithm."""
     given = {"shards": shards, "images": images}
-    found, _ = gradients(winograd(size, algorithm), "cross_entropy", **given)
-    oracle, _ = gradients(winograd(size, algorithm), "cross_entropy", device="reference", **given)
-    for layer in (nc.Conv2D, nc.Dense):
-        monkeypatch.setattr(layer, "shards_at_once", lambda *arguments: {})
-    alone, _ = gradients(winograd(size, algorithm), "cross_entropy", **given)
+    found, _ = gradients(NETWORKS[network](), "cross_entropy", **given)
+    oracle, _ = gradients(NETWORKS[network](), "cross_entropy", device="reference", **given)
+    for layer in (nc.Conv2D, nc.Conv2DTranspose, nc.Dense, nc.BatchNorm):
+        whole = layer.shards_at_once
+        monkeypatch.setattr(layer, "shards_at_once", lambda *given, whole=whole: dict.fromkeys(whole(*given), 1))
+    alone, _ = gradients(NETWORKS[network](), "cross_entropy", **given)
     assert found.tobytes() == alone.tobytes()
     assert np.linalg.norm(found - oracle) <= 1e-6 * np.linalg.norm(oracle)
+
+
+@pytest.mark.parametrize("network", [strided, pooled], ids=["direct", "pooled"])
+def test_the_number_of_launches_does_not_grow_with_the_shards(network):
+    """Each is a parallel region, of which a small network's step would mostly consist."""
+
+    def launches(shards):
+        net = nc.Sequential(network(), (8, 8, 1), seed=1)
+        given = {"batch_size": 32, "epochs": 1, "optimizer": nc.SGD(0.1), "seed": 0, "shards": shards}
+        trainer = Trainer(net, nc.data.Dataset.of(data(32)), **given)
+        for event in trainer.run():
+            if isinstance(event, nc.StepEnd):
+                break
+        (bound,) = trainer._loop._executor._bound.values()
+        return sum(len(step.launches) for step in bound.forward + bound.backward)
+
+    assert launches(16) <= 1.5 * launches(1)
 
 
 def fit(net, **changes):

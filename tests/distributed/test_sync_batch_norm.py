@@ -112,7 +112,7 @@ def test_sums_of_shards_give_the_batch_norm_of_the_whole_batch(channels, offset)
     expected_y, expected_dx, expected_running = np.zeros(shape), np.zeros(shape), np.ones((2, channels))
     moments, expected = np.zeros((1, 2, channels)), np.zeros((2, channels))
     reference.batch_norm_forward(expected_y, moments, *expected_running, x, weight, bias, None, None, 0.1, 1e-5)
-    reference.batch_norm_gradient(expected_dx, *expected, dy, x, weight, moments, None, None, True)
+    reference.batch_norm_gradient(expected_dx, *expected, dy, x, weight, moments, None, None, None, True)
     pairs = [(y, expected_y), (dx, expected_dx), (running, expected_running), (gradients.sum(axis=0), expected)]
     for found, truth in pairs:
         assert apart(found, truth) <= 1e-5

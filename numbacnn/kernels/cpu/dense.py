@@ -9,11 +9,9 @@ from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_roun
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient
 from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS, row_table
-from numbacnn.kernels.cpu.gemm.sharded import BLOCK_ROWS, LEVELS, sharded_gradient
+from numbacnn.kernels.cpu.gemm.sharded import BLOCK_ROWS, sharded_gradient
 from numbacnn.kernels.cpu.simd.activations import RELU
 from numbacnn.kernels.registry import launcher
-
-dense_shards_at_once = 1 << LEVELS  # of dense_weight_gradient
 
 
 @launcher

@@ -4,10 +4,10 @@ from numbacnn.kernels.cpu.conv.algorithms import CONV_ALGORITHMS as CONV_ALGORIT
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape as dense_packed_gradient_shape
 from numbacnn.kernels.cpu.dense import dense_packed_round_shape as dense_packed_round_shape
 from numbacnn.kernels.cpu.dense import dense_packed_weights_shape as dense_packed_weights_shape
-from numbacnn.kernels.cpu.dense import dense_shards_at_once as dense_shards_at_once
 from numbacnn.kernels.cpu.norm.channels import norm_coefficients_shape as norm_coefficients_shape
 from numbacnn.kernels.cpu.norm.channels import norm_partial_shape as norm_partial_shape
 from numbacnn.kernels.cpu.penalties import penalty_sums_shape as penalty_sums_shape
+from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE as SHARDS_AT_ONCE
 from numbacnn.kernels.cpu.sums import partial_bias_shape as partial_bias_shape
 
 fuses = True  # plans fuse layers whose kernels can compute them in one step

@@ -1,18 +1,20 @@
 """Sums over images and pixels, in an order that depends on the shape alone."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
-from numba import prange
+from numba import prange, types
 
+from numbacnn.kernels.cpu.gemm.rows import add_row, clear_row, copy_row
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, load_like, splat, splat_like, store, where_equal
 from numbacnn.kernels.cpu.views import at, row_address
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.registry import launcher
 
 SMALL = 1 << 15  # elements; a second pass costs more than it saves for sums of fewer
-GROUPS = 16
+GROUPS = 16  # of rows, each with a partial sum
+SHARDS_AT_ONCE = GROUPS  # of a batch, which kernels sum one by one and add in a binary tree
 RUN = 8  # pixels
 ZERO = np.float32(0)
 compiled_into = partial(inlined, always=True)  # a call for each vector would cost as much as a window
@@ -75,38 +77,71 @@ def _sum_row(total, row, count, step, columns):
         store(total + 4 * k, accumulator, columns - k)
 
 
+@cpu_kernel(float32_4d, float32_4d)
+def sum_shards(total, partial):
+    """total[m,k] = Σ_s partial[s,0,m,k], the shards s in a binary tree, in the memory of partial.
+
+    m: the first three axes of total, which may be partial[:1]. Each thread owns rows m.
+    """
+    p_total, p_partial = address(total), address(partial)
+    shards, _, rows, columns = partial.shape
+    shard_step, partial_step, total_step = partial.strides[0], partial.strides[2], total.strides[2]
+    for m in prange(rows):
+        row, level = p_partial + np.intp(m) * partial_step, 1
+        while level < shards:
+            for first in range(0, shards - level, 2 * level):
+                add_row(row + first * shard_step, row + (first + level) * shard_step, columns)
+            level *= 2
+        copy_row(p_total + np.intp(m) * total_step, row, columns)
+
+
+@lru_cache(maxsize=1024)
+def equal_ranges(count, groups):
+    """The bounds of ``groups`` ranges of up to ``count`` items, of equal size but for one item."""
+    return np.arange(groups + 1, dtype=np.int64) * count // groups
+
+
 @launcher
-def bias_gradient(db, dy, partial):
-    """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
-    total = db.reshape(1, 1, 1, -1)
-    if dy.size > SMALL:  # by the size of this batch, not of the plan's: the same bits in any plan
-        _sum_rows(partial, dy)
+def bias_gradient(db, dy, partial, shards=()):
+    """db[k] = Σ_npq dy[n,p,q,k]; with ``shards``, first images and the number of all, added in a binary tree.
+
+    db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``.
+    """
+    total, (images, height) = db.reshape(1, 1, 1, -1), dy.shape[:2]
+    if shards:
+        partial = partial[: len(shards) - 1]
+        _sum_rows(partial, dy, height * np.array(shards, np.int64), True)
+        sum_shards(total, partial[:, :, :1])
+    elif dy.size > SMALL:  # by the size of this batch, not of the plan's: the same bits in any plan
+        _sum_rows(partial, dy, equal_ranges(images * height, GROUPS), False)
         sum_pixels(total, partial)
     else:
         sum_pixels(total, dy)
 
 
 def partial_bias_shape(images, p, q, k):
-    """Scratch of the bias gradient: groups × 1 × Q × K, empty if one pass is as fast."""
-    return (GROUPS if images * p * q * k > SMALL else 0, 1, q, k)
+    """Scratch of the bias gradient: groups or shards × 1 × Q × K."""
+    return (GROUPS, 1, q, k)
 
 
-@cpu_kernel(float32_4d, float32_4d)
-def _sum_rows(partial, dy):
+@cpu_kernel(float32_4d, float32_4d, int64_1d, types.boolean)
+def _sum_rows(partial, dy, bounds, over_columns):
     """partial[g,0,q,k] = Σ dy[n,p,q,k] over the rows (n, p) of group g: rows of Q·K floats fill vectors for any K.
 
-    Each thread owns a range of groups.
+    Rows from bounds[g] to bounds[g + 1] − 1 are those of group g. If ``over_columns``, partial[g,0,0,k] is their sum
+    over q too. Each thread owns a range of groups.
     """
-    groups, rows, row_size = len(partial), dy.shape[0] * dy.shape[1], dy.shape[2] * dy.shape[3]
-    for item in prange(groups):
+    _, _, columns, channels = dy.shape
+    row_size = columns * channels
+    for item in prange(len(partial)):
         group = np.intp(item)
         total = address(partial) + 4 * group * row_size
-        for i in range(0, row_size, WIDTH):
-            store(total + 4 * i, splat(ZERO), row_size - i)
-        for m in range(rows * group // groups, rows * (group + 1) // groups):
-            row = row_address(dy, m)
-            for i in range(0, row_size, WIDTH):
-                store(total + 4 * i, load(total + 4 * i, row_size - i) + load(row + 4 * i, row_size - i), row_size - i)
+        clear_row(total, row_size)
+        for m in range(bounds[group], bounds[group + 1]):
+            add_row(total, row_address(dy, m), row_size)
+        if over_columns:
+            for q in range(1, columns):
+                add_row(total, total + 4 * q * channels, channels)
 
 
 @cpu_kernel(float32_4d, float32_4d, parallel=False)

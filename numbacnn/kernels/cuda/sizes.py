@@ -7,7 +7,7 @@ from numbacnn.kernels.cuda.penalties import penalty_sums_shape as penalty_sums_s
 from numbacnn.kernels.cuda.sums import partial_bias_shape as partial_bias_shape
 
 fuses = True  # plans compute several layers in one step if kernels can
-dense_shards_at_once = 0  # dense_weight_gradient does not add shards
+SHARDS_AT_ONCE = 0  # kernels do not add shards
 
 
 def _empty(*sizes: int) -> tuple[int, int, int, int]:

@@ -28,8 +28,8 @@ def _sum_parts(total, partial):
 
 
 @launcher
-def bias_gradient(db, dy, partial):
-    """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``."""
+def bias_gradient(db, dy, partial, shards=()):
+    """db[k] = Σ_npq dy[n,p,q,k]. db: K; dy: N×P×Q×K; partial: scratch of ``partial_bias_shape``; shards: none."""
     n, p, q, k = dy.shape
     parts = part_count(n * p * q, k)
     target = partial[:parts].reshape(parts, k) if parts > 1 else db.reshape(1, k)

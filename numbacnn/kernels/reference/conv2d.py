@@ -56,7 +56,7 @@ CONV_ALGORITHMS = (Direct(),)
 
 
 @launcher
-def bias_gradient(db, dy, partial):
+def bias_gradient(db, dy, partial, shards=()):
     """db[k] = Σ_npq dY[n,p,q,k]. partial: not used."""
     db[...] = float64(dy).sum(PIXELS)
 

@@ -22,10 +22,23 @@ def _normalized_gradient(g, x_hat, inverse, axes):
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
+    y,
+    statistics,
+    running_mean,
+    running_var,
+    x,
+    weight,
+    bias,
+    coefficients,
+    partial,
+    momentum,
+    eps,
+    relu=False,
+    shards=(),
 ):
     """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
-    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; coefficients, partial: not used."""
+    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; coefficients, partial: not used;
+    shards: none."""
     x = float64(x)
     mean, variance = x.mean(PIXELS), x.var(PIXELS)
     count = x[..., 0].size
@@ -49,9 +62,11 @@ def _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
+def batch_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+):
     """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; if not ``training``, mean and variance are
-    constants, and dx = dy · weight / √(variance + eps)."""
+    constants, and dx = dy · weight / √(variance + eps). coefficients, partial, gradients: not used; shards: none."""
     dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[0, INVERSE])
     mean = x.mean(PIXELS) if training else statistics[0, MEAN]  # a batch's mean need not be a float32
     x_hat = (x - mean) * inverse

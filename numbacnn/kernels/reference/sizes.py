@@ -3,7 +3,7 @@
 from numbacnn.kernels.reference.conv2d import CONV_ALGORITHMS as CONV_ALGORITHMS
 
 fuses = False  # every layer is a separate step
-dense_shards_at_once = 0  # dense_weight_gradient does not add shards
+SHARDS_AT_ONCE = 0  # kernels do not add shards
 
 
 def _empty(*sizes):

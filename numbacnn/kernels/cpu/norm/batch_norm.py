@@ -1,5 +1,7 @@
 """Batch normalization (Ioffe and Szegedy 2015): two passes over the images forward, two backward.
 
+The images are one set, or several, shards of a batch, each of which is normalized by its own statistics.
+
 y = (x − mean) / √(variance + eps) · weight + bias, by channel. Backward reads the statistics that ``write_statistics``
 stores. Oracle: ``kernels/reference/norm.py``.
 """
@@ -10,16 +12,26 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.norm.channels import (
-    fitting,
     gradient_sums,
     mean_and_variance,
     moments,
     normalize,
     normalize_gradient,
+    sets_of,
     total_of,
     write_statistics,
 )
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, float64_1d, int64
+from numbacnn.kernels.cpu.sums import sum_shards
+from numbacnn.kernels.jit import (
+    cpu_kernel,
+    float32_1d,
+    float32_2d,
+    float32_4d,
+    float32_rows,
+    float64_1d,
+    int64,
+    int64_1d,
+)
 from numbacnn.kernels.recording import prepare
 from numbacnn.kernels.registry import launcher
 
@@ -29,27 +41,44 @@ NO_BIAS = np.empty(0, np.float32)
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
+    y,
+    statistics,
+    running_mean,
+    running_var,
+    x,
+    weight,
+    bias,
+    coefficients,
+    partial,
+    momentum,
+    eps,
+    relu=False,
+    shards=(),
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
     y, x: N×H×W×C; statistics, coefficients: scratch of ``norm_coefficients_shape``; partial: of
-    ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    ``norm_partial_shape``; the others: C, or of the running ones a row for each of the ``shards``, first images and the
+    number of all, which are then normalized apart. The running variance is the unbiased one, as in PyTorch.
     """
-    n, h, w, _ = x.shape
-    partial = fitting(partial, x, 1)
-    moments(partial, x)
-    _batch_coefficients(
-        coefficients, statistics, running_mean, running_var, partial, weight, bias, n * h, w, momentum, eps
-    )
-    normalize(y, x, coefficients, relu)
+    sets, (_, h, w, c) = _sets(x, shards), x.shape
+    partial, running = sets.fitting(partial), (running_mean.reshape(-1, c), running_var.reshape(-1, c))
+    moments(partial, x, sets.starts, sets.groups)
+    arrays = coefficients, statistics, *running, partial, weight, bias, sets.starts, sets.groups
+    _batch_coefficients(*arrays, h, w, momentum, eps)
+    normalize(y, x, coefficients, sets.of_image, relu)
+
+
+def _sets(x, shards=()):
+    """The sets of images: the shards, or all of them as one."""
+    return sets_of(shards or (0, len(x)), *x.shape[1:])
 
 
 @launcher
 def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_coefficients(coefficients, statistics, weight, bias, running_mean, running_var, eps)
-    normalize(y, x, coefficients, relu)
+    normalize(y, x, coefficients, _sets(x).of_image, relu)
 
 
 @launcher
@@ -79,21 +108,26 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
-    """Write the gradients by x (unless dx is None), weight and bias.
+def batch_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+):
+    """Write the gradients by x (unless dx is None), weight and bias, those of ``shards`` added in a binary tree.
 
-    Mean and variance are constants unless ``training``. coefficients, partial: scratch of
-    ``norm_coefficients_shape`` and ``norm_partial_shape``.
+    Mean and variance are constants unless ``training``. coefficients, partial: scratch of ``norm_coefficients_shape``
+    and ``norm_partial_shape``; gradients: of bias and weight by set, M×1×2×C.
     """
-    n, h, w, _ = x.shape
-    partial = fitting(partial, x, 1)
-    gradient_sums(partial, dy, x, statistics)
-    _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statistics, n * h, w, training)
+    sets, (_, h, w, _) = _sets(x, shards), x.shape
+    partial, gradients = sets.fitting(partial), gradients[: len(sets.groups)]
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
+    arrays = coefficients, gradients, partial, weight, statistics, sets.starts, sets.groups
+    _gradient_coefficients(*arrays, h, w, training)
+    sum_shards(dbias.reshape(1, 1, 1, -1), gradients[:, :, :1])
+    sum_shards(dweight.reshape(1, 1, 1, -1), gradients[:, :, 1:])
     if dx is not None:
-        normalize_gradient(dx, dy, x, coefficients)
+        normalize_gradient(dx, dy, x, coefficients, sets.of_image)
 
 
-# -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
+# -- shards normalized by the statistics of the batch: the sums of each, 2·C + 1 in float64, are added outside --------
 
 
 @launcher
@@ -102,9 +136,9 @@ def batch_norm_sums(sums, x, partial):
 
     The variance from these loses digits if the mean is large, but fewer than rounding x to float32 did.
     """
-    n, h, w, _ = x.shape
-    partial = fitting(partial, x, 1)
-    moments(partial, x)
+    sets, (n, h, w, _) = _sets(x), x.shape
+    partial = sets.fitting(partial)
+    moments(partial, x, sets.starts, sets.groups)
     _moment_sums(sums, partial, n * h, w)
 
 
@@ -114,15 +148,15 @@ def batch_norm_from_sums(
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
     _summed_coefficients(coefficients, statistics, running_mean, running_var, sums, weight, bias, momentum, eps)
-    normalize(y, x, coefficients, relu)
+    normalize(y, x, coefficients, _sets(x).of_image, relu)
 
 
 @launcher
 def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
     """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
-    n, h, w, _ = x.shape
-    partial = fitting(partial, x, 1)
-    gradient_sums(partial, dy, x, statistics)
+    sets, (n, h, w, _) = _sets(x), x.shape
+    partial = sets.fitting(partial)
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
     _gradient_sums(sums, dweight, dbias, partial, statistics, n * h, w)
 
 
@@ -130,25 +164,29 @@ def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
 def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
     _summed_gradient_coefficients(coefficients, sums, weight, statistics)
-    normalize_gradient(dx, dy, x, coefficients)
+    normalize_gradient(dx, dy, x, coefficients, _sets(x).of_image)
 
 
 # -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------
 
 
-@cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, int64, float64, float64)
+@cpu_kernel(
+    *[float32_4d] * 2, *[float32_rows] * 2, float32_4d, *[float32_1d] * 2, *[int64_1d] * 2, *[int64] * 2, *[float64] * 2
+)
 def _batch_coefficients(
-    coefficients, statistics, running_mean, running_var, partial, weight, bias, rows, w, momentum, eps
+    coefficients, statistics, running_mean, running_var, partial, weight, bias, starts, groups, h, w, momentum, eps
 ):
     """From ``moments``: statistics, the coefficients of ``normalize``, and the new running statistics."""
-    c, count = len(weight), np.float64(rows * w)
-    for item in prange(c):
-        channel = np.intp(item)
-        mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, w, c)
-        running_mean[channel] += momentum * (mean - running_mean[channel])
-        running_var[channel] += momentum * (variance * count / (count - 1) - running_var[channel])
+    c = len(weight)
+    for item in prange(len(groups) * c):
+        m, channel = np.intp(item) // c, np.intp(item) % c
+        rows = (starts[m + 1] - starts[m]) * h
+        count = np.float64(rows * w)
+        mean, variance = mean_and_variance(partial, m, channel, channel + 1, rows, groups[m], w, c)
+        running_mean[m, channel] += momentum * (mean - running_mean[m, channel])
+        running_var[m, channel] += momentum * (variance * count / (count - 1) - running_var[m, channel])
         inverse = 1 / math.sqrt(variance + eps)
-        write_statistics(coefficients, statistics, 0, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+        write_statistics(coefficients, statistics, m, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
@@ -160,24 +198,28 @@ def _running_coefficients(coefficients, statistics, weight, bias, running_mean, 
         write_statistics(coefficients, statistics, 0, c, (mean, inverse), (len(weight), weight[c], bias[c]))
 
 
-@cpu_kernel(float32_4d, *[float32_1d] * 2, float32_4d, float32_1d, float32_4d, int64, int64, types.boolean)
-def _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statistics, rows, w, training):
-    """From ``gradient_sums``: the parameters' gradients, and the coefficients of ``normalize_gradient``."""
-    c, count = len(weight), np.float64(rows * w)
-    for item in prange(c):
-        channel = np.intp(item)
-        remainder, inverse = np.float64(statistics[0, 0, 1, channel]), np.float64(statistics[0, 0, 2, channel])
-        total = total_of(partial, 0, 0, channel, w, c)
-        product = (total_of(partial, 0, 1, channel, w, c) - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
-        dbias[channel], dweight[channel] = total, product
+@cpu_kernel(*[float32_4d] * 3, float32_1d, float32_4d, *[int64_1d] * 2, *[int64] * 2, types.boolean)
+def _gradient_coefficients(coefficients, gradients, partial, weight, statistics, starts, groups, h, w, training):
+    """From ``gradient_sums``: each set's gradients of bias and weight, and the coefficients of ``normalize_gradient``.
+
+    Each thread owns a range of sets and channels.
+    """
+    c = len(weight)
+    for item in prange(len(groups) * c):
+        m, channel = np.intp(item) // c, np.intp(item) % c
+        parts, count = groups[m], np.float64((starts[m + 1] - starts[m]) * h * w)
+        remainder, inverse = np.float64(statistics[m, 0, 1, channel]), np.float64(statistics[m, 0, 2, channel])
+        total, moment = total_of(partial, m, 0, channel, parts, w, c), total_of(partial, m, 1, channel, parts, w, c)
+        product = (moment - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
+        gradients[m, 0, 0, channel], gradients[m, 0, 1, channel] = total, product
         a = weight[channel] * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
         for i in range(channel, coefficients.shape[3], c):
-            coefficients[0, 0, 0, i] = statistics[0, 0, 0, channel]
-            coefficients[0, 0, 1, i] = a
-            coefficients[0, 0, 2, i] = b
-            coefficients[0, 0, 3, i] = d
+            coefficients[m, 0, 0, i] = statistics[m, 0, 0, channel]
+            coefficients[m, 0, 1, i] = a
+            coefficients[m, 0, 2, i] = b
+            coefficients[m, 0, 3, i] = d
 
 
 @cpu_kernel(float64_1d, float32_4d, int64, int64)
@@ -187,7 +229,7 @@ def _moment_sums(sums, partial, rows, w):
     sums[2 * c] = count
     for item in prange(c):
         channel = np.intp(item)
-        mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, w, c)
+        mean, variance = mean_and_variance(partial, 0, channel, channel + 1, rows, partial.shape[1], w, c)
         sums[channel], sums[c + channel] = count * mean, count * (variance + mean * mean)
 
 
@@ -208,13 +250,13 @@ def _summed_coefficients(coefficients, statistics, running_mean, running_var, su
 @cpu_kernel(float64_1d, *[float32_1d] * 2, *[float32_4d] * 2, int64, int64)
 def _gradient_sums(sums, dweight, dbias, partial, statistics, rows, w):
     """From ``gradient_sums``: Σ dy and Σ dy · x̂."""
-    c = len(dweight)
+    c, parts = len(dweight), partial.shape[1]
     sums[2 * c] = np.float64(rows * w)
     for item in prange(c):
         channel = np.intp(item)
         remainder, inverse = np.float64(statistics[0, 0, 1, channel]), np.float64(statistics[0, 0, 2, channel])
-        total = total_of(partial, 0, 0, channel, w, c)
-        product = (total_of(partial, 0, 1, channel, w, c) - remainder * total) * inverse
+        total = total_of(partial, 0, 0, channel, parts, w, c)
+        product = (total_of(partial, 0, 1, channel, parts, w, c) - remainder * total) * inverse
         sums[channel], sums[c + channel] = total, product
         dbias[channel], dweight[channel] = total, product
 

@@ -1,20 +1,23 @@
 """Passes over images with per-channel numbers, of which batch and group normalization consist.
 
-Images N×H×W×C form M sets with equal numbers of rows: one set for the whole batch, or one for each image. The k
+Images N×H×W×C form M sets: one set for the whole batch, one for each shard of it, or one for each image. The k
 coefficients of each channel are stored as M×1×k×period: those of all channels repeated for several pixels, the period,
 which fills whole vectors for any C. Rows are processed a period at a time. The rows of a set are divided into groups by
 the shape alone; each group has its own sums.
 """
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange, types
+from numpy.typing import NDArray
 
 from numbacnn.kernels.cpu.simd.memory import floats, prefers_nontemporal
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, store_nontemporal, where_greater
 from numbacnn.kernels.cpu.views import row_address
-from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
+from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
 from numbacnn.kernels.scalar import at_least
 
 TERMS = 1024  # of a float32 sum, at most; these sums are added in float64
@@ -38,33 +41,53 @@ def norm_coefficients_shape(sets, numbers, c):
 
 def norm_partial_shape(sets, rows, numbers, w, c):
     """Scratch of the partial sums: sets × groups × numbers × period, for sets of ``rows`` rows of ``w`` pixels."""
+    return (sets, _groups(rows, w, c), numbers, period(c))
+
+
+def _groups(rows, w, c):
+    """The groups of the rows of a set; does not grow if rows shrink."""
     terms = -(-w * c // period(c))  # that a row adds to a sum
-    groups = max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))  # does not grow if rows shrink
-    return (sets, groups, numbers, period(c))
+    return max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))
 
 
-def fitting(partial, x, sets):
-    """The part of the scratch that these images use, by their number alone: the same bits in any plan."""
-    _, h, w, c = x.shape
-    return partial[:sets, : norm_partial_shape(sets, len(x) * h // sets, 1, w, c)[1]]
+class Sets(NamedTuple):
+    """The sets of images that are normalized together."""
+
+    starts: NDArray[np.int64]  # the first image of each set, and the number of images
+    of_image: NDArray[np.int64]  # the set of each image
+    groups: NDArray[np.int64]  # of the rows of each set, by their number alone: the same bits in any plan
+
+    def fitting(self, partial):
+        """The part of the scratch that these sets use."""
+        return partial[: len(self.groups), : self.groups.max()]
+
+
+@lru_cache(maxsize=1024)
+def sets_of(starts, h, w, c):
+    """The sets that start at the images ``starts[:-1]``, of ``starts[-1]`` images h×w×c."""
+    sizes = np.diff(starts)
+    groups = np.array([_groups(int(size) * h, w, c) for size in sizes], np.int64)
+    return Sets(np.array(starts, np.int64), np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), groups)
 
 
 # -- sums -------------------------------------------------------------------------------------------------------------
 
 
-@cpu_kernel(float32_4d, float32_4d)
-def moments(partial, x):
+@cpu_kernel(float32_4d, float32_4d, int64_1d, int64_1d)
+def moments(partial, x, starts, groups):
     """partial[m,g] = (k, Σ(x − k), Σ(x − k)²) over the rows of group g of set m; k: the first period of the group.
 
     Subtracting k keeps a large mean from absorbing the deviations. A sum of squares that overflows is stored as −√Σ.
-    Each thread owns a range of groups.
+    starts, groups: of ``Sets``. Each thread owns a range of groups.
     """
-    sets, groups, _, size = partial.shape
-    rows, row_size = len(x) * x.shape[1] // sets, x.shape[2] * x.shape[3]
+    sets, most, _, size = partial.shape
+    height, row_size = x.shape[1], x.shape[2] * x.shape[3]
     known = min(size, row_size)
-    for item in prange(sets * groups):
-        m, g = np.intp(item) // groups, np.intp(item) % groups
-        first, last = _rows_of(m, g, rows, groups)
+    for item in prange(sets * most):
+        m, g = np.intp(item) // most, np.intp(item) % most
+        first, last = _rows_of(m, g, starts, groups, height)
+        if first == last:
+            continue
         shift = row_address(partial, item)
         total, square = shift + 4 * size, shift + 8 * size
         for i in range(0, known, WIDTH):
@@ -111,18 +134,18 @@ def _sum_of_squares(stored):
     return value * value if value < 0 else value
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
-def gradient_sums(partial, dy, x, statistics):
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d, int64_1d, int64_1d)
+def gradient_sums(partial, dy, x, statistics, starts, groups):
     """partial[m,g] = (Σ dy, Σ dy·(x − center)) over the rows of group g of set m; center: the first of ``statistics``.
 
-    Each thread owns a range of groups.
+    starts, groups: of ``Sets``. Each thread owns a range of groups.
     """
-    sets, groups, _, size = partial.shape
-    rows, row_size = len(x) * x.shape[1] // sets, x.shape[2] * x.shape[3]
+    sets, most, _, size = partial.shape
+    height, row_size = x.shape[1], x.shape[2] * x.shape[3]
     known = min(size, row_size)
-    for item in prange(sets * groups):
-        m, g = np.intp(item) // groups, np.intp(item) % groups
-        first, last = _rows_of(m, g, rows, groups)
+    for item in prange(sets * most):
+        m, g = np.intp(item) // most, np.intp(item) % most
+        first, last = _rows_of(m, g, starts, groups, height)
         center, total = row_address(statistics, m), row_address(partial, item)
         product = total + 4 * size
         for i in range(0, known, WIDTH):
@@ -140,18 +163,19 @@ def gradient_sums(partial, dy, x, statistics):
 
 
 @inlined
-def _rows_of(m, g, rows, groups):
-    """The range of group g of set m among the rows of all images."""
-    return m * rows + rows * g // groups, m * rows + rows * (g + 1) // groups
+def _rows_of(m, g, starts, groups, height):
+    """The range of group g of set m among the rows of all images; empty if the set has fewer groups."""
+    first, rows = starts[m] * height, (starts[m + 1] - starts[m]) * height
+    return first + rows * min(g, groups[m]) // groups[m], first + rows * min(g + 1, groups[m]) // groups[m]
 
 
 @inlined
-def mean_and_variance(partial, m, first, last, rows, w, c):
+def mean_and_variance(partial, m, first, last, rows, groups, w, c):
     """The mean and variance of channels first … last − 1 of set m, in float64 (Chan et al. 1979, equation 2.1).
 
-    partial: from ``moments``; rows, w, c: of a set. The variance is the biased one, over the number of values.
+    partial: from ``moments``; rows, groups: of the set. The variance is the biased one, over the number of values.
     """
-    groups, pixels = partial.shape[1], partial.shape[3] // c
+    pixels = partial.shape[3] // c
     count = np.float64(rows) * w * (last - first)
     total = np.float64(0)
     for g in range(groups):
@@ -198,10 +222,10 @@ def write_statistics(coefficients, statistics, m, channel, moments, scaling):
 
 
 @inlined
-def total_of(partial, m, number, channel, w, c):
+def total_of(partial, m, number, channel, groups, w, c):
     """The sum over the groups of a number of ``gradient_sums``, for one channel of set m, in float64."""
     total = np.float64(0)
-    for g in range(partial.shape[1]):
+    for g in range(groups):
         for i in range(channel, min(partial.shape[3], w * c), c):
             total += partial[m, g, number, i]
     return total
@@ -210,14 +234,14 @@ def total_of(partial, m, number, channel, w, c):
 # -- from per-channel numbers to images -------------------------------------------------------------------------------
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, types.boolean)
-def normalize(y, x, coefficients, relu):
+@cpu_kernel(float32_4d, float32_4d, float32_4d, int64_1d, types.boolean)
+def normalize(y, x, coefficients, set_of_image, relu):
     """y = (x − center)·scale + shift, then ReLU if asked; coefficients: M×1×3×period. Each thread owns rows (n, h)."""
-    row_size, size = x.shape[2] * x.shape[3], coefficients.shape[3]
-    rows, nontemporal = len(x) * x.shape[1] // len(coefficients), prefers_nontemporal(y)
-    for item in prange(len(x) * x.shape[1]):
+    height, row_size, size = x.shape[1], x.shape[2] * x.shape[3], coefficients.shape[3]
+    nontemporal = prefers_nontemporal(y)
+    for item in prange(len(x) * height):
         row = np.intp(item)
-        center = row_address(coefficients, row // rows)
+        center = row_address(coefficients, set_of_image[row // height])
         scale, shift = center + 4 * size, center + 8 * size
         for start in range(0, row_size, size):
             target, pixels = row_address(y, row) + 4 * start, row_address(x, row) + 4 * start
@@ -230,14 +254,14 @@ def normalize(y, x, coefficients, relu):
                 store_nontemporal(target + 4 * i, value, count - i, nontemporal)
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d)
-def normalize_gradient(dx, dy, x, coefficients):
+@cpu_kernel(float32_4d, float32_4d, float32_4d, float32_4d, int64_1d)
+def normalize_gradient(dx, dy, x, coefficients, set_of_image):
     """dx = a·dy + b·(x − center) + d; coefficients: M×1×(center, a, b, d)×period. Each thread owns rows (n, h)."""
-    row_size, size = x.shape[2] * x.shape[3], coefficients.shape[3]
-    rows, nontemporal = len(x) * x.shape[1] // len(coefficients), prefers_nontemporal(dx)
-    for item in prange(len(x) * x.shape[1]):
+    height, row_size, size = x.shape[1], x.shape[2] * x.shape[3], coefficients.shape[3]
+    nontemporal = prefers_nontemporal(dx)
+    for item in prange(len(x) * height):
         row = np.intp(item)
-        center = row_address(coefficients, row // rows)
+        center = row_address(coefficients, set_of_image[row // height])
         a, b, d = center + 4 * size, center + 8 * size, center + 12 * size
         for start in range(0, row_size, size):
             target, count = row_address(dx, row) + 4 * start, min(size, row_size - start)

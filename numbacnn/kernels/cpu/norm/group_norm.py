@@ -9,12 +9,12 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.norm.channels import (
-    fitting,
     gradient_sums,
     mean_and_variance,
     moments,
     normalize,
     normalize_gradient,
+    sets_of,
     total_of,
     write_statistics,
 )
@@ -31,10 +31,11 @@ def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, gr
     if no gradient will be needed; partial: scratch of ``norm_partial_shape``.
     """
     n, h, w, _ = x.shape
-    partial, coefficients = fitting(partial, x, n), coefficients[:n]
-    moments(partial, x)
+    sets, coefficients = sets_of(tuple(range(n + 1)), *x.shape[1:]), coefficients[:n]
+    partial = sets.fitting(partial)
+    moments(partial, x, sets.starts, sets.groups)
     _group_coefficients(coefficients, statistics[:n], partial, weight, bias, groups, h, w, eps)
-    normalize(y, x, coefficients, relu)
+    normalize(y, x, coefficients, sets.of_image, relu)
 
 
 @launcher
@@ -44,13 +45,14 @@ def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficie
     coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, _ = x.shape
-    partial, coefficients, sums = fitting(partial, x, n), coefficients[:n], sums[:n]
-    gradient_sums(partial, dy, x, statistics)
+    sets, coefficients, sums = sets_of(tuple(range(n + 1)), *x.shape[1:]), coefficients[:n], sums[:n]
+    partial = sets.fitting(partial)
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
     _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, h, w)
     sum_pixels(dbias.reshape(1, 1, 1, -1), sums[:, :, :1])
     sum_pixels(dweight.reshape(1, 1, 1, -1), sums[:, :, 1:])
     if dx is not None:
-        normalize_gradient(dx, dy, x, coefficients)
+        normalize_gradient(dx, dy, x, coefficients, sets.of_image)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, int64, types.float64)
@@ -61,7 +63,7 @@ def _group_coefficients(coefficients, statistics, partial, weight, bias, groups,
     for item in prange(len(coefficients)):
         n = np.intp(item)
         for first in range(0, c, size):
-            mean, variance = mean_and_variance(partial, n, first, first + size, h, w, c)
+            mean, variance = mean_and_variance(partial, n, first, first + size, h, partial.shape[1], w, c)
             inverse = 1 / math.sqrt(variance + eps)
             for channel in range(first, first + size):
                 write_statistics(
@@ -73,7 +75,7 @@ def _group_coefficients(coefficients, statistics, partial, weight, bias, groups,
 def _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, h, w):
     """From ``gradient_sums``: the coefficients of ``normalize_gradient``, and each image's terms of the gradients of
     bias and weight. Each thread owns a range of images."""
-    c = len(weight)
+    c, parts = len(weight), partial.shape[1]
     size = c // groups
     count = np.float64(h * w * size)
     for item in prange(len(coefficients)):
@@ -82,8 +84,8 @@ def _gradient_coefficients(coefficients, sums, partial, weight, statistics, grou
             remainder, inverse = np.float64(statistics[n, 0, 1, first]), np.float64(statistics[n, 0, 2, first])
             total, product = np.float64(0), np.float64(0)
             for channel in range(first, first + size):
-                gradient = total_of(partial, n, 0, channel, w, c)
-                moment = (total_of(partial, n, 1, channel, w, c) - remainder * gradient) * inverse
+                gradient = total_of(partial, n, 0, channel, parts, w, c)
+                moment = (total_of(partial, n, 1, channel, parts, w, c) - remainder * gradient) * inverse
                 sums[n, 0, 0, channel], sums[n, 0, 1, channel] = gradient, moment
                 total = plus(total, weight[channel] * gradient)
                 product = plus(product, weight[channel] * moment)

@@ -21,12 +21,24 @@ float64 = types.float64
 
 @launcher
 def batch_norm_forward(
-    y, statistics, running_mean, running_var, x, weight, bias, coefficients, partial, momentum, eps, relu=False
+    y,
+    statistics,
+    running_mean,
+    running_var,
+    x,
+    weight,
+    bias,
+    coefficients,
+    partial,
+    momentum,
+    eps,
+    relu=False,
+    shards=(),
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
 
     y, x: N×H×W×C; statistics, coefficients: scratch of ``norm_coefficients_shape``; partial: of
-    ``norm_partial_shape``; the others: C. The running variance is the unbiased one, as in PyTorch.
+    ``norm_partial_shape``; the others: C; shards: none. The running variance is the unbiased one, as in PyTorch.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
@@ -72,10 +84,13 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 
 @launcher
-def batch_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, training):
+def batch_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+):
     """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
-    coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``.
+    coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; gradients: not used;
+    shards: none.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)

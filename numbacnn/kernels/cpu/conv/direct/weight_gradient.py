@@ -12,7 +12,7 @@ from typing import NamedTuple
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.direct.loops import elements, loop_nest, one_group
 from numbacnn.kernels.cpu.gemm.gemm import MR, NO_EPILOGUE, NR, Blocking, Gemm, Operand, multiply, row_table, rows
-from numbacnn.kernels.cpu.sums import sum_groups
+from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE, sum_groups, sum_shards
 
 MIN_ITEMS = 32  # work items: groups of pixels first, then blocks of dw
 MAX_PARTIAL_FLOATS = 1 << 20  # of all partial sums together
@@ -30,17 +30,26 @@ POINTWISE = Pass(256, 256, prefetch=True)
 WINDOWED = Pass(1024, 64, prefetch=False)  # every pixel is read for many taps
 
 
-def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None):
+def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None, shards=0):
     """Write dw of one group; partial: scratch of ``partial_shape``, or empty to sum all pixels in one group.
 
-    ``dy_strides`` replace dy's own.
+    ``dy_strides`` replace dy's own. The sums of so many ``shards``, of equal numbers of images, are added in a tree.
     """
-    groups = pixel_groups(g, len(x)).groups if partial.size else 1
-    target = partial if groups > 1 else dw
+    if shards:
+        split = PixelGroups(shards, len(x) // shards, by_rows=False)
+    else:
+        split = pixel_groups(g, len(x)) if partial.size else PixelGroups(1, len(x), by_rows=False)
+    target = partial[: split.groups] if split.groups > 1 else dw
     strides = Strides(target.strides, x.strides, dy_strides or dy.strides)
-    multiply(target, x, dy, weight_gradient_gemm(g, len(x), groups > 1, strides))
-    if groups > 1:
-        sum_groups(dw, partial[:groups])
+    multiply(target, x, dy, weight_gradient_gemm(g, len(x), split, strides))
+    if split.groups > 1:
+        (sum_shards if shards else sum_groups)(dw, target)
+
+
+def shards_at_once(g, batch, images):
+    """The shards whose sums fit the partial sums; 0 if every one is summed as without shards, in one group."""
+    room, equal = partial_sums(one_group(g), batch), len(set(images)) == 1
+    return min(room, SHARDS_AT_ONCE) if equal else min(room, 1)
 
 
 class Strides(NamedTuple):
@@ -52,10 +61,10 @@ class Strides(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def weight_gradient_gemm(g, images, grouped, strides):
-    """Return the GEMM of a weight gradient over ``images`` images; ``grouped``: with partial sums by pixel groups."""
+def weight_gradient_gemm(g, images, split, strides):
+    """Return the GEMM of a weight gradient over ``images`` images, with a partial sum for each of the pixel groups."""
     chosen = POINTWISE if g.r * g.s == 1 else WINDOWED
-    groups, span, by_rows = pixel_groups(g, images) if grouped else PixelGroups(1, images, by_rows=False)
+    groups, span, by_rows = split
     x, dy = elements(strides.x), elements(strides.dy)
     terms = g.r * g.s * g.c
     p, q, x_row, dy_row = g.p, g.q, g.stride_h * x.row, dy.row

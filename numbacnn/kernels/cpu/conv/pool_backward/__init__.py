@@ -54,7 +54,11 @@ class PoolBackward(ConvAlgorithm):
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
         """The inputs of each maximum's window, weighted by its gradient."""
-        pool_weight_gradient(dw, x, dy, epilogue.argmax, scratch["partial"], scratch["positions"], g, epilogue.pool)
+        pool_weight_gradient(dw, x, dy, epilogue.argmax, scratch, g, epilogue.pool, epilogue.shards)
+
+    def shards_at_once(self, g, batch, images):
+        """Return the number of groups that scratch has room for."""
+        return partial_shape(g, batch)[0]
 
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):
         """Each maximum's window of weights, weighted by its gradient."""

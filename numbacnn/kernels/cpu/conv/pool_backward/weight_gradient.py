@@ -10,6 +10,7 @@ from numbacnn.kernels.cpu.conv.pool_backward.microkernels import Indexed, Tile, 
 from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES, row_table
 from numbacnn.kernels.cpu.gemm.rows import add_row, clear_row, spread_row
 from numbacnn.kernels.cpu.simd.memory import address, floats, integers
+from numbacnn.kernels.cpu.sums import equal_ranges, sum_shards
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64, int64_1d
 from numbacnn.kernels.target import host_target
 
@@ -19,17 +20,22 @@ GROUPS = 16  # of images, each with its own partial sums and scratch
 CHUNK_BYTES = 1 << 14  # of x, which every filter reads
 
 
-def pool_weight_gradient(dw, x, dy, argmax, partial, positions, g, pool):
+def pool_weight_gradient(dw, x, dy, argmax, scratch, g, pool, shards=()):
     """dw[r,s,c,k] = Σ_npq x[n, h·stride + r·dilation, w·stride + s, c] · dy[n,p,q,k], (h, w) the maximum's pixel.
 
-    dy, argmax: N×P×Q×K of the pool, contiguous; partial, positions: scratch of ``partial_shape`` and
-    ``positions_shape``.
+    dy, argmax: N×P×Q×K of the pool, contiguous; scratch: "partial" and "positions", of ``partial_shape`` and
+    ``positions_shape``. With ``shards``, first images and the number of all, these are the groups of images, and their
+    sums are added in a binary tree.
     """
-    partial = partial[: len(x)]
+    partial, positions = scratch["partial"][: len(shards) - 1 if shards else len(x)], scratch["positions"]
+    bounds = np.array(shards, np.int64) if shards else equal_ranges(len(x), len(partial))
     row_step, pixel_step = pool.stride_h * g.stride_h * x.strides[1], pool.stride_w * g.stride_w * x.strides[2]
     chunk = max(1, min(pool.p, CHUNK_BYTES // row_step))
     corners = row_table((chunk, row_step // 4), (pool.q, pixel_step // 4), (g.k, 0))
-    _kernel(g.r)(partial, positions, x, dy, argmax, corners, chunk, g, pool)
+    _kernel(g.r)(partial, positions, x, dy, argmax, corners, bounds, chunk, g, pool)
+    if shards:
+        sum_shards(partial[:1], partial)
+        partial = partial[:1]
     _sum_filters(dw.reshape(1, 1, -1, g.k), partial)
 
 
@@ -58,21 +64,21 @@ def _kernel(rows):
             else:
                 narrow(tile, entries, width - j)
 
-    def kernel(partial, positions, x, dy, argmax, corners, chunk, g, pool):
-        """partial[group,0,k,(r,s,c)] is the share of the group's images. Each thread owns a range of groups.
+    def kernel(partial, positions, x, dy, argmax, corners, bounds, chunk, g, pool):
+        """partial[group,0,k,(r,s,c)] is the share of the images from bounds[group] to bounds[group + 1] − 1.
 
-        ``chunk`` rows of windows, which start at ``corners``, are added at a time.
+        Each thread owns a range of groups. ``chunk`` rows of windows, which start at ``corners``, are added at a time.
         """
-        groups, images, width = len(partial), len(x), g.s * g.c
+        width = g.s * g.c
         x_image, x_row, x_pixel = x.strides[:3]
         size, row_size = 4 * g.k * rows * width, 4 * pool.q * g.k
         p_partial, p_positions, p_dy, p_argmax = address(partial), address(positions), address(dy), address(argmax)
         p_x = address(x) - g.pad_top * x_row - g.pad_left * x_pixel
-        for item in prange(groups):
+        for item in prange(len(partial)):
             group = np.intp(item)
             total, found = p_partial + group * size, p_positions + group * pool.p * row_size
             clear_row(total, size // 4)
-            for n in range(images * group // groups, images * (group + 1) // groups):
+            for n in range(bounds[group], bounds[group + 1]):
                 for first in range(0, pool.p, chunk):
                     last = min(first + chunk, pool.p)
                     start = (n * pool.p + first) * row_size
@@ -84,7 +90,7 @@ def _kernel(rows):
                         add_windows(at, entries, width)
 
     kernel.__name__ = kernel.__qualname__ = f"pool_weight_gradient_{rows}"
-    return cpu_kernel(*[float32_4d] * 5, int64_1d, int64, ConvGeometry, PoolGeometry)(kernel)
+    return cpu_kernel(*[float32_4d] * 5, int64_1d, int64_1d, int64, ConvGeometry, PoolGeometry)(kernel)
 
 
 @inlined

@@ -81,7 +81,7 @@ class Winograd(ConvAlgorithm):
 
     def shards_at_once(self, g, batch, images):
         """Return the number that scratch has room for."""
-        return winograd.shards_per_round(g, batch, images, Filtering(self.m, g.r))
+        return winograd.shards_per_round(g, batch, max(images), Filtering(self.m, g.r))
 
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):
         """The convolution of dy with the rotated window."""

@@ -71,9 +71,8 @@ def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
 
 
 def shards_per_round(g, batch, images, f):
-    """The shards of up to ``images`` images that scratch for ``batch`` images has room for: 2^n, or 0."""
-    room = min(_images_per_gradient_round(g, batch, f) // max(images, 1), 1 << LEVELS)
-    return 1 << room.bit_length() - 1 if room else 0
+    """The shards of up to ``images`` images that scratch for ``batch`` images has room for."""
+    return min(_images_per_gradient_round(g, batch, f) // max(images, 1), 1 << LEVELS)
 
 
 def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
