@@ -114,8 +114,8 @@ class BatchNorm(_AffineNorm):
         batch: int,
         images: Sequence[int],
     ) -> Mapping[str, int]:
-        """Return the number of the device's kernels, which need an image of each shard."""
-        count = sizes.SHARDS_AT_ONCE if min(images) else 0
+        """Return the number of the device's kernels, of shards with images."""
+        count = sizes.SHARDS_AT_ONCE if min(images) else min(1, sizes.SHARDS_AT_ONCE)
         return {"weight": count, "bias": count}
 
     def shard_scratch(self, sizes: Sizes, geometry: Size, images: int, shards: int) -> Mapping[str, ScratchSpec]:

@@ -12,6 +12,7 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.norm.channels import (
+    MIN_SHARD_GROUPS,
     gradient_sums,
     mean_and_variance,
     moments,
@@ -71,7 +72,7 @@ def batch_norm_forward(
 
 def _sets(x, shards=()):
     """The sets of images: the shards, or all of them as one."""
-    return sets_of(shards or (0, len(x)), *x.shape[1:])
+    return sets_of(shards, *x.shape[1:], MIN_SHARD_GROUPS) if shards else sets_of((0, len(x)), *x.shape[1:])
 
 
 @launcher

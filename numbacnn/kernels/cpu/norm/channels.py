@@ -22,6 +22,7 @@ from numbacnn.kernels.scalar import at_least
 
 TERMS = 1024  # of a float32 sum, at most; these sums are added in float64
 MIN_GROUPS = 16  # if there are as many rows: work for that many threads
+MIN_SHARD_GROUPS = 8  # of each of several shards
 ZERO, LARGEST = np.float32(0), np.finfo(np.float32).max
 at_least_ = inlined(at_least)
 
@@ -44,10 +45,10 @@ def norm_partial_shape(sets, rows, numbers, w, c):
     return (sets, _groups(rows, w, c), numbers, period(c))
 
 
-def _groups(rows, w, c):
+def _groups(rows, w, c, at_least=MIN_GROUPS):
     """The groups of the rows of a set; does not grow if rows shrink."""
     terms = -(-w * c // period(c))  # that a row adds to a sum
-    return max(min(rows, MIN_GROUPS), -(-rows // max(1, TERMS // terms)))
+    return max(min(rows, at_least), -(-rows // max(1, TERMS // terms)))
 
 
 class Sets(NamedTuple):
@@ -63,10 +64,10 @@ class Sets(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def sets_of(starts, h, w, c):
+def sets_of(starts, h, w, c, min_groups=MIN_GROUPS):
     """The sets that start at the images ``starts[:-1]``, of ``starts[-1]`` images h×w×c."""
     sizes = np.diff(starts)
-    groups = np.array([_groups(int(size) * h, w, c) for size in sizes], np.int64)
+    groups = np.array([_groups(int(size) * h, w, c, min_groups) for size in sizes], np.int64)
     return Sets(np.array(starts, np.int64), np.repeat(np.arange(len(sizes), dtype=np.int64), sizes), groups)
 
 
@@ -176,29 +177,26 @@ def mean_and_variance(partial, m, first, last, rows, groups, w, c):
     partial: from ``moments``; rows, groups: of the set. The variance is the biased one, over the number of values.
     """
     pixels = partial.shape[3] // c
+    periods, rest = w // pixels, w % pixels  # of a row; the pixels after the last whole one
     count = np.float64(rows) * w * (last - first)
-    total = np.float64(0)
+    total, row = np.float64(0), 0
     for g in range(groups):
+        before, row = row, rows * (g + 1) // groups
         for pixel in range(min(pixels, w)):
-            terms = _terms(g, pixel, rows, groups, pixels, w)
+            terms = (row - before) * (periods + (1 if pixel < rest else 0))  # of each sum of this pixel and group
             for i in range(pixel * c + first, pixel * c + last):
                 total += terms * np.float64(partial[m, g, 0, i]) + np.float64(partial[m, g, 1, i])
     mean = total / count
-    square = np.float64(0)
+    square, row = np.float64(0), 0
     for g in range(groups):
+        before, row = row, rows * (g + 1) // groups
         for pixel in range(min(pixels, w)):
-            terms = _terms(g, pixel, rows, groups, pixels, w)
+            terms = (row - before) * (periods + (1 if pixel < rest else 0))
             for i in range(pixel * c + first, pixel * c + last):
                 apart = np.float64(partial[m, g, 0, i]) - mean
                 own = _sum_of_squares(partial[m, g, 2, i])
                 square += own + apart * (2 * np.float64(partial[m, g, 1, i]) + terms * apart)
     return mean, at_least_(np.float64(0), square) / count
-
-
-@inlined
-def _terms(g, pixel, rows, groups, pixels, w):
-    """The number of values that group g adds to each channel of a pixel of the period."""
-    return (rows * (g + 1) // groups - rows * g // groups) * (w // pixels + (1 if pixel < w % pixels else 0))
 
 
 @inlined
