@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from numbacnn.distributed import Group, connect, crowded_hosts, launched_ranks, threads_per_rank
+from numbacnn.distributed import Group, connect, launched_ranks, oversubscribed_hosts, threads_per_rank
 
 from . import render, shared
 
@@ -30,5 +30,5 @@ def threads(group: Group, given: int | None) -> int | None:
     if group.size == 1:
         return given
     count = given or threads_per_rank(group)
-    render.notes([*crowded_hosts(group, count)])
+    render.notes([*oversubscribed_hosts(group, count)])
     return count

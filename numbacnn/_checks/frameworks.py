@@ -96,7 +96,7 @@ KERAS = {
     "concatenate": "nc.Concat()([a, b])",
     "config": "the arguments device= and precision= of a model, and nc.set_num_threads",
     "constant": "a NumPy array",
-    "distribute": "the argument device= of a model: there is one device",
+    "distribute": "fit(communicator=MPI.COMM_WORLD), with mpiexec",
     "function": "not needed: kernels compile when they are first used",
     "get_file": "nc.data.download",
     "image_dataset_from_directory": "nc.data.load_folder",

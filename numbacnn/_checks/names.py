@@ -217,7 +217,7 @@ def checks_call(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function answer arguments that do not fit, and take NumPy's numbers for Python's. Raises ArgumentError."""
+    """Make a function explain arguments that do not fit, and convert NumPy's numbers. Raises ArgumentError."""
     call = checks_call(function)
 
     @functools.wraps(function)

@@ -7,7 +7,7 @@ their parts of the tree with mpi4py. docs/distributed.md describes it.
 
 from numbacnn.distributed.group import Communicator, Group, connect, engine_properties, launched_ranks
 from numbacnn.distributed.shards import DEFAULT_SHARDS, Node, Shards, shards_of, subtrees
-from numbacnn.distributed.threads import crowded_hosts, threads_per_rank
+from numbacnn.distributed.threads import oversubscribed_hosts, threads_per_rank
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -16,9 +16,9 @@ __all__ = [
     "Node",
     "Shards",
     "connect",
-    "crowded_hosts",
     "engine_properties",
     "launched_ranks",
+    "oversubscribed_hosts",
     "shards_of",
     "subtrees",
     "threads_per_rank",

@@ -27,8 +27,11 @@ def threads_per_rank(group: Group) -> int:
     return int(given) if given.isdecimal() and int(given) else max(1, len(mine.numbers) // ranks)
 
 
-def crowded_hosts(group: Group, threads: int) -> Iterator[str]:
-    """Yield a line for each machine whose ranks have more threads than cores; ``threads`` are those of this rank."""
+def oversubscribed_hosts(group: Group, threads: int) -> Iterator[str]:
+    """Yield a line for each machine whose ranks have more threads than cores. All ranks call this.
+
+    ``threads``: of this rank.
+    """
     found = group.gather((_cores(group), threads))
     for host in dict.fromkeys(cores.host for cores, _ in found):
         counts = [count for cores, count in found if cores.host == host]

@@ -111,7 +111,7 @@ class RunFolder:
         """Read the history that ``write_metrics`` wrote.
 
         Raises:
-            ModelFileError: the folder holds no run, no epoch is complete yet, or the file is damaged.
+            ModelFileError: the folder holds no run, no epoch is complete yet, or the file is corrupted.
         """
         if not self.config.is_file():
             raise ModelFileError(f"{self.path} is not the folder of a run: it has no {self.config.name}")

@@ -51,7 +51,7 @@ class HostLoop:
         self._partial = model.device.zeros(SUM_GROUPS, np.float64)
 
     def make_step(self, restores: bool) -> TrainingStep:
-        """Return the second half of a step; ``restores`` as it takes it."""
+        """Return what follows the gradients in a step; ``restores`` as in TrainingStep."""
         metrics = self.task.metrics(self.objective.losses[0], self.model.device)
         return TrainingStep(self.model, metrics, self.update, self.skips, restores)
 

@@ -36,7 +36,7 @@ class Objective:
     inputs: tuple[int, ...] = ()
 
     def ignoring(self, label: int | None) -> "Objective":
-        """Return the objective whose losses do not count a label, as ``Loss.ignoring``."""
+        """Return a copy whose losses ignore a label, as ``Loss.ignoring``."""
         return replace(self, losses=tuple(loss.ignoring(label) for loss in self.losses))
 
     def targets(self, labels: Labels, shapes: Sequence[tuple[int, ...]]) -> list[Target]:

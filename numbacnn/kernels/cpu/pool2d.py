@@ -1,8 +1,8 @@
 """Max and average pooling and their gradients, vectorized over channels. Oracle: ``kernels/reference/pool2d.py``.
 
-Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read. The gradients gather:
-each pixel of dx adds the contributions of the windows that cover it. Bookkeeping for each vector of a window took two
-thirds of the time, so channels are processed in blocks of four vectors, and the remaining ones vector by vector.
+Windows are clipped to the input: padding counts as −∞ for the maximum, and no halo is ever read. The gradient of
+a max-pool whose windows do not overlap scatters; the others gather: each pixel of dx adds the contributions of the
+windows that cover it. Channels are processed in blocks of four vectors, which amortizes the overhead of a window.
 """
 
 from functools import partial

@@ -55,10 +55,11 @@ def element_kernel(
     applies: Any = None,
     widths: Sequence[int] = (VECTOR, 1),
 ) -> Callable[[Callable[..., Any]], ElementKernel]:
-    """Make a kernel from a function of a float from each input, one from each table, and constants of these types.
+    """Make a kernel from a scalar function ``function(*inputs, *tables, *constants)`` of floats and constants.
 
     The function returns a float, or a tuple with a float for each of several outputs. If ``applies``, a device function
-    of the tuple of constants, returns False, nothing changes. ``widths``: (1,) if the tables never hold whole vectors.
+    of the tuple of constants, returns False, the kernel does nothing. ``widths``: (1,) if the tables never hold whole
+    vectors.
     """
     arrays = [types.UniTuple(float32_3d, count) if count else types.Tuple(()) for count in (outputs, inputs)]
     more = types.UniTuple(table_2d, tables) if tables else types.Tuple(())

@@ -98,7 +98,7 @@ FORMULAS: dict[str, Formula] = {}
 def elementwise(
     outputs: str, *, name: str = "", flat: bool = False, condition: Entry | None = None
 ) -> Callable[[F], F]:
-    """Define a launcher on every device by a scalar function, which is returned unchanged.
+    """Register a scalar function as an elementwise operation on every device; it is returned unchanged.
 
     Parameters without annotation are elements of input arrays; the others are constants of the annotated types.
     ``outputs`` names the arrays to write, separated by spaces; one that is also a parameter is updated in place.
