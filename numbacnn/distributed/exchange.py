@@ -22,7 +22,7 @@ from numbacnn.engine.parameters import ALIGNMENT, Slot
 from numbacnn.layers.bindings import Kernels
 
 BUCKET_BYTES = 4 << 20
-POLLS = 16  # between two layers: each moves up to some 16 KB, and takes about a microsecond
+POLLS = 16  # between two layers: each moves up to some 16 KB
 Array = NDArray[Any]
 Sums = Sequence[tuple[Node, Array]]
 

@@ -2,7 +2,8 @@
 
 What an image's values do not depend on others for runs on the images of all shards at once, so that shards cost little:
 forward passes, and gradients of inputs. What is summed or drawn for a shard runs shard by shard: gradients of
-parameters, which are then added in the tree, statistics of batch normalization, and masks of dropout.
+parameters, which are then added in the tree, statistics of batch normalization, and masks of dropout. Where kernels
+can compute several shards, these are handled as one.
 """
 
 from collections.abc import Callable, Hashable
@@ -60,7 +61,7 @@ class ShardedExecutor(Executor):
         self._randoms = np.zeros((len(mine), 2), np.uint64)
         self._starts = (0,) * (len(mine) + 1)
         self._copies: dict[tuple[int, int], Float32] = {}  # by buffer and shard
-        self._scratch: dict[tuple[str | None, str, int, Shape], Float32] = {}  # by layer, name, shard and shape
+        self._scratch: dict[tuple[str | None, str, Shape], Float32] = {}  # by layer and shard, name and shape
         in_backward = {id(buffer) for step in plan.backward for buffer in step.scratch.values()}
         in_forward = {id(buffer) for step in plan.forward for buffer in step.scratch.values()}
         self._saved = in_forward & in_backward
@@ -131,7 +132,7 @@ class ShardedExecutor(Executor):
     def _layer_sums(self, step: Step) -> dict[str, int]:
         """Return the level of the tree up to which the layer adds the shards of its parameters.
 
-        None of a batch in one shard, which has the bits of one without shards.
+        Empty if the batch is one shard, whose bits are those without shards.
         """
         if step.layer is None or self._shards.count == 1:
             return {}
@@ -230,7 +231,7 @@ class ShardedExecutor(Executor):
 
     def _shard_scratch(self, step: Step, name: str, first: int, spec: ScratchSpec) -> Float32:
         """Return scratch for several shards, which layers share unless backward reads what forward writes."""
-        key = step.node.name if spec.when == "saved" else None, name, first, spec.shape
+        key = f"{step.node.name} {first}" if spec.when == "saved" else None, name, spec.shape
         if key not in self._scratch:
             self._scratch[key] = np.zeros(spec.shape, np.float32)
         return self._scratch[key]

@@ -29,10 +29,9 @@ Communicator: TypeAlias = Any  # of mpi4py, which has no types here
 Request: TypeAlias = Any
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # by which launchers announce the number of ranks
 SPIN = 0.02  # seconds in which a wait polls without pauses: many transfers take less
-BURST = (
-    100  # polls between pauses: large messages move by some 16 KB a poll, and a pause for each took 20 times as long
-)
-PAUSE = 2e-4  # seconds
+BURST = 100  # polls between two pauses later, since each moves some 16 KB of a large message at most
+PAUSE, LONG_PAUSE = 2e-4, 2e-3  # seconds; the long one after LONG_WAIT
+LONG_WAIT = 1.0
 FORWARDING = 0.3  # seconds in which the launcher passes a last line on, once it has read it; it drops what it has not
 READING = 1.0  # seconds that a rank waits at most until the launcher has read it, on a busy machine
 
@@ -123,13 +122,13 @@ class Group:
 
     def wait_for(self, complete: Callable[[], bool]) -> None:
         """Poll until ``complete`` returns True. Other processes that need the core get it between two polls."""
-        polls, end = 0, time.perf_counter() + SPIN
+        polls, start = 0, time.perf_counter()
         while not complete():
             polls += 1
             give_way()
-            if polls % BURST == 0 and time.perf_counter() > end:
+            if polls % BURST == 0 and (waited := time.perf_counter() - start) > SPIN:
                 self.check()
-                time.sleep(PAUSE)
+                time.sleep(PAUSE if waited < LONG_WAIT else LONG_PAUSE)
 
     def check(self) -> None:
         """Raise NumbacnnError if another rank has failed."""

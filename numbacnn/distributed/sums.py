@@ -16,7 +16,7 @@ Array = NDArray[Any]
 Work = Callable[[], None]
 ROW = 4096  # floats that one thread adds at a time
 BLOCK_ROW = 512
-BLOCK_BYTES = 4 << 20  # of the gradients of all shards, up to which each shard has an array of its own
+BLOCK_BYTES = 4 << 20  # of a range's gradients of a subtree, up to which each shard has an array of its own
 
 
 def rows(array: Float32) -> Iterator[Float32]:

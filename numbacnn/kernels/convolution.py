@@ -76,7 +76,8 @@ class ConvAlgorithm:
         """Return how many shards ``weight_gradient`` can sum at once, in a plan for ``batch`` images; 0 if it cannot.
 
         ``images``: those of each shard. With ``epilogue.shards`` it writes their sum in the order of a binary tree,
-        with the same bits however many are summed at once.
+        with the same bits however many are summed at once. Where the number depends on ``batch`` or ``images``, which
+        differ between ranks, 0 must mean the same bits too.
         """
         return 0
 

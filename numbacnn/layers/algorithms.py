@@ -63,7 +63,7 @@ class ConvAlgorithm(Protocol):
         """Return the buffers of a direction by name."""
 
     def shards_at_once(self, g: ConvGeometry, batch: int, images: Sequence[int]) -> int:
-        """Return how many shards, of so many images each, ``weight_gradient`` can sum at once; 0 if it cannot."""
+        """Return how many shards ``weight_gradient`` can sum at once, from their images; 0 if it cannot."""
 
     def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> tuple[int, int]:
         """Return the floating-point operations of a direction, and its bytes."""

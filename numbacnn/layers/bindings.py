@@ -25,7 +25,7 @@ class Sizes(Protocol):
     """The device's functions from geometry to the shapes of scratch buffers, by name: ``kernels.cpu.sizes``."""
 
     fuses: bool  # whether the device's kernels can compute several layers in one step
-    SHARDS_AT_ONCE: int  # of a batch, which the gradients of dense layers, biases and batch normalization add
+    SHARDS_AT_ONCE: int  # of a batch, in a kernel of dense layers, biases and batch normalization; 0 for none
     CONV_ALGORITHMS: "tuple[ConvAlgorithm, ...]"  # in order of preference
 
     def __hash__(self) -> int: ...

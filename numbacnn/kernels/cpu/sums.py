@@ -1,6 +1,7 @@
 """Sums over images and pixels, in an order that depends on the shape alone."""
 
 from functools import lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 from numba import prange, types
@@ -14,7 +15,8 @@ from numbacnn.kernels.registry import launcher
 
 SMALL = 1 << 15  # elements; a second pass costs more than it saves for sums of fewer
 GROUPS = 16  # of rows, each with a partial sum
-SHARDS_AT_ONCE = GROUPS  # of a batch, which kernels sum one by one and add in a binary tree
+SHARDS_AT_ONCE = 16  # of a batch, which kernels sum one by one and add in a binary tree
+SHARD_GROUPS = 4  # of the rows of a shard, the lowest levels of the tree
 RUN = 8  # pixels
 ZERO = np.float32(0)
 compiled_into = partial(inlined, always=True)  # a call for each vector would cost as much as a window
@@ -97,7 +99,7 @@ def sum_shards(total, partial):
 
 @lru_cache(maxsize=1024)
 def equal_ranges(count, groups):
-    """The bounds of ``groups`` ranges of up to ``count`` items, of equal size but for one item."""
+    """The bounds of ``groups`` ranges that divide ``count`` items, of equal size but for one item."""
     return np.arange(groups + 1, dtype=np.int64) * count // groups
 
 
@@ -109,19 +111,26 @@ def bias_gradient(db, dy, partial, shards=()):
     """
     total, (images, height) = db.reshape(1, 1, 1, -1), dy.shape[:2]
     if shards:
-        partial = partial[: len(shards) - 1]
-        _sum_rows(partial, dy, height * np.array(shards, np.int64), True)
+        bounds = _row_bounds(shards, height)
+        partial = partial[: len(bounds) - 1]
+        _sum_rows(partial, dy, bounds, True)
         sum_shards(total, partial[:, :, :1])
     elif dy.size > SMALL:  # by the size of this batch, not of the plan's: the same bits in any plan
-        _sum_rows(partial, dy, equal_ranges(images * height, GROUPS), False)
-        sum_pixels(total, partial)
+        _sum_rows(partial[:GROUPS], dy, equal_ranges(images * height, GROUPS), False)
+        sum_pixels(total, partial[:GROUPS])
     else:
         sum_pixels(total, dy)
 
 
+def _row_bounds(shards, height):
+    """The bounds of SHARD_GROUPS groups of rows of each shard."""
+    ranges = [a * height + equal_ranges((b - a) * height, SHARD_GROUPS)[:-1] for a, b in pairwise(shards)]
+    return np.concatenate([*ranges, [shards[-1] * height]])
+
+
 def partial_bias_shape(images, p, q, k):
-    """Scratch of the bias gradient: groups or shards × 1 × Q × K."""
-    return (GROUPS, 1, q, k)
+    """Scratch of the bias gradient: groups × 1 × Q × K."""
+    return (max(GROUPS, SHARDS_AT_ONCE * SHARD_GROUPS), 1, q, k)
 
 
 @cpu_kernel(float32_4d, float32_4d, int64_1d, types.boolean)

@@ -1,6 +1,6 @@
 """Batch normalization (Ioffe and Szegedy 2015): two passes over the images forward, two backward.
 
-The images are one set, or several, shards of a batch, each of which is normalized by its own statistics.
+The images are one set, or one for each shard of the batch; each set has statistics of its own.
 
 y = (x − mean) / √(variance + eps) · weight + bias, by channel. Backward reads the statistics that ``write_statistics``
 stores. Oracle: ``kernels/reference/norm.py``.

@@ -22,7 +22,7 @@ from numbacnn.kernels.scalar import at_least
 
 TERMS = 1024  # of a float32 sum, at most; these sums are added in float64
 MIN_GROUPS = 16  # if there are as many rows: work for that many threads
-MIN_SHARD_GROUPS = 8  # of each of several shards
+MIN_SHARD_GROUPS = 8  # of a shard
 ZERO, LARGEST = np.float32(0), np.finfo(np.float32).max
 at_least_ = inlined(at_least)
 

@@ -8,7 +8,12 @@ from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm
 from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_shape
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
-from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient, partial_shape, shards_at_once
+from numbacnn.kernels.cpu.conv.direct.weight_gradient import (
+    direct_weight_gradient,
+    partial_shape,
+    sharded_weight_gradient,
+    shards_at_once,
+)
 from numbacnn.kernels.cpu.conv.epilogues import (
     FUSED_ACTIVATIONS,
     activation_before_residual,
@@ -43,12 +48,15 @@ class Direct(ConvAlgorithm):
 
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
         """One GEMM per group of channels."""
-        partial, shards = scratch["partial"], max(0, len(epilogue.shards) - 1)
+        partial, one = scratch["partial"], one_group(g)
         for x_part, dy_part, k in group_slices(x, dy, g):
-            direct_weight_gradient(dw[..., k], x_part, dy_part, partial, one_group(g), shards=shards)
+            if epilogue.shards:
+                sharded_weight_gradient(dw[..., k], x_part, dy_part, partial, one, epilogue.shards)
+            else:
+                direct_weight_gradient(dw[..., k], x_part, dy_part, partial, one)
 
     def shards_at_once(self, g, batch, images):
-        """Return the number of equal shards that scratch has room for."""
+        """Return the number of shards that scratch has room for."""
         return shards_at_once(g, batch, images)
 
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):

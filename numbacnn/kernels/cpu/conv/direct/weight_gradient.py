@@ -7,6 +7,8 @@ partial sum in scratch, and the partial sums are added in order.
 """
 
 from functools import lru_cache
+from itertools import groupby
+from operator import sub
 from typing import NamedTuple
 
 from numbacnn.geometry import ConvGeometry
@@ -30,26 +32,39 @@ POINTWISE = Pass(256, 256, prefetch=True)
 WINDOWED = Pass(1024, 64, prefetch=False)  # every pixel is read for many taps
 
 
-def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None, shards=0):
+def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None):
     """Write dw of one group; partial: scratch of ``partial_shape``, or empty to sum all pixels in one group.
 
-    ``dy_strides`` replace dy's own. The sums of so many ``shards``, of equal numbers of images, are added in a tree.
+    ``dy_strides`` replace dy's own.
     """
-    if shards:
-        split = PixelGroups(shards, len(x) // shards, by_rows=False)
-    else:
-        split = pixel_groups(g, len(x)) if partial.size else PixelGroups(1, len(x), by_rows=False)
+    split = pixel_groups(g, len(x)) if partial.size else PixelGroups(1, len(x), by_rows=False)
     target = partial[: split.groups] if split.groups > 1 else dw
     strides = Strides(target.strides, x.strides, dy_strides or dy.strides)
     multiply(target, x, dy, weight_gradient_gemm(g, len(x), split, strides))
     if split.groups > 1:
-        (sum_shards if shards else sum_groups)(dw, target)
+        sum_groups(dw, target)
+
+
+def sharded_weight_gradient(dw, x, dy, partial, g, shards):
+    """Write dw of one group, the sums over ``shards`` (first images and the number of all) added in a binary tree.
+
+    All pixels of a shard are one group. A GEMM computes several shards with the same number of images.
+    """
+    count, first = len(shards) - 1, 0
+    for size, run in groupby(map(sub, shards[1:], shards)):
+        last = first + len(list(run))
+        images, target = slice(shards[first], shards[last]), partial[first:last] if count > 1 else dw
+        split, strides = PixelGroups(last - first, size, by_rows=False), Strides(target.strides, x.strides, dy.strides)
+        multiply(target, x[images], dy[images], weight_gradient_gemm(g, (last - first) * size, split, strides))
+        first = last
+    if count > 1:
+        sum_shards(dw, partial[:count])
 
 
 def shards_at_once(g, batch, images):
-    """The shards whose sums fit the partial sums; 0 if every one is summed as without shards, in one group."""
-    room, equal = partial_sums(one_group(g), batch), len(set(images)) == 1
-    return min(room, SHARDS_AT_ONCE) if equal else min(room, 1)
+    """The shards with images whose sums fit the partial sums; 0 if each has the bits of a batch, which is one group."""
+    room = partial_sums(one_group(g), batch)
+    return min(room, SHARDS_AT_ONCE) if min(images) else min(room, 1)
 
 
 class Strides(NamedTuple):
