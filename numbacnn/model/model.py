@@ -224,8 +224,8 @@ class Model(TrainableModel):
 
         The file is a PyTorch state dict, whose layouts are permuted (docs/pretrained.md), or a model file; float32, or
         cast from float16 or float64. Tensors whose names match one of the patterns ``ignore`` are left out. Raises
-        ModelFileError, and writes nothing, if a tensor is missing, has the wrong shape, or belongs to no layer. With
-        ``strict=False`` only tensors that fit are written; the result names these and the others.
+        ModelFileError, and writes nothing, if a tensor is missing, has another shape or type, or belongs to no layer.
+        With ``strict=False`` only tensors that fit are written; the result names these and the others.
         """
         file = path_of(path, "load_weights")
         with engine_lock:
