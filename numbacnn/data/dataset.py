@@ -18,6 +18,7 @@ from numbacnn.data.labels import (
     CLASSES,
     VALUES,
     ClassNames,
+    Labels,
     check_range,
     checked_labels,
     class_names,
@@ -44,7 +45,8 @@ class Dataset(AnswersAttributes):
         images: (N, H, W, C) uint8 or float32, C-contiguous.
         labels: indices into ``classes``: one for each image, (N,) int64; or masks with one for each pixel, (N, H, W)
             uint8 or int64; or boxes (N, max_boxes, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, with class −1
-            in unused rows.
+            in unused rows. Boxes that were not given as such an array are ``detection.RaggedBoxes``, which have its
+            form, without memory for the unused rows.
         classes: class names.
         notes: what reading the files changed or left out, one line each, for the user.
         strokes: whether the images are light strokes on a dark background, like MNIST's digits.
@@ -55,7 +57,7 @@ class Dataset(AnswersAttributes):
     """
 
     images: Images
-    labels: NDArray[Any]
+    labels: Labels
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     strokes: bool = False

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.detection import RaggedBoxes
 from numbacnn.errors import ArgumentError
 
-_Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any]]  # of the inputs, and of the labels
+_Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any] | None]  # of the inputs, and of labels in an array
 
 
 class _Pair(NamedTuple):
@@ -148,7 +149,7 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         size = min(self.batch_size, len(self.dataset))
         labels = self.dataset.labels
         inputs = tuple(np.empty((size, *part.shape[1:]), part.dtype) for part in self.dataset.inputs)
-        return inputs, np.empty((size, *labels.shape[1:]), labels.dtype)
+        return inputs, None if isinstance(labels, RaggedBoxes) else np.empty((size, *labels.shape[1:]), labels.dtype)
 
 
 def _gather_ahead(
@@ -165,10 +166,17 @@ def _gather_ahead(
             if buffer is None or stop.is_set():
                 return
             images, *others = (part[: len(indices)] for part in buffer[0])
-            labels = buffer[1][: len(indices)]
-            # mode="clip" lets NumPy write directly into the buffer; "raise" would make a copy.
-            for source, target in zip((*dataset.inputs, dataset.labels), (images, *others, labels), strict=True):
-                np.take(source, indices, axis=0, out=target, mode="clip")
+            for source, target in zip(dataset.inputs, (images, *others), strict=True):
+                _take(source, indices, target)
+            if buffer[1] is None:
+                labels = np.asarray(dataset.labels[indices])  # padded to the most boxes of an image in the batch
+            else:
+                labels = _take(np.asarray(dataset.labels), indices, buffer[1][: len(indices)])
             ready.put((Batch(images, labels, indices, tuple(others)), buffer))
     except BaseException as error:
         ready.put(error)
+
+
+def _take(source: NDArray[Any], indices: NDArray[np.int64], target: NDArray[Any]) -> NDArray[Any]:
+    """Copy rows into a buffer: mode="clip" lets NumPy write directly into it; "raise" would make a copy."""
+    return np.take(source, indices, axis=0, out=target, mode="clip")

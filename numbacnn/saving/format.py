@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.data.normalization import Normalization
+from numbacnn.detection import RaggedBoxes
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE, from_dict, to_dict
@@ -181,12 +182,13 @@ def _each_slot(arenas: Mapping[str, Arena]) -> Iterator[tuple[str, Arena, str, S
             yield part, arena, name, slot
 
 
-def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any] | RaggedBoxes]]) -> str:
     """Return the SHA-256 of a file's metadata without the digest, and of every array in the order of names."""
     sha = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
     for name, array in arrays:
         sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        sha.update(np.ascontiguousarray(array).data)
+        for part in array.blocks() if isinstance(array, RaggedBoxes) else [array]:
+            sha.update(np.ascontiguousarray(part).data)
     return sha.hexdigest()
 
 
