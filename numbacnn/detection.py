@@ -137,6 +137,11 @@ class RaggedBoxes(np.lib.mixins.NDArrayOperatorsMixin):
         return padded
 
 
+def in_blocks(labels: NDArray[Any] | RaggedBoxes) -> Iterator[NDArray[Any]]:
+    """Yield an array as a whole, and the padded array of boxes in blocks of images."""
+    return labels.blocks() if isinstance(labels, RaggedBoxes) else iter([labels])
+
+
 def _offsets(counts: ArrayLike) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 

@@ -1,5 +1,6 @@
 """A labeled set of images in memory."""
 
+import itertools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from numbacnn.data.labels import (
     numbered,
 )
 from numbacnn.data.store import like
+from numbacnn.detection import in_blocks
 from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
@@ -312,7 +314,7 @@ def _float_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[n
 
 def checksum(data: Dataset) -> int:
     """Return the CRC-32 of labels and inputs."""
-    found = zlib.crc32(np.ascontiguousarray(data.labels).data)
-    for part in data.inputs:
+    found = 0
+    for part in itertools.chain(in_blocks(data.labels), data.inputs):
         found = zlib.crc32(np.ascontiguousarray(part).data, found)
     return found

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import flag
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.detection import RaggedBoxes
@@ -72,7 +73,8 @@ class DataLoader(ChecksArguments, AnswersAttributes):
                 f"DataLoader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
                 "pass a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
             )
-        if drop_last and batch_size > len(self.dataset):
+        self.drop_last = flag(drop_last, "drop_last")
+        if self.drop_last and batch_size > len(self.dataset):
             raise ArgumentError(
                 f"DataLoader: batch_size {batch_size} with drop_last leaves no batch of {len(self.dataset)} images; "
                 "choose a smaller batch_size or keep the last batch"
@@ -80,7 +82,6 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self.drop_last = drop_last
         self.prefetch = prefetch
         self.rows: Callable[[int], slice] | None = None  # of a batch of n images, those that are read
         self._next_epoch = 0

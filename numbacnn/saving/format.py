@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.data.normalization import Normalization
-from numbacnn.detection import RaggedBoxes
+from numbacnn.detection import RaggedBoxes, in_blocks
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE, from_dict, to_dict
@@ -187,7 +187,7 @@ def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]
     sha = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
     for name, array in arrays:
         sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        for part in array.blocks() if isinstance(array, RaggedBoxes) else [array]:
+        for part in in_blocks(array):
             sha.update(np.ascontiguousarray(part).data)
     return sha.hexdigest()
 

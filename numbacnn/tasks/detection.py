@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import number
-from numbacnn._checks.arrays import real_array
+from numbacnn._checks.arrays import as_float32, real_array
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
 from numbacnn.detection import PADDING, Detections, RaggedBoxes, average_precision, mean_average_precision, nms
@@ -139,12 +138,12 @@ class DetectionLoss(Loss):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        number(self.box_weight, "box_weight", 0)
-        number(self.beta, "beta", 0, above=True)
+        self.check_number("box_weight", 0)
+        self.check_number("beta", 0, above=True)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Float32:
         """Take boxes (n, M, 5), and encode them."""
-        boxes = np.asarray(real_array(target, "target"), np.float32)
+        boxes = as_float32(real_array(target, "target"))
         if boxes.ndim != 3 or boxes.shape[2] != 5 or len(boxes) != shape[0]:
             raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; pass ({shape[0]}, M, 5)")
         classes = boxes[..., 4]
