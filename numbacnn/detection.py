@@ -2,11 +2,13 @@
 
 A box is (x₀, y₀, x₁, y₁) in pixels from the top left corner of the image; x₁ and y₁ are exclusive. The labels of N
 images with at most M boxes each are one array (N, M, 5): a box and its class per row, and the class ``PADDING`` in rows
-without a box.
+without a box. ``RaggedBoxes`` has that form, but stores no padding.
 """
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +23,7 @@ Boxes = NDArray[np.floating]
 AnyBoxes = Boxes | Sequence[Sequence[float]]
 
 PADDING = -1
+BLOCK_BYTES = 1 << 24
 MAX_PADDED_BYTES, MAX_PADDING = 1 << 28, 16  # of an array of boxes that is mostly padding, and how many times the boxes
 THRESHOLDS = tuple(i / 20 for i in range(10, 20))  # of the intersection over union, as in COCO: 0.5 to 0.95
 
@@ -33,29 +36,136 @@ class Detections(NamedTuple):
     scores: Float32
 
 
+class RaggedBoxes(np.lib.mixins.NDArrayOperatorsMixin):
+    """Labels of N images with at most M boxes each, used like the padded array (N, M, 5), but stored without padding.
+
+    An index of one image gives its padded rows (M, 5). A slice, a few indices or a mask (N,) give the labels of these
+    images, whose M is their own. All else, such as ``labels[..., 4]``, arithmetic and ``np.asarray``, makes the padded
+    array.
+
+    Attributes:
+        rows: the boxes and classes of all images (k, 5), float32.
+        offsets: where the rows of each image start, and k at the end: (N + 1,) int64.
+    """
+
+    dtype, ndim = np.dtype(np.float32), 3
+
+    def __init__(self, rows: Float32, offsets: NDArray[np.int64]) -> None:
+        self.rows, self.offsets = rows, offsets
+
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.floating]]) -> "RaggedBoxes":
+        """Return the rows (k, 5) of each image, without those that are padding, as one object."""
+        parts = [part[part[:, 4] != PADDING] for part in parts]
+        rows = np.concatenate([np.zeros((0, 5), np.float32), *parts]).astype(np.float32, copy=False)
+        return cls(rows, _offsets([len(part) for part in parts]))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["RaggedBoxes"]) -> "RaggedBoxes":
+        """Return the labels of the images of all parts."""
+        counts = np.concatenate([part.counts for part in parts])
+        return cls(np.concatenate([part.rows for part in parts]), _offsets(counts))
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of boxes of each image, (N,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the padded array; M is at least 1."""
+        return len(self), int(self.counts.max(initial=1)), 5
+
+    @property
+    def size(self) -> int:
+        """The numbers in the padded array."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the padded array."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def is_mostly_padding(self) -> bool:
+        """Whether the padded array would take over 256 MiB, most of it padding."""
+        return self.nbytes > MAX_PADDED_BYTES and len(self.rows) * MAX_PADDING < len(self) * self.shape[1]
+
+    def blocks(self) -> Iterator[Float32]:
+        """Yield the padded array in blocks of images."""
+        images = max(1, BLOCK_BYTES * len(self) // max(1, self.nbytes))
+        return (self[start : start + images]._padded(self.shape[1]) for start in range(0, len(self), images))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[Float32]:
+        return (self[image] for image in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"RaggedBoxes of shape {self.shape} with {len(self.rows):,} boxes"
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int | np.integer):
+            chosen = range(len(self))[index]
+            return self._take(np.array([chosen]))._padded(self.shape[1])[0]
+        if isinstance(index, tuple):
+            is_first = len(index) > 0 and isinstance(index[0], int | np.integer)
+            return self[index[0]][index[1:]] if is_first else np.asarray(self)[index]
+        chosen = np.arange(len(self))[index]
+        return self._take(chosen) if chosen.ndim == 1 else np.asarray(self)[index]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("the padded array of boxes is always new: leave copy=False out")
+        return self._padded(self.shape[1]).astype(dtype or self.dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Any:
+        arrays = (np.asarray(each) if isinstance(each, RaggedBoxes) else each for each in operands)
+        return getattr(ufunc, method)(*arrays, **options)
+
+    def _take(self, images: NDArray[np.int64]) -> "RaggedBoxes":
+        counts = self.counts[images]
+        offsets = _offsets(counts)
+        shifts = np.repeat(self.offsets[images] - offsets[:-1], counts)
+        return RaggedBoxes(self.rows[np.arange(len(shifts)) + shifts], offsets)
+
+    def _padded(self, most: int) -> Float32:
+        padded = np.zeros((len(self), most, 5), np.float32)
+        padded[..., 4] = PADDING
+        padded[np.arange(most) < self.counts[:, np.newaxis]] = self.rows
+        return padded
+
+
+def in_blocks(labels: NDArray[Any] | RaggedBoxes) -> Iterator[NDArray[Any]]:
+    """Yield an array as a whole, and the padded array of boxes in blocks of images."""
+    return labels.blocks() if isinstance(labels, RaggedBoxes) else iter([labels])
+
+
+def _offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
 @checks_call
 def pack(rows: Sequence[NDArray[np.floating]]) -> Float32:
     """Pad the rows (k, 5) of boxes and classes of each image to one array (N, M, 5); M is at least 1.
 
     Raises DataError if one image has boxes for which the array would take over 256 MiB, most of it padding.
     """
-    most, total = max([1, *map(len, rows)]), sum(map(len, rows))
-    size = 20 * len(rows) * most
-    if size > MAX_PADDED_BYTES and total * MAX_PADDING < len(rows) * most:
-        image = max(range(len(rows)), key=lambda number: len(rows[number]))
-        found = f"image {image} has {most:,} boxes, and {len(rows):,} images have {total:,}"
-        need = f"an array with room for as many in each would take {size / 2**20:,.0f} MiB"
-        raise DataError(f"{found}: {need}; cut that image into several, or leave boxes out")
-    packed = np.zeros((len(rows), max([1, *map(len, rows)]), 5), np.float32)
-    packed[..., 4] = PADDING
-    for target, source in zip(packed, rows, strict=True):
-        target[: len(source)] = source
-    return packed
+    boxes = RaggedBoxes.of(rows)
+    if boxes.is_mostly_padding:
+        image, (_, most, _) = boxes.counts.argmax(), boxes.shape
+        found = f"image {image} has {most:,} boxes, and {len(boxes):,} images have {len(boxes.rows):,}"
+        need = f"an array with room for as many in each would take {boxes.nbytes / 2**20:,.0f} MiB"
+        raise DataError(f"{found}: {need}; RaggedBoxes.of takes no room for padding")
+    return np.asarray(boxes)
 
 
 @checks_call
-def unpack(packed: Float32) -> Iterator[Float32]:
+def unpack(packed: Float32 | RaggedBoxes) -> Iterator[Float32]:
     """Yield the rows (k, 5) of each image that hold boxes."""
+    if isinstance(packed, RaggedBoxes):
+        return (packed.rows[start:end] for start, end in itertools.pairwise(packed.offsets))
     return (rows[rows[:, 4] != PADDING] for rows in packed)
 
 
@@ -119,7 +229,7 @@ def nms(boxes: AnyBoxes, scores: ArrayLike, iou_threshold: float) -> NDArray[np.
 
 @checks_call
 def average_precision(
-    found: Sequence[Detections], truth: Float32, classes: int, thresholds: Sequence[float] = THRESHOLDS
+    found: Sequence[Detections], truth: Float32 | RaggedBoxes, classes: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> Float64:
     """Return the average precision of each class at each IoU threshold, (classes, thresholds).
 

@@ -8,8 +8,9 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from numbacnn._checks import choose, number, shown
+from numbacnn._checks import LARGEST, choose, number, python_numbers, shown, whole
 from numbacnn._checks.names import ChecksArguments, checks_call
 from numbacnn.errors import ArgumentError
 
@@ -25,6 +26,7 @@ def constant(step: int, steps: int) -> float:
 @checks_call
 def cosine(step: int, steps: int) -> float:
     """Decay from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5, without restarts)."""
+    _check_step(step, steps)
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -38,15 +40,36 @@ def _updates(position: int | float, steps: int) -> int:
     return position if isinstance(position, int) else round(position * steps)
 
 
-def _check_position(name: str, position: int | float) -> None:
-    if isinstance(position, bool) or not 0 <= position <= (math.inf if isinstance(position, int) else 1):
+def _position(name: str, given: object) -> int | float:
+    """Return a position as Python's number. Raises ArgumentError if it is neither a count nor a fraction."""
+    position = python_numbers(given)
+    is_count = isinstance(position, int) and not isinstance(position, bool)
+    if not (is_count or isinstance(position, float)) or not 0 <= position <= (math.inf if is_count else 1):
         raise ArgumentError(
-            f"{name}={position}: use an integer number of updates, or a fraction of the training from 0 to 1"
+            f"{name}={shown(given)}: use an integer number of updates, or a fraction of the training from 0 to 1"
         )
+    return cast("int | float", position)
+
+
+def _check_step(step: object, steps: object) -> None:
+    """Raise ArgumentError unless there are steps, and ``step`` is a number of one."""
+    number(step, "step", 0)
+    whole(steps, "steps")
+
+
+class _Schedule(ChecksArguments):
+    """A frozen dataclass whose ``__post_init__`` replaces arguments by checked ones."""
+
+    def _set(self, **arguments: object) -> None:
+        for name, value in arguments.items():
+            object.__setattr__(self, name, value)
+
+    def _check_number(self, name: str, minimum: float, maximum: float = LARGEST) -> None:
+        self._set(**{name: number(getattr(self, name), name, minimum, maximum)})
 
 
 @dataclass(frozen=True)
-class Step(ChecksArguments):
+class Step(_Schedule):
     """Multiply the learning rate by ``gamma`` at each of the ``milestones``, or after each interval ``every``.
 
     By default it falls to a tenth after half and after three quarters of the training (He et al. 2016, section 4.2).
@@ -57,27 +80,27 @@ class Step(ChecksArguments):
     every: int | float | None = None
 
     def __post_init__(self) -> None:
-        number(self.gamma, "gamma", 0, 1)
+        self._check_number("gamma", 0, 1)
         if not isinstance(self.milestones, Iterable) or isinstance(self.milestones, str):
             raise ArgumentError(
                 f"milestones={shown(self.milestones)}: pass a list such as [30, 80]; every=30 is after each 30 updates"
             )
-        for milestone in self.milestones:
-            _check_position("milestones", milestone)
+        self._set(milestones=tuple(_position("milestones", milestone) for milestone in self.milestones))
         if self.every is not None:
-            _check_position("every", self.every)
+            self._set(every=_position("every", self.every))
             if self.every == 0:
                 raise ArgumentError("every=0: use a number of updates, or a fraction of the training, above 0")
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor at ``step`` of ``steps``."""
+        _check_step(step, steps)
         if self.every is not None:
             return float(self.gamma ** (step // max(1, _updates(self.every, steps))))
         return float(self.gamma ** sum(step >= _updates(milestone, steps) for milestone in self.milestones))
 
 
 @dataclass(frozen=True)
-class OneCycle(ChecksArguments):
+class OneCycle(_Schedule):
     """Increase the factor from 1/div_factor to 1, then decrease it to 1/(div_factor·final_div_factor).
 
     The increase takes the fraction ``pct_start`` of the training; both follow half a cosine (Smith and Topin 2018,
@@ -89,12 +112,13 @@ class OneCycle(ChecksArguments):
     final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        number(self.pct_start, "pct_start", 0, 1)
+        self._check_number("pct_start", 0, 1)
         for name in ("div_factor", "final_div_factor"):
-            number(getattr(self, name), name, 1)
+            self._check_number(name, 1)
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor at ``step`` of ``steps``."""
+        _check_step(step, steps)
         start, peak, last = 1 / self.div_factor, self.pct_start * steps - 1, steps - 1
         if step <= peak:
             return _anneal(start, 1.0, step / peak if peak else 1.0)
@@ -102,7 +126,7 @@ class OneCycle(ChecksArguments):
 
 
 @dataclass(frozen=True)
-class Warmup(ChecksArguments):
+class Warmup(_Schedule):
     """Increase the factor linearly from ``start`` to 1 over ``length``, then follow ``schedule`` over the rest.
 
     Goyal et al. 2017, section 2.2.
@@ -113,12 +137,12 @@ class Warmup(ChecksArguments):
     start: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "schedule", get_schedule(self.schedule))
-        _check_position("length", self.length)
-        number(self.start, "start", 0, 1)
+        self._set(schedule=get_schedule(self.schedule), length=_position("length", self.length))
+        self._check_number("start", 0, 1)
 
     def __call__(self, step: int, steps: int) -> float:
         """Return the factor at ``step`` of ``steps``."""
+        _check_step(step, steps)
         length = min(_updates(self.length, steps), steps)
         if step < length:
             return self.start + (1 - self.start) * step / length
@@ -130,7 +154,7 @@ class Warmup(ChecksArguments):
 
 
 @dataclass(frozen=True)
-class Plateau(ChecksArguments):
+class Plateau(_Schedule):
     """Multiply the learning rate by ``factor`` when the validation loss stops improving, as ``ReduceLROnPlateau``.
 
     The rate falls after more than ``patience`` epochs whose loss is not below best · (1 − threshold), to ``min_lr`` at
@@ -146,9 +170,10 @@ class Plateau(ChecksArguments):
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        number(self.factor, "factor", 0, 1)
-        for name in ("patience", "threshold", "cooldown", "min_lr"):
-            number(getattr(self, name), name, 0)
+        self._check_number("factor", 0, 1)
+        self._set(patience=whole(self.patience, "patience", 0), cooldown=whole(self.cooldown, "cooldown", 0))
+        for name in ("threshold", "min_lr"):
+            self._check_number(name, 0)
 
     def __call__(self, step: int, steps: int) -> float:
         """Return 1: no validation loss is known yet."""
@@ -170,10 +195,13 @@ class Plateau(ChecksArguments):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(_Schedule):
     """Multiply the learning rate by ``scale`` at every step."""
 
     scale: float
+
+    def __post_init__(self) -> None:
+        self._check_number("scale", 0)
 
     def __call__(self, step: int, steps: int) -> float:
         """Return ``scale``."""

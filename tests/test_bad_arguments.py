@@ -1,6 +1,9 @@
 """Arguments that no kernel could take have errors of ours, not NumPy's or Python's: functions, losses, optimizers."""
 
 import inspect
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -75,6 +78,96 @@ def test_options_are_taken_or_rejected(function):
         except Exception as error:
             failures.append(f"{name}={value!r}: {type(error).__name__} {error}")
     assert not failures, "\n".join(failures)
+
+
+HOSTILE = [
+    *VALUES, True, 10**400, -(10**400), 1e308, -0.5, np.inf, -np.inf, b"a", [1], [None], ["a"], [10**400], {"a": 1}, 1j,
+    Fraction(1, 3), Fraction(10**400), Decimal("nan"), np.array(0.5), np.array(None), np.array(["a"]), np.complex64(1),
+    np.datetime64("2020"), datetime(2020, 1, 1), timedelta(1), int, range(3), iter([1]), set(),
+]  # fmt: skip
+
+
+def failures(make, use, values=HOSTILE, **required):
+    """Return the arguments that a constructor or the use of what it makes rejects by an error that is not ours."""
+    found = []
+    for name, value in product(inspect.signature(make).parameters, values):
+        try:
+            use(make(**required | {name: value}))
+        except nc.errors.NumbacnnError:
+            pass
+        except Exception as error:
+            found.append(f"{name}={value!r}: {type(error).__name__} {error}")
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_hostile_arguments_of_losses(name):
+    labels, numbers = np.zeros((2, 4, 4), int), np.full(IMAGE.shape, 0.5, np.float32)
+    boxes = np.array([[[0, 0, 2, 2, 1]]] * 2, np.float32)
+    takes_numbers = name in ("mse", "l1", "huber", "binary_cross_entropy")
+    outputs = np.zeros((2, 4, 4, 7), np.float32) if name == "detection" else IMAGE
+    target = boxes if name == "detection" else numbers if takes_numbers else labels
+    required = {"size": (16, 16)} if name == "detection" else {}
+    kind = LOSSES[name] if isinstance(LOSSES[name], type) else type(LOSSES[name])
+    assert not failures(kind, lambda loss: loss(outputs, target), **required)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_hostile_arguments_of_optimizers(name):
+    x, labels = np.ones((2, 3), np.float32), np.array([0, 1])
+    model = nc.Sequential([nc.Dense(2)], (3,))
+
+    def use(optimizer):
+        model.set_parameters({"dense_1.weight": np.ones((3, 2))})
+        model.train_step(x, labels, optimizer)
+
+    assert not failures(OPTIMIZERS[name], use)
+    assert not failures(lambda pattern: nc.SGD(groups=[nc.ParamGroup(pattern)]), use)
+    groups = [nc.ParamGroup("*.bias", learning_rate=value) for value in HOSTILE]
+    assert not failures(lambda group: OPTIMIZERS[name](groups=[group]), use, groups)
+
+
+@pytest.mark.parametrize("kind", [nc.schedules.Step, nc.schedules.OneCycle, nc.schedules.Warmup, nc.schedules.Plateau])
+def test_hostile_arguments_of_schedules(kind):
+    def use(schedule):
+        for each in (schedule, nc.schedules.after(schedule, [1.0, 0.5] + [2.0] * 30, 0.1)):
+            assert all(np.isfinite(each(step, 10)) for step in (0, 5, 9))
+
+    assert not failures(kind, use)
+
+
+@pytest.mark.parametrize("schedule", nc.schedules.SCHEDULES)
+def test_hostile_steps(schedule):
+    found = nc.schedules.SCHEDULES[schedule]
+    assert not failures(found.__call__ if schedule != "cosine" else found, np.isfinite, step=1, steps=10)
+
+
+@pytest.mark.parametrize("value", [None, "a", -1, np.nan, np.inf, 10**400, [1], np.ones(2), 1j, {}], ids=repr)
+def test_factors_that_a_schedule_must_not_return(value):
+    model = nc.Sequential([nc.Dense(2)], (3,))
+    with pytest.raises(nc.ArgumentError, match=r"the factor of schedule\(0, 1\)"):
+        model.fit((np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])), epochs=1, schedule=lambda step, steps: value)
+
+
+@pytest.mark.parametrize("name", ["validation", "resume", "drop_last", "metrics", "schedule", "loss", "optimizer"])
+def test_hostile_arguments_of_fit(name):
+    model, given = nc.Sequential([nc.Dense(2)], (3,)), (np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]))
+    found = []
+    for value in HOSTILE:
+        try:
+            model.fit(given, epochs=1, batch_size=4, **{name: value})
+        except nc.errors.NumbacnnError:
+            pass
+        except Exception as error:
+            found.append(f"{value!r}: {type(error).__name__} {error}")
+    assert not found, "\n".join(found)
+
+
+def test_numbers_that_float32_does_not_have():
+    huge = np.full((2, 3), 1e300)
+    with pytest.raises(nc.ArgumentError, match=r"delta=1e\+308: pass a number above 0 and at most 3.4e\+38"):
+        L.Huber(1e308)
+    assert L.mse(huge, np.zeros_like(huge))[0] == np.inf
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 1])

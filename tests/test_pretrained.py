@@ -122,7 +122,8 @@ def test_mismatches_are_named_in_one_line_and_nothing_is_written(source, path):
         model.load_weights(path)
     assert str(caught.value) == (
         f'{path}: missing "conv.bias", "norm.running_mean"; unexpected "head.bias", "head.weight"; '
-        'mismatched "fc2.weight" is F32 (6, 4), not F32 (4, 6), "fc2.bias" is I32 (4,), not F32 (4,)'
+        'mismatched "fc2.weight" is F32 (6, 4), not F32 (4, 6), "fc2.bias" is I32 (4,), not F32 (4,); '
+        "convert to float32, as by tensor.float() in PyTorch: only F32, F16, F64 are read"
     )
     assert_same(model, network(seed=1))
 
@@ -169,7 +170,7 @@ def test_missing_files_no_matching_tensors_and_checkpoints_are_rejected(source, 
     with pytest.raises(ModelFileError, match="no such file"):
         network().load_weights(path)
     save_file({"other": np.zeros(1, np.float32)}, path)
-    with pytest.raises(ModelFileError, match="none of its tensors has the name and shape of a parameter"):
+    with pytest.raises(ModelFileError, match="none of its tensors has the name, shape and type of a parameter"):
         network().load_weights(path, strict=False)
     save_file(state_dict(source), path, {"format": "numbacnn-checkpoint"})
     with pytest.raises(ModelFileError, match=r"a training checkpoint; use the run's model.safetensors"):

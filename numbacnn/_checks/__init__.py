@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from numbacnn.errors import ArgumentError
 T = TypeVar("T")
 SHORT = 16  # elements of an argument such as a shape
 LONGEST = 80  # characters of a value in an error
+LARGEST = 3.4e38  # about the largest number in float32, which kernels compute in
 
 
 def python_numbers(value: Any, arrays: bool = False) -> Any:
@@ -80,20 +82,27 @@ def flag(value: object, name: str) -> bool:
     raise ArgumentError(f"{name}={shown(value)}: pass True or False")
 
 
+def _real(value: object) -> float:
+    """Return a real number as a float, the largest if it is larger; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:  # a huge integer or fraction
+        return math.copysign(sys.float_info.max, 1 if value > 0 else -1)  # type: ignore[operator]
+
+
 def number(
-    value: object, name: str, minimum: float, maximum: float = math.inf, below: bool = False, above: bool = False
+    value: object, name: str, minimum: float, maximum: float = LARGEST, below: bool = False, above: bool = False
 ) -> float:
-    """Return ``value`` as a float. Raises ArgumentError unless it is finite and in [minimum, maximum].
+    """Return ``value`` as a float. Raises ArgumentError unless it is in [minimum, maximum], by default in float32.
 
     ``below`` excludes the maximum itself, ``above`` the minimum.
     """
-    value = python_numbers(value)
-    if isinstance(value, Real) and math.isfinite(value):
-        found = float(value)
-        if minimum <= found <= maximum and not (below and found == maximum) and not (above and found == minimum):
-            return found
+    found = _real(python_numbers(value))
+    if minimum <= found <= maximum and not (below and found == maximum) and not (above and found == minimum):
+        return found
     lower = f"{'above' if above else 'of at least'} {minimum:g}"
-    upper = "" if maximum == math.inf else f" and {'below' if below else 'at most'} {maximum:g}"
+    is_open = maximum == LARGEST and not LARGEST < found < math.inf
+    upper = "" if is_open else f" and {'below' if below else 'at most'} {maximum:g}"
     raise ArgumentError(f"{name}={shown(value)}: pass a number {lower}{upper}")
 
 

@@ -11,6 +11,12 @@ REAL = "biuf"  # the kinds of NumPy types of real numbers: bool, int, unsigned, 
 NO_NUMBERS = (type(None), str, bytes, np.datetime64, np.timedelta64)  # though NumPy makes float32 of some objects
 
 
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return real numbers as float32; those too large for it become infinite, without a warning of NumPy."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
 def real_array(value: object, name: str) -> NDArray[Any]:
     """Return real numbers as an array, of their own type if it is one of NumPy's, else as float32.
 
@@ -27,7 +33,7 @@ def real_array(value: object, name: str) -> NDArray[Any]:
     try:
         if array.dtype.kind not in "OV":  # objects may be numbers; other libraries' types, such as bfloat16, are "V"
             raise TypeError
-        found = array.astype(np.float32)
+        found = as_float32(array)
     except (TypeError, ValueError):
         raise ArgumentError(f"{name} of type {array.dtype}: pass real numbers") from None
     wrong = (item for item in array.flat if isinstance(item, NO_NUMBERS)) if array.dtype.kind == "O" else ()

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from numbacnn.data.chain import Compose, Stage
 from numbacnn.data.dataset import Dataset, Images
-from numbacnn.data.labels import BOXES, MASKS, kind_of
+from numbacnn.data.labels import BOXES, MASKS, Labels, kind_of
 from numbacnn.data.transforms import NUMBERS, Float32, Float64, Geometry, Integers, Keys, PixelTransform
 from numbacnn.detection import pack
 from numbacnn.engine.device import Device, get_device
@@ -170,14 +170,14 @@ class Augmenter(ChainRunner):
         self._batch: tuple[Images, NDArray[Any]]
 
     def __call__(
-        self, images: Images, labels: NDArray[Any], indices: Integers, *, seed: int, epoch: int
+        self, images: Images, labels: Labels, indices: Integers, *, seed: int, epoch: int
     ) -> tuple[Images, NDArray[Any]]:
         """Return the new images and labels of a batch, valid until the next call.
 
         ``indices`` are those of the images in their data set. Masks and boxes follow the geometric transforms; a box of
         which less than a quarter stays in the image is dropped.
         """
-        self._batch, self.size = (images, labels), images.shape[1:]
+        self._batch, self.size = (images, np.asarray(labels)), images.shape[1:]
         self.random = np.array([seed, epoch], np.uint64)
         with engine_lock:
             x, new_labels = self.run(indices)
@@ -200,7 +200,7 @@ class Augmenter(ChainRunner):
             assert self.source is not None, "mixing transforms need the data set"
             images = self.buffer(f"{scope}raw", len(indices), self.size, images.dtype)
             np.take(self.source.images, indices, axis=0, out=images, mode="clip")
-            labels = self.source.labels[indices]
+            labels = np.asarray(self.source.labels[indices])
         if images.dtype == np.uint8:
             ones = np.ones(_rows(images)[1], np.float32)
             rows = np.require(images, requirements=["C", "W"]).reshape(_rows(images))  # kernels need writable memory

@@ -1,5 +1,6 @@
 """A labeled set of images in memory."""
 
+import itertools
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from numbacnn.data.labels import (
     CLASSES,
     VALUES,
     ClassNames,
+    Labels,
     check_range,
     checked_labels,
     class_names,
@@ -26,6 +28,7 @@ from numbacnn.data.labels import (
     numbered,
 )
 from numbacnn.data.store import like
+from numbacnn.detection import in_blocks
 from numbacnn.errors import ArgumentError, DataError
 
 Images: TypeAlias = NDArray[np.uint8 | np.float32]
@@ -44,7 +47,8 @@ class Dataset(AnswersAttributes):
         images: (N, H, W, C) uint8 or float32, C-contiguous.
         labels: indices into ``classes``: one for each image, (N,) int64; or masks with one for each pixel, (N, H, W)
             uint8 or int64; or boxes (N, max_boxes, 5) float32, edges x₀, y₀, x₁, y₁ in pixels and class, with class −1
-            in unused rows.
+            in unused rows. Boxes that were not given as such an array are ``detection.RaggedBoxes``, which have its
+            form, without memory for the unused rows.
         classes: class names.
         notes: what reading the files changed or left out, one line each, for the user.
         strokes: whether the images are light strokes on a dark background, like MNIST's digits.
@@ -55,7 +59,7 @@ class Dataset(AnswersAttributes):
     """
 
     images: Images
-    labels: NDArray[Any]
+    labels: Labels
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     strokes: bool = False
@@ -310,7 +314,7 @@ def _float_moments(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[n
 
 def checksum(data: Dataset) -> int:
     """Return the CRC-32 of labels and inputs."""
-    found = zlib.crc32(np.ascontiguousarray(data.labels).data)
-    for part in data.inputs:
+    found = 0
+    for part in itertools.chain(in_blocks(data.labels), data.inputs):
         found = zlib.crc32(np.ascontiguousarray(part).data, found)
     return found

@@ -24,7 +24,7 @@ def _classes(dataset: Dataset) -> str:
     """Describe the classes with their images, boxes or fractions of pixels, or the range of numbers."""
     if dataset.kind == VALUES:
         return _numbers(dataset)
-    counts = dataset.labels.sum(axis=0, dtype=np.int64) if dataset.kind == TAGS else _counts(dataset)
+    counts = np.asarray(dataset.labels).sum(axis=0, dtype=np.int64) if dataset.kind == TAGS else _counts(dataset)
     total = max(int(counts.sum()), 1)
     shown = [f"{100 * n / total:.1f} %" if dataset.kind == MASKS else f"{n:,}" for n in counts[:MAX_NAMED]]
     named = ", ".join(f"{name} ({count})" for name, count in zip(dataset.classes, shown, strict=False))
@@ -38,7 +38,8 @@ def _classes(dataset: Dataset) -> str:
 def _counts(dataset: Dataset) -> NDArray[np.int64]:
     """Count the labels of each class."""
     counts = np.zeros(len(dataset.classes), np.int64)
-    for labels in np.array_split(dataset.labels, max(1, dataset.labels.size >> 22)):  # not all masks as int64 at once
+    step = max(1, len(dataset) // max(1, dataset.labels.size >> 22))  # not all masks as int64 at once
+    for labels in (dataset.labels[start : start + step] for start in range(0, len(dataset), step)):
         numbers = class_numbers(labels, dataset.ignore_index).astype(np.int64)
         counts += np.bincount(numbers, minlength=len(counts))
     return counts
@@ -46,7 +47,7 @@ def _counts(dataset: Dataset) -> NDArray[np.int64]:
 
 def _numbers(dataset: Dataset) -> str:
     """Describe the numbers to regress by their names and ranges."""
-    labels = dataset.labels
+    labels = np.asarray(dataset.labels)
     names = dataset.classes or tuple(map(str, range(labels.shape[1])))
     ranges = [
         f"{name} ({low:.4g} to {high:.4g})"

@@ -10,14 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import by_key, choose, format_shape, shown
 from numbacnn.data.arrays import as_array
-from numbacnn.detection import PADDING, pack
+from numbacnn.detection import PADDING, RaggedBoxes
 from numbacnn.errors import ArgumentError, DataError
 
 ClassNames: TypeAlias = Sequence[object] | Mapping[int, str] | Mapping[str, int]
+Labels: TypeAlias = NDArray[Any] | RaggedBoxes
 CLASSES, MASKS, BOXES, TAGS, VALUES = "classes", "masks", "boxes", "tags", "values"
 
 
-def kind_of(labels: NDArray[Any]) -> str:
+def kind_of(labels: Labels) -> str:
     """Return "classes" for (N,), "masks" for integers (N, H, W), "boxes" for floats (N, max_boxes, 5).
 
     Rows (N, k) are "tags" if they are integers, 0 or 1 for each class, and "values" if they are floats.
@@ -29,20 +30,24 @@ def kind_of(labels: NDArray[Any]) -> str:
     return CLASSES
 
 
-def checked_labels(labels: object, images: NDArray[Any]) -> NDArray[Any]:
+def checked_labels(labels: object, images: NDArray[Any]) -> Labels:
     """Return labels in one of the three forms, checked against images N×H×W×C.
 
     Classes become int64, masks int64 unless they are uint8, boxes float32. Boxes may be one array, or a list of arrays
-    (k, 5), one for each image.
+    (k, 5), one for each image, which becomes ``RaggedBoxes``.
 
     Raises:
         ArgumentError: the labels have none of the forms, or another number than the images.
         DataError: a box is not finite, empty or outside its image.
     """
     count = len(images)
-    array = _packed(labels) if _are_boxes(labels) else as_array(labels, "labels")
+    if _are_boxes(labels):
+        labels = RaggedBoxes.of(_rows(labels))
+    array = labels if isinstance(labels, RaggedBoxes) else as_array(labels, "labels")
     if array.ndim in (1, 3) and len(array) != count:
         raise ArgumentError(f"{count} images but {len(array)} labels; pass one label per image")
+    if isinstance(array, RaggedBoxes):
+        return _checked_boxes(array, images.shape[1:3])
     if array.ndim == 3 and np.issubdtype(array.dtype, np.floating) and array.shape[2] == 5:
         return _checked_boxes(np.ascontiguousarray(array, np.float32), images.shape[1:3])
     if array.ndim == 3 and np.issubdtype(array.dtype, np.integer):
@@ -85,8 +90,10 @@ def _class_name(name: object) -> str:
     return f"{name:.16g}" if isinstance(name, float | np.floating) else str(name)
 
 
-def class_numbers(labels: NDArray[Any], ignore_index: int | None = None) -> NDArray[Any]:
+def class_numbers(labels: Labels, ignore_index: int | None = None) -> NDArray[Any]:
     """Return all class numbers in the labels as one row, without ``ignore_index``."""
+    if isinstance(labels, RaggedBoxes):
+        return labels.rows[:, 4]
     if kind_of(labels) == BOXES:
         numbers = labels[..., 4].reshape(-1)
         return np.asarray(numbers[numbers != PADDING])
@@ -96,32 +103,38 @@ def class_numbers(labels: NDArray[Any], ignore_index: int | None = None) -> NDAr
     return row if ignore_index is None else row[row != ignore_index]
 
 
-def check_range(labels: NDArray[Any], classes: int, ignore_index: int | None = None) -> None:
+def check_range(labels: Labels, classes: int, ignore_index: int | None = None) -> None:
     """Raise DataError, with the position, if a class number is not from 0 to ``classes`` − 1 or ``ignore_index``."""
     kind = kind_of(labels)
     if not labels.size or kind in (TAGS, VALUES):
         return
-    if kind != BOXES and labels.min() >= 0 and labels.max() < classes:
-        return  # the usual case, which needs no arrays as large as all masks
-    numbers = labels[..., 4] if kind_of(labels) == BOXES else labels
-    wrong = (numbers < 0) | (numbers >= classes)
-    if kind_of(labels) == BOXES:
-        wrong = (wrong & (numbers != PADDING)) | (numbers % 1 != 0)
-    elif ignore_index is not None:
-        wrong &= numbers != ignore_index
+    if kind == BOXES:
+        rows, positions = _real(labels)
+        numbers = rows[:, 4]
+        wrong = (numbers < 0) | (numbers >= classes) | (numbers % 1 != 0)
+    else:
+        numbers = np.asarray(labels)
+        if numbers.min() >= 0 and numbers.max() < classes:
+            return  # the usual case, which needs no arrays as large as all masks
+        wrong = (numbers < 0) | (numbers >= classes)
+        wrong &= True if ignore_index is None else numbers != ignore_index
     if not wrong.any():
         return
-    index = np.argwhere(wrong)[0]
-    where = f"at index {index[0]}" if labels.ndim == 1 else f"in image {index[0]}"
+    index = tuple(np.argwhere(wrong)[0])
+    image = positions[index][0] if kind == BOXES else index[0]
+    where = f"at index {image}" if labels.ndim == 1 else f"in image {image}"
     raise DataError(
-        f"label {numbers[tuple(index)]:.16g} {where} is not a class number; "
+        f"label {numbers[index]:.16g} {where} is not a class number; "
         f"with {classes} classes labels go from 0 to {classes - 1}"
-        + ("; ignore_index=… leaves a label out" if labels.ndim > 1 and kind_of(labels) != BOXES else "")
+        + ("; ignore_index=… leaves a label out" if kind == MASKS else "")
     )
 
 
-def renumbered(labels: NDArray[Any], numbers: Sequence[int], ignore_index: int | None = None) -> NDArray[Any]:
+def renumbered(labels: Labels, numbers: Sequence[int], ignore_index: int | None = None) -> Labels:
     """Return the labels with class i replaced by ``numbers[i]``, and ``ignore_index`` unchanged."""
+    if isinstance(labels, RaggedBoxes):
+        classes = np.asarray(numbers)[labels.rows[:, 4].astype(int)]
+        return RaggedBoxes(np.column_stack([labels.rows[:, :4], classes.astype(np.float32)]), labels.offsets)
     if kind_of(labels) != BOXES:
         counted = np.where(labels == ignore_index, 0, labels) if ignore_index is not None else labels
         found = np.asarray(np.asarray(numbers, labels.dtype)[counted])
@@ -140,7 +153,7 @@ def numbered(labels: object, classes: ClassNames | None) -> tuple[Any, ClassName
     Raises:
         ArgumentError: a text is not among the names of classes.
     """
-    if _are_boxes(labels):
+    if isinstance(labels, RaggedBoxes) or _are_boxes(labels):
         return labels, classes
     array = as_array(labels, "labels")
     if array.ndim in (2, 4) and array.shape[-1] == 1 and array.dtype.kind != "f":
@@ -191,13 +204,14 @@ def _are_boxes(labels: Any) -> TypeGuard[Sequence[ArrayLike | None]]:
     return all(part is None or np.ndim(part) == 2 or (np.ndim(part) == 1 and not np.size(part)) for part in labels)
 
 
-def _packed(parts: Sequence[ArrayLike | None]) -> NDArray[np.float32]:
+def _rows(parts: Sequence[ArrayLike | None]) -> list[NDArray[Any]]:
+    """Return the boxes (k, 5) of each image."""
     none = np.zeros((0, 5), np.float32)
     rows = [none if part is None or not np.size(part) else as_array(part, "boxes") for part in parts]
     for number, part in enumerate(rows):
         if part.shape[1] != 5 or not np.issubdtype(part.dtype, np.number):
             raise ArgumentError(f"boxes of image {number} have shape {part.shape}; pass (k, 5): x0, y0, x1, y1, class")
-    return pack(rows)
+    return rows
 
 
 def may_exceed(side: ArrayLike) -> NDArray[Any]:
@@ -205,30 +219,46 @@ def may_exceed(side: ArrayLike) -> NDArray[Any]:
     return np.maximum(1, 0.005 * np.asarray(side))
 
 
-def _cut_off(boxes: NDArray[np.float32], real: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.float32]:
+def _real(boxes: Labels) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the rows (k, 5) without padding, and the image and the row of each, (k, 2)."""
+    if isinstance(boxes, RaggedBoxes):
+        images = np.repeat(np.arange(len(boxes)), boxes.counts)
+        return boxes.rows, np.column_stack([images, np.arange(len(images)) - boxes.offsets[images]])
+    real = boxes[..., 4] != PADDING
+    return boxes[real], np.argwhere(real)
+
+
+def _cut_off(rows: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
     """Return boxes without what exceeds their image, if that is no more than rounding does."""
     sides = np.array([size[1], size[0]] * 2)
-    inside = boxes[..., :4].clip(0, sides)
-    excess = np.abs(boxes[..., :4] - inside)
-    rounded = real & (excess <= may_exceed(sides)).all(axis=-1) & excess.any(axis=-1)
+    inside = rows[:, :4].clip(0, sides)
+    excess = np.abs(rows[:, :4] - inside)
+    rounded = (excess <= may_exceed(sides)).all(axis=1) & excess.any(axis=1)
     if not rounded.any():
-        return boxes
-    found = boxes.copy()
+        return rows
+    found = rows.copy()
     found[rounded, :4] = inside[rounded]
     return found
 
 
-def _checked_boxes(boxes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
-    real = boxes[..., 4] != PADDING
-    if not np.isfinite(boxes[real]).all():
-        raise DataError(f"a box of image {np.argwhere(~np.isfinite(boxes).all(axis=2) & real)[0, 0]} is not finite")
-    boxes = _cut_off(boxes, real, size)
-    empty = real & ((boxes[..., 2] <= boxes[..., 0]) | (boxes[..., 3] <= boxes[..., 1]))
+def _checked_boxes(boxes: Labels, size: tuple[int, ...]) -> Labels:
+    rows, positions = _real(boxes)
+    broken = ~np.isfinite(rows).all(axis=1)
+    if broken.any():
+        raise DataError(f"a box of image {positions[broken.argmax(), 0]} is not finite")
+    found = _cut_off(rows, size)
     height, width = size
-    outside = real & ((boxes[..., :2] < 0).any(axis=2) | (boxes[..., 2] > width) | (boxes[..., 3] > height))
+    empty = (found[:, 2] <= found[:, 0]) | (found[:, 3] <= found[:, 1])
+    outside = (found[:, :2] < 0).any(axis=1) | (found[:, 2] > width) | (found[:, 3] > height)
     for wrong, problem in ((empty, "is empty"), (outside, f"exceeds its image of {height}×{width}")):
         if wrong.any():
-            image, row = np.argwhere(wrong)[0]
-            edges = ", ".join(f"{edge:g}" for edge in boxes[image, row, :4])
+            image, row = positions[wrong.argmax()]
+            edges = ", ".join(f"{edge:g}" for edge in found[wrong.argmax(), :4])
             raise DataError(f"box {row} of image {image}, ({edges}), {problem}; boxes need x0 < x1, y0 < y1")
-    return boxes
+    if found is rows:
+        return boxes
+    if isinstance(boxes, RaggedBoxes):
+        return RaggedBoxes(found, boxes.offsets)
+    result: NDArray[np.float32] = boxes.copy()
+    result[tuple(positions.T)] = found
+    return result

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import flag
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.detection import RaggedBoxes
 from numbacnn.errors import ArgumentError
 
-_Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any]]  # of the inputs, and of the labels
+_Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any] | None]  # of the inputs, and of labels in an array
 
 
 class _Pair(NamedTuple):
@@ -71,7 +73,8 @@ class DataLoader(ChecksArguments, AnswersAttributes):
                 f"DataLoader: batch_size {batch_size}, prefetch {prefetch}, seed {seed}; "
                 "pass a batch_size of at least 1, a prefetch of at least 0 and a seed from 0 to 2**64 - 1"
             )
-        if drop_last and batch_size > len(self.dataset):
+        self.drop_last = flag(drop_last, "drop_last")
+        if self.drop_last and batch_size > len(self.dataset):
             raise ArgumentError(
                 f"DataLoader: batch_size {batch_size} with drop_last leaves no batch of {len(self.dataset)} images; "
                 "choose a smaller batch_size or keep the last batch"
@@ -79,7 +82,6 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self.drop_last = drop_last
         self.prefetch = prefetch
         self.rows: Callable[[int], slice] | None = None  # of a batch of n images, those that are read
         self._next_epoch = 0
@@ -148,7 +150,7 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         size = min(self.batch_size, len(self.dataset))
         labels = self.dataset.labels
         inputs = tuple(np.empty((size, *part.shape[1:]), part.dtype) for part in self.dataset.inputs)
-        return inputs, np.empty((size, *labels.shape[1:]), labels.dtype)
+        return inputs, None if isinstance(labels, RaggedBoxes) else np.empty((size, *labels.shape[1:]), labels.dtype)
 
 
 def _gather_ahead(
@@ -165,10 +167,17 @@ def _gather_ahead(
             if buffer is None or stop.is_set():
                 return
             images, *others = (part[: len(indices)] for part in buffer[0])
-            labels = buffer[1][: len(indices)]
-            # mode="clip" lets NumPy write directly into the buffer; "raise" would make a copy.
-            for source, target in zip((*dataset.inputs, dataset.labels), (images, *others, labels), strict=True):
-                np.take(source, indices, axis=0, out=target, mode="clip")
+            for source, target in zip(dataset.inputs, (images, *others), strict=True):
+                _take(source, indices, target)
+            if buffer[1] is None:
+                labels = np.asarray(dataset.labels[indices])  # padded to the most boxes of an image in the batch
+            else:
+                labels = _take(np.asarray(dataset.labels), indices, buffer[1][: len(indices)])
             ready.put((Batch(images, labels, indices, tuple(others)), buffer))
     except BaseException as error:
         ready.put(error)
+
+
+def _take(source: NDArray[Any], indices: NDArray[np.int64], target: NDArray[Any]) -> NDArray[Any]:
+    """Copy rows into a buffer: mode="clip" lets NumPy write directly into it; "raise" would make a copy."""
+    return np.take(source, indices, axis=0, out=target, mode="clip")

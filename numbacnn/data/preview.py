@@ -42,7 +42,7 @@ def preview(
     if chain is not None and chain.mixes and dataset.kind != CLASSES:
         raise ArgumentError(f"augment: mixup and cutmix cannot mix {dataset.kind}; remove them")
     indices = np.linspace(0, len(dataset) - 1, columns).astype(np.int64)
-    images, labels = dataset.images[indices], dataset.labels[indices]
+    images, labels = dataset.images[indices], np.asarray(dataset.labels[indices])
     image_rows, label_rows = [images], [labels]
     if chain is not None:
         augmenter = Augmenter(chain, dataset, len(dataset.classes))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,12 @@ from numbacnn.data.images import (
     read_image,
     read_mask_file,
 )
-from numbacnn.data.labels import BOXES, CLASSES, MASKS, TAGS, VALUES, may_exceed
+from numbacnn.data.labels import BOXES, CLASSES, MASKS, TAGS, VALUES, Labels, may_exceed
 from numbacnn.data.listing import Box, Listing, Sample, by_number
 from numbacnn.data.masks import Encoded, encode
 from numbacnn.data.outlines import OutlinedMask
 from numbacnn.data.store import empty_images
-from numbacnn.detection import pack
+from numbacnn.detection import RaggedBoxes
 from numbacnn.errors import ArgumentError, DataError
 
 T = TypeVar("T")
@@ -201,7 +201,7 @@ class Reader:
         labels = {box.label for sample in samples for box in sample.boxes} - {""}
         return Encoded([], list(self.listing.classes) or sorted(labels, key=by_number))
 
-    def _labels(self, samples: Sequence[Sample], encoded: Encoded, masks: dict[Mask, MaskFile]) -> NDArray[Any]:
+    def _labels(self, samples: Sequence[Sample], encoded: Encoded, masks: dict[Mask, MaskFile]) -> Labels:
         """Return the labels of samples as a data set has them."""
         if self.kind == MASKS:
             rows = {file: row for row, file in enumerate(masks)}
@@ -213,7 +213,7 @@ class Reader:
         if self.kind in (TAGS, VALUES):
             rows_of = [sample.numbers for sample in samples]
             return np.array(rows_of, np.uint8 if self.kind == TAGS else np.float32)
-        return pack([_placed_boxes(one.boxes, self._placement(one.image), numbers) for one in samples])
+        return RaggedBoxes.of([_placed_boxes(one.boxes, self._placement(one.image), numbers) for one in samples])
 
     def _placement(self, image: Path) -> Placement:
         size = self.shape[:2]

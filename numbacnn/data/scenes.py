@@ -14,7 +14,7 @@ from numbacnn._checks import choose, whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import BOXES, CLASSES, MASKS, kind_of
-from numbacnn.detection import areas, intersections, pack
+from numbacnn.detection import areas, intersections
 from numbacnn.engine.device import get_device
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
@@ -94,11 +94,11 @@ def make_scenes(
         shapes = iter(_shapes(source, [item for sketch in sketches for item in sketch.objects], size))
         for index, sketch in zip(indices, sketches, strict=True):
             placed = _paint(images[index, ..., 0], sketch, [next(shapes) for _ in sketch.objects])
-            found.append(make_label(placed, source.labels, size))
+            found.append(make_label(placed, np.asarray(source.labels), size))
     if labels == MASKS:
         scenes = Dataset.from_arrays(images, np.stack(found), (BACKGROUND, *source.classes))
     else:
-        scenes = Dataset.from_arrays(images, pack(found), source.classes)
+        scenes = Dataset.from_arrays(images, found, source.classes)
     return replace(scenes, strokes=source.strokes)
 
 

@@ -28,7 +28,9 @@ def read_bytes(file: Path, maximum: int = MAX_TEXT) -> bytes:
     reject_pipe(file)
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        content = stream.read(maximum + 1) if size <= maximum else b""
+        content = stream.read(size + 1) if size <= maximum else b""  # read allocates as much as it may return
+        if len(content) > size:  # the file grows, or has no size, as those in /proc
+            content += stream.read(maximum + 1 - len(content))
     if max(size, len(content)) > maximum:
         raise FileTooLargeError(
             f"{file}: {max(size, len(content)):,} bytes; at most {maximum:,} are read: split or shorten it"

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import by_key, shown
-from numbacnn._checks.arrays import real_array
+from numbacnn._checks import LARGEST, by_key, number, shown
+from numbacnn._checks.arrays import as_float32, real_array
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.engine.device import Device, get_device
 from numbacnn.engine.locks import engine_lock
@@ -72,6 +72,13 @@ class Loss(AnswersAttributes, ChecksArguments):
         """Return the loss of outputs (N, C) or (N, H, W, C) and its gradient, as the function of this name does."""
         return evaluate(self, outputs, target)
 
+    def check_number(self, name: str, minimum: float, maximum: float = LARGEST, above: bool = False) -> None:
+        """Make an argument a float. Raises ArgumentError unless it is in this range, without the minimum if ``above``.
+
+        For ``__post_init__`` of a frozen dataclass.
+        """
+        object.__setattr__(self, name, number(getattr(self, name), name, minimum, maximum, above=above))
+
     def for_classes(self, names: Sequence[str]) -> Self:
         """Return the loss with weights that were given by the name of a class in the order of ``names``."""
         return self
@@ -124,7 +131,7 @@ class Loss(AnswersAttributes, ChecksArguments):
 
 def evaluate(loss: Loss, outputs: ArrayLike, target: ArrayLike) -> tuple[float, Float32]:
     """Return the loss of ``outputs`` (N, C) or (N, H, W, C) and its gradient."""
-    x = np.require(real_array(outputs, "outputs"), np.float32, ["C", "W"])
+    x = np.require(as_float32(real_array(outputs, "outputs")), requirements=["C", "W"])
     if x.ndim not in (2, 4) or not x.size:
         raise ArgumentError(f"outputs have shape {x.shape}; pass (images, classes) or (images, height, width, classes)")
     image = x.reshape(len(x), 1, 1, -1) if x.ndim == 2 else x
@@ -178,7 +185,7 @@ def same_size(array: NDArray[Any], shape: tuple[int, ...]) -> Float32:
         is_of_classes = array.size == math.prod(shape[:-1])
         hint = "; numbers of classes are integers, labels.astype(int)" * is_of_classes
         raise ArgumentError(f"targets of shape {array.shape} for an output of shape {shape}{hint}")
-    return np.require(array, np.float32, ["C", "W"]).reshape(shape)
+    return np.require(as_float32(array), requirements=["C", "W"]).reshape(shape)
 
 
 def _is_alike(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -214,14 +221,14 @@ def checked_weights(name: str, weights: Weights, names: Sequence[str] = ()) -> t
     values = by_key(name, weights, names) if isinstance(weights, Mapping) else weights
     try:
         found = tuple(map(float, () if isinstance(weights, str | bytes | Set) else values))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = ()
     if not found:
         raise ArgumentError(
             f"{name}={shown(weights)}: pass a sequence of numbers, or a mapping from classes to numbers"
         )
-    if not all(math.isfinite(weight) and weight >= 0 for weight in found) or not any(found):
-        raise ArgumentError(f"{name}={found}: pass numbers of at least 0, one of them above 0")
+    if not all(0 <= weight <= LARGEST for weight in found) or not any(found):
+        raise ArgumentError(f"{name}={shown(found)}: pass numbers of at least 0, finite, one of them above 0")
     return found
 
 
@@ -245,6 +252,6 @@ def check_count(name: str, weights: Weights | None, shape: tuple[int, ...]) -> N
 
 
 def check_ignore_index(label: object) -> None:
-    """Raise ArgumentError unless a label is an integer or None."""
-    if label is not None and not isinstance(label, int | np.integer):
+    """Raise ArgumentError unless a label is an integer of 64 bits or None."""
+    if label is not None and not (isinstance(label, int | np.integer) and -(1 << 63) <= label < 1 << 63):
         raise ArgumentError(f"ignore_index={shown(label)}: pass an integer label, or None")

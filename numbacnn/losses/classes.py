@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import number
 from numbacnn._checks.arrays import real_array
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.bindings import Kernels
@@ -85,7 +84,7 @@ class CrossEntropy(LabelLoss):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        number(self.label_smoothing, "label_smoothing", 0, 1)
+        self.check_number("label_smoothing", 0, 1)
         super().__post_init__()
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
@@ -123,7 +122,7 @@ class Focal(LabelLoss):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        number(self.gamma, "gamma", 0)
+        self.check_number("gamma", 0)
         super().__post_init__()
 
     def launch(self, kernels: Kernels, losses: Float32, dx: Float32, x: Float32, target: Target, scale: float) -> None:

@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import number
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Loss, Target, Weights, check_count, checked_weights, weights_of_classes
@@ -50,7 +49,7 @@ class BinaryCrossEntropy(ElementLoss):
         if isinstance(self.pos_weight, Iterable):
             object.__setattr__(self, "pos_weight", weights_of_classes("pos_weight", self.pos_weight))
         else:
-            number(self.pos_weight, "pos_weight", 0)
+            self.check_number("pos_weight", 0)
 
     def for_classes(self, names: Sequence[str]) -> Self:
         """Take ``pos_weight`` by name."""
@@ -89,8 +88,8 @@ class SigmoidFocal(ElementLoss):
     alpha: float = 0.25
 
     def __post_init__(self) -> None:
-        number(self.gamma, "gamma", 0)
-        number(self.alpha, "alpha", 0, 1)
+        self.check_number("gamma", 0)
+        self.check_number("alpha", 0, 1)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Target:
         """Take 0 or 1 for each output, or integer labels."""
@@ -136,7 +135,7 @@ class Huber(ElementLoss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        number(self.delta, "delta", 0, above=True)
+        self.check_number("delta", 0, above=True)
 
     def options(self, channels: int) -> Sequence[float]:
         """Return delta."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import choose, number
+from numbacnn._checks import choose
 from numbacnn._checks.arrays import real_array
 from numbacnn.engine.device import get_device
 from numbacnn.errors import ArgumentError
@@ -36,7 +36,7 @@ class Dice(Loss):
 
     def __post_init__(self) -> None:
         choose("activation", self.activation, {"softmax": None, "sigmoid": None})
-        number(self.smooth, "smooth", 0, above=True)  # 0 would make absent classes infinite
+        self.check_number("smooth", 0, above=True)  # 0 would make absent classes infinite
         check_ignore_index(self.ignore_index)
 
     @property
@@ -72,7 +72,7 @@ class CrossEntropyDice(Loss):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        number(self.smooth, "smooth", 0, above=True)
+        self.check_number("smooth", 0, above=True)
         check_ignore_index(self.ignore_index)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import choose, format_shape, number, one_of, path_of, shown
+from numbacnn._checks import choose, flag, format_shape, number, one_of, path_of, shown
 from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn._checks.text import for_output
 from numbacnn.data.augment import Augmentation
@@ -199,11 +199,12 @@ class Model(TrainableModel):
         listed = _checked_callbacks(callbacks)
         dataset, held_out = self.dataset_of(train, loss), None
         if isinstance(validation, Real):
-            dataset, held_out = dataset.split(float(validation), options["seed"])
+            fraction = number(validation, "validation", 0, 1, below=True, above=True)
+            dataset, held_out = dataset.split(fraction, options["seed"])
         elif validation is not None:
             held_out = self.dataset_of(validation, loss, dataset.classes)
         trainer = Trainer(self, dataset, validation=held_out, loss=loss, **options)
-        if resume:
+        if flag(resume, "resume"):
             trainer.resume()
         agrees = bool(listed)  # those of the caller, which every rank has
         if show is not None:
@@ -224,8 +225,8 @@ class Model(TrainableModel):
 
         The file is a PyTorch state dict, whose layouts are permuted (docs/pretrained.md), or a model file; float32, or
         cast from float16 or float64. Tensors whose names match one of the patterns ``ignore`` are left out. Raises
-        ModelFileError, and writes nothing, if a tensor is missing, has the wrong shape, or belongs to no layer. With
-        ``strict=False`` only tensors that fit are written; the result names these and the others.
+        ModelFileError, and writes nothing, if a tensor is missing, has another shape or type, or belongs to no layer.
+        With ``strict=False`` only tensors that fit are written; the result names these and the others.
         """
         file = path_of(path, "load_weights")
         with engine_lock:

@@ -91,11 +91,14 @@ class Reader:
                 if op.kind in FOLDED and len(constants) == len(xs):
                     made: list[Item] = [*fold(node, constants, self.opset, self._max_computed)]
                 else:
-                    made = self._row(xs, next((x.problem for x in xs if isinstance(x, Value) and x.problem), ""))
+                    with np.errstate(all="raise", under="ignore"):  # such as weights that exceed float32
+                        made = self._row(xs, next((x.problem for x in xs if isinstance(x, Value) and x.problem), ""))
             except UnsupportedError as error:
                 raise ModelFileError(f'{op.kind} "{op.name}": {error}') from None
             except ArgumentError as error:
                 raise ModelFileError(f'{op.kind} "{op.name}": {brief(error)}') from None
+            except (ArithmeticError, ValueError) as error:
+                raise ModelFileError(f'{op.kind} "{op.name}": its numbers are out of range: {brief(error)}') from None
             for name, value in zip(op.outputs, made, strict=False):
                 if name in self.values and name:
                     raise ModelFileError(f'"{name}" is computed twice')

@@ -113,7 +113,7 @@ class Optimizer(ChecksArguments, AnswersAttributes):
         self._frozen: frozenset[str] = frozenset()
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                number(getattr(self, name), name, 0)
+                setattr(self, name, number(getattr(self, name), name, 0))
         if not isinstance(self.groups, Sequence) or not all(isinstance(group, ParamGroup) for group in self.groups):
             raise ArgumentError(
                 f'groups={shown(self.groups)}: pass a list such as [nc.ParamGroup("*.bias", weight_decay=0)]'

@@ -15,6 +15,7 @@ from numbacnn.optimizers.base import Float32, Float64, Optimizer, Segment, Tenso
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic, chosen for its slope at 0 (Jordan 2024)
 MIN_NORM = 1e-7
+MAX_ITERATIONS = 100
 
 
 @dataclass(eq=False)
@@ -44,7 +45,8 @@ class Muon(Optimizer):
         self.nesterov = flag(self.nesterov, "nesterov")
         self.momentum = number(self.momentum, "momentum", 0, 1, below=True)
         self.weight_decay = number(self.weight_decay, "weight_decay", 0)
-        self.iterations = whole(self.iterations, "iterations")
+        self.orthogonalize = flag(self.orthogonalize, "orthogonalize")
+        self.iterations = whole(self.iterations, "iterations", maximum=MAX_ITERATIONS)
         self.others = AdamW() if self.others is None else self.others
         if not isinstance(self.others, AdamW) or self.others.groups or self.others.clip_norm or self.others.clip_value:
             raise ArgumentError("others: pass an AdamW without groups and clipping; those are arguments of Muon")

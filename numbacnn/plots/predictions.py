@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.labels import BOXES, MASKS
+from numbacnn.data.labels import BOXES, MASKS, Labels
 from numbacnn.data.palette import class_colors, luminance, mask_colors
 from numbacnn.detection import Detections, unpack
 from numbacnn.errors import ArgumentError
@@ -28,7 +28,7 @@ WRONG_TASK = "predictions shows a segmentation model or a detector; use mistakes
 
 
 @checks_call
-def predictions(model: Model, images: NDArray[Any], labels: NDArray[Any] | None = None) -> "Figure":
+def predictions(model: Model, images: NDArray[Any], labels: Labels | None = None) -> "Figure":
     """Show the predicted masks or boxes of raw images (N, H, W, C), next to the true ``labels`` if they are given.
 
     For a segmentation model, a row per image: the image, the true mask, the predicted mask and the wrong pixels. For a
@@ -39,7 +39,7 @@ def predictions(model: Model, images: NDArray[Any], labels: NDArray[Any] | None 
         ArgumentError: the model is neither.
     """
     if model.task == Segmentation.name:
-        return _masks(images, labels, model.segment(images), model.class_names)
+        return _masks(images, None if labels is None else np.asarray(labels), model.segment(images), model.class_names)
     if model.task == Detection.name:
         return _boxes(images, labels, model.detect(images), model.class_names)
     raise ArgumentError(WRONG_TASK)
@@ -88,9 +88,7 @@ def _add_legend(
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=8)
 
 
-def _boxes(
-    images: NDArray[Any], truth: NDArray[Any] | None, found: Sequence[Detections], names: Sequence[str]
-) -> "Figure":
+def _boxes(images: NDArray[Any], truth: Labels | None, found: Sequence[Detections], names: Sequence[str]) -> "Figure":
     from matplotlib.lines import Line2D
 
     figure, axes = grid(len(images), 3, 2.4, "Detection", caption=0.3)

@@ -193,7 +193,9 @@ class Run:
                 self.model.load_weights(stored)  # raises an error that names them
             self.model.normalization = read_normalization(stored)
         if found.mismatched:
-            self.notes.append(f"{file}: {', '.join(found.mismatched)} differ in shape and start from new values")
+            self.notes.append(
+                f"{file}: {', '.join(found.mismatched)} differ in shape or type and start from new values"
+            )
 
     def events(self) -> Iterator[Event]:
         """Train, until the last epoch or until patience runs out. The folder is up to date at every event.

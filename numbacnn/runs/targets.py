@@ -23,7 +23,7 @@ class TargetScale:
     @classmethod
     def of(cls, dataset: Dataset) -> "TargetScale":
         """Return the scale of the labels of a training set; the standard deviation of equal numbers is taken as 1."""
-        numbers = dataset.labels.astype(np.float64)
+        numbers = np.asarray(dataset.labels, np.float64)
         std = numbers.std(axis=0)
         return cls(numbers.mean(axis=0), np.where(std == 0, 1.0, std))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from numbacnn._checks import brief
 from numbacnn.data.files import replacing
 from numbacnn.data.normalization import Normalization
+from numbacnn.detection import RaggedBoxes, in_blocks
 from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE, from_dict, to_dict
@@ -21,12 +22,14 @@ from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.engine.parameters import Arena, Parameters, Slot
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.layers import Layer
+from numbacnn.saving.tensors import TensorFile, phrase, wrong_type
 from numbacnn.tasks import task_of
 
 FORMAT = "numbacnn"
 CHECKPOINT_FORMAT = "numbacnn-checkpoint"
 VERSION = 1
 METADATA = {"format", "version", "head", "digest"}
+WRITTEN = ("F32",)  # the types of the tensors
 
 OTHER_FORMATS = (
     ".onnx", ".h5", ".hdf5", ".keras", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pb", ".tflite",
@@ -46,35 +49,6 @@ class Saveable(Protocol):
     task: str | None
     several_inputs: bool
     several_outputs: bool
-
-
-class TensorSlice(Protocol):
-    """A tensor in an open safetensors file, which is read where it is indexed."""
-
-    def get_shape(self) -> list[int]:
-        """Return its shape."""
-
-    def get_dtype(self) -> str:
-        """Return its type, such as "F32"."""
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Read some rows."""
-
-
-class TensorFile(Protocol):
-    """An open safetensors file."""
-
-    def keys(self) -> list[str]:
-        """Return the names of the tensors."""
-
-    def metadata(self) -> dict[str, str] | None:
-        """Return the metadata, or None if the file has none."""
-
-    def get_tensor(self, name: str) -> NDArray[Any]:
-        """Read a tensor."""
-
-    def get_slice(self, name: str) -> TensorSlice:
-        """Return a tensor without reading it."""
 
 
 class ModelFile(NamedTuple):
@@ -208,12 +182,13 @@ def _each_slot(arenas: Mapping[str, Arena]) -> Iterator[tuple[str, Arena, str, S
             yield part, arena, name, slot
 
 
-def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+def digest(metadata: Mapping[str, str], arrays: Iterable[tuple[str, NDArray[Any] | RaggedBoxes]]) -> str:
     """Return the SHA-256 of a file's metadata without the digest, and of every array in the order of names."""
     sha = hashlib.sha256(json.dumps(sorted((k, v) for k, v in metadata.items() if k != "digest")).encode())
     for name, array in arrays:
         sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        sha.update(np.ascontiguousarray(array).data)
+        for part in in_blocks(array):
+            sha.update(np.ascontiguousarray(part).data)
     return sha.hexdigest()
 
 
@@ -223,6 +198,7 @@ def check_digest(path: Path, file: TensorFile) -> None:
     for key in metadata.keys() - METADATA:  # a digest under a damaged key must not count as a file without one
         raise ModelFileError(f"{path}: damaged: its metadata holds an unknown {brief(repr(key))}")
     if "digest" in metadata:
+        _check_types(path, file)
         found = digest(metadata, ((name, file.get_tensor(name)) for name in sorted(file.keys())))
         if found != metadata["digest"]:
             raise ModelFileError(f"{path}: damaged: its content was altered (the digest differs)")
@@ -267,6 +243,7 @@ def _read(path: Path, kind: str) -> tuple[Any, Arrays]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             _check_version(path, metadata, kind)
+            _check_types(path, file)
             check_digest(path, file)
             head = json.loads(metadata["head"])
             return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -285,6 +262,17 @@ def _check_version(path: Path, metadata: Mapping[str, str], kind: str) -> None:
         raise ModelFileError(
             f"{path}: format version {version} is newer than this numbacnn reads ({VERSION}); upgrade numbacnn"
         )
+
+
+def _check_types(path: Path, file: TensorFile) -> None:
+    """Raise ModelFileError unless every tensor is one that numbacnn writes, before any is read as a NumPy array."""
+    for name in file.keys():  # noqa: SIM118 (not a mapping)
+        tensor = file.get_slice(name)
+        if wrong_type(tensor, WRITTEN):
+            raise ModelFileError(
+                f'{path}: "{brief(name)}" is {phrase(tensor)}, but numbacnn writes F32: was the file changed by '
+                "another program? Use the one that numbacnn wrote"
+            )
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -21,10 +21,11 @@ from numbacnn.engine.locks import PROCESS_LOCK
 from numbacnn.engine.parameters import Parameters
 from numbacnn.errors import ModelFileError, NumbacnnError
 from numbacnn.geometry import Shape
-from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, TensorFile, TensorSlice, check_digest
+from numbacnn.saving.format import CHECKPOINT_FORMAT, FORMAT, check_digest
+from numbacnn.saving.tensors import TensorFile, TensorSlice, phrase, wrong_type
 
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d", "conv2d_transpose")
-NUMBERS = ("F32", "F16", "F64")
+NUMBERS = ("F32", "F16", "F64")  # the types of tensors that are read
 COUNTERS = "*num_batches_tracked"  # batch counts of PyTorch's batch normalization, which nothing here uses
 MAX_LISTED = 5  # names in an error message
 BLOCK_FLOATS = 1 << 21  # numbers read at once
@@ -61,8 +62,8 @@ def load_weights(
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         report, wrong = _compare(layouts, found, patterns)
         if not strict and not report.loaded:
-            raise ModelFileError(f"{path}: none of its tensors has the name and shape of a parameter")
-        if strict and wrong:
+            wrong.insert(0, "none of its tensors has the name, shape and type of a parameter")
+        if wrong and (strict or not report.loaded):
             raise ModelFileError(f"{path}: {'; '.join(wrong)}")
         if len(report.loaded) == len(layouts):
             store.skip_initialization()
@@ -194,13 +195,12 @@ def _compare(
 ) -> tuple[LoadedWeights, list[str]]:
     """Compare names, shapes and types; return the report and a phrase for each kind of mismatch."""
     shapes = {name: tuple(tensor.get_shape()) for name, tensor in found.items()}
-    dtypes = {name: tensor.get_dtype() for name, tensor in found.items()}
     missing = [name for name in layouts if name not in found]
     unexpected = [n for n in found if n not in layouts and not any(fnmatchcase(n, pattern) for pattern in patterns)]
     mismatched = {
-        name: f'"{name}" is {dtypes[name]} {shapes[name]}, not F32 {layout.shape}'
+        name: f'"{name}" is {phrase(found[name])}, not F32 {layout.shape}'
         for name, layout in layouts.items()
-        if name in found and (shapes[name] != layout.shape or dtypes[name] not in NUMBERS)
+        if name in found and (shapes[name] != layout.shape or wrong_type(found[name], NUMBERS))
     }
     loaded = [name for name in layouts if name in found and name not in mismatched]
     wrong = [
@@ -212,6 +212,8 @@ def _compare(
         )
         if phrases
     ]
+    if any(tensor.get_dtype() not in NUMBERS for tensor in map(found.get, mismatched) if tensor is not None):
+        wrong.append(f"convert to float32, as by tensor.float() in PyTorch: only {', '.join(NUMBERS)} are read")
     return LoadedWeights(tuple(loaded), tuple(missing), tuple(unexpected), tuple(mismatched)), wrong
 
 

@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import number
-from numbacnn._checks.arrays import real_array
+from numbacnn._checks.arrays import as_float32, real_array
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, class_numbers
-from numbacnn.detection import PADDING, Detections, average_precision, mean_average_precision, nms
+from numbacnn.detection import PADDING, Detections, RaggedBoxes, average_precision, mean_average_precision, nms
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 from numbacnn.kernels.numpy_launchers import BOX_NUMBERS, encode_boxes
@@ -68,7 +67,7 @@ class Detection(Task):
     def check(self, dataset: Dataset, output_shape: tuple[int, ...]) -> None:
         """Raise ArgumentError if the data set does not fit, or has no box at all."""
         super().check(dataset, output_shape)
-        if dataset.kind == BOXES and not (dataset.labels[..., 4] != PADDING).any():
+        if dataset.kind == BOXES and not class_numbers(dataset.labels).size:
             raise ArgumentError(f"none of the {len(dataset)} images has a box")
 
     def decode(
@@ -108,7 +107,7 @@ def _scores(output: Float32) -> tuple[Float32, NDArray[np.int64]]:
     return (presence * top1).reshape(n, -1), logits.argmax(axis=-1).reshape(n, -1)
 
 
-def encode(labels: Float32, grid: tuple[int, ...], size: tuple[int, int]) -> Float32:
+def encode(labels: Float32 | RaggedBoxes, grid: tuple[int, ...], size: tuple[int, int]) -> Float32:
     """Return the target of each cell, (n, h, w, 6): presence, the four numbers of a box, and the class.
 
     If two objects have their centers in one cell, the smaller one is the target: other cells rarely find it.
@@ -119,7 +118,7 @@ def encode(labels: Float32, grid: tuple[int, ...], size: tuple[int, int]) -> Flo
         size: height and width of an image in pixels.
     """
     target = np.empty((len(labels), *grid, BOX_NUMBERS + 1), np.float32)
-    encode_boxes(target, labels, *size)
+    encode_boxes(target, np.asarray(labels), *size)
     return target
 
 
@@ -139,12 +138,12 @@ class DetectionLoss(Loss):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        number(self.box_weight, "box_weight", 0)
-        number(self.beta, "beta", 0, above=True)
+        self.check_number("box_weight", 0)
+        self.check_number("beta", 0, above=True)
 
     def target(self, target: ArrayLike, shape: tuple[int, ...]) -> Float32:
         """Take boxes (n, M, 5), and encode them."""
-        boxes = np.asarray(real_array(target, "target"), np.float32)
+        boxes = as_float32(real_array(target, "target"))
         if boxes.ndim != 3 or boxes.shape[2] != 5 or len(boxes) != shape[0]:
             raise ArgumentError(f"boxes of shape {boxes.shape} for {shape[0]} images; pass ({shape[0]}, M, 5)")
         classes = boxes[..., 4]
@@ -179,14 +178,14 @@ class DetectionMetrics(Metrics):
         super().__init__(loss, device, wanted)
         self.task = task
         self.found: list[Detections] = []
-        self.truth: list[Float32] = []
+        self.truth: list[RaggedBoxes] = []
         self.classes = 0
 
     def add(self, output: Float32, labels: NDArray[Any]) -> None:
         """Add a batch: its output (n, h, w, 5 + C) and its boxes."""
         super().add(output, labels)
         self.found += self.task.decode(self._device.host(output), EVALUATION_THRESHOLD)
-        self.truth.append(np.array(labels, np.float32))
+        self.truth.append(RaggedBoxes.of(list(np.asarray(labels))))
         self.classes = self.task.classes(output.shape[-1])
 
     def state(self) -> MetricState:
@@ -206,7 +205,7 @@ class DetectionMetrics(Metrics):
 
     def per_class(self) -> NDArray[np.float64]:
         """Return the average precision of each class at each threshold of ``detection.THRESHOLDS``."""
-        return average_precision(self.found, np.concatenate(self.truth), self.classes)
+        return average_precision(self.found, RaggedBoxes.concatenate(self.truth), self.classes)
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return AP@0.5, AP@0.5:0.95 and the number of objects of each class. AP is None if there are no objects."""
@@ -225,7 +224,7 @@ class DetectionMetrics(Metrics):
 
     def kept(self) -> tuple[Any, Any]:
         """Return the boxes (N, M, 5), and the detections in each image."""
-        return np.concatenate(self.truth), self.found
+        return RaggedBoxes.concatenate(self.truth), self.found
 
     def own_results(self) -> dict[str, float]:
         """Return loss, accuracy, mAP@0.5 and mAP@0.5:0.95."""

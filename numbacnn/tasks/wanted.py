@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -31,6 +31,8 @@ def wanted_metrics(given: Wanted, task: Task, classes: int) -> tuple[Metric, ...
         return ()
     if isinstance(given, Mapping):
         given = [Metric(str(name), function) for name, function in given.items()]
+    if not isinstance(given, Metric | Iterable) and not callable(given):
+        raise ArgumentError(f"metrics={shown(given)}: pass a name, a function of targets and predictions, or a list")
     listed = [given] if isinstance(given, str | Metric) or callable(given) else list(given)
     found = [_metric(each, task, classes) for each in listed]
     for name, count in Counter(metric.name for metric in found).items():

@@ -79,7 +79,7 @@ def _launch_steps(trainer: "Trainer", host: "HostLoop") -> None:
         n = buffers.n
         if not n:  # of a small batch, this rank may have no image
             continue
-        inputs, labels = [part[:n] for part in trainer.dataset.inputs], trainer.dataset.labels[:n]
+        inputs, labels = [part[:n] for part in trainer.dataset.inputs], np.asarray(trainer.dataset.labels[:n])
         if host.augmenter is not None:
             inputs[0], labels = host.augmenter(inputs[0], labels, np.arange(n, dtype=np.int64), seed=0, epoch=0)
         step.keep_state()
@@ -119,7 +119,7 @@ def _launch_evaluation(trainer: "Trainer", host: "HostLoop") -> None:
         for loss, output in zip(objective.losses, bound.outputs, strict=False):
             metrics = trainer.task.metrics(loss, model.device, trainer.metrics)
             if loss.only_launches:
-                metrics.launch(output, data.labels[:n])
+                metrics.launch(output, np.asarray(data.labels[:n]))
             if metrics.needs_predictions:
                 model.predictions(output, trainer.task.name, loss.activation)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from numbacnn.data.augment import Compose
 from numbacnn.data.labels import TAGS, VALUES
+from numbacnn.detection import RaggedBoxes
 from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import DeviceMemoryError
 from numbacnn.kernels.decision import EpochCounters
@@ -47,7 +48,7 @@ def _warn(reason: object) -> None:
 
 def why_not_on_device(host: HostLoop) -> str | None:
     """Return what, besides memory, prevents a training from running in the device loop; None if nothing does."""
-    model = host.model
+    model, labels = host.model, host.loader.dataset.labels
     reasons = {
         f'device "{model.device.name}" has no loop of its own': not model.device.runs_loops,
         "a layer does more than launch kernels": not all(node.layer.only_launches for node in model.graph.nodes),
@@ -56,6 +57,7 @@ def why_not_on_device(host: HostLoop) -> str | None:
         ),
         "the model has several inputs": len(model.graph.input_shapes) > 1,
         "the labels are rows": host.loader.dataset.kind in (TAGS, VALUES),
+        "few images have most of the boxes": isinstance(labels, RaggedBoxes) and labels.is_mostly_padding,
         "the loss is custom": not all(loss.only_launches for loss in host.objective.losses),
         f"{type(host.update.optimizer).__name__} needs the host": not host.update.optimizer.is_replayable,
     }

@@ -65,9 +65,10 @@ class DeviceData(NamedTuple):
         classes = host.task.classes(host.model.output_shape[-1])
         targets = _target_shapes(host, classes if augment is not None and augment.mixes else None)
         rows = data.images.reshape(prod(data.images.shape[:-2]), -1)
-        images, labels = device.zeros(rows.shape, rows.dtype), Table.of(device, data.labels)
+        on_host = np.asarray(data.labels)
+        images, labels = device.zeros(rows.shape, rows.dtype), Table.of(device, on_host)
         device.write(images, rows)
-        labels.write(device, data.labels)
+        labels.write(device, on_host)
         augmenter = None if augment is None else DeviceAugmenter(augment, device, data, images, labels, n, classes)
         return cls(images, augmenter, labels, targets)
 
@@ -78,7 +79,7 @@ def _target_shapes(host: HostLoop, mixed: int | None) -> list[Shape | None]:
     outputs = host.model.training_batch(n, host.objective).outputs
     targets: list[Target] = []
     for start in range(0, len(data), n):
-        labels = data.labels[start : start + n]
+        labels = np.asarray(data.labels[start : start + n])
         if mixed is not None:
             labels = np.eye(mixed, dtype=np.float32)[labels]
             labels = (labels + np.roll(labels, 1, axis=0)) / 2

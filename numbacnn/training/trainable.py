@@ -240,7 +240,7 @@ class TrainableModel(Predictor):
 
         def add(measured: list[Metrics], outputs: list[Float32], start: int) -> None:
             for metric, output, activation in zip(measured, outputs, activations, strict=True):
-                labels = dataset.labels[start : start + len(output)]
+                labels = np.asarray(dataset.labels[start : start + len(output)])
                 metric.add(output, labels)
                 if metric.needs_predictions:
                     metric.keep(_in_shape(self.predictions(output, task.name, activation), labels), labels)

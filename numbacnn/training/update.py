@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from numbacnn._checks import number
 from numbacnn.losses.base import Float64
 from numbacnn.optimizers import Optimizer
 from numbacnn.schedules import Schedule, after
@@ -57,6 +58,9 @@ class Update:
     def rates(self, epoch: int) -> Float64:
         """Return the factor of the learning rate, and the new weights' share in the average, of each update."""
         epoch -= self.first
-        numbers = range(epoch * self.in_epoch, (epoch + 1) * self.in_epoch)
+        updates = range(epoch * self.in_epoch, (epoch + 1) * self.in_epoch)
         share = 0.0 if self.average is None else 1 - self.average.decay
-        return np.array([[self._scale(number, self._total), share if number else 1.0] for number in numbers])
+        return np.array([[self._factor(update), share if update else 1.0] for update in updates])
+
+    def _factor(self, update: int) -> float:
+        return number(self._scale(update, self._total), f"the factor of schedule({update}, {self._total})", 0)

@@ -270,6 +270,29 @@ def test_small_files_that_need_much_are_rejected_in_one_line(tmp_path):
         nc.load(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "arrays"),
+    [
+        ([("Gemm", "x w", "y", {"alpha": 3e38})], {"w": np.full((3, 2), 2, F)}),
+        ([("Gemm", "x w", "y", {"alpha": np.inf})], {"w": np.zeros((3, 2), F)}),
+        ([("Gemm", "x w c", "y", {"beta": 3e38})], {"w": np.ones((3, 2), F), "c": np.full(2, 2, F)}),
+        ([("Mul", "x c", "y", {})], {"c": np.full(1, 1e300)}),
+        ([("HardSigmoid", "x", "y", {"alpha": 3e38})], {}),
+        ([("Celu", "x", "y", {"alpha": 0.0})], {}),
+        ([("LpPool", "x", "y", {"kernel_shape": [2, 2], "p": 0})], {}),
+        ([("Resize", "x  s", "y", {"mode": "linear"})], {"s": np.array([1, 1, np.nan, 1], F)}),
+    ],
+    ids=lambda value: value[0][0] if isinstance(value, list) else "",
+)
+def test_numbers_out_of_range_are_rejected_with_their_operator(nodes, arrays, tmp_path):
+    kind = nodes[0][0]
+    proto = graph_of(nodes, (3,) if kind == "Gemm" else (3, 4, 4), arrays)
+    if kind == "Resize":
+        proto.graph.node[0].input[:] = ["x", "", "s"]
+    with pytest.raises(nc.ModelFileError, match=f'{kind} "y": its numbers are out of range: '):
+        loaded(tmp_path / "m.onnx", proto)
+
+
 def test_limits_can_be_waived(tmp_path, monkeypatch):
     onnx.save(graph_of([("Relu", "x", "y", {})], (3, 4, 5)), tmp_path / "m.onnx")
     monkeypatch.setattr(limits, "MAX_VALUES", 100)
