@@ -46,7 +46,7 @@ def process(*arguments, **variables):
 
 def finished(*arguments, **variables):
     child = process(*arguments, **variables)
-    out, err = child.communicate(timeout=120)
+    out, err = child.communicate(timeout=600)  # long: the machine may be busy with other work
     return Outcome(child.returncode, out, err)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from numbacnn.data import DataLoader, Dataset
+from numbacnn.data.watch import Watch
 from numbacnn.errors import ArgumentError
 
 
@@ -100,6 +101,19 @@ def test_error_in_the_consumer_stops_the_thread():
     with suppress(ZeroDivisionError):
         for batch in DataLoader(dataset(), 1).epoch(0):
             len(batch.indices) / 0
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("begin", [lambda: next(DataLoader(dataset(), 1).epoch(0)), lambda: Watch(1, 1).__enter__()])
+def test_an_interrupt_while_the_thread_starts_stops_it(monkeypatch, begin):
+    def interrupted(thread, start=threading.Thread.start):
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        begin()
     assert threading.active_count() == before
 
 

@@ -8,6 +8,7 @@ Each entry hashes the losses of 20 steps and the final weights, state and output
 also cover the loader, augmentation, averaging and checkpoint-free training loop.
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -93,5 +94,6 @@ def hashes() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     json.dump(hashes(), sys.stdout, indent=1)
     print()

@@ -132,8 +132,8 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         for _ in range(self.prefetch + 2):
             free.put(self._buffer())
         thread = threading.Thread(target=_gather_ahead, args=(self.dataset, cuts, free, ready, stop), daemon=True)
-        thread.start()
         try:
+            thread.start()  # an interrupt while it waits for the start must end the thread, too
             for _ in cuts:
                 item = ready.get()
                 if isinstance(item, BaseException):
@@ -144,7 +144,8 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         finally:
             stop.set()
             free.put(None)  # wakes the thread if it waits for a buffer
-            thread.join()
+            if thread.is_alive():  # else it has not begun, and will find that it is to stop
+                thread.join()
 
     def _buffer(self) -> _Buffer:
         size = min(self.batch_size, len(self.dataset))

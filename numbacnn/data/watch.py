@@ -46,12 +46,17 @@ class Watch:
         self.received, self.expired = 0, False
 
     def __enter__(self) -> "Watch":
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # also an interrupt, while it waits for the start
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join()
+        if self._thread.is_alive():  # else it has not begun, and will find that it is done
+            self._thread.join()
         for each in self._sockets:
             each.close()
 

@@ -2,7 +2,8 @@
 
     python tests/long/interrupts.py [--count 6000] [--minutes M] [--seed 0]
 
-After each interrupt the second thread must get the engine; a hang ends the script with a traceback of all threads.
+Each of the three gets a third of the interrupts. After each interrupt the second thread must get the engine; a hang
+ends the script with a traceback of all threads.
 Trainings are resumed until they end, and then have the same weights, bit for bit, as one that was not interrupted.
 Not on Windows: it needs interval timers.
 """
@@ -42,6 +43,14 @@ def interrupted(action, seconds):
     except KeyboardInterrupt:
         return True
     return False
+
+
+def seconds(action):
+    """Return the mean time of an action that other threads may delay."""
+    start = time.perf_counter()
+    for _ in range(20):
+        action()
+    return (time.perf_counter() - start) / 20
 
 
 class Waiter:
@@ -111,11 +120,18 @@ def main():
         longest = 0.8 * (time.perf_counter() - start)
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         waiter = Waiter(images)
-        actions = {"forward": lambda: [mine.forward(x) for _ in range(50)], "predict": lambda: mine.predict(images)}
-        while counts.total() - counts["whole trainings"] < given.count and time.monotonic() < end:
-            kind = random.choice(["forward", "predict", "fit"])
+        actions = {
+            "forward": lambda: [mine.forward(x) for _ in range(20)],
+            "predict": lambda: [mine.predict(images) for _ in range(20)],
+        }
+        spans = {kind: seconds(action) for kind, action in actions.items()}
+        while time.monotonic() < end:
+            kinds = [kind for kind in ("forward", "predict", "fit") if counts[kind] < given.count / 3]
+            if not kinds:
+                break
+            kind = random.choice(kinds)
             if kind != "fit":
-                counts[kind] += interrupted(actions[kind], random.uniform(0, 0.02))
+                counts[kind] += interrupted(actions[kind], random.uniform(0, spans[kind]))
                 waiter.has_its_turn()
                 continue
             number = counts["whole trainings"]

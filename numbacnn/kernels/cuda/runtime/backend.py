@@ -3,7 +3,7 @@
 With numba-cuda and a GPU, kernels are compiled. With numba-cuda and ``NUMBA_ENABLE_CUDASIM=1``, Numba runs them as
 Python, thread by thread, in host memory. Without numba-cuda, kernels can be imported and listed, but not run.
 
-Only this package imports ``numba.cuda``, so that only these modules would change for a successor.
+Only this package imports ``numba.cuda``. What its successor, numba-cuda-mlir, lacks is in docs/cuda.md.
 """
 
 from importlib.util import find_spec
