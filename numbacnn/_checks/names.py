@@ -188,11 +188,14 @@ class _ChecksCalls(_AnswersOfClass):
     if not TYPE_CHECKING:  # a type checker knows the constructors
 
         def __call__(cls, *args: object, **options: object) -> object:
-            _check_call(cls.__name__, cls.__init__, (None, *args), options)
-            return super().__call__(
-                *(python_numbers(value, arrays=True) for value in args),
-                **{name: python_numbers(value, arrays=True) for name, value in options.items()},
-            )
+            try:
+                return super().__call__(
+                    *[python_numbers(value, arrays=True) for value in args],
+                    **{name: python_numbers(value, arrays=True) for name, value in options.items()},
+                )
+            except TypeError:
+                _check_call(cls.__name__, cls.__init__, (None, *args), options)
+                raise
 
 
 class ChecksArguments(metaclass=_ChecksCalls):
