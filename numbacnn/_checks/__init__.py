@@ -108,7 +108,7 @@ def number(
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, int]:
     """Return one integer twice, or the two given. Raises ArgumentError unless they are at least ``minimum``."""
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
+    values = value if type(value) is tuple else tuple(value) if isinstance(value, Sequence) else (value, value)
     try:
         height, width = (whole(v, name, minimum) for v in values)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from numbacnn._checks import one_of, pair, whole
@@ -24,6 +25,26 @@ from numbacnn.layers.weights import WeightLayer
 
 MODEL_ALGORITHMS = ("auto", "latency", "direct")  # for all convolutions of a model
 ALGORITHMS = (*MODEL_ALGORITHMS, "winograd2", "winograd4")
+
+_geometry = lru_cache(1024)(conv_geometry)  # the many layers of a large graph have few different ones
+
+
+@lru_cache(1024)
+def _chosen(
+    known: tuple[ConvAlgorithm, ...],
+    directions: tuple[str, ...],
+    g: ConvGeometry,
+    family: str,
+    pool: PoolGeometry | None,
+    exact: bool,
+) -> Mapping[str, ConvAlgorithm]:
+    """Return the preferred of the ``known`` algorithms for each direction, with the arguments of ``choose``.
+
+    ``exact`` leaves out those that spread NaN and infinity.
+    """
+    able = [algorithm for algorithm in known if not (exact and algorithm.spreads(g))]
+    chosen = {direction: choose(able, direction, g, family, pool) for direction in directions}
+    return {direction: algorithm for direction, algorithm in chosen.items() if algorithm is not None}
 
 
 class WindowLayer(WeightLayer):
@@ -80,12 +101,8 @@ class WindowLayer(WeightLayer):
         self, sizes: Sizes, geometry: ConvGeometry, parts: Collection[str], pool: PoolGeometry | None = None
     ) -> Mapping[str, ConvAlgorithm]:
         """Return the device's preferred algorithm for each direction; with ``pool``, only those that compute it too."""
-        known = [found for found in sizes.CONV_ALGORITHMS if not (self.exact and found.spreads(geometry))]
-        chosen = {
-            direction: choose(known, direction, geometry, self.algorithm, pool)
-            for direction in map(self.directions.__getitem__, parts)
-        }
-        return {direction: algorithm for direction, algorithm in chosen.items() if algorithm is not None}
+        directions = tuple([self.directions[part] for part in parts])
+        return _chosen(sizes.CONV_ALGORITHMS, directions, geometry, self.algorithm, pool, self.exact)
 
     def shards_at_once(
         self,
@@ -203,7 +220,8 @@ class Conv2D(_Convolution):
     def geometry(self, shapes: Sequence[Shape]) -> ConvGeometry:
         """Return sizes, strides and padding of this convolution over images of ``shapes[0]``."""
         window, stride, dilation = self._pairs()
-        g = conv_geometry(shapes[0], self.filters, window, stride, self.padding, dilation, self.groups)
+        padding = freeze_padding(self.padding)
+        g = _geometry(tuple(shapes[0]), self.filters, window, stride, padding, dilation, self.groups)
         if self.algorithm.startswith("winograd") and int(self.algorithm[-1]) not in g.winograd_tiles:
             windows = "3×3 windows" if self.algorithm == "winograd4" else "3×3 and 5×5 windows"
             raise GeometryError(
@@ -241,4 +259,5 @@ class DepthwiseConv2D(_Convolution):
         window, stride, dilation = self._pairs()
         channels = image_shape(shapes[0])[2]
         filters = channels * self.depth_multiplier
-        return conv_geometry(shapes[0], filters, window, stride, self.padding, dilation, channels)
+        padding = freeze_padding(self.padding)
+        return _geometry(tuple(shapes[0]), filters, window, stride, padding, dilation, channels)

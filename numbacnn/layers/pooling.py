@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 from numbacnn._checks import flag, pair
@@ -10,6 +11,7 @@ from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 AnyPool: TypeAlias = PoolGeometry | AdaptiveGeometry
+_geometry = lru_cache(1024)(pool_geometry)  # the many layers of a large graph have few different ones
 
 
 class _Averages:
@@ -64,7 +66,8 @@ class _Pool2D(Layer):
         """Return sizes, strides and padding of the windows over images of ``shapes[0]``."""
         assert self.stride is not None
         window, stride = pair(self.pool_size, "pool_size"), pair(self.stride, "stride")
-        return pool_geometry(shapes[0], window, stride, self.padding, self.ceil_mode, self._counts_padding())
+        padding = freeze_padding(self.padding)
+        return _geometry(tuple(shapes[0]), window, stride, padding, self.ceil_mode, self._counts_padding())
 
     def _counts_padding(self) -> bool:
         return False

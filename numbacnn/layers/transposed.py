@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from numbacnn._checks import pair, whole
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, transposed_geometry
+from numbacnn.geometry import ConvGeometry, Halo, Padding, Shape, freeze_padding, transposed_geometry
 from numbacnn.layers.algorithms import ConvEpilogue
 from numbacnn.layers.bindings import Bindings, Kernels
 from numbacnn.layers.convolution import WindowLayer
+
+_geometry = lru_cache(1024)(transposed_geometry)  # the many layers of a large graph have few different ones
 
 
 @dataclass(eq=False)
@@ -62,7 +65,8 @@ class Conv2DTranspose(WindowLayer):
         """Return the geometry of the convolution that is transposed: its input is this layer's output."""
         window, stride, dilation = self._pairs()
         extra = pair(self.output_padding, "output_padding", 0)
-        return transposed_geometry(shapes[0], self.filters, window, stride, self.padding, extra, dilation, self.groups)
+        padding = freeze_padding(self.padding)
+        return _geometry(tuple(shapes[0]), self.filters, window, stride, padding, extra, dilation, self.groups)
 
     def output_of(self, geometry: ConvGeometry) -> tuple[int, int, int]:
         """Return (height, width, filters) of the output."""
