@@ -4,7 +4,6 @@ import sys
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from math import prod
 from typing import NamedTuple
 
@@ -73,7 +72,7 @@ def allocate(buffers: Sequence[Buffer]) -> int:
     The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
     GeometryError if no computer has that much memory.
     """
-    if sum(buffer.bytes for buffer in buffers) > sys.maxsize:
+    if sum([buffer.bytes for buffer in buffers]) > sys.maxsize:
         largest = max(buffers, key=lambda buffer: buffer.bytes)
         shape = format_shape(largest.shape)
         raise GeometryError(
@@ -116,17 +115,20 @@ def _reuse(buffers: Sequence[Buffer]) -> int:
     end = 0
     sizes: list[int] = []  # of free blocks, sorted, each once
     free: dict[int, list[int]] = {}  # offsets of the free blocks of a size
-    busy: list[tuple[int, int, int]] = []  # (last step, bytes, offset), a heap
+    ending: dict[int, list[tuple[int, int]]] = {}  # by last step: (bytes, offset) of the blocks in use
+    steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
+    ended = -1  # blocks whose last step is before this one are free
     first_users: dict[int, Buffer] = {}  # of each block, by its offset
-    order = sorted([(buffer.first, -buffer.bytes, i) for i, buffer in enumerate(buffers)])
-    for first, negative, i in order:
-        needed, buffer = -negative, buffers[i]
-        while busy and busy[0][0] < first:
-            _, size, offset = heappop(busy)
-            if size not in free:
-                insort(sizes, size)
-                free[size] = []
-            free[size].append(offset)
+    firsts, bytes_of = [buffer.first for buffer in buffers], [buffer.bytes for buffer in buffers]
+    for i in np.lexsort((-np.array(bytes_of, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
+        first, needed, buffer = firsts[i], bytes_of[i], buffers[i]
+        while ended < first and ended < steps:
+            for size, offset in sorted(ending.pop(ended, ())):
+                if size not in free:
+                    insort(sizes, size)
+                    free[size] = []
+                free[size].append(offset)
+            ended += 1
         at = bisect_left(sizes, needed)
         if at == len(sizes):
             size, buffer.offset = needed, end
@@ -138,5 +140,5 @@ def _reuse(buffers: Sequence[Buffer]) -> int:
             if not free[size]:
                 del free[size], sizes[at]
             buffer.shared = first_users[buffer.offset].shared = True
-        heappush(busy, (buffer.last, size, buffer.offset))
+        ending.setdefault(buffer.last, []).append((size, buffer.offset))
     return end

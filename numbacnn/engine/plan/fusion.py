@@ -140,11 +140,12 @@ class Fusions:
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._forward = [self._absorbed[rule] for rule in FORWARD]
+        self._last: dict[int, int] = {}  # by node: the last one that its forward step computes
         self.computed_elsewhere: set[int] = set()
         self.gradient_elsewhere: set[int] = set()
         for rule in (TRAINING_RULES if training else INFERENCE_RULES) if fuse else ():
             self._apply(rule, self.computed_elsewhere if rule in FORWARD else self.gradient_elsewhere)
-        self.starts = {i for table in self._forward for i in table}  # nodes whose step computes others too
+        self.starts = set(self._last)  # nodes whose step computes others too
 
     def _apply(self, rule: Rule, done_elsewhere: set[int]) -> None:
         """Find the fusions of a rule, and add the absorbed nodes to ``done_elsewhere``."""
@@ -157,10 +158,16 @@ class Fusions:
                 absorbed[fusion.node] = fusion.absorbed
                 absorbers[fusion.absorbed] = fusion.node
                 done_elsewhere.add(fusion.absorbed)
+                if rule in FORWARD:
+                    self._last[fusion.node] = fusion.absorbed
 
     def absorbed_by(self, rule: Rule, i: int) -> int | None:
         """Return the node whose work node ``i`` does by ``rule``."""
         return self._absorbed[rule].get(i)
+
+    def absorbed_forward(self, i: int) -> list[int | None]:
+        """Return ``absorbed_by`` for each rule of ``FORWARD``."""
+        return [table.get(i) for table in self._forward]
 
     def absorber(self, rule: Rule, i: int) -> int | None:
         """Return the node that does the work of node ``i`` by ``rule``."""
@@ -172,7 +179,7 @@ class Fusions:
 
     def last(self, i: int) -> int:
         """Return the node whose output the forward step of node ``i`` stores."""
-        return next((table[i] for table in reversed(self._forward) if i in table), i)
+        return self._last.get(i, i)
 
     def stored_values(self) -> dict[int, int]:
         """Map each value that is never stored to the value that its step stores."""

@@ -109,6 +109,7 @@ class _Planner:
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
         self.specifications: dict[int, Mapping[str, ScratchSpec]] = {}  # by node: of its scratch
+        self.of_algorithms: dict[tuple[object, ...], Mapping[str, ScratchSpec]] = {}  # scratch by algorithms, geometry
         self.gradient_halos = self._gradient_halos() if training else {}
         self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
         self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
@@ -194,7 +195,7 @@ class _Planner:
     def _fuse(self, step: Step, i: int) -> None:
         """Let the forward step of node ``i`` also compute the nodes that it absorbs."""
         node = step.node
-        norm, total, relu, pool = (self.fusions.absorbed_by(rule, i) for rule in fusion.FORWARD)
+        norm, total, relu, pool = self.fusions.absorbed_forward(i)
         if relu is not None:
             step.fused = self.graph.nodes[relu].layer.op
         if norm is not None:
@@ -231,15 +232,18 @@ class _Planner:
             return {}
         node = self.graph.nodes[i]
         saved, wanted = dict[str, Buffer | None](), {}
-        if i not in self.specifications:
-            self.specifications[i] = node.layer.scratch(self.sizes, node.geometry, self.batch)
-        for name, spec in self.specifications[i].items():
-            if spec.when == "saved" and (direction == "backward" or not self.training):
+        specifications = self.specifications.get(i)
+        if specifications is None:
+            specifications = self.specifications[i] = node.layer.scratch(self.sizes, node.geometry, self.batch)
+        is_forward = direction == "forward"
+        for name, spec in specifications.items():
+            when = spec.when
+            if when == "saved" and not (is_forward and self.training):
                 saved[name] = self.saved[i][name] if self.training else None
-            elif spec.when in ("saved", direction) or (spec.when == "prepared" and direction == "forward"):
+            elif when == direction or (is_forward and when in ("saved", "prepared")):
                 wanted[name] = spec
         found = saved | self._new_scratch(node, wanted) if wanted else saved
-        if direction == "forward":
+        if is_forward:
             self.saved[i] = found
         return found
 
@@ -258,11 +262,14 @@ class _Planner:
         step.algorithms = step.node.layer.algorithms(self.sizes, geometry, parts, step.pool)
         if not step.algorithms:
             return
-        wanted = {
-            f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
-            for direction, algorithm in step.algorithms.items()
-            for name, spec in algorithm.scratch(direction, geometry, self.batch, step.pool).items()
-        }
+        key = *step.algorithms.items(), geometry, step.pool, when
+        wanted = self.of_algorithms.get(key)
+        if wanted is None:
+            wanted = self.of_algorithms[key] = {
+                f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
+                for direction, algorithm in step.algorithms.items()
+                for name, spec in algorithm.scratch(direction, geometry, self.batch, step.pool).items()
+            }
         step.scratch |= self._new_scratch(step.node, wanted)
 
     # -- backward -----------------------------------------------------------------------------------------------------
