@@ -176,7 +176,7 @@ def test_events_are_in_order_and_a_callback_can_end_the_training():
 
 
 def test_an_epoch_that_took_no_time_has_a_record():
-    """As a damaged checkpoint may say."""
+    """A damaged checkpoint may say so."""
     images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 2
     model = nc.Sequential([nc.Flatten(), nc.Dense(2)], (8, 8, 1))
     options = {"optimizer": nc.SGD(0.1), "seed": 0, "epochs": 1, "batch_size": 4}
