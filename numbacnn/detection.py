@@ -137,6 +137,7 @@ class RaggedBoxes(np.lib.mixins.NDArrayOperatorsMixin):
         return padded
 
 
+@checks_call
 def in_blocks(labels: NDArray[Any] | RaggedBoxes) -> Iterator[NDArray[Any]]:
     """Yield an array as a whole, and the padded array of boxes in blocks of images."""
     return labels.blocks() if isinstance(labels, RaggedBoxes) else iter([labels])

@@ -1,6 +1,7 @@
 """Models: parameters, their initial values, and running."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -267,6 +268,13 @@ def test_normalization_with_a_wrong_number_of_channels_is_rejected(tmp_path):
     model.save(tmp_path / "m.safetensors")
     with pytest.raises(nc.ModelFileError, match="normalization is damaged"):
         nc.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 1e-300), (1e300, 1.0), (1e30, 1e-30), (0.5, 0.0), (0.5, math.inf)])
+def test_a_normalization_beyond_float32_is_damaged(mean, std):
+    given = {"mean": [mean], "std": [std], "images": None}
+    with pytest.raises(ValueError, match="normalization is damaged"):
+        Normalization.from_dict(given)
 
 
 def test_a_tensor_listed_twice_is_rejected():

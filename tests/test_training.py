@@ -9,6 +9,8 @@ import numbacnn as nc
 from numbacnn.data.normalization import Normalization
 from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.kernels.reference.softmax import softmax
+from numbacnn.training.events import Position
+from numbacnn.training.trainer import Trainer
 
 
 def bright_quadrants(n=96, seed=0, channels=1):
@@ -171,6 +173,17 @@ def test_events_are_in_order_and_a_callback_can_end_the_training():
     assert [(event.epoch, event.step, event.images) for event in events[4:7]] == [(2, 1, 16), (2, 2, 16), (2, 3, 8)]
     assert len(history.epochs) == 2
     assert events[2].loss == pytest.approx(history.epochs[0].loss)
+
+
+def test_an_epoch_that_took_no_time_has_a_record():
+    """A damaged checkpoint may say so."""
+    images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 2
+    model = nc.Sequential([nc.Flatten(), nc.Dense(2)], (8, 8, 1))
+    options = {"optimizer": nc.SGD(0.1), "seed": 0, "epochs": 1, "batch_size": 4}
+    trainer = Trainer(model, nc.data.Dataset.of((images, labels)), **options)
+    trainer.position = Position(0, 2, 1.0, 4, 8, 8, 0.0)
+    assert [type(event) for event in trainer.run()][-1] is nc.EpochEnd
+    assert trainer.history.epochs[0].images_per_second > 0
 
 
 def test_early_stopping_waits_for_a_better_validation_accuracy():

@@ -113,7 +113,14 @@ class Normalization(NamedTuple):
             raise ValueError(f"its normalization is damaged: mean {mean}, std {std}")
         images = given.get("images")
         others = tuple(cls.from_dict(other) for other in given.get("others", ()))
-        return cls(mean, std, None if images is None else TrainingImages.from_dict(images), others)
+        found = cls(mean, std, None if images is None else TrainingImages.from_dict(images), others)
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                for dtype in (np.uint8, np.float32):
+                    found.scale_and_shift(np.dtype(dtype), 1)
+        except FloatingPointError:
+            raise ValueError(f"its normalization is damaged: mean {mean}, std {std} exceed float32") from None
+        return found
 
     def adapt(self, images: Images) -> Images:
         """Return raw images (N, H, W, C) in the scale of the training images; 8-bit images as they are.

@@ -251,7 +251,7 @@ class Trainer:
             validation.get("accuracy"),
             self.update.learning_rate,
             p.seconds,
-            p.images / p.seconds,
+            p.images / max(p.seconds, 1e-9),  # a checkpoint may say that no time has passed
             p.skipped,
             None if self.task.score == "accuracy" else validation.get(self.task.score),
             {metric.name: measured[metric.name] for metric in self.metrics},
