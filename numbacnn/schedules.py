@@ -53,6 +53,8 @@ def _position(name: str, given: object) -> int | float:
 
 def _check_step(step: object, steps: object) -> None:
     """Raise ArgumentError unless there are steps, and ``step`` is a number of one."""
+    if type(step) is int and type(steps) is int and 0 <= step < LARGEST and 0 < steps < LARGEST:
+        return  # the usual case, for every update of an epoch
     number(step, "step", 0)
     whole(steps, "steps")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from numbacnn._checks import number
+from numbacnn._checks import LARGEST, number
 from numbacnn.losses.base import Float64
 from numbacnn.optimizers import Optimizer
 from numbacnn.schedules import Schedule, after
@@ -63,4 +63,7 @@ class Update:
         return np.array([[self._factor(update), share if update else 1.0] for update in updates])
 
     def _factor(self, update: int) -> float:
-        return number(self._scale(update, self._total), f"the factor of schedule({update}, {self._total})", 0)
+        factor = self._scale(update, self._total)
+        if type(factor) is float and 0 <= factor <= LARGEST:  # the usual case, for every update of an epoch
+            return factor
+        return number(factor, f"the factor of schedule({update}, {self._total})", 0)
