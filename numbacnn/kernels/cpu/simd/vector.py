@@ -1,4 +1,4 @@
-"""A SIMD vector of up to 8 floats as a Numba value, for kernels whose rows of channels are short.
+"""A SIMD vector of floats as a Numba value, for kernels whose rows of channels are short.
 
 LLVM's vectorizer needs long loops, and images have 1, 3 or 6 channels. Here ``load(address, count)`` reads
 ``min(count, WIDTH)`` floats and never a byte beyond them, so that one loop serves every number of channels:
@@ -6,8 +6,8 @@ LLVM's vectorizer needs long loops, and images have 1, 3 or 6 channels. Here ``l
     for c in range(0, channels, WIDTH):
         store(y + 4 * c, load(x + 4 * c, channels - c) * splat(0.5), channels - c)
 
-When per-vector bookkeeping dominates, process blocks of four full vectors (``BLOCK_WIDTH``). Functions written with
-``load_like`` and ``splat_like`` serve both.
+When per-vector bookkeeping dominates, process blocks of two or four full vectors (``BLOCK_WIDTH``). Functions written
+with ``load_like`` and ``splat_like`` serve both.
 """
 
 import operator
@@ -23,9 +23,8 @@ from numbacnn.kernels.cpu.simd import llvm
 from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
 from numbacnn.kernels.target import host_target
 
-# Wider vectors gain nothing if memory is the limit, and images with few channels would leave them empty.
-WIDTH = min(host_target().lanes, 8)
-BLOCK_WIDTH = 4 * WIDTH
+WIDTH = host_target().lanes
+BLOCK_WIDTH = 4 * min(WIDTH, 8)  # half as many channels as four vectors of 16 would need
 FLAGS = ("contract", "nsz")
 
 

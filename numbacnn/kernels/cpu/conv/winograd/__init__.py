@@ -50,14 +50,15 @@ class Winograd(ConvAlgorithm):
         return True
 
     def scratch(self, direction, g, batch, pool=None):
-        """Windows in panels, transformed weights, and tiles; for the weight gradient tiles and products."""
+        """Transformed weights, tiles, and for the input gradient packed windows; for the weight gradient products."""
         f = Filtering(self.m, g.r)
         if direction == WEIGHT_GRADIENT:
             x_tiles, dy_tiles, products = winograd.gradient_shapes(g, batch, f)
             return {"x_tiles": Scratch(x_tiles), "dy_tiles": Scratch(dy_tiles), "products": Scratch(products)}
         outputs = (g.p, g.q, g.c, g.k) if direction == FORWARD else (g.h, g.w, g.k, g.c)
-        packed, weights, tiles = winograd.convolution_shapes(batch, *outputs, f)
-        return {"packed": Scratch(packed), "weights": Scratch(weights, prepared=True), "tiles": Scratch(tiles)}
+        weights, tiles = winograd.convolution_shapes(batch, *outputs, f)
+        buffers = {"weights": Scratch(weights, prepared=True), "tiles": Scratch(tiles)}
+        return buffers if direction == FORWARD else buffers | {"packed": Scratch(winograd.packed_shape(g))}
 
     def cost(self, direction, g, batch, pool=None):
         """The products of whole tiles and panels, without the transforms; weights are stored transformed."""

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, square_transform
+from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, WEIGHTS, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import MR, NO_ADDRESS, NR, microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest, Tile
-from numbacnn.kernels.cpu.simd.memory import address, floats, stack_floats
-from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, where_greater
-from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_2d, float32_4d, inlined, int64_1d
+from numbacnn.kernels.cpu.simd.memory import address, prefers_nontemporal, stack_floats
+from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, store_nontemporal, where_greater
+from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 
 ZERO = np.float32(0)
 TILES = 4 * MR  # whose products stay in L2 until they are transformed back
@@ -189,58 +189,40 @@ def output_kernel(f):
 
 # -- weights ----------------------------------------------------------------------------------------------------------
 
-weight_memory = stack_floats(5 * 6 * WIDTH)  # r × n vectors
+
+class Windows(NamedTuple):
+    """Where the windows of all filters are: elements from panel to panel, and so on; the filters are contiguous."""
+
+    channels: int
+    filters: int
+    panel: int
+    channel: int
+    row: int
+    column: int
 
 
-class Matrix(NamedTuple):
-    """The address of a matrix, its rows and columns, and elements from row to row and from column to column."""
+@cache
+def weights_kernel(f):
+    """Return the kernel weights[component, panel, c] = (G · window · Gᵀ)[component]."""
+    n = f.n
+    square, memory = square_transform(WEIGHTS[f.r, n], f.r, n), stack_floats(n * n * WIDTH)
 
-    address: int
-    rows: int
-    columns: int
-    row_step: int
-    column_step: int
+    def winograd_weights(weights, source, windows):
+        """Each thread owns a range of (panel, c)."""
+        panels, padded = -(-windows.filters // NR), -(-windows.channels // NR) * NR
+        p_weights, p_source, component_step = address(weights), address(source), weights.strides[0]
+        nontemporal = prefers_nontemporal(weights)
+        for item in prange(panels * padded):
+            components = memory()
+            panel, c = np.intp(item) // padded, np.intp(item) % padded
+            window = p_source + 4 * (panel * windows.panel + c * windows.channel)
+            target = p_weights + 4 * NR * (panel * padded + c)
+            for j in range(0, NR, WIDTH):
+                count = windows.filters - panel * NR - j if c < windows.channels else 0
+                square(components, n * VECTOR, VECTOR, window + 4 * j, 4 * windows.row, 4 * windows.column, count)
+                for i in range(n * n):
+                    value = load(components + i * VECTOR, WIDTH)
+                    store_nontemporal(target + i * component_step + 4 * j, value, WIDTH, nontemporal)
 
-
-@inlined
-def _transform_both_sides(y, x, g, read, written):
-    """y = g · x · gᵀ, of a vector of filters for each element of x; ``read`` and ``written`` lanes of x and y."""
-    half, rows, columns = weight_memory(), g.rows, g.columns
-    elements = floats(g.address, rows * columns)
-    for i in range(rows):
-        for s in range(columns):
-            total = splat(ZERO)
-            for t in range(columns):
-                factor = splat(elements[g.row_step * i + g.column_step * t])
-                total += factor * load(x.pixel + t * x.row_step + s * x.pixel_step, read)
-            store(half + VECTOR * (columns * i + s), total, WIDTH)
-    for i in range(rows):
-        for j in range(rows):
-            total = splat(ZERO)
-            for s in range(columns):
-                factor = splat(elements[g.row_step * j + g.column_step * s])
-                total += factor * load(half + VECTOR * (columns * i + s), WIDTH)
-            store(y.pixel + i * y.row_step + j * y.pixel_step, total, written)
-
-
-@cpu_kernel(float32_4d, float32_4d, float32_2d)
-def transform_weights(weights, packed, transform):
-    """weights[component, panel, c] = (G · window · Gᵀ)[component] of the packed windows.
-
-    Each thread owns a range of (panel, c).
-    """
-    panels, _, terms, _ = packed.shape
-    n, r = transform.shape
-    channels = terms // (r * r)
-    padded = -(-channels // NR) * NR
-    p_weights, p_packed, component_step = address(weights), address(packed), weights.strides[0]
-    tap_step = 4 * channels * NR
-    g = Matrix(address(transform), n, r, r, 1)
-    for item in prange(panels * padded):
-        panel, c = np.intp(item) // padded, np.intp(item) % padded
-        for j in range(0, NR, WIDTH):
-            source = p_packed + 4 * ((panel * terms + c) * NR + j)
-            target = p_weights + 4 * ((panel * padded + c) * NR + j)
-            window = Patch(source, r * tap_step, tap_step)
-            components = Patch(target, n * component_step, component_step)
-            _transform_both_sides(components, window, g, WIDTH if c < channels else 0, WIDTH)
+    winograd_weights.__name__ = winograd_weights.__qualname__ = f"winograd_weights_{f.m}x{f.r}"
+    return cpu_kernel(float32_4d, float32_4d, Windows)(winograd_weights)

@@ -126,23 +126,36 @@ def _window_5_6(t):
     )
 
 
+@compiled_into
+def _weights_3_4(w):
+    """G·w for r = 3, n = 4."""
+    even, odd = splat(HALF) * (w[0] + w[2]), splat(HALF) * w[1]
+    return w[0], even + odd, even - odd, w[2]
+
+
+@compiled_into
+def _weights_3_6(w):
+    """G·w for r = 3, n = 6."""
+    even_p, odd_p = splat(SHARE_P) * (w[0] + splat(HALF) * w[2]), splat(SHARE_P * F4_P) * w[1]
+    even_q, odd_q = splat(SHARE_Q) * (w[0] + splat(TWO) * w[2]), splat(SHARE_Q * F4_Q) * w[1]
+    return w[0], even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, w[2]
+
+
+@compiled_into
+def _weights_5_6(w):
+    """G·w for r = 5, n = 6."""
+    even_p = splat(SHARE_P) * (w[0] + splat(HALF) * (w[2] + splat(HALF) * w[4]))
+    even_q = splat(SHARE_Q) * (w[0] + splat(TWO) * (w[2] + splat(TWO) * w[4]))
+    odd_p = splat(SHARE_P * F4_P) * (w[1] + splat(HALF) * w[3])
+    odd_q = splat(SHARE_Q * F4_Q) * (w[1] + splat(TWO) * w[3])
+    return w[0], even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, w[4]
+
+
 INPUT = {4: _input_4, 6: _input_6}  # by n
 OUTPUT = {(2, 4): _output_2_4, (4, 6): _output_4_6, (2, 6): _output_2_6}  # by m and n
 GRADIENT = {(2, 4): _gradient_2_4, (4, 6): _gradient_4_6, (2, 6): _gradient_2_6}
 WINDOW = {(3, 4): _window_3_4, (3, 6): _window_3_6, (5, 6): _window_5_6}  # by r and n
-
-
-@cache
-def weight_transform(f: Filtering) -> np.ndarray:
-    """G, n×r: row i holds the powers of point i over the product of its distances to the other points."""
-    points = [0.0, 1.0, -1.0] if f.n == 4 else [0.0, sqrt(0.5), -sqrt(0.5), sqrt(2), -sqrt(2)]
-    rows = []
-    for i, x in enumerate(points):
-        distance = np.prod([x - y for j, y in enumerate(points) if j != i])
-        rows.append([x**power / distance for power in range(f.r)])
-    if f.n == 4:
-        rows[0] = [-value for value in rows[0]]  # as _input_4 has it
-    return np.array([*rows, [0.0] * (f.r - 1) + [1.0]], np.float32)
+WEIGHTS = {(3, 4): _weights_3_4, (3, 6): _weights_3_6, (5, 6): _weights_5_6}
 
 
 # -- two dimensions, a vector of channels at a time -------------------------------------------------------------------
@@ -154,8 +167,18 @@ def _read_2(source, step, count):
 
 
 @compiled_into
+def _read_3(source, step, count):
+    return *_read_2(source, step, count), load(source + 2 * step, count)
+
+
+@compiled_into
 def _read_4(source, step, count):
     return _read_2(source, step, count) + _read_2(source + 2 * step, step, count)
+
+
+@compiled_into
+def _read_5(source, step, count):
+    return *_read_4(source, step, count), load(source + 4 * step, count)
 
 
 @compiled_into
@@ -193,7 +216,7 @@ def _write_6(target, step, values):
     _write_2(target + 4 * step, step, values[4:])
 
 
-READ = {2: _read_2, 4: _read_4, 6: _read_6}
+READ = {2: _read_2, 3: _read_3, 4: _read_4, 5: _read_5, 6: _read_6}
 WRITE = {2: _write_2, 3: _write_3, 4: _write_4, 5: _write_5, 6: _write_6}
 
 

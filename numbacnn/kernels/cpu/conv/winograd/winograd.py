@@ -4,17 +4,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from numbacnn.kernels.cpu.conv.direct.forward import weights_packing
 from numbacnn.kernels.cpu.conv.winograd.gradient import BLOCK_ROWS, LEVELS, sharded_kernel, windows_kernel
 from numbacnn.kernels.cpu.conv.winograd.kernels import (
     PostOps,
     Tiling,
+    Windows,
     gradient_transform_kernel,
     input_transform_kernel,
     output_kernel,
-    transform_weights,
+    weights_kernel,
 )
-from numbacnn.kernels.cpu.conv.winograd.transforms import weight_transform
 from numbacnn.kernels.cpu.gemm.gemm import (
     NO_BIAS,
     NR,
@@ -37,7 +36,8 @@ ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 
 def winograd_forward(y, x, w, bias, residual, scratch, g, f, relu):
     """Write y. An empty bias or residual means none; scratch of ``convolution_shapes``."""
-    prepare(pack, scratch["packed"], w, weights_packing(g, w.strides))
+    row, column, channel = (stride // 4 for stride in w.strides[:3])
+    prepare(weights_kernel(f), scratch["weights"], w, Windows(g.c, g.k, NR, channel, row, column))
     _convolve(y, x, bias, residual, scratch, f, (g.pad_top, g.pad_left), PostOps(relu, residual.size > 0))
 
 
@@ -46,6 +46,9 @@ def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
     w_row, w_column, w_channel = (stride // 4 for stride in w.strides[:3])
     last = (g.r - 1) * (w_row + w_column)
     prepare(pack, scratch["packed"], w, Packing(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
+    tap = g.k * NR  # of packed windows: taps × channels × NR
+    windows = Windows(g.k, padded(g.c), f.r**2 * tap, NR, f.r * tap, tap)
+    prepare(weights_kernel(f), scratch["weights"], scratch["packed"], windows)
     _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left), PostOps(False, False))
 
 
@@ -86,7 +89,6 @@ def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
 def _convolve(y, x, bias, aux, scratch, f, pads, ops):
     """y = x * window + bias, followed by ``ops``, in rounds of images."""
     weights, tiles = scratch["weights"], scratch["tiles"]
-    prepare(transform_weights, weights, scratch["packed"], weight_transform(f))
     images, height, width, _ = y.shape
     step = _images_per_round(images, height, width, x.shape[3], f)
     for first in range(0, images, step):
@@ -125,14 +127,15 @@ def _channel_rows(width, count):
 
 
 def convolution_shapes(images, height, width, channels, filters, f):
-    """Scratch for windows in panels, weights and tiles, for outputs height × width × filters of ``channels``."""
-    panels = -(-filters // NR)
+    """Scratch for weights and tiles, for outputs height × width × filters of ``channels``."""
     count = _images_per_round(images, height, width, channels, f) * tiles(height, f.m) * tiles(width, f.m)
-    return (
-        (panels, 1, f.r**2 * channels, NR),
-        _components_shape(f, panels, padded(channels)),
-        _components_shape(f, -(-channels // NR), count),
-    )
+    weights = _components_shape(f, -(-filters // NR), padded(channels))
+    return weights, _components_shape(f, -(-channels // NR), count)
+
+
+def packed_shape(g):
+    """Scratch of the input gradient for windows in panels of channels."""
+    return -(-g.c // NR), 1, g.r * g.s * g.k, NR
 
 
 def gradient_shapes(g, images, f):
