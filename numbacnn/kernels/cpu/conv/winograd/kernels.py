@@ -146,7 +146,10 @@ def output_kernel(f):
                 store(y.pixel + i * y.row_step + j * y.pixel_step, value, count)
 
     def winograd_products(y, tiles, rows, weights, bias, aux, channels, g, ops):
-        """Each thread owns a range of (panel of filters, block of tiles)."""
+        """Each thread owns a range of (block of tiles, panel of filters), or of (panel, block) if there are more panels.
+
+        So the larger operand is divided among the threads: the tiles of a thread are those that it has transformed.
+        """
         _, height, width, filters = y.shape
         y_image, y_row, y_pixel = y.strides[:3]
         aux_image, aux_row, aux_pixel = aux.strides[:3]
@@ -158,7 +161,10 @@ def output_kernel(f):
         k_loops = LoopNest(1, in_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
         for item in prange(panels * blocks):
             products, done = product_memory(), tile_memory()
-            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * TILES
+            if blocks < panels:
+                panel, first = np.intp(item) // blocks, np.intp(item) % blocks * TILES
+            else:
+                panel, first = np.intp(item) % panels, np.intp(item) // panels * TILES
             last = min(first + TILES, count)
             of_panel = p_weights + 4 * NR * NR * in_panels * panel
             at = Tile(products, p_rows, p_tiles, p_rows + 8 * first, of_panel, NO_ADDRESS)
