@@ -19,6 +19,7 @@ SHAPES = {
     "lenet5": (28, 28, 1),
     "simple_cnn": (28, 28, 1),
     "deep_cnn": (28, 28, 1),
+    "deep_cnn_wide": (28, 28, 1),
     "alexnet": (63, 63, 3),
     "unet": (16, 16, 1),
     "unet_small": (16, 16, 1),

@@ -16,6 +16,7 @@ COUNTS = {
     "lenet5": 61_706,
     "simple_cnn": 421_642,
     "deep_cnn": 77_786,
+    "deep_cnn_wide": 298_410,
     "alexnet": 61_100_840,
     "vgg11": 132_863_336,
     "vgg13": 133_047_848,

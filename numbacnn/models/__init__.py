@@ -17,14 +17,14 @@ from numbacnn.models.lenet import lenet5
 from numbacnn.models.mobilenet import mobilenet_v2
 from numbacnn.models.resnet import resnet18, resnet18_small, resnet34, resnet50, resnet101, wide_resnet50_2
 from numbacnn.models.resnet_cifar import resnet20, resnet32, resnet56, wide_resnet16_4, wide_resnet28_10
-from numbacnn.models.simple import deep_cnn, simple_cnn
+from numbacnn.models.simple import deep_cnn, deep_cnn_wide, simple_cnn
 from numbacnn.models.unet import unet, unet_small
 from numbacnn.models.vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
 FUNCTIONS: tuple[Architecture, ...] = (
     lenet5,
     simple_cnn,
-    deep_cnn,
+    *(deep_cnn, deep_cnn_wide),
     alexnet,
     *(vgg11, vgg13, vgg16, vgg19, vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn),
     googlenet,

@@ -298,10 +298,11 @@ class UNetLevel(nn.Module):
 
 
 class DeepCNN(nn.Module):
-    def __init__(self):
+    def __init__(self, width=16):
         super().__init__()
-        self.pair1, self.pair2, self.pair3 = UNetLevel(1, 16), UNetLevel(16, 32), UNetLevel(32, 64)
-        self.dense_1 = nn.Linear(576, 10)
+        self.pair1, self.pair2 = UNetLevel(1, width), UNetLevel(width, 2 * width)
+        self.pair3 = UNetLevel(2 * width, 4 * width)
+        self.dense_1 = nn.Linear(3 * 3 * 4 * width, 10)
 
     def forward(self, x):
         for pair in (self.pair1, self.pair2, self.pair3):
@@ -350,6 +351,7 @@ TWINS = {
     "lenet5": LeNet5,
     "simple_cnn": SimpleCNN,
     "deep_cnn": DeepCNN,
+    "deep_cnn_wide": partial(DeepCNN, 32),
     "alexnet": alexnet,
     **{f"vgg{depth}": partial(vgg, column) for depth, column in VGG.items()},
     **{f"vgg{depth}_bn": partial(vgg, column, normalized=True) for depth, column in VGG.items()},

@@ -146,7 +146,7 @@ def output_kernel(f):
                 store(y.pixel + i * y.row_step + j * y.pixel_step, value, count)
 
     def winograd_products(y, tiles, rows, weights, bias, aux, channels, g, ops):
-        """Each thread owns a range of (block of tiles, panel of filters), or of (panel, block) if there are more panels.
+        """Each thread owns a range of (block of tiles, panel of filters); of (panel, block) if there are more panels.
 
         So the larger operand is divided among the threads: the tiles of a thread are those that it has transformed.
         """
