@@ -6,7 +6,8 @@ never stored. An output whose gradient is zero adds nothing, even if its input o
 gradient, then the convolution's.
 
 Measured on one core against the direct algorithms and the pool's own gradient, for LeNet-5's second layer (6→16, 14²,
-5×5): 2.1 times as fast for the weights, and 4 times for the input. With enough channels, Winograd's algorithm saves more.
+5×5): 2.1 times as fast for the weights, and 4 times for the input. With enough channels, Winograd's algorithm saves
+more.
 """
 
 from numbacnn.kernels.convolution import INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch

@@ -114,6 +114,7 @@ class PostOps(NamedTuple):
 
     relu: bool
     adds_aux: bool
+    nontemporal: bool  # how y is stored
 
 
 @cache
@@ -143,7 +144,7 @@ def output_kernel(f):
                     value = value + other if ops.adds_aux else where_greater(other, splat(ZERO), value, splat(ZERO))
                 if ops.relu:
                     value = rectified(value)
-                store(y.pixel + i * y.row_step + j * y.pixel_step, value, count)
+                store_nontemporal(y.pixel + i * y.row_step + j * y.pixel_step, value, count, ops.nontemporal)
 
     def winograd_products(y, tiles, rows, weights, bias, aux, channels, g, ops):
         """Each thread owns a range of (block of tiles, panel of filters); of (panel, block) if there are more panels.

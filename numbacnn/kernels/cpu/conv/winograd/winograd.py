@@ -32,13 +32,14 @@ from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.recording import prepare
 
 ROUND_BYTES = 1 << 22  # of transformed tiles in a round
+OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
 def winograd_forward(y, x, w, bias, residual, scratch, g, f, relu):
     """Write y. An empty bias or residual means none; scratch of ``convolution_shapes``."""
     row, column, channel = (stride // 4 for stride in w.strides[:3])
     prepare(weights_kernel(f), scratch["weights"], w, Windows(g.c, g.k, NR, channel, row, column))
-    _convolve(y, x, bias, residual, scratch, f, (g.pad_top, g.pad_left), PostOps(relu, residual.size > 0))
+    _convolve(y, x, bias, residual, scratch, f, (g.pad_top, g.pad_left), relu, residual.size > 0)
 
 
 def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
@@ -49,7 +50,7 @@ def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
     tap = g.k * NR  # of packed windows: taps × channels × NR
     windows = Windows(g.k, padded(g.c), f.r**2 * tap, NR, f.r * tap, tap)
     prepare(weights_kernel(f), scratch["weights"], scratch["packed"], windows)
-    _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left), PostOps(False, False))
+    _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left), False, False)
 
 
 def winograd_weight_gradient(dw, x, dy, scratch, g, f):
@@ -86,9 +87,10 @@ def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
     return tiling
 
 
-def _convolve(y, x, bias, aux, scratch, f, pads, ops):
-    """y = x * window + bias, followed by ``ops``, in rounds of images."""
+def _convolve(y, x, bias, aux, scratch, f, pads, relu, adds_aux):
+    """y = x * window + bias, followed by ``PostOps``, in rounds of images."""
     weights, tiles = scratch["weights"], scratch["tiles"]
+    ops = PostOps(relu, adds_aux, 4 * y.size >= OUTPUT_BYTES)
     images, height, width, _ = y.shape
     step = _images_per_round(images, height, width, x.shape[3], f)
     for first in range(0, images, step):
