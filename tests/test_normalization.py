@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import numbacnn as nc
+from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import make_plan
 from numbacnn.kernels.cpu.norm import channels
 
 seeds = st.integers(0, 2**32 - 1)
@@ -127,14 +129,31 @@ def test_gradient_with_fixed_statistics(rng):
     np.testing.assert_allclose(model.state["batch_norm_1.running_mean"], given["running_mean"])
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_fused_relu_has_the_bits_of_a_separate_relu(training, rng):
-    layers = [[nc.BatchNorm(), nc.ReLU(), nc.GroupNorm(2), nc.ReLU()] for _ in range(2)]
+@pytest.mark.parametrize("executor", [Executor, Fixed], ids=["batch statistics", "running statistics"])
+@pytest.mark.parametrize("activation", [nc.ReLU, nc.ReLU6])
+def test_a_fused_activation_has_the_bits_of_a_separate_one(activation, executor, rng):
+    layers = [[nc.BatchNorm(), activation(), nc.GroupNorm(2), activation()] for _ in range(2)]
     models = [listed(part, (5, 3, 10)) for part in layers]
+    for model in models:
+        model.set_parameters({name: np.full(10, 5, np.float32) for name in model.parameters if name.endswith("weight")})
+    plan = make_plan(models[0].graph, models[0].device.sizes, 4, training=True)
+    assert [step.fused for step in plan.forward] == [activation.op, activation.op]
     x, dy = rng.standard_normal((2, 4, 5, 3, 10)).astype(np.float32)
-    fused, unfused = run_planned(models[0], [x], [dy]), run_planned(models[1], [x], [dy], fuse=False)
+    fused = run_planned(models[0], [x], [dy], executor)
+    unfused = run_planned(models[1], [x], [dy], executor, fuse=False)
+    assert (fused.ys[0] == 0).any()
+    assert (fused.ys[0] > 5).any()
+    assert fused.ys[0].max() == 6 or activation is nc.ReLU
     for name, array in fused.named().items():
         np.testing.assert_array_equal(array, unfused.named()[name], name)
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("activation", [nc.ReLU, nc.ReLU6])
+def test_a_fused_activation_keeps_nan(activation, device):
+    model = nc.Sequential([nc.BatchNorm(), activation()], (1, 1, 3), device=device)
+    y = model.forward(np.array([[-9, np.nan, 9]], np.float32).reshape(1, 1, 1, 3))
+    np.testing.assert_allclose(y.ravel(), [0, np.nan, min(9, 6 if activation is nc.ReLU6 else 9)], rtol=1e-4)
 
 
 def test_single_value_per_channel_is_rejected_before_anything_runs(rng):

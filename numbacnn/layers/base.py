@@ -13,6 +13,8 @@ from numbacnn.layers.registry import drop_untrusted_traits, is_custom, register,
 
 Geometry: TypeAlias = Any  # what a layer's own ``geometry`` returns
 
+CLAMPS = frozenset({"relu", "relu6"})  # the activations that only bound their input
+
 
 class ParameterSpec(NamedTuple):
     """A trained array, or one of state: its shape, the name of its initializer, and its penalties in training."""
@@ -187,7 +189,7 @@ class Layer(ChecksArguments, AnswersAttributes):
 
     def fused_activations(self, sizes: Sizes, geometry: Geometry) -> frozenset[str]:
         """Return the ops of activations that forward can apply in inference, if it adds no residual."""
-        return self.fuses & {"relu"}
+        return self.fuses & CLAMPS
 
     def fuses_pool(self, sizes: Sizes, geometry: Geometry, pool: PoolGeometry) -> bool:
         """Return whether forward can store the maxima of a pool over its output, after the activation that it applies.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import inf, nan, prod
 from typing import ClassVar
 
 from numbacnn._checks import number, whole
@@ -14,6 +14,8 @@ from numbacnn.layers.base import Layer, ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
 Size = tuple[int, int, int]  # (h, w, c)
+
+CEILINGS = {None: nan, "relu": inf, "relu6": 6.0}  # of the outputs after an activation, which are not below 0
 
 
 @lru_cache(256)
@@ -35,7 +37,7 @@ class _AffineNorm(Layer):
 
     reads_x: ClassVar[bool] = True
     normalizes: ClassVar[bool] = True
-    fuses: ClassVar[frozenset[str]] = frozenset({"relu"})
+    fuses: ClassVar[frozenset[str]] = frozenset({"relu", "relu6"})
 
     def geometry(self, shapes: Sequence[Shape]) -> Size:
         """Return (h, w, c)."""
@@ -89,16 +91,25 @@ class BatchNorm(_AffineNorm):
 
     def forward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute y from the batch's statistics and update the running ones; in inference, from the running ones."""
-        relu = t.fused == "relu"
+        ceiling = CEILINGS[t.fused]
+        running = t.running_mean, t.running_var
         if t.training:
-            running = t.running_mean, t.running_var
             scratch = t.coefficients, t.partial
             kernels.batch_norm_forward(
-                t.y, t.statistics, *running, t.x, t.weight, t.bias, *scratch, self.momentum, self.eps, relu, t.shards
+                t.y, t.statistics, *running, t.x, t.weight, t.bias, *scratch, self.momentum, self.eps, ceiling, t.shards
             )
         else:
             kernels.batch_norm_inference(
-                t.y, t.statistics, t.x, t.weight, t.bias, t.running_mean, t.running_var, t.coefficients, self.eps, relu
+                t.y,
+                t.statistics,
+                t.x,
+                t.weight,
+                t.bias,
+                t.running_mean,
+                t.running_var,
+                t.coefficients,
+                self.eps,
+                ceiling,
             )
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
@@ -136,7 +147,7 @@ class BatchNorm(_AffineNorm):
     def forward_from_sums(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute y from the sums over the whole batch, and update the running statistics."""
         arrays = t.running_mean, t.running_var, t.batch_sums, t.x, t.weight, t.bias, t.coefficients
-        kernels.batch_norm_from_sums(t.y, t.statistics, *arrays, self.momentum, self.eps, t.fused == "relu")
+        kernels.batch_norm_from_sums(t.y, t.statistics, *arrays, self.momentum, self.eps, CEILINGS[t.fused])
 
     def sum_backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Sum dy and dy · x̂ of a shard: the gradients of bias and weight."""
@@ -198,7 +209,7 @@ class GroupNorm(_AffineNorm):
         """Compute y from each image's own statistics."""
         scratch = t.coefficients, t.partial
         kernels.group_norm_forward(
-            t.y, t.statistics, t.x, t.weight, t.bias, *scratch, self.groups, self.eps, t.fused == "relu"
+            t.y, t.statistics, t.x, t.weight, t.bias, *scratch, self.groups, self.eps, CEILINGS[t.fused]
         )
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:

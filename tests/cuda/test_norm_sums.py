@@ -25,7 +25,7 @@ def test_batch_norm_from_sums_is_batch_norm(channels):
     sums, gradient_sums = (device.zeros(2 * channels + 1, np.float64) for _ in range(2))
     kernels = device.kernels
     kernels.batch_norm_sums(sums, x, partial)
-    kernels.batch_norm_from_sums(y, statistics, mean, var, sums, x, weight, bias, coefficients, 0.1, 1e-5, False)
+    kernels.batch_norm_from_sums(y, statistics, mean, var, sums, x, weight, bias, coefficients, 0.1, 1e-5)
     kernels.batch_norm_gradient_sums(gradient_sums, d_weight, d_bias, dy, x, statistics, partial_gradient)
     kernels.batch_norm_gradient_from_sums(dx, gradient_sums, dy, x, weight, statistics, gradient_coefficients)
 

@@ -103,7 +103,7 @@ def test_sums_of_shards_give_the_batch_norm_of_the_whole_batch(channels, offset)
     for part, own in zip(parts, sums, strict=True):
         cpu.batch_norm_sums(own, x[part], scratch(3))
     arrays = sums.sum(axis=0), x, weight, bias, coefficients
-    cpu.batch_norm_from_sums(y, statistics, *running, *arrays, 0.1, 1e-5, False)
+    cpu.batch_norm_from_sums(y, statistics, *running, *arrays, 0.1, 1e-5)
     for part, own, (d_weight, d_bias) in zip(parts, sums, gradients, strict=True):
         cpu.batch_norm_gradient_sums(own, d_weight, d_bias, dy[part], x[part], statistics, scratch(2))
     cpu.batch_norm_gradient_from_sums(dx, sums.sum(axis=0), dy, x, weight, statistics, gradient_coefficients)

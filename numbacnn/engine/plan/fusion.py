@@ -14,6 +14,7 @@ from typing import NamedTuple
 from numbacnn.engine.graph import Graph
 from numbacnn.geometry import PoolGeometry
 from numbacnn.layers import Layer
+from numbacnn.layers.base import CLAMPS
 from numbacnn.layers.bindings import Sizes
 from numbacnn.layers.registry import trusted_op
 
@@ -47,13 +48,15 @@ def add_residual(fusions: "Fusions", i: int) -> Fusion | None:
 def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
     """A layer applies the activation that follows as it stores its output.
 
-    In training, or after a residual addition, that is only ReLU.
+    In training, or after a residual addition, that is ReLU, or after a normalization ReLU6.
     """
     layer, geometry = fusions.graph.nodes[i].layer, fusions.graph.nodes[i].geometry
     following = fusions.next_node(fusions.last(i))
     op = None if following is None else fusions.graph.nodes[following].layer.known_op
-    if op is None or op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
-        return fusions.absorb_next(i, "relu")
+    if op is None:
+        return None
+    if op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
+        return fusions.absorb_next(i, op, layer.fuses & CLAMPS)
     return fusions.absorb_next(i, op, layer.fused_activations(fusions.sizes, geometry))
 
 

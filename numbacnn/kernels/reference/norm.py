@@ -4,6 +4,8 @@ x̂ = (x − mean) / √(variance + eps), y = x̂ · weight + bias. Layers diffe
 the gradient is the same:  dx = (g − mean(g) − x̂ · mean(g · x̂)) / √(variance + eps),  g = dy · weight.
 """
 
+import math
+
 import numpy as np
 
 from numbacnn.kernels.reference.arrays import PIXELS, float64
@@ -33,7 +35,7 @@ def batch_norm_forward(
     partial,
     momentum,
     eps,
-    relu=False,
+    ceiling=math.nan,
     shards=(),
 ):
     """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
@@ -44,19 +46,21 @@ def batch_norm_forward(
     count = x[..., 0].size
     running_mean += momentum * (mean - running_mean)
     running_var += momentum * (variance * count / (count - 1) - running_var)
-    _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu)
+    _normalize(y, statistics, x, weight, bias, mean, variance, eps, ceiling)
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
+def batch_norm_inference(
+    y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, ceiling=math.nan
+):
     """Normalize by the running statistics. ``statistics`` is empty if no gradient will be needed."""
-    _normalize(y, statistics, float64(x), weight, bias, float64(running_mean), float64(running_var), eps, relu)
+    _normalize(y, statistics, float64(x), weight, bias, float64(running_mean), float64(running_var), eps, ceiling)
 
 
-def _normalize(y, statistics, x, weight, bias, mean, variance, eps, relu):
+def _normalize(y, statistics, x, weight, bias, mean, variance, eps, ceiling):
     inverse = 1 / np.sqrt(variance + eps)
     total = (x - mean) * inverse * weight + bias
-    y[...] = np.maximum(total, 0) if relu else total
+    y[...] = total if math.isnan(ceiling) else np.minimum(np.maximum(total, 0), ceiling)
     if len(statistics):
         statistics[0, MEAN], statistics[0, INVERSE] = mean, inverse
 
@@ -84,14 +88,14 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, ceiling=math.nan
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
     (mean, square), count = sums[:-1].reshape(2, -1) / sums[-1], sums[-1]
     variance = np.maximum(square - mean**2, 0)
     running_mean += momentum * (mean - running_mean)
     running_var += momentum * (variance * count / (count - 1) - running_var)
-    _normalize(y, statistics, float64(x), weight, bias, mean, variance, eps, relu)
+    _normalize(y, statistics, float64(x), weight, bias, mean, variance, eps, ceiling)
 
 
 @launcher
@@ -124,13 +128,13 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, ceiling=math.nan):
     """Normalize each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be
     needed; coefficients, partial: not used."""
     grouped = _by_group(float64(x), groups)
     mean, inverse = grouped.mean((1, 3)), 1 / np.sqrt(grouped.var((1, 3)) + eps)
     total = ((grouped - mean[:, None, :, None]) * inverse[:, None, :, None]).reshape(x.shape) * weight + bias
-    y[...] = np.maximum(total, 0) if relu else total
+    y[...] = total if math.isnan(ceiling) else np.minimum(np.maximum(total, 0), ceiling)
     if len(statistics):
         statistics[: len(x), MEAN, :groups], statistics[: len(x), INVERSE, :groups] = mean, inverse
 

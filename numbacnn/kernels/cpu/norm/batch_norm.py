@@ -53,7 +53,7 @@ def batch_norm_forward(
     partial,
     momentum,
     eps,
-    relu=False,
+    ceiling=math.nan,
     shards=(),
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
@@ -67,7 +67,7 @@ def batch_norm_forward(
     moments(partial, x, sets.starts, sets.groups)
     arrays = coefficients, statistics, *running, partial, weight, bias, sets.starts, sets.groups
     _batch_coefficients(*arrays, h, w, momentum, eps)
-    normalize(y, x, coefficients, sets.of_image, relu)
+    normalize(y, x, coefficients, sets.of_image, ceiling)
 
 
 def _sets(x, shards=()):
@@ -76,10 +76,12 @@ def _sets(x, shards=()):
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
+def batch_norm_inference(
+    y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, ceiling=math.nan
+):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_coefficients(coefficients, statistics, weight, bias, running_mean, running_var, eps)
-    normalize(y, x, coefficients, _sets(x).of_image, relu)
+    normalize(y, x, coefficients, _sets(x).of_image, ceiling)
 
 
 @launcher
@@ -145,11 +147,11 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, ceiling=math.nan
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
     _summed_coefficients(coefficients, statistics, running_mean, running_var, sums, weight, bias, momentum, eps)
-    normalize(y, x, coefficients, _sets(x).of_image, relu)
+    normalize(y, x, coefficients, _sets(x).of_image, ceiling)
 
 
 @launcher

@@ -15,7 +15,16 @@ from numba import prange, types
 from numpy.typing import NDArray
 
 from numbacnn.kernels.cpu.simd.memory import floats, prefers_nontemporal
-from numbacnn.kernels.cpu.simd.vector import WIDTH, load, splat, store, store_nontemporal, where_greater
+from numbacnn.kernels.cpu.simd.vector import (
+    WIDTH,
+    at_most,
+    load,
+    multiply_add,
+    rectified,
+    splat,
+    store,
+    store_nontemporal,
+)
 from numbacnn.kernels.cpu.views import row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
 from numbacnn.kernels.scalar import at_least
@@ -232,9 +241,13 @@ def total_of(partial, m, number, channel, groups, w, c):
 # -- from per-channel numbers to images -------------------------------------------------------------------------------
 
 
-@cpu_kernel(float32_4d, float32_4d, float32_4d, int64_1d, types.boolean)
-def normalize(y, x, coefficients, set_of_image, relu):
-    """y = (x − center)·scale + shift, then ReLU if asked; coefficients: M×1×3×period. Each thread owns rows (n, h)."""
+@cpu_kernel(float32_4d, float32_4d, float32_4d, int64_1d, types.float32)
+def normalize(y, x, coefficients, set_of_image, ceiling):
+    """y = (x − center)·scale + shift, between 0 and ``ceiling`` unless that is NaN; coefficients: M×1×3×period.
+
+    Each thread owns rows (n, h).
+    """
+    bounded = not math.isnan(ceiling)
     height, row_size, size = x.shape[1], x.shape[2] * x.shape[3], coefficients.shape[3]
     nontemporal = prefers_nontemporal(y)
     for item in prange(len(x) * height):
@@ -246,9 +259,9 @@ def normalize(y, x, coefficients, set_of_image, relu):
             count = min(size, row_size - start)
             for i in range(0, count, WIDTH):
                 value = load(pixels + 4 * i, count - i) - load(center + 4 * i, count - i)
-                value = value * load(scale + 4 * i, count - i) + load(shift + 4 * i, count - i)
-                if relu:
-                    value = where_greater(value, splat(ZERO), value, splat(ZERO))
+                value = multiply_add(value, load(scale + 4 * i, count - i), load(shift + 4 * i, count - i))
+                if bounded:
+                    value = at_most(rectified(value), splat(ceiling))
                 store_nontemporal(target + 4 * i, value, count - i, nontemporal)
 
 

@@ -24,7 +24,7 @@ from numbacnn.kernels.registry import launcher
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, ceiling=math.nan):
     """y = (x − mean) / √(variance + eps) · weight + bias, with mean and variance of each image's group of channels.
 
     y, x: N×H×W×C; weight, bias: C; statistics, coefficients: scratch of ``norm_coefficients_shape``, statistics empty
@@ -35,7 +35,7 @@ def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, gr
     partial = sets.fitting(partial)
     moments(partial, x, sets.starts, sets.groups)
     _group_coefficients(coefficients, statistics[:n], partial, weight, bias, groups, h, w, eps)
-    normalize(y, x, coefficients, sets.of_image, relu)
+    normalize(y, x, coefficients, sets.of_image, ceiling)
 
 
 @launcher

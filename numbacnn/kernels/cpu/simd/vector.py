@@ -218,6 +218,30 @@ def rectified(typing, a):
     return vector(vector), emit
 
 
+@intrinsic
+def at_most(typing, a, b):
+    """min(a, b), lane by lane; where a is NaN, that."""
+
+    def emit(context, builder, signature, arguments):
+        a, b = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b), b, a)
+
+    return vector(vector, vector), emit
+
+
+@intrinsic
+def multiply_add(typing, a, b, c):
+    """a · b + c, lane by lane, rounded once where the processor can.
+
+    LLVM fuses a product and a sum by itself if they end up in the same basic block; this does not depend on that.
+    """
+
+    def emit(context, builder, signature, arguments):
+        return llvm.fma(builder, *arguments, host_target().fma)
+
+    return vector(vector, vector, vector), emit
+
+
 def _arithmetic(emit, *functions):
     for function in functions:
 

@@ -4,6 +4,8 @@ y = (x − mean) / √(variance + eps) · weight + bias, by channel. Backward re
 stores.
 """
 
+import math
+
 import numpy as np
 from numba import types
 
@@ -32,7 +34,7 @@ def batch_norm_forward(
     partial,
     momentum,
     eps,
-    relu=False,
+    ceiling=math.nan,
     shards=(),
 ):
     """Training: normalize by the statistics of the batch, and move the running ones towards them by ``momentum``.
@@ -45,14 +47,16 @@ def batch_norm_forward(
     channels.moments(partial, x)
     arrays = coefficients, statistics, running_mean, running_var, partial, weight, bias
     _batch_coefficients[c, SUM_THREADS](*arrays, n * h * w, momentum, eps)
-    channels.normalize(y, x, coefficients, relu)
+    channels.normalize(y, x, coefficients, ceiling)
 
 
 @launcher
-def batch_norm_inference(y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, relu=False):
+def batch_norm_inference(
+    y, statistics, x, weight, bias, running_mean, running_var, coefficients, eps, ceiling=math.nan
+):
     """Normalize by the running statistics; ``statistics`` is empty if no gradient will be needed."""
     _running_coefficients[over(weight.size)](coefficients, statistics, weight, bias, running_mean, running_var, eps)
-    channels.normalize(y, x, coefficients, relu)
+    channels.normalize(y, x, coefficients, ceiling)
 
 
 @launcher
@@ -115,12 +119,12 @@ def batch_norm_sums(sums, x, partial):
 
 @launcher
 def batch_norm_from_sums(
-    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, relu=False
+    y, statistics, running_mean, running_var, sums, x, weight, bias, coefficients, momentum, eps, ceiling=math.nan
 ):
     """``batch_norm_forward`` of images of a batch whose ``batch_norm_sums`` are given."""
     arrays = coefficients, statistics, running_mean, running_var, sums, weight, bias
     _summed_coefficients[over(weight.size)](*arrays, momentum, eps)
-    channels.normalize(y, x, coefficients, relu)
+    channels.normalize(y, x, coefficients, ceiling)
 
 
 @launcher

@@ -242,15 +242,17 @@ def write_statistics(coefficients, statistics, m, c, moments, affine):
 # -- from per-channel numbers to images -------------------------------------------------------------------------------
 
 
-def normalize(y, x, coefficients, relu):
-    """y = (x − center)·scale + shift, then ReLU if asked; coefficients: M×1×3×C."""
-    _normalize([y], [x], [coefficients[:, 0, i] for i in range(3)], [relu])
+def normalize(y, x, coefficients, ceiling):
+    """y = (x − center)·scale + shift, between 0 and ``ceiling`` unless that is NaN; coefficients: M×1×3×C."""
+    _normalize([y], [x], [coefficients[:, 0, i] for i in range(3)], [np.float32(ceiling)])
 
 
-@element_kernel(tables=3, constants=[types.boolean])
-def _normalize(x, center, scale, shift, relu):
+@element_kernel(tables=3, constants=[float32])
+def _normalize(x, center, scale, shift, ceiling):
     value = (x - center) * scale + shift
-    return ZERO if relu and value < ZERO else value
+    if ceiling != ceiling:  # NaN
+        return value
+    return ZERO if value < ZERO else (ceiling if value > ceiling else value)
 
 
 def normalize_gradient(dx, dy, x, coefficients):

@@ -3,6 +3,8 @@
 Statistics are stored as in ``batch_norm.py``, for each image and channel.
 """
 
+import math
+
 import numpy as np
 from numba import types
 
@@ -17,7 +19,7 @@ float64 = types.float64
 
 
 @launcher
-def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, relu=False):
+def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, ceiling=math.nan):
     """y = (x − mean) / √(variance + eps) · weight + bias, with the mean and variance of each group of channels.
 
     y, x: N×H×W×C; weight, bias: C; statistics, coefficients: scratch of ``norm_coefficients_shape``, statistics empty
@@ -29,7 +31,7 @@ def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, gr
     _group_coefficients[n * groups, SUM_THREADS](
         coefficients, statistics[:n], partial, weight, bias, groups, h * w, eps
     )
-    channels.normalize(y, x, coefficients, relu)
+    channels.normalize(y, x, coefficients, ceiling)
 
 
 @launcher
