@@ -1,11 +1,12 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from numbacnn.engine.graph import Graph, Node
+from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.engine.plan import fusion
 from numbacnn.engine.plan.arena import Buffer, View, allocate, image_view
 from numbacnn.engine.plan.fusion import Fusions
@@ -18,6 +19,14 @@ from numbacnn.layers.bindings import Sizes
 Scratch = dict[str, Buffer | None]
 
 
+class ScratchItem(NamedTuple):
+    """A scratch buffer to make."""
+
+    name: str
+    shape: Shape
+    permanent: bool
+
+
 @dataclass(eq=False, slots=True)
 class Step:
     """One call of a layer's forward or backward."""
@@ -26,7 +35,7 @@ class Step:
     layer: Layer | None  # None: the gradient is in place already, only ``adds`` remain
     xs: list[View]
     y: View
-    dxs: list[View | None] = field(default_factory=list)  # None for a gradient that nobody reads
+    dxs: Sequence[View | None] = ()  # None for a gradient that nobody reads
     dy: View | None = None
     scratch: Scratch = field(default_factory=dict)  # None for what an inference plan need not save
     fused: str | None = None  # op of the activation that forward applies
@@ -34,8 +43,8 @@ class Step:
     residual: View | None = None  # the residual that forward adds before the activation
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
-    clears: list[Buffer] = field(default_factory=list)  # their halo must be zeroed first: the memory was shared
-    adds: list[tuple[View, View]] = field(default_factory=list)  # (total, part) to add afterwards: gradients at a fork
+    clears: tuple[Buffer, ...] = ()  # their halo must be zeroed first: the memory was shared
+    adds: Sequence[tuple[View, View]] = ()  # (total, part) to add afterwards: gradients at a fork
     frozen: frozenset[str] = frozenset()  # the layer's parameters whose gradients nobody reads
     masks: bool = False  # backward applies the gradient of the ReLU that computed x
     training: bool = False  # False in inference, and if the layer is frozen
@@ -108,8 +117,10 @@ class _Planner:
         self.needs_gradient = self._needs_gradient(training and input_gradient)
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
-        self.specifications: dict[int, Mapping[str, ScratchSpec]] = {}  # by node: of its scratch
-        self.of_algorithms: dict[tuple[object, ...], Mapping[str, ScratchSpec]] = {}  # scratch by algorithms, geometry
+        self.scratch_of_kind: dict[tuple[Kind, str], tuple[Sequence[ScratchItem], Sequence[str]]] = {}
+        self.algorithms_of_kind: dict[
+            tuple[Kind, tuple[str, ...], PoolGeometry | None], tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]]
+        ] = {}
         self.gradient_halos = self._gradient_halos() if training else {}
         self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
         self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
@@ -164,7 +175,7 @@ class _Planner:
         halos: dict[int, Halo] = {}
         for i in self.graph.nodes_of(lambda layer: layer.input_halo is not Layer.input_halo):
             node = self.graph.nodes[i]
-            needed = node.layer.input_halo(node.geometry)
+            needed = node.kind.input_halo
             if needed is not NO_HALO:
                 halos |= {value: needed.union(halos.get(value, NO_HALO)) for value in node.inputs}
         return halos
@@ -187,8 +198,8 @@ class _Planner:
         if i in self.fusions.starts:
             self._fuse(step, i)
         if i in self.with_algorithms:
-            self._choose_algorithms(step, ["forward"])
-        self._use([*xs, y, step.residual], step.scratch)
+            self._choose_algorithms(step, ("forward",))
+        self._use([*xs, y, step.residual])
         self.time += 1
         return step
 
@@ -200,7 +211,7 @@ class _Planner:
             step.fused = self.graph.nodes[relu].layer.op
         if norm is not None:
             step.norm = self.graph.nodes[norm]
-            step.scratch |= self._new_scratch(node, node.layer.folded_scratch(node.input_shapes))
+            step.scratch |= self._new_scratch(node, self._wanted(node.layer.folded_scratch(node.input_shapes)))
         if total is not None:
             step.residual = self.values[self.fusions.residual(i, total)]
         if pool is not None:
@@ -213,16 +224,12 @@ class _Planner:
             return self.training
         return not self.frozen.issuperset(node.parameters or [node.name])
 
-    def _use(self, views: Iterable[View | None], scratch: Scratch | None = None) -> None:
-        """Extend the lifetime of these buffers to the current step."""
+    def _use(self, views: Iterable[View | None]) -> None:
+        """Extend the lifetime of the buffers of these views to the current step."""
         time = self.time
         for view in views:
             if view is not None:
                 view.buffer.use(time)
-        if scratch:
-            for buffer in scratch.values():
-                if buffer is not None:
-                    buffer.use(time)
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 
@@ -231,45 +238,69 @@ class _Planner:
         if i not in self.with_scratch:
             return {}
         node = self.graph.nodes[i]
-        saved, wanted = dict[str, Buffer | None](), {}
-        specifications = self.specifications.get(i)
-        if specifications is None:
-            specifications = self.specifications[i] = node.layer.scratch(self.sizes, node.geometry, self.batch)
-        is_forward = direction == "forward"
-        for name, spec in specifications.items():
-            when = spec.when
-            if when == "saved" and not (is_forward and self.training):
-                saved[name] = self.saved[i][name] if self.training else None
-            elif when == direction or (is_forward and when in ("saved", "prepared")):
-                wanted[name] = spec
-        found = saved | self._new_scratch(node, wanted) if wanted else saved
-        if is_forward:
+        wanted, saved = self._scratch_of_kind(node.kind, direction)
+        found = self._new_scratch(node, wanted)
+        if self.training and direction == "forward":
             self.saved[i] = found
+        elif saved:
+            found |= self._saved_scratch(i, saved) if self.training else dict.fromkeys(saved)
         return found
 
-    def _new_scratch(self, node: Node, wanted: Mapping[str, ScratchSpec]) -> Scratch:
-        found: Scratch = {}
-        for name, spec in wanted.items():
-            kept = spec.when == "prepared" and not self.training
-            shape = spec.trained if self.training and spec.trained is not None else spec.shape
-            found[name] = Buffer(f"{node.name}.{name}", shape, permanent=kept)
-        self.buffers += filter(None, found.values())
+    def _saved_scratch(self, i: int, names: Iterable[str]) -> Scratch:
+        """Return scratch that the forward step of node ``i`` has saved for the current step."""
+        found = {name: self.saved[i][name] for name in names}
+        for buffer in filter(None, found.values()):
+            buffer.use(self.time)
         return found
 
-    def _choose_algorithms(self, step: Step, parts: Collection[str]) -> None:
+    def _scratch_of_kind(self, kind: Kind, direction: str) -> tuple[Sequence[ScratchItem], Sequence[str]]:
+        """Return the scratch to make for a direction, and the names of what else it takes: scratch that is saved."""
+        key = kind, direction
+        found = self.scratch_of_kind.get(key)
+        if found is None:
+            is_forward = direction == "forward"
+            made = {direction, "prepared"} if is_forward else {direction}
+            if is_forward and self.training:
+                made.add("saved")
+            specs = kind.layer.scratch(self.sizes, kind.geometry, self.batch)
+            saved = [name for name, spec in specs.items() if spec.when == "saved" and spec.when not in made]
+            wanted = self._wanted({name: spec for name, spec in specs.items() if spec.when in made})
+            found = self.scratch_of_kind[key] = wanted, saved
+        return found
+
+    def _wanted(self, specifications: Mapping[str, ScratchSpec]) -> Sequence[ScratchItem]:
+        return [
+            ScratchItem(
+                name,
+                spec.trained if self.training and spec.trained is not None else spec.shape,
+                spec.when == "prepared" and not self.training,
+            )
+            for name, spec in specifications.items()
+        ]
+
+    def _new_scratch(self, node: Node, wanted: Sequence[ScratchItem]) -> Scratch:
+        """Return new scratch for the current step."""
+        time, found = self.time, Scratch()
+        for name, shape, permanent in wanted:
+            buffer = found[name] = Buffer(f"{node.name}.{name}", shape, NO_HALO, time, time, permanent)
+            self.buffers.append(buffer)
+        return found
+
+    def _choose_algorithms(self, step: Step, parts: tuple[str, ...]) -> None:
         """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
-        geometry, when = step.node.geometry, "forward" if step.dy is None else "backward"
-        step.algorithms = step.node.layer.algorithms(self.sizes, geometry, parts, step.pool)
-        if not step.algorithms:
-            return
-        key = *step.algorithms.items(), geometry, step.pool, when
-        wanted = self.of_algorithms.get(key)
-        if wanted is None:
-            wanted = self.of_algorithms[key] = {
+        kind, pool = step.node.kind, step.pool
+        key = kind, parts, pool
+        found = self.algorithms_of_kind.get(key)
+        if found is None:
+            when = "forward" if step.dy is None else "backward"
+            algorithms = kind.layer.algorithms(self.sizes, kind.geometry, parts, pool)
+            scratch = {
                 f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
-                for direction, algorithm in step.algorithms.items()
-                for name, spec in algorithm.scratch(direction, geometry, self.batch, step.pool).items()
+                for direction, algorithm in algorithms.items()
+                for name, spec in algorithm.scratch(direction, kind.geometry, self.batch, pool).items()
             }
+            found = self.algorithms_of_kind[key] = algorithms, self._wanted(scratch)
+        step.algorithms, wanted = found
         step.scratch |= self._new_scratch(step.node, wanted)
 
     # -- backward -----------------------------------------------------------------------------------------------------
@@ -279,9 +310,8 @@ class _Planner:
         if not self.training:
             return [False] * len(self.graph.shapes)
         needed = [of_inputs] * len(self.graph.input_shapes)
-        with_parameters = set(self.graph.nodes_of(lambda layer: layer.parameters is not Layer.parameters))
-        for i, node in enumerate(self.graph.nodes):
-            trains = i in with_parameters and not self.frozen.issuperset(node.parameters)
+        for node in self.graph.nodes:
+            trains = bool(node.kind.parameters) and not (self.frozen and self.frozen.issuperset(node.parameters))
             needed.append(trains or any(map(needed.__getitem__, node.inputs)))
         return needed
 
@@ -330,12 +360,12 @@ class _Planner:
         else:
             step.pool = geometry = self.graph.nodes[pool].geometry
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
-            step.scratch = self._new_scratch(node, wanted) | {"argmax": self.saved[pool]["argmax"]}
+            step.scratch = self._new_scratch(node, self._wanted(wanted)) | self._saved_scratch(pool, ["argmax"])
         if i in self.with_algorithms:
             needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
-            self._choose_algorithms(step, [part for part, is_needed in needed.items() if is_needed])
+            self._choose_algorithms(step, tuple([part for part, is_needed in needed.items() if is_needed]))
         read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
-        self._use([*read, dy, *dxs, *(total for total, _ in adds)], step.scratch)
+        self._use([*read, dy, *dxs, *(total for total, _ in adds)])
         self.time += 1
         return step
 
@@ -376,7 +406,7 @@ class _Planner:
             if node.layer.in_place_gradient:
                 halo = halos.get(node.inputs[0], NO_HALO)
             elif self.needs_gradient[node.inputs[0]] or node.layer.weights_read_gradient_halo:
-                halo = node.layer.gradient_halo(node.geometry)
+                halo = node.kind.gradient_halo
             else:
                 halo = NO_HALO
             if halo is not NO_HALO:
@@ -393,5 +423,5 @@ def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
                 continue
             buffer = view.buffer
             if id(buffer) not in written and buffer.shared and any(buffer.halo):
-                step.clears.append(buffer)
+                step.clears += (buffer,)
             written.add(id(buffer))
