@@ -2,8 +2,9 @@
 
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ MANY = 4096  # buffers, far more than those of the networks of the literature
 class Buffer:
     """Memory for one value, gradient or scratch array of a batch, alive from step ``first`` to step ``last``."""
 
-    name: str
+    owner: str  # the name of the value or gradient, or of the node that needs the scratch
     shape: Shape  # of the whole buffer: N×H×W×C with its halo, or that of a scratch array
     halo: Halo = NO_HALO
     first: int = FOREVER
@@ -31,6 +32,12 @@ class Buffer:
     permanent: bool = False  # always alive: written from outside the plan, or kept from one run to the next
     offset: int = -1  # bytes into the arena
     shared: bool = False  # another buffer uses some of its memory at another time
+    part: str = ""  # the name of the scratch
+
+    @property
+    def name(self) -> str:
+        """The name for messages, such as "stem.partial_bias"."""
+        return f"{self.owner}.{self.part}" if self.part else self.owner
 
     @property
     def bytes(self) -> int:
@@ -59,11 +66,11 @@ class View(NamedTuple):
     shape: Shape
 
 
-def image_view(name: str, shape: Shape, batch: int, halo: Halo = NO_HALO) -> View:
-    """Return a view of a new buffer for ``batch`` values of ``shape``; features (c,) are images of one pixel."""
+@lru_cache(1024)
+def full_shape(shape: Shape, batch: int, halo: Halo) -> Shape:
+    """Return N×H×W×C for ``batch`` values of ``shape`` with a halo; features (c,) are images of one pixel."""
     h, w, c = as_image(shape)
-    full = (batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
-    return View(Buffer(name, full, halo), shape)
+    return batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c
 
 
 def allocate(buffers: Sequence[Buffer]) -> int:
@@ -113,32 +120,40 @@ def _pack(buffers: Sequence[Buffer]) -> int:
 def _reuse(buffers: Sequence[Buffer]) -> int:
     """Give each buffer, in the order of their first steps, the smallest block that is free and large enough."""
     end = 0
+    bytes_of = {buffer.shape: buffer.bytes for buffer in buffers}
     sizes: list[int] = []  # of free blocks, sorted, each once
     free: dict[int, list[int]] = {}  # offsets of the free blocks of a size
     ending: dict[int, list[tuple[int, int]]] = {}  # by last step: (bytes, offset) of the blocks in use
+    first_users: dict[int, Buffer] = {}  # of each block, by its offset
     steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
     ended = -1  # blocks whose last step is before this one are free
-    first_users: dict[int, Buffer] = {}  # of each block, by its offset
-    firsts, bytes_of = [buffer.first for buffer in buffers], [buffer.bytes for buffer in buffers]
-    for i in np.lexsort((-np.array(bytes_of, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
-        first, needed, buffer = firsts[i], bytes_of[i], buffers[i]
-        while ended < first and ended < steps:
+    for buffer in _by_first(buffers, bytes_of):
+        while ended < buffer.first and ended < steps:
             for size, offset in sorted(ending.pop(ended, ())):
                 if size not in free:
                     insort(sizes, size)
                     free[size] = []
                 free[size].append(offset)
             ended += 1
+        needed = bytes_of[buffer.shape]
         at = bisect_left(sizes, needed)
         if at == len(sizes):
             size, buffer.offset = needed, end
+            first_users[end] = buffer
             end += needed
-            first_users[buffer.offset] = buffer
         else:
             size = sizes[at]
             buffer.offset = free[size].pop()
             if not free[size]:
                 del free[size], sizes[at]
             buffer.shared = first_users[buffer.offset].shared = True
-        ending.setdefault(buffer.last, []).append((size, buffer.offset))
+        if buffer.last < FOREVER:
+            ending.setdefault(buffer.last, []).append((size, buffer.offset))
     return end
+
+
+def _by_first(buffers: Sequence[Buffer], bytes_of: Mapping[Shape, int]) -> list[Buffer]:
+    """Return the buffers by their first steps, the largest first, and equal ones in their own order."""
+    sizes = np.array([bytes_of[buffer.shape] for buffer in buffers], np.int64)
+    order = np.lexsort((-sizes, np.array([buffer.first for buffer in buffers])))
+    return [buffers[i] for i in order.tolist()]

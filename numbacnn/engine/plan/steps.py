@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.engine.plan import fusion
-from numbacnn.engine.plan.arena import Buffer, View, allocate, image_view
+from numbacnn.engine.plan.arena import Buffer, View, allocate, full_shape
 from numbacnn.engine.plan.fusion import Fusions
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
@@ -166,9 +166,9 @@ class _Planner:
         return [views[stored.get(value, value)] for value in range(len(graph.shapes))]
 
     def _new_view(self, name: str, shape: Shape, halo: Halo) -> View:
-        view = image_view(name, shape, self.batch, halo)
-        self.buffers.append(view.buffer)
-        return view
+        buffer = Buffer(name, full_shape(shape, self.batch, halo), halo)
+        self.buffers.append(buffer)
+        return View(buffer, shape)
 
     def _value_halos(self) -> dict[int, Halo]:
         """Map values to the halo of zeros that their consumers expect around them, if any."""
@@ -241,7 +241,8 @@ class _Planner:
         wanted, saved = self._scratch_of_kind(node.kind, direction)
         found = self._new_scratch(node, wanted)
         if self.training and direction == "forward":
-            self.saved[i] = found
+            if found:
+                self.saved[i] = found
         elif saved:
             found |= self._saved_scratch(i, saved) if self.training else dict.fromkeys(saved)
         return found
@@ -282,7 +283,7 @@ class _Planner:
         """Return new scratch for the current step."""
         time, found = self.time, Scratch()
         for name, shape, permanent in wanted:
-            buffer = found[name] = Buffer(f"{node.name}.{name}", shape, NO_HALO, time, time, permanent)
+            buffer = found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, part=name)
             self.buffers.append(buffer)
         return found
 
