@@ -193,19 +193,21 @@ class Graph:
         return [*self.input_shapes, *(node.shape for node in self.nodes)]
 
     @cached_property
-    def classes(self) -> list[type[Layer]]:
-        """Class of every node's layer."""
-        return [type(node.layer) for node in self.nodes]
+    def by_class(self) -> dict[type[Layer], list[int]]:
+        """The numbers of the nodes by the class of their layer."""
+        found: dict[type[Layer], list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            found.setdefault(type(node.layer), []).append(i)
+        return found
 
     def nodes_of(self, condition: Callable[[type[Layer]], bool]) -> list[int]:
-        """Return the numbers of the nodes whose layer's class meets a condition, which is asked once for each class."""
-        found = {kind for kind in set(self.classes) if condition(kind)}
-        return [i for i, kind in enumerate(self.classes) if kind in found] if found else []
+        """Return the numbers of the nodes whose layer's class meets a condition, in order."""
+        return sorted(itertools.chain(*(nodes for layer, nodes in self.by_class.items() if condition(layer))))
 
     @cached_property
     def has_max_pool(self) -> bool:
         """Whether a layer is a max-pool."""
-        return any(kind.is_max_pool for kind in set(self.classes))
+        return any(layer.is_max_pool for layer in self.by_class)
 
     @cached_property
     def consumers(self) -> list[list[int]]:

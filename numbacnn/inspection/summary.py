@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 
 from numbacnn._checks import format_shape, html
 from numbacnn._checks.text import for_output
@@ -79,31 +78,35 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
 
 def _summarize(graph: Graph, sizes: Sizes) -> Summary:
     names, inference = graph.names, set(graph.inference.names)
-    plans = [make_plan(graph, sizes, BATCH, training=training) for training in (False, True)]
     algorithms: dict[str, dict[str, str]] = {}
-    for step in itertools.chain(plans[0].forward, plans[1].forward, plans[1].backward):
-        for direction, algorithm in step.algorithms.items():
-            algorithms.setdefault(step.node.name, {}).setdefault(direction, algorithm.name)
+    memory = {mode: _plan(graph, sizes, mode == "training", algorithms) for mode in ("inference", "training")}
     rows = tuple(
         Row(
             node.name,
             node.layer.op,
             tuple([names[value] for value in node.inputs]),
             node.shape,
-            sum([prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()]),
-            node.layer.flops(node.geometry, node.shape),
+            node.kind.parameter_count,
+            node.kind.flops,
             node.name not in inference,
             algorithms.get(node.name, {}),
         )
         for node in graph.nodes
     )
     parameters = sum(row.parameters for row in rows)
-    memory = {
-        "parameters": 4 * parameters,
-        **{name: plan.bytes for name, plan in zip(("inference", "training"), plans, strict=True)},
-    }
     flops = sum(row.flops for row in rows if not row.training_only)
-    return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
+    return Summary(rows, tuple(graph.input_shapes), parameters, flops, {"parameters": 4 * parameters, **memory})
+
+
+def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, dict[str, str]]) -> int:
+    """Make a plan, add its algorithms to those found before, by node and direction, and return its bytes."""
+    plan = make_plan(graph, sizes, BATCH, training=training)
+    for step in itertools.chain(plan.forward, plan.backward):
+        if step.algorithms:
+            found = algorithms.setdefault(step.node.name, {})
+            for direction, algorithm in step.algorithms.items():
+                found.setdefault(direction, algorithm.name)
+    return plan.bytes
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -30,9 +30,9 @@ class Buffer:
     first: int = FOREVER
     last: int = -1
     permanent: bool = False  # always alive: written from outside the plan, or kept from one run to the next
+    part: str = ""  # the name of the scratch
     offset: int = -1  # bytes into the arena
     shared: bool = False  # another buffer uses some of its memory at another time
-    part: str = ""  # the name of the scratch
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Buffer:
     @property
     def bytes(self) -> int:
         """Size in the arena."""
-        return -(-4 * prod(self.shape) // ALIGNMENT) * ALIGNMENT
+        return size_in_arena(self.shape)
 
     @property
     def halo_share(self) -> float:
@@ -66,6 +66,11 @@ class View(NamedTuple):
     shape: Shape
 
 
+def size_in_arena(shape: Shape) -> int:
+    """Return the bytes of a buffer of this shape."""
+    return -(-4 * prod(shape) // ALIGNMENT) * ALIGNMENT
+
+
 @lru_cache(1024)
 def full_shape(shape: Shape, batch: int, halo: Halo) -> Shape:
     """Return N×H×W×C for ``batch`` values of ``shape`` with a halo; features (c,) are images of one pixel."""
@@ -79,7 +84,7 @@ def allocate(buffers: Sequence[Buffer]) -> int:
     The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
     GeometryError if no computer has that much memory.
     """
-    if sum([buffer.bytes for buffer in buffers]) > sys.maxsize:
+    if sum(_bytes(buffers)) > sys.maxsize:
         largest = max(buffers, key=lambda buffer: buffer.bytes)
         shape = format_shape(largest.shape)
         raise GeometryError(
@@ -120,40 +125,41 @@ def _pack(buffers: Sequence[Buffer]) -> int:
 def _reuse(buffers: Sequence[Buffer]) -> int:
     """Give each buffer, in the order of their first steps, the smallest block that is free and large enough."""
     end = 0
-    bytes_of = {buffer.shape: buffer.bytes for buffer in buffers}
     sizes: list[int] = []  # of free blocks, sorted, each once
     free: dict[int, list[int]] = {}  # offsets of the free blocks of a size
     ending: dict[int, list[tuple[int, int]]] = {}  # by last step: (bytes, offset) of the blocks in use
-    first_users: dict[int, Buffer] = {}  # of each block, by its offset
     steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
     ended = -1  # blocks whose last step is before this one are free
-    for buffer in _by_first(buffers, bytes_of):
-        while ended < buffer.first and ended < steps:
+    first_users: dict[int, Buffer] = {}  # of each block, by its offset
+    firsts, needs = [buffer.first for buffer in buffers], _bytes(buffers)
+    for i in np.lexsort((-np.array(needs, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
+        first, needed, buffer = firsts[i], needs[i], buffers[i]
+        while ended < first and ended < steps:
             for size, offset in sorted(ending.pop(ended, ())):
                 if size not in free:
                     insort(sizes, size)
                     free[size] = []
                 free[size].append(offset)
             ended += 1
-        needed = bytes_of[buffer.shape]
         at = bisect_left(sizes, needed)
         if at == len(sizes):
-            size, buffer.offset = needed, end
-            first_users[end] = buffer
+            size, offset = needed, end
             end += needed
+            first_users[offset] = buffer
         else:
             size = sizes[at]
-            buffer.offset = free[size].pop()
+            offset = free[size].pop()
             if not free[size]:
                 del free[size], sizes[at]
-            buffer.shared = first_users[buffer.offset].shared = True
+            buffer.shared = first_users[offset].shared = True
+        buffer.offset = offset
         if buffer.last < FOREVER:
-            ending.setdefault(buffer.last, []).append((size, buffer.offset))
+            ending.setdefault(buffer.last, []).append((size, offset))
     return end
 
 
-def _by_first(buffers: Sequence[Buffer], bytes_of: Mapping[Shape, int]) -> list[Buffer]:
-    """Return the buffers by their first steps, the largest first, and equal ones in their own order."""
-    sizes = np.array([bytes_of[buffer.shape] for buffer in buffers], np.int64)
-    order = np.lexsort((-sizes, np.array([buffer.first for buffer in buffers])))
-    return [buffers[i] for i in order.tolist()]
+def _bytes(buffers: Sequence[Buffer]) -> list[int]:
+    """Return the size of each buffer. Most have one of a few shapes."""
+    shapes = [buffer.shape for buffer in buffers]
+    sizes = {shape: size_in_arena(shape) for shape in set(shapes)}
+    return [sizes[shape] for shape in shapes]

@@ -49,9 +49,11 @@ def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
 
     In training, or after a residual addition, that is only ReLU.
     """
+    if fusions.training or fusions.absorbed_by(add_residual, i) is not None:
+        return fusions.absorb_next(i, "relu")
     following = fusions.next_node(fusions.last(i))
     op = None if following is None else fusions.graph.nodes[following].layer.known_op
-    if op is None or op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
+    if op is None or op == "relu":
         return fusions.absorb_next(i, "relu")
     return fusions.absorb_next(i, op, fusions.activations(fusions.graph.nodes[i].kind))
 

@@ -122,6 +122,9 @@ class _Planner:
             tuple[Kind, tuple[str, ...], PoolGeometry | None], tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]]
         ] = {}
         self.gradient_halos = self._gradient_halos() if training else {}
+        self.with_view = set(  # nodes whose output may be their input's memory
+            self.graph.nodes_of(lambda layer: layer.is_view or (layer.idle_in_inference and not training))
+        )
         self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
         self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
         self.gradients: dict[int, View] = {}  # by value
@@ -151,18 +154,16 @@ class _Planner:
     def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
-        views = {
-            i: self._new_view(name, shape, halos.get(i, NO_HALO))
-            for i, (name, shape) in enumerate(zip(graph.input_names, graph.input_shapes, strict=True))
-        }
-        for value, node in enumerate(graph.nodes, len(views)):
+        views: dict[int, View] = {}
+        for value, (name, shape) in enumerate(zip(graph.names, graph.shapes, strict=True)):
             if value in stored:
                 continue
-            source, halo = views.get(node.inputs[0]), halos.get(value, NO_HALO)
-            if self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
-                views[value] = View(source.buffer, node.shape)
+            halo, node = halos.get(value, NO_HALO), graph.producer(value)
+            source = views.get(graph.nodes[node].inputs[0]) if node in self.with_view else None
+            if source is not None and not any(source.buffer.halo) and not any(halo):
+                views[value] = View(source.buffer, shape)
             else:
-                views[value] = self._new_view(node.name, node.shape, halo)
+                views[value] = self._new_view(name, shape, halo)
         return [views[stored.get(value, value)] for value in range(len(graph.shapes))]
 
     def _new_view(self, name: str, shape: Shape, halo: Halo) -> View:
@@ -176,13 +177,9 @@ class _Planner:
         for i in self.graph.nodes_of(lambda layer: layer.input_halo is not Layer.input_halo):
             node = self.graph.nodes[i]
             needed = node.kind.input_halo
-            if needed is not NO_HALO:
-                halos |= {value: needed.union(halos.get(value, NO_HALO)) for value in node.inputs}
+            for value in node.inputs if needed is not NO_HALO else ():
+                halos[value] = needed.union(halos[value]) if value in halos else needed
         return halos
-
-    def _is_view(self, node: Node) -> bool:
-        """Return whether the node's output may be its input's memory."""
-        return node.layer.is_view or (node.layer.idle_in_inference and not self.training)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -192,7 +189,7 @@ class _Planner:
             return None
         node, values = self.graph.nodes[i], self.values
         xs, y = [values[x] for x in node.inputs], values[self.graph.value(i)]
-        if y.buffer is xs[0].buffer and self._is_view(node):
+        if i in self.with_view and y.buffer is xs[0].buffer:
             return None
         step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
         if i in self.fusions.starts:
@@ -283,7 +280,7 @@ class _Planner:
         """Return new scratch for the current step."""
         time, found = self.time, Scratch()
         for name, shape, permanent in wanted:
-            buffer = found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, part=name)
+            buffer = found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, name)
             self.buffers.append(buffer)
         return found
 
@@ -302,7 +299,8 @@ class _Planner:
             }
             found = self.algorithms_of_kind[key] = algorithms, self._wanted(scratch)
         step.algorithms, wanted = found
-        step.scratch |= self._new_scratch(step.node, wanted)
+        added = self._new_scratch(step.node, wanted)
+        step.scratch = step.scratch | added if step.scratch else added
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -328,13 +326,10 @@ class _Planner:
         value, fusions = self.graph.value(i), self.fusions
         if value not in self.gradients or not self.needs_gradient[value]:
             return []
-        steps, activation = list[Step](), fusions.absorbed_by(fusion.delay_gradient, i)
+        before, activation = None, fusions.absorbed_by(fusion.delay_gradient, i)
         if activation is not None and fusions.absorber(fusion.mask_gradient, activation) is None:
-            steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
-        step = self._backward_step(i)
-        if step is not None:
-            steps.append(step)
-        return steps
+            before = self._activation_step(activation, self.values[value], self.gradients[value])
+        return [step for step in (before, self._backward_step(i)) if step is not None]
 
     def _activation_step(self, i: int, y: View, dy: View) -> Step:
         """Return the step that applies the gradient of activation ``i`` in place, to ``dy`` at the output ``y``."""
@@ -363,10 +358,10 @@ class _Planner:
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
             step.scratch = self._new_scratch(node, self._wanted(wanted)) | self._saved_scratch(pool, ["argmax"])
         if i in self.with_algorithms:
-            needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
-            self._choose_algorithms(step, tuple([part for part, is_needed in needed.items() if is_needed]))
-        read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
-        self._use([*read, dy, *dxs, *(total for total, _ in adds)])
+            weight, inputs = "weight" not in step.frozen, dxs.count(None) < len(dxs)
+            self._choose_algorithms(step, ("weight",) * weight + ("input",) * inputs)
+        self._use([*(xs if layer.reads_x else ()), *((y,) if layer.reads_y else ()), dy, *dxs])
+        self._use([total for total, _ in adds])
         self.time += 1
         return step
 
@@ -376,9 +371,11 @@ class _Planner:
         for x in self.graph.nodes[i].inputs:
             part = self._gradient_part(i, x, dy) if self.needs_gradient[x] else None
             dxs.append(part)
-            if part is not None and x in self.gradients:
+            if part is None:
+                continue
+            if x in self.gradients:
                 adds.append((self.gradients[x], part))
-            elif part is not None:
+            else:
                 self.gradients[x] = part
         return dxs, adds
 
@@ -386,7 +383,7 @@ class _Planner:
         """Return the view for node ``i``'s share of the gradient of value ``x``: the memory of dy if possible."""
         layer = self.graph.nodes[i].layer
         if layer.in_place_gradient or self.fusions.absorber(fusion.take_pool_gradient, i) is not None:
-            return View(dy.buffer, dy.shape)
+            return dy
         if layer.is_view and not any(dy.buffer.halo) and not any(self.gradient_halos.get(x, NO_HALO)):
             return View(dy.buffer, self.graph.shapes[x])
         return self._new_gradient(x)
@@ -420,9 +417,9 @@ def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
     written = {id(view.buffer) for view in outside}
     for step in steps:
         for view in [step.y] if step.dy is None else step.dxs:
-            if view is None or view.buffer.halo == NO_HALO:
+            if view is None or not any(view.buffer.halo):
                 continue
             buffer = view.buffer
-            if id(buffer) not in written and buffer.shared and any(buffer.halo):
+            if buffer.shared and id(buffer) not in written:
                 step.clears += (buffer,)
             written.add(id(buffer))
