@@ -140,8 +140,9 @@ class _Planner:
         self._use(outputs)
         output_gradients = self._output_gradients() if self.training else []
         self.time += 1
-        nodes = reversed(range(len(self.graph.nodes))) if self.training else ()
-        backward = [step for i in nodes for step in self._backward_steps(i)]
+        backward = list[Step]()
+        for i in reversed(range(len(self.graph.nodes))) if self.training else ():
+            backward += self._backward_steps(i)
         input_gradients = [self.gradients.get(i) for i in range(len(inputs))]
         self._use([*outputs, *input_gradients])  # the training loop still reads the outputs after backward
         size = allocate(self.buffers)
@@ -155,11 +156,13 @@ class _Planner:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
         views: dict[int, View] = {}
-        for value, (name, shape) in enumerate(zip(graph.names, graph.shapes, strict=True)):
+        names = zip(graph.names, graph.shapes, strict=True)
+        for i, (name, shape) in enumerate(names, graph.producer(0)):
+            value = graph.value(i)
             if value in stored:
                 continue
-            halo, node = halos.get(value, NO_HALO), graph.producer(value)
-            source = views.get(graph.nodes[node].inputs[0]) if node in self.with_view else None
+            halo = halos.get(value, NO_HALO)
+            source = views.get(graph.nodes[i].inputs[0]) if i in self.with_view else None
             if source is not None and not any(source.buffer.halo) and not any(halo):
                 views[value] = View(source.buffer, shape)
             else:
@@ -237,19 +240,18 @@ class _Planner:
         node = self.graph.nodes[i]
         wanted, saved = self._scratch_of_kind(node.kind, direction)
         found = self._new_scratch(node, wanted)
-        if self.training and direction == "forward":
-            if found:
-                self.saved[i] = found
-        elif saved:
-            found |= self._saved_scratch(i, saved) if self.training else dict.fromkeys(saved)
+        if direction == "forward":
+            self.saved[i] = found
+        for name in saved:
+            found[name] = self._saved_scratch(i, name)
         return found
 
-    def _saved_scratch(self, i: int, names: Iterable[str]) -> Scratch:
-        """Return scratch that the forward step of node ``i`` has saved for the current step."""
-        found = {name: self.saved[i][name] for name in names}
-        for buffer in filter(None, found.values()):
+    def _saved_scratch(self, i: int, name: str) -> Buffer | None:
+        """Return scratch that the forward step of node ``i`` has saved for the current step; None in inference."""
+        buffer = self.saved[i].get(name)
+        if buffer is not None:
             buffer.use(self.time)
-        return found
+        return buffer
 
     def _scratch_of_kind(self, kind: Kind, direction: str) -> tuple[Sequence[ScratchItem], Sequence[str]]:
         """Return the scratch to make for a direction, and the names of what else it takes: scratch that is saved."""
@@ -326,10 +328,13 @@ class _Planner:
         value, fusions = self.graph.value(i), self.fusions
         if value not in self.gradients or not self.needs_gradient[value]:
             return []
-        before, activation = None, fusions.absorbed_by(fusion.delay_gradient, i)
+        steps, activation = list[Step](), fusions.absorbed_by(fusion.delay_gradient, i)
         if activation is not None and fusions.absorber(fusion.mask_gradient, activation) is None:
-            before = self._activation_step(activation, self.values[value], self.gradients[value])
-        return [step for step in (before, self._backward_step(i)) if step is not None]
+            steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
+        step = self._backward_step(i)
+        if step is not None:
+            steps.append(step)
+        return steps
 
     def _activation_step(self, i: int, y: View, dy: View) -> Step:
         """Return the step that applies the gradient of activation ``i`` in place, to ``dy`` at the output ``y``."""
@@ -356,7 +361,8 @@ class _Planner:
         else:
             step.pool = geometry = self.graph.nodes[pool].geometry
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
-            step.scratch = self._new_scratch(node, self._wanted(wanted)) | self._saved_scratch(pool, ["argmax"])
+            step.scratch = self._new_scratch(node, self._wanted(wanted))
+            step.scratch["argmax"] = self._saved_scratch(pool, "argmax")
         if i in self.with_algorithms:
             weight, inputs = "weight" not in step.frozen, dxs.count(None) < len(dxs)
             self._choose_algorithms(step, ("weight",) * weight + ("input",) * inputs)
