@@ -167,6 +167,10 @@ class Fusions:
         """Return the node whose work node ``i`` does by ``rule``."""
         return self._absorbed[rule].get(i)
 
+    def absorbed(self, rule: Rule) -> Mapping[int, int]:
+        """Map nodes to those whose work they do by ``rule``."""
+        return self._absorbed[rule]
+
     def absorbed_forward(self, i: int) -> list[int | None]:
         """Return ``absorbed_by`` for each rule of ``FORWARD``."""
         return [table.get(i) for table in self._forward]

@@ -115,6 +115,8 @@ class _Planner:
         self.training, self.frozen = training, frozen
         self.fusions = Fusions(self.graph, self.outputs, sizes, training, fuse)
         self.needs_gradient = self._needs_gradient(training and input_gradient)
+        self.delayed, self.pooled, self.masked = (self.fusions.absorbed(rule) for rule in fusion.BACKWARD)
+        self.pools_taken = set(self.pooled.values())
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
         self.scratch_of_kind: dict[tuple[Kind, str], tuple[Sequence[ScratchItem], Sequence[str]]] = {}
@@ -282,8 +284,8 @@ class _Planner:
         """Return new scratch for the current step."""
         time, found = self.time, Scratch()
         for name, shape, permanent in wanted:
-            buffer = found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, name)
-            self.buffers.append(buffer)
+            found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, name)
+        self.buffers += filter(None, found.values())
         return found
 
     def _choose_algorithms(self, step: Step, parts: tuple[str, ...]) -> None:
@@ -325,11 +327,11 @@ class _Planner:
 
     def _backward_steps(self, i: int) -> list[Step]:
         """Return the backward steps at node ``i``: of an activation delayed to it, and its own."""
-        value, fusions = self.graph.value(i), self.fusions
+        value = self.graph.value(i)
         if value not in self.gradients or not self.needs_gradient[value]:
             return []
-        steps, activation = list[Step](), fusions.absorbed_by(fusion.delay_gradient, i)
-        if activation is not None and fusions.absorber(fusion.mask_gradient, activation) is None:
+        steps, activation = list[Step](), self.delayed.get(i)
+        if activation is not None and self.fusions.absorber(fusion.mask_gradient, activation) is None:
             steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
         step = self._backward_step(i)
         if step is not None:
@@ -344,18 +346,18 @@ class _Planner:
         return Step(node, node.layer, [], y, [], dy, training=self._trains(node))
 
     def _backward_step(self, i: int) -> Step | None:
-        node, value, fusions = self.graph.nodes[i], self.graph.value(i), self.fusions
+        node, value = self.graph.nodes[i], self.graph.value(i)
         layer, xs, y, dy = node.layer, [self.values[x] for x in node.inputs], self.values[value], self.gradients[value]
         dxs, adds = self._input_gradients(i, dy)
         in_place = layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer
-        done = in_place or i in fusions.gradient_elsewhere
+        done = in_place or i in self.fusions.gradient_elsewhere
         if done and not adds:
             return None
         step = Step(node, None if done else layer, xs, y, dxs, dy, adds=adds, training=self._trains(node))
         if self.frozen:
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
-        step.masks = fusions.absorbed_by(fusion.mask_gradient, i) is not None
-        pool = fusions.absorbed_by(fusion.take_pool_gradient, i)
+        step.masks = i in self.masked
+        pool = self.pooled.get(i)
         if pool is None:
             step.scratch = self._scratch(i, "backward")
         else:
@@ -366,8 +368,12 @@ class _Planner:
         if i in self.with_algorithms:
             weight, inputs = "weight" not in step.frozen, dxs.count(None) < len(dxs)
             self._choose_algorithms(step, ("weight",) * weight + ("input",) * inputs)
-        self._use([*(xs if layer.reads_x else ()), *((y,) if layer.reads_y else ()), dy, *dxs])
-        self._use([total for total, _ in adds])
+        used = [dy, *dxs, *[total for total, _ in adds]]
+        if layer.reads_x:
+            used += xs
+        if layer.reads_y:
+            used.append(y)
+        self._use(used)
         self.time += 1
         return step
 
@@ -388,7 +394,7 @@ class _Planner:
     def _gradient_part(self, i: int, x: int, dy: View) -> View:
         """Return the view for node ``i``'s share of the gradient of value ``x``: the memory of dy if possible."""
         layer = self.graph.nodes[i].layer
-        if layer.in_place_gradient or self.fusions.absorber(fusion.take_pool_gradient, i) is not None:
+        if layer.in_place_gradient or i in self.pools_taken:
             return dy
         if layer.is_view and not any(dy.buffer.halo) and not any(self.gradient_halos.get(x, NO_HALO)):
             return View(dy.buffer, self.graph.shapes[x])
@@ -423,9 +429,8 @@ def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
     written = {id(view.buffer) for view in outside}
     for step in steps:
         for view in [step.y] if step.dy is None else step.dxs:
-            if view is None or not any(view.buffer.halo):
+            if view is None or not view.buffer.shared or not any(view.buffer.halo):
                 continue
-            buffer = view.buffer
-            if buffer.shared and id(buffer) not in written:
-                step.clears += (buffer,)
-            written.add(id(buffer))
+            if id(view.buffer) not in written:
+                step.clears += (view.buffer,)
+            written.add(id(view.buffer))
