@@ -1,8 +1,9 @@
 """Shapes, parameters, FLOPs and memory of a model, as data and as a table."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from numbacnn._checks import format_shape, html
 from numbacnn._checks.text import for_output
@@ -47,9 +48,9 @@ class Summary:
     memory: dict[str, int]
 
     def __str__(self) -> str:
-        lines = [COLUMNS, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = ["  ".join(map(_align, range(6), line, widths)).rstrip() for line in lines]
+        columns = zip(COLUMNS, *map(_cells, self.rows), strict=True)
+        aligned = [_align(column, right=i in (3, 4)) for i, column in enumerate(columns)]
+        table = ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
         table.insert(1, "─" * max(map(len, table)))
         return for_output("\n".join([self._inputs, *table, *self._totals]))
 
@@ -113,13 +114,18 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.name} *" if row.training_only else row.name,
         row.op,
-        format_shape(row.output_shape),
-        f"{row.parameters:,}",
-        f"{row.flops / 1e6:.3f}",
+        *_figures(row.output_shape, row.parameters, row.flops),
         " / ".join(dict.fromkeys(row.algorithms.values())),
     )
 
 
-def _align(column: int, cell: str, width: int) -> str:
+@lru_cache(1024)
+def _figures(shape: Shape, parameters: int, flops: int) -> tuple[str, str, str]:
+    """Return a row's figures as text. The many rows of a large graph have few different ones."""
+    return format_shape(shape), f"{parameters:,}", f"{flops / 1e6:.3f}"
+
+
+def _align(column: Sequence[str], right: bool) -> list[str]:
     """Align words left and numbers right."""
-    return cell.rjust(width) if column in (3, 4) else cell.ljust(width)
+    width = max(map(len, column))
+    return [cell.rjust(width) if right else cell.ljust(width) for cell in column]
