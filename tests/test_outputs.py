@@ -185,7 +185,7 @@ def test_the_summary_of_layers_that_repeat():
         "input 6×6×4", "layer", lines[2], "first", "relu_1", "second", "relu_2", "third", "relu_3", "flatten_1",
         "dense_1", "side *", *lines[12:],
     ]  # fmt: skip
-    assert str(summary).splitlines()[10] == "dense_1    dense             1000        145,000  0.288"
+    assert str(summary).splitlines()[10] == "dense_1    dense             1000       145,000  0.288"
 
 
 def test_steps_with_the_same_arguments_share_an_objective_until_something_changes(monkeypatch, rng):
