@@ -14,6 +14,34 @@ from numbacnn.engine.plan import make_plan
 from numbacnn.errors import ArgumentError, GeometryError, ModelFileError
 from numbacnn.kernels.cpu import sizes
 
+# -- kinds ------------------------------------------------------------------------------------------------------------
+
+
+class Bent(nc.ReLU):
+    """A custom layer."""
+
+
+def test_only_layers_of_equal_arguments_and_input_shapes_are_of_one_kind():
+    def conv(**options):
+        return nc.Conv2D(4, 3, padding="same", **options)
+
+    x = y = nc.Input((6, 6, 2))
+    made = [conv(), conv(), conv(name="third"), conv(bias=False), conv(l2=0.5), nc.ReLU(), nc.ReLU(), Bent(), Bent()]
+    made += [nc.Dropout(0.2), nc.Dropout(0.3), nc.Dropout(0.2), nc.Flatten(), nc.ReLU()]
+    for layer in made:
+        y = layer(y)
+    nodes = nc.Model(x, y).graph.nodes
+    kinds = [node.kind for node in nodes]
+    assert [kinds.index(kind) for kind in kinds] == [0, 1, 1, 3, 4, 5, 5, 7, 8, 9, 10, 9, 12, 13]
+    assert [node.layer for node in nodes] == made
+    for node in nodes:
+        assert node.geometry == node.layer.geometry(node.input_shapes)
+        assert node.shape == node.layer.output_shape(node.input_shapes)
+        assert node.kind.parameters == node.layer.parameters(node.input_shapes)
+        assert list(node.parameters) == [f"{node.name}.{name}" for name in node.kind.parameters]
+        assert node.kind.flops == node.layer.flops(node.geometry, node.shape)
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 

@@ -167,6 +167,27 @@ def test_the_summary_marks_layers_that_run_only_in_training():
     assert "*" not in str(bare)
 
 
+def test_the_summary_of_layers_that_repeat():
+    x = h = nc.Input((6, 6, 4))
+    for name in ("first", "second", "third"):
+        h = nc.ReLU()(nc.DepthwiseConv2D(3, padding="same", name=name)(h))
+    flat = nc.Flatten()(h)
+    summary = nc.Model(x, nc.Dense(1000)(flat), auxiliary=[nc.Dense(3, name="side")(flat)]).summary(show=False)
+    by_name = {row.name: row for row in summary.rows}
+    assert [by_name[name].parameters for name in ("first", "second", "third")] == [40, 40, 40]
+    algorithms = {key: by_name["first"].algorithms[key] for key in ("forward", "weight_gradient")}  # no input gradient
+    assert by_name["first"].algorithms == algorithms
+    assert by_name["second"].algorithms == by_name["third"].algorithms
+    assert by_name["second"].algorithms.keys() == {"forward", "weight_gradient", "input_gradient"}
+    assert by_name["relu_1"].algorithms == {}
+    lines = [line.split("  ")[0] for line in str(summary).splitlines()]
+    assert lines == [
+        "input 6×6×4", "layer", lines[2], "first", "relu_1", "second", "relu_2", "third", "relu_3", "flatten_1",
+        "dense_1", "side *", *lines[12:],
+    ]  # fmt: skip
+    assert str(summary).splitlines()[10] == "dense_1    dense             1000       145,000  0.288"
+
+
 def test_steps_with_the_same_arguments_share_an_objective_until_something_changes(monkeypatch, rng):
     made = []
     monkeypatch.setattr(trainable, "make_objective", lambda *a, **o: made.append(a) or make_objective(*a, **o))

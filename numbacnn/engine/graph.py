@@ -6,19 +6,21 @@ Calling a layer on a symbolic tensor records a node. A graph is everything that 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from typing import NoReturn
 
 from numbacnn._checks import python_numbers, shown, whole
 from numbacnn._checks.attributes import NO_SCALE
 from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
-from numbacnn.geometry import Shape
+from numbacnn.geometry import Halo, Shape
 from numbacnn.layers import Add, Layer, Multiply
-from numbacnn.layers.base import Geometry
+from numbacnn.layers.base import Geometry, ParameterSpec
 from numbacnn.layers.initializers import AUTO
+from numbacnn.layers.registry import is_custom
 
 _order = itertools.count()
 
@@ -77,14 +79,15 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
 
 
 @dataclass(eq=False)
-class Node:
-    """A layer in a graph. ``inputs`` are indices of values: first the graph's inputs, then its nodes."""
+class Kind:
+    """What nodes have in common whose layers have the same class and arguments, and inputs of the same shapes.
 
-    name: str
-    layer: Layer
-    inputs: tuple[int, ...]
+    A large graph has few kinds, so that this is computed for each of them instead of for each node.
+    """
+
+    layer: Layer  # that of the first node
     input_shapes: tuple[Shape, ...]
-    shape: Shape
+    shape: Shape  # of the output
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -92,9 +95,59 @@ class Node:
         return self.layer.geometry(self.input_shapes)
 
     @cached_property
+    def parameters(self) -> Mapping[str, ParameterSpec]:
+        """The layer's parameters by its own names."""
+        return self.layer.parameters(self.input_shapes)
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Numbers in all parameters."""
+        return sum(prod(parameter.shape) for parameter in self.parameters.values())
+
+    @cached_property
+    def flops(self) -> int:
+        """Floating-point operations of a forward pass on one image."""
+        return self.layer.flops(self.geometry, self.shape)
+
+    @cached_property
+    def input_halo(self) -> Halo:
+        """The halo of zeros that the layer expects around its inputs."""
+        return self.layer.input_halo(self.geometry)
+
+    @cached_property
+    def gradient_halo(self) -> Halo:
+        """The halo of zeros that the layer's input gradient expects around that of its output."""
+        return self.layer.gradient_halo(self.geometry)
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer in a graph. ``inputs`` are indices of values: first the graph's inputs, then its nodes."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[int, ...]
+    kind: Kind
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the inputs for one image."""
+        return self.kind.input_shapes
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the output for one image."""
+        return self.kind.shape
+
+    @property
+    def geometry(self) -> Geometry:
+        """The layer's geometry for these input shapes."""
+        return self.kind.geometry
+
+    @cached_property
     def parameters(self) -> dict[str, str]:
         """Maps the parameters' names in the model, such as "stem.weight", to the layer's own names."""
-        return {f"{self.name}.{name}": name for name in self.layer.parameters(self.input_shapes)}
+        return {f"{self.name}.{name}": name for name in self.kind.parameters}
 
 
 class Graph:
@@ -119,14 +172,8 @@ class Graph:
         self.input_names = _checked_names([tensor.name or f"input_{i}" for i, tensor in enumerate(inputs, 1)])
         self.input_shapes = [tensor.shape for tensor in inputs]
         self.nodes = [
-            Node(
-                name,
-                layer,
-                tuple(index[id(x)] for x in tensor.inputs),
-                tuple(x.shape for x in tensor.inputs),
-                tensor.shape,
-            )
-            for name, layer, tensor in zip(names, layers, tensors, strict=True)
+            Node(name, layer, tuple([index[id(x)] for x in tensor.inputs]), kind)
+            for name, layer, tensor, kind in zip(names, layers, tensors, _kinds(tensors), strict=True)
         ]
         self.outputs = tuple(index[id(tensor)] for tensor in outputs)
         self.auxiliary = tuple(index[id(tensor)] for tensor in auxiliary)
@@ -146,19 +193,21 @@ class Graph:
         return [*self.input_shapes, *(node.shape for node in self.nodes)]
 
     @cached_property
-    def classes(self) -> list[type[Layer]]:
-        """Class of every node's layer."""
-        return [type(node.layer) for node in self.nodes]
+    def by_class(self) -> dict[type[Layer], list[int]]:
+        """The numbers of the nodes by the class of their layer."""
+        found: dict[type[Layer], list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            found.setdefault(type(node.layer), []).append(i)
+        return found
 
     def nodes_of(self, condition: Callable[[type[Layer]], bool]) -> list[int]:
-        """Return the numbers of the nodes whose layer's class meets a condition, which is asked once for each class."""
-        found = {kind for kind in set(self.classes) if condition(kind)}
-        return [i for i, kind in enumerate(self.classes) if kind in found] if found else []
+        """Return the numbers of the nodes whose layer's class meets a condition, in order."""
+        return sorted(itertools.chain(*(nodes for layer, nodes in self.by_class.items() if condition(layer))))
 
     @cached_property
     def has_max_pool(self) -> bool:
         """Whether a layer is a max-pool."""
-        return any(kind.is_max_pool for kind in set(self.classes))
+        return any(layer.is_max_pool for layer in self.by_class)
 
     @cached_property
     def consumers(self) -> list[list[int]]:
@@ -259,7 +308,7 @@ class Graph:
         """Return shape and initializer of every parameter by its name, "node.parameter"."""
         specifications = {}
         for i, node in enumerate(self.nodes):
-            for name, parameter in node.layer.parameters(node.input_shapes).items():
+            for name, parameter in node.kind.parameters.items():
                 initializer = parameter.initializer
                 if initializer == AUTO:
                     initializer = "he_normal" if self._is_rectified[i] else "glorot_uniform"
@@ -279,7 +328,7 @@ class Graph:
         return {
             f"{node.name}.{name}": (parameter.l1, parameter.l2)
             for node in self.nodes
-            for name, parameter in node.layer.parameters(node.input_shapes).items()
+            for name, parameter in node.kind.parameters.items()
             if parameter.l1 or parameter.l2
         }
 
@@ -312,6 +361,21 @@ def _reachable(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tens
         found[id(tensor)] = tensor
         pending += [x for x in tensor.inputs if id(x) not in known]
     return sorted(found.values(), key=lambda tensor: tensor.order)
+
+
+def _kinds(tensors: Sequence[Tensor]) -> list[Kind]:
+    """Return the kind of each tensor's layer. A custom layer has its own: its methods may depend on more."""
+    kinds: dict[Hashable, Kind] = {}
+    found = []
+    for tensor in tensors:
+        layer, shapes = tensor.layer, tuple([x.shape for x in tensor.inputs])
+        assert layer is not None
+        key = id(layer) if is_custom(type(layer)) else (type(layer), shapes, *{**vars(layer), "name": None}.values())
+        kind = kinds.get(key)
+        if kind is None:
+            kind = kinds[key] = Kind(layer, shapes, tensor.shape)
+        found.append(kind)
+    return found
 
 
 def _layer_names(layers: Sequence[Layer]) -> list[str]:

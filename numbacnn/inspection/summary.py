@@ -1,9 +1,9 @@
 """Shapes, parameters, FLOPs and memory of a model, as data and as a table."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from functools import lru_cache
 
 from numbacnn._checks import format_shape, html
 from numbacnn._checks.text import for_output
@@ -48,9 +48,9 @@ class Summary:
     memory: dict[str, int]
 
     def __str__(self) -> str:
-        lines = [COLUMNS, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = ["  ".join(map(_align, range(6), line, widths)).rstrip() for line in lines]
+        columns = zip(COLUMNS, *map(_cells, self.rows), strict=True)
+        aligned = [_align(column, right=i in (3, 4)) for i, column in enumerate(columns)]
+        table = ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
         table.insert(1, "─" * max(map(len, table)))
         return for_output("\n".join([self._inputs, *table, *self._totals]))
 
@@ -79,44 +79,53 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
 
 def _summarize(graph: Graph, sizes: Sizes) -> Summary:
     names, inference = graph.names, set(graph.inference.names)
-    plans = [make_plan(graph, sizes, BATCH, training=training) for training in (False, True)]
     algorithms: dict[str, dict[str, str]] = {}
-    for step in itertools.chain(plans[0].forward, plans[1].forward, plans[1].backward):
-        for direction, algorithm in step.algorithms.items():
-            algorithms.setdefault(step.node.name, {}).setdefault(direction, algorithm.name)
+    memory = {mode: _plan(graph, sizes, mode == "training", algorithms) for mode in ("inference", "training")}
     rows = tuple(
         Row(
             node.name,
             node.layer.op,
             tuple([names[value] for value in node.inputs]),
             node.shape,
-            sum([prod(parameter.shape) for parameter in node.layer.parameters(node.input_shapes).values()]),
-            node.layer.flops(node.geometry, node.shape),
+            node.kind.parameter_count,
+            node.kind.flops,
             node.name not in inference,
             algorithms.get(node.name, {}),
         )
         for node in graph.nodes
     )
     parameters = sum(row.parameters for row in rows)
-    memory = {
-        "parameters": 4 * parameters,
-        **{name: plan.bytes for name, plan in zip(("inference", "training"), plans, strict=True)},
-    }
     flops = sum(row.flops for row in rows if not row.training_only)
-    return Summary(rows, tuple(graph.input_shapes), parameters, flops, memory)
+    return Summary(rows, tuple(graph.input_shapes), parameters, flops, {"parameters": 4 * parameters, **memory})
+
+
+def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, dict[str, str]]) -> int:
+    """Make a plan, add its algorithms to those found before, by node and direction, and return its bytes."""
+    plan = make_plan(graph, sizes, BATCH, training=training)
+    for step in itertools.chain(plan.forward, plan.backward):
+        if step.algorithms:
+            found = algorithms.setdefault(step.node.name, {})
+            for direction, algorithm in step.algorithms.items():
+                found.setdefault(direction, algorithm.name)
+    return plan.bytes
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.name} *" if row.training_only else row.name,
         row.op,
-        format_shape(row.output_shape),
-        f"{row.parameters:,}",
-        f"{row.flops / 1e6:.3f}",
+        *_figures(row.output_shape, row.parameters, row.flops),
         " / ".join(dict.fromkeys(row.algorithms.values())),
     )
 
 
-def _align(column: int, cell: str, width: int) -> str:
+@lru_cache(1024)
+def _figures(shape: Shape, parameters: int, flops: int) -> tuple[str, str, str]:
+    """Return a row's figures as text. The many rows of a large graph have few different ones."""
+    return format_shape(shape), f"{parameters:,}", f"{flops / 1e6:.3f}"
+
+
+def _align(column: Sequence[str], right: bool) -> list[str]:
     """Align words left and numbers right."""
-    return cell.rjust(width) if column in (3, 4) else cell.ljust(width)
+    width = max(map(len, column))
+    return [cell.rjust(width) if right else cell.ljust(width) for cell in column]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -107,7 +108,8 @@ def _force(graph: Graph, algorithms: Mapping[str, str]) -> None:
     for node in graph.nodes:
         if node.name in algorithms and isinstance(node.layer, Conv2D):
             node.layer.algorithm = one_of(algorithms[node.name], "algorithm", ALGORITHMS)
-            node.layer.geometry(node.input_shapes)
+            node.kind = replace(node.kind, layer=node.layer)
+            node.geometry  # noqa: B018 (it raises an error if the algorithm does not fit)
 
 
 def _described(

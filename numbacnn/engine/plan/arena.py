@@ -4,6 +4,7 @@ import sys
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -23,19 +24,25 @@ MANY = 4096  # buffers, far more than those of the networks of the literature
 class Buffer:
     """Memory for one value, gradient or scratch array of a batch, alive from step ``first`` to step ``last``."""
 
-    name: str
+    owner: str  # the name of the value or gradient, or of the node that needs the scratch
     shape: Shape  # of the whole buffer: N×H×W×C with its halo, or that of a scratch array
     halo: Halo = NO_HALO
     first: int = FOREVER
     last: int = -1
     permanent: bool = False  # always alive: written from outside the plan, or kept from one run to the next
+    part: str = ""  # the name of the scratch
     offset: int = -1  # bytes into the arena
     shared: bool = False  # another buffer uses some of its memory at another time
 
     @property
+    def name(self) -> str:
+        """The name for messages, such as "stem.partial_bias"."""
+        return f"{self.owner}.{self.part}" if self.part else self.owner
+
+    @property
     def bytes(self) -> int:
         """Size in the arena."""
-        return -(-4 * prod(self.shape) // ALIGNMENT) * ALIGNMENT
+        return size_in_arena(self.shape)
 
     @property
     def halo_share(self) -> float:
@@ -59,11 +66,16 @@ class View(NamedTuple):
     shape: Shape
 
 
-def image_view(name: str, shape: Shape, batch: int, halo: Halo = NO_HALO) -> View:
-    """Return a view of a new buffer for ``batch`` values of ``shape``; features (c,) are images of one pixel."""
+def size_in_arena(shape: Shape) -> int:
+    """Return the bytes of a buffer of this shape."""
+    return -(-4 * prod(shape) // ALIGNMENT) * ALIGNMENT
+
+
+@lru_cache(1024)
+def full_shape(shape: Shape, batch: int, halo: Halo) -> Shape:
+    """Return N×H×W×C for ``batch`` values of ``shape`` with a halo; features (c,) are images of one pixel."""
     h, w, c = as_image(shape)
-    full = (batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c)
-    return View(Buffer(name, full, halo), shape)
+    return batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c
 
 
 def allocate(buffers: Sequence[Buffer]) -> int:
@@ -72,7 +84,7 @@ def allocate(buffers: Sequence[Buffer]) -> int:
     The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
     GeometryError if no computer has that much memory.
     """
-    if sum([buffer.bytes for buffer in buffers]) > sys.maxsize:
+    if sum(_bytes(buffers)) > sys.maxsize:
         largest = max(buffers, key=lambda buffer: buffer.bytes)
         shape = format_shape(largest.shape)
         raise GeometryError(
@@ -119,9 +131,9 @@ def _reuse(buffers: Sequence[Buffer]) -> int:
     steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
     ended = -1  # blocks whose last step is before this one are free
     first_users: dict[int, Buffer] = {}  # of each block, by its offset
-    firsts, bytes_of = [buffer.first for buffer in buffers], [buffer.bytes for buffer in buffers]
-    for i in np.lexsort((-np.array(bytes_of, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
-        first, needed, buffer = firsts[i], bytes_of[i], buffers[i]
+    firsts, needs = [buffer.first for buffer in buffers], _bytes(buffers)
+    for i in np.lexsort((-np.array(needs, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
+        first, needed, buffer = firsts[i], needs[i], buffers[i]
         while ended < first and ended < steps:
             for size, offset in sorted(ending.pop(ended, ())):
                 if size not in free:
@@ -131,14 +143,23 @@ def _reuse(buffers: Sequence[Buffer]) -> int:
             ended += 1
         at = bisect_left(sizes, needed)
         if at == len(sizes):
-            size, buffer.offset = needed, end
+            size, offset = needed, end
             end += needed
-            first_users[buffer.offset] = buffer
+            first_users[offset] = buffer
         else:
             size = sizes[at]
-            buffer.offset = free[size].pop()
+            offset = free[size].pop()
             if not free[size]:
                 del free[size], sizes[at]
-            buffer.shared = first_users[buffer.offset].shared = True
-        ending.setdefault(buffer.last, []).append((size, buffer.offset))
+            buffer.shared = first_users[offset].shared = True
+        buffer.offset = offset
+        if buffer.last < FOREVER:
+            ending.setdefault(buffer.last, []).append((size, offset))
     return end
+
+
+def _bytes(buffers: Sequence[Buffer]) -> list[int]:
+    """Return the size of each buffer. Most have one of a few shapes."""
+    shapes = [buffer.shape for buffer in buffers]
+    sizes = {shape: size_in_arena(shape) for shape in set(shapes)}
+    return [sizes[shape] for shape in shapes]

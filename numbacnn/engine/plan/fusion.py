@@ -11,7 +11,7 @@ fusions found before.
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from numbacnn.engine.graph import Graph
+from numbacnn.engine.graph import Graph, Kind
 from numbacnn.geometry import PoolGeometry
 from numbacnn.layers import Layer
 from numbacnn.layers.base import CLAMPS
@@ -50,14 +50,14 @@ def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
 
     In training, or after a residual addition, that is ReLU, or after a normalization ReLU6.
     """
-    layer, geometry = fusions.graph.nodes[i].layer, fusions.graph.nodes[i].geometry
+    node = fusions.graph.nodes[i]
     following = fusions.next_node(fusions.last(i))
     op = None if following is None else fusions.graph.nodes[following].layer.known_op
     if op is None:
         return None
     if op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
-        return fusions.absorb_next(i, op, layer.fuses & CLAMPS)
-    return fusions.absorb_next(i, op, layer.fused_activations(fusions.sizes, geometry))
+        return fusions.absorb_next(i, op, node.layer.fuses & CLAMPS)
+    return fusions.absorb_next(i, op, fusions.activations(node.kind))
 
 
 def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
@@ -143,6 +143,7 @@ class Fusions:
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._forward = [self._absorbed[rule] for rule in FORWARD]
+        self._activations: dict[Kind, frozenset[str]] = {}
         self._last: dict[int, int] = {}  # by node: the last one that its forward step computes
         self.computed_elsewhere: set[int] = set()
         self.gradient_elsewhere: set[int] = set()
@@ -167,6 +168,10 @@ class Fusions:
     def absorbed_by(self, rule: Rule, i: int) -> int | None:
         """Return the node whose work node ``i`` does by ``rule``."""
         return self._absorbed[rule].get(i)
+
+    def absorbed(self, rule: Rule) -> Mapping[int, int]:
+        """Map nodes to those whose work they do by ``rule``."""
+        return self._absorbed[rule]
 
     def absorbed_forward(self, i: int) -> list[int | None]:
         """Return ``absorbed_by`` for each rule of ``FORWARD``."""
@@ -217,6 +222,12 @@ class Fusions:
         if following is None:
             return None
         return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
+
+    def activations(self, kind: Kind) -> frozenset[str]:
+        """Return the ops of activations that nodes of a kind can apply in inference, if they add no residual."""
+        if kind not in self._activations:
+            self._activations[kind] = kind.layer.fused_activations(self.sizes, kind.geometry)
+        return self._activations[kind]
 
     def is_window_pool(self, i: int) -> bool:
         """Return whether node ``i`` is a max-pool over strided windows, as opposed to an adaptive one."""

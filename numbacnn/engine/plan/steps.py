@@ -1,13 +1,14 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
 import gc
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from numbacnn.engine.graph import Graph, Node
+from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.engine.plan import fusion
-from numbacnn.engine.plan.arena import Buffer, View, allocate, image_view
+from numbacnn.engine.plan.arena import Buffer, View, allocate, full_shape
 from numbacnn.engine.plan.fusion import Fusions
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
@@ -18,6 +19,14 @@ from numbacnn.layers.bindings import Sizes
 Scratch = dict[str, Buffer | None]
 
 
+class ScratchItem(NamedTuple):
+    """A scratch buffer to make."""
+
+    name: str
+    shape: Shape
+    permanent: bool
+
+
 @dataclass(eq=False, slots=True)
 class Step:
     """One call of a layer's forward or backward."""
@@ -26,7 +35,7 @@ class Step:
     layer: Layer | None  # None: the gradient is in place already, only ``adds`` remain
     xs: list[View]
     y: View
-    dxs: list[View | None] = field(default_factory=list)  # None for a gradient that nobody reads
+    dxs: Sequence[View | None] = ()  # None for a gradient that nobody reads
     dy: View | None = None
     scratch: Scratch = field(default_factory=dict)  # None for what an inference plan need not save
     fused: str | None = None  # op of the activation that forward applies
@@ -34,8 +43,8 @@ class Step:
     residual: View | None = None  # the residual that forward adds before the activation
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
-    clears: list[Buffer] = field(default_factory=list)  # their halo must be zeroed first: the memory was shared
-    adds: list[tuple[View, View]] = field(default_factory=list)  # (total, part) to add afterwards: gradients at a fork
+    clears: tuple[Buffer, ...] = ()  # their halo must be zeroed first: the memory was shared
+    adds: Sequence[tuple[View, View]] = ()  # (total, part) to add afterwards: gradients at a fork
     frozen: frozenset[str] = frozenset()  # the layer's parameters whose gradients nobody reads
     masks: bool = False  # backward applies the gradient of the ReLU that computed x
     training: bool = False  # False in inference, and if the layer is frozen
@@ -106,11 +115,18 @@ class _Planner:
         self.training, self.frozen = training, frozen
         self.fusions = Fusions(self.graph, self.outputs, sizes, training, fuse)
         self.needs_gradient = self._needs_gradient(training and input_gradient)
+        self.delayed, self.pooled, self.masked = (self.fusions.absorbed(rule) for rule in fusion.BACKWARD)
+        self.pools_taken = set(self.pooled.values())
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
-        self.specifications: dict[int, Mapping[str, ScratchSpec]] = {}  # by node: of its scratch
-        self.of_algorithms: dict[tuple[object, ...], Mapping[str, ScratchSpec]] = {}  # scratch by algorithms, geometry
+        self.scratch_of_kind: dict[tuple[Kind, str], tuple[Sequence[ScratchItem], Sequence[str]]] = {}
+        self.algorithms_of_kind: dict[
+            tuple[Kind, tuple[str, ...], PoolGeometry | None], tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]]
+        ] = {}
         self.gradient_halos = self._gradient_halos() if training else {}
+        self.with_view = set(  # nodes whose output may be their input's memory
+            self.graph.nodes_of(lambda layer: layer.is_view or (layer.idle_in_inference and not training))
+        )
         self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
         self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
         self.gradients: dict[int, View] = {}  # by value
@@ -126,8 +142,9 @@ class _Planner:
         self._use(outputs)
         output_gradients = self._output_gradients() if self.training else []
         self.time += 1
-        nodes = reversed(range(len(self.graph.nodes))) if self.training else ()
-        backward = [step for i in nodes for step in self._backward_steps(i)]
+        backward = list[Step]()
+        for i in reversed(range(len(self.graph.nodes))) if self.training else ():
+            backward += self._backward_steps(i)
         input_gradients = [self.gradients.get(i) for i in range(len(inputs))]
         self._use([*outputs, *input_gradients])  # the training loop still reads the outputs after backward
         size = allocate(self.buffers)
@@ -140,38 +157,34 @@ class _Planner:
     def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
-        views = {
-            i: self._new_view(name, shape, halos.get(i, NO_HALO))
-            for i, (name, shape) in enumerate(zip(graph.input_names, graph.input_shapes, strict=True))
-        }
-        for value, node in enumerate(graph.nodes, len(views)):
+        views: dict[int, View] = {}
+        names = zip(graph.names, graph.shapes, strict=True)
+        for i, (name, shape) in enumerate(names, graph.producer(0)):
+            value = graph.value(i)
             if value in stored:
                 continue
-            source, halo = views.get(node.inputs[0]), halos.get(value, NO_HALO)
-            if self._is_view(node) and source is not None and not any(source.buffer.halo) and not any(halo):
-                views[value] = View(source.buffer, node.shape)
+            halo = halos.get(value, NO_HALO)
+            source = views.get(graph.nodes[i].inputs[0]) if i in self.with_view else None
+            if source is not None and not any(source.buffer.halo) and not any(halo):
+                views[value] = View(source.buffer, shape)
             else:
-                views[value] = self._new_view(node.name, node.shape, halo)
+                views[value] = self._new_view(name, shape, halo)
         return [views[stored.get(value, value)] for value in range(len(graph.shapes))]
 
     def _new_view(self, name: str, shape: Shape, halo: Halo) -> View:
-        view = image_view(name, shape, self.batch, halo)
-        self.buffers.append(view.buffer)
-        return view
+        buffer = Buffer(name, full_shape(shape, self.batch, halo), halo)
+        self.buffers.append(buffer)
+        return View(buffer, shape)
 
     def _value_halos(self) -> dict[int, Halo]:
         """Map values to the halo of zeros that their consumers expect around them, if any."""
         halos: dict[int, Halo] = {}
         for i in self.graph.nodes_of(lambda layer: layer.input_halo is not Layer.input_halo):
             node = self.graph.nodes[i]
-            needed = node.layer.input_halo(node.geometry)
-            if needed is not NO_HALO:
-                halos |= {value: needed.union(halos.get(value, NO_HALO)) for value in node.inputs}
+            needed = node.kind.input_halo
+            for value in node.inputs if needed is not NO_HALO else ():
+                halos[value] = needed.union(halos[value]) if value in halos else needed
         return halos
-
-    def _is_view(self, node: Node) -> bool:
-        """Return whether the node's output may be its input's memory."""
-        return node.layer.is_view or (node.layer.idle_in_inference and not self.training)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -181,14 +194,14 @@ class _Planner:
             return None
         node, values = self.graph.nodes[i], self.values
         xs, y = [values[x] for x in node.inputs], values[self.graph.value(i)]
-        if y.buffer is xs[0].buffer and self._is_view(node):
+        if i in self.with_view and y.buffer is xs[0].buffer:
             return None
         step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
         if i in self.fusions.starts:
             self._fuse(step, i)
         if i in self.with_algorithms:
-            self._choose_algorithms(step, ["forward"])
-        self._use([*xs, y, step.residual], step.scratch)
+            self._choose_algorithms(step, ("forward",))
+        self._use([*xs, y, step.residual])
         self.time += 1
         return step
 
@@ -200,7 +213,7 @@ class _Planner:
             step.fused = self.graph.nodes[relu].layer.op
         if norm is not None:
             step.norm = self.graph.nodes[norm]
-            step.scratch |= self._new_scratch(node, node.layer.folded_scratch(node.input_shapes))
+            step.scratch |= self._new_scratch(node, self._wanted(node.layer.folded_scratch(node.input_shapes)))
         if total is not None:
             step.residual = self.values[self.fusions.residual(i, total)]
         if pool is not None:
@@ -213,16 +226,12 @@ class _Planner:
             return self.training
         return not self.frozen.issuperset(node.parameters or [node.name])
 
-    def _use(self, views: Iterable[View | None], scratch: Scratch | None = None) -> None:
-        """Extend the lifetime of these buffers to the current step."""
+    def _use(self, views: Iterable[View | None]) -> None:
+        """Extend the lifetime of the buffers of these views to the current step."""
         time = self.time
         for view in views:
             if view is not None:
                 view.buffer.use(time)
-        if scratch:
-            for buffer in scratch.values():
-                if buffer is not None:
-                    buffer.use(time)
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 
@@ -231,46 +240,71 @@ class _Planner:
         if i not in self.with_scratch:
             return {}
         node = self.graph.nodes[i]
-        saved, wanted = dict[str, Buffer | None](), {}
-        specifications = self.specifications.get(i)
-        if specifications is None:
-            specifications = self.specifications[i] = node.layer.scratch(self.sizes, node.geometry, self.batch)
-        is_forward = direction == "forward"
-        for name, spec in specifications.items():
-            when = spec.when
-            if when == "saved" and not (is_forward and self.training):
-                saved[name] = self.saved[i][name] if self.training else None
-            elif when == direction or (is_forward and when in ("saved", "prepared")):
-                wanted[name] = spec
-        found = saved | self._new_scratch(node, wanted) if wanted else saved
-        if is_forward:
+        wanted, saved = self._scratch_of_kind(node.kind, direction)
+        found = self._new_scratch(node, wanted)
+        if direction == "forward":
             self.saved[i] = found
+        for name in saved:
+            found[name] = self._saved_scratch(i, name)
         return found
 
-    def _new_scratch(self, node: Node, wanted: Mapping[str, ScratchSpec]) -> Scratch:
-        found: Scratch = {}
-        for name, spec in wanted.items():
-            kept = spec.when == "prepared" and not self.training
-            shape = spec.trained if self.training and spec.trained is not None else spec.shape
-            found[name] = Buffer(f"{node.name}.{name}", shape, permanent=kept)
+    def _saved_scratch(self, i: int, name: str) -> Buffer | None:
+        """Return scratch that the forward step of node ``i`` has saved for the current step; None in inference."""
+        buffer = self.saved[i].get(name)
+        if buffer is not None:
+            buffer.use(self.time)
+        return buffer
+
+    def _scratch_of_kind(self, kind: Kind, direction: str) -> tuple[Sequence[ScratchItem], Sequence[str]]:
+        """Return the scratch to make for a direction, and the names of what else it takes: scratch that is saved."""
+        key = kind, direction
+        found = self.scratch_of_kind.get(key)
+        if found is None:
+            is_forward = direction == "forward"
+            made = {direction, "prepared"} if is_forward else {direction}
+            if is_forward and self.training:
+                made.add("saved")
+            specs = kind.layer.scratch(self.sizes, kind.geometry, self.batch)
+            saved = [name for name, spec in specs.items() if spec.when == "saved" and spec.when not in made]
+            wanted = self._wanted({name: spec for name, spec in specs.items() if spec.when in made})
+            found = self.scratch_of_kind[key] = wanted, saved
+        return found
+
+    def _wanted(self, specifications: Mapping[str, ScratchSpec]) -> Sequence[ScratchItem]:
+        return [
+            ScratchItem(
+                name,
+                spec.trained if self.training and spec.trained is not None else spec.shape,
+                spec.when == "prepared" and not self.training,
+            )
+            for name, spec in specifications.items()
+        ]
+
+    def _new_scratch(self, node: Node, wanted: Sequence[ScratchItem]) -> Scratch:
+        """Return new scratch for the current step."""
+        time, found = self.time, Scratch()
+        for name, shape, permanent in wanted:
+            found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, name)
         self.buffers += filter(None, found.values())
         return found
 
-    def _choose_algorithms(self, step: Step, parts: Collection[str]) -> None:
+    def _choose_algorithms(self, step: Step, parts: tuple[str, ...]) -> None:
         """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
-        geometry, when = step.node.geometry, "forward" if step.dy is None else "backward"
-        step.algorithms = step.node.layer.algorithms(self.sizes, geometry, parts, step.pool)
-        if not step.algorithms:
-            return
-        key = *step.algorithms.items(), geometry, step.pool, when
-        wanted = self.of_algorithms.get(key)
-        if wanted is None:
-            wanted = self.of_algorithms[key] = {
+        kind, pool = step.node.kind, step.pool
+        key = kind, parts, pool
+        found = self.algorithms_of_kind.get(key)
+        if found is None:
+            when = "forward" if step.dy is None else "backward"
+            algorithms = kind.layer.algorithms(self.sizes, kind.geometry, parts, pool)
+            scratch = {
                 f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
-                for direction, algorithm in step.algorithms.items()
-                for name, spec in algorithm.scratch(direction, geometry, self.batch, step.pool).items()
+                for direction, algorithm in algorithms.items()
+                for name, spec in algorithm.scratch(direction, kind.geometry, self.batch, pool).items()
             }
-        step.scratch |= self._new_scratch(step.node, wanted)
+            found = self.algorithms_of_kind[key] = algorithms, self._wanted(scratch)
+        step.algorithms, wanted = found
+        added = self._new_scratch(step.node, wanted)
+        step.scratch = step.scratch | added if step.scratch else added
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -279,9 +313,8 @@ class _Planner:
         if not self.training:
             return [False] * len(self.graph.shapes)
         needed = [of_inputs] * len(self.graph.input_shapes)
-        with_parameters = set(self.graph.nodes_of(lambda layer: layer.parameters is not Layer.parameters))
-        for i, node in enumerate(self.graph.nodes):
-            trains = i in with_parameters and not self.frozen.issuperset(node.parameters)
+        for node in self.graph.nodes:
+            trains = bool(node.kind.parameters) and not (self.frozen and self.frozen.issuperset(node.parameters))
             needed.append(trains or any(map(needed.__getitem__, node.inputs)))
         return needed
 
@@ -294,11 +327,11 @@ class _Planner:
 
     def _backward_steps(self, i: int) -> list[Step]:
         """Return the backward steps at node ``i``: of an activation delayed to it, and its own."""
-        value, fusions = self.graph.value(i), self.fusions
+        value = self.graph.value(i)
         if value not in self.gradients or not self.needs_gradient[value]:
             return []
-        steps, activation = list[Step](), fusions.absorbed_by(fusion.delay_gradient, i)
-        if activation is not None and fusions.absorber(fusion.mask_gradient, activation) is None:
+        steps, activation = list[Step](), self.delayed.get(i)
+        if activation is not None and self.fusions.absorber(fusion.mask_gradient, activation) is None:
             steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
         step = self._backward_step(i)
         if step is not None:
@@ -313,29 +346,34 @@ class _Planner:
         return Step(node, node.layer, [], y, [], dy, training=self._trains(node))
 
     def _backward_step(self, i: int) -> Step | None:
-        node, value, fusions = self.graph.nodes[i], self.graph.value(i), self.fusions
+        node, value = self.graph.nodes[i], self.graph.value(i)
         layer, xs, y, dy = node.layer, [self.values[x] for x in node.inputs], self.values[value], self.gradients[value]
         dxs, adds = self._input_gradients(i, dy)
         in_place = layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer
-        done = in_place or i in fusions.gradient_elsewhere
+        done = in_place or i in self.fusions.gradient_elsewhere
         if done and not adds:
             return None
         step = Step(node, None if done else layer, xs, y, dxs, dy, adds=adds, training=self._trains(node))
         if self.frozen:
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
-        step.masks = fusions.absorbed_by(fusion.mask_gradient, i) is not None
-        pool = fusions.absorbed_by(fusion.take_pool_gradient, i)
+        step.masks = i in self.masked
+        pool = self.pooled.get(i)
         if pool is None:
             step.scratch = self._scratch(i, "backward")
         else:
             step.pool = geometry = self.graph.nodes[pool].geometry
             wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
-            step.scratch = self._new_scratch(node, wanted) | {"argmax": self.saved[pool]["argmax"]}
+            step.scratch = self._new_scratch(node, self._wanted(wanted))
+            step.scratch["argmax"] = self._saved_scratch(pool, "argmax")
         if i in self.with_algorithms:
-            needed = {"weight": "weight" not in step.frozen, "input": any(dx is not None for dx in dxs)}
-            self._choose_algorithms(step, [part for part, is_needed in needed.items() if is_needed])
-        read = [*(xs if layer.reads_x else []), *([y] if layer.reads_y else [])]
-        self._use([*read, dy, *dxs, *(total for total, _ in adds)], step.scratch)
+            weight, inputs = "weight" not in step.frozen, dxs.count(None) < len(dxs)
+            self._choose_algorithms(step, ("weight",) * weight + ("input",) * inputs)
+        used = [dy, *dxs, *[total for total, _ in adds]]
+        if layer.reads_x:
+            used += xs
+        if layer.reads_y:
+            used.append(y)
+        self._use(used)
         self.time += 1
         return step
 
@@ -345,17 +383,19 @@ class _Planner:
         for x in self.graph.nodes[i].inputs:
             part = self._gradient_part(i, x, dy) if self.needs_gradient[x] else None
             dxs.append(part)
-            if part is not None and x in self.gradients:
+            if part is None:
+                continue
+            if x in self.gradients:
                 adds.append((self.gradients[x], part))
-            elif part is not None:
+            else:
                 self.gradients[x] = part
         return dxs, adds
 
     def _gradient_part(self, i: int, x: int, dy: View) -> View:
         """Return the view for node ``i``'s share of the gradient of value ``x``: the memory of dy if possible."""
         layer = self.graph.nodes[i].layer
-        if layer.in_place_gradient or self.fusions.absorber(fusion.take_pool_gradient, i) is not None:
-            return View(dy.buffer, dy.shape)
+        if layer.in_place_gradient or i in self.pools_taken:
+            return dy
         if layer.is_view and not any(dy.buffer.halo) and not any(self.gradient_halos.get(x, NO_HALO)):
             return View(dy.buffer, self.graph.shapes[x])
         return self._new_gradient(x)
@@ -376,7 +416,7 @@ class _Planner:
             if node.layer.in_place_gradient:
                 halo = halos.get(node.inputs[0], NO_HALO)
             elif self.needs_gradient[node.inputs[0]] or node.layer.weights_read_gradient_halo:
-                halo = node.layer.gradient_halo(node.geometry)
+                halo = node.kind.gradient_halo
             else:
                 halo = NO_HALO
             if halo is not NO_HALO:
@@ -389,9 +429,8 @@ def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
     written = {id(view.buffer) for view in outside}
     for step in steps:
         for view in [step.y] if step.dy is None else step.dxs:
-            if view is None or view.buffer.halo == NO_HALO:
+            if view is None or not view.buffer.shared or not any(view.buffer.halo):
                 continue
-            buffer = view.buffer
-            if id(buffer) not in written and buffer.shared and any(buffer.halo):
-                step.clears.append(buffer)
-            written.add(id(buffer))
+            if id(view.buffer) not in written:
+                step.clears += (view.buffer,)
+            written.add(id(view.buffer))
