@@ -1,5 +1,7 @@
 """Which algorithm runs a convolution, in each direction: one row for each algorithm of the CPU, and what it costs."""
 
+from functools import partial
+
 import pytest
 
 import numbacnn as nc
@@ -105,3 +107,12 @@ def test_costs_count_what_runs(name):
         else:
             assert share == pytest.approx((g.s + g.stride_w) / g.s if name == "pixel pairs" else 1)
         assert cost.bytes > 0
+
+
+def test_an_algorithm_set_after_recording_is_that_of_one_layer():
+    convolution = partial(nc.Conv2D, 64, 3, padding="same")
+    model = nc.Sequential([convolution(), convolution(), nc.ReLU6()], (16, 16, 64))
+    model.layers[1].algorithm = "direct"
+    steps = make_plan(model.graph, sizes, 2, training=False).forward
+    assert [step.algorithms["forward"].name for step in steps] == ["winograd4", "direct"]
+    assert steps[1].fused == "relu6"

@@ -11,7 +11,7 @@ fusions found before.
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from numbacnn.engine.graph import Graph, Kind
+from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.geometry import PoolGeometry
 from numbacnn.layers import Layer
 from numbacnn.layers.base import CLAMPS
@@ -57,7 +57,7 @@ def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
         return None
     if op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
         return fusions.absorb_next(i, op, node.layer.fuses & CLAMPS)
-    return fusions.absorb_next(i, op, fusions.activations(node.kind))
+    return fusions.absorb_next(i, op, fusions.activations(node))
 
 
 def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
@@ -143,7 +143,7 @@ class Fusions:
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._forward = [self._absorbed[rule] for rule in FORWARD]
-        self._activations: dict[Kind, frozenset[str]] = {}
+        self._activations: dict[tuple[Kind, str], frozenset[str]] = {}
         self._last: dict[int, int] = {}  # by node: the last one that its forward step computes
         self.computed_elsewhere: set[int] = set()
         self.gradient_elsewhere: set[int] = set()
@@ -223,11 +223,12 @@ class Fusions:
             return None
         return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
 
-    def activations(self, kind: Kind) -> frozenset[str]:
-        """Return the ops of activations that nodes of a kind can apply in inference, if they add no residual."""
-        if kind not in self._activations:
-            self._activations[kind] = kind.layer.fused_activations(self.sizes, kind.geometry)
-        return self._activations[kind]
+    def activations(self, node: Node) -> frozenset[str]:
+        """Return the ops of activations that a node can apply in inference, if it adds no residual."""
+        key = node.kind, getattr(node.layer, "algorithm", "")
+        if key not in self._activations:
+            self._activations[key] = node.layer.fused_activations(self.sizes, node.geometry)
+        return self._activations[key]
 
     def is_window_pool(self, i: int) -> bool:
         """Return whether node ``i`` is a max-pool over strided windows, as opposed to an adaptive one."""

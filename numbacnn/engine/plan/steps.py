@@ -121,7 +121,8 @@ class _Planner:
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
         self.scratch_of_kind: dict[tuple[Kind, str], tuple[Sequence[ScratchItem], Sequence[str]]] = {}
         self.algorithms_of_kind: dict[
-            tuple[Kind, tuple[str, ...], PoolGeometry | None], tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]]
+            tuple[Kind, str, tuple[str, ...], PoolGeometry | None],
+            tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]],
         ] = {}
         self.gradient_halos = self._gradient_halos() if training else {}
         self.with_view = set(  # nodes whose output may be their input's memory
@@ -290,12 +291,12 @@ class _Planner:
 
     def _choose_algorithms(self, step: Step, parts: tuple[str, ...]) -> None:
         """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
-        kind, pool = step.node.kind, step.pool
-        key = kind, parts, pool
+        layer, kind, pool = step.node.layer, step.node.kind, step.pool
+        key = kind, getattr(layer, "algorithm", ""), parts, pool  # a layer's algorithm may be set after it was recorded
         found = self.algorithms_of_kind.get(key)
         if found is None:
             when = "forward" if step.dy is None else "backward"
-            algorithms = kind.layer.algorithms(self.sizes, kind.geometry, parts, pool)
+            algorithms = layer.algorithms(self.sizes, kind.geometry, parts, pool)
             scratch = {
                 f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
                 for direction, algorithm in algorithms.items()
