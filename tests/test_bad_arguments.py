@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 import numbacnn as nc
+from numbacnn._checks import shown
 from numbacnn.losses import LOSSES
 from numbacnn.optimizers import OPTIMIZERS
 
 F, L = nc.functional, nc.losses
 IMAGE = np.ones((2, 4, 4, 3), np.float32)
+HUGE = 10**5000  # of which Python makes neither a float nor text
 NO_ARRAYS = {
     "None": None, "text": "a", "a number": 1, "complex": IMAGE * 1j, "dates": np.zeros(IMAGE.shape, "datetime64[s]"),
     "durations": np.zeros(IMAGE.shape, "timedelta64[s]"), "ragged": [[1.0], [1.0, 2.0]], "an object": object(),
     "a mapping": {}, "texts": np.full(IMAGE.shape, "a"), "None in a list": [[None]],
     "objects": np.full(IMAGE.shape, np.datetime64("2020"), object), "digits": np.full(IMAGE.shape, "1", object),
+    "huge integers": np.full(IMAGE.shape, HUGE, object), "a list of huge integers": [HUGE, 1],
 }  # fmt: skip
 WEIGHTS = {
     F.conv2d: (IMAGE, np.ones((3, 3, 3, 4))),
@@ -42,7 +45,10 @@ def test_functions_name_what_is_not_an_array(function, what):
             function(*given)
 
 
-NO_NUMBERS = ("complex", "dates", "durations", "texts", "ragged", "None in a list", "objects", "digits")
+NO_NUMBERS = (
+    *("complex", "dates", "durations", "texts", "ragged"),
+    *("None in a list", "objects", "digits", "huge integers"),
+)
 
 
 @pytest.mark.parametrize("what", NO_NUMBERS)
@@ -58,7 +64,7 @@ def test_losses_take_real_numbers_only(name, what):
         function(numbers, bad)
 
 
-VALUES = [None, "a", 10**30, 2**31, -1, [], {}, object(), np.ones(3), np.nan]
+VALUES = [None, "a", 10**30, HUGE, -HUGE, 2**31, -1, [], {}, object(), np.ones(3), np.nan]
 OPTIONS = {
     F.max_pool2d: (IMAGE,), F.avg_pool2d: (IMAGE,), F.global_avg_pool2d: (IMAGE,), F.dropout: (IMAGE,),
     F.resize2d: (IMAGE, 4), F.gelu: (IMAGE,), F.elementwise: (IMAGE, "exp"), F.zero_pad2d: (IMAGE,),
@@ -76,7 +82,7 @@ def test_options_are_taken_or_rejected(function):
         except nc.errors.NumbacnnError:
             pass
         except Exception as error:
-            failures.append(f"{name}={value!r}: {type(error).__name__} {error}")
+            failures.append(f"{name}={shown(value)}: {type(error).__name__} {error}")
     assert not failures, "\n".join(failures)
 
 
@@ -96,7 +102,7 @@ def failures(make, use, values=HOSTILE, **required):
         except nc.errors.NumbacnnError:
             pass
         except Exception as error:
-            found.append(f"{name}={value!r}: {type(error).__name__} {error}")
+            found.append(f"{name}={shown(value)}: {type(error).__name__} {error}")
     return "\n".join(found)
 
 
@@ -159,7 +165,7 @@ def test_hostile_arguments_of_fit(name):
         except nc.errors.NumbacnnError:
             pass
         except Exception as error:
-            found.append(f"{value!r}: {type(error).__name__} {error}")
+            found.append(f"{shown(value)}: {type(error).__name__} {error}")
     assert not found, "\n".join(found)
 
 

@@ -60,6 +60,9 @@ def test_new_folders_and_those_above_are_on_the_disk(tmp_path, monkeypatch):
     files.make_folders(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
     assert set(synced) == {tmp_path, tmp_path / "a"}
+    synced.clear()
+    path = RunFolder.new(Settings.resolve({})).path  # without --out
+    assert set(synced) == {path.parent, path.parent.parent}
 
 
 def test_runs_without_out_get_folders_of_their_own_in_one_second():

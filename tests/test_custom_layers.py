@@ -2,12 +2,15 @@
 
 import copy
 import importlib
+import math
 import pickle
 import sys
+from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numba
 import numpy as np
 import op
 import pytest
@@ -332,6 +335,30 @@ def test_keys_include_closures_and_defaults_and_are_none_for_unknown_values():
     assert code_key(lambda x, y=1: x) != code_key(lambda x, y=2: x)
     assert code_key(adding(object())) is None
     assert code_key(using([1])) is None
+
+
+def test_keys_distinguish_what_is_made_with_numba():
+    """The classes of these are Numba's, but their code, types and options are the user's."""
+
+    def made(factor, name, kind):
+        body = lambda x: x * factor  # noqa: E731
+        return [
+            numba.stencil(lambda a: a[0, 0] * factor),
+            numba.cfunc("float32(float32)")(body),
+            numba.vectorize(body),
+            numba.njit(body),
+            kind,
+            numba.njit(lambda x: x, locals={"x": kind}),
+            numba.njit(kind(kind))(lambda x: x),
+            namedtuple("Pair", f"{name} b")(1, 2),
+        ]
+
+    ours, theirs = made(1, "a", numba.float32), made(2, "c", numba.float64)
+    for one, other in zip(ours, theirs, strict=True):
+        assert code_key(adding(one)) is None or code_key(adding(one)) != code_key(adding(other)), one
+    assert [code_key(adding(value)) is None for value in ours] == [True, True, True, *[False] * 5]
+    known = [np.add, np.float32, math.exp, max, numba.prange, np.linalg.norm, np.linalg]
+    assert len({code_key(adding(value)) for value in known} - {None}) == len(known)
 
 
 def test_kernels_are_compiled_for_the_types_of_their_first_call():

@@ -114,6 +114,12 @@ def test_what_a_read_only_cache_lacks_is_compiled_with_one_warning(cache):
     assert (compiled, total) == ("compiles copy", "24.0")
 
 
+def test_each_python_has_a_cache_of_its_own(monkeypatch):
+    before = disk_cache.source_key()
+    monkeypatch.setattr("sys.abiflags", "t", raising=False)  # that of Python without a global interpreter lock
+    assert disk_cache.source_key.__wrapped__() != before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no owners and modes")
 @pytest.mark.parametrize(
     ("before", "mode", "reason"),
@@ -135,6 +141,16 @@ def test_code_that_others_can_write_is_not_run(cache, before, mode, reason, dept
     assert reason in warning
     assert warning.endswith("; remove it, or set NUMBACNN_CACHE_DIR to a folder of your own")
     assert (compiled, total) == ("compiles copy", "24.0")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files to others")
+def test_a_file_of_another_user_is_not_run(cache):
+    """Others may write to a folder as a group, or through the folder above it."""
+    os.chown(kernel_file(cache), 1, 1)
+    warning, compiled, total = run(cache)
+    assert re.fullmatch(r".*\.nbc belongs to another user \(uid 1\): the kernel is compiled again", warning)
+    assert (compiled, total) == ("compiles copy", "24.0")
+    assert run(cache) == ["24.0"]  # its own file
 
 
 def test_kernels_work_without_a_folder_that_can_be_made(tmp_path):

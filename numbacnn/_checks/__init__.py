@@ -37,11 +37,14 @@ def python_numbers(value: Any, arrays: bool = False) -> Any:
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)``, or a few words about a value whose repr does not fit into a line or has an address."""
-    text = repr(value)
+    """Return ``repr(value)``, or a few words about a value whose repr fails, does not fit a line or has an address."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    try:
+        text = repr(value)
+    except Exception:  # of an integer of more than 4,300 digits, or of a class with a fault
+        return f"{kind} of {len(value)}" if isinstance(value, list | tuple | set | dict) else kind
     if len(text) <= LONGEST and "\n" not in text and " at 0x" not in text:
         return text
-    kind, shape = type(value).__name__, getattr(value, "shape", None)
     if isinstance(value, str):
         return f"{value[:LONGEST]!r} …"
     if isinstance(shape, tuple):
@@ -157,10 +160,12 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'the nearest known name'? ", or nothing if none is near."""
+    if not isinstance(name, str):
+        return ""
     listed = {other.lower(): other for other in known}
-    if isinstance(name, str) and STRINGS.get(name) in listed.values():
+    if STRINGS.get(name) in listed.values():
         return f"that is {STRINGS[name]!r} here; "
-    near = get_close_matches(str(name).lower(), listed, n=1)
+    near = get_close_matches(name.lower(), listed, n=1)
     return f"did you mean {listed[near[0]]!r}? " if near else ""
 
 

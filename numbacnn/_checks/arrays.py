@@ -36,6 +36,8 @@ def real_array(value: object, name: str) -> NDArray[Any]:
         found = as_float32(array)
     except (TypeError, ValueError):
         raise ArgumentError(f"{name} of type {array.dtype}: pass real numbers") from None
+    except OverflowError:  # an integer that no float can hold
+        raise ArgumentError(f"{name}: a number is beyond float32; pass smaller numbers") from None
     wrong = (item for item in array.flat if isinstance(item, NO_NUMBERS)) if array.dtype.kind == "O" else ()
     for item in wrong:
         raise ArgumentError(f"{name}: {item!r} is not a number")

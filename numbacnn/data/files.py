@@ -82,10 +82,13 @@ def create_file(path: Path, content: bytes) -> None:
             os.unlink(temporary)
 
 
-def make_folders(path: Path) -> None:
-    """Make a folder and those above it that are missing, each on the disk before this returns."""
+def make_folders(path: Path, exist_ok: bool = True) -> None:
+    """Make a folder and those above it that are missing, each on the disk before this returns.
+
+    Raises FileExistsError if the folder exists, unless ``exist_ok``.
+    """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=exist_ok)
     for folder in missing:
         _sync_folder(folder.parent)
 

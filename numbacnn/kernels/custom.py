@@ -5,6 +5,7 @@ same name, or one function before and after a constant has changed, have differe
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -64,7 +65,7 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
     if isinstance(value, NUMBERS):
         yield f"{type(value).__name__} {value!r}"
     elif isinstance(value, tuple):
-        yield f"tuple of {len(value)}"
+        yield f"tuple of {len(value)} {getattr(value, '_fields', '')}"
         for item in value:
             yield from _parts(item, seen)
     elif isinstance(value, frozenset):  # of constants; its order differs from process to process
@@ -75,10 +76,13 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
         yield from _parts((value.start, value.stop, value.step), seen)
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype} {value.shape} {value.tobytes().hex()}"
-    elif _root(value) in KNOWN:
-        yield f"{getattr(value, '__module__', '')} {getattr(value, '__qualname__', getattr(value, '__name__', ''))}"
+    elif isinstance(value, types.Type):
+        yield f"type {value!r}"
+    elif name := _known_name(value):
+        yield name
     elif hasattr(value, "py_func"):  # compiled by numba.njit
         yield str(sorted((name, _sorted(option)) for name, option in value.targetoptions.items()))
+        yield f"{sorted(map(str, value.locals.items()))} {[] if value._can_compile else value.signatures}"
         yield from _parts(value.py_func, seen)
     elif isinstance(value, FunctionType):
         if id(value) not in seen:
@@ -88,10 +92,21 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
         raise _NoKey
 
 
-def _root(value: Any) -> str:
-    """The package that a module, function or class comes from."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    return name.partition(".")[0] if isinstance(name, str) else ""
+def _known_name(value: Any) -> str | None:
+    """The name of a module of a known package, or of what is found there by its name; None for anything else.
+
+    What a user makes with a known package, such as a stencil or a C callback, may have a class of that package.
+    """
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    if not isinstance(module, str) or module.partition(".")[0] not in KNOWN:
+        return None
+    if isinstance(value, ModuleType):
+        return module
+    name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module} {name}" if found is value else None
 
 
 def _sorted(option: Any) -> str:

@@ -2,8 +2,8 @@
 
 Numba's cache checks a single source file, fails in read-only installs, and trusts what it reads. Here a folder is keyed
 by everything that determines the compiled code: the kernels' source, versions, Numba's settings and the target. It
-holds one file for each kernel and signature, with a digest, and is used only if nobody else can write to it. If no
-folder can be used, kernels are compiled in every process.
+holds one file for each kernel and signature, with a digest. It is used only if not every user can write to it, and its
+files only if they belong to this user or root. If no folder can be used, kernels are compiled in every process.
 """
 
 import errno
@@ -13,6 +13,7 @@ import os
 import pickle
 import shutil
 import stat
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _warn_not_cached(reason: str) -> None:
 
 
 def _why_not_trusted(status: os.stat_result) -> str | None:
-    """Return why code from a folder must not be run: someone other than this user and root can change it."""
+    """Return why code from a file or folder must not be run: others than this user and root can change it."""
     if os.name == "nt":
         return None
     if status.st_uid not in (os.geteuid(), 0):
@@ -126,6 +127,7 @@ def _key_parts() -> Iterator[bytes]:
     except PackageNotFoundError:  # run from a source tree that is not installed
         yield b"source"
     yield numba.__version__.encode()
+    yield f"{sys.implementation.cache_tag} {getattr(sys, 'abiflags', '')}".encode()  # compiled code calls its C API
     yield repr(host_target()).encode()
     yield repr([getattr(numba.config, name) for name in NUMBA_SETTINGS]).encode()
     kernels = Path(__file__).parent
@@ -149,22 +151,24 @@ class KernelCache:
         self._name = f"{file.stem.strip('<>').replace(' ', '_')}.{function.__name__}"
 
     def load_overload(self, signature: tuple[Any, ...], target_context: Any) -> Any:
-        """Return the compiled function, or None if it is missing or, with a warning, damaged."""
+        """Return the compiled function, or None if it is missing or, with a warning, damaged or not to be trusted."""
         target_context.refresh()
         path = self._path(signature, target_context.codegen())
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                reason = _why_not_trusted(os.fstat(file.fileno()))  # in a folder that a group can write to
+                content = file.read()
         except OSError:
             return None
         digest, data = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         try:
-            if hashlib.sha256(data).digest() == digest:
+            if reason is None and hashlib.sha256(data).digest() == digest:
                 return CompileResult._rebuild(target_context, *pickle.loads(data))
         except Exception:  # of a file that another version of a library wrote
             pass
         with suppress(OSError):  # in a read-only folder
             path.unlink()
-        warnings.warn(f"{path} is damaged: the kernel is compiled again", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{path} {reason or 'is damaged'}: the kernel is compiled again", RuntimeWarning, stacklevel=2)
         return None
 
     def save_overload(self, signature: tuple[Any, ...], compiled: Any) -> None:

@@ -41,11 +41,11 @@ class RunFolder:
         data = re.sub(r"[^\w.-]+", "-", Path(settings.data).resolve().name) or "data"
         stem = f"{settings.model}-{data}-{datetime.now():%Y%m%d-%H%M%S}"
         runs = Path("runs")
-        runs.mkdir(exist_ok=True)
+        make_folders(runs)
         for number in count(1):
             path = runs / (stem if number == 1 else f"{stem}-{number}")
             with suppress(FileExistsError):
-                path.mkdir()
+                make_folders(path, exist_ok=False)
                 break
         return cls(path)
 
