@@ -74,7 +74,9 @@ def main() -> None:
     """Print a line for each kind of graph."""
     parser = argparse.ArgumentParser(description="Time plans and summaries of large graphs.")
     parser.add_argument("--nodes", type=int, default=100_000)
-    parser.add_argument("--repeat", type=int, default=1, help="print the shortest of so many times")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="number of measurements, of which the shortest is printed"
+    )
     arguments = parser.parse_args()
     for name, make in FAMILIES.items():
         times = [measure(make(arguments.nodes)) for _ in range(arguments.repeat)]

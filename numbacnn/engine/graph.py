@@ -80,7 +80,7 @@ def Input(shape: Sequence[int], name: str | None = None) -> Tensor:  # noqa: N80
 
 @dataclass(eq=False)
 class Kind:
-    """What nodes have in common whose layers have the same class and arguments, and inputs of the same shapes.
+    """The common part of nodes whose layers have the same class and arguments, and inputs of the same shapes.
 
     A large graph has few kinds, so that this is computed for each of them instead of for each node.
     """

@@ -233,7 +233,7 @@ def at_most(typing, a, b):
 def multiply_add(typing, a, b, c):
     """a · b + c, lane by lane, rounded once where the processor can.
 
-    LLVM fuses a product and a sum by itself if they end up in the same basic block; this does not depend on that.
+    LLVM fuses a product and a sum only if they end up in the same basic block; this does not depend on that.
     """
 
     def emit(context, builder, signature, arguments):

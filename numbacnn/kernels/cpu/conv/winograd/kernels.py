@@ -198,7 +198,7 @@ def output_kernel(f):
 
 
 class Windows(NamedTuple):
-    """Where the windows of all filters are: elements from panel to panel, and so on; the filters are contiguous."""
+    """The layout of the windows of all filters: elements from panel to panel, and so on; filters are contiguous."""
 
     channels: int
     filters: int
