@@ -116,3 +116,11 @@ def test_an_algorithm_set_after_recording_is_that_of_one_layer():
     steps = make_plan(model.graph, sizes, 2, training=False).forward
     assert [step.algorithms["forward"].name for step in steps] == ["winograd4", "direct"]
     assert steps[1].fused == "relu6"
+
+
+@pytest.mark.parametrize(("family", "exact"), [("auto", False), ("auto", True), ("direct", False)])
+def test_the_gradient_of_a_pool_yields_to_winograd_where_that_may_run(family, exact):
+    g, pool = conv_geometry((14, 14, 32), 64, (3, 3), (1, 1), "same"), pool_geometry((14, 14, 64), (2, 2), (2, 2))
+    able = [algorithm for algorithm in sizes.CONV_ALGORITHMS if not (exact and algorithm.spreads(g))]
+    chosen = choose(able, WEIGHTS, g, family, pool)
+    assert (chosen and chosen.name) == (None if (family, exact) == ("auto", False) else "pool gradient")

@@ -47,6 +47,7 @@ class ConvAlgorithm(Protocol):
     family: str
     directions: tuple[str, ...]
     activations: frozenset[str]
+    yields_to: str
 
     def runs(self, g: ConvGeometry) -> bool:
         """Return whether the algorithm can run."""
@@ -96,14 +97,18 @@ def choose(
     A ``family`` other than "auto" restricts the choice to its members, the last of which runs if none is preferred; it
     is ignored if the device has no member. "latency" instead compares the preferred algorithms of all families by
     their time for one image. With a ``pool``, the algorithm must compute that too, and the family is ignored; None if
-    no algorithm can.
+    no algorithm can, or if it yields to another that ``family`` admits.
     """
     able = [algorithm for algorithm in algorithms if direction in algorithm.directions]
     if family == LATENCY and pool is None:
         return _fastest_for_one(able, direction, g)
     members = [algorithm for algorithm in able if pool is None and algorithm.family == family]
     fallback = members[-1] if members else None
-    return next((algorithm for algorithm in members or able if algorithm.applies(g, pool)), fallback)
+    chosen = next((algorithm for algorithm in members or able if algorithm.applies(g, pool)), fallback)
+    if pool is None or chosen is None or family == DIRECT:
+        return chosen
+    others = (algorithm for algorithm in able if algorithm.family == chosen.yields_to)
+    return None if any(algorithm.applies(g, None) for algorithm in others) else chosen
 
 
 def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeometry) -> ConvAlgorithm:

@@ -100,16 +100,7 @@ class BatchNorm(_AffineNorm):
             )
         else:
             kernels.batch_norm_inference(
-                t.y,
-                t.statistics,
-                t.x,
-                t.weight,
-                t.bias,
-                t.running_mean,
-                t.running_var,
-                t.coefficients,
-                self.eps,
-                ceiling,
+                t.y, t.statistics, t.x, t.weight, t.bias, *running, t.coefficients, self.eps, ceiling
             )
 
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:

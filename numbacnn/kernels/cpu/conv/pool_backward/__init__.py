@@ -13,10 +13,8 @@ more.
 from numbacnn.kernels.convolution import INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
 from numbacnn.kernels.cpu.conv.pool_backward.input_gradient import image_shape, packed_shape, pool_input_gradient
 from numbacnn.kernels.cpu.conv.pool_backward.weight_gradient import partial_shape, pool_weight_gradient, positions_shape
-from numbacnn.kernels.cpu.conv.winograd import Winograd
 from numbacnn.kernels.cpu.gemm.gemm import HALF_LANES
 
-WINOGRAD = Winograd(4)
 MAX_ROWS = 5  # of the window: each is a row of the microkernel
 MAX_AREA = 16  # of the pool's window: the filters are scanned for each of its pixels
 MIN_TERMS = 100  # that the direct algorithm sums per maximum; with fewer, it fills the vectors better
@@ -29,6 +27,7 @@ class PoolBackward(ConvAlgorithm):
 
     name = "pool gradient"
     directions = WEIGHT_GRADIENT, INPUT_GRADIENT
+    yields_to = "winograd4"
 
     def applies(self, g, pool):
         """Whether the kernels can replace the pool's gradient and the direct ones, and are faster."""
@@ -40,7 +39,7 @@ class PoolBackward(ConvAlgorithm):
         filled = g.k / (-(-g.k // HALF_LANES) * HALF_LANES)
         dense = pool.r * pool.s * terms >= MIN_TERMS * filled
         small = 4 * terms * g.k <= MAX_WEIGHT_BYTES and 4 * g.h * g.w * g.c <= MAX_IMAGE_BYTES
-        return apart and contiguous and dense and small and not WINOGRAD.applies(g, None)
+        return apart and contiguous and dense and small
 
     def scratch(self, direction, g, batch, pool=None):
         """Partial sums and positions of maxima; or weights by filter, and images to which windows are added."""

@@ -50,7 +50,7 @@ def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
     tap = g.k * NR  # of packed windows: taps × channels × NR
     windows = Windows(g.k, padded(g.c), f.r**2 * tap, NR, f.r * tap, tap)
     prepare(weights_kernel(f), scratch["weights"], scratch["packed"], windows)
-    _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left), False, False)
+    _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left))
 
 
 def winograd_weight_gradient(dw, x, dy, scratch, g, f):
@@ -87,7 +87,7 @@ def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
     return tiling
 
 
-def _convolve(y, x, bias, aux, scratch, f, pads, relu, adds_aux):
+def _convolve(y, x, bias, aux, scratch, f, pads, relu=False, adds_aux=False):
     """y = x * window + bias, followed by ``PostOps``, in rounds of images."""
     weights, tiles = scratch["weights"], scratch["tiles"]
     ops = PostOps(relu, adds_aux, 4 * y.size >= OUTPUT_BYTES)
