@@ -98,6 +98,8 @@ def _known_name(value: Any) -> str | None:
     What a user makes with a known package, such as a stencil or a C callback, may have a class of that package.
     """
     module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    if module is None and isinstance(value, np.ufunc):  # NumPy 1 gives them no module
+        module = "numpy"
     if not isinstance(module, str) or module.partition(".")[0] not in KNOWN:
         return None
     if isinstance(value, ModuleType):
