@@ -31,11 +31,14 @@ MODELS: dict[str, Callable[[], nc.Model]] = {
     "ResNet-18, 32×32": lambda: nc.models.resnet18(**CIFAR, stem="cifar"),
     "VGG-16, 224×224": nc.models.vgg16,
     "ResNet-50, 224×224": nc.models.resnet50,
+    "U-Net (`unet_small`), 64×64": nc.models.unet_small,
+    "MobileNetV2, 96×96": lambda: nc.models.mobilenet_v2((96, 96, 3)),
 }
 TRAINING = [
     *(("LeNet-5", batch) for batch in (32, 64, 128, 256)),
     *(("two convolutions", batch) for batch in (32, 64, 128, 256)),
     *(("ResNet-18, 32×32", 64), ("VGG-16, 224×224", 4)),
+    *(("U-Net (`unet_small`), 64×64", 16), ("MobileNetV2, 96×96", 16)),
 ]
 INFERENCE = [1, 8, 64]  # batch sizes
 INFERENCE_LIMIT = 30.0  # seconds of a comparison, after which 5 pairs suffice

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from numbacnn.data import DataLoader, Dataset
+from numbacnn.data import loader as loader_module
 from numbacnn.data.watch import Watch
 from numbacnn.errors import ArgumentError
+
+
+@pytest.fixture(autouse=True)
+def prefetches(monkeypatch):
+    """A thread gathers batches, small as they are here."""
+    monkeypatch.setattr(loader_module, "INLINE_BYTES", 0)
 
 
 def dataset(count=23, dtype=np.uint8):
@@ -22,9 +29,11 @@ def indices(batches):
     return [batch.indices.tolist() for batch in batches]
 
 
+@pytest.mark.parametrize("inline", [0, 1 << 18])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 64])
-def test_batches_match_their_indices(dtype, batch_size):
+def test_batches_match_their_indices(monkeypatch, dtype, batch_size, inline):
+    monkeypatch.setattr(loader_module, "INLINE_BYTES", inline)
     data = dataset(dtype=dtype)
     loader, seen = DataLoader(data, batch_size), []
     for batch in loader.epoch(0):
@@ -82,6 +91,22 @@ def test_two_epochs_can_run_at_the_same_time():
     for first, second in zip(loader.epoch(0), loader.epoch(1), strict=True):
         np.testing.assert_array_equal(first.images, data.images[first.indices])
         np.testing.assert_array_equal(second.images, data.images[second.indices])
+
+
+def test_small_batches_in_memory_need_no_thread(monkeypatch, tmp_path):
+    before, data = threading.active_count(), dataset(400)
+    mapped = np.memmap(tmp_path / "images", np.uint8, "w+", shape=data.images.shape)
+    for images, bytes_inline, threads in [(data.images, 8 * 18, 0), (data.images, 8 * 18 - 1, 1), (mapped, 1 << 18, 1)]:
+        monkeypatch.setattr(loader_module, "INLINE_BYTES", bytes_inline)
+        batches = DataLoader(Dataset.from_arrays(images, data.labels), 8).epoch(0)
+        next(batches)
+        assert threading.active_count() == before + threads
+        batches.close()
+
+
+def test_two_epochs_can_run_at_the_same_time_inline(monkeypatch):
+    monkeypatch.setattr(loader_module, "INLINE_BYTES", 1 << 18)
+    test_two_epochs_can_run_at_the_same_time()
 
 
 def test_closing_early_stops_the_thread():

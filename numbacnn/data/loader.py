@@ -1,4 +1,4 @@
-"""Batches of a data set in a reproducible order, prefetched by a background thread."""
+"""Batches of a data set in a reproducible order; a background thread prefetches those that take long to copy."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn._checks import flag
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
+from numbacnn.data.store import is_on_disk
 from numbacnn.detection import RaggedBoxes
 from numbacnn.errors import ArgumentError
 
+INLINE_BYTES = 1 << 18  # a batch this small is copied in less time than a thread needs to wake and to get the GIL
 _Buffer: TypeAlias = tuple[tuple[Images, ...], NDArray[Any] | None]  # of the inputs, and of labels in an array
 
 
@@ -51,7 +53,8 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         seed: from 0 to 2**64 − 1.
         shuffle: draw a new order for each epoch, instead of the data set's own.
         drop_last: omit a smaller last batch.
-        prefetch: number of batches that are kept ready, besides the one in use and the one being gathered.
+        prefetch: number of batches that a background thread keeps ready, besides the one in use and the one being
+            gathered. Batches of at most 256 KiB, from arrays in memory, are gathered when they are requested.
 
     Raises:
         ArgumentError: a number is out of range, or there is no batch.
@@ -123,9 +126,22 @@ class DataLoader(ChecksArguments, AnswersAttributes):
             )
         order = self.order(epoch)
         cuts = [order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))]
-        return self._iterate(cuts if self.rows is None else [cut[self.rows(len(cut))] for cut in cuts])
+        iterate = self._iterate if self._is_inline else self._prefetch
+        return iterate(cuts if self.rows is None else [cut[self.rows(len(cut))] for cut in cuts])
+
+    @property
+    def _is_inline(self) -> bool:
+        """Whether batches are gathered when they are requested, not ahead by a thread."""
+        parts = self.dataset.inputs
+        size = self.batch_size * sum(part[:1].nbytes for part in parts)
+        return size <= INLINE_BYTES and not any(map(is_on_disk, parts))
 
     def _iterate(self, cuts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+        buffer = self._buffer()
+        for indices in cuts:
+            yield _gather(self.dataset, indices, buffer)
+
+    def _prefetch(self, cuts: list[NDArray[np.int64]]) -> Iterator[Batch]:
         free: SimpleQueue[_Buffer | None] = SimpleQueue()
         ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException] = SimpleQueue()
         stop = threading.Event()
@@ -167,16 +183,21 @@ def _gather_ahead(
             buffer = free.get()
             if buffer is None or stop.is_set():
                 return
-            images, *others = (part[: len(indices)] for part in buffer[0])
-            for source, target in zip(dataset.inputs, (images, *others), strict=True):
-                _take(source, indices, target)
-            if buffer[1] is None:
-                labels = np.asarray(dataset.labels[indices])  # padded to the most boxes of an image in the batch
-            else:
-                labels = _take(np.asarray(dataset.labels), indices, buffer[1][: len(indices)])
-            ready.put((Batch(images, labels, indices, tuple(others)), buffer))
+            ready.put((_gather(dataset, indices, buffer), buffer))
     except BaseException as error:
         ready.put(error)
+
+
+def _gather(dataset: Dataset, indices: NDArray[np.int64], buffer: _Buffer) -> Batch:
+    """Return a batch of a data set, in the arrays of a buffer."""
+    images, *others = (part[: len(indices)] for part in buffer[0])
+    for source, target in zip(dataset.inputs, (images, *others), strict=True):
+        _take(source, indices, target)
+    if buffer[1] is None:
+        labels = np.asarray(dataset.labels[indices])  # padded to the most boxes of an image in the batch
+    else:
+        labels = _take(np.asarray(dataset.labels), indices, buffer[1][: len(indices)])
+    return Batch(images, labels, indices, tuple(others))
 
 
 def _take(source: NDArray[Any], indices: NDArray[np.int64], target: NDArray[Any]) -> NDArray[Any]:
