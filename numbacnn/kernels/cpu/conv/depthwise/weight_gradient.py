@@ -18,16 +18,22 @@ from numbacnn.kernels.cpu.gemm.gemm import LANES
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
+from numbacnn.kernels.target import host_target
 
 TAPS = 9  # of a microkernel: enough sums to hide the latency of multiply-adds
 GROUPS = 16  # of rows, each with a partial sum
+FREE_MASKS = "AVX-512" in host_target().instruction_set  # whole vectors need no microkernels of their own
 CHUNK_BYTES = 1 << 17  # of x and dy, which are read again for each vector of channels
 
 microkernel, masked_microkernel = (taps_microkernel(TAPS, LANES, masked) for masked in (False, True))
-window_3x3, masked_window_3x3, first_rows_of_5, masked_first_rows_of_5, last_row_of_5, masked_last_row_of_5 = (
-    window_microkernel(rows, taps, LANES, masked, prefetches)
-    for rows, taps, prefetches in ((3, 3, True), (2, 5, False), (1, 5, True))
-    for masked in (False, True)
+(
+    (window_3x3, masked_window_3x3),
+    (strided_window_3x3, masked_strided_window_3x3),
+    (first_rows_of_5, masked_first_rows_of_5),
+    (last_row_of_5, masked_last_row_of_5),
+) = (
+    [window_microkernel(rows, taps, step, LANES, masked, prefetches) for masked in (False, True)]
+    for rows, taps, step, prefetches in ((3, 3, 1, True), (3, 3, 2, True), (2, 5, 1, False), (1, 5, 1, True))
 )
 
 
@@ -65,9 +71,8 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
     p_dw_rows, p_x_rows = address(dw_rows), address(x_rows)
     groups, rows = len(partial), len(x) * g.p
     x_p, x_q, dy_p, dy_q = g.stride_h * x.strides[1], g.stride_w * x.strides[2], dy.strides[1], dy.strides[2]
-    slides = MANY_REGISTERS and g.stride_h == g.dilation_h and g.stride_w == g.dilation_w
-    slides = slides and g.r == g.s and (g.r == 3 or g.r == 5)
-    block = ROWS if slides else 1
+    step = _window_step(g) if MANY_REGISTERS else 0
+    block = ROWS if step else 1
     chunk = max(1, CHUNK_BYTES // (block * (x_p + dy_p))) * block
     for item in prange(groups):
         group = np.intp(item)
@@ -83,8 +88,8 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
                 count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4, ahead * x_p // 4, ahead * dy_p // 4
             )
             tile = TapTile(target, p_dw_rows, inputs, p_x_rows, gradients)
-            if slides:
-                _add_windows(tile, g.c, g.r, row > first, pixels)
+            if step:
+                _add_windows(tile, g.c, g.r, step, row > first, pixels)
             else:
                 for tap in range(0, x_rows.size, TAPS):
                     _add_taps(_at(tile, tap, 0), g.c, row > first, pixels)
@@ -92,21 +97,34 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
 
 
 @inlined
-def _add_windows(tile, channels, side, accumulate, pixels):
-    """Add the products of a square window of 3 or 5 taps a side, one vector of channels after the other."""
+def _window_step(g):
+    """The distance of pixels in taps if there are microkernels for such windows, else 0."""
+    step = g.stride_w // g.dilation_w
+    if g.r != g.s or g.stride_h != step * g.dilation_h or g.stride_w != step * g.dilation_w:
+        return 0
+    return step if (g.r == 3 and (step == 1 or step == 2)) or (g.r == 5 and step == 1) else 0
+
+
+@inlined
+def _add_windows(tile, channels, side, step, accumulate, pixels):
+    """Add the products of the windows, one vector of channels after the other."""
     for c in range(0, channels, LANES):
-        first, left, whole = _at(tile, 0, c), channels - c, channels - c >= LANES
-        if side == 3 and whole:
+        first, left, whole = _at(tile, 0, c), channels - c, not FREE_MASKS and channels - c >= LANES
+        if side == 3 and step == 1 and whole:
             window_3x3(first, left, accumulate, pixels)
-        elif side == 3:
+        elif side == 3 and step == 1:
             masked_window_3x3(first, left, accumulate, pixels)
+        elif side == 3 and whole:
+            strided_window_3x3(first, left, accumulate, pixels)
+        elif side == 3:
+            masked_strided_window_3x3(first, left, accumulate, pixels)
         elif whole:
-            first_rows_of_5(first, left, accumulate, pixels)
-            first_rows_of_5(_at(first, 10, 0), left, accumulate, pixels)
+            for tap in range(0, 20, 10):
+                first_rows_of_5(_at(first, tap, 0), left, accumulate, pixels)
             last_row_of_5(_at(first, 20, 0), left, accumulate, pixels)
         else:
-            masked_first_rows_of_5(first, left, accumulate, pixels)
-            masked_first_rows_of_5(_at(first, 10, 0), left, accumulate, pixels)
+            for tap in range(0, 20, 10):
+                masked_first_rows_of_5(_at(first, tap, 0), left, accumulate, pixels)
             masked_last_row_of_5(_at(first, 20, 0), left, accumulate, pixels)
 
 

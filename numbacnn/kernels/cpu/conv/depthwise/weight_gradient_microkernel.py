@@ -2,9 +2,9 @@
 
     dw[t, c] += Σ_pq x[p·x_p + q·x_q + offset(t), c] · dy[p·dy_p + q·dy_q, c]   for some taps t
 
-``taps_microkernel`` takes any taps. ``window_microkernel`` takes the taps of a window that are as far apart as pixels,
-and the pixels of two rows at a time: inputs move through registers from tap to tap, so that 6 loads serve 18
-multiply-adds of a 3×3 window. The next pixel is often half a page away; such addresses compete for a few sets of the
+``taps_microkernel`` takes any taps. ``window_microkernel`` takes the taps of a window on a regular grid, and the pixels
+of two rows at a time: inputs move through registers from tap to tap, so that 6 loads serve 18 multiply-adds of a 3×3
+window, or 12 at stride 2. The next pixel is often half a page away; such addresses compete for a few sets of the
 first-level cache, which would not hold the inputs until the next tap.
 """
 
@@ -65,17 +65,18 @@ def taps_microkernel(taps: int, lanes: int, masked: bool):
 
 
 @cache
-def window_microkernel(rows: int, taps: int, lanes: int, masked: bool, prefetches: bool):
+def window_microkernel(rows: int, taps: int, step: int, lanes: int, masked: bool, prefetches: bool):
     """Return the Numba intrinsic ``microkernel(tile, columns, accumulate, pixels)``: ``rows`` rows of ``taps`` sums.
 
-    The taps are those of a window, row by row, ``x_p`` and ``x_q`` apart. With ``prefetches``, these are its last rows.
+    The taps are those of a window, row by row. Pixels are ``step`` taps apart: 1 or 2. With ``prefetches``, the rows
+    are the window's last.
     """
 
     @intrinsic
     def microkernel(typing, tile, columns, accumulate, pixels):
         def emit(context, builder, signature, arguments):
             tile, columns, accumulate, pixels = arguments
-            emitter = _WindowEmitter(builder, rows, taps, lanes, columns if masked else None, prefetches)
+            emitter = _WindowEmitter(builder, rows, taps, step, lanes, columns if masked else None, prefetches)
             emitter.emit(*_unpack(builder, tile, pixels), accumulate)
             return context.get_dummy_value()
 
@@ -130,12 +131,15 @@ class _TapEmitter(_TableEmitter):
 
 
 class _WindowEmitter(_TableEmitter):
-    """One accumulator per tap. The inputs of a pixel's window stay in registers for the next pixel."""
+    """One accumulator per tap. The inputs that a pixel's window shares with the next one's stay in registers."""
 
-    def __init__(self, builder, rows, taps, lanes, columns, prefetches):
+    def __init__(self, builder, rows, taps, step, lanes, columns, prefetches):
         super().__init__(builder, rows * taps, lanes, columns)
-        self.rows_of_taps, self.taps, self.prefetches = rows, taps, prefetches
-        self.window = [[cgutils.alloca_once(builder, self.vector) for _ in range(taps)] for _ in range(rows + ROWS - 1)]
+        self.rows_of_taps, self.taps, self.stride, self.prefetches = rows, taps, step, prefetches
+        self.input_rows = sorted({i * step + r for i in range(ROWS) for r in range(rows)})
+        self.shared = {
+            row: [cgutils.alloca_once(builder, self.vector) for _ in range(taps - step)] for row in self.input_rows
+        }
 
     def emit(self, tile, pixels, accumulate):
         builder = self.builder
@@ -144,34 +148,42 @@ class _WindowEmitter(_TableEmitter):
         for first, last, rows in ((INT64(0), in_pairs, ROWS), (in_pairs, pixels.p, 1)):
             with cgutils.for_range_slice(builder, first, last, INT64(rows), intp=INT64) as (row, _):
                 x_row = builder.mul(row, pixels.x_p)
-                x_rows = [builder.gep(pointer, [x_row]) for pointer in inputs]
-                x_rows += [self.step(x_rows[-1], INT64(i), pixels.x_p) for i in range(1, rows)]
+                x_rows = {r: builder.gep(pointer, [x_row]) for r, pointer in enumerate(inputs)}
+                for r in range((rows - 1) * self.stride + self.rows_of_taps):
+                    if r in self.input_rows and r not in x_rows:
+                        x_rows[r] = builder.gep(x_rows[r - self.stride], [pixels.x_p])
                 dy_rows = [self.step(dy, builder.add(row, INT64(i)), pixels.dy_p) for i in range(rows)]
                 self._add_rows(x_rows, dy_rows, pixels)
         self.write(self.rows(tile.dw, tile.dw_rows, self.count), accumulate)
 
     def _add_rows(self, x_rows, dy_rows, pixels):
         """Add the products of one or two rows of pixels."""
-        builder, ahead = self.builder, INT64(self.taps - 1)
-        for x, window in zip(x_rows, self.window, strict=False):
-            for s in range(self.taps - 1):
-                builder.store(self.load(self.step(x, INT64(s), pixels.x_q)), window[s])
+        builder, shared = self.builder, self.taps - self.stride
+        x_s = builder.udiv(pixels.x_q, INT64(self.stride))
+        for row, x in x_rows.items():
+            for s, value in enumerate(self.shared[row]):
+                builder.store(self.load(self.step(x, INT64(s), x_s)), value)
         with cgutils.for_range(builder, pixels.q, intp=INT64) as column:
-            x_here = [self.step(x, builder.add(column.index, ahead), pixels.x_q) for x in x_rows]
             dy_here = [self.step(dy, column.index, pixels.dy_q) for dy in dy_rows]
-            inputs = [
-                [*(builder.load(value) for value in window[:-1]), self.load(x)]
-                for x, window in zip(x_here, self.window, strict=False)
-            ]
+            first = builder.mul(column.index, INT64(self.stride))
+            new = {
+                row: [self.step(x, builder.add(first, INT64(s)), x_s) for s in range(shared, self.taps)]
+                for row, x in x_rows.items()
+            }
+            inputs = {
+                row: [*map(builder.load, self.shared[row]), *map(self.load, pointers)] for row, pointers in new.items()
+            }
             for i, pointer in enumerate(dy_here):
                 gradient = self.load(pointer)
                 for r in range(self.rows_of_taps):
                     for s in range(self.taps):
-                        self.add_product(self.sums[r * self.taps + s], inputs[i + r][s], gradient)
-            for values, window in zip(inputs, self.window, strict=False):
-                for s in range(self.taps - 1):
-                    builder.store(values[s + 1], window[s])
+                        self.add_product(self.sums[r * self.taps + s], inputs[i * self.stride + r][s], gradient)
+            for row, values in inputs.items():
+                for value, target in zip(values[self.stride :], self.shared[row], strict=True):
+                    builder.store(value, target)
             if self.prefetches:  # the rows that the next chunk is the first to read
-                for x, pointer in zip(x_here[-len(dy_rows) :], dy_here, strict=True):
-                    llvm.prefetch(builder, builder.gep(x, [pixels.x_prefetch]), level=2)
+                last = [*new.values()][-self.stride * len(dy_rows) :]
+                for pointer in (pointer for pointers in last for pointer in pointers):
+                    llvm.prefetch(builder, builder.gep(pointer, [pixels.x_prefetch]), level=2)
+                for pointer in dy_here:
                     llvm.prefetch(builder, builder.gep(pointer, [pixels.dy_prefetch]), level=2)
