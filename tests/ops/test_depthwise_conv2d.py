@@ -39,6 +39,11 @@ OP = Op(
         picked("padding on one side only", (5, 6, 17), 1, 3, padding=((2, 0), (0, 1))),
         picked("padding larger than the window", (3, 4, 2), 2, 2, padding=3),
         picked("pixels that fill tiles and some that do not, taps together and alone", (4, 17, 21), 2, 5, padding=2),
+        picked(
+            "3×3 windows of two vectors of channels and a rest at stride 2", (11, 15, 35), 3, 3, stride=2, padding=1
+        ),
+        picked("5×5 windows of two vectors of channels and a rest", (7, 9, 35), 3, 5, padding=2),
+        picked("5×5 taps as far apart as pixels at stride 2", (12, 14, 18), 2, 5, stride=2, dilation=2, padding=3),
         picked("more taps than a tile has, in whole tiles", (9, 15, 35), 1, 7, padding=3),
         picked("wide rows at stride 2", (3, 31, 19), 2, 4, stride=2, padding=1),
         picked("more rows than groups of a sum", (9, 3, 2), 5, 3, padding=1, bias=False),

@@ -7,25 +7,34 @@ from numba import prange
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.depthwise.weight_gradient_microkernel import (
-    SIDE,
-    SQUARE_VECTORS,
+    ROWS,
     PixelLoops,
     TapTile,
-    square_microkernel,
     taps_microkernel,
+    window_microkernel,
 )
 from numbacnn.kernels.cpu.conv.depthwise.windows import MANY_REGISTERS
 from numbacnn.kernels.cpu.gemm.gemm import LANES
 from numbacnn.kernels.cpu.simd.memory import address
 from numbacnn.kernels.cpu.sums import sum_groups
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
+from numbacnn.kernels.target import host_target
 
-TAPS = 9  # of a microkernel: a 3×3 window, and enough sums to hide the latency of multiply-adds
+TAPS = 9  # of a microkernel: enough sums to hide the latency of multiply-adds
 GROUPS = 16  # of rows, each with a partial sum
+FREE_MASKS = "AVX-512" in host_target().instruction_set  # whole vectors need no microkernels of their own
 CHUNK_BYTES = 1 << 17  # of x and dy, which are read again for each vector of channels
 
 microkernel, masked_microkernel = (taps_microkernel(TAPS, LANES, masked) for masked in (False, True))
-square = square_microkernel(LANES)
+(
+    (window_3x3, masked_window_3x3),
+    (strided_window_3x3, masked_strided_window_3x3),
+    (first_rows_of_5, masked_first_rows_of_5),
+    (last_row_of_5, masked_last_row_of_5),
+) = (
+    [window_microkernel(rows, taps, step, LANES, masked, prefetches) for masked in (False, True)]
+    for rows, taps, step, prefetches in ((3, 3, 1, True), (3, 3, 2, True), (2, 5, 1, False), (1, 5, 1, True))
+)
 
 
 def depthwise_weight_gradient(dw, x, dy, partial, g):
@@ -42,7 +51,7 @@ def partial_depthwise_shape(g: ConvGeometry, images: int) -> tuple[int, int, int
 
 
 def _row_groups(g, images):
-    return min(GROUPS, images * g.p)
+    return min(GROUPS, images * -(-g.p // ROWS))
 
 
 @lru_cache(maxsize=1024)
@@ -62,8 +71,9 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
     p_dw_rows, p_x_rows = address(dw_rows), address(x_rows)
     groups, rows = len(partial), len(x) * g.p
     x_p, x_q, dy_p, dy_q = g.stride_h * x.strides[1], g.stride_w * x.strides[2], dy.strides[1], dy.strides[2]
-    chunk = max(1, CHUNK_BYTES // (x_p + dy_p))
-    is_square = MANY_REGISTERS and g.r == g.s == SIDE and g.stride_w == g.dilation_w
+    step = _window_step(g) if MANY_REGISTERS else 0
+    block = ROWS if step else 1
+    chunk = max(1, CHUNK_BYTES // (block * (x_p + dy_p))) * block
     for item in prange(groups):
         group = np.intp(item)
         first, last = rows * group // groups, rows * (group + 1) // groups
@@ -73,29 +83,62 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
             count = min(chunk, last - row, g.p - p)
             inputs = p_x + n * x.strides[0] + p * x_p - g.pad_top * x.strides[1] - g.pad_left * x.strides[2]
             gradients = p_dy + n * dy.strides[0] + p * dy_p
+            ahead = count if row + count < last else 0  # rows from this chunk to the next of the same group
             pixels = PixelLoops(
-                count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4, count * x_p // 4, count * dy_p // 4
+                count, g.q, x_p // 4, x_q // 4, dy_p // 4, dy_q // 4, ahead * x_p // 4, ahead * dy_p // 4
             )
-            for tap in range(0, x_rows.size, TAPS):
-                tile = TapTile(target, p_dw_rows + 8 * tap, inputs, p_x_rows + 8 * tap, gradients)
-                _add_taps(tile, g.c, is_square, row > first, pixels)
+            tile = TapTile(target, p_dw_rows, inputs, p_x_rows, gradients)
+            if step:
+                _add_windows(tile, g.c, g.r, step, row > first, pixels)
+            else:
+                for tap in range(0, x_rows.size, TAPS):
+                    _add_taps(_at(tile, tap, 0), g.c, row > first, pixels)
             row += count
 
 
 @inlined
-def _add_taps(at, channels, is_square, accumulate, pixels):
-    """Add the products of TAPS taps, one vector of channels after the other."""
-    done = channels // (SQUARE_VECTORS * LANES) * SQUARE_VECTORS * LANES if is_square else 0
-    for c in range(0, done, SQUARE_VECTORS * LANES):
-        square(at_channel(at, c), accumulate, pixels)
-    for c in range(done, channels, LANES):
-        if channels - c >= LANES:
-            microkernel(at_channel(at, c), channels - c, accumulate, pixels)
-        else:
-            masked_microkernel(at_channel(at, c), channels - c, accumulate, pixels)
+def _window_step(g):
+    """The distance of pixels in taps if there are microkernels for such windows, else 0."""
+    step = g.stride_w // g.dilation_w
+    if g.r != g.s or g.stride_h != step * g.dilation_h or g.stride_w != step * g.dilation_w:
+        return 0
+    return step if (g.r == 3 and (step == 1 or step == 2)) or (g.r == 5 and step == 1) else 0
 
 
 @inlined
-def at_channel(at, c):
-    """The tile, ``c`` channels later."""
-    return TapTile(at.dw + 4 * c, at.dw_rows, at.x + 4 * c, at.x_rows, at.dy + 4 * c)
+def _add_windows(tile, channels, side, step, accumulate, pixels):
+    """Add the products of the windows, one vector of channels after the other."""
+    for c in range(0, channels, LANES):
+        first, left, whole = _at(tile, 0, c), channels - c, not FREE_MASKS and channels - c >= LANES
+        if side == 3 and step == 1 and whole:
+            window_3x3(first, left, accumulate, pixels)
+        elif side == 3 and step == 1:
+            masked_window_3x3(first, left, accumulate, pixels)
+        elif side == 3 and whole:
+            strided_window_3x3(first, left, accumulate, pixels)
+        elif side == 3:
+            masked_strided_window_3x3(first, left, accumulate, pixels)
+        elif whole:
+            for tap in range(0, 20, 10):
+                first_rows_of_5(_at(first, tap, 0), left, accumulate, pixels)
+            last_row_of_5(_at(first, 20, 0), left, accumulate, pixels)
+        else:
+            for tap in range(0, 20, 10):
+                masked_first_rows_of_5(_at(first, tap, 0), left, accumulate, pixels)
+            masked_last_row_of_5(_at(first, 20, 0), left, accumulate, pixels)
+
+
+@inlined
+def _add_taps(tile, channels, accumulate, pixels):
+    """Add the products of TAPS taps, one vector of channels after the other."""
+    for c in range(0, channels, LANES):
+        if channels - c >= LANES:
+            microkernel(_at(tile, 0, c), channels - c, accumulate, pixels)
+        else:
+            masked_microkernel(_at(tile, 0, c), channels - c, accumulate, pixels)
+
+
+@inlined
+def _at(tile, tap, c):
+    """The tile, ``tap`` taps and ``c`` channels later."""
+    return TapTile(tile.dw + 4 * c, tile.dw_rows + 8 * tap, tile.x + 4 * c, tile.x_rows + 8 * tap, tile.dy + 4 * c)
