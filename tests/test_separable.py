@@ -189,7 +189,7 @@ def test_a_convolution_of_another_algorithm_is_not_an_expansion():
 
 
 def test_the_choice_by_size(monkeypatch):
-    """As in MobileNetV2: all three convolutions where images are large, none where weights are."""
+    """All three convolutions of a block of MobileNetV2 where images are large, none where weights are."""
     monkeypatch.setattr(separable, "EXPANDED_BYTES", EXPANDED_BYTES)
 
     def chosen(size, c, expansion, k, stride):

@@ -33,7 +33,7 @@ from numbacnn.kernels.recording import prepare
 
 BUFFER = 1 << 16  # floats of a thread's rows: 256 KB, half of a small second-level cache
 WEIGHTS_BYTES = 1 << 18  # of one convolution, which each thread reads again for every few rows
-EXPANDED_BYTES = 1 << 20  # of one image: smaller ones stay in cache between two convolutions
+EXPANDED_BYTES = 1 << 19  # of one image: smaller ones stay in cache between two convolutions
 REPEATED = 8  # rows that an item computes for each that its neighbor computes too
 ITEMS = 64  # work items that are enough for any number of threads
 
@@ -41,7 +41,7 @@ buffer_memory = stack_floats(BUFFER)
 
 
 class Rows(NamedTuple):
-    """How the rows of an image are divided. ``item``: those of outputs of a work item; ``step``: those at a time.
+    """The division of an image into rows. ``item``: those of outputs of a work item; ``step``: those at a time.
 
     ``buffer``: rows of the expanded image for which there is room, of ``floats`` each; 0 without expansion.
     """
