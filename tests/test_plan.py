@@ -79,8 +79,11 @@ def replay_forward(arena, step):
     arena.write(step.y.buffer, cleared=step.y.buffer in step.clears)
     for x in step.xs:
         arena.read(x.buffer, why, step.node.layer.input_halo(step.node.geometry))
-    if step.residual is not None:
-        arena.read(step.residual.buffer, why)
+    for part in (step, *step.then):
+        for buffer in filter(None, part.scratch.values() if part is not step else ()):
+            arena.write(buffer)
+        if part.residual is not None:
+            arena.read(part.residual.buffer, why)
 
 
 def replay_backward(arena, step):

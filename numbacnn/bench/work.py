@@ -71,10 +71,10 @@ def plan_cost(steps: Sequence[Step], n: int) -> Cost:
 
 
 def _forward_cost(step: Step, n: int) -> Cost:
-    node, layer = step.node, step.node.layer
-    reads = 2 if layer.normalizes and step.training else 1
-    moved = reads * _bytes(step.xs, n) + _bytes([step.y, step.residual], n) + _parameter_bytes(step)
-    return Cost(n * layer.flops(node.geometry, node.shape), moved)
+    reads, parts = 2 if step.node.layer.normalizes and step.training else 1, (step, *step.then)
+    moved = reads * _bytes(step.xs, n) + _bytes([step.y, *(part.residual for part in parts)], n)
+    flops = sum(part.node.layer.flops(part.node.geometry, part.node.shape) for part in parts)
+    return Cost(n * flops, moved + sum(map(_parameter_bytes, parts)))
 
 
 def _backward_cost(step: Step, n: int) -> Cost:

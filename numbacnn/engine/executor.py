@@ -225,6 +225,7 @@ class Executor:
             fused=step.fused,
             norm=None if step.norm is None else self._norm(step.norm),
             residual=self._optional(step.residual, n),
+            then=[(part.node.layer, self._bindings(part, n), part.node.geometry) for part in step.then],
             pool=step.pool,
             mask=xs[0] if step.masks else None,
             random=self.random,

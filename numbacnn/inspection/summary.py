@@ -103,10 +103,9 @@ def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, dict
     """Make a plan, add its algorithms to those found before, by node and direction, and return its bytes."""
     plan = make_plan(graph, sizes, BATCH, training=training)
     for step in itertools.chain(plan.forward, plan.backward):
-        if step.algorithms:
-            found = algorithms.setdefault(step.node.name, {})
-            for direction, algorithm in step.algorithms.items():
-                found.setdefault(direction, algorithm.name)
+        for part in (step, *step.then):
+            for direction, algorithm in part.algorithms.items():
+                algorithms.setdefault(part.node.name, {}).setdefault(direction, algorithm.name)
     return plan.bytes
 
 

@@ -7,6 +7,16 @@ from numbacnn.geometry import ConvGeometry, PoolGeometry, Shape
 from numbacnn.layers.bindings import Array
 
 
+class FusedConv(NamedTuple):
+    """A convolution that is computed in one step with the one whose output it reads."""
+
+    w: Array
+    b: Array | None
+    g: ConvGeometry
+    activation: str | None
+    residual: Array | None
+
+
 class ConvEpilogue(NamedTuple):
     """The operations that a convolution applies besides its sums, depending on the direction."""
 
@@ -16,6 +26,9 @@ class ConvEpilogue(NamedTuple):
     pool: PoolGeometry | None = None  # y is the output of this max-pool, or dy the gradient of its output,
     argmax: Array | None = None  # with this argmax, which forward writes unless it has no images
     shards: tuple[int, ...] = ()  # weight gradient: the sum over shards, first images and the number of all
+    then: tuple[
+        FusedConv, ...
+    ] = ()  # forward: y is the output of the last of these, each of which reads the one before
 
     @property
     def relu(self) -> bool:

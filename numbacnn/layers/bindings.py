@@ -1,13 +1,13 @@
 """The arrays and options of one step, which the engine passes to a layer with the kernels of its device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.geometry import PoolGeometry
+from numbacnn.geometry import ConvGeometry, PoolGeometry
 
 if TYPE_CHECKING:
     from numbacnn.layers.algorithms import ConvAlgorithm
@@ -61,6 +61,7 @@ class Bindings:
     fused: str | None = None  # op of an activation that forward applies as it stores y
     norm: Norm | None = None  # of a batch normalization that forward applies to its output
     residual: Array | None = None  # added after that, before the activation
+    then: "Sequence[tuple[Any, Bindings, ConvGeometry]]" = ()  # layers of convolutions that forward computes too
     pool: PoolGeometry | None = None  # of the max-pool whose output y is, or whose gradient dy is
     mask: Array | None = None  # x, if it is a ReLU's output and dx must be zero wherever it is not positive
     random: NDArray[np.uint64] | None = None  # the key (seed, step) of the numbers that the layer draws

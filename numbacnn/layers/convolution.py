@@ -17,7 +17,7 @@ from numbacnn.geometry import (
     freeze_padding,
     image_shape,
 )
-from numbacnn.layers.algorithms import DIRECT, ConvAlgorithm, ConvEpilogue, choose
+from numbacnn.layers.algorithms import DIRECT, ConvAlgorithm, ConvEpilogue, FusedConv, choose
 from numbacnn.layers.base import ParameterSpec, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 from numbacnn.layers.initializers import check_initializer
@@ -169,8 +169,13 @@ class _Convolution(WindowLayer):
     def forward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """Compute y = x * weight + bias, then the fused operations."""
         weight, bias = self.forward_weights(kernels, t)
-        epilogue = ConvEpilogue(t.fused, residual=t.residual, pool=t.pool, argmax=t.arrays.get("argmax"))
+        then = tuple([layer.as_fused(kernels, part, geometry) for layer, part, geometry in t.then])
+        epilogue = ConvEpilogue(t.fused, t.residual, pool=t.pool, argmax=t.arrays.get("argmax"), then=then)
         t.algorithms["forward"].forward(t.y, t.x, weight, bias, t.scratch("forward"), g, epilogue)
+
+    def as_fused(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> FusedConv:
+        """Return this convolution for a step of one before it, which computes both."""
+        return FusedConv(*self.forward_weights(kernels, t), g, t.fused, t.residual)
 
     def backward(self, kernels: Kernels, t: Bindings, g: ConvGeometry) -> None:
         """Compute the gradients of weight, bias and x."""

@@ -2,7 +2,7 @@
 
 By a forward rule a node also computes the node that follows it, and the value between them is never stored:
 convolution, batch normalization, residual addition, ReLU and max-pool become one step, or convolution, batch
-normalization and another activation. By a backward rule a node
+normalization and another activation, or these for all convolutions of an inverted residual. By a backward rule a node
 applies the gradient of another, whose own step then has nothing to compute. A rule looks at one node and returns the
 fusion that it finds there. Rules run in order, each over all nodes of the classes in ``CLASSES``, and may build on the
 fusions found before.
@@ -17,6 +17,8 @@ from numbacnn.layers import Layer
 from numbacnn.layers.base import CLAMPS
 from numbacnn.layers.bindings import Sizes
 from numbacnn.layers.registry import trusted_op
+
+CONVOLUTIONS = {"conv2d", "depthwise_conv2d"}
 
 
 class Fusion(NamedTuple):
@@ -76,6 +78,23 @@ def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
     return Fusion(i, pool)
 
 
+def fuse_pointwise(fusions: "Fusions", i: int) -> Fusion | None:
+    """A depthwise convolution is multiplied by the weights of the 1×1 convolution after it while it is in cache."""
+    pointwise = fusions.next_convolution(i)
+    return None if pointwise is None else fusions.separable(i, pointwise)
+
+
+def fuse_depthwise(fusions: "Fusions", i: int) -> Fusion | None:
+    """A convolution computes rows just before the depthwise convolution after it, and the 1×1 after that, read them."""
+    depthwise = fusions.next_convolution(i)
+    pointwise = None if depthwise is None else fusions.absorbed_by(fuse_pointwise, depthwise)
+    if depthwise is None or pointwise is None:
+        return None
+    node = fusions.graph.nodes[i]
+    algorithm = node.layer.algorithms(fusions.sizes, node.geometry, ["forward"])["forward"]
+    return fusions.separable(i, depthwise, pointwise) if algorithm.name == "direct" else None
+
+
 # -- backward ---------------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +138,7 @@ def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     return Fusion(reader, i)
 
 
-FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool)
+FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool, fuse_pointwise, fuse_depthwise)
 BACKWARD: tuple[Rule, ...] = (delay_gradient, take_pool_gradient, mask_gradient)
 INFERENCE_RULES = FORWARD
 TRAINING_RULES = (fuse_activation, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
@@ -128,6 +147,8 @@ CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose
     add_residual: lambda layer: "add" in layer.fuses,
     fuse_activation: lambda layer: "relu" in layer.fuses,
     fuse_pool: lambda layer: layer.fuses_pool is not Layer.fuses_pool,
+    fuse_pointwise: lambda layer: trusted_op(layer) in CONVOLUTIONS,
+    fuse_depthwise: lambda layer: trusted_op(layer) in CONVOLUTIONS,
     delay_gradient: lambda layer: layer.monotone,
     take_pool_gradient: lambda layer: layer.is_max_pool,
     mask_gradient: lambda layer: trusted_op(layer) == "relu",
@@ -163,7 +184,7 @@ class Fusions:
                 absorbers[fusion.absorbed] = fusion.node
                 done_elsewhere.add(fusion.absorbed)
                 if rule in FORWARD:
-                    self._last[fusion.node] = fusion.absorbed
+                    self._last[fusion.node] = self.last(fusion.absorbed)
 
     def absorbed_by(self, rule: Rule, i: int) -> int | None:
         """Return the node whose work node ``i`` does by ``rule``."""
@@ -183,7 +204,7 @@ class Fusions:
 
     def chain(self, i: int) -> list[int]:
         """Return the nodes that the forward step of node ``i`` computes, in order, itself first."""
-        return [i, *(table[i] for table in self._forward if i in table)]
+        return [i, *(node for table in self._forward if i in table for node in self.chain(table[i]))]
 
     def last(self, i: int) -> int:
         """Return the node whose output the forward step of node ``i`` stores."""
@@ -222,6 +243,31 @@ class Fusions:
         if following is None:
             return None
         return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
+
+    def next_convolution(self, i: int) -> int | None:
+        """Return the convolution that alone reads the output of convolution ``i``, if both store no maxima.
+
+        ``i`` may apply an activation, but adds no residual, and is not yet computed by another.
+        """
+        stored_otherwise = self.absorbed_by(add_residual, i), self.absorbed_by(fuse_pool, i)
+        if i in self.computed_elsewhere or stored_otherwise != (None, None):
+            return None
+        following = self.next_node(self.last(i))
+        if following is None or self.graph.nodes[following].layer.known_op not in CONVOLUTIONS:
+            return None
+        return following if self.absorbed_by(fuse_pool, following) is None else None
+
+    def separable(self, *convolutions: int) -> Fusion | None:
+        """Return the fusion of the first of these nodes with the second, if one step of the first computes them all.
+
+        The last may add a residual if that is computed before the step.
+        """
+        first, last = convolutions[0], convolutions[-1]
+        total = self.absorbed_by(add_residual, last)
+        if total is not None and self.graph.producer(self.residual(last, total)) >= first:
+            return None
+        able = self.sizes.separable(tuple(self.graph.nodes[i].geometry for i in convolutions))
+        return None if able is None else Fusion(first, convolutions[1])
 
     def activations(self, node: Node) -> frozenset[str]:
         """Return the ops of activations that a node can apply in inference, if it adds no residual."""

@@ -41,6 +41,7 @@ class Step:
     fused: str | None = None  # op of the activation that forward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
     residual: View | None = None  # the residual that forward adds before the activation
+    then: "Sequence[Step]" = ()  # of convolutions that forward computes too, each from the output of the one before
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
     clears: tuple[Buffer, ...] = ()  # their halo must be zeroed first: the memory was shared
@@ -200,16 +201,18 @@ class _Planner:
         step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
         if i in self.fusions.starts:
             self._fuse(step, i)
-        if i in self.with_algorithms:
+        if step.then:
+            self._choose_separable(step)
+        elif i in self.with_algorithms:
             self._choose_algorithms(step, ("forward",))
-        self._use([*xs, y, step.residual])
+        self._use([*xs, y, *(part.residual for part in (step, *step.then))])
         self.time += 1
         return step
 
     def _fuse(self, step: Step, i: int) -> None:
         """Let the forward step of node ``i`` also compute the nodes that it absorbs."""
         node = step.node
-        norm, total, relu, pool = self.fusions.absorbed_forward(i)
+        norm, total, relu, pool, pointwise, depthwise = self.fusions.absorbed_forward(i)
         if relu is not None:
             step.fused = self.graph.nodes[relu].layer.op
         if norm is not None:
@@ -220,6 +223,11 @@ class _Planner:
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
             step.scratch |= self._scratch(pool, "forward")
+        following = pointwise if depthwise is None else depthwise
+        if following is not None:
+            part = Step(self.graph.nodes[following], self.graph.nodes[following].layer, [], step.y)
+            self._fuse(part, following)
+            step.then, part.then = (part, *part.then), ()
 
     def _trains(self, node: Node) -> bool:
         """Return whether a layer runs as in training: not if all of its parameters, or its own name, are frozen."""
@@ -306,6 +314,18 @@ class _Planner:
         step.algorithms, wanted = found
         added = self._new_scratch(step.node, wanted)
         step.scratch = step.scratch | added if step.scratch else added
+
+    def _choose_separable(self, step: Step) -> None:
+        """Choose the algorithm that computes the convolutions of a step together."""
+        parts = (step, *step.then)
+        algorithm = self.sizes.separable(tuple(part.node.geometry for part in parts))
+        specs = {
+            f"forward.{name}": ScratchSpec(spec.shape, "prepared")
+            for name, spec in algorithm.scratch("forward", step.node.geometry, self.batch).items()
+        }
+        step.scratch = step.scratch | self._new_scratch(step.node, self._wanted(specs))
+        for part in parts:
+            part.algorithms = {"forward": algorithm}
 
     # -- backward -----------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The shapes of the scratch that CPU kernels need, as functions of geometry: a plan calls them before arrays exist."""
 
 from numbacnn.kernels.cpu.conv.algorithms import CONV_ALGORITHMS as CONV_ALGORITHMS
+from numbacnn.kernels.cpu.conv.separable import separable as separable
 from numbacnn.kernels.cpu.dense import dense_packed_gradient_shape as dense_packed_gradient_shape
 from numbacnn.kernels.cpu.dense import dense_packed_round_shape as dense_packed_round_shape
 from numbacnn.kernels.cpu.dense import dense_packed_weights_shape as dense_packed_weights_shape

@@ -15,4 +15,8 @@ def _empty(*sizes: int) -> tuple[int, int, int, int]:
     return (0, 1, 1, 1)
 
 
+def separable(convolutions: object) -> None:
+    """No algorithm: convolutions run one by one."""
+
+
 dense_packed_weights_shape = dense_packed_round_shape = dense_packed_gradient_shape = _empty

@@ -118,7 +118,7 @@ def _sum_windows(y, x, w, bias, mask, rows, columns, activation):
     y_next, x_next = together * y_row, (rows.taps - 1) * rows.x_tap * x.strides[1] + together * x_row
     nontemporal = WHOLE_LINES and channels % LANES == 0 and not mask.size and prefers_nontemporal(y)
     store = Store(activation, nontemporal)
-    blocks, tiled = -(-rows.count // together), columns.count // PIXELS * PIXELS
+    blocks = -(-rows.count // together)
     for item in prange(len(y) * blocks):
         n, first = np.intp(item) // blocks, np.intp(item) % blocks * together
         count = min(together, rows.count - first)
@@ -126,20 +126,26 @@ def _sum_windows(y, x, w, bias, mask, rows, columns, activation):
         p_y_row = p_y + n * y.strides[0] + h * y.strides[1] + columns.first * y.strides[2]
         p_x_row = p_x + n * x.strides[0] + x_h * x.strides[1] + columns.x_first * x.strides[2]
         steps = RowSteps(count, y_row, y_pixel, x_row, x_pixel, y_next, x_next)
-        for j in range(0, tiled, PIXELS):
-            pixel = Pixel(p_y_row + j * y_pixel, p_x_row + j * x_pixel, p_w, p_bias)
-            _rows_of_pixels(pixel, channels, steps, store, window)
-        for i in range(count):
-            p_y_here, p_x_here = p_y_row + i * y_row, p_x_row + i * x_row
-            for j in range(tiled, columns.count):
-                pixel = Pixel(p_y_here + j * y_pixel, p_x_here + j * x_pixel, p_w, p_bias)
-                _single_pixel(pixel, channels, store, window)
-            if mask.size:
-                p_mask_row = p_mask + n * mask.strides[0] + (h + i * rows.step) * mask.strides[1]
-                for j in range(columns.count):
-                    p_pixel = p_y_here + j * y_pixel
-                    p_mask_pixel = p_mask_row + (columns.first + j * columns.step) * mask.strides[2]
-                    mask_row(p_pixel, p_pixel, p_mask_pixel, channels)
+        sum_rows(Pixel(p_y_row, p_x_row, p_w, p_bias), columns.count, channels, steps, store, window)
+        for i in range(count if mask.size else 0):
+            p_mask_row = p_mask + n * mask.strides[0] + (h + i * rows.step) * mask.strides[1]
+            for j in range(columns.count):
+                p_pixel = p_y_row + i * y_row + j * y_pixel
+                p_mask_pixel = p_mask_row + (columns.first + j * columns.step) * mask.strides[2]
+                mask_row(p_pixel, p_pixel, p_mask_pixel, channels)
+
+
+@inlined
+def sum_rows(first, columns, channels, steps, store, window):
+    """Compute ``columns`` outputs of each of up to ROWS rows, of which ``first`` is the first output."""
+    tiled = columns // PIXELS * PIXELS
+    for j in range(0, tiled, PIXELS):
+        pixel = Pixel(first.y + j * steps.y_pixel, first.x + j * steps.x_pixel, first.w, first.bias)
+        _rows_of_pixels(pixel, channels, steps, store, window)
+    for i in range(steps.count):
+        for j in range(tiled, columns):
+            y, x = first.y + i * steps.y_row + j * steps.y_pixel, first.x + i * steps.x_row + j * steps.x_pixel
+            _single_pixel(Pixel(y, x, first.w, first.bias), channels, store, window)
 
 
 @inlined
