@@ -200,7 +200,7 @@ class ShardedExecutor(Executor):
     ) -> Bindings:
         """Return a step's arrays of one shard, or of a group of them whose parameters' gradients the layer adds."""
         rows, first = slice(self._starts[group.start], self._starts[group.stop]), group.start
-        arrays = dict(t.arrays)
+        arrays = t.arrays | self._state_arrays(step, first)
         for name, scratch in step.scratch.items() if not synchronized else ():
             if id(scratch.buffer) in self._saved:
                 arrays[name] = self._saved_array(scratch, rows, first)
@@ -217,7 +217,7 @@ class ShardedExecutor(Executor):
             mask=xs[0] if step.masks else None,
             random=self._randoms[first],
             batch_sums=None if t.batch_sums is None else t.batch_sums[first],
-            arrays=arrays | self._state_arrays(step, first),
+            arrays=arrays,
         )
 
     def _shard_arrays(self, step: Step, group: slice, images: int) -> dict[str, Float32]:
