@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks import brief, html, whole
+from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import AnswersAttributes, checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.losses.base import Float64
@@ -87,6 +88,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 @checks_call
 def intersection_over_union(confusion: Integers) -> Float64:
     """Return TP/(TP + FP + FN) of each class of a confusion matrix, (C,); NaN if it is neither present nor found."""
+    confusion = _checked_confusion(confusion)
     correct, union = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)
     ratios: Float64 = np.divide(correct, union, out=np.full(len(confusion), np.nan), where=union > 0)
     return ratios
@@ -113,6 +115,7 @@ def per_class(confusion: Integers) -> ClassScores:
 
     A class that was never predicted has precision 0, and one without images has recall 0; either has F1 0.
     """
+    confusion = _checked_confusion(confusion)
     correct, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return ClassScores(
         _ratios(correct, predicted), _ratios(correct, support), _ratios(2 * correct, support + predicted), support
@@ -122,6 +125,7 @@ def per_class(confusion: Integers) -> ClassScores:
 @checks_call
 def macro_averages(confusion: Integers) -> tuple[float, float, float]:
     """Return the means of precision, recall and F1 over the classes that are present or predicted."""
+    confusion = _checked_confusion(confusion)
     seen = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
     precision, recall, f1 = (float(values[seen].mean()) for values in per_class(confusion)[:3])
     return precision, recall, f1
@@ -134,19 +138,19 @@ def precision(labels: ArrayLike, scores: ArrayLike) -> float:
     labels: classes (N,) with scores (N, C), whose maximum is predicted; or tags (N, C), 0 or 1, with probabilities
     (N, C), of which those above 0.5 are predicted.
     """
-    return macro_averages(_confusion(labels, scores))[0] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[0]
+    return _means(labels, scores)[0]
 
 
 @checks_call
 def recall(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the mean recall of the classes or tags, as ``precision``."""
-    return macro_averages(_confusion(labels, scores))[1] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[1]
+    return _means(labels, scores)[1]
 
 
 @checks_call
 def f1(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the mean F1 of the classes or tags, as ``precision``."""
-    return macro_averages(_confusion(labels, scores))[2] if np.ndim(labels) == 1 else _mean_of_tags(labels, scores)[2]
+    return _means(labels, scores)[2]
 
 
 @checks_call
@@ -157,14 +161,13 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     are none. Of two classes, that of the second. Arguments as in ``precision``. (Fawcett 2006, "An introduction to ROC
     analysis", section 7.)
     """
-    values = np.asarray(scores)
-    if np.ndim(labels) == 1:
-        truth, values = _checked_scores(labels, values)
+    if real_array(labels, "labels").ndim == 1:
+        truth, values = _checked_scores(labels, scores)
         positive = truth[:, None] == np.arange(values.shape[1])
         if values.shape[1] == 2:
             positive, values = positive[:, 1:], values[:, 1:]
     else:
-        positive = np.asarray(labels) > 0
+        positive, values = _checked_tags(labels, scores)
     found = [_ranked_right(has, column) for has, column in zip(positive.T, values.T, strict=True) if 0 < has.mean() < 1]
     return float(np.mean(found)) if found else math.nan
 
@@ -201,29 +204,36 @@ def r2(targets: ArrayLike, predictions: ArrayLike) -> float:
 
     R² of a constant target is 1 if all predictions equal it, else 0, as in scikit-learn.
     """
-    t, residuals = np.asarray(targets, np.float64), _residuals(targets, predictions)
+    residuals, t = _residuals(targets, predictions), np.atleast_1d(np.asarray(targets, np.float64))
     residual, total = (residuals**2).sum(axis=0), ((t - t.mean(axis=0)) ** 2).sum(axis=0)
     constant = np.where(residual == 0, 1.0, 0.0)
     return float(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant).mean())
 
 
 def _residuals(targets: ArrayLike, predictions: ArrayLike) -> Float64:
-    t, y = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
+    t, y = (
+        np.atleast_1d(real_array(part, what).astype(np.float64))
+        for part, what in ((targets, "targets"), (predictions, "predictions"))
+    )
+    if not t.size:
+        raise ArgumentError("there are no targets; pass at least one")
     if t.shape != y.shape:
         raise ArgumentError(f"targets of shape {t.shape}, but predictions of shape {y.shape}")
     return y - t
 
 
-def _confusion(labels: ArrayLike, scores: ArrayLike) -> Integers:
+def _means(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float, float]:
+    """Return the means of precision, recall and F1 over classes or tags, as ``precision`` describes."""
+    if real_array(labels, "labels").ndim != 1:
+        return _mean_of_tags(labels, scores)
     truth, values = _checked_scores(labels, scores)
-    return confusion_matrix(truth, values.argmax(axis=1), values.shape[1])
+    return macro_averages(confusion_matrix(truth, values.argmax(axis=1), values.shape[1]))
 
 
 def _mean_of_tags(labels: ArrayLike, probabilities: ArrayLike) -> tuple[float, float, float]:
     """Return the means of precision, recall and F1 over the tags that some image has or is predicted to have."""
-    truth, found = np.asarray(labels) > 0, np.asarray(probabilities) > 0.5
-    if truth.shape != found.shape:
-        raise ArgumentError(f"tags of shape {truth.shape}, but probabilities of shape {found.shape}")
+    truth, values = _checked_tags(labels, probabilities)
+    found = values > 0.5
     correct, support, predicted = ((part.sum(axis=0)) for part in (truth & found, truth, found))
     seen = support + predicted > 0
     parts = (correct, predicted), (correct, support), (2 * correct, support + predicted)
@@ -307,7 +317,7 @@ def _ratios(part: Integers, whole: Integers) -> Float64:
 
 def _class_numbers(given: ArrayLike, what: str, classes: int) -> Integers:
     """Check for (N,) integers from 0 to classes − 1, at least one; return them as int64."""
-    numbers = np.asarray(given)
+    numbers = real_array(given, f"{what}s")
     if numbers.ndim != 1 or not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
         raise ArgumentError(f"{what}s are {numbers.dtype} of shape {numbers.shape}; pass one integer for each image")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= classes))
@@ -317,7 +327,7 @@ def _class_numbers(given: ArrayLike, what: str, classes: int) -> Integers:
 
 
 def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Integers, NDArray[Any]]:
-    values = np.asarray(scores)
+    values = real_array(scores, "scores")
     if values.ndim != 2:
         raise ArgumentError(f"scores have shape {values.shape}; pass (images, classes)")
     truth = _class_numbers(labels, "label", values.shape[1])
@@ -326,3 +336,21 @@ def _checked_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Integers, NDA
     if np.isnan(values).any():
         raise ArgumentError("the scores contain NaN: the model's weights are damaged, or training diverged")
     return truth, values
+
+
+def _checked_tags(tags: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Check for two arrays (N, C) with at least one image; return whether it has each tag, and the probabilities."""
+    truth, values = real_array(tags, "tags"), real_array(probabilities, "probabilities")
+    if truth.shape != values.shape:
+        raise ArgumentError(f"tags of shape {truth.shape}, but probabilities of shape {values.shape}")
+    if truth.ndim != 2 or not len(truth):
+        raise ArgumentError(f"labels have shape {truth.shape}; pass classes (images,), or tags (images, tags)")
+    return truth > 0, values
+
+
+def _checked_confusion(given: ArrayLike) -> Integers:
+    """Check for a square matrix of at least one class."""
+    confusion: Integers = real_array(given, "confusion")
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or not confusion.size:
+        raise ArgumentError(f"a confusion matrix of shape {confusion.shape}; pass that of nc.metrics.confusion_matrix")
+    return confusion

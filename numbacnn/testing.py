@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import whole
+from numbacnn._checks import shown, whole
 from numbacnn._checks.names import checks_call
 from numbacnn.engine.graph import Input
 from numbacnn.engine.locks import engine_lock
-from numbacnn.errors import GradientError
+from numbacnn.errors import ArgumentError, GradientError
 from numbacnn.layers import Layer
 from numbacnn.model import Model
 
@@ -47,6 +47,8 @@ def check_gradients(
     an error exceeds ``tolerance``, a value is not finite, or backward reads an input or output that the layer does not
     declare (``reads_x``, ``reads_y``).
     """
+    if not isinstance(layer, Layer):
+        raise ArgumentError(f"check_gradients: {shown(layer)} is not a layer; pass one, such as nc.Conv2D(8, 3)")
     check = _Check(layer, input_shape, whole(batch, "batch"), seed)
     errors = {}
     with engine_lock:

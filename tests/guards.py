@@ -4,6 +4,8 @@ import numpy as np
 from engine import run_planned
 
 from numbacnn.engine.executor import Executor
+from numbacnn.engine.plan import ScratchArray
+from numbacnn.engine.plan.arena import scratch_layout
 
 ZONE = 1 << 12  # bytes between buffers
 POISON = np.uint32(0x7FC0DEAD)  # a NaN that no computation makes
@@ -19,17 +21,21 @@ class Guarded(Executor):
     def __init__(self, plan, parameters, device):
         end = ZONE
         for buffer in plan.buffers:
+            if buffer.layout.parts:
+                shapes = {name: part.shape for name, part in buffer.layout.parts.items()}
+                buffer.layout = scratch_layout(shapes, gap=ZONE)
             buffer.offset = end
             end += buffer.bytes + ZONE
         plan.bytes = end
         super().__init__(plan, parameters, device)
         self.bits = self.arena.view(np.uint32)
-        self.owned = {f"buffer {i}, {buffer.name}": self._whole(buffer) for i, buffer in enumerate(plan.buffers)}
+        self.owned = {name: array for i, buffer in enumerate(plan.buffers) for name, array in self._arrays(i, buffer)}
         self.outside = np.ones(self.arena.shape, bool)
-        for buffer, whole in zip(plan.buffers, self.owned.values(), strict=True):
-            start = buffer.offset // 4
-            self.outside[start : start + whole.size] = False
-            whole[_inside(buffer)] = POISON.view(np.float32)
+        for array in self.owned.values():
+            start = self._offset(array) // 4
+            self.outside[start : start + array.size] = False
+        for buffer in plan.buffers:
+            self._whole(buffer)[_inside(buffer)] = POISON.view(np.float32)
         self.bits[self.outside] = POISON
         steps = [*plan.forward, *plan.backward]
         views = [view for step in steps for view in (*step.xs, step.y, *step.dxs, step.dy) if view is not None]
@@ -39,6 +45,19 @@ class Guarded(Executor):
             for slot in parameters.slots.values():
                 slot.of(parameters.gradients)[...] = POISON.view(np.float32)
             self.arenas.append(_Gaps(parameters.gradients, parameters.slots))
+
+    def _arrays(self, i, buffer):
+        """Return pairs of a name and an array: of the buffer, or of each scratch array in it."""
+        if not buffer.layout.parts:
+            return [(f"buffer {i}, {buffer.owner}", self._whole(buffer))]
+        parts = buffer.layout.parts.items()
+        return [
+            (f"buffer {i}, {buffer.owner}.{name}", self._scratch_array(ScratchArray(buffer, part)))
+            for name, part in parts
+        ]
+
+    def _offset(self, array):
+        return array.ctypes.data - self.arena.ctypes.data
 
     def forward(self, n):
         """Run forward, then check the poison."""
@@ -63,13 +82,13 @@ class Guarded(Executor):
         assert not wrong.size, f"{who} wrote outside a buffer, at {4 * wrong[0]} {self._near(4 * wrong[0])}"
         for buffer in self.by_image:
             spare = self._whole(buffer)[_inside(buffer)][n:]
-            assert (spare.view(np.uint32) == POISON).all(), f"{who} wrote after image {n} in {buffer.name}"
+            assert (spare.view(np.uint32) == POISON).all(), f"{who} wrote after image {n} in {buffer.owner}"
         for gaps in self.arenas:
             assert gaps.whole(), f"{who} wrote between the arrays of parameters"
 
     def _near(self, offset):
-        ends = {name: 4 * (whole.size) for name, whole in self.owned.items()}
-        starts = {name: buffer.offset for name, buffer in zip(self.owned, self.plan.buffers, strict=True)}
+        ends = {name: array.nbytes for name, array in self.owned.items()}
+        starts = {name: self._offset(array) for name, array in self.owned.items()}
         name = min(starts, key=lambda name: min(abs(offset - starts[name]), abs(offset - starts[name] - ends[name])))
         return f'near "{name}", which is [{starts[name]}, {starts[name] + ends[name]})'
 

@@ -213,3 +213,90 @@ def test_errors_are_one_line_whatever_the_value(make):
 
 def test_an_error_that_quotes_lines_is_one_line():
     assert str(nc.ArgumentError("a\n  b:\n\n c")) == "a b: c"
+
+
+M, D = nc.metrics, nc.data
+LABELS, SCORES = np.array([0, 1, 1]), np.eye(3, 2)
+METRICS = {
+    **dict.fromkeys((M.accuracy, M.precision, M.recall, M.f1, M.auc), (LABELS, SCORES)),
+    **dict.fromkeys((M.mae, M.mse, M.rmse, M.r2), (SCORES, SCORES)),
+    M.top_k_accuracy: (LABELS, SCORES, 1),
+    M.confusion_matrix: (LABELS, LABELS, 2),
+    **dict.fromkeys((M.intersection_over_union, M.mean_iou, M.per_class, M.macro_averages), (np.eye(2, dtype=int),)),
+}
+
+
+@pytest.mark.parametrize("what", [*NO_ARRAYS, "empty", "one text"])
+@pytest.mark.parametrize("metric", METRICS, ids=lambda function: function.__name__)
+def test_metrics_name_what_they_cannot_measure(metric, what):
+    good, value = METRICS[metric], {**NO_ARRAYS, "empty": [], "one text": ["a", "b", "c"]}[what]
+    metric(*good)
+    if what == "a number" and metric in (M.mae, M.mse, M.rmse, M.r2, M.top_k_accuracy):
+        pytest.skip("that is one target, or k")
+    for changed in product((False, True), repeat=len(good)):
+        if any(changed):
+            with pytest.raises(nc.errors.ArgumentError):
+                metric(*[value if wrong else each for each, wrong in zip(good, changed, strict=True)])
+
+
+TINY = nc.Sequential([nc.Flatten(), nc.Dense(2)], (4, 4, 3))
+MASK, PALETTE = np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8)
+PATHS = {
+    "load": nc.load,
+    "load_weights": lambda path: TINY.load_weights(path),
+    "save": lambda path: TINY.save(path),
+    "data.load": D.load,
+    "data.load_splits": D.load_splits,
+    "data.load_folder": D.load_folder,
+    "data.read_idx": D.read_idx,
+    "data.read_image": lambda path: D.read_image(path, 2, 2, 1),
+    "data.read_mask": D.read_mask,
+    "data.write_idx": lambda path: D.write_idx(path, MASK),
+    "data.write_mask": lambda path: D.write_mask(path, MASK, PALETTE),
+    "data.write_image": lambda path: D.write_image(path, MASK),
+    "onnx.load": nc.onnx.load,
+    "onnx.save": lambda path: nc.onnx.save(TINY, path),
+    "plot": lambda path: TINY.plot().save(path),
+    "checkpoint": lambda path: TINY.fit((IMAGE, [0, 1]), checkpoint=path),
+}
+NO_PATHS = {
+    "None": None, "a number": 5, "an object": object(), "a list": ["a"], "a long name": "a" * 5000,
+    "long folders": "a" * 300 + "/b.png", "NUL": "a\0b.png", "half a surrogate pair": "\ud800.svg",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_PATHS)
+@pytest.mark.parametrize("name", PATHS)
+def test_functions_name_what_is_not_a_path(name, what):
+    if name == "checkpoint" and what == "None":
+        pytest.skip("None asks for no checkpoint")
+    with pytest.raises(nc.NumbacnnError) as error:
+        PATHS[name](NO_PATHS[what])
+    assert len(str(error.value)) < 300
+
+
+WRONG = {
+    "kernel of a number": lambda: nc.kernel(3),
+    "kernel of a class": lambda: nc.kernel(int),
+    "a layer class": lambda: nc.check_gradients(nc.ReLU, (4, 4, 1)),
+    "a list for a layer": lambda: nc.check_gradients([], (4, 4, 1)),
+    "layers=None": lambda: nc.load("model.safetensors", layers=None),
+    "a path for a model": lambda: nc.onnx.save("model.onnx", "model.onnx"),
+    "an array of versions": lambda: nc.onnx.save(TINY, "model.onnx", opset=np.ones(2)),
+    "an array for a data set": lambda: D.preview(IMAGE, None),
+    "lists for a data set": lambda: D.Dataset([[1.0], [1.0, 2.0]], [[1.0], [1.0, 2.0]]),
+    "channels in an array": lambda: D.read_image("a.png", 4, 4, np.ones(2)),
+    "text for a mask": lambda: D.resize_nearest("a", (2, 2)),
+    "an empty mask": lambda: D.resize_nearest(np.zeros((0, 2)), (2, 2)),
+    "no size": lambda: D.resize_nearest(MASK, None),
+    "a mask of objects": lambda: D.write_mask("a.png", np.full((2, 2), None), PALETTE),
+    "a palette of text": lambda: D.write_mask("a.png", MASK, "red"),
+    "text for an array": lambda: D.write_idx("a.idx", "a"),
+    "text for an image": lambda: D.has_bright_border("a"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_other_functions_name_what_is_wrong(what):
+    with pytest.raises(nc.NumbacnnError):
+        WRONG[what]()

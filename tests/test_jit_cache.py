@@ -5,6 +5,8 @@ import re
 import shutil
 import stat
 
+import numba
+import numba.extending
 import numpy as np
 import pytest
 from processes import run_python
@@ -180,3 +182,20 @@ def test_a_constant_slice_is_part_of_a_custom_kernels_key():
 
     assert key(slice(1, 2)) != key(slice(1, 3))
     assert key(slice(1, 2)) == key(slice(1, 2)) is not None
+
+
+def test_the_implementation_of_an_overload_is_part_of_a_custom_kernels_key():
+    def key(added):
+        def stub(x):
+            """Compiled as its overload."""
+
+        @numba.extending.overload(stub)
+        def implementation(x):
+            return lambda x: x + added
+
+        def function(y):
+            y[0] = stub(y[0])
+
+        return code_key(function)
+
+    assert key(1) == key(1) != key(2)

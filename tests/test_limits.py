@@ -142,7 +142,7 @@ def test_buffers_of_random_lifetimes_are_disjoint(allocate):
         starts = [draw.randrange(40) for _ in range(draw.randrange(1, 80))]
         sizes = [draw.choice([0, 1, 5, 30, 30, 1000]) for _ in starts]
         buffers = [
-            arena.Buffer(str(i), (size, 7), first=start, last=start + draw.randrange(20))
+            arena.Buffer(str(i), arena.scratch_layout({"": (size, 7)}), start, start + draw.randrange(20))
             for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
         ]
         check_disjoint(buffers, allocate(buffers), buffers)

@@ -220,6 +220,16 @@ def test_gradients_are_clipped_to_the_norm_of_all_of_them(share, rng):
         assert_close(gradient, before[name] * min(share, 1.0), name)
 
 
+def test_clipping_by_a_norm_that_is_nan_hides_nothing():
+    """Every gradient becomes NaN, so that the update shows it."""
+    model = nc.Sequential([nc.Dense(2), nc.Dense(2)], (3,))
+    model.forward(np.ones((1, 3), np.float32), training=True)
+    model.backward(np.array([[np.nan, 1]], np.float32))
+    assert not np.isnan(model.gradients["dense_2.weight"][:, 1]).any()
+    nc.SGD(0.1, clip_norm=1.0).step(model)
+    assert all(np.isnan(array).all() for array in model.parameters.values())
+
+
 def test_gradients_are_clipped_by_value_before_their_norm_is_taken(rng):
     model = small_model()
     fill_gradients(model, rng)

@@ -46,12 +46,12 @@ class Arena:
     def read(self, buffer, why, halo=NO_HALO):
         number = self.number[id(buffer)]
         overwritten = set(self.owner[self.lines(buffer)].tolist()) - {number}
-        names = [self.plan.buffers[i].name if i >= 0 else "nothing" for i in overwritten]
-        assert not overwritten, f'{why} reads "{buffer.name}", overwritten by {names}'
+        names = [self.plan.buffers[i].owner if i >= 0 else "nothing" for i in overwritten]
+        assert not overwritten, f'{why} reads "{buffer.owner}", overwritten by {names}'
         assert buffer.halo.union(halo) == buffer.halo, (
-            f'{why} needs {halo} around "{buffer.name}", which has {buffer.halo}'
+            f'{why} needs {halo} around "{buffer.owner}", which has {buffer.halo}'
         )
-        assert not any(halo) or self.clean[number], f'{why} reads a halo of "{buffer.name}" that is not zeros'
+        assert not any(halo) or self.clean[number], f'{why} reads a halo of "{buffer.owner}" that is not zeros'
 
 
 def replay(plan):
@@ -74,7 +74,7 @@ def replay(plan):
 
 def replay_forward(arena, step):
     why = f"forward of {step.node.name}"
-    for buffer in filter(None, step.scratch.values()):
+    for buffer in step.workspaces:
         arena.write(buffer)
     arena.write(step.y.buffer, cleared=step.y.buffer in step.clears)
     for x in step.xs:
@@ -92,11 +92,12 @@ def replay_backward(arena, step):
     saved |= {"argmax"} if step.pool is not None else set()
     if step.layer is not None:
         written = [view.buffer for view in step.dxs if view is not None and view.buffer is not step.dy.buffer]
-        written += [buffer for name, buffer in step.scratch.items() if name not in saved]
+        read = {id(step.scratch[name].buffer): step.scratch[name].buffer for name in saved & step.scratch.keys()}
+        written += [buffer for buffer in step.workspaces if id(buffer) not in read]
         for buffer in written:
             arena.write(buffer, cleared=buffer in step.clears)
-        for name in saved & step.scratch.keys():
-            arena.read(step.scratch[name], why)
+        for buffer in read.values():
+            arena.read(buffer, why)
         for x in step.xs if layer.reads_x else ():
             arena.read(x.buffer, why, layer.input_halo(step.node.geometry))
         if layer.reads_y:

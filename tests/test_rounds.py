@@ -40,8 +40,8 @@ def results(model, batch=BATCH):
 def scratch(model):
     """{name: floats} of the scratch of the only layer."""
     plan = make_plan(model.graph, model.device.sizes, BATCH, training=True, input_gradient=True)
-    prefix = f"{model.graph.nodes[0].name}."
-    return {buffer.name.removeprefix(prefix): np.prod(buffer.shape) for buffer in plan.buffers if "." in buffer.name}
+    steps = [*plan.forward, *plan.backward]
+    return {name: np.prod(scratch.part.shape) for step in steps for name, scratch in step.scratch.items()}
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -1,5 +1,6 @@
 """Checks of arguments. Every error names the argument, its value, and what to give instead."""
 
+import errno
 import math
 import operator
 import sys
@@ -52,14 +53,22 @@ def shown(value: object) -> str:
     return f"{kind} of {len(value)}" if isinstance(value, list | tuple | set | dict) else kind
 
 
-def path_of(value: object, owner: str) -> Path:
-    """Return a path given as text or as a path. Raises ArgumentError for anything else."""
-    if isinstance(value, str | PathLike):
-        return Path(value)
-    raise ArgumentError(
-        f"{owner}: {type(value).__name__} is not a path; model.set_parameters takes arrays by name, "
-        "and model.save(path) writes them"
-    )
+def path_of(value: object, owner: str, instead: str = "pass the name of a file or folder, as text or a Path") -> Path:
+    """Return a path given as text or as a path. Raises ArgumentError for anything else, and if no file can have it."""
+    try:
+        path = Path(value) if isinstance(value, str | PathLike) else None
+    except TypeError:  # it is bytes
+        path = None
+    if path is None:
+        raise ArgumentError(f"{owner}: {type(value).__name__} is not a path; {instead}")
+    try:
+        path.lstat()
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise ArgumentError(f"{owner}: {shown(str(path))} has a character that no file name can have") from None
+    except OSError as error:  # most others say more when the file is opened
+        if error.errno == errno.ENAMETOOLONG:
+            raise ArgumentError(f"{owner}: {shown(str(path))} is too long for the name of a file") from None
+    return path
 
 
 def whole(value: object, name: str, minimum: int = 1, maximum: int | None = None) -> int:

@@ -139,7 +139,7 @@ class Dataset(AnswersAttributes):
         return cls.from_arrays(first, data[1], classes, ignore_index=ignore_index, others=others)
 
     def __post_init__(self) -> None:
-        if not self.classes and kind_of(np.asarray(self.labels)) != VALUES:
+        if not self.classes and (isinstance(self.labels, list) or kind_of(np.asarray(self.labels)) != VALUES):
             raise ArgumentError("Dataset: use nc.data.Dataset.from_arrays(images, labels), which checks the arrays")
 
     def __len__(self) -> int:

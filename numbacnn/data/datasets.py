@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, path_of
 from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn.data import cifar
 from numbacnn.data.dataset import Dataset
@@ -219,11 +219,11 @@ def verify(name: str | NamedSet, *, cache: str | os.PathLike[str] | None = None)
 def _resolve(source: str | os.PathLike[str] | NamedSet) -> NamedSet | Path:
     if isinstance(source, NamedSet) or (isinstance(source, str) and not _is_folder(source)):
         return _named(source)
-    return Path(source)
+    return path_of(source, "data")
 
 
 def _is_folder(source: str) -> bool:
-    return source not in _SETS and ("/" in source or os.sep in source or Path(source).is_dir())
+    return source not in _SETS and ("/" in source or os.sep in source or path_of(source, "data").is_dir())
 
 
 def _named(name: str | NamedSet) -> NamedSet:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import brief
+from numbacnn._checks import brief, path_of
 from numbacnn.data.files import reject_pipe
 from numbacnn.data.jpeg import needs
 from numbacnn.errors import DataError
@@ -67,7 +67,7 @@ def decoding(source: str | os.PathLike[str] | IO[bytes]) -> Iterator["Image"]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(source) if isinstance(source, str | os.PathLike) else "the image"
+    path = path_of(source, "image") if isinstance(source, str | os.PathLike) else "the image"
     if isinstance(path, Path):
         reject_pipe(path)
     try:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from numbacnn._checks import path_of
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.idx_folder import holds_idx, load_idx
@@ -57,7 +58,7 @@ def read_folder(
     Raises:
         DataError: the folder does not exist or has another layout, or its files are damaged or contradictory.
     """
-    path = Path(path)
+    path = path_of(path, "load_folder")
     if not path.is_dir():
         raise DataError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}; {HINT}")
     if holds_idx(path):

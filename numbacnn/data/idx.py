@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import format_shape
+from numbacnn._checks import format_shape, path_of
 from numbacnn._checks.names import checks_call
 from numbacnn.data.files import reject_pipe, write_file
 from numbacnn.errors import ArgumentError, DataError
@@ -44,7 +44,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         DataError: the file is missing, unreadable or not an IDX file, or its size disagrees with its header. Memory
             grows with the bytes in the file, not with the size that the header claims.
     """
-    path = Path(path)
+    path = path_of(path, "read_idx")
     reject_pipe(path)
     try:
         with path.open("rb") as file:
@@ -71,7 +71,9 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
         ArgumentError: IDX cannot represent the array's type or shape.
         DataError: the file cannot be written.
     """
-    path = Path(path)
+    path = path_of(path, "write_idx", "pass the path, then the array")
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(f"write_idx: {type(array).__name__} is not an array; use numpy.asarray")
     dtype = array.dtype.newbyteorder(">")
     if dtype not in _CODES:
         raise ArgumentError(

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import shown
+from numbacnn._checks import pair, path_of, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.data.decoding import bands, decoding, stacked
 from numbacnn.data.depth import DEEP_MODES, INTEGER_MODES, Levels, to_bytes
@@ -89,7 +89,7 @@ def read_placed(
     fit: str = "stretch",
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Read an image file as ``read_image`` does; return the image, and where the pixels of the file are in it."""
-    if channels not in (1, 3):
+    if not isinstance(channels, int | np.integer) or channels not in (1, 3):
         raise ArgumentError(f"read_image: {shown(channels)} channels; image files are read as gray (1) or RGB (3)")
     with decoding(path) as source:
         mode, image = "L" if channels == 1 else "RGB", _opaque(_shallow(_upright(source), white))
@@ -107,7 +107,7 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
     Raises:
         DataError: the file is missing, damaged or too large, or holds colors.
     """
-    with decoding(Path(path)) as source:
+    with decoding(path_of(path, "read_mask")) as source:
         if source.mode not in _INDEXED:
             raise DataError(f"a mask is gray or has a palette; this file has mode {source.mode}")
         image = _upright(source)
@@ -130,7 +130,14 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
 
 @checks_call
 def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize a mask (H, W) or (H, W, C) to another height and width by nearest neighbor."""
+    """Resize a mask (H, W) or (H, W, C) to another height and width by nearest neighbor.
+
+    Raises:
+        ArgumentError: the mask is not an array of this rank with pixels, or the size is not two whole numbers.
+    """
+    if not isinstance(mask, np.ndarray) or mask.ndim not in (2, 3) or not mask.size:
+        raise ArgumentError(f"resize_nearest: {shown(mask)} is not an array (H, W) or (H, W, C)")
+    size = pair(size, "size")
     rows, columns = (
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(int)
         for new, old in zip(size, mask.shape[:2], strict=True)
@@ -140,13 +147,22 @@ def resize_nearest(mask: Mask, size: tuple[int, int]) -> Mask:
 
 @checks_call
 def write_mask(path: str | os.PathLike[str], mask: Mask, palette: NDArray[np.uint8]) -> None:
-    """Write a mask (H, W) of classes below 256 as a PNG file with a palette (classes, 3), atomically."""
+    """Write a mask (H, W) of classes below 256 as a PNG file with a palette (classes, 3), atomically.
+
+    Raises:
+        ArgumentError: the mask or the palette is not such an array.
+    """
     from PIL import Image
 
+    file = path_of(path, "write_mask", "pass the path, then the mask")
+    for what, array, fits in (("mask", mask, np.ndim(mask) == 2), ("palette", palette, np.shape(palette)[1:] == (3,))):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biu" or not array.size or not fits:
+            shape = "(H, W)" if what == "mask" else "(classes, 3)"
+            raise ArgumentError(f"write_mask: {shown(array)} is not a {what} {shape} of whole numbers")
     image = Image.fromarray(mask.astype(np.uint8), "L")
     image.putpalette(palette.reshape(-1).tolist())
-    with replacing(Path(path)) as file:
-        image.save(file, "PNG")
+    with replacing(file) as out:
+        image.save(out, "PNG")
 
 
 @checks_call
@@ -158,19 +174,18 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     """
     from PIL import Image
 
-    if not isinstance(path, str | os.PathLike):
-        raise ArgumentError(f"write_image: {type(path).__name__} is not a path; pass the path, then the image")
+    file = path_of(path, "write_image", "pass the path, then the image")
     gray = np.ndim(image) == 2 or np.shape(image)[2:] == (1,)
     if getattr(image, "dtype", None) != np.uint8 or not (gray or np.shape(image)[2:] == (3,)):
         raise ArgumentError(f"write_image: {shown(image)} is not an image (H, W, 3) or (H, W, 1) of uint8")
     image = image.reshape(image.shape[:2]) if gray else image
 
     Image.init()
-    suffix = Path(path).suffix.lower()
+    suffix = file.suffix.lower()
     if Image.EXTENSION.get(suffix) not in Image.SAVE:
         raise ArgumentError(f"{path}: choose a file name that ends in .png or .jpg")
-    with replacing(Path(path)) as file:
-        Image.fromarray(image).save(file, Image.EXTENSION[suffix])
+    with replacing(file) as out:
+        Image.fromarray(image).save(out, Image.EXTENSION[suffix])
 
 
 @checks_call
@@ -200,7 +215,12 @@ def image_levels(path: Path) -> Levels:
 
 @checks_call
 def has_bright_border(image: NDArray[np.generic]) -> bool:
-    """Return whether an 8-bit image (H, W, C) is gray and the median of its border pixels is above 127."""
+    """Return whether an 8-bit image (H, W, C) is gray and the median of its border pixels is above 127.
+
+    Raises ArgumentError if it is not an image.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or not image.size or image.dtype.kind not in "biuf":
+        raise ArgumentError(f"has_bright_border: {shown(image)} is not an image (H, W, C)")
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     return image.shape[2] == 1 and bool(np.median(border) > 127)
 

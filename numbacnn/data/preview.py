@@ -36,6 +36,8 @@ def preview(
     Raises:
         ArgumentError: images have neither 1 nor 3 channels, or the chain mixes images with masks or boxes.
     """
+    if not isinstance(dataset, Dataset):
+        raise ArgumentError(f"preview: {type(dataset).__name__} is not a Dataset; use nc.data.Dataset.from_arrays")
     columns, rows, chain = min(whole(columns, "columns"), len(dataset)), whole(rows, "rows"), get_augmentation(augment)
     if dataset.images.shape[3] not in (1, 3):
         raise ArgumentError(f"preview: images have {dataset.images.shape[3]} channels; only 1 or 3 can be shown")

@@ -19,7 +19,7 @@ from numbacnn.distributed.sums import Float32, Float64, GradientSums, RangeSums
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import BoundStep, Executor, check_training
 from numbacnn.engine.parameters import ALIGNMENT, Parameters, Slot
-from numbacnn.engine.plan import Buffer, Plan, Step
+from numbacnn.engine.plan import Plan, ScratchArray, Step
 from numbacnn.geometry import Shape
 from numbacnn.kernels.recording import Launch
 from numbacnn.layers import BatchNorm
@@ -60,10 +60,10 @@ class ShardedExecutor(Executor):
         self.states = np.zeros((len(mine), parameters.state.size), np.float32)
         self._randoms = np.zeros((len(mine), 2), np.uint64)
         self._starts = (0,) * (len(mine) + 1)
-        self._copies: dict[tuple[int, int], Float32] = {}  # by buffer and shard
+        self._copies: dict[tuple[int, int, int], Float32] = {}  # by buffer, scratch array and shard
         self._scratch: dict[tuple[str | None, str, Shape], Float32] = {}  # by layer and shard, name and shape
-        in_backward = {id(buffer) for step in plan.backward for buffer in step.scratch.values()}
-        in_forward = {id(buffer) for step in plan.forward for buffer in step.scratch.values()}
+        in_backward = {id(buffer) for step in plan.backward for buffer in step.workspaces}
+        in_forward = {id(buffer) for step in plan.forward for buffer in step.workspaces}
         self._saved = in_forward & in_backward
 
     def cut(self, starts: tuple[int, ...]) -> None:
@@ -200,10 +200,10 @@ class ShardedExecutor(Executor):
     ) -> Bindings:
         """Return a step's arrays of one shard, or of a group of them whose parameters' gradients the layer adds."""
         rows, first = slice(self._starts[group.start], self._starts[group.stop]), group.start
-        arrays = dict(t.arrays)
-        for name, buffer in step.scratch.items():
-            if buffer is not None and id(buffer) in self._saved and not synchronized:
-                arrays[name] = self._saved_array(buffer, rows, first)
+        arrays = t.arrays | self._state_arrays(step, first)
+        for name, scratch in step.scratch.items() if not synchronized else ():
+            if id(scratch.buffer) in self._saved:
+                arrays[name] = self._saved_array(scratch, rows, first)
         for name, own in step.node.parameters.items() if step.dy is not None else ():
             if own not in t.frozen:
                 arrays[f"d_{own}"] = _gradient(self.parameters.slots[name], number, ranges)
@@ -217,7 +217,7 @@ class ShardedExecutor(Executor):
             mask=xs[0] if step.masks else None,
             random=self._randoms[first],
             batch_sums=None if t.batch_sums is None else t.batch_sums[first],
-            arrays=arrays | self._state_arrays(step, first),
+            arrays=arrays,
         )
 
     def _shard_arrays(self, step: Step, group: slice, images: int) -> dict[str, Float32]:
@@ -245,13 +245,15 @@ class ShardedExecutor(Executor):
         states = self.states[number]
         return {name: states[..., s.start : s.stop].reshape(*states.shape[:-1], *s.shape) for name, s in slots.items()}
 
-    def _saved_array(self, buffer: Buffer, rows: slice, number: int) -> Float32:
+    def _saved_array(self, scratch: ScratchArray, rows: slice, number: int) -> Float32:
         """Return what forward saves for backward: the images of a shard, or if it has no images, a copy of its own."""
-        if buffer.shape[0] == self.plan.batch:
-            return self._whole(buffer)[rows]
-        if (id(buffer), number) not in self._copies:
-            self._copies[id(buffer), number] = np.zeros(buffer.shape, np.float32)
-        return self._copies[id(buffer), number]
+        (buffer, part), shape = scratch, scratch.part.shape
+        if shape[0] == self.plan.batch:
+            return self._scratch_array(scratch)[rows]
+        key = id(buffer), part.start, number
+        if key not in self._copies:
+            self._copies[key] = np.zeros(shape, np.float32)
+        return self._copies[key]
 
     # -- batch normalization over the whole batch ---------------------------------------------------------------------
 

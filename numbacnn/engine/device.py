@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial, wraps
 from math import prod
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from numbacnn._checks import one_of
+from numbacnn._checks import one_of, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.engine.locks import thread_limit
 from numbacnn.errors import ArgumentError, DeviceMemoryError, NumbacnnError
@@ -333,4 +334,6 @@ def kernel(function: Callable[..., None]) -> "CpuKernel":
     """
     from numbacnn.kernels.custom import custom_kernel
 
+    if not isinstance(function, FunctionType):
+        raise ArgumentError(f"kernel: {shown(function)} is not a Python function; write def kernel(y, x): ...")
     return custom_kernel(function)

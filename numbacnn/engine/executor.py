@@ -13,9 +13,9 @@ from numbacnn.engine.device import Device
 from numbacnn.engine.graph import Node
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.parameters import Parameters, Slot
-from numbacnn.engine.plan import Buffer, Plan, Step, View
+from numbacnn.engine.plan import Buffer, Plan, ScratchArray, Step, View
 from numbacnn.errors import ArgumentError
-from numbacnn.geometry import as_image
+from numbacnn.geometry import Shape, as_image
 from numbacnn.kernels.recording import Launch, run
 from numbacnn.layers.bindings import Bindings, Norm
 
@@ -212,8 +212,8 @@ class Executor:
         for name, own in step.node.parameters.items() if self.plan.training else ():
             gradients = self.parameters.discarded if own in step.frozen else self.parameters.gradients
             arrays[f"d_{own}"] = self.parameters.slots[name].of(gradients)
-        for name, buffer in step.scratch.items():
-            arrays[name] = self._empty if buffer is None else self._whole(buffer)
+        for name, scratch in step.scratch.items():
+            arrays[name] = self._scratch_array(scratch)
         return Bindings(
             xs=xs,
             y=self._array(step.y, n),
@@ -245,9 +245,15 @@ class Executor:
         return Norm(**self._layer_arrays(node), eps=node.layer.attributes()["eps"])
 
     def _whole(self, buffer: Buffer) -> Float32:
-        start = buffer.offset // 4
-        whole: Float32 = self.arena[start : start + prod(buffer.shape)].reshape(buffer.shape)
-        return whole
+        return self._memory(buffer.offset, buffer.shape)
+
+    def _scratch_array(self, scratch: ScratchArray) -> Float32:
+        return self._memory(scratch.buffer.offset + scratch.part.start, scratch.part.shape)
+
+    def _memory(self, offset: int, shape: Shape) -> Float32:
+        start = offset // 4
+        found: Float32 = self.arena[start : start + prod(shape)].reshape(shape)
+        return found
 
     def _array(self, view: View, n: int) -> Float32:
         """Return a view N×H×W×C of the arena without the halo; features (c,) are N×1×1×C."""

@@ -144,6 +144,12 @@ class Node:
         """The layer's geometry for these input shapes."""
         return self.kind.geometry
 
+    @property
+    def algorithm(self) -> str:
+        """The convolution algorithm that the layer asks for, if any; it may be set after the layer was recorded."""
+        algorithm: str = vars(self.layer).get("algorithm", "")
+        return algorithm
+
     @cached_property
     def parameters(self) -> dict[str, str]:
         """Maps the parameters' names in the model, such as "stem.weight", to the layer's own names."""
@@ -203,11 +209,6 @@ class Graph:
     def nodes_of(self, condition: Callable[[type[Layer]], bool]) -> list[int]:
         """Return the numbers of the nodes whose layer's class meets a condition, in order."""
         return sorted(itertools.chain(*(nodes for layer, nodes in self.by_class.items() if condition(layer))))
-
-    @cached_property
-    def has_max_pool(self) -> bool:
-        """Whether a layer is a max-pool."""
-        return any(layer.is_max_pool for layer in self.by_class)
 
     @cached_property
     def consumers(self) -> list[list[int]]:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from os import PathLike
-from pathlib import Path
 
-from numbacnn._checks import format_shape, html
+from numbacnn._checks import format_shape, html, path_of
 from numbacnn.data.files import replacing
 from numbacnn.engine.graph import Graph, Node
 from numbacnn.errors import ArgumentError
@@ -48,7 +47,7 @@ class Drawing:
         Raises:
             ArgumentError: the name does not end in .svg, or its folder does not exist.
         """
-        file = Path(path)
+        file = path_of(path, "save")
         if file.suffix.lower() != ".svg":
             raise ArgumentError(f"{file}: choose a file name that ends in .svg")
         if not file.parent.is_dir():

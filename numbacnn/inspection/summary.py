@@ -13,10 +13,11 @@ from numbacnn.geometry import Shape
 from numbacnn.layers.bindings import Sizes
 
 BATCH = 64  # for which memory is computed
+NO_ALGORITHMS: Mapping[str, str] = {}
 COLUMNS = ("layer", "kind", "output", "parameters", "MFLOP", "algorithms")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """One layer. ``flops`` are those of the direct algorithm for one image, a multiply-add counted as two.
 
@@ -79,7 +80,7 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
 
 def _summarize(graph: Graph, sizes: Sizes) -> Summary:
     names, inference = graph.names, set(graph.inference.names)
-    algorithms: dict[str, dict[str, str]] = {}
+    algorithms: dict[str, Mapping[str, str]] = {}
     memory = {mode: _plan(graph, sizes, mode == "training", algorithms) for mode in ("inference", "training")}
     rows = tuple(
         Row(
@@ -90,7 +91,7 @@ def _summarize(graph: Graph, sizes: Sizes) -> Summary:
             node.kind.parameter_count,
             node.kind.flops,
             node.name not in inference,
-            algorithms.get(node.name, {}),
+            algorithms.get(node.name, NO_ALGORITHMS),
         )
         for node in graph.nodes
     )
@@ -99,13 +100,18 @@ def _summarize(graph: Graph, sizes: Sizes) -> Summary:
     return Summary(rows, tuple(graph.input_shapes), parameters, flops, {"parameters": 4 * parameters, **memory})
 
 
-def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, dict[str, str]]) -> int:
+def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, Mapping[str, str]]) -> int:
     """Make a plan, add its algorithms to those found before, by node and direction, and return its bytes."""
     plan = make_plan(graph, sizes, BATCH, training=training)
+    merged: dict[tuple[int, int], tuple[Mapping[str, str], Mapping[str, str]]] = {}  # equal nodes share a mapping
     for step in itertools.chain(plan.forward, plan.backward):
-        for part in (step, *step.then):
-            for direction, algorithm in part.algorithms.items():
-                algorithms.setdefault(part.node.name, {}).setdefault(direction, algorithm.name)
+        for part in (step, *step.then) if step.algorithms else ():
+            before = algorithms.get(part.node.name, NO_ALGORITHMS)
+            key = id(before), id(part.algorithms)
+            if key not in merged:
+                names = {direction: algorithm.name for direction, algorithm in part.algorithms.items()}
+                merged[key] = before, {**before, **{new: names[new] for new in names if new not in before}}
+            algorithms[part.node.name] = merged[key][1]
     return plan.bytes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core.typing.templates import builtin_registry
 
 from numbacnn.kernels.jit import CpuKernel, float32_4d, numba_type
 
@@ -88,6 +89,8 @@ def _parts(value: Any, seen: set[int]) -> Iterator[str]:
         if id(value) not in seen:
             seen.add(id(value))
             yield from _function_parts(value, seen)
+            for implementation in _overloads(value):
+                yield from _parts(implementation, seen)
     else:
         raise _NoKey
 
@@ -109,6 +112,15 @@ def _known_name(value: Any) -> str | None:
     for part in name.split("."):
         found = getattr(found, part, None)
     return f"{module} {name}" if found is value else None
+
+
+def _overloads(function: FunctionType) -> Iterator[FunctionType]:
+    """Functions that ``numba.extending.overload`` compiles instead of this one."""
+    for value, kind in builtin_registry.globals:
+        if value is function:
+            for template in getattr(kind, "templates", ()):
+                if hasattr(template, "_overload_func"):
+                    yield template._overload_func
 
 
 def _sorted(option: Any) -> str:

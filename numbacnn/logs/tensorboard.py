@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from numbacnn import plots
+from numbacnn._checks import path_of
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import BOXES, CLASSES, MASKS
 from numbacnn.errors import ArgumentError, NumbacnnError
@@ -51,7 +52,7 @@ class TensorBoard(Log):
         resume: bool = False,
     ) -> None:
         super().__init__(every)
-        self.folder = Path(folder)
+        self.folder = path_of(folder, "TensorBoard")
         self.hyperparameters = dict(hyperparameters or {})
         self._writer: EventsWriter | None = None
         try:

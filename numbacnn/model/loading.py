@@ -1,6 +1,6 @@
 """Reads models from files: our own format, and others whose packages add a reader."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from numbacnn.engine.device import get_device
 from numbacnn.engine.limits import check_graph
 from numbacnn.errors import ArgumentError, ModelFileError
 from numbacnn.layers import Layer
-from numbacnn.model.model import Model
+from numbacnn.model.model import ARRAYS_INSTEAD, Model
 from numbacnn.saving import format as files
 
 READERS: dict[str, Callable[[Path], files.ModelFile]] = {}  # of other formats, by the suffix of the file
@@ -34,10 +34,10 @@ def load(
     version, or a class is unknown; or if running it on one image would need much more time or memory than its weights
     suggest (``engine.limits``), unless ``limits=False``.
     """
-    for layer in layers:
+    for layer in layers if isinstance(layers, Iterable) else [layers]:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
             raise ArgumentError(f"layers: pass classes of layers, not {shown(layer)}")
-    file = path_of(path, "load")
+    file = path_of(path, "load", ARRAYS_INSTEAD)
     read = READERS.get(file.suffix)
     content = files.read_model(path, layers, limits) if read is None else read(file)
     if limits:

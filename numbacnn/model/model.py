@@ -39,6 +39,9 @@ from numbacnn.training.trainer import Event, History, Trainer
 Callback: TypeAlias = Callable[[Event], bool | None]
 
 
+ARRAYS_INSTEAD = "model.set_parameters takes arrays by name, and model.save(path) writes them"
+
+
 class Model(TrainableModel):
     """A network: the graph from ``inputs`` to ``outputs``, its parameters, and how raw images become its input.
 
@@ -228,7 +231,7 @@ class Model(TrainableModel):
         ModelFileError, and writes nothing, if a tensor is missing, has another shape or type, or belongs to no layer.
         With ``strict=False`` only tensors that fit are written; the result names these and the others.
         """
-        file = path_of(path, "load_weights")
+        file = path_of(path, "load_weights", ARRAYS_INSTEAD)
         with engine_lock:
             return load_weights(self.graph, self.store, file, strict, ignore)
 
@@ -362,7 +365,7 @@ class Model(TrainableModel):
 
         Raises ArgumentError if the name is that of another format, such as model.onnx.
         """
-        files.save_model(self, path_of(path, "save"))
+        files.save_model(self, path_of(path, "save", ARRAYS_INSTEAD))
 
     @classmethod
     def from_content(cls, content: files.ModelFile, device: Device) -> "Model":

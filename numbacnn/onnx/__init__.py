@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-from numbacnn._checks import path_of
+from numbacnn._checks import path_of, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.engine.device import get_device
-from numbacnn.errors import NumbacnnError
+from numbacnn.errors import ArgumentError, NumbacnnError
 from numbacnn.model import READERS, Model
 from numbacnn.saving.format import ModelFile
 
@@ -50,6 +50,8 @@ def save(
         ArgumentError: an option is not valid, or does not fit the model.
         NumbacnnError: a layer has no counterpart in ONNX, the file would exceed 2 GiB, or onnx is not installed.
     """
+    if not hasattr(model, "graph"):
+        raise ArgumentError(f"onnx.save: {shown(model)} is not a model; pass the model, then the path")
     _require_onnx()
     from numbacnn.data.files import write_file
     from numbacnn.onnx.writer import Options, model_to_onnx

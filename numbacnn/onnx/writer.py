@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from numbacnn._checks import one_of
+from numbacnn._checks import one_of, shown
 from numbacnn._checks.version import __version__
 from numbacnn.data.normalization import Normalization
 from numbacnn.engine.graph import Graph, Node
@@ -47,8 +47,8 @@ class Options:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.opset not in OPSETS:
-            raise ArgumentError(f"opset={self.opset!r}: use a version from {OPSETS[0]} to {OPSETS[-1]}")
+        if not isinstance(self.opset, int) or self.opset not in OPSETS:
+            raise ArgumentError(f"opset={shown(self.opset)}: use a version from {OPSETS[0]} to {OPSETS[-1]}")
         one_of(self.layout, "layout", LAYOUTS)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import path_of
 from numbacnn._checks.names import checks_call
 from numbacnn.data.files import replacing
 from numbacnn.data.fonts import PROBE, font_file, lacking, note_on_fonts
@@ -76,7 +77,7 @@ def save(figure: "Figure", path: str | PathLike[str]) -> None:
 
 def checked_path(path: str | PathLike[str]) -> Path:
     """Return the path of a plot. Raises ArgumentError if it has another suffix, or no folder to be in."""
-    file = Path(path)
+    file = path_of(path, "plot")
     if file.suffix.lower() not in FORMATS:
         raise ArgumentError(f"{file}: choose a file name that ends in .png or .svg")
     if not file.parent.is_dir():

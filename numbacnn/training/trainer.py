@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from numbacnn._checks import brief, choose, flag, shown, whole
+from numbacnn._checks import brief, choose, flag, path_of, shown, whole
 from numbacnn.data.augment import Augmentation, get_augmentation
 from numbacnn.data.dataset import Dataset, checksum
 from numbacnn.data.loader import DataLoader
@@ -127,7 +127,7 @@ class Trainer:
         if self.sync_batch_norm and self.shards is None:
             raise ArgumentError("sync_batch_norm=True is for shards: without them, BatchNorm is over the whole batch")
         self._check_last_batch()
-        self.checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
+        self.checkpoints = None if checkpoint is None else Checkpoints(path_of(checkpoint, "checkpoint"))
         self.checkpoint_every = None if checkpoint_every is None else parse_interval(checkpoint_every)
         self.unsaved: set[Path] = set()  # files that could not be written when that was last tried
         self._stops_without_save = choose("on_save_error", on_save_error, ON_SAVE_ERROR)

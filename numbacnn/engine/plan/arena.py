@@ -2,11 +2,10 @@
 
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -20,46 +19,89 @@ FOREVER = 1 << 30
 MANY = 4096  # buffers, far more than those of the networks of the literature
 
 
+class Part(NamedTuple):
+    """A scratch array: its shape, and where it starts in its buffer, in bytes."""
+
+    shape: Shape
+    start: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Layout:
+    """The common part of equal buffers. A large graph has few layouts."""
+
+    shape: Shape  # of the whole buffer: N×H×W×C with its halo, or (floats,) if it has parts
+    bytes: int  # in the arena
+    halo: Halo = NO_HALO
+    parts: Mapping[str, Part] = field(default_factory=dict)  # scratch arrays by name
+
+    @property
+    def has_halo(self) -> bool:
+        """Whether there are zeros around the images."""
+        return self.halo is not NO_HALO
+
+    @property
+    def has_thick_halo(self) -> bool:
+        """Whether much of a buffer is halo, which then is not cleared in every step: the memory is not shared."""
+        if not self.has_halo:
+            return False
+        _, h, w, _ = self.shape
+        inner = (h - self.halo.top - self.halo.bottom) * (w - self.halo.left - self.halo.right)
+        return 1 - inner / (h * w) > THICK_HALO
+
+
+def image_layout(shape: Shape, batch: int, halo: Halo) -> Layout:
+    """Return the layout of ``batch`` values of ``shape`` with a halo; features (c,) are images of one pixel."""
+    h, w, c = as_image(shape)
+    full = batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c
+    return Layout(full, size_in_arena(full), halo if any(halo) else NO_HALO)
+
+
+def scratch_layout(shapes: Mapping[str, Shape], gap: int = 0) -> Layout:
+    """Return the layout of scratch arrays that follow each other, with ``gap`` bytes in between."""
+    parts, end = {}, 0
+    for name, shape in shapes.items():
+        parts[name] = Part(shape, end)
+        end += size_in_arena(shape) + gap
+    return Layout((end // 4,), end, parts=parts)
+
+
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """Memory for one value, gradient or scratch array of a batch, alive from step ``first`` to step ``last``."""
+    """Memory for one value or gradient of a batch, or for scratch, alive from step ``first`` to step ``last``."""
 
     owner: str  # the name of the value or gradient, or of the node that needs the scratch
-    shape: Shape  # of the whole buffer: N×H×W×C with its halo, or that of a scratch array
-    halo: Halo = NO_HALO
+    layout: Layout
     first: int = FOREVER
     last: int = -1
     permanent: bool = False  # always alive: written from outside the plan, or kept from one run to the next
-    part: str = ""  # the name of the scratch
     offset: int = -1  # bytes into the arena
     shared: bool = False  # another buffer uses some of its memory at another time
 
     @property
-    def name(self) -> str:
-        """The name for messages, such as "stem.partial_bias"."""
-        return f"{self.owner}.{self.part}" if self.part else self.owner
+    def shape(self) -> Shape:
+        """The shape of the whole buffer."""
+        return self.layout.shape
+
+    @property
+    def halo(self) -> Halo:
+        """The halo of zeros."""
+        return self.layout.halo
 
     @property
     def bytes(self) -> int:
         """Size in the arena."""
-        return size_in_arena(self.shape)
-
-    @property
-    def halo_share(self) -> float:
-        """Share of the buffer that is halo."""
-        _, h, w, _ = (*self.shape, 1, 1, 1)[:4]
-        inner = (h - self.halo.top - self.halo.bottom) * (w - self.halo.left - self.halo.right)
-        return 1 - inner / (h * w)
+        return self.layout.bytes
 
     def use(self, time: int) -> None:
-        """Extend the lifetime to ``time``."""
-        if time < self.first:
+        """Extend the lifetime to ``time``, which is not before that of the last use."""
+        if self.last < 0:
             self.first = time
-        if time > self.last:
-            self.last = time
+        self.last = time
 
 
-class View(NamedTuple):
+@dataclass(eq=False, slots=True)
+class View:
     """A value or gradient: its buffer, and its own shape for one image."""
 
     buffer: Buffer
@@ -71,29 +113,28 @@ def size_in_arena(shape: Shape) -> int:
     return -(-4 * prod(shape) // ALIGNMENT) * ALIGNMENT
 
 
-@lru_cache(1024)
-def full_shape(shape: Shape, batch: int, halo: Halo) -> Shape:
-    """Return N×H×W×C for ``batch`` values of ``shape`` with a halo; features (c,) are images of one pixel."""
-    h, w, c = as_image(shape)
-    return batch, h + halo.top + halo.bottom, w + halo.left + halo.right, c
-
-
 def allocate(buffers: Sequence[Buffer]) -> int:
     """Give every buffer an offset; return the arena's size in bytes.
 
     The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
     GeometryError if no computer has that much memory.
     """
-    if sum(_bytes(buffers)) > sys.maxsize:
-        largest = max(buffers, key=lambda buffer: buffer.bytes)
-        shape = format_shape(largest.shape)
-        raise GeometryError(
-            f"{largest.name} of {shape} numbers takes {largest.bytes / 2**60:,.0f} EiB; make it smaller"
-        )
-    for buffer in buffers:
-        if buffer.permanent or (buffer.halo is not NO_HALO and buffer.halo_share > THICK_HALO):
-            buffer.first, buffer.last = -1, FOREVER
+    if sum([buffer.layout.bytes for buffer in buffers]) > sys.maxsize:
+        _raise_too_large(max(buffers, key=lambda buffer: buffer.bytes))
+    unshared = {layout for layout in {buffer.layout for buffer in buffers} if layout.has_thick_halo}
+    for buffer in [buffer for buffer in buffers if buffer.permanent or buffer.layout in unshared]:
+        buffer.first, buffer.last = -1, FOREVER
     return _pack(buffers) if len(buffers) <= MANY else _reuse(buffers)
+
+
+def _raise_too_large(buffer: Buffer) -> NoReturn:
+    """Name a buffer, or its largest scratch array."""
+    name, shape = buffer.owner, buffer.shape
+    if buffer.layout.parts:
+        part, (shape, _) = max(buffer.layout.parts.items(), key=lambda item: prod(item[1].shape))
+        name = f"{name}.{part}"
+    size = size_in_arena(shape) / 2**60
+    raise GeometryError(f"{name} of {format_shape(shape)} numbers takes {size:,.0f} EiB; make it smaller")
 
 
 def _pack(buffers: Sequence[Buffer]) -> int:
@@ -123,17 +164,33 @@ def _pack(buffers: Sequence[Buffer]) -> int:
 
 
 def _reuse(buffers: Sequence[Buffer]) -> int:
-    """Give each buffer, in the order of their first steps, the smallest block that is free and large enough."""
-    end = 0
+    """Give each buffer, in the order of their first steps, the smallest block that is free and large enough.
+
+    Buffers that are alive in one step only, such as most scratch, follow each other in a block that all steps share.
+    """
+    filled: dict[int, int] = {}  # by step: the bytes of its own buffers
+    longer = list[Buffer]()
+    for buffer in buffers:
+        if buffer.first == buffer.last:
+            buffer.offset, buffer.shared = filled.get(buffer.first, 0), True
+            filled[buffer.first] = buffer.offset + buffer.layout.bytes
+        else:
+            longer.append(buffer)
+    return _reuse_blocks(longer, max(filled.values(), default=0))
+
+
+def _reuse_blocks(buffers: Sequence[Buffer], end: int) -> int:
+    """Give each buffer a block from offset ``end`` on; return the end of the last one."""
     sizes: list[int] = []  # of free blocks, sorted, each once
     free: dict[int, list[int]] = {}  # offsets of the free blocks of a size
     ending: dict[int, list[tuple[int, int]]] = {}  # by last step: (bytes, offset) of the blocks in use
     steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
     ended = -1  # blocks whose last step is before this one are free
     first_users: dict[int, Buffer] = {}  # of each block, by its offset
-    firsts, needs = [buffer.first for buffer in buffers], _bytes(buffers)
-    for i in np.lexsort((-np.array(needs, np.int64), np.array(firsts))).tolist():  # equal ones in their own order
-        first, needed, buffer = firsts[i], needs[i], buffers[i]
+    firsts, needs = np.array([(buffer.first, buffer.layout.bytes) for buffer in buffers], np.int64).reshape(-1, 2).T
+    for i in np.lexsort((-needs, firsts)).tolist():  # equal ones in their own order
+        buffer = buffers[i]
+        first, last, needed = buffer.first, buffer.last, buffer.layout.bytes
         while ended < first and ended < steps:
             for size, offset in sorted(ending.pop(ended, ())):
                 if size not in free:
@@ -153,13 +210,6 @@ def _reuse(buffers: Sequence[Buffer]) -> int:
                 del free[size], sizes[at]
             buffer.shared = first_users[offset].shared = True
         buffer.offset = offset
-        if buffer.last < FOREVER:
-            ending.setdefault(buffer.last, []).append((size, offset))
+        if last < FOREVER:
+            ending.setdefault(last, []).append((size, offset))
     return end
-
-
-def _bytes(buffers: Sequence[Buffer]) -> list[int]:
-    """Return the size of each buffer. Most have one of a few shapes."""
-    shapes = [buffer.shape for buffer in buffers]
-    sizes = {shape: size_in_arena(shape) for shape in set(shapes)}
-    return [sizes[shape] for shape in shapes]

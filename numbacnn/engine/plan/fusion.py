@@ -138,7 +138,8 @@ def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     return Fusion(reader, i)
 
 
-FORWARD: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool, fuse_pointwise, fuse_depthwise)
+WITHIN_CONVOLUTION: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool)
+FORWARD: tuple[Rule, ...] = (*WITHIN_CONVOLUTION, fuse_pointwise, fuse_depthwise)
 BACKWARD: tuple[Rule, ...] = (delay_gradient, take_pool_gradient, mask_gradient)
 INFERENCE_RULES = FORWARD
 TRAINING_RULES = (fuse_activation, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
@@ -153,18 +154,28 @@ CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose
     take_pool_gradient: lambda layer: layer.is_max_pool,
     mask_gradient: lambda layer: trusted_op(layer) == "relu",
 }
-NEEDS_POOL = {fuse_pool, delay_gradient}  # rules that find nothing in a graph without a max-pool
+NEEDS: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # without such a layer, a rule finds nothing
+    fold_batch_norm: lambda layer: trusted_op(layer) == "batch_norm",
+    add_residual: lambda layer: trusted_op(layer) == "add",
+    fuse_pool: lambda layer: layer.is_max_pool,
+    delay_gradient: lambda layer: layer.is_max_pool,
+}
 
 
 class Fusions:
     """All fusions of a graph with these outputs, and the questions that rules ask."""
 
     def __init__(self, graph: Graph, outputs: tuple[int, ...], sizes: Sizes, training: bool, fuse: bool) -> None:
-        self.graph, self.outputs, self.sizes, self.training = graph, frozenset(outputs), sizes, training
+        self.graph, self.sizes, self.training = graph, sizes, training
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._forward = [self._absorbed[rule] for rule in FORWARD]
+        self._within = [self._absorbed[rule] for rule in WITHIN_CONVOLUTION]
         self._activations: dict[tuple[Kind, str], frozenset[str]] = {}
+        only = [nodes[0] if len(nodes) == 1 else None for nodes in graph.consumers]
+        for value in outputs:
+            only[value] = None
+        self._only_consumers, self._next = only, only[graph.value(0) :]
         self._last: dict[int, int] = {}  # by node: the last one that its forward step computes
         self.computed_elsewhere: set[int] = set()
         self.gradient_elsewhere: set[int] = set()
@@ -174,7 +185,7 @@ class Fusions:
 
     def _apply(self, rule: Rule, done_elsewhere: set[int]) -> None:
         """Find the fusions of a rule, and add the absorbed nodes to ``done_elsewhere``."""
-        if rule in NEEDS_POOL and not self.graph.has_max_pool:
+        if rule in NEEDS and not any(map(NEEDS[rule], self.graph.by_class)):
             return
         absorbed, absorbers = self._absorbed[rule], self._absorbers[rule]
         for i in self.graph.nodes_of(CLASSES[rule]):
@@ -194,9 +205,16 @@ class Fusions:
         """Map nodes to those whose work they do by ``rule``."""
         return self._absorbed[rule]
 
-    def absorbed_forward(self, i: int) -> list[int | None]:
-        """Return ``absorbed_by`` for each rule of ``FORWARD``."""
-        return [table.get(i) for table in self._forward]
+    def absorbed_within(self, i: int) -> list[int | None]:
+        """Return ``absorbed_by`` for each rule of ``WITHIN_CONVOLUTION``."""
+        return [table.get(i) for table in self._within]
+
+    def convolutions_after(self, i: int) -> list[int]:
+        """Return the convolutions that the forward step of convolution ``i`` computes besides its own, in order."""
+        following = self.absorbed_by(fuse_pointwise, i)
+        if following is None:
+            following = self.absorbed_by(fuse_depthwise, i)
+        return [] if following is None else [following, *self.convolutions_after(following)]
 
     def absorber(self, rule: Rule, i: int) -> int | None:
         """Return the node that does the work of node ``i`` by ``rule``."""
@@ -224,12 +242,11 @@ class Fusions:
 
     def only_consumer(self, value: int) -> int | None:
         """Return the one node that reads ``value``, unless the model outputs the value too."""
-        consumers = self.graph.consumers[value]
-        return consumers[0] if len(consumers) == 1 and value not in self.outputs else None
+        return self._only_consumers[value]
 
     def next_node(self, i: int) -> int | None:
         """Return the only consumer of the output of node ``i``."""
-        return self.only_consumer(self.graph.value(i))
+        return self._next[i]
 
     def absorb_next(self, i: int, op: str, ops: Collection[str] | None = None) -> Fusion | None:
         """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes.
@@ -239,10 +256,10 @@ class Fusions:
         able = self.graph.nodes[i].layer.fuses if ops is None else ops
         if op not in able or i in self.computed_elsewhere:
             return None
-        following = self.next_node(self.last(i))
-        if following is None:
+        following = self._next[self.last(i)]
+        if following is None or self.graph.nodes[following].layer.known_op != op:
             return None
-        return Fusion(i, following) if self.graph.nodes[following].layer.known_op == op else None
+        return Fusion(i, following)
 
     def next_convolution(self, i: int) -> int | None:
         """Return the convolution that alone reads the output of convolution ``i``, if both store no maxima.
@@ -271,7 +288,7 @@ class Fusions:
 
     def activations(self, node: Node) -> frozenset[str]:
         """Return the ops of activations that a node can apply in inference, if it adds no residual."""
-        key = node.kind, getattr(node.layer, "algorithm", "")
+        key = node.kind, node.algorithm
         if key not in self._activations:
             self._activations[key] = node.layer.fused_activations(self.sizes, node.geometry)
         return self._activations[key]

@@ -1,14 +1,14 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from numbacnn.engine.graph import Graph, Kind, Node
+from numbacnn.engine.graph import Graph, Node
 from numbacnn.engine.plan import fusion
-from numbacnn.engine.plan.arena import Buffer, View, allocate, full_shape
+from numbacnn.engine.plan.arena import Buffer, Layout, Part, View, allocate, image_layout, scratch_layout
 from numbacnn.engine.plan.fusion import Fusions
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
@@ -16,15 +16,17 @@ from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.base import ScratchSpec
 from numbacnn.layers.bindings import Sizes
 
-Scratch = dict[str, Buffer | None]
+UNSAVED: Shape = (0, 1, 1, 1)  # of scratch that inference need not save
+GRADIENTS: Mapping[tuple[bool, bool], tuple[str, ...]] = {
+    (weight, inputs): ("weight",) * weight + ("input",) * inputs for weight in (False, True) for inputs in (False, True)
+}
 
 
-class ScratchItem(NamedTuple):
-    """A scratch buffer to make."""
+class ScratchArray(NamedTuple):
+    """A scratch array in a buffer."""
 
-    name: str
-    shape: Shape
-    permanent: bool
+    buffer: Buffer
+    part: Part
 
 
 @dataclass(eq=False, slots=True)
@@ -37,18 +39,37 @@ class Step:
     y: View
     dxs: Sequence[View | None] = ()  # None for a gradient that nobody reads
     dy: View | None = None
-    scratch: Scratch = field(default_factory=dict)  # None for what an inference plan need not save
+    training: bool = False  # False in inference, and if the layer is frozen
+    algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
+    workspaces: tuple[Buffer, ...] = ()  # the buffers of its scratch
     fused: str | None = None  # op of the activation that forward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
     residual: View | None = None  # the residual that forward adds before the activation
     then: "Sequence[Step]" = ()  # of convolutions that forward computes too, each from the output of the one before
-    algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     pool: PoolGeometry | None = None  # of the max-pool whose output and argmax forward writes, or backward reads
     clears: tuple[Buffer, ...] = ()  # their halo must be zeroed first: the memory was shared
     adds: Sequence[tuple[View, View]] = ()  # (total, part) to add afterwards: gradients at a fork
     frozen: frozenset[str] = frozenset()  # the layer's parameters whose gradients nobody reads
     masks: bool = False  # backward applies the gradient of the ReLU that computed x
-    training: bool = False  # False in inference, and if the layer is frozen
+
+    @property
+    def scratch(self) -> dict[str, ScratchArray]:
+        """The scratch by name."""
+        return {
+            name: ScratchArray(buffer, part) for buffer in self.workspaces for name, part in buffer.layout.parts.items()
+        }
+
+
+class Work(NamedTuple):
+    """The common part of the steps of equal nodes: algorithms, and layouts of scratch, None where there is none."""
+
+    algorithms: Mapping[str, ConvAlgorithm]
+    own: Layout | None  # for the time of the step
+    prepared: Layout | None  # weights in another layout, which inference keeps from one run to the next
+    saved: Layout | None  # what forward writes for backward
+
+
+NO_WORK = Work({}, None, None, None)
 
 
 @dataclass(eq=False)
@@ -119,19 +140,19 @@ class _Planner:
         self.delayed, self.pooled, self.masked = (self.fusions.absorbed(rule) for rule in fusion.BACKWARD)
         self.pools_taken = set(self.pooled.values())
         self.buffers: list[Buffer] = []
-        self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
-        self.scratch_of_kind: dict[tuple[Kind, str], tuple[Sequence[ScratchItem], Sequence[str]]] = {}
-        self.algorithms_of_kind: dict[
-            tuple[Kind, str, tuple[str, ...], PoolGeometry | None],
-            tuple[Mapping[str, ConvAlgorithm], Sequence[ScratchItem]],
-        ] = {}
+        self.saved: dict[int, Buffer] = {}  # by node: the scratch that its forward step writes for backward
+        self.work: dict[Hashable, Work] = {}  # by what it depends on
+        self.layouts: dict[tuple[Shape, Halo], Layout] = {}  # of values and gradients
         self.gradient_halos = self._gradient_halos() if training else {}
         self.with_view = set(  # nodes whose output may be their input's memory
             self.graph.nodes_of(lambda layer: layer.is_view or (layer.idle_in_inference and not training))
         )
-        self.with_scratch = set(self.graph.nodes_of(lambda layer: layer.scratch is not Layer.scratch))
-        self.with_algorithms = set(self.graph.nodes_of(lambda layer: layer.algorithms is not Layer.algorithms))
-        self.gradients: dict[int, View] = {}  # by value
+        self.with_work = set(  # nodes that may have algorithms or scratch
+            self.graph.nodes_of(
+                lambda layer: layer.scratch is not Layer.scratch or layer.algorithms is not Layer.algorithms
+            )
+        )
+        self.gradients: list[View | None] = [None] * len(self.graph.shapes)  # of each value
         self.time = 0
         self.values = self._make_values()
 
@@ -146,8 +167,8 @@ class _Planner:
         self.time += 1
         backward = list[Step]()
         for i in reversed(range(len(self.graph.nodes))) if self.training else ():
-            backward += self._backward_steps(i)
-        input_gradients = [self.gradients.get(i) for i in range(len(inputs))]
+            self._add_backward_steps(backward, i)
+        input_gradients = self.gradients[: len(inputs)]
         self._use([*outputs, *input_gradients])  # the training loop still reads the outputs after backward
         size = allocate(self.buffers)
         _clear_halos([*forward, *backward], [*inputs, *output_gradients])
@@ -159,22 +180,25 @@ class _Planner:
     def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
-        views: dict[int, View] = {}
-        names = zip(graph.names, graph.shapes, strict=True)
-        for i, (name, shape) in enumerate(names, graph.producer(0)):
-            value = graph.value(i)
+        views = list[View | None]()
+        for value, (name, shape) in enumerate(zip(graph.names, graph.shapes, strict=True)):
+            i, halo = graph.producer(value), halos.get(value, NO_HALO)
+            source = views[graph.nodes[i].inputs[0]] if i in self.with_view else None
             if value in stored:
-                continue
-            halo = halos.get(value, NO_HALO)
-            source = views.get(graph.nodes[i].inputs[0]) if i in self.with_view else None
-            if source is not None and not any(source.buffer.halo) and not any(halo):
-                views[value] = View(source.buffer, shape)
+                views.append(None)
+            elif source is not None and not source.buffer.layout.has_halo and not any(halo):
+                views.append(View(source.buffer, shape))
             else:
-                views[value] = self._new_view(name, shape, halo)
-        return [views[stored.get(value, value)] for value in range(len(graph.shapes))]
+                views.append(self._new_view(name, shape, halo))
+        for value, of in stored.items():
+            views[value] = views[of]
+        return cast(list[View], views)
 
     def _new_view(self, name: str, shape: Shape, halo: Halo) -> View:
-        buffer = Buffer(name, full_shape(shape, self.batch, halo), halo)
+        layout = self.layouts.get((shape, halo))
+        if layout is None:
+            layout = self.layouts[shape, halo] = image_layout(shape, self.batch, halo)
+        buffer = Buffer(name, layout)
         self.buffers.append(buffer)
         return View(buffer, shape)
 
@@ -194,40 +218,46 @@ class _Planner:
         """Return the forward step of node ``i``, if it has anything to compute."""
         if i in self.fusions.computed_elsewhere:
             return None
-        node, values = self.graph.nodes[i], self.values
+        node, values, time = self.graph.nodes[i], self.values, self.time
         xs, y = [values[x] for x in node.inputs], values[self.graph.value(i)]
         if i in self.with_view and y.buffer is xs[0].buffer:
             return None
-        step = Step(node, node.layer, xs, y, scratch=self._scratch(i, "forward"), training=self._trains(node))
-        if i in self.fusions.starts:
+        fuses = i in self.fusions.starts
+        pool = self.fusions.absorbed_by(fusion.fuse_pool, i) if fuses else None
+        then = self.fusions.convolutions_after(i) if fuses else ()
+        work = self._forward_work(i, pool, then) if fuses or i in self.with_work else NO_WORK
+        workspaces = self._new_workspaces(node, work)
+        step = Step(node, node.layer, xs, y, (), None, self._trains(node), work.algorithms, workspaces)
+        if fuses:
             self._fuse(step, i)
-        if step.then:
-            self._choose_separable(step)
-        elif i in self.with_algorithms:
-            self._choose_algorithms(step, ("forward",))
-        self._use([*xs, y, *(part.residual for part in (step, *step.then))])
+            step.then = [self._part(after, y, work.algorithms) for after in then]
+        if work.saved is not None:
+            self.saved[i] = self.saved[i if pool is None else pool] = workspaces[-1]
+        for view in (*xs, y, *(part.residual for part in (step, *step.then))):
+            if view is not None:
+                view.buffer.use(time)
         self.time += 1
         return step
 
+    def _part(self, i: int, y: View, algorithms: Mapping[str, ConvAlgorithm]) -> Step:
+        """Return what the step of an earlier convolution has to know to compute convolution ``i`` too."""
+        node = self.graph.nodes[i]
+        workspaces = self._new_workspaces(node, self._folded_work(i))
+        part = Step(node, node.layer, [], y, algorithms=algorithms, workspaces=workspaces)
+        self._fuse(part, i)
+        return part
+
     def _fuse(self, step: Step, i: int) -> None:
-        """Let the forward step of node ``i`` also compute the nodes that it absorbs."""
-        node = step.node
-        norm, total, relu, pool, pointwise, depthwise = self.fusions.absorbed_forward(i)
-        if relu is not None:
-            step.fused = self.graph.nodes[relu].layer.op
+        """Let the forward step of node ``i`` also compute the nodes that its convolution absorbs."""
+        norm, total, activation, pool = self.fusions.absorbed_within(i)
+        if activation is not None:
+            step.fused = self.graph.nodes[activation].layer.op
         if norm is not None:
             step.norm = self.graph.nodes[norm]
-            step.scratch |= self._new_scratch(node, self._wanted(node.layer.folded_scratch(node.input_shapes)))
         if total is not None:
             step.residual = self.values[self.fusions.residual(i, total)]
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
-            step.scratch |= self._scratch(pool, "forward")
-        following = pointwise if depthwise is None else depthwise
-        if following is not None:
-            part = Step(self.graph.nodes[following], self.graph.nodes[following].layer, [], step.y)
-            self._fuse(part, following)
-            step.then, part.then = (part, *part.then), ()
 
     def _trains(self, node: Node) -> bool:
         """Return whether a layer runs as in training: not if all of its parameters, or its own name, are frozen."""
@@ -235,97 +265,88 @@ class _Planner:
             return self.training
         return not self.frozen.issuperset(node.parameters or [node.name])
 
-    def _use(self, views: Iterable[View | None]) -> None:
-        """Extend the lifetime of the buffers of these views to the current step."""
-        time = self.time
-        for view in views:
-            if view is not None:
-                view.buffer.use(time)
-
     # -- scratch ------------------------------------------------------------------------------------------------------
 
-    def _scratch(self, i: int, direction: str) -> Scratch:
-        """Return the scratch of node ``i`` in a "forward" or "backward" step."""
-        if i not in self.with_scratch:
-            return {}
+    def _forward_work(self, i: int, pool: int | None, then: Sequence[int]) -> Work:
+        """Return the work of the forward step of node ``i``, which may also compute a pool, or convolutions."""
+        node, fused = self.graph.nodes[i], None if pool is None else self.graph.nodes[pool].kind
+        folds_norm = self.fusions.absorbed_by(fusion.fold_batch_norm, i) is not None
+        geometries = tuple([self.graph.nodes[after].geometry for after in then])
+        key = node.kind, node.algorithm, folds_norm, fused, geometries
+        found = self.work.get(key)
+        if found is None:
+            specs = dict(node.layer.scratch(self.sizes, node.geometry, self.batch))
+            if folds_norm:
+                specs |= node.layer.folded_scratch(node.input_shapes)
+            if fused is not None:
+                specs |= fused.layer.scratch(self.sizes, fused.geometry, self.batch)
+            specs = {name: spec for name, spec in specs.items() if spec.when != "backward"}
+            geometry = None if fused is None else fused.geometry
+            algorithms = node.layer.algorithms(self.sizes, node.geometry, ("forward",), geometry)
+            if then:
+                algorithms = {"forward": self.sizes.separable((node.geometry, *geometries))}
+            found = self.work[key] = self._work(node, specs, algorithms, geometry)
+        return found
+
+    def _folded_work(self, i: int) -> Work:
+        """Return the scratch of convolution ``i`` in the step of another: weights with a batch normalization."""
+        if self.fusions.absorbed_by(fusion.fold_batch_norm, i) is None:
+            return NO_WORK
         node = self.graph.nodes[i]
-        wanted, saved = self._scratch_of_kind(node.kind, direction)
-        found = self._new_scratch(node, wanted)
-        if direction == "forward":
-            self.saved[i] = found
-        for name in saved:
-            found[name] = self._saved_scratch(i, name)
-        return found
+        key = node.kind, fusion.fold_batch_norm
+        if key not in self.work:
+            self.work[key] = self._work(node, node.layer.folded_scratch(node.input_shapes), {}, None)
+        return self.work[key]
 
-    def _saved_scratch(self, i: int, name: str) -> Buffer | None:
-        """Return scratch that the forward step of node ``i`` has saved for the current step; None in inference."""
-        buffer = self.saved[i].get(name)
-        if buffer is not None:
-            buffer.use(self.time)
-        return buffer
-
-    def _scratch_of_kind(self, kind: Kind, direction: str) -> tuple[Sequence[ScratchItem], Sequence[str]]:
-        """Return the scratch to make for a direction, and the names of what else it takes: scratch that is saved."""
-        key = kind, direction
-        found = self.scratch_of_kind.get(key)
+    def _backward_work(self, i: int, pool: int | None, gradients: tuple[str, ...]) -> Work:
+        """Return the work of the backward step of node ``i``, which may take the gradient of a pool."""
+        node, taken = self.graph.nodes[i], None if pool is None else self.graph.nodes[pool].kind
+        key = node.kind, node.algorithm, gradients, taken
+        found = self.work.get(key)
         if found is None:
-            is_forward = direction == "forward"
-            made = {direction, "prepared"} if is_forward else {direction}
-            if is_forward and self.training:
-                made.add("saved")
-            specs = kind.layer.scratch(self.sizes, kind.geometry, self.batch)
-            saved = [name for name, spec in specs.items() if spec.when == "saved" and spec.when not in made]
-            wanted = self._wanted({name: spec for name, spec in specs.items() if spec.when in made})
-            found = self.scratch_of_kind[key] = wanted, saved
+            if taken is None:
+                specs = node.layer.scratch(self.sizes, node.geometry, self.batch)
+                specs = {name: spec for name, spec in specs.items() if spec.when == "backward"}
+            else:
+                specs = node.layer.pool_gradient_scratch(self.sizes, node.geometry, taken.geometry, self.batch)
+            geometry = None if taken is None else taken.geometry
+            algorithms = node.layer.algorithms(self.sizes, node.geometry, gradients, geometry)
+            found = self.work[key] = self._work(node, specs, algorithms, geometry)
         return found
 
-    def _wanted(self, specifications: Mapping[str, ScratchSpec]) -> Sequence[ScratchItem]:
-        return [
-            ScratchItem(
-                name,
-                spec.trained if self.training and spec.trained is not None else spec.shape,
-                spec.when == "prepared" and not self.training,
-            )
-            for name, spec in specifications.items()
-        ]
-
-    def _new_scratch(self, node: Node, wanted: Sequence[ScratchItem]) -> Scratch:
-        """Return new scratch for the current step."""
-        time, found = self.time, Scratch()
-        for name, shape, permanent in wanted:
-            found[name] = Buffer(node.name, shape, NO_HALO, time, time, permanent, name)
-        self.buffers += filter(None, found.values())
-        return found
-
-    def _choose_algorithms(self, step: Step, parts: tuple[str, ...]) -> None:
-        """Choose the step's convolution algorithms, if its layer has any, and add their scratch."""
-        layer, kind, pool = step.node.layer, step.node.kind, step.pool
-        key = kind, getattr(layer, "algorithm", ""), parts, pool  # a layer's algorithm may be set after it was recorded
-        found = self.algorithms_of_kind.get(key)
-        if found is None:
-            when = "forward" if step.dy is None else "backward"
-            algorithms = layer.algorithms(self.sizes, kind.geometry, parts, pool)
-            scratch = {
-                f"{direction}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else when)
-                for direction, algorithm in algorithms.items()
-                for name, spec in algorithm.scratch(direction, kind.geometry, self.batch, pool).items()
-            }
-            found = self.algorithms_of_kind[key] = algorithms, self._wanted(scratch)
-        step.algorithms, wanted = found
-        added = self._new_scratch(step.node, wanted)
-        step.scratch = step.scratch | added if step.scratch else added
-
-    def _choose_separable(self, step: Step) -> None:
-        """Choose the algorithm that computes the convolutions of a step together."""
-        parts = (step, *step.then)
-        algorithm = self.sizes.separable(tuple(part.node.geometry for part in parts))
-        specs = {
-            f"forward.{name}": ScratchSpec(spec.shape, "prepared")
-            for name, spec in algorithm.scratch("forward", step.node.geometry, self.batch).items()
+    def _work(
+        self,
+        node: Node,
+        specs: Mapping[str, ScratchSpec],
+        algorithms: Mapping[str, ConvAlgorithm],
+        pool: PoolGeometry | None,
+    ) -> Work:
+        """Return the work with this scratch and that of these algorithms."""
+        added = {
+            f"{part}.{name}": ScratchSpec(spec.shape, "prepared" if spec.prepared else "forward")
+            for part, algorithm in algorithms.items()
+            for name, spec in algorithm.scratch(part, node.geometry, self.batch, pool).items()
         }
-        step.scratch = step.scratch | self._new_scratch(step.node, self._wanted(specs))
-        for part in parts:
-            part.algorithms = {"forward": algorithm}
+        own, prepared, saved = dict[str, Shape](), dict[str, Shape](), dict[str, Shape]()
+        for name, spec in {**specs, **added}.items():
+            shape = spec.trained if self.training and spec.trained is not None else spec.shape
+            if spec.when == "saved":
+                (saved if self.training else own)[name] = shape if self.training else UNSAVED
+            else:
+                (prepared if spec.when == "prepared" and not self.training else own)[name] = shape
+        return Work(algorithms, *(scratch_layout(shapes) if shapes else None for shapes in (own, prepared, saved)))
+
+    def _new_workspaces(self, node: Node, work: Work) -> tuple[Buffer, ...]:
+        """Return new buffers for the scratch of the current step; what is saved last."""
+        _, own, prepared, saved = work
+        time = self.time
+        found: tuple[Buffer, ...] = () if own is None else (Buffer(node.name, own, time, time),)
+        if prepared is not None:
+            found += (Buffer(node.name, prepared, time, time, permanent=True),)
+        if saved is not None:
+            found += (Buffer(node.name, saved, time, time),)
+        self.buffers += found
+        return found
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -341,62 +362,75 @@ class _Planner:
 
     def _output_gradients(self) -> list[View]:
         """Return the views that the loss writes; every consumer of an output value then adds to its gradient."""
-        for value in self.outputs:
-            self.gradients[value] = self._new_gradient(value)
-            self.gradients[value].buffer.permanent = True
-        return [self.gradients[value] for value in self.outputs]
+        gradients = [self._new_gradient(value) for value in self.outputs]
+        for value, view in zip(self.outputs, gradients, strict=True):
+            self.gradients[value] = view
+            view.buffer.permanent = True
+        return gradients
 
-    def _backward_steps(self, i: int) -> list[Step]:
-        """Return the backward steps at node ``i``: of an activation delayed to it, and its own."""
+    def _add_backward_steps(self, steps: list[Step], i: int) -> None:
+        """Append the backward steps at node ``i``: of an activation delayed to it, and its own."""
         value = self.graph.value(i)
-        if value not in self.gradients or not self.needs_gradient[value]:
-            return []
-        steps, activation = list[Step](), self.delayed.get(i)
+        y, dy, activation = self.values[value], self.gradients[value], self.delayed.get(i)
+        if dy is None or not self.needs_gradient[value]:
+            return
         if activation is not None and self.fusions.absorber(fusion.mask_gradient, activation) is None:
-            steps.append(self._activation_step(activation, self.values[value], self.gradients[value]))
-        step = self._backward_step(i)
+            steps.append(self._activation_step(activation, y, dy))
+        step = self._backward_step(i, y, dy)
         if step is not None:
             steps.append(step)
-        return steps
 
     def _activation_step(self, i: int, y: View, dy: View) -> Step:
         """Return the step that applies the gradient of activation ``i`` in place, to ``dy`` at the output ``y``."""
         node = self.graph.nodes[i]
         self._use([y, dy])
         self.time += 1
-        return Step(node, node.layer, [], y, [], dy, training=self._trains(node))
+        return Step(node, node.layer, [], y, [], dy, self._trains(node))
 
-    def _backward_step(self, i: int) -> Step | None:
-        node, value = self.graph.nodes[i], self.graph.value(i)
-        layer, xs, y, dy = node.layer, [self.values[x] for x in node.inputs], self.values[value], self.gradients[value]
+    def _backward_step(self, i: int, y: View, dy: View) -> Step | None:
+        node = self.graph.nodes[i]
+        layer, xs = node.layer, [self.values[x] for x in node.inputs]
         dxs, adds = self._input_gradients(i, dy)
         in_place = layer.is_view and dxs[0] is not None and dxs[0].buffer is dy.buffer
         done = in_place or i in self.fusions.gradient_elsewhere
         if done and not adds:
             return None
-        step = Step(node, None if done else layer, xs, y, dxs, dy, adds=adds, training=self._trains(node))
+        step = Step(node, None if done else layer, xs, y, dxs, dy, self._trains(node), adds=adds)
         if self.frozen:
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masked
-        pool = self.pooled.get(i)
-        if pool is None:
-            step.scratch = self._scratch(i, "backward")
-        else:
-            step.pool = geometry = self.graph.nodes[pool].geometry
-            wanted = layer.pool_gradient_scratch(self.sizes, node.geometry, geometry, self.batch)
-            step.scratch = self._new_scratch(node, self._wanted(wanted))
-            step.scratch["argmax"] = self._saved_scratch(pool, "argmax")
-        if i in self.with_algorithms:
-            weight, inputs = "weight" not in step.frozen, dxs.count(None) < len(dxs)
-            self._choose_algorithms(step, ("weight",) * weight + ("input",) * inputs)
-        used = [dy, *dxs, *[total for total, _ in adds]]
+        if not done and i in self.with_work:
+            self._add_backward_work(step, i)
+        dy.buffer.use(self.time)
+        self._use(dxs)
+        if adds:
+            self._use([total for total, _ in adds])
         if layer.reads_x:
-            used += xs
+            self._use(xs)
         if layer.reads_y:
-            used.append(y)
-        self._use(used)
+            y.buffer.use(self.time)
         self.time += 1
         return step
+
+    def _add_backward_work(self, step: Step, i: int) -> None:
+        """Give the backward step of node ``i`` its algorithms and scratch."""
+        pool = self.pooled.get(i)
+        gradients = GRADIENTS["weight" not in step.frozen, step.dxs.count(None) < len(step.dxs)]
+        work = self._backward_work(i, pool, gradients)
+        step.algorithms, step.workspaces = work.algorithms, self._new_workspaces(step.node, work)
+        if pool is not None:
+            step.pool = self.graph.nodes[pool].geometry
+        saved = self.saved.get(i if pool is None else pool)
+        if saved is not None:
+            step.workspaces += (saved,)
+            saved.use(self.time)
+
+    def _use(self, views: Iterable[View | None]) -> None:
+        """Extend the lifetime of the buffers of these views to the current step."""
+        time = self.time
+        for view in views:
+            if view is not None:
+                view.buffer.use(time)
 
     def _input_gradients(self, i: int, dy: View) -> tuple[list[View | None], list[tuple[View, View]]]:
         """Return the views that node ``i`` writes its inputs' gradients to, and the sums at a fork."""
@@ -406,10 +440,11 @@ class _Planner:
             dxs.append(part)
             if part is None:
                 continue
-            if x in self.gradients:
-                adds.append((self.gradients[x], part))
-            else:
+            total = self.gradients[x]
+            if total is None:
                 self.gradients[x] = part
+            else:
+                adds.append((total, part))
         return dxs, adds
 
     def _gradient_part(self, i: int, x: int, dy: View) -> View:
@@ -417,7 +452,7 @@ class _Planner:
         layer = self.graph.nodes[i].layer
         if layer.in_place_gradient or i in self.pools_taken:
             return dy
-        if layer.is_view and not any(dy.buffer.halo) and not any(self.gradient_halos.get(x, NO_HALO)):
+        if layer.is_view and not dy.buffer.layout.has_halo and not any(self.gradient_halos.get(x, NO_HALO)):
             return View(dy.buffer, self.graph.shapes[x])
         return self._new_gradient(x)
 
@@ -450,7 +485,7 @@ def _clear_halos(steps: Sequence[Step], outside: Sequence[View]) -> None:
     written = {id(view.buffer) for view in outside}
     for step in steps:
         for view in [step.y] if step.dy is None else step.dxs:
-            if view is None or not view.buffer.shared or not any(view.buffer.halo):
+            if view is None or not view.buffer.shared or not view.buffer.layout.has_halo:
                 continue
             if id(view.buffer) not in written:
                 step.clears += (view.buffer,)
