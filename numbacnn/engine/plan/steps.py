@@ -38,7 +38,7 @@ class Step:
     dxs: Sequence[View | None] = ()  # None for a gradient that nobody reads
     dy: View | None = None
     scratch: Scratch = field(default_factory=dict)  # None for what an inference plan need not save
-    fused: str | None = None  # op of the activation that forward applies
+    fused: str | None = None  # op of the activation that forward applies, or whose gradient backward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
     residual: View | None = None  # the residual that forward adds before the activation
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
@@ -115,7 +115,7 @@ class _Planner:
         self.training, self.frozen = training, frozen
         self.fusions = Fusions(self.graph, self.outputs, sizes, training, fuse)
         self.needs_gradient = self._needs_gradient(training and input_gradient)
-        self.delayed, self.pooled, self.masked = (self.fusions.absorbed(rule) for rule in fusion.BACKWARD)
+        self.clamped, self.delayed, self.pooled, self.masked = map(self.fusions.absorbed, fusion.BACKWARD)
         self.pools_taken = set(self.pooled.values())
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Scratch] = {}  # by node: the scratch of its forward step
@@ -358,6 +358,8 @@ class _Planner:
         if self.frozen:
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masked
+        if i in self.clamped:
+            step.fused = self.graph.nodes[self.clamped[i]].layer.op
         pool = self.pooled.get(i)
         if pool is None:
             step.scratch = self._scratch(i, "backward")
