@@ -102,8 +102,8 @@ def nontemporal_kernels():
         cpu.batch_norm_inference(out, no_images, x, *[channel] * 4, coefficients, 1e-5)
 
     def batch_norm_gradient(out, x):
-        statistics = np.ones(norm_coefficients_shape(1, 3, c), np.float32)
-        coefficients = np.zeros(norm_coefficients_shape(1, 4, c), np.float32)
+        statistics = np.ones(norm_coefficients_shape(1, 5, c), np.float32)
+        coefficients = np.zeros(norm_coefficients_shape(1, 3, c), np.float32)
         partial = np.zeros(norm_partial_shape(1, len(x) * image[0], 2, *image[1:]), np.float32)
         scratch = statistics, coefficients, partial, np.zeros((1, 1, 2, c), np.float32), False
         cpu.batch_norm_gradient(out, channel.copy(), channel.copy(), x, x, channel, *scratch)

@@ -40,7 +40,7 @@ def masks(model):
 @pytest.mark.parametrize("before", BEFORE)
 def test_fused_gradients_match_the_oracle_and_the_unfused_plan(before, after):
     model = listed(nc.Sequential([*BEFORE[before](), *AFTER[after]()], (14, 13, 3)))
-    assert masks(model)
+    assert before == "normalization" or masks(model)  # that applies the gradient of its ReLU itself
     assert "relu" not in [step.node.layer.op for step in make_plan(model.graph, sizes, 2, training=True).backward]
     draw = np.random.default_rng(0)
     randomize(model, draw)

@@ -3,8 +3,8 @@
 import numpy as np
 import oracles
 import pytest
-from engine import KEY, Fixed, assert_close, run, run_planned
-from hypothesis import given
+from engine import KEY, Fixed, assert_close, output_shapes, run, run_planned
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numbacnn as nc
@@ -146,6 +146,40 @@ def test_a_fused_activation_has_the_bits_of_a_separate_one(activation, executor,
     assert fused.ys[0].max() == 6 or activation is nc.ReLU
     for name, array in fused.named().items():
         np.testing.assert_array_equal(array, unfused.named()[name], name)
+
+
+AFTER = {
+    "nothing": lambda x: x,
+    "pool": nc.MaxPool2D(2, ceil_mode=True),
+    "convolution": nc.Conv2D(5, 1),
+    "fork": lambda x: nc.Add()([nc.Conv2D(x.shape[-1], 3, padding="same")(x), x]),
+}
+
+
+@pytest.mark.parametrize("executor", [Executor, Fixed], ids=["batch statistics", "running statistics"])
+@pytest.mark.parametrize("after", AFTER)
+@given(data=st.data())
+@settings(max_examples=20)
+def test_a_fused_activation_has_the_gradient_of_a_separate_one(after, executor, data):
+    """To the bit, though it is computed from the input of the normalization; also at NaN, infinity and the bounds."""
+    channels, draw = data.draw(st.integers(1, 80)), np.random.default_rng(data.draw(seeds))
+    norm = data.draw(st.sampled_from([nc.BatchNorm, lambda: nc.GroupNorm(channels)]))
+    activation = data.draw(st.sampled_from([nc.ReLU, nc.ReLU6]))
+    x = start = nc.Input((data.draw(st.integers(1, 6)), data.draw(st.integers(2, 20)), channels))
+    model = nc.Model([start], [AFTER[after](activation()(norm()(x)))])
+    weight, bias = (name for name in model.parameters if "norm" in name)
+    model.set_parameters({weight: draw.uniform(-5, 5, channels), bias: draw.choice([0, 3, 6], channels)})
+    steps = make_plan(model.graph, model.device.sizes, 3, training=True, input_gradient=True).backward
+    assert activation.op not in [step.node.layer.op for step in steps]
+    assert steps[-1].fused == activation.op
+    x, dy = (draw.standard_normal((3, *shape), np.float32) for shape in (start.shape, *output_shapes(model)))
+    x[draw.random(x.shape) < 0.1] = 0  # the bounds, by running statistics
+    for value in (np.nan, np.inf, -np.inf):
+        x[tuple(map(draw.integers, x.shape))] = value
+    for images in (x, np.nan_to_num(x, posinf=9, neginf=-9)):
+        fused, unfused = (run_planned(model, [images], [dy], executor, fuse=fuse).named() for fuse in (True, False))
+        for name, array in fused.items():
+            np.testing.assert_array_equal(array, unfused[name], name)
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])

@@ -254,52 +254,56 @@ def _resizings(draw):
 
 
 def _normalizations(draw):
-    for reason, (n, h, w, c), halo, relu in (
-        ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), False),
-        ("three channels, ReLU", (2, 7, 9, 3), SIDES, True),
-        ("features", (37, 1, 1, 5), NO_HALO, False),
-        ("more channels than a block", (2, 2, 2, 33), NO_HALO, True),
-        ("groups of pixels", (5, 8, 6, 4), SIDES, False),
+    for reason, (n, h, w, c), halo, ceiling in (
+        ("vectors", (3, 5, 4, 8), Halo(1, 1, 1, 1), np.nan),
+        ("three channels, ReLU", (2, 7, 9, 3), SIDES, np.inf),
+        ("features", (37, 1, 1, 5), NO_HALO, np.nan),
+        ("more channels than a block", (2, 2, 2, 33), NO_HALO, 0.5),
+        ("groups of pixels", (5, 8, 6, 4), SIDES, 1.0),
     ):
         y, x = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
         weight, bias, mean, variance = positive(draw, c), flat(draw, c), flat(draw, c), positive(draw, c)
         norm = sized("norm_coefficients_shape", 1, 3, c), sized("norm_partial_shape", 1, (n + 2) * h, 3, w, c)
-        statistics = sized("norm_coefficients_shape", 1, 3, c)
-        back = sized("norm_coefficients_shape", 1, 4, c), sized("norm_partial_shape", 1, (n + 2) * h, 2, w, c)
+        statistics = sized("norm_coefficients_shape", 1, 5, c)
+        back = sized("norm_coefficients_shape", 1, 3, c), sized("norm_partial_shape", 1, (n + 2) * h, 2, w, c)
         own = scratch(1, 1, 2, c)
         forward = ("batch_norm_forward",
-                   [y, statistics, mean, variance, x, weight, bias, *norm, 0.1, 1e-5, relu])  # fmt: skip
+                   [y, statistics, mean, variance, x, weight, bias, *norm, 0.1, 1e-5, ceiling])  # fmt: skip
         inference = ("batch_norm_inference",
-                     [y, statistics, x, weight, bias, mean, variance, norm[0], 1e-5, relu])  # fmt: skip
+                     [y, statistics, x, weight, bias, mean, variance, norm[0], 1e-5, ceiling])  # fmt: skip
         dx, dy = image(draw, n, h, w, c, halo=halo), image(draw, n, h, w, c)
         gradients = [dx, flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, own]
         yield Call(reason, [forward])
         yield Call(reason, [inference])
-        yield Call(reason, [forward, ("batch_norm_gradient", [*gradients, True])])
-        yield Call(f"{reason}, fixed", [inference, ("batch_norm_gradient", [*gradients, False])])
-        yield Call(f"{reason}, no dx", [forward, ("batch_norm_gradient", [None, *gradients[1:], True])])
+        yield Call(reason, [forward, ("batch_norm_gradient", [*gradients, True, ceiling])])
+        yield Call(f"{reason}, fixed", [inference, ("batch_norm_gradient", [*gradients, False, ceiling])])
+        yield Call(f"{reason}, no dx", [forward, ("batch_norm_gradient", [None, *gradients[1:], True, ceiling])])
         sums, dx, dweight, dbias = np.zeros(2 * c + 1), *gradients[:3]
         by_sums = [
             ("batch_norm_sums", [sums, x, norm[1]]),
-            ("batch_norm_from_sums", [y, statistics, mean, variance, sums, x, weight, bias, norm[0], 0.1, 1e-5, relu]),
-            ("batch_norm_gradient_sums", [sums, dweight, dbias, dy, x, statistics, back[1]]),
-            ("batch_norm_gradient_from_sums", [dx, sums, dy, x, weight, statistics, back[0]]),
+            (
+                "batch_norm_from_sums",
+                [y, statistics, mean, variance, sums, x, weight, bias, norm[0], 0.1, 1e-5, ceiling],
+            ),
+            ("batch_norm_gradient_sums", [sums, dweight, dbias, dy, x, statistics, back[1], ceiling]),
+            ("batch_norm_gradient_from_sums", [dx, sums, dy, x, weight, statistics, back[0], ceiling]),
         ]
         for count in range(1, 5):
             yield Call(f"{reason}, of a batch in shards", by_sums[:count])
-    for reason, (n, h, w, c), groups, relu in (
-        ("vectors", (3, 5, 4, 8), 2, True),
-        ("groups of pixels", (2, 12, 13, 6), 3, False),
-        ("features", (3, 1, 1, 12), 4, False),
+    for reason, (n, h, w, c), groups, ceiling in (
+        ("vectors", (3, 5, 4, 8), 2, 1.0),
+        ("groups of pixels", (2, 12, 13, 6), 3, np.inf),
+        ("features", (3, 1, 1, 12), 4, np.nan),
     ):
         y, x = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
         weight, bias = positive(draw, c), flat(draw, c)
-        statistics = sized("norm_coefficients_shape", n + 1, 3, c)
+        statistics = sized("norm_coefficients_shape", n + 1, 5, c)
         norm = sized("norm_coefficients_shape", n + 1, 3, c), sized("norm_partial_shape", n + 1, h, 3, w, c)
-        back = sized("norm_coefficients_shape", n + 1, 4, c), sized("norm_partial_shape", n + 1, h, 2, w, c)
-        forward = ("group_norm_forward", [y, statistics, x, weight, bias, *norm, groups, 1e-5, relu])
+        back = sized("norm_coefficients_shape", n + 1, 3, c), sized("norm_partial_shape", n + 1, h, 2, w, c)
+        forward = ("group_norm_forward", [y, statistics, x, weight, bias, *norm, groups, 1e-5, ceiling])
         dx, dy = image(draw, n, h, w, c, halo=SIDES), image(draw, n, h, w, c)
-        gradients = [flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, scratch(n + 1, 1, 2, c), groups]
+        own = scratch(n + 1, 1, 2, c)
+        gradients = [flat(draw, c), flat(draw, c), dy, x, weight, statistics, *back, own, groups, ceiling]
         yield Call(reason, [forward])
         yield Call(reason, [forward, ("group_norm_gradient", [dx, *gradients])])
         yield Call(f"{reason}, no dx", [forward, ("group_norm_gradient", [None, *gradients])])

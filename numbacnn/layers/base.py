@@ -79,6 +79,7 @@ class Layer(ChecksArguments, AnswersAttributes):
     normalizes: ClassVar[bool] = False  # the activation after it decides how the weights before it are drawn
 
     fuses: ClassVar[frozenset[str]] = frozenset()  # ops after it that forward can compute too: ``engine.plan.fusion``
+    clamps_gradient: ClassVar[bool] = False  # backward applies the gradient of the ReLU or ReLU6 that forward applies
     masks_gradient: ClassVar[bool] = False  # backward can apply the gradient of a ReLU before it, if given ``t.mask``
 
     name: str | None = field(default=None)

@@ -58,7 +58,7 @@ class Bindings:
     training: bool = False  # False in inference, and if the layer is frozen
     frozen: frozenset[str] = frozenset()  # parameters whose gradients are not needed, so that backward may skip them
     algorithms: "Mapping[str, ConvAlgorithm]" = field(default_factory=dict)  # the choice of ``Layer.algorithms``
-    fused: str | None = None  # op of an activation that forward applies as it stores y
+    fused: str | None = None  # op of an activation that forward applies as it stores y, or whose gradient backward does
     norm: Norm | None = None  # of a batch normalization that forward applies to its output
     residual: Array | None = None  # added after that, before the activation
     then: "Sequence[tuple[Any, Bindings, ConvGeometry]]" = ()  # layers of convolutions that forward computes too

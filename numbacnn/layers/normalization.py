@@ -22,10 +22,10 @@ CEILINGS = {None: nan, "relu": inf, "relu6": 6.0}  # of the outputs after an act
 def _scratch(sizes: Sizes, sets: int, rows: int, w: int, c: int) -> Mapping[str, ScratchSpec]:
     """Return the scratch to normalize ``sets`` sets, of ``rows`` rows of w pixels each, by their statistics."""
     return {
-        "statistics": ScratchSpec(sizes.norm_coefficients_shape(sets, 3, c), "saved"),
+        "statistics": ScratchSpec(sizes.norm_coefficients_shape(sets, 5, c), "saved"),
         "coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 3, c), "forward"),
         "partial": ScratchSpec(sizes.norm_partial_shape(sets, rows, 3, w, c), "forward"),
-        "gradient_coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 4, c), "backward"),
+        "gradient_coefficients": ScratchSpec(sizes.norm_coefficients_shape(sets, 3, c), "backward"),
         "partial_gradient": ScratchSpec(sizes.norm_partial_shape(sets, rows, 2, w, c), "backward"),
         "gradients": ScratchSpec((sets, 1, 2, c), "backward"),
     }
@@ -38,6 +38,7 @@ class _AffineNorm(Layer):
     reads_x: ClassVar[bool] = True
     normalizes: ClassVar[bool] = True
     fuses: ClassVar[frozenset[str]] = frozenset({"relu", "relu6"})
+    clamps_gradient: ClassVar[bool] = True
 
     def geometry(self, shapes: Sequence[Shape]) -> Size:
         """Return (h, w, c)."""
@@ -106,7 +107,9 @@ class BatchNorm(_AffineNorm):
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
         scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.gradients
-        kernels.batch_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training, t.shards)
+        kernels.batch_norm_gradient(
+            t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, t.training, CEILINGS[t.fused], t.shards
+        )
 
     def shards_at_once(
         self,
@@ -143,14 +146,14 @@ class BatchNorm(_AffineNorm):
     def sum_backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Sum dy and dy · x̂ of a shard: the gradients of bias and weight."""
         kernels.batch_norm_gradient_sums(
-            t.batch_sums, t.d_weight, t.d_bias, t.dy, t.x, t.statistics, t.partial_gradient
+            t.batch_sums, t.d_weight, t.d_bias, t.dy, t.x, t.statistics, t.partial_gradient, CEILINGS[t.fused]
         )
 
     def backward_from_sums(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradient of x from the sums over the whole batch."""
         if t.dx is not None:
             kernels.batch_norm_gradient_from_sums(
-                t.dx, t.batch_sums, t.dy, t.x, t.weight, t.statistics, t.gradient_coefficients
+                t.dx, t.batch_sums, t.dy, t.x, t.weight, t.statistics, t.gradient_coefficients, CEILINGS[t.fused]
             )
 
 
@@ -206,7 +209,8 @@ class GroupNorm(_AffineNorm):
     def backward(self, kernels: Kernels, t: Bindings, g: Size) -> None:
         """Compute the gradients of weight, bias and x."""
         scratch = t.statistics, t.gradient_coefficients, t.partial_gradient, t.gradients
-        kernels.group_norm_gradient(t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch, self.groups)
+        arrays = t.dx, t.d_weight, t.d_bias, t.dy, t.x, t.weight, *scratch
+        kernels.group_norm_gradient(*arrays, self.groups, CEILINGS[t.fused])
 
 
 @dataclass(eq=False)

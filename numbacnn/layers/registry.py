@@ -24,6 +24,7 @@ TRAITS = {
         "per_image",
     ),
     "backward": (
+        "clamps_gradient",
         "masks_gradient",
         "accepts_pool_gradient",
         "monotone",

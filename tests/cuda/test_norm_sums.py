@@ -17,8 +17,9 @@ def test_batch_norm_from_sums_is_batch_norm(channels):
     for name, array in arrays.items():
         device.write(on_device[name], array)
     x, dy, y, dx, weight, bias, mean, var, d_weight, d_bias = on_device.values()
-    statistics, coefficients = (device.zeros(device.sizes.norm_coefficients_shape(1, 3, channels)) for _ in range(2))
-    gradient_coefficients = device.zeros(device.sizes.norm_coefficients_shape(1, 4, channels))
+    statistics, coefficients, gradient_coefficients = (
+        device.zeros(device.sizes.norm_coefficients_shape(1, numbers, channels)) for numbers in (5, 3, 3)
+    )
     partial, partial_gradient = (
         device.zeros(device.sizes.norm_partial_shape(1, 12, numbers, 5, channels)) for numbers in (3, 2)
     )
@@ -29,7 +30,7 @@ def test_batch_norm_from_sums_is_batch_norm(channels):
     kernels.batch_norm_gradient_sums(gradient_sums, d_weight, d_bias, dy, x, statistics, partial_gradient)
     kernels.batch_norm_gradient_from_sums(dx, gradient_sums, dy, x, weight, statistics, gradient_coefficients)
 
-    moments = np.zeros((1, 2, channels))
+    moments = np.zeros((1, 4, channels))
     expected = {name: np.array(array, np.float64) for name, array in arrays.items()}
     x, dy, y, dx, weight, bias, mean, var, d_weight, d_bias = expected.values()
     reference.batch_norm_forward(y, moments, mean, var, x, weight, bias, None, None, 0.1, 1e-5)

@@ -95,8 +95,9 @@ def test_sums_of_shards_give_the_batch_norm_of_the_whole_batch(channels, offset)
     def scratch(numbers):
         return np.zeros(sizes.norm_partial_shape(1, 30, numbers, 4, channels), np.float32)
 
-    statistics, coefficients = (np.zeros(sizes.norm_coefficients_shape(1, 3, channels), np.float32) for _ in range(2))
-    gradient_coefficients = np.zeros(sizes.norm_coefficients_shape(1, 4, channels), np.float32)
+    statistics, coefficients, gradient_coefficients = (
+        np.zeros(sizes.norm_coefficients_shape(1, numbers, channels), np.float32) for numbers in (5, 3, 3)
+    )
     y, dx = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     running, sums = np.ones((2, channels), np.float32), np.zeros((2, 2 * channels + 1))
     gradients = np.zeros((2, 2, channels), np.float32)
@@ -110,7 +111,7 @@ def test_sums_of_shards_give_the_batch_norm_of_the_whole_batch(channels, offset)
 
     reference = get_device("reference").kernels
     expected_y, expected_dx, expected_running = np.zeros(shape), np.zeros(shape), np.ones((2, channels))
-    moments, expected = np.zeros((1, 2, channels)), np.zeros((2, channels))
+    moments, expected = np.zeros((1, 4, channels)), np.zeros((2, channels))
     reference.batch_norm_forward(expected_y, moments, *expected_running, x, weight, bias, None, None, 0.1, 1e-5)
     reference.batch_norm_gradient(expected_dx, *expected, dy, x, weight, moments, None, None, None, True)
     pairs = [(y, expected_y), (dx, expected_dx), (running, expected_running), (gradients.sum(axis=0), expected)]

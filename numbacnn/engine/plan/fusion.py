@@ -98,12 +98,21 @@ def fuse_depthwise(fusions: "Fusions", i: int) -> Fusion | None:
 # -- backward ---------------------------------------------------------------------------------------------------------
 
 
+def clamp_gradient(fusions: "Fusions", i: int) -> Fusion | None:
+    """A normalization applies the gradient of the ReLU or ReLU6 that it applies: its own input says where that is zero.
+
+    It reads its input anyway, so that the activation's gradient needs no pass over memory.
+    """
+    activation = fusions.absorbed_by(fuse_activation, i)
+    return None if activation is None else Fusion(i, activation)
+
+
 def delay_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     """The gradient of a non-decreasing activation is applied at the output of the max-pool that follows it.
 
     max(f(x)) = f(max(x)) for such an f, and the output of the pool is smaller.
     """
-    pool = fusions.next_node(i)
+    pool = None if i in fusions.gradient_elsewhere else fusions.next_node(i)
     if pool is None or fusions.only_consumer(fusions.graph.nodes[i].inputs[0]) != i:
         return None
     return Fusion(pool, i) if fusions.graph.nodes[pool].layer.is_max_pool else None
@@ -129,6 +138,8 @@ def take_pool_gradient(fusions: "Fusions", i: int) -> Fusion | None:
 
 def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
     """A layer applies the gradient of the ReLU before it: its own input says where that is zero."""
+    if fusions.absorber(clamp_gradient, i) is not None:
+        return None
     pool = fusions.absorber(delay_gradient, i)
     reader = fusions.next_node(i if pool is None else pool)
     while reader is not None and fusions.graph.nodes[reader].layer.is_view:
@@ -140,9 +151,9 @@ def mask_gradient(fusions: "Fusions", i: int) -> Fusion | None:
 
 WITHIN_CONVOLUTION: tuple[Rule, ...] = (fold_batch_norm, add_residual, fuse_activation, fuse_pool)
 FORWARD: tuple[Rule, ...] = (*WITHIN_CONVOLUTION, fuse_pointwise, fuse_depthwise)
-BACKWARD: tuple[Rule, ...] = (delay_gradient, take_pool_gradient, mask_gradient)
+BACKWARD: tuple[Rule, ...] = (clamp_gradient, delay_gradient, take_pool_gradient, mask_gradient)
 INFERENCE_RULES = FORWARD
-TRAINING_RULES = (fuse_activation, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
+TRAINING_RULES = (fuse_activation, clamp_gradient, delay_gradient, fuse_pool, take_pool_gradient, mask_gradient)
 CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose nodes a rule looks at
     fold_batch_norm: lambda layer: "batch_norm" in layer.fuses,
     add_residual: lambda layer: "add" in layer.fuses,
@@ -150,6 +161,7 @@ CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose
     fuse_pool: lambda layer: layer.fuses_pool is not Layer.fuses_pool,
     fuse_pointwise: lambda layer: trusted_op(layer) in CONVOLUTIONS,
     fuse_depthwise: lambda layer: trusted_op(layer) in CONVOLUTIONS,
+    clamp_gradient: lambda layer: layer.clamps_gradient,
     delay_gradient: lambda layer: layer.monotone,
     take_pool_gradient: lambda layer: layer.is_max_pool,
     mask_gradient: lambda layer: trusted_op(layer) == "relu",

@@ -42,7 +42,7 @@ class Step:
     training: bool = False  # False in inference, and if the layer is frozen
     algorithms: Mapping[str, ConvAlgorithm] = field(default_factory=dict)  # by direction of the convolution
     workspaces: tuple[Buffer, ...] = ()  # the buffers of its scratch
-    fused: str | None = None  # op of the activation that forward applies
+    fused: str | None = None  # op of the activation that forward applies, or whose gradient backward applies
     norm: Node | None = None  # the batch normalization that the layer's weights take in
     residual: View | None = None  # the residual that forward adds before the activation
     then: "Sequence[Step]" = ()  # of convolutions that forward computes too, each from the output of the one before
@@ -137,7 +137,7 @@ class _Planner:
         self.training, self.frozen = training, frozen
         self.fusions = Fusions(self.graph, self.outputs, sizes, training, fuse)
         self.needs_gradient = self._needs_gradient(training and input_gradient)
-        self.delayed, self.pooled, self.masked = (self.fusions.absorbed(rule) for rule in fusion.BACKWARD)
+        self.clamped, self.delayed, self.pooled, self.masked = map(self.fusions.absorbed, fusion.BACKWARD)
         self.pools_taken = set(self.pooled.values())
         self.buffers: list[Buffer] = []
         self.saved: dict[int, Buffer] = {}  # by node: the scratch that its forward step writes for backward
@@ -399,6 +399,8 @@ class _Planner:
         if self.frozen:
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masked
+        if i in self.clamped:
+            step.fused = self.graph.nodes[self.clamped[i]].layer.op
         if not done and i in self.with_work:
             self._add_backward_work(step, i)
         dy.buffer.use(self.time)

@@ -11,12 +11,25 @@ import numpy as np
 from numbacnn.kernels.reference.arrays import PIXELS, float64
 from numbacnn.kernels.registry import launcher
 
-MEAN, INVERSE = range(2)  # of ``statistics``: the mean, and 1 / √(variance + eps)
+MEAN, INVERSE, WEIGHT, BIAS = range(4)  # of ``statistics``: mean, 1 / √(variance + eps), and the parameters
 
 
 def _normalized_gradient(g, x_hat, inverse, axes):
     """dx from the gradient g by x̂."""
     return inverse * (g - g.mean(axes, keepdims=True) - x_hat * (g * x_hat).mean(axes, keepdims=True))
+
+
+def _clamp(value, ceiling):
+    """The value between 0 and ``ceiling``, unless that is NaN."""
+    return value if math.isnan(ceiling) else np.minimum(np.maximum(value, 0), ceiling)
+
+
+def _clamp_gradient(dy, x_hat, statistics, ceiling):
+    """The gradient of ``_clamp``: dy where 0 < y < ceiling, y is NaN, or infinite as the ceiling; else 0."""
+    if math.isnan(ceiling):
+        return dy
+    value = x_hat * float64(statistics[0, WEIGHT]) + float64(statistics[0, BIAS])
+    return np.where((value <= 0) | ((value >= ceiling) & (ceiling < math.inf)), 0, dy)
 
 
 # -- batch normalization (Ioffe and Szegedy 2015): over images and pixels, for each channel ---------------------------
@@ -39,7 +52,7 @@ def batch_norm_forward(
     shards=(),
 ):
     """Training: normalize by the batch's mean and biased variance, and move the running statistics, of the unbiased
-    variance, toward the batch's by the factor ``momentum``. statistics: 1×2×C; coefficients, partial: not used;
+    variance, toward the batch's by the factor ``momentum``. statistics: 1×4×C; coefficients, partial: not used;
     shards: none."""
     x = float64(x)
     mean, variance = x.mean(PIXELS), x.var(PIXELS)
@@ -60,20 +73,34 @@ def batch_norm_inference(
 def _normalize(y, statistics, x, weight, bias, mean, variance, eps, ceiling):
     inverse = 1 / np.sqrt(variance + eps)
     total = (x - mean) * inverse * weight + bias
-    y[...] = total if math.isnan(ceiling) else np.minimum(np.maximum(total, 0), ceiling)
+    y[...] = _clamp(total, ceiling)
     if len(statistics):
-        statistics[0, MEAN], statistics[0, INVERSE] = mean, inverse
+        statistics[0] = mean, inverse, weight, bias
 
 
 @launcher
 def batch_norm_gradient(
-    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+    dx,
+    dweight,
+    dbias,
+    dy,
+    x,
+    weight,
+    statistics,
+    coefficients,
+    partial,
+    gradients,
+    training,
+    ceiling=math.nan,
+    shards=(),
 ):
     """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; if not ``training``, mean and variance are
-    constants, and dx = dy · weight / √(variance + eps). coefficients, partial, gradients: not used; shards: none."""
+    constants, and dx = dy · weight / √(variance + eps). With ``ceiling``, dy is first multiplied by the derivative of
+    the clamp. coefficients, partial, gradients: not used; shards: none."""
     dy, x, weight, inverse = float64(dy), float64(x), float64(weight), float64(statistics[0, INVERSE])
     mean = x.mean(PIXELS) if training else statistics[0, MEAN]  # a batch's mean need not be a float32
     x_hat = (x - mean) * inverse
+    dy = _clamp_gradient(dy, x_hat, statistics, ceiling)
     dweight[...], dbias[...] = (dy * x_hat).sum(PIXELS), dy.sum(PIXELS)
     if dx is not None:
         dx[...] = _normalized_gradient(dy * weight, x_hat, inverse, PIXELS) if training else dy * weight * inverse
@@ -99,20 +126,22 @@ def batch_norm_from_sums(
 
 
 @launcher
-def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial, ceiling=math.nan):
     """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
-    dy, x_hat = float64(dy), (float64(x) - statistics[0, MEAN]) * float64(statistics[0, INVERSE])
+    x_hat = (float64(x) - statistics[0, MEAN]) * float64(statistics[0, INVERSE])
+    dy = _clamp_gradient(float64(dy), x_hat, statistics, ceiling)
     total, product = dy.sum(PIXELS), (dy * x_hat).sum(PIXELS)
     dbias[...], dweight[...] = total, product
     sums[:] = np.concatenate([total, product, [x[..., 0].size]])
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients, ceiling=math.nan):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
     (total, product), inverse = sums[:-1].reshape(2, -1) / sums[-1], float64(statistics[0, INVERSE])
     x_hat = (float64(x) - statistics[0, MEAN]) * inverse
-    dx[...] = float64(weight) * inverse * (float64(dy) - total - x_hat * product)
+    dy = _clamp_gradient(float64(dy), x_hat, statistics, ceiling)
+    dx[...] = float64(weight) * inverse * (dy - total - x_hat * product)
 
 
 @launcher
@@ -129,22 +158,27 @@ def fold_batch_norm(folded_weight, folded_bias, w, b, norm):
 
 @launcher
 def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, groups, eps, ceiling=math.nan):
-    """Normalize each image's groups of channels. statistics: N×2×groups or more, or empty if no gradient will be
+    """Normalize each image's groups of channels. statistics: N×4×C, or empty if no gradient will be
     needed; coefficients, partial: not used."""
     grouped = _by_group(float64(x), groups)
     mean, inverse = grouped.mean((1, 3)), 1 / np.sqrt(grouped.var((1, 3)) + eps)
     total = ((grouped - mean[:, None, :, None]) * inverse[:, None, :, None]).reshape(x.shape) * weight + bias
-    y[...] = total if math.isnan(ceiling) else np.minimum(np.maximum(total, 0), ceiling)
+    y[...] = _clamp(total, ceiling)
     if len(statistics):
+        statistics[: len(x), WEIGHT], statistics[: len(x), BIAS] = weight, bias
         statistics[: len(x), MEAN, :groups], statistics[: len(x), INVERSE, :groups] = mean, inverse
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
-    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None. coefficients, partial, sums: not used."""
+def group_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups, ceiling=math.nan
+):
+    """dweight = Σ dy · x̂, dbias = Σ dy, and dx, unless it is None; ``ceiling`` as in ``batch_norm_gradient``.
+    coefficients, partial, sums: not used."""
     dy, grouped = float64(dy), _by_group(float64(x), groups)
     inverse = float64(statistics[: len(x), INVERSE, :groups])[:, None, :, None]
     x_hat = (grouped - grouped.mean((1, 3), keepdims=True)) * inverse
+    dy = _clamp_gradient(dy, x_hat.reshape(x.shape), statistics, ceiling)
     dweight[...], dbias[...] = (dy * x_hat.reshape(x.shape)).sum(PIXELS), dy.sum(PIXELS)
     if dx is not None:
         dx[...] = _normalized_gradient(_by_group(dy * weight, groups), x_hat, inverse, (1, 3)).reshape(x.shape)

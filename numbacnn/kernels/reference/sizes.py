@@ -16,8 +16,8 @@ partial_bias_shape = norm_partial_shape = _empty
 
 
 def norm_coefficients_shape(sets, numbers, c):
-    """The shape of means and inverse deviations: of the batch or of each image, for up to c channels or groups."""
-    return sets, 2, c
+    """The shape of statistics and parameters: of the batch or of each image, for up to c channels or groups."""
+    return sets, 4, c
 
 
 def penalty_sums_shape(elements):

@@ -12,16 +12,22 @@ import numpy as np
 from numba import prange, types
 
 from numbacnn.kernels.cpu.norm.channels import (
+    CHANNELS,
     MIN_SHARD_GROUPS,
+    channel_blocks,
     gradient_sums,
     mean_and_variance,
+    means_and_variances,
     moments,
     normalize,
     normalize_gradient,
     sets_of,
+    stack_numbers,
     total_of,
+    totals_of,
     write_statistics,
 )
+from numbacnn.kernels.cpu.simd.memory import doubles
 from numbacnn.kernels.cpu.sums import sum_shards
 from numbacnn.kernels.jit import (
     cpu_kernel,
@@ -112,22 +118,35 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 @launcher
 def batch_norm_gradient(
-    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+    dx,
+    dweight,
+    dbias,
+    dy,
+    x,
+    weight,
+    statistics,
+    coefficients,
+    partial,
+    gradients,
+    training,
+    ceiling=math.nan,
+    shards=(),
 ):
     """Write the gradients by x (unless dx is None), weight and bias, those of ``shards`` added in a binary tree.
 
-    Mean and variance are constants unless ``training``. coefficients, partial: scratch of ``norm_coefficients_shape``
-    and ``norm_partial_shape``; gradients: of bias and weight by set, M×1×2×C.
+    Mean and variance are constants unless ``training``. Where forward had ``ceiling``, dy is the gradient by its y, and
+    the activation's own gradient is applied too. coefficients, partial: scratch of ``norm_coefficients_shape`` and
+    ``norm_partial_shape``; gradients: of bias and weight by set, M×1×2×C.
     """
     sets, (_, h, w, _) = _sets(x, shards), x.shape
     partial, gradients = sets.fitting(partial), gradients[: len(sets.groups)]
-    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups, ceiling)
     arrays = coefficients, gradients, partial, weight, statistics, sets.starts, sets.groups
     _gradient_coefficients(*arrays, h, w, training)
     sum_shards(dbias.reshape(1, 1, 1, -1), gradients[:, :, :1])
     sum_shards(dweight.reshape(1, 1, 1, -1), gradients[:, :, 1:])
     if dx is not None:
-        normalize_gradient(dx, dy, x, coefficients, sets.of_image)
+        normalize_gradient(dx, dy, x, coefficients, statistics, sets.of_image, ceiling)
 
 
 # -- shards normalized by the statistics of the batch: the sums of each, 2·C + 1 in float64, are added outside --------
@@ -155,19 +174,19 @@ def batch_norm_from_sums(
 
 
 @launcher
-def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial, ceiling=math.nan):
     """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
     sets, (n, h, w, _) = _sets(x), x.shape
     partial = sets.fitting(partial)
-    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups, ceiling)
     _gradient_sums(sums, dweight, dbias, partial, statistics, n * h, w)
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients, ceiling=math.nan):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
     _summed_gradient_coefficients(coefficients, sums, weight, statistics)
-    normalize_gradient(dx, dy, x, coefficients, _sets(x).of_image)
+    normalize_gradient(dx, dy, x, coefficients, statistics, _sets(x).of_image, ceiling)
 
 
 # -- per-channel numbers: each thread owns a range of channels --------------------------------------------------------
@@ -181,15 +200,19 @@ def _batch_coefficients(
 ):
     """From ``moments``: statistics, the coefficients of ``normalize``, and the new running statistics."""
     c = len(weight)
-    for item in prange(len(groups) * c):
-        m, channel = np.intp(item) // c, np.intp(item) % c
+    blocks = channel_blocks(c)
+    for item in prange(len(groups) * blocks):
+        m, block = np.intp(item) // blocks, np.intp(item) % blocks
         rows = (starts[m + 1] - starts[m]) * h
-        count = np.float64(rows * w)
-        mean, variance = mean_and_variance(partial, m, channel, channel + 1, rows, groups[m], w, c)
-        running_mean[m, channel] += momentum * (mean - running_mean[m, channel])
-        running_var[m, channel] += momentum * (variance * count / (count - 1) - running_var[m, channel])
-        inverse = 1 / math.sqrt(variance + eps)
-        write_statistics(coefficients, statistics, m, channel, (mean, inverse), (c, weight[channel], bias[channel]))
+        count, memory = np.float64(rows * w), stack_numbers()
+        moments = doubles(memory, CHANNELS), doubles(memory + 8 * CHANNELS, CHANNELS)
+        means_and_variances(moments, partial, m, block, rows, groups[m], w, c)
+        for i in range(min(CHANNELS, c - block * CHANNELS)):
+            channel, mean, variance = block * CHANNELS + i, moments[0][i], moments[1][i]
+            running_mean[m, channel] += momentum * (mean - running_mean[m, channel])
+            running_var[m, channel] += momentum * (variance * count / (count - 1) - running_var[m, channel])
+            inverse = 1 / math.sqrt(variance + eps)
+            write_statistics(coefficients, statistics, m, channel, (mean, inverse), (c, weight[channel], bias[channel]))
 
 
 @cpu_kernel(*[float32_4d] * 2, *[float32_1d] * 4, float64, parallel=False)
@@ -208,21 +231,24 @@ def _gradient_coefficients(coefficients, gradients, partial, weight, statistics,
     Each thread owns a range of sets and channels.
     """
     c = len(weight)
-    for item in prange(len(groups) * c):
-        m, channel = np.intp(item) // c, np.intp(item) % c
-        parts, count = groups[m], np.float64((starts[m + 1] - starts[m]) * h * w)
-        remainder, inverse = np.float64(statistics[m, 0, 1, channel]), np.float64(statistics[m, 0, 2, channel])
-        total, moment = total_of(partial, m, 0, channel, parts, w, c), total_of(partial, m, 1, channel, parts, w, c)
-        product = (moment - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
-        gradients[m, 0, 0, channel], gradients[m, 0, 1, channel] = total, product
-        a = weight[channel] * inverse
-        b = -a * inverse * product / count if training else np.float64(0)
-        d = -a * total / count - b * remainder if training else np.float64(0)
-        for i in range(channel, coefficients.shape[3], c):
-            coefficients[m, 0, 0, i] = statistics[m, 0, 0, channel]
-            coefficients[m, 0, 1, i] = a
-            coefficients[m, 0, 2, i] = b
-            coefficients[m, 0, 3, i] = d
+    blocks = channel_blocks(c)
+    for item in prange(len(groups) * blocks):
+        m, block = np.intp(item) // blocks, np.intp(item) % blocks
+        count, memory = np.float64((starts[m + 1] - starts[m]) * h * w), stack_numbers()
+        totals = doubles(memory, CHANNELS), doubles(memory + 8 * CHANNELS, CHANNELS)
+        totals_of(totals, partial, m, block, groups[m], w, c)
+        for channel in range(block * CHANNELS, min((block + 1) * CHANNELS, c)):
+            remainder, inverse = np.float64(statistics[m, 0, 1, channel]), np.float64(statistics[m, 0, 2, channel])
+            total, moment = totals[0][channel - block * CHANNELS], totals[1][channel - block * CHANNELS]
+            product = (moment - remainder * total) * inverse  # Σ dy·(x − mean) / deviation
+            gradients[m, 0, 0, channel], gradients[m, 0, 1, channel] = total, product
+            a = weight[channel] * inverse
+            b = -a * inverse * product / count if training else np.float64(0)
+            d = -a * total / count - b * remainder if training else np.float64(0)
+            for i in range(channel, coefficients.shape[3], c):
+                coefficients[m, 0, 0, i] = a
+                coefficients[m, 0, 1, i] = b
+                coefficients[m, 0, 2, i] = d
 
 
 @cpu_kernel(float64_1d, float32_4d, int64, int64)
@@ -275,7 +301,6 @@ def _summed_gradient_coefficients(coefficients, sums, weight, statistics):
         b = -a * inverse * sums[c + channel] / count
         d = -a * sums[channel] / count - b * remainder
         for i in range(channel, coefficients.shape[3], c):
-            coefficients[0, 0, 0, i] = statistics[0, 0, 0, channel]
-            coefficients[0, 0, 1, i] = a
-            coefficients[0, 0, 2, i] = b
-            coefficients[0, 0, 3, i] = d
+            coefficients[0, 0, 0, i] = a
+            coefficients[0, 0, 1, i] = b
+            coefficients[0, 0, 2, i] = d

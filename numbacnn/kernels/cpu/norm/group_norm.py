@@ -39,20 +39,22 @@ def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, gr
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
-    """Write the gradients by x (unless dx is None), weight and bias.
+def group_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups, ceiling=math.nan
+):
+    """Write the gradients by x (unless dx is None), weight and bias; ``ceiling`` as in ``batch_norm_gradient``.
 
     coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, _ = x.shape
     sets, coefficients, sums = sets_of(tuple(range(n + 1)), *x.shape[1:]), coefficients[:n], sums[:n]
     partial = sets.fitting(partial)
-    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups)
+    gradient_sums(partial, dy, x, statistics, sets.starts, sets.groups, ceiling)
     _gradient_coefficients(coefficients, sums, partial, weight, statistics, groups, h, w)
     sum_pixels(dbias.reshape(1, 1, 1, -1), sums[:, :, :1])
     sum_pixels(dweight.reshape(1, 1, 1, -1), sums[:, :, 1:])
     if dx is not None:
-        normalize_gradient(dx, dy, x, coefficients, sets.of_image)
+        normalize_gradient(dx, dy, x, coefficients, statistics, sets.of_image, ceiling)
 
 
 @cpu_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, int64, types.float64)
@@ -93,7 +95,6 @@ def _gradient_coefficients(coefficients, sums, partial, weight, statistics, grou
             d = -inverse * total / count - b * remainder
             for channel in range(first, first + size):
                 for i in range(channel, coefficients.shape[3], c):
-                    coefficients[n, 0, 0, i] = statistics[n, 0, 0, channel]
-                    coefficients[n, 0, 1, i] = weight[channel] * inverse
-                    coefficients[n, 0, 2, i] = b
-                    coefficients[n, 0, 3, i] = d
+                    coefficients[n, 0, 0, i] = weight[channel] * inverse
+                    coefficients[n, 0, 1, i] = b
+                    coefficients[n, 0, 2, i] = d

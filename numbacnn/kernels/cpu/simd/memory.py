@@ -39,12 +39,19 @@ def _pointer_to(kind):
 
 
 _float_pointer, _int32_pointer = _pointer_to(types.float32), _pointer_to(types.int32)
+_double_pointer = _pointer_to(types.float64)
 
 
 @inlined
 def floats(address, count):
     """The ``count`` float32 at ``address`` as an array."""
     return carray(_float_pointer(address), (count,))
+
+
+@inlined
+def doubles(address, count):
+    """The ``count`` float64 at ``address`` as an array."""
+    return carray(_double_pointer(address), (count,))
 
 
 @inlined

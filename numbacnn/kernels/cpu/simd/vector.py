@@ -184,6 +184,18 @@ def where_equal(typing, a, b, yes, no):
 
 
 @intrinsic
+def where_inside(typing, a, ceiling, yes, no):
+    """Lane by lane: ``no`` where a ≤ 0 or a ≥ ceiling, else ``yes``, as where a is NaN. A ceiling of NaN is none."""
+
+    def emit(context, builder, signature, arguments):
+        a, ceiling, yes, no = arguments
+        below = builder.fcmp_ordered("<=", a, llvm.zeros(a.type))
+        return builder.select(builder.or_(below, builder.fcmp_ordered(">=", a, ceiling)), no, yes)
+
+    return a(a, ceiling, yes, no), emit
+
+
+@intrinsic
 def transpose(typing, y, y_step, x, x_step, rows, columns):
     """y[j·y_step + i] = x[i·x_step + j] for i < rows, j < columns, at most ``WIDTH`` each; steps in bytes."""
 
@@ -215,7 +227,7 @@ def rectified(typing, a):
     def emit(context, builder, signature, arguments):
         return llvm.relu(builder, *arguments)
 
-    return vector(vector), emit
+    return a(a), emit
 
 
 @intrinsic
@@ -226,7 +238,7 @@ def at_most(typing, a, b):
         a, b = arguments
         return builder.select(builder.fcmp_ordered(">", a, b), b, a)
 
-    return vector(vector, vector), emit
+    return a(a, b), emit
 
 
 @intrinsic
@@ -239,7 +251,7 @@ def multiply_add(typing, a, b, c):
     def emit(context, builder, signature, arguments):
         return llvm.fma(builder, *arguments, host_target().fma)
 
-    return vector(vector, vector, vector), emit
+    return a(a, b, c), emit
 
 
 def _arithmetic(emit, *functions):

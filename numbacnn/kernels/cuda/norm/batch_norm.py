@@ -89,20 +89,33 @@ def _fold(folded_weight, folded_bias, w, b, weight, bias, mean, variance, eps):
 
 @launcher
 def batch_norm_gradient(
-    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, gradients, training, shards=()
+    dx,
+    dweight,
+    dbias,
+    dy,
+    x,
+    weight,
+    statistics,
+    coefficients,
+    partial,
+    gradients,
+    training,
+    ceiling=math.nan,
+    shards=(),
 ):
     """The gradients by x (unless dx is None), weight and bias; mean and variance are constants unless ``training``.
 
+    Where forward had ``ceiling``, dy is the gradient by its y, and the activation's own gradient is applied too.
     coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; gradients: not used;
     shards: none.
     """
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
-    channels.gradient_sums(partial, dy, x, statistics)
+    channels.gradient_sums(partial, dy, x, statistics, ceiling)
     arrays = coefficients, dweight, dbias, partial, weight, statistics
     _gradient_coefficients[c, SUM_THREADS](*arrays, n * h * w, training)
     if dx is not None:
-        channels.normalize_gradient(dx, dy, x, coefficients)
+        channels.normalize_gradient(dx, dy, x, coefficients, statistics, ceiling)
 
 
 # -- a batch in shards: the sums of each shard, 2·C + 1 in float64, are added outside --------------------------------
@@ -128,19 +141,19 @@ def batch_norm_from_sums(
 
 
 @launcher
-def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial):
+def batch_norm_gradient_sums(sums, dweight, dbias, dy, x, statistics, partial, ceiling=math.nan):
     """sums = Σ dy and Σ dy · x̂ of each channel, which are also dbias and dweight, and the number of values."""
     n, h, w, c = x.shape
     partial = channels.fitting(partial, x, 1)
-    channels.gradient_sums(partial, dy, x, statistics)
+    channels.gradient_sums(partial, dy, x, statistics, ceiling)
     _gradient_sums[c, SUM_THREADS](sums, dweight, dbias, partial, statistics, n * h * w)
 
 
 @launcher
-def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients):
+def batch_norm_gradient_from_sums(dx, sums, dy, x, weight, statistics, coefficients, ceiling=math.nan):
     """The input gradient of images of a batch whose ``batch_norm_gradient_sums`` are given."""
     _summed_gradient_coefficients[over(weight.size)](coefficients, sums, weight, statistics)
-    channels.normalize_gradient(dx, dy, x, coefficients)
+    channels.normalize_gradient(dx, dy, x, coefficients, statistics, ceiling)
 
 
 @cuda_kernel(*[float32_4d] * 2, *[float32_1d] * 2, float32_4d, *[float32_1d] * 2, int64, float64, float64)
@@ -198,10 +211,9 @@ def _gradient_coefficients(coefficients, dweight, dbias, partial, weight, statis
         a = np.float64(weight[c]) * inverse
         b = -a * inverse * product / count if training else np.float64(0)
         d = -a * total / count - b * remainder if training else np.float64(0)
-        coefficients[0, 0, 0, c] = statistics[0, 0, 0, c]
-        coefficients[0, 0, 1, c] = np.float32(a)
-        coefficients[0, 0, 2, c] = np.float32(b)
-        coefficients[0, 0, 3, c] = np.float32(d)
+        coefficients[0, 0, 0, c] = np.float32(a)
+        coefficients[0, 0, 1, c] = np.float32(b)
+        coefficients[0, 0, 2, c] = np.float32(d)
 
 
 @cuda_kernel(float64_1d, float32_4d, int64)
@@ -254,7 +266,6 @@ def _summed_gradient_coefficients(coefficients, sums, weight, statistics):
         a = np.float64(weight[c]) * np.float64(statistics[0, 0, 2, c])
         b = -a * np.float64(statistics[0, 0, 2, c]) * sums[size + c] / count
         d = -a * sums[c] / count - b * remainder
-        coefficients[0, 0, 0, c] = statistics[0, 0, 0, c]
-        coefficients[0, 0, 1, c] = np.float32(a)
-        coefficients[0, 0, 2, c] = np.float32(b)
-        coefficients[0, 0, 3, c] = np.float32(d)
+        coefficients[0, 0, 0, c] = np.float32(a)
+        coefficients[0, 0, 1, c] = np.float32(b)
+        coefficients[0, 0, 2, c] = np.float32(d)

@@ -5,6 +5,8 @@ channel are stored as M×1×k×C. The sums of a set are cut into groups of pixel
 M×groups×k×C; a block then adds them in float64.
 """
 
+import math
+
 import numpy as np
 from numba import types
 
@@ -21,7 +23,7 @@ SUM_THREADS = min(128, THREADS)  # per block that adds the sums of groups
 GROUP = 64  # pixels, unless that would be more than MAX_GROUPS
 MAX_GROUPS = 512
 COLUMNS = 32  # threads along the channels of a block, at most
-ZERO = np.float32(0)
+ZERO, INFINITY = np.float32(0), np.float32(np.inf)
 SHRINK, LARGEST = np.float32(2.0**-80), np.finfo(np.float32).max  # squares of numbers times SHRINK do not overflow
 
 
@@ -102,31 +104,49 @@ def _sum_of_squares(stored):
     return value * value if value < 0 else value
 
 
-def gradient_sums(partial, dy, x, statistics):
-    """partial[m,g] = (Σ dy, Σ dy·(x − center)) over the pixels of group g of set m; center: from ``statistics``."""
+def gradient_sums(partial, dy, x, statistics, ceiling):
+    """partial[m,g] = (Σ dy, Σ dy·(x − center)) over the pixels of group g of set m.
+
+    statistics: of ``write_statistics``. Unless ``ceiling`` is NaN, dy counts as 0 where the clamp to 0 … ceiling of
+    ``normalize`` has no gradient.
+    """
     dy, x = _merge_rows(len(partial), dy, x)
     width = vector_width(partial, dy, x, statistics)
-    _gradient_sums[width][_grid(partial, width)](partial, dy, x, statistics)
+    _gradient_sums[width][_grid(partial, width)](partial, dy, x, statistics, np.float32(ceiling))
 
 
-@vectorized(float32_4d, float32_4d, float32_4d, float32_4d)
+@device_function
+def _clamp_gradient(dy, difference, scale, shift, ceiling):
+    """The gradient by v = difference·scale + shift, from that by v between 0 and ``ceiling``, unless that is NaN.
+
+    0 at the bounds, but at an infinite ceiling dy; where v is NaN, dy.
+    """
+    value = difference * scale + shift
+    if ceiling != ceiling:  # NaN
+        return dy
+    return ZERO if value <= ZERO or (value >= ceiling and ceiling < INFINITY) else dy
+
+
+@vectorized(float32_4d, float32_4d, float32_4d, float32_4d, float32)
 def _gradient_sums(vector):
     width, load, store, splat = vector[:4]
     add_, minus, multiply_add_ = vector.lift(add), vector.lift(subtract), vector.lift(multiply_add, 3)
-    column_sum_ = vector.join(column_sum, 1)
+    column_sum_, clamp_gradient = vector.join(column_sum, 1), vector.join(_clamp_gradient, 4)
 
-    def kernel(partial, dy, x, statistics):
+    def kernel(partial, dy, x, statistics, ceiling):
         shared = cuda.shared.array(THREADS, float32)
         m, g, c = _group_and_channel(partial, width)
         valid = c < x.shape[3]
         total, product = splat(ZERO), splat(ZERO)
         if valid:
-            center = load(statistics, (m, 0, 0, c))
+            center, scale = load(statistics, (m, 0, 0, c)), load(statistics, (m, 0, 3, c))
+            shift = load(statistics, (m, 0, 4, c))
             n, h, w, left = _first_pixel(m, g, partial, x)
             n, h, w, left = _next_pixel(n, h, w, left, cuda.threadIdx.y, x)
             while left > 0:
-                gradient, value = load(dy, (n, h, w, c)), load(x, (n, h, w, c))
-                total, product = add_(total, gradient), multiply_add_(gradient, minus(value, center), product)
+                gradient, difference = load(dy, (n, h, w, c)), minus(load(x, (n, h, w, c)), center)
+                gradient = clamp_gradient((gradient, difference, scale, shift), (ceiling,))
+                total, product = add_(total, gradient), multiply_add_(gradient, difference, product)
                 n, h, w, left = _next_pixel(n, h, w, left, cuda.blockDim.y, x)
         total, product = column_sum_((total,), (shared,)), column_sum_((product,), (shared,))
         if valid and cuda.threadIdx.y == 0:
@@ -225,7 +245,7 @@ def write_statistics(coefficients, statistics, m, c, moments, affine):
     """Write the coefficients of ``normalize`` and, unless it is empty, ``statistics`` of channel c of set m.
 
     moments: mean and 1 / deviation; affine: weight and bias of the channel. Statistics are (center, remainder,
-    1 / deviation) with center + remainder = mean, so that x − center is exact.
+    1 / deviation) with center + remainder = mean, so that x − center is exact, then the coefficients (scale, shift).
     """
     (mean, inverse), (weight, bias) = moments, affine
     center = np.float32(mean)
@@ -237,6 +257,8 @@ def write_statistics(coefficients, statistics, m, c, moments, affine):
         statistics[m, 0, 0, c] = center
         statistics[m, 0, 1, c] = np.float32(remainder)
         statistics[m, 0, 2, c] = np.float32(inverse)
+        statistics[m, 0, 3, c] = coefficients[m, 0, 1, c]
+        statistics[m, 0, 4, c] = coefficients[m, 0, 2, c]
 
 
 # -- from per-channel numbers to images -------------------------------------------------------------------------------
@@ -255,11 +277,21 @@ def _normalize(x, center, scale, shift, ceiling):
     return ZERO if value < ZERO else (ceiling if value > ceiling else value)
 
 
-def normalize_gradient(dx, dy, x, coefficients):
-    """dx = a·dy + b·(x − center) + d; coefficients: M×1×(center, a, b, d)×C."""
-    _normalize_gradient([dx], [dy, x], [coefficients[:, 0, i] for i in range(4)])
+def normalize_gradient(dx, dy, x, coefficients, statistics, ceiling):
+    """dx = a·dy + b·(x − center) + d; coefficients: M×1×(a, b, d)×C; dy by ``ceiling`` as in ``gradient_sums``."""
+    tables = [coefficients[:, 0, i] for i in range(3)] + [statistics[:, 0, 0]]
+    if math.isnan(ceiling):
+        _normalize_gradient([dx], [dy, x], tables)
+    else:
+        tables += [statistics[:, 0, i] for i in (3, 4)]
+        _normalize_clamped_gradient([dx], [dy, x], tables, [np.float32(ceiling)])
 
 
 @element_kernel(inputs=2, tables=4)
-def _normalize_gradient(dy, x, center, a, b, d):
+def _normalize_gradient(dy, x, a, b, d, center):
     return a * dy + d + b * (x - center)
+
+
+@element_kernel(inputs=2, tables=6, constants=[float32])
+def _normalize_clamped_gradient(dy, x, a, b, d, center, scale, shift, ceiling):
+    return a * _clamp_gradient(dy, x - center, scale, shift, ceiling) + d + b * (x - center)

@@ -35,18 +35,20 @@ def group_norm_forward(y, statistics, x, weight, bias, coefficients, partial, gr
 
 
 @launcher
-def group_norm_gradient(dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups):
-    """The gradients by x (unless dx is None), weight and bias.
+def group_norm_gradient(
+    dx, dweight, dbias, dy, x, weight, statistics, coefficients, partial, sums, groups, ceiling=math.nan
+):
+    """The gradients by x (unless dx is None), weight and bias; ``ceiling`` as in ``batch_norm_gradient``.
 
     coefficients, partial: scratch of ``norm_coefficients_shape`` and ``norm_partial_shape``; sums: N×1×2×C.
     """
     n, h, w, c = x.shape
     partial, coefficients, sums = channels.fitting(partial, x, n), coefficients[:n], sums[:n]
-    channels.gradient_sums(partial, dy, x, statistics)
+    channels.gradient_sums(partial, dy, x, statistics, ceiling)
     _gradient_coefficients[n * groups, SUM_THREADS](coefficients, sums, partial, weight, statistics, groups, h * w)
     _sum_images[c, SUM_THREADS](dweight, dbias, sums)
     if dx is not None:
-        channels.normalize_gradient(dx, dy, x, coefficients)
+        channels.normalize_gradient(dx, dy, x, coefficients, statistics[:n], ceiling)
 
 
 @cuda_kernel(float32_4d, float32_4d, float32_4d, *[float32_1d] * 2, int64, int64, float64)
@@ -90,10 +92,9 @@ def _gradient_coefficients(coefficients, sums, partial, weight, statistics, grou
     d = -inverse * total / count - b * remainder
     c = first + cuda.threadIdx.x
     while c < first + size:
-        coefficients[n, 0, 0, c] = statistics[n, 0, 0, c]
-        coefficients[n, 0, 1, c] = np.float32(np.float64(weight[c]) * inverse)
-        coefficients[n, 0, 2, c] = np.float32(b)
-        coefficients[n, 0, 3, c] = np.float32(d)
+        coefficients[n, 0, 0, c] = np.float32(np.float64(weight[c]) * inverse)
+        coefficients[n, 0, 1, c] = np.float32(b)
+        coefficients[n, 0, 2, c] = np.float32(d)
         c += cuda.blockDim.x
 
 
