@@ -155,14 +155,18 @@ def write_mask(path: str | os.PathLike[str], mask: Mask, palette: NDArray[np.uin
     from PIL import Image
 
     file = path_of(path, "write_mask", "pass the path, then the mask")
-    for what, array, fits in (("mask", mask, np.ndim(mask) == 2), ("palette", palette, np.shape(palette)[1:] == (3,))):
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biu" or not array.size or not fits:
-            shape = "(H, W)" if what == "mask" else "(classes, 3)"
-            raise ArgumentError(f"write_mask: {shown(array)} is not a {what} {shape} of whole numbers")
+    if not (_holds_integers(mask) and mask.ndim == 2):
+        raise ArgumentError(f"write_mask: {shown(mask)} is not a mask (H, W) of whole numbers")
+    if not (_holds_integers(palette) and palette.shape[1:] == (3,)):
+        raise ArgumentError(f"write_mask: {shown(palette)} is not a palette (classes, 3) of whole numbers")
     image = Image.fromarray(mask.astype(np.uint8), "L")
     image.putpalette(palette.reshape(-1).tolist())
     with replacing(file) as out:
         image.save(out, "PNG")
+
+
+def _holds_integers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind in "biu" and array.size > 0
 
 
 @checks_call
@@ -175,8 +179,9 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     from PIL import Image
 
     file = path_of(path, "write_image", "pass the path, then the image")
-    gray = np.ndim(image) == 2 or np.shape(image)[2:] == (1,)
-    if getattr(image, "dtype", None) != np.uint8 or not (gray or np.shape(image)[2:] == (3,)):
+    shape = image.shape if isinstance(image, np.ndarray) and image.dtype == np.uint8 else ()
+    gray = len(shape) == 2 or shape[2:] == (1,)
+    if not (gray or shape[2:] == (3,)):
         raise ArgumentError(f"write_image: {shown(image)} is not an image (H, W, 3) or (H, W, 1) of uint8")
     image = image.reshape(image.shape[:2]) if gray else image
 

@@ -34,7 +34,8 @@ def load(
     version, or a class is unknown; or if running it on one image would need much more time or memory than its weights
     suggest (``engine.limits``), unless ``limits=False``.
     """
-    for layer in layers if isinstance(layers, Iterable) else [layers]:
+    layers = [*layers] if isinstance(layers, Iterable) else [layers]
+    for layer in layers:
         if not (isinstance(layer, type) and issubclass(layer, Layer) and hasattr(layer, "op")):
             raise ArgumentError(f"layers: pass classes of layers, not {shown(layer)}")
     file = path_of(path, "load", ARRAYS_INSTEAD)

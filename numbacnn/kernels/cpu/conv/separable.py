@@ -4,7 +4,7 @@ A thread computes a few rows of the depthwise convolution into a buffer on its s
 of the 1×1 convolution while they are in cache. If a convolution before these expands the channels, as in an inverted
 residual (Sandler et al. 2018, "MobileNetV2: inverted residuals and linear bottlenecks", section 3), its rows are
 computed into the same buffer just before they are read: the images with the most channels of the network never reach
-memory. Sums have the order and the bits of separate convolutions. Oracle: these.
+memory. Sums have the order and the bits of separate convolutions, which are the oracle.
 """
 
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ from numbacnn.kernels.recording import prepare
 
 BUFFER = 1 << 16  # floats of a thread's rows: 256 KB, half of a small second-level cache
 WEIGHTS_BYTES = 1 << 18  # of one convolution, which each thread reads again for every few rows
-EXPANDED_BYTES = 1 << 19  # of one image: smaller ones stay in cache between two convolutions
+EXPANDED_BYTES = 1 << 19  # of the smallest image that is not stored: smaller ones stay in cache
 REPEATED = 8  # rows that an item computes for each that its neighbor computes too
-ITEMS = 64  # work items that are enough for any number of threads
+ITEMS, MIN_ITEMS = 64, 8  # work items: enough for any number of threads, and the fewest to save repeated rows
 
 buffer_memory = stack_floats(BUFFER)
 
@@ -179,7 +179,8 @@ def _buffer_rows(g, step):
 def _item_rows(g, step, images, expands):
     """Rows of outputs of a work item: few for many items, but many for each that two items compute."""
     repeated = max(0, _rows_read(g, 1) - g.stride_h) if expands else 0
-    minimum = max(step, ceil(REPEATED * repeated / g.stride_h), ceil(images * g.p / ITEMS))
+    minimum = min(ceil(REPEATED * repeated / g.stride_h), ceil(images * g.p / MIN_ITEMS))
+    minimum = max(step, minimum, ceil(images * g.p / ITEMS))
     rows = ceil(g.p / ceil(g.p / minimum))  # the items of an image are equally large
     return ceil(rows / step) * step
 
@@ -308,7 +309,7 @@ def _address_or_none(bias):
 
 @inlined
 def _item(first, last, images, strides, at, loops, rows, g):
-    """Rows [first, last) of outputs. Row i of the expanded image is row i − ``top`` of the buffer."""
+    """Rows [first, last) of outputs. The buffer begins with row ``top`` of the expanded image."""
     buffer, row_bytes = buffer_memory(), 4 * rows.floats
     outputs, top = buffer + rows.buffer * row_bytes, first * g.stride_h - g.pad_top
     done = top

@@ -30,6 +30,7 @@ from numbacnn.kernels.cpu.simd.vector import (
     store_nontemporal,
     where_inside,
 )
+from numbacnn.kernels.cpu.sums import plus
 from numbacnn.kernels.cpu.views import row_address
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, in_order, inlined, int64_1d
 from numbacnn.kernels.scalar import at_least
@@ -336,8 +337,8 @@ def totals_of(totals, partial, m, block, groups, w, c):
         for pixel in range(min(pixels, w)):
             one, other = _group_numbers(partial, m, g, pixel * c + first, channels)[:2]
             for i in range(channels):
-                sums[i] += np.float64(one[i])
-                products[i] += np.float64(other[i])
+                sums[i] = plus(sums[i], np.float64(one[i]))
+                products[i] = plus(products[i], np.float64(other[i]))
 
 
 @compiled_into

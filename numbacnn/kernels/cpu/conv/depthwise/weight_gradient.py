@@ -25,7 +25,8 @@ GROUPS = 16  # of rows, each with a partial sum
 FREE_MASKS = "AVX-512" in host_target().instruction_set  # whole vectors need no microkernels of their own
 CHUNK_BYTES = 1 << 17  # of x and dy, which are read again for each vector of channels
 
-microkernel, masked_microkernel = (taps_microkernel(TAPS, LANES, masked) for masked in (False, True))
+microkernel, masked_microkernel = (taps_microkernel(TAPS, 1, LANES, masked) for masked in (False, True))
+pairs, masked_pairs = (taps_microkernel(TAPS, ROWS, LANES, masked) for masked in (False, True))
 (
     (window_3x3, masked_window_3x3),
     (strided_window_3x3, masked_strided_window_3x3),
@@ -71,7 +72,7 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
     p_dw_rows, p_x_rows = address(dw_rows), address(x_rows)
     groups, rows = len(partial), len(x) * g.p
     x_p, x_q, dy_p, dy_q = g.stride_h * x.strides[1], g.stride_w * x.strides[2], dy.strides[1], dy.strides[2]
-    step = _window_step(g) if MANY_REGISTERS else 0
+    step = _window_step(g)
     block = ROWS if step else 1
     chunk = max(1, CHUNK_BYTES // (block * (x_p + dy_p))) * block
     for item in prange(groups):
@@ -89,20 +90,46 @@ def _partial_weights(partial, dw_rows, x, x_rows, dy, g):
             )
             tile = TapTile(target, p_dw_rows, inputs, p_x_rows, gradients)
             if step:
-                _add_windows(tile, g.c, g.r, step, row > first, pixels)
+                add_windows(tile, g.c, g.r, step, row > first, pixels)
             else:
-                for tap in range(0, x_rows.size, TAPS):
-                    _add_taps(_at(tile, tap, 0), g.c, row > first, pixels)
+                _add_taps(tile, g.c, x_rows.size, row > first, pixels)
             row += count
 
 
 @inlined
 def _window_step(g):
-    """The distance of pixels in taps if there are microkernels for such windows, else 0."""
+    """The distance of pixels in taps if there are microkernels for such windows, else 0.
+
+    The pixels of such windows are summed in pairs of rows, on processors with few registers too: with the same bits.
+    """
     step = g.stride_w // g.dilation_w
     if g.r != g.s or g.stride_h != step * g.dilation_h or g.stride_w != step * g.dilation_w:
         return 0
     return step if (g.r == 3 and (step == 1 or step == 2)) or (g.r == 5 and step == 1) else 0
+
+
+def _adder_of_taps(microkernel, masked_microkernel):
+    """Return the function that adds the products of taps by these microkernels."""
+
+    @inlined
+    def add_taps(tile, channels, taps, accumulate, pixels):
+        for tap in range(0, taps, TAPS):
+            for c in range(0, channels, LANES):
+                if channels - c >= LANES:
+                    microkernel(_at(tile, tap, c), channels - c, accumulate, pixels)
+                else:
+                    masked_microkernel(_at(tile, tap, c), channels - c, accumulate, pixels)
+
+    return add_taps
+
+
+_add_taps, _add_pairs = _adder_of_taps(microkernel, masked_microkernel), _adder_of_taps(pairs, masked_pairs)
+
+
+@inlined
+def _add_windows_of_pairs(tile, channels, side, step, accumulate, pixels):
+    """``_add_windows`` for processors with few registers."""
+    _add_pairs(tile, channels, side * side, accumulate, pixels)
 
 
 @inlined
@@ -128,14 +155,7 @@ def _add_windows(tile, channels, side, step, accumulate, pixels):
             masked_last_row_of_5(_at(first, 20, 0), left, accumulate, pixels)
 
 
-@inlined
-def _add_taps(tile, channels, accumulate, pixels):
-    """Add the products of TAPS taps, one vector of channels after the other."""
-    for c in range(0, channels, LANES):
-        if channels - c >= LANES:
-            microkernel(_at(tile, 0, c), channels - c, accumulate, pixels)
-        else:
-            masked_microkernel(_at(tile, 0, c), channels - c, accumulate, pixels)
+add_windows = _add_windows if MANY_REGISTERS else _add_windows_of_pairs
 
 
 @inlined

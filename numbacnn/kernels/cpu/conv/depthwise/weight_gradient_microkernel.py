@@ -45,17 +45,18 @@ class PixelLoops(NamedTuple):
 
 
 @cache
-def taps_microkernel(taps: int, lanes: int, masked: bool):
+def taps_microkernel(taps: int, rows: int, lanes: int, masked: bool):
     """Return the Numba intrinsic ``microkernel(tile, columns, accumulate, pixels)``: ``taps`` sums for a vector.
 
-    ``accumulate``: add to dw instead of overwriting it. ``columns`` as in ``depthwise_microkernel``.
+    It takes the pixels of ``rows`` rows at a time. ``accumulate``: add to dw instead of overwriting it. ``columns`` is
+    that of ``depthwise_microkernel``.
     """
 
     @intrinsic
     def microkernel(typing, tile, columns, accumulate, pixels):
         def emit(context, builder, signature, arguments):
             tile, columns, accumulate, pixels = arguments
-            emitter = _TapEmitter(builder, taps, lanes, columns if masked else None)
+            emitter = _TapEmitter(builder, taps, rows, lanes, columns if masked else None)
             emitter.emit(*_unpack(builder, tile, pixels), accumulate)
             return context.get_dummy_value()
 
@@ -95,6 +96,13 @@ def _unpack(builder, tile, pixels):
 class _TableEmitter(Emitter):
     """Emits microkernels whose taps are addressed through tables of offsets."""
 
+    def row_loops(self, p, together):
+        """Emit the loops over ``p`` rows of pixels; yield the first row and the number of those in a body."""
+        whole = self.builder.sub(p, self.builder.urem(p, INT64(together)))
+        for first, last, rows in ((INT64(0), whole, together), (whole, p, 1)) if together > 1 else ((INT64(0), p, 1),):
+            with cgutils.for_range_slice(self.builder, first, last, INT64(rows), intp=INT64) as (row, _):
+                yield row, rows
+
     def rows(self, base, table, count):
         """Return pointers to the first element of each of ``count`` taps."""
         base, table = self.pointer(base), self.builder.inttoptr(table, INT64.as_pointer())
@@ -113,21 +121,28 @@ class _TableEmitter(Emitter):
 class _TapEmitter(_TableEmitter):
     """One accumulator per tap."""
 
+    def __init__(self, builder, taps, rows, lanes, columns):
+        super().__init__(builder, taps, lanes, columns)
+        self.rows_together = rows
+
     def emit(self, tile, pixels, accumulate):
         builder = self.builder
         inputs, dy = self.rows(tile.x, tile.x_rows, self.count), self.pointer(tile.dy)
-        with (
-            cgutils.for_range(builder, pixels.p, intp=INT64) as row,
-            cgutils.for_range(builder, pixels.q, intp=INT64) as column,
-        ):
-            pixel = builder.add(builder.mul(row.index, pixels.x_p), builder.mul(column.index, pixels.x_q))
-            dy_here = self.step(self.step(dy, row.index, pixels.dy_p), column.index, pixels.dy_q)
-            gradient = self.load(dy_here)
-            for total, pointer in zip(self.sums, inputs, strict=True):
-                self.add_product(total, self.load(builder.gep(pointer, [pixel])), gradient)
-            llvm.prefetch(builder, builder.gep(inputs[0], [builder.add(pixel, pixels.x_prefetch)]))
-            llvm.prefetch(builder, builder.gep(dy_here, [pixels.dy_prefetch]))
+        for row, rows in self.row_loops(pixels.p, self.rows_together):
+            with cgutils.for_range(builder, pixels.q, intp=INT64) as column:
+                for i in range(rows):
+                    self._add_pixel(inputs, dy, builder.add(row, INT64(i)), column.index, pixels)
         self.write(self.rows(tile.dw, tile.dw_rows, self.count), accumulate)
+
+    def _add_pixel(self, inputs, dy, row, column, pixels):
+        builder = self.builder
+        pixel = builder.add(builder.mul(row, pixels.x_p), builder.mul(column, pixels.x_q))
+        dy_here = self.step(self.step(dy, row, pixels.dy_p), column, pixels.dy_q)
+        gradient = self.load(dy_here)
+        for total, pointer in zip(self.sums, inputs, strict=True):
+            self.add_product(total, self.load(builder.gep(pointer, [pixel])), gradient)
+        llvm.prefetch(builder, builder.gep(inputs[0], [builder.add(pixel, pixels.x_prefetch)]))
+        llvm.prefetch(builder, builder.gep(dy_here, [pixels.dy_prefetch]))
 
 
 class _WindowEmitter(_TableEmitter):
@@ -144,16 +159,14 @@ class _WindowEmitter(_TableEmitter):
     def emit(self, tile, pixels, accumulate):
         builder = self.builder
         inputs, dy = self.rows(tile.x, tile.x_rows, self.count)[:: self.taps], self.pointer(tile.dy)
-        in_pairs = builder.sub(pixels.p, builder.urem(pixels.p, INT64(ROWS)))
-        for first, last, rows in ((INT64(0), in_pairs, ROWS), (in_pairs, pixels.p, 1)):
-            with cgutils.for_range_slice(builder, first, last, INT64(rows), intp=INT64) as (row, _):
-                x_row = builder.mul(row, pixels.x_p)
-                x_rows = {r: builder.gep(pointer, [x_row]) for r, pointer in enumerate(inputs)}
-                for r in range((rows - 1) * self.stride + self.rows_of_taps):
-                    if r in self.input_rows and r not in x_rows:
-                        x_rows[r] = builder.gep(x_rows[r - self.stride], [pixels.x_p])
-                dy_rows = [self.step(dy, builder.add(row, INT64(i)), pixels.dy_p) for i in range(rows)]
-                self._add_rows(x_rows, dy_rows, pixels)
+        for row, rows in self.row_loops(pixels.p, ROWS):
+            x_row = builder.mul(row, pixels.x_p)
+            x_rows = {r: builder.gep(pointer, [x_row]) for r, pointer in enumerate(inputs)}
+            for r in range((rows - 1) * self.stride + self.rows_of_taps):
+                if r in self.input_rows and r not in x_rows:
+                    x_rows[r] = builder.gep(x_rows[r - self.stride], [pixels.x_p])
+            dy_rows = [self.step(dy, builder.add(row, INT64(i)), pixels.dy_p) for i in range(rows)]
+            self._add_rows(x_rows, dy_rows, pixels)
         self.write(self.rows(tile.dw, tile.dw_rows, self.count), accumulate)
 
     def _add_rows(self, x_rows, dy_rows, pixels):
