@@ -116,6 +116,22 @@ def test_what_a_read_only_cache_lacks_is_compiled_with_one_warning(cache):
     assert (compiled, total) == ("compiles copy", "24.0")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_functions_have_other_numbers_in_every_process():
+    """Else two kernels that two processes compiled may call one function by the same symbol."""
+    script = """
+import os
+from numba.core.bytecode import FunctionIdentity
+import numbacnn.kernels.disk_cache
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(next(FunctionIdentity._unique_ids), flush=True)
+"""
+    numbers = [int(line) for _ in range(2) for line in run_python("-c", script).splitlines()]
+    assert len({number >> 16 for number in numbers}) == 4
+
+
 def test_each_python_has_a_cache_of_its_own(monkeypatch):
     before = disk_cache.source_key()
     monkeypatch.setattr("sys.abiflags", "t", raising=False)  # that of Python without a global interpreter lock

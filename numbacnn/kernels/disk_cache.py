@@ -9,8 +9,10 @@ files only if they belong to this user or root. If no folder can be used, kernel
 import errno
 import functools
 import hashlib
+import itertools
 import os
 import pickle
+import secrets
 import shutil
 import stat
 import sys
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.bytecode import FunctionIdentity
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
@@ -38,6 +41,22 @@ NUMBA_SETTINGS = (
 OTHER_DEVICES = {"cuda", "reference"}
 DIGEST_BYTES = 32  # of SHA-256
 PRIVATE = 0o700  # the mode of new folders, whatever the umask
+
+
+def _number_functions_from_a_random_start() -> None:
+    """Make the names of symbols differ from those that other processes compile.
+
+    The symbol of a function has its name, the types of its arguments, and a number that distinguishes functions of
+    equal names, such as the inner functions that a function makes. Numba counts from 1 in every process. If two
+    processes each compiled a kernel that calls one of these, a third, which loads both, would run one's function in
+    the other.
+    """
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(48))
+
+
+_number_functions_from_a_random_start()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_number_functions_from_a_random_start)
 
 
 @functools.cache
