@@ -26,7 +26,7 @@ class ConvEpilogue(NamedTuple):
     pool: PoolGeometry | None = None  # y is the output of this max-pool, or dy the gradient of its output,
     argmax: Array | None = None  # with this argmax, which forward writes unless it has no images
     shards: tuple[int, ...] = ()  # weight gradient: the sum over shards, first images and the number of all
-    then: tuple[FusedConv, ...] = ()  # forward: y is the output of the last of these, which read one another
+    then: tuple[FusedConv, ...] = ()  # forward: y is the output of the last of these convolutions in a row
 
     @property
     def relu(self) -> bool:
