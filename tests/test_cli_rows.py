@@ -135,7 +135,8 @@ def test_a_trained_model_is_a_start_in_the_units_of_other_data(runs, tmp_path):
         ("cross_entropy is for one class in each image", "--data tags --loss cross_entropy"),
         ("holds values (images and a CSV file of numbers), not tags", "--data sizes --task tag"),
         ("digits has classes, not tags", "--task tag"),
-        ("class-weights are for classes and masks", "--data sizes --class-weights sqrt --loss cross_entropy"),
+        ("class-weights works with classes and masks only", "--data sizes --class-weights sqrt --loss cross_entropy"),
+        ("label-smoothing works with classes and masks only", "--data sizes --label-smoothing 0.1"),
         ("has to end in a dense layer", "--data sizes --model unet_small"),
     ],
 )

@@ -78,6 +78,26 @@ def test_resuming_restores_all_options(sevens):
     assert best.parameters.keys() == last.parameters.keys()
 
 
+def test_label_smoothing_is_that_of_the_loss(sevens):
+    options = ("--label-smoothing", 0.1, "--schedule", "constant", "--validation", 0, "--epochs", 2)
+    outcome = numbacnn("train", *FEW, *options, "--out", "run", "--json")
+    assert outcome.code == 0, outcome.err
+    found = config("run")
+    assert found["label-smoothing"] == 0.1
+    train, test = nc.data.load(sevens)
+    model = nc.models.make("lenet5", input_shape=train.images.shape[1:], classes=len(train.classes), seed=found["seed"])
+    model.fit(
+        train,
+        loss=nc.losses.CrossEntropy(label_smoothing=0.1),
+        optimizer=nc.optimizers.SGD(found["lr"], momentum=found["momentum"]),
+        **{name: found[key] for name, key in [("epochs", "epochs"), ("batch_size", "batch-size"), ("seed", "seed")]},
+    )
+    model.save("expected.safetensors")
+    assert_same_weights("run/model.safetensors", "expected.safetensors")
+    assert json.loads(outcome.out)["test"]["loss"] == pytest.approx(model.evaluate(test)["loss"])  # without smoothing
+    rejected("takes no label smoothing", "train", *FEW, "--label-smoothing", 0.1, "--loss", "focal", "--out", "other")
+
+
 def test_resumed_run_with_ema_equals_an_uninterrupted_run(sevens):
     options = (*FEW, "--ema", 0.7, "--accumulate", 2, "--schedule", "constant", "--freeze", "conv2d_1.*")
     assert numbacnn("train", *options, "--epochs", 3, "--out", "whole").code == 0

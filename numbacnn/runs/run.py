@@ -134,16 +134,25 @@ class Run:
         return nullcontext() if self._scale is None else self._scale.in_units(self.model)
 
     def _loss(self, train: Dataset) -> Loss | str | None:
-        """Return the loss of the settings, with their class weights, or None for that of the task."""
-        name, loss = self.settings.class_weights, get_loss(self.settings.loss or CrossEntropy.name)
-        if name in (None, "equal"):
+        """Return the loss of the settings with its options, or None for that of the task."""
+        name, smoothing = self.settings.class_weights or "equal", self.settings.label_smoothing
+        weighted = name != "equal"
+        if not (weighted or smoothing):
             return self.settings.loss
-        if not isinstance(loss, CrossEntropy | Focal):
-            raise ArgumentError(f"the loss {loss.name} takes no class weights; leave class-weights out")
+        loss = get_loss(self.settings.loss or CrossEntropy.name)
         if train.kind not in (CLASSES, MASKS):
-            raise ArgumentError("class-weights are for classes and masks; leave them out")
-        weights = class_weights(train, name)
-        return replace(loss, class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
+            option = "class-weights" if weighted else "label-smoothing"
+            raise ArgumentError(f"{option} works with classes and masks only; leave it out")
+        if smoothing:
+            if not isinstance(loss, CrossEntropy):
+                raise ArgumentError(f"the loss {loss.name} takes no label smoothing; leave label-smoothing out")
+            loss = replace(loss, label_smoothing=smoothing)
+        if weighted:
+            if not isinstance(loss, CrossEntropy | Focal):
+                raise ArgumentError(f"the loss {loss.name} takes no class weights; leave class-weights out")
+            weights = class_weights(train, name)
+            loss = replace(loss, class_weights=[*weights, *[0.0] * (self.model.output_shape[-1] - len(weights))])
+        return loss
 
     def _compare_with_before(self) -> list[str]:
         """Compare with the provenance of before: return a note if versions or the processor differ, and keep its words.

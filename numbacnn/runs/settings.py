@@ -85,6 +85,7 @@ class Settings:
     scenes: int | None = None
     ignore_index: int | None = None
     class_weights: str | None = None
+    label_smoothing: float | None = None
     skip_damaged: bool | None = None
     augment: str | None = None
     patience: int | None = None
