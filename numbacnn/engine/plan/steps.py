@@ -439,7 +439,7 @@ class _Planner:
 
     def _input_gradients(self, i: int, dy: View) -> tuple[list[View | None], list[tuple[View, View]]]:
         """Return the views that node ``i`` writes its inputs' gradients to, and the sums at a fork."""
-        dxs: list[View | None] = []  # not list[…](): that makes the type anew
+        dxs: list[View | None] = []  # not list[…](), which first makes that type
         adds: list[tuple[View, View]] = []
         for x in self.graph.nodes[i].inputs:
             if not self.needs_gradient[x]:
