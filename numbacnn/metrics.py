@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import brief, html, whole
+from numbacnn._checks import brief, html, listed, whole
 from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import AnswersAttributes, checks_call
 from numbacnn.errors import ArgumentError
@@ -262,7 +262,8 @@ class Report(AnswersAttributes):
         if len(classes) != values.shape[1]:
             raise ArgumentError(f"{len(classes)} class names, but scores for {values.shape[1]} classes")
         confusion = confusion_matrix(truth, values.argmax(axis=1), len(classes))
-        return cls(tuple(classes), confusion, {k: top_k_accuracy(truth, values, k) for k in top_k})
+        top = {k: top_k_accuracy(truth, values, k) for k in listed(top_k, "top_k", int)}
+        return cls(tuple(classes), confusion, top)
 
     @cached_property
     def per_class(self) -> ClassScores:

@@ -634,7 +634,7 @@ SECOND_ANSWERED = [
     ("fastai", "nc.data.DataLoader(train, 8).show_batch()", "nc.data.preview(dataset, augment), a picture"),
     ("fastai", "model.get_preds()", "model.predict(images)"),
     ("scikit-learn", "model.fit(train, epochs=1), model.report(train).f1", "Report has no f1: report.per_class.f1"),
-    ("scikit-learn", "nc.plots.confusion_matrix(np.eye(3))", "is not a report; pass model.report(dataset)"),
+    ("scikit-learn", "nc.plots.confusion_matrix(np.eye(3))", "is not a Report; use model.report(dataset)"),
     ("scikit-learn", "train.train_test_split(0.2)", "dataset.split(fraction)"),
     ("scikit-learn", "train.head()", "Dataset has no head: dataset[:5]"),
     ("scikit-learn", "nc.data.load_digits()", 'load_digits is nc.data.load("digits")'),
@@ -929,7 +929,7 @@ SECOND_ANSWERED = [
     ("PyTorch", "F.relu(inputs) > 0", "model.activations(images, names) computes outputs of layers"),
     ("PyTorch", "nc.onnx.load('nowhere.onnx')", "no such file"),
     ("PyTorch", "model.activations(images, ['conv1'])", "conv2d_1, relu_1, flatten_1, dense_1"),
-    ("PyTorch", "nc.plots.training_curves(model)", "the training has not completed an epoch"),
+    ("PyTorch", "nc.plots.training_curves(model)", "is not a History; use what model.fit returns"),
 ]
 
 

@@ -300,3 +300,73 @@ WRONG = {
 def test_other_functions_name_what_is_wrong(what):
     with pytest.raises(nc.NumbacnnError):
         WRONG[what]()
+
+
+P, FEW_IMAGES = nc.plots, np.ones((4, 4, 4, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A classifier, a segmentation model, data for each, and the history of the first."""
+    classifier = nc.Sequential([nc.Conv2D(3, 3, padding="same"), nc.Flatten(), nc.Dense(2)], (4, 4, 3))
+    data = nc.data.Dataset.from_arrays(FEW_IMAGES, np.array([0, 1, 0, 1]))
+    masks = nc.data.Dataset.from_arrays(FEW_IMAGES, np.zeros((4, 4, 4), int))
+    segmenter = nc.Sequential([nc.Conv2D(2, 1)], (4, 4, 3))
+    segmenter.fit(masks, epochs=1)
+    return classifier, segmenter, data, masks, classifier.fit(data, epochs=1)
+
+
+def test_hostile_arguments_of_plots(trained, tmp_path):
+    model, segmenter, data, masks, history = trained
+    wrong = nc.data.Dataset.from_arrays(FEW_IMAGES, 1 - model.predict(FEW_IMAGES).argmax(1))
+    given = {
+        P.class_activation_map: {"model": model, "images": FEW_IMAGES, "classes": data.labels},
+        P.confident_mistakes: {"model": model, "dataset": data, "count": 3},
+        P.confusion_matrix: {"report": model.report(data)},
+        P.evenly_chosen: {"dataset": masks, "count": 2},
+        P.feature_maps: {"model": model, "image": FEW_IMAGES[0]},
+        P.filters: {"model": model},
+        P.grad_cam: {"model": model, "image": FEW_IMAGES[0]},
+        P.gradient_norms: {"norms": {"a": 1.0}},
+        P.layer_gradient_norms: {"model": model, "images": FEW_IMAGES, "labels": data.labels},
+        P.mistakes: {"model": model, "dataset": wrong},
+        P.predictions: {"model": segmenter, "images": FEW_IMAGES, "labels": masks.labels},
+        P.roofline: {"points": [P.Point("a", 1, 1, 1.0)], "gflops": 1.0, "bandwidth": 1.0},
+        P.save: {"figure": P.filters(model), "path": tmp_path / "a.png"},
+        P.training_curves: {"history": history},
+    }
+    assert {function.__name__ for function in given} == set(P.__all__) - {"Point"}
+    for function, required in given.items():
+        function(**required)
+        for name, value in product(inspect.signature(function).parameters, [*VALUES, model, data]):
+            try:
+                function(**required | {name: value})
+            except nc.errors.NumbacnnError:
+                pass
+            except Exception as error:
+                pytest.fail(f"{function.__name__}({name}={shown(value)}): {type(error).__name__} {error}")
+
+
+def test_hostile_arguments_of_models(trained, tmp_path):
+    model, segmenter, data, _, _ = trained
+    images = {"images": FEW_IMAGES}
+    model.save(tmp_path / "model.safetensors")
+    given = {
+        model.activations: images,
+        model.class_gradients: {**images, "name": "conv2d_1", "classes": data.labels},
+        model.evaluate: {"test": data},
+        model.forward: {"x": FEW_IMAGES},
+        model.load_weights: {"path": tmp_path / "model.safetensors"},
+        model.plot: {},
+        model.predict: images,
+        model.replace_head: {"classes": 3},
+        model.report: {"test": data},
+        segmenter.segment: images,
+        model.set_parameters: {"arrays": {}},
+        model.to: {"device": "cpu"},
+        model.unfreeze: {},
+        model.use_algorithm: {"algorithm": "auto"},
+    }
+    values = [value for value in HOSTILE if not (type(value) is int and value == 2**31)]  # classes that take 400 GiB
+    found = [failures(method, lambda result: None, values, **required) for method, required in given.items()]
+    assert not any(found), "\n".join(found)

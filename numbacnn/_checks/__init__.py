@@ -4,7 +4,7 @@ import errno
 import math
 import operator
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -147,6 +147,21 @@ def by_key(name: str, given: Mapping[Any, T], names: Sequence[str] = ()) -> list
         problem = f"has nothing for {missing[0]}" if missing else "names one of them twice"
         raise ArgumentError(f"{name}={dict(given)} {problem}; pass each number from 0 once")
     return [found[number] for number in range(len(found))]
+
+
+def check_instance(value: object, kind: type, owner: str, instead: str) -> None:
+    """Raise ArgumentError, with what to use ``instead``, unless a value is of the class ``kind``."""
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{owner}: {type(value).__name__} is not a {kind.__name__}; use {instead}")
+
+
+def listed(values: object, name: str, kind: type[T]) -> list[T]:
+    """Return one value of the class ``kind``, or several, as a list. Raises ArgumentError for anything else."""
+    values = python_numbers(values, arrays=True)
+    found = [values] if isinstance(values, kind) else list(values) if isinstance(values, Sequence | Iterator) else None
+    if found is None or not all(isinstance(value, kind) for value in found):
+        raise ArgumentError(f"{name}={shown(values)}: pass one {kind.__name__}, or a list of them")
+    return found
 
 
 def one_of(value: str, name: str, choices: Sequence[str]) -> str:

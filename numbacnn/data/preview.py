@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import whole
+from numbacnn._checks import check_instance, whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.augmenter import Augmenter
 from numbacnn.data.chain import Augmentation, get_augmentation
@@ -36,8 +36,7 @@ def preview(
     Raises:
         ArgumentError: images have neither 1 nor 3 channels, or the chain mixes images with masks or boxes.
     """
-    if not isinstance(dataset, Dataset):
-        raise ArgumentError(f"preview: {type(dataset).__name__} is not a Dataset; use nc.data.Dataset.from_arrays")
+    check_instance(dataset, Dataset, "preview", "nc.data.Dataset.from_arrays")
     columns, rows, chain = min(whole(columns, "columns"), len(dataset)), whole(rows, "rows"), get_augmentation(augment)
     if dataset.images.shape[3] not in (1, 3):
         raise ArgumentError(f"preview: images have {dataset.images.shape[3]} channels; only 1 or 3 can be shown")

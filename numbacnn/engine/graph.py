@@ -147,7 +147,7 @@ class Node:
     @property
     def algorithm(self) -> str:
         """The convolution algorithm that the layer asks for, if any; it may be set after the layer was recorded."""
-        algorithm: str = vars(self.layer).get("algorithm", "")
+        algorithm: str = self.layer.__dict__.get("algorithm", "")
         return algorithm
 
     @cached_property
@@ -205,6 +205,11 @@ class Graph:
         for i, node in enumerate(self.nodes):
             found.setdefault(type(node.layer), []).append(i)
         return found
+
+    @cached_property
+    def known_ops(self) -> list[str | None]:
+        """``Layer.known_op`` of every node."""
+        return [node.kind.layer.known_op for node in self.nodes]
 
     def nodes_of(self, condition: Callable[[type[Layer]], bool]) -> list[int]:
         """Return the numbers of the nodes whose layer's class meets a condition, in order."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import matching
+from numbacnn._checks import flag, matching
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments, checks_call
 from numbacnn.engine.device import Device
 from numbacnn.engine.executor import Executor, check_training
@@ -102,7 +102,7 @@ class Network(ChecksArguments, AnswersAttributes):
 
         With ``training``, what ``backward`` reads is kept, and the list of outputs ends in the auxiliary ones.
         """
-        arrays = self.checked_inputs(x)
+        arrays, training = self.checked_inputs(x), flag(training, "training")
         n = len(arrays[0])
         with engine_lock:
             executor = self.executor(n, training, input_gradient=training)

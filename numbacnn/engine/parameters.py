@@ -19,6 +19,7 @@ from numbacnn.layers.initializers import initial_values
 Float32 = NDArray[np.float32]
 NO_PARAMETERS = "an optimizer is made without parameters, such as nc.SGD(0.01), and fit and step get the model"
 ALIGNMENT = 16  # floats: each array starts on a cache line; the gaps stay zero
+SEED_BITS = 128  # as many as NumPy draws for a seed of its own
 
 
 class Slot(NamedTuple):
@@ -176,8 +177,8 @@ class Parameters:
 
     def initialize(self, seed: int) -> None:
         """Give every array the values that are drawn from the seed and its own name. Raises ArgumentError."""
-        if not isinstance(seed, int | np.integer):
-            raise ArgumentError(f"seed={shown(seed)}: pass a whole number")
+        if not isinstance(seed, int | np.integer) or int(seed).bit_length() > SEED_BITS:
+            raise ArgumentError(f"seed={shown(seed)}: pass a whole number of at most {SEED_BITS} bits")
         self.set_random(seed, 0)
         self._seed = seed
         if self._arenas is not None:

@@ -4,11 +4,13 @@ A part of the model's graph, with other inputs or outputs, is planned on its own
 """
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import choose, whole
+from numbacnn._checks import choose, listed, whole
+from numbacnn._checks.arrays import real_array
 from numbacnn.engine.executor import Executor
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
@@ -34,8 +36,8 @@ def activations(
     model: Predictor, images: ArrayLike, names: Sequence[str] | None, batch_size: int
 ) -> dict[str, Float32]:
     """Return the outputs of layers: see ``Model.activations``."""
-    names = [names] if isinstance(names, str) else names
-    names = [node.name for node in model.graph.nodes] if names is None else list(dict.fromkeys(names))
+    every = [node.name for node in model.graph.nodes]
+    names = every if names is None else list(dict.fromkeys(listed(names, "names", str)))
     if not names:
         return {}
     x, size = model.normalized(images), whole(batch_size, "batch_size")
@@ -98,7 +100,7 @@ class ScoreGradients:
 
         Raises ArgumentError unless there is a class for each image.
         """
-        dy = self._score_gradient(len(x), np.atleast_1d(np.asarray(classes, np.int64)))
+        dy = self._score_gradient(len(x), np.atleast_1d(real_array(classes, "classes")))
         model, executor = self._model, self._executor
         with engine_lock:
             random, version = model.store.random.copy(), model.store.version
@@ -113,14 +115,14 @@ class ScoreGradients:
             assert dx is not None
             return model.device.download(dx, y.shape)
 
-    def _score_gradient(self, n: int, chosen: NDArray[np.int64]) -> Float32:
+    def _score_gradient(self, n: int, classes: NDArray[Any]) -> Float32:
         """Return the gradient of the chosen classes' scores with respect to all scores."""
         channels = 2 if self._single else self._score_shape[-1]
-        wrong = np.flatnonzero((chosen < 0) | (chosen >= channels))
-        if chosen.shape != (n,) or len(wrong):
-            given = f"class {chosen[wrong[0]]}" if len(wrong) else f"classes of shape {chosen.shape}"
+        wrong = classes[~np.isin(classes, np.arange(channels))]
+        if classes.shape != (n,) or len(wrong):
+            given = f"class {wrong[0]}" if len(wrong) else f"classes of shape {classes.shape}"
             raise ArgumentError(f"{given} for {n} images and {channels} classes: pass one number below {channels}")
-        dy = np.zeros((n, *self._score_shape), np.float32)
+        chosen, dy = classes.astype(np.int64), np.zeros((n, *self._score_shape), np.float32)
         if self._single:
             dy += (2 * chosen - 1).reshape(-1, *(1,) * (dy.ndim - 1))
         else:

@@ -79,24 +79,26 @@ def summarize(graph: Graph, sizes: Sizes) -> Summary:
 
 
 def _summarize(graph: Graph, sizes: Sizes) -> Summary:
-    names, inference = graph.names, set(graph.inference.names)
+    names, training_only = graph.names, set(graph.names).difference(graph.inference.names)
     algorithms: dict[str, Mapping[str, str]] = {}
     memory = {mode: _plan(graph, sizes, mode == "training", algorithms) for mode in ("inference", "training")}
     rows = tuple(
-        Row(
-            node.name,
-            node.layer.op,
-            tuple([names[value] for value in node.inputs]),
-            node.shape,
-            node.kind.parameter_count,
-            node.kind.flops,
-            node.name not in inference,
-            algorithms.get(node.name, NO_ALGORITHMS),
-        )
-        for node in graph.nodes
+        [
+            Row(
+                node.name,
+                node.layer.op,
+                tuple([names[value] for value in node.inputs]),
+                node.kind.shape,
+                node.kind.parameter_count,
+                node.kind.flops,
+                node.name in training_only,
+                algorithms.get(node.name, NO_ALGORITHMS),
+            )
+            for node in graph.nodes
+        ]
     )
-    parameters = sum(row.parameters for row in rows)
-    flops = sum(row.flops for row in rows if not row.training_only)
+    parameters = sum([row.parameters for row in rows])
+    flops = sum([row.flops for row in rows if not row.training_only])
     return Summary(rows, tuple(graph.input_shapes), parameters, flops, {"parameters": 4 * parameters, **memory})
 
 
@@ -105,11 +107,13 @@ def _plan(graph: Graph, sizes: Sizes, training: bool, algorithms: dict[str, Mapp
     plan = make_plan(graph, sizes, BATCH, training=training)
     merged: dict[tuple[int, int], tuple[Mapping[str, str], Mapping[str, str]]] = {}  # equal nodes share a mapping
     for step in itertools.chain(plan.forward, plan.backward):
-        for part in (step, *step.then) if step.algorithms else ():
+        if not step.algorithms:
+            continue
+        for part in (step, *step.then):
             before = algorithms.get(part.node.name, NO_ALGORITHMS)
-            key = id(before), id(part.algorithms)
+            key = id(before), id(step.algorithms)
             if key not in merged:
-                names = {direction: algorithm.name for direction, algorithm in part.algorithms.items()}
+                names = {direction: algorithm.name for direction, algorithm in step.algorithms.items()}
                 merged[key] = before, {**before, **{new: names[new] for new in names if new not in before}}
             algorithms[part.node.name] = merged[key][1]
     return plan.bytes

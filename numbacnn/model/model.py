@@ -291,7 +291,7 @@ class Model(TrainableModel):
         Every layer is a box with its name, kind and output shape. With ``compact``, activations, normalizations and
         reshaping have no boxes, and layers no names.
         """
-        return draw(self.graph, compact)
+        return draw(self.graph, flag(compact, "compact"))
 
     def _repr_html_(self) -> str:
         return model_html(repr(self).partition("\n")[0], self.graph, self.summary(show=False))

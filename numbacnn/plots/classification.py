@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from numbacnn._checks import shown, whole
+from numbacnn._checks import check_instance
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.errors import ArgumentError
@@ -29,8 +29,7 @@ def confusion_matrix(report: Report, title: str = "Confusion matrix") -> "Figure
 
     Colors are fractions of the row. With at most 20 classes, cells also hold the number of images.
     """
-    if not isinstance(report, Report):
-        raise ArgumentError(f"confusion_matrix: {shown(report)} is not a report; pass model.report(dataset)")
+    check_instance(report, Report, "confusion_matrix", "model.report(dataset)")
     counts, classes = report.confusion, [plain(name, MAX_NAME) for name in report.classes]
     n = len(classes)
     support = counts.sum(axis=1, keepdims=True)
@@ -71,7 +70,7 @@ def mistakes(model: Model, dataset: Dataset, count: int = 25) -> "Figure":
     Raises:
         ArgumentError: the model makes no mistake.
     """
-    found = confident_mistakes(model, dataset, whole(count, "count"))
+    found = confident_mistakes(model, dataset, count)
     if not len(found.indices):
         raise ArgumentError(f"the model makes no mistake on the {len(dataset):,} images: there is nothing to show")
     names = [plain(name, MAX_NAME) for name in model.class_names]

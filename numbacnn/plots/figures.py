@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import path_of
+from numbacnn._checks import check_instance, path_of, shown
 from numbacnn._checks.names import checks_call
+from numbacnn.data.dataset import Dataset
 from numbacnn.data.files import replacing
 from numbacnn.data.fonts import PROBE, font_file, lacking, note_on_fonts
 from numbacnn.errors import ArgumentError, NumbacnnError, escaped
+from numbacnn.model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +70,9 @@ def save(figure: "Figure", path: str | PathLike[str]) -> None:
         ArgumentError: the name does not end in .png or .svg, or its folder does not exist.
     """
     import matplotlib
+    from matplotlib.figure import Figure
 
+    check_instance(figure, Figure, "save", "what a function of nc.plots returns")
     file = checked_path(path)
     metadata = {"Date": None} if file.suffix.lower() == ".svg" else None
     with replacing(file) as out, matplotlib.rc_context({"svg.hashsalt": "numbacnn"}):
@@ -90,12 +94,12 @@ def plain(text: str, max_length: int = 200) -> str:
 
     Characters that no font has, neither matplotlib's nor an installed one, become squares, with a warning.
     """
-    text = escaped(text)
-    shown = text if len(text) <= max_length else f"{text[: max_length - 1]}…"
-    missing = _fallback(shown)[1]
+    text = escaped(text if isinstance(text, str) else shown(text))
+    short = text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+    missing = _fallback(short)[1]
     if missing:
         warnings.warn(note_on_fonts(missing), stacklevel=3)
-    return "".join("□" if character in missing else character for character in shown).replace("$", r"\$")
+    return "".join("□" if character in missing else character for character in short).replace("$", r"\$")
 
 
 def readable(figure: "Figure") -> "Figure":
@@ -128,15 +132,25 @@ def _fallback(text: str) -> tuple[Path | None, str]:
 
 def show_image(ax: "Axes", image: NDArray[Any]) -> None:
     """Show an image (H, W, C): gray or RGB, else the mean of the channels. Floats are scaled to their range."""
-    shown = image if image.shape[2] in (1, 3) else image.mean(axis=2, keepdims=True)
-    if shown.dtype != np.uint8:
-        low, high = float(shown.min()), float(shown.max())
-        shown = (shown - low) / ((high - low) or 1.0)
-    white = 255 if shown.dtype == np.uint8 else 1.0
-    if shown.shape[2] == 1:
-        ax.imshow(shown[..., 0], cmap="gray", vmin=0, vmax=white, interpolation="nearest")
+    pixels = image if image.shape[2] in (1, 3) else image.mean(axis=2, keepdims=True)
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = (pixels - low) / ((high - low) or 1.0)
+    white = 255 if pixels.dtype == np.uint8 else 1.0
+    if pixels.shape[2] == 1:
+        ax.imshow(pixels[..., 0], cmap="gray", vmin=0, vmax=white, interpolation="nearest")
     else:
-        ax.imshow(shown, interpolation="nearest")
+        ax.imshow(pixels, interpolation="nearest")
+
+
+def check_model(model: object, owner: str) -> None:
+    """Raise ArgumentError unless ``model`` is one."""
+    check_instance(model, Model, owner, "a model of numbacnn, such as nc.load(path)")
+
+
+def check_dataset(dataset: object, owner: str) -> None:
+    """Raise ArgumentError unless ``dataset`` is one."""
+    check_instance(dataset, Dataset, owner, "nc.data.Dataset.from_arrays")
 
 
 def evenly(count: int, max_count: int) -> list[int]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import choose
+from numbacnn._checks import choose, listed, whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.normalization import raw_images
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
-from numbacnn.plots.figures import DIVERGING, evenly, grid, new_figure, plain, readable, show_image
+from numbacnn.plots.figures import DIVERGING, check_model, evenly, grid, new_figure, plain, readable, show_image
 from numbacnn.plots.values import class_activation_map, default_layer
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def filters(model: Model, layer: str | None = None) -> "Figure":
     Raises:
         ArgumentError: the layer is not a convolution.
     """
+    check_model(model, "filters")
     weights = {
         name.rpartition(".")[0]: array
         for name, array in model.parameters.items()
@@ -83,15 +84,18 @@ def feature_maps(model: Model, image: ArrayLike, layers: Sequence[str] | None = 
     Raises:
         ArgumentError: a layer does not exist (with the nearest name) or has no maps.
     """
+    check_model(model, "feature_maps")
     maps = {node.name: node.shape for node in model.graph.nodes if len(node.shape) == 3 and node.shape[:2] != (1, 1)}
     if layers is None:
         layers = [list(maps)[i] for i in evenly(len(maps), MAX_LAYERS)] if maps else []
-    found = model.activations(image, layers)
-    flat = [name for name in layers if name not in maps]
-    if flat or not maps:
-        raise ArgumentError(f'layer "{flat[0]}" has no maps' if flat else "no layer of the model has maps")
+    names = listed(layers, "layers", str)
+    found = model.activations(image, names)
+    flat = [name for name in names if name not in maps]
+    if flat or not found:
+        nothing = "layers names no layer" if maps else "no layer of the model has maps"
+        raise ArgumentError(f'layer "{flat[0]}" has no maps' if flat else nothing)
     raw = raw_images(image, model.input_shape)
-    width = min(channels, max(maps[name][2] for name in found))
+    width = min(whole(channels, "channels"), max(maps[name][2] for name in found))
     figure = new_figure(1.1 * (width + 1) + 1.8, 1.15 * len(found) + 0.6)
     axes = figure.subplots(len(found), width + 1, squeeze=False)
     for ax in axes.flat:
@@ -114,11 +118,12 @@ def grad_cam(model: Model, image: ArrayLike, class_number: int | None = None, la
 
     See ``class_activation_map`` for the method and the errors.
     """
+    check_model(model, "grad_cam")
     raw = raw_images(image, model.input_shape)
     if len(raw) != 1:
         raise ArgumentError(f"Grad-CAM shows one image; {len(raw)} are given")
     probabilities = model.predict(raw)[0].reshape(-1, model.output_shape[-1]).mean(axis=0)
-    chosen = int(probabilities.argmax()) if class_number is None else class_number
+    chosen = int(probabilities.argmax()) if class_number is None else whole(class_number, "class_number", 0)
     name = default_layer(model) if layer is None else layer
     heat = class_activation_map(model, raw, [chosen], name)[0]
     names = model.class_names

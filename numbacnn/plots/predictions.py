@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from numbacnn._checks import whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
-from numbacnn.data.labels import BOXES, MASKS, Labels
+from numbacnn.data.labels import BOXES, MASKS, Labels, checked_labels, kind_of
 from numbacnn.data.palette import class_colors, luminance, mask_colors
 from numbacnn.detection import Detections, unpack
 from numbacnn.errors import ArgumentError
 from numbacnn.model import Model
 from numbacnn.plots.classification import MAX_NAME
-from numbacnn.plots.figures import evenly, grid, plain, readable, show_image
+from numbacnn.plots.figures import check_dataset, check_model, evenly, grid, plain, readable, show_image
 from numbacnn.tasks import Detection, Segmentation
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SIDE = 1.9  # inches of an image
 MAX_LEGEND = 24  # classes
+KINDS = {Segmentation.name: MASKS, Detection.name: BOXES}  # of labels, by task
 WRONG_TASK = "predictions shows a segmentation model or a detector; use mistakes for a classifier"
 
 
@@ -38,19 +40,26 @@ def predictions(model: Model, images: NDArray[Any], labels: Labels | None = None
     Raises:
         ArgumentError: the model is neither.
     """
-    if model.task == Segmentation.name:
+    check_model(model, "predictions")
+    kind = KINDS.get(model.task or "")
+    if kind is None:
+        raise ArgumentError(WRONG_TASK)
+    images = model.raw_images(images)
+    labels = None if labels is None else checked_labels(labels, images)
+    if labels is not None and kind_of(labels) != kind:
+        raise ArgumentError(f"predictions: the labels are {kind_of(labels)}, not {kind}")
+    if kind == MASKS:
         return _masks(images, None if labels is None else np.asarray(labels), model.segment(images), model.class_names)
-    if model.task == Detection.name:
-        return _boxes(images, labels, model.detect(images), model.class_names)
-    raise ArgumentError(WRONG_TASK)
+    return _boxes(images, labels, model.detect(images), model.class_names)
 
 
 @checks_call
 def evenly_chosen(dataset: Dataset, count: int) -> Dataset:
     """Sample ``count`` images evenly. Raises ArgumentError if the labels are neither masks nor boxes."""
+    check_dataset(dataset, "predictions")
     if dataset.kind not in (MASKS, BOXES):
         raise ArgumentError(WRONG_TASK)
-    return dataset.subset(evenly(len(dataset), count))
+    return dataset.subset(evenly(len(dataset), whole(count, "count")))
 
 
 def _masks(images: NDArray[Any], truth: NDArray[Any] | None, found: NDArray[Any], names: Sequence[str]) -> "Figure":

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from numbacnn._checks import listed, number
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import BLUE, VERMILION, new_figure, plain
@@ -43,7 +44,8 @@ def roofline(points: Sequence[Point], gflops: float, bandwidth: float, title: st
     Raises:
         ArgumentError: no point has operations.
     """
-    points = sorted((point for point in points if point.flops), key=lambda point: -point.ms)
+    gflops, bandwidth = number(gflops, "gflops", 0, above=True), number(bandwidth, "bandwidth", 0, above=True)
+    points = sorted((point for point in listed(points, "points", Point) if point.flops), key=lambda point: -point.ms)
     if not points:
         raise ArgumentError("there is nothing to plot: no measurement has floating-point operations")
     figure = new_figure(11, max(5.5, 0.17 * min(len(points), MAX_LABELED) + 1.5))
@@ -55,9 +57,9 @@ def roofline(points: Sequence[Point], gflops: float, bandwidth: float, title: st
     left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 2
     ax.plot([left, ridge, right], [bandwidth * left, gflops, gflops], color=VERMILION, label="peaks")
     ax.plot(intensities, rates, "o", color=BLUE, markersize=4, linestyle="none")
-    for number, point in enumerate(points[:MAX_LABELED], 1):
-        ax.annotate(str(number), (point.intensity, point.gflops), (4, 2), textcoords="offset points", fontsize=6)
-        label = f"{number}  {plain(point.name, 60)}: {point.ms:.3g} ms, {point.gflops:.3g} GFLOP/s"
+    for i, point in enumerate(points[:MAX_LABELED], 1):
+        ax.annotate(str(i), (point.intensity, point.gflops), (4, 2), textcoords="offset points", fontsize=6)
+        label = f"{i}  {plain(point.name, 60)}: {point.ms:.3g} ms, {point.gflops:.3g} GFLOP/s"
         ax.plot([], [], " ", label=label)
     ax.text(right, gflops * 1.06, f"{gflops:.0f} GFLOP/s", ha="right", color=VERMILION, fontsize=8)
     ax.text(left * 1.1, bandwidth * left * 1.6, f"{bandwidth:.0f} GB/s", color=VERMILION, fontsize=8)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from numbacnn._checks import check_instance
+from numbacnn._checks.arrays import real_array
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.plots.figures import BLUE, GREEN, VERMILION, new_figure, plain
@@ -23,6 +25,7 @@ def training_curves(history: History, title: str = "Training") -> "Figure":
     Raises:
         ArgumentError: the history has no epoch.
     """
+    check_instance(history, History, "training_curves", "what model.fit returns")
     if not history.epochs:
         raise ArgumentError("there is nothing to plot: the training has not completed an epoch")
     epochs = [record.epoch for record in history.epochs]
@@ -62,6 +65,8 @@ def gradient_norms(norms: Mapping[str, float], title: str = "Gradient norms by l
 
     A norm of zero, as of frozen layers, or one that is not finite is written as text.
     """
+    check_instance(norms, Mapping, "gradient_norms", "what layer_gradient_norms returns")
+    real_array([*norms.values()], "norms")
     if not norms:
         raise ArgumentError("no layer of the model has parameters: there are no gradients to plot")
     figure = new_figure(8, 0.24 * len(norms) + 1.6)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import whole
 from numbacnn._checks.names import checks_call
 from numbacnn.data.dataset import Dataset
 from numbacnn.data.labels import CLASSES
@@ -13,6 +14,7 @@ from numbacnn.engine.locks import engine_lock
 from numbacnn.errors import ArgumentError
 from numbacnn.inspection.activations import layer_value, score_value
 from numbacnn.model import Model
+from numbacnn.plots.figures import check_dataset, check_model
 from numbacnn.tasks import task_for
 from numbacnn.training.trainer import LossOfOutputs
 
@@ -38,6 +40,8 @@ def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
     Raises:
         ArgumentError: the model is not a classifier.
     """
+    check_model(model, "mistakes")
+    check_dataset(dataset, "mistakes")
     if dataset.kind != CLASSES:
         raise ArgumentError(f"mistakes are those of a classifier; the data has {dataset.kind}")
     probabilities = model.predict(dataset.inputs if dataset.others else dataset.images)
@@ -45,7 +49,7 @@ def confident_mistakes(model: Model, dataset: Dataset, count: int) -> Mistakes:
         raise ArgumentError(f"mistakes are those of a classifier; this model's output is {model.output_shape}")
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero((predicted != dataset.labels) & (dataset.labels != dataset.ignore_index))
-    chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[:count]]
+    chosen = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")[: whole(count, "count")]]
     return Mistakes(chosen, predicted[chosen], probabilities[chosen, predicted[chosen]])
 
 
@@ -68,6 +72,7 @@ def class_activation_map(model: Model, images: ArrayLike, classes: ArrayLike, la
     Raises:
         ArgumentError: the layer does not exist (with the nearest name) or has no maps, or does not affect the scores.
     """
+    check_model(model, "class_activation_map")
     name = default_layer(model) if layer is None else layer
     shape = model.graph.shapes[layer_value(model.graph, name)]
     if len(shape) != 3:
@@ -117,6 +122,7 @@ def layer_gradient_norms(
     The gradient is computed as in a training step, penalties included, but on a copy: the model does not change.
     ``loss`` is by default that of the model's task.
     """
+    check_model(model, "layer_gradient_norms")
     probe = copy.deepcopy(model)
     raw = model.raw_images(images)
     if loss is None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn._checks import brief
+from numbacnn._checks import brief, listed
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.graph_format import DAMAGE
 from numbacnn.engine.locks import PROCESS_LOCK
@@ -53,7 +53,7 @@ def load_weights(
     graph: Graph, store: Parameters, path: str | PathLike[str], strict: bool = True, ignore: Sequence[str] = ()
 ) -> LoadedWeights:
     """Write the file's tensors into the arrays of the same names; ``Model.load_weights`` documents the arguments."""
-    patterns = (COUNTERS, *ignore)
+    patterns = (COUNTERS, *listed(ignore, "ignore", str))
     with _opened(Path(path)) as file:
         ours = _format(file, path) == FORMAT
         if ours:

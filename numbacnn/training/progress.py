@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from numbacnn._checks import flag
 from numbacnn._checks.text import messages
 from numbacnn.errors import escaped
 from numbacnn.training.events import EpochEnd, EpochRecord, Event, StepEnd
@@ -25,7 +26,7 @@ def shown_progress(wanted: bool | None) -> "Iterator[TrainingProgress | None]":
     ``wanted`` is by default whether standard error is a terminal or in a notebook. Something appears at once.
     """
     live = messages().isatty() or _is_notebook()
-    if not (live if wanted is None else wanted):
+    if not (live if wanted is None else flag(wanted, "progress")):
         yield None
         return
     from numbacnn.kernels.jit import add_compile_listener

@@ -2,9 +2,11 @@
 
 import sys
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from operator import attrgetter
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -119,9 +121,10 @@ def allocate(buffers: Sequence[Buffer]) -> int:
     The time of ``_pack`` grows with the square of the number of buffers, that of ``_reuse`` with the number. Raises
     GeometryError if no computer has that much memory.
     """
-    if sum([buffer.layout.bytes for buffer in buffers]) > sys.maxsize:
+    layouts = Counter(map(attrgetter("layout"), buffers))
+    if sum([layout.bytes * count for layout, count in layouts.items()]) > sys.maxsize:
         _raise_too_large(max(buffers, key=lambda buffer: buffer.bytes))
-    unshared = {layout for layout in {buffer.layout for buffer in buffers} if layout.has_thick_halo}
+    unshared = {layout for layout in layouts if layout.has_thick_halo}
     for buffer in [buffer for buffer in buffers if buffer.permanent or buffer.layout in unshared]:
         buffer.first, buffer.last = -1, FOREVER
     return _pack(buffers) if len(buffers) <= MANY else _reuse(buffers)
@@ -187,9 +190,8 @@ def _reuse_blocks(buffers: Sequence[Buffer], end: int) -> int:
     steps = max([buffer.last + 1 for buffer in buffers if buffer.last < FOREVER], default=0)
     ended = -1  # blocks whose last step is before this one are free
     first_users: dict[int, Buffer] = {}  # of each block, by its offset
-    firsts, needs = np.array([(buffer.first, buffer.layout.bytes) for buffer in buffers], np.int64).reshape(-1, 2).T
-    for i in np.lexsort((-needs, firsts)).tolist():  # equal ones in their own order
-        buffer = buffers[i]
+    large_first = sorted(buffers, key=attrgetter("layout.bytes"), reverse=True)  # equal ones in their own order
+    for buffer in sorted(large_first, key=attrgetter("first")):
         first, last, needed = buffer.first, buffer.last, buffer.layout.bytes
         while ended < first and ended < steps:
             for size, offset in sorted(ending.pop(ended, ())):

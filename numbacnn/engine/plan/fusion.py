@@ -8,12 +8,13 @@ fusion that it finds there. Rules run in order, each over all nodes of the class
 fusions found before.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, cast
 
 from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.geometry import PoolGeometry
 from numbacnn.layers import Layer
+from numbacnn.layers.activations import Activation
 from numbacnn.layers.base import CLAMPS
 from numbacnn.layers.bindings import Sizes
 from numbacnn.layers.registry import trusted_op
@@ -52,14 +53,15 @@ def fuse_activation(fusions: "Fusions", i: int) -> Fusion | None:
 
     In training, or after a residual addition, that is ReLU, or after a normalization ReLU6.
     """
-    node = fusions.graph.nodes[i]
     following = fusions.next_node(fusions.last(i))
-    op = None if following is None else fusions.graph.nodes[following].layer.known_op
-    if op is None:
+    if following not in fusions.activation_nodes or i in fusions.computed_elsewhere:
         return None
-    if op == "relu" or fusions.training or fusions.absorbed_by(add_residual, i) is not None:
-        return fusions.absorb_next(i, op, node.layer.fuses & CLAMPS)
-    return fusions.absorb_next(i, op, fusions.activations(node))
+    node, op = fusions.graph.nodes[i], fusions.ops[following]
+    if op in CLAMPS and op in node.layer.fuses:
+        return Fusion(i, following)
+    if fusions.training or fusions.absorbed_by(add_residual, i) is not None:
+        return None
+    return Fusion(i, following) if op in fusions.activations(node) else None
 
 
 def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
@@ -69,7 +71,7 @@ def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
     if pool is None or fusions.absorbed_by(add_residual, i) is not None or not fusions.is_window_pool(pool):
         return None
     activation = fusions.absorbed_by(fuse_activation, i)
-    if activation is not None and fusions.graph.nodes[activation].layer.known_op != "relu":
+    if activation is not None and fusions.ops[activation] != "relu":
         return None
     backward_reads_output = fusions.training and last != i and fusions.absorber(delay_gradient, last) is None
     node, geometry = fusions.graph.nodes[i], fusions.graph.nodes[pool].geometry
@@ -80,13 +82,14 @@ def fuse_pool(fusions: "Fusions", i: int) -> Fusion | None:
 
 def fuse_pointwise(fusions: "Fusions", i: int) -> Fusion | None:
     """A depthwise convolution is multiplied by the weights of the 1×1 convolution after it while it is in cache."""
-    pointwise = fusions.next_convolution(i)
+    is_depthwise = fusions.graph.nodes[i].kind.geometry.groups > 1
+    pointwise = fusions.next_convolution(i) if is_depthwise else None
     return None if pointwise is None else fusions.separable(i, pointwise)
 
 
 def fuse_depthwise(fusions: "Fusions", i: int) -> Fusion | None:
     """A convolution computes rows just before the depthwise convolution after it, and the 1×1 after that, read them."""
-    depthwise = fusions.next_convolution(i)
+    depthwise = fusions.next_convolution(i) if fusions.absorbed(fuse_pointwise) else None
     pointwise = None if depthwise is None else fusions.absorbed_by(fuse_pointwise, depthwise)
     if depthwise is None or pointwise is None:
         return None
@@ -169,6 +172,7 @@ CLASSES: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # of the layers whose
 NEEDS: Mapping[Rule, Callable[[type[Layer]], bool]] = {  # without such a layer, a rule finds nothing
     fold_batch_norm: lambda layer: trusted_op(layer) == "batch_norm",
     add_residual: lambda layer: trusted_op(layer) == "add",
+    fuse_activation: lambda layer: issubclass(layer, Activation),
     fuse_pool: lambda layer: layer.is_max_pool,
     delay_gradient: lambda layer: layer.is_max_pool,
 }
@@ -181,19 +185,20 @@ class Fusions:
         self.graph, self.sizes, self.training = graph, sizes, training
         self._absorbed: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
         self._absorbers: dict[Rule, dict[int, int]] = {rule: {} for rule in (*FORWARD, *BACKWARD)}
-        self._forward = [self._absorbed[rule] for rule in FORWARD]
         self._within = [self._absorbed[rule] for rule in WITHIN_CONVOLUTION]
         self._activations: dict[tuple[Kind, str], frozenset[str]] = {}
+        self.ops = graph.known_ops
+        self.activation_nodes = set(graph.nodes_of(NEEDS[fuse_activation]))
         only = [nodes[0] if len(nodes) == 1 else None for nodes in graph.consumers]
         for value in outputs:
             only[value] = None
         self._only_consumers, self._next = only, only[graph.value(0) :]
-        self._last: dict[int, int] = {}  # by node: the last one that its forward step computes
+        self._last = list(range(len(graph.nodes)))  # by node: the last one that its forward step computes
         self.computed_elsewhere: set[int] = set()
         self.gradient_elsewhere: set[int] = set()
         for rule in (TRAINING_RULES if training else INFERENCE_RULES) if fuse else ():
             self._apply(rule, self.computed_elsewhere if rule in FORWARD else self.gradient_elsewhere)
-        self.starts = set(self._last)  # nodes whose step computes others too
+        self.starts = set().union(*[self._absorbed[rule] for rule in FORWARD])  # their steps compute other nodes too
 
     def _apply(self, rule: Rule, done_elsewhere: set[int]) -> None:
         """Find the fusions of a rule, and add the absorbed nodes to ``done_elsewhere``."""
@@ -207,7 +212,7 @@ class Fusions:
                 absorbers[fusion.absorbed] = fusion.node
                 done_elsewhere.add(fusion.absorbed)
                 if rule in FORWARD:
-                    self._last[fusion.node] = self.last(fusion.absorbed)
+                    self._last[fusion.node] = self._last[fusion.absorbed]
 
     def absorbed_by(self, rule: Rule, i: int) -> int | None:
         """Return the node whose work node ``i`` does by ``rule``."""
@@ -233,24 +238,30 @@ class Fusions:
         return self._absorbers[rule].get(i)
 
     def chain(self, i: int) -> list[int]:
-        """Return the nodes that the forward step of node ``i`` computes, in order, itself first."""
-        return [i, *(node for table in self._forward if i in table for node in self.chain(table[i]))]
+        """Return the nodes that the forward step of node ``i`` computes: each alone reads the output of the last."""
+        nodes, last = [i], self._last[i]
+        while i != last:
+            i = cast(int, self._next[i])
+            nodes.append(i)
+        return nodes
 
     def last(self, i: int) -> int:
         """Return the node whose output the forward step of node ``i`` stores."""
-        return self._last.get(i, i)
+        return self._last[i]
 
     def stored_values(self) -> dict[int, int]:
         """Map each value that is never stored to the value that its step stores."""
-        return {
-            self.graph.value(inner): self.graph.value(self.last(i)) for i in self.starts for inner in self.chain(i)[:-1]
-        }
+        stored = dict[int, int]()
+        for i in self.starts:
+            *inner, last = map(self.graph.value, self.chain(i))
+            stored.update(dict.fromkeys(inner, last))
+        return stored
 
     def residual(self, i: int, total: int) -> int:
         """Return the value that the two-input Add ``total`` adds to the output of node ``i``."""
-        inner = {self.graph.value(node) for node in self.chain(i)}
+        own = self.graph.value(self._absorbed[fold_batch_norm].get(i, i))
         first, second = self.graph.nodes[total].inputs
-        return second if first in inner else first
+        return second if first == own else first
 
     def only_consumer(self, value: int) -> int | None:
         """Return the one node that reads ``value``, unless the model outputs the value too."""
@@ -260,16 +271,12 @@ class Fusions:
         """Return the only consumer of the output of node ``i``."""
         return self._next[i]
 
-    def absorb_next(self, i: int, op: str, ops: Collection[str] | None = None) -> Fusion | None:
-        """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes.
-
-        ``ops``: those that it can compute, by default the ``fuses`` of its layer.
-        """
-        able = self.graph.nodes[i].layer.fuses if ops is None else ops
-        if op not in able or i in self.computed_elsewhere:
+    def absorb_next(self, i: int, op: str) -> Fusion | None:
+        """Return the fusion of node ``i`` with the ``op`` after the nodes that it already computes, if it can."""
+        if op not in self.graph.nodes[i].layer.fuses or i in self.computed_elsewhere:
             return None
-        following = self._next[self.last(i)]
-        if following is None or self.graph.nodes[following].layer.known_op != op:
+        following = self._next[self._last[i]]
+        if following is None or self.ops[following] != op:
             return None
         return Fusion(i, following)
 
@@ -278,13 +285,13 @@ class Fusions:
 
         ``i`` may apply an activation, but adds no residual, and is not yet computed by another.
         """
-        stored_otherwise = self.absorbed_by(add_residual, i), self.absorbed_by(fuse_pool, i)
-        if i in self.computed_elsewhere or stored_otherwise != (None, None):
+        adds, pools = self._absorbed[add_residual], self._absorbed[fuse_pool]
+        if i in self.computed_elsewhere or i in adds or i in pools:
             return None
-        following = self.next_node(self.last(i))
-        if following is None or self.graph.nodes[following].layer.known_op not in CONVOLUTIONS:
+        following = self._next[self._last[i]]
+        if following is None or self.ops[following] not in CONVOLUTIONS:
             return None
-        return following if self.absorbed_by(fuse_pool, following) is None else None
+        return None if following in pools else following
 
     def separable(self, *convolutions: int) -> Fusion | None:
         """Return the fusion of the first of these nodes with the second, if one step of the first computes them all.
@@ -295,7 +302,7 @@ class Fusions:
         total = self.absorbed_by(add_residual, last)
         if total is not None and self.graph.producer(self.residual(last, total)) >= first:
             return None
-        able = self.sizes.separable(tuple(self.graph.nodes[i].geometry for i in convolutions))
+        able = self.sizes.separable(tuple([self.graph.nodes[i].kind.geometry for i in convolutions]))
         return None if able is None else Fusion(first, convolutions[1])
 
     def activations(self, node: Node) -> frozenset[str]:

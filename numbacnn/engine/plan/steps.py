@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
-from numbacnn.engine.graph import Graph, Node
+from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.engine.plan import fusion
 from numbacnn.engine.plan.arena import Buffer, Layout, Part, View, allocate, image_layout, scratch_layout
 from numbacnn.engine.plan.fusion import Fusions
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers import Layer
 from numbacnn.layers.algorithms import ConvAlgorithm
-from numbacnn.layers.base import ScratchSpec
+from numbacnn.layers.base import Geometry, ScratchSpec
 from numbacnn.layers.bindings import Sizes
 
 UNSAVED: Shape = (0, 1, 1, 1)  # of scratch that inference need not save
@@ -61,15 +61,14 @@ class Step:
 
 
 class Work(NamedTuple):
-    """The common part of the steps of equal nodes: algorithms, and layouts of scratch, None where there is none."""
+    """The common part of the steps of equal nodes: algorithms and layouts of scratch."""
 
     algorithms: Mapping[str, ConvAlgorithm]
-    own: Layout | None  # for the time of the step
-    prepared: Layout | None  # weights in another layout, which inference keeps from one run to the next
-    saved: Layout | None  # what forward writes for backward
+    layouts: Sequence[tuple[Layout, bool]] = ()  # and whether the buffer is permanent
+    saved: bool = False  # whether the last buffer is what forward writes for backward
 
 
-NO_WORK = Work({}, None, None, None)
+NO_WORK = Work({})
 
 
 @dataclass(eq=False)
@@ -167,7 +166,7 @@ class _Planner:
         self.time += 1
         backward = list[Step]()
         for i in reversed(range(len(self.graph.nodes))) if self.training else ():
-            self._add_backward_steps(backward, i)
+            self._add_backward_steps(backward, i, i + len(inputs))
         input_gradients = self.gradients[: len(inputs)]
         self._use([*outputs, *input_gradients])  # the training loop still reads the outputs after backward
         size = allocate(self.buffers)
@@ -180,13 +179,15 @@ class _Planner:
     def _make_values(self) -> list[View]:
         """Return a view for every value; of one that is never stored, the view of what its step stores."""
         graph, halos, stored = self.graph, self._value_halos(), self.fusions.stored_values()
+        with_view = set(map(graph.value, self.with_view))
         views = list[View | None]()
         for value, (name, shape) in enumerate(zip(graph.names, graph.shapes, strict=True)):
-            i, halo = graph.producer(value), halos.get(value, NO_HALO)
-            source = views[graph.nodes[i].inputs[0]] if i in self.with_view else None
             if value in stored:
                 views.append(None)
-            elif source is not None and not source.buffer.layout.has_halo and not any(halo):
+                continue
+            halo = halos.get(value, NO_HALO)
+            source = views[graph.nodes[graph.producer(value)].inputs[0]] if value in with_view else None
+            if source is not None and not source.buffer.layout.has_halo and not any(halo):
                 views.append(View(source.buffer, shape))
             else:
                 views.append(self._new_view(name, shape, halo))
@@ -218,32 +219,29 @@ class _Planner:
         """Return the forward step of node ``i``, if it has anything to compute."""
         if i in self.fusions.computed_elsewhere:
             return None
-        node, values, time = self.graph.nodes[i], self.values, self.time
+        node, values = self.graph.nodes[i], self.values
         xs, y = [values[x] for x in node.inputs], values[self.graph.value(i)]
         if i in self.with_view and y.buffer is xs[0].buffer:
             return None
-        fuses = i in self.fusions.starts
-        pool = self.fusions.absorbed_by(fusion.fuse_pool, i) if fuses else None
-        then = self.fusions.convolutions_after(i) if fuses else ()
-        work = self._forward_work(i, pool, then) if fuses or i in self.with_work else NO_WORK
-        workspaces = self._new_workspaces(node, work)
-        step = Step(node, node.layer, xs, y, (), None, self._trains(node), work.algorithms, workspaces)
-        if fuses:
+        step = Step(node, node.layer, xs, y, (), None, self._trains(node) if self.frozen else self.training)
+        if i in self.fusions.starts:
             self._fuse(step, i)
-            step.then = [self._part(after, y, work.algorithms) for after in then]
-        if work.saved is not None:
-            self.saved[i] = self.saved[i if pool is None else pool] = workspaces[-1]
-        for view in (*xs, y, *(part.residual for part in (step, *step.then))):
-            if view is not None:
-                view.buffer.use(time)
+            then = self.fusions.convolutions_after(i)
+            self._add_forward_work(step, i, self.fusions.absorbed_by(fusion.fuse_pool, i), then)
+            step.then = [self._part(after, y, step.algorithms) for after in then]
+        elif i in self.with_work:
+            self._add_forward_work(step, i)
+        self._use(xs)
+        y.buffer.use(self.time)
         self.time += 1
         return step
 
     def _part(self, i: int, y: View, algorithms: Mapping[str, ConvAlgorithm]) -> Step:
         """Return what the step of an earlier convolution has to know to compute convolution ``i`` too."""
         node = self.graph.nodes[i]
-        workspaces = self._new_workspaces(node, self._folded_work(i))
-        part = Step(node, node.layer, [], y, algorithms=algorithms, workspaces=workspaces)
+        part = Step(node, node.layer, [], y)
+        self._add_work(part, self._folded_work(i))
+        part.algorithms = algorithms
         self._fuse(part, i)
         return part
 
@@ -256,23 +254,28 @@ class _Planner:
             step.norm = self.graph.nodes[norm]
         if total is not None:
             step.residual = self.values[self.fusions.residual(i, total)]
+            step.residual.buffer.use(self.time)
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
 
     def _trains(self, node: Node) -> bool:
         """Return whether a layer runs as in training: not if all of its parameters, or its own name, are frozen."""
-        if not self.training or not self.frozen:
-            return self.training
-        return not self.frozen.issuperset(node.parameters or [node.name])
+        return self.training and not self.frozen.issuperset(node.parameters or [node.name])
 
     # -- scratch ------------------------------------------------------------------------------------------------------
 
-    def _forward_work(self, i: int, pool: int | None, then: Sequence[int]) -> Work:
-        """Return the work of the forward step of node ``i``, which may also compute a pool, or convolutions."""
-        node, fused = self.graph.nodes[i], None if pool is None else self.graph.nodes[pool].kind
-        folds_norm = self.fusions.absorbed_by(fusion.fold_batch_norm, i) is not None
-        geometries = tuple([self.graph.nodes[after].geometry for after in then])
-        key = node.kind, node.algorithm, folds_norm, fused, geometries
+    def _add_forward_work(self, step: Step, i: int, pool: int | None = None, then: Sequence[int] = ()) -> None:
+        """Give the forward step of node ``i``, which may also compute a pool, or convolutions, its work."""
+        fused = None if pool is None else self.graph.nodes[pool].kind
+        geometries = tuple([self.graph.nodes[after].geometry for after in then]) if then else ()
+        work = self._forward_work(step.node, step.norm is not None, fused, geometries)
+        self._add_work(step, work)
+        if work.saved:
+            self.saved[i if pool is None else pool] = self.saved[i] = step.workspaces[-1]
+
+    def _forward_work(self, node: Node, folds_norm: bool, fused: Kind | None, then: tuple[Geometry, ...]) -> Work:
+        """Return the work of a forward step, with the pool and the convolutions that it also computes."""
+        key = node.kind, node.algorithm, folds_norm, fused, then
         found = self.work.get(key)
         if found is None:
             specs = dict(node.layer.scratch(self.sizes, node.geometry, self.batch))
@@ -284,7 +287,7 @@ class _Planner:
             geometry = None if fused is None else fused.geometry
             algorithms = node.layer.algorithms(self.sizes, node.geometry, ("forward",), geometry)
             if then:
-                algorithms = {"forward": self.sizes.separable((node.geometry, *geometries))}
+                algorithms = {"forward": self.sizes.separable((node.geometry, *then))}
             found = self.work[key] = self._work(node, specs, algorithms, geometry)
         return found
 
@@ -334,19 +337,17 @@ class _Planner:
                 (saved if self.training else own)[name] = shape if self.training else UNSAVED
             else:
                 (prepared if spec.when == "prepared" and not self.training else own)[name] = shape
-        return Work(algorithms, *(scratch_layout(shapes) if shapes else None for shapes in (own, prepared, saved)))
+        # inference keeps prepared weights from one run to the next
+        layouts = [(scratch_layout(shapes), shapes is prepared) for shapes in (own, prepared, saved) if shapes]
+        return Work(algorithms, layouts, bool(saved))
 
-    def _new_workspaces(self, node: Node, work: Work) -> tuple[Buffer, ...]:
-        """Return new buffers for the scratch of the current step; what is saved last."""
-        _, own, prepared, saved = work
-        time = self.time
-        found: tuple[Buffer, ...] = () if own is None else (Buffer(node.name, own, time, time),)
-        if prepared is not None:
-            found += (Buffer(node.name, prepared, time, time, permanent=True),)
-        if saved is not None:
-            found += (Buffer(node.name, saved, time, time),)
-        self.buffers += found
-        return found
+    def _add_work(self, step: Step, work: Work) -> None:
+        """Give the current step algorithms, and new buffers for its scratch."""
+        step.algorithms = work.algorithms
+        for layout, permanent in work.layouts:
+            buffer = Buffer(step.node.name, layout, self.time, self.time, permanent)
+            self.buffers.append(buffer)
+            step.workspaces += (buffer,)
 
     # -- backward -----------------------------------------------------------------------------------------------------
 
@@ -368,12 +369,12 @@ class _Planner:
             view.buffer.permanent = True
         return gradients
 
-    def _add_backward_steps(self, steps: list[Step], i: int) -> None:
-        """Append the backward steps at node ``i``: of an activation delayed to it, and its own."""
-        value = self.graph.value(i)
-        y, dy, activation = self.values[value], self.gradients[value], self.delayed.get(i)
+    def _add_backward_steps(self, steps: list[Step], i: int, value: int) -> None:
+        """Append the backward steps at node ``i``, which computes ``value``: of a delayed activation, and its own."""
+        y, dy = self.values[value], self.gradients[value]
         if dy is None or not self.needs_gradient[value]:
             return
+        activation = self.delayed.get(i)
         if activation is not None and self.fusions.absorber(fusion.mask_gradient, activation) is None:
             steps.append(self._activation_step(activation, y, dy))
         step = self._backward_step(i, y, dy)
@@ -395,8 +396,9 @@ class _Planner:
         done = in_place or i in self.fusions.gradient_elsewhere
         if done and not adds:
             return None
-        step = Step(node, None if done else layer, xs, y, dxs, dy, self._trains(node), adds=adds)
+        step = Step(node, None if done else layer, xs, y, dxs, dy, True)
         if self.frozen:
+            step.training = self._trains(node)
             step.frozen = frozenset(own for name, own in node.parameters.items() if name in self.frozen)
         step.masks = i in self.masked
         if i in self.clamped:
@@ -406,6 +408,7 @@ class _Planner:
         dy.buffer.use(self.time)
         self._use(dxs)
         if adds:
+            step.adds = adds
             self._use([total for total, _ in adds])
         if layer.reads_x:
             self._use(xs)
@@ -419,7 +422,7 @@ class _Planner:
         pool = self.pooled.get(i)
         gradients = GRADIENTS["weight" not in step.frozen, step.dxs.count(None) < len(step.dxs)]
         work = self._backward_work(i, pool, gradients)
-        step.algorithms, step.workspaces = work.algorithms, self._new_workspaces(step.node, work)
+        self._add_work(step, work)
         if pool is not None:
             step.pool = self.graph.nodes[pool].geometry
         saved = self.saved.get(i if pool is None else pool)
@@ -436,12 +439,14 @@ class _Planner:
 
     def _input_gradients(self, i: int, dy: View) -> tuple[list[View | None], list[tuple[View, View]]]:
         """Return the views that node ``i`` writes its inputs' gradients to, and the sums at a fork."""
-        dxs, adds = list[View | None](), list[tuple[View, View]]()
+        dxs: list[View | None] = []  # not list[…](), which first makes that type
+        adds: list[tuple[View, View]] = []
         for x in self.graph.nodes[i].inputs:
-            part = self._gradient_part(i, x, dy) if self.needs_gradient[x] else None
-            dxs.append(part)
-            if part is None:
+            if not self.needs_gradient[x]:
+                dxs.append(None)
                 continue
+            part = self._gradient_part(i, x, dy)
+            dxs.append(part)
             total = self.gradients[x]
             if total is None:
                 self.gradients[x] = part
@@ -459,9 +464,8 @@ class _Planner:
         return self._new_gradient(x)
 
     def _new_gradient(self, value: int) -> View:
-        return self._new_view(
-            f"d_{self.graph.names[value]}", self.graph.shapes[value], self.gradient_halos.get(value, NO_HALO)
-        )
+        graph = self.graph
+        return self._new_view(f"d_{graph.names[value]}", graph.shapes[value], self.gradient_halos.get(value, NO_HALO))
 
     def _gradient_halos(self) -> dict[int, Halo]:
         """Map values to the halo that their producers expect around the gradient, through in-place activations."""
