@@ -32,6 +32,7 @@ microkernel = gemm_microkernel(MR, 2, LANES, masked=False)
 narrow_microkernel = gemm_microkernel(MR, 1, LANES, masked=True)
 half_microkernel = gemm_microkernel(MR, 1, HALF_LANES, masked=True)
 row_microkernel = gemm_microkernel(1, 2, LANES, masked=True)
+short_microkernel = gemm_microkernel(MR // 2, 2, LANES, masked=False)
 
 
 class Rows(NamedTuple):
@@ -196,21 +197,30 @@ def gemm_chunk(block, p, mode, prefetches, next_is_inner, chunk, g):
         for row in range(block.first_row, block.last_row, step):
             gemm_rows(row, min(row + step, block.last_row), tile, n, mode, chunk)
             if prefetches:
-                for i in range(steps * done // tiles, steps * (done + 1) // tiles):
-                    _prefetch_step(i, a_next, b_next, chunk, g.blocking)
+                _prefetch_steps(steps * done // tiles, steps * (done + 1) // tiles, a_next, b_next, chunk, g.blocking)
                 done += 1
 
 
 @inlined
-def _prefetch_step(i, a, b, k, blocking):
-    """Prefetch A and B of step i of a chunk."""
-    k_0, k_1, k_2 = i // k.count_2 // k.count_1, i // k.count_2 % k.count_1, i % k.count_2
-    a += 4 * (k_0 * k.a_0 + k_1 * k.a_1 + k_2 * k.a_2)
-    b += 4 * (k_0 * k.b_0 + k_1 * k.b_1 + k_2 * k.b_2)
-    for line in range(0, blocking.prefetch_a, LINE):
-        prefetch(a + 4 * line)
-    for line in range(0, blocking.prefetch_b, LINE):
-        prefetch(b + 4 * line)
+def _prefetch_steps(first, last, a, b, k, blocking):
+    """Prefetch A and B of steps [first, last) of a chunk, one run of the innermost loop after another."""
+    while first < last:
+        k_0, k_1, k_2 = first // k.count_2 // k.count_1, first // k.count_2 % k.count_1, first % k.count_2
+        a_step = a + 4 * (k_0 * k.a_0 + k_1 * k.a_1 + k_2 * k.a_2)
+        b_step = b + 4 * (k_0 * k.b_0 + k_1 * k.b_1 + k_2 * k.b_2)
+        end = min(last, first + k.count_2 - k_2)
+        _prefetch_rows(a_step, 4 * k.a_2, end - first, blocking.prefetch_a)
+        _prefetch_rows(b_step, 4 * k.b_2, end - first, blocking.prefetch_b)
+        first = end
+
+
+@inlined
+def _prefetch_rows(row, step, rows, floats):
+    """Prefetch ``floats`` of each of several rows, ``step`` bytes apart."""
+    for _ in range(rows):
+        for line in range(0, floats, LINE):
+            prefetch(row + 4 * line)
+        row += step
 
 
 @inlined
@@ -234,8 +244,12 @@ def gemm_rows(first, last, tile, n, mode, k):
         row_microkernel(tile, last, n, mode, k)
     done = 0
     if n == NR:
-        for i in range(first, last, MR):
+        is_short = last - first >= MR and offset(tile.c_rows, last - MR // 2 - 1) == offset(tile.c_rows, last - 1)
+        whole = last - MR if is_short else last
+        for i in range(first, whole, MR):
             microkernel(tile, i, n, mode, k)
+        if is_short:  # at least half of the last rows are padding
+            short_microkernel(tile, whole, n, mode, k)
         done = n
     while n > done:
         left = n - done

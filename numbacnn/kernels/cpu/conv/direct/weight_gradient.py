@@ -30,6 +30,10 @@ class Pass(NamedTuple):
 
 POINTWISE = Pass(256, 256, prefetch=True)
 WINDOWED = Pass(1024, 64, prefetch=False)  # every pixel is read for many taps
+FEW_TERMS = Pass(256, 64, prefetch=True)  # pixels are read for few taps, from memory
+
+MAX_FEW_TERMS = 32  # channels times taps: so few multiply-adds for each pixel of dy that reading it takes longer
+MIN_MEMORY_BYTES = 1 << 24  # of x and dy that leave the caches before they are read
 
 
 def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None):
@@ -78,7 +82,7 @@ class Strides(NamedTuple):
 @lru_cache(maxsize=1024)
 def weight_gradient_gemm(g, images, split, strides):
     """Return the GEMM of a weight gradient over ``images`` images, with a partial sum for each of the pixel groups."""
-    chosen = POINTWISE if g.r * g.s == 1 else WINDOWED
+    chosen = _choose_pass(g, images)
     groups, span, by_rows = split
     x, dy = elements(strides.x), elements(strides.dy)
     terms = g.r * g.s * g.c
@@ -116,6 +120,14 @@ def weight_gradient_gemm(g, images, split, strides):
             prefetch_b=min(g.k, nc) * chosen.prefetch,
         ),
     )
+
+
+def _choose_pass(g, images):
+    """Return the pass, by the shape alone: it decides the order of the sums."""
+    if g.r * g.s == 1:
+        return POINTWISE
+    leaves_caches = 4 * images * (g.h * g.w * g.c + g.p * g.q * g.k) >= MIN_MEMORY_BYTES
+    return FEW_TERMS if g.r * g.s * g.c <= MAX_FEW_TERMS and leaves_caches else WINDOWED
 
 
 class PixelGroups(NamedTuple):
