@@ -37,9 +37,9 @@ def results(model, batch=BATCH):
     return run(model, xs, dys), oracle(model, xs, dys)
 
 
-def scratch(model):
+def scratch(model, batch=BATCH):
     """{name: floats} of the scratch of the only layer."""
-    plan = make_plan(model.graph, model.device.sizes, BATCH, training=True, input_gradient=True)
+    plan = make_plan(model.graph, model.device.sizes, batch, training=True, input_gradient=True)
     steps = [*plan.forward, *plan.backward]
     return {name: np.prod(scratch.part.shape) for step in steps for name, scratch in step.scratch.items()}
 
@@ -61,6 +61,30 @@ def test_rounds_of_single_images_match_one_round(monkeypatch, name):
         assert small[buffer] < large[buffer]
     assert_same_bits(found._replace(gradients={}), whole._replace(gradients={}), name)
     assert_results_close(found, expected, name)
+
+
+@pytest.mark.parametrize("layers", [
+    lambda: [nc.Conv2D(20, 3, padding="same"), nc.ReLU(), nc.Conv2D(35, 3, padding=1)],
+    lambda: [nc.Conv2D(70, 3, padding=2), nc.ReLU(), nc.Conv2D(9, 5), nc.ReLU()],
+])  # fmt: skip
+def test_blocks_of_tiles_have_the_bits_of_rounds(monkeypatch, layers):
+    """Outputs with bias and ReLU, and gradients of inputs with ReLU's mask; more blocks than full ones."""
+    found, expected = results(listed(nc.Sequential(layers(), (13, 14, 33))), batch=17)
+    assert_results_close(found, expected, "blocks")
+    monkeypatch.setattr(winograd, "MIN_BLOCKS", 1 << 30)
+    rounds, _ = results(listed(nc.Sequential(layers(), (13, 14, 33))), batch=17)
+    assert_same_bits(found._replace(gradients={}), rounds._replace(gradients={}), "rounds")
+
+
+def test_few_images_run_in_rounds_in_a_plan_for_blocks():
+    """Scratch has room for the tiles of the images that are too few for blocks, and for no more."""
+    model = listed(nc.Sequential([nc.Conv2D(32, 3, padding=1)], (13, 14, 40)))
+    few = scratch(model, 1)["forward.tiles"]
+    assert scratch(model, 40)["forward.tiles"] <= 8 * few, "7 images of 16 tiles are fewer than 16 blocks of 8"
+    found = [results(model, batch) for batch in (1, 7, 8, 40)]
+    for batch, (result, expected) in zip((1, 7, 8, 40), found, strict=True):
+        assert_results_close(result, expected, f"{batch} images")
+        assert_same_bits(results(model, batch)[0], result, f"{batch} images, in the buffers for 40")
 
 
 PACKED = {  # the layer, its input, and the packed weights that go in rounds

@@ -130,6 +130,12 @@ def winograd(size, algorithm):
     return [nc.Conv2D(40, 3, padding=1), nc.ReLU(), wide[0], nc.ReLU(), wide[1], nc.GlobalAvgPool2D(), *end]
 
 
+def narrow():
+    """Few channels, for Winograd's algorithm in blocks of tiles, with windows of 3×3 and 5×5."""
+    start = nc.Conv2D(9, 3, padding=1), nc.ReLU(), nc.Conv2D(20, 3, padding=1), nc.BatchNorm(), nc.ReLU()
+    return [*start, nc.Conv2D(17, 5, padding=2), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(3)]
+
+
 def strided():
     """Direct convolutions with batch normalization: few and many weights, groups, and ReLU's gradient."""
     start = nc.Conv2D(24, 3, padding=1, bias=False), nc.BatchNorm(), nc.ReLU()
@@ -146,6 +152,7 @@ def pooled():
 NETWORKS = {
     "winograd4": lambda: winograd(3, "winograd4"),
     "winograd2": lambda: winograd(5, "winograd2"),
+    "narrow": narrow,
     "direct": strided,
     "pooled": pooled,
 }
@@ -154,6 +161,7 @@ NETWORKS = {
 @pytest.mark.parametrize(
     ("network", "images", "shards"),
     [("winograd4", 37, 16), ("winograd4", 5, 16), ("winograd4", 64, 6), ("winograd4", 91, 2), ("winograd2", 37, 16),
+     ("narrow", 37, 16), ("narrow", 5, 16),
      ("direct", 37, 16), ("direct", 32, 16), ("direct", 5, 16), ("direct", 65, 2), ("direct", 300, 3),
      ("pooled", 37, 16), ("pooled", 64, 32), ("pooled", 5, 16), ("pooled", 300, 3)],
 )  # fmt: skip

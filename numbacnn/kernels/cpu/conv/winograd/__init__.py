@@ -22,7 +22,8 @@ from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
 
-MIN_CHANNELS = 32  # with fewer, the transforms cost too much
+MIN_CHANNELS = 8  # with fewer, the transforms cost too much
+MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
 MIN_SAVING = 2.07  # of multiply-adds, counting whole tiles and whole panels: 2.06 was slower, 2.08 faster
 
 
@@ -39,7 +40,8 @@ class Winograd(ConvAlgorithm):
 
     def applies(self, g, pool):
         """Whether this is the largest tile for the window and saves enough multiplications."""
-        if pool is not None or self.m != max(g.winograd_tiles, default=0) or min(g.c, g.k) < MIN_CHANNELS:
+        few = min(g.c, g.k) < MIN_CHANNELS or g.c * g.k < MIN_WEIGHTS[self.m]
+        if pool is not None or self.m != max(g.winograd_tiles, default=0) or few:
             return False
         taps = g.r**2 * g.c * g.k
         direct = {FORWARD: 2 * taps * g.p * g.q, INPUT_GRADIENT: 2 * taps * g.h * g.w}
@@ -50,23 +52,24 @@ class Winograd(ConvAlgorithm):
         return True
 
     def scratch(self, direction, g, batch, pool=None):
-        """Transformed weights, tiles, and for the input gradient packed windows; for the weight gradient products."""
+        """Transformed weights, tiles, and for the input gradient packed windows; for the weight gradient sums."""
         f = Filtering(self.m, g.r)
         if direction == WEIGHT_GRADIENT:
-            x_tiles, dy_tiles, products = winograd.gradient_shapes(g, batch, f)
-            return {"x_tiles": Scratch(x_tiles), "dy_tiles": Scratch(dy_tiles), "products": Scratch(products)}
+            return {name: Scratch(shape) for name, shape in winograd.gradient_shapes(g, batch, f).items()}
         outputs = (g.p, g.q, g.c, g.k) if direction == FORWARD else (g.h, g.w, g.k, g.c)
         weights, tiles = winograd.convolution_shapes(batch, *outputs, f)
         buffers = {"weights": Scratch(weights, prepared=True), "tiles": Scratch(tiles)}
         return buffers if direction == FORWARD else buffers | {"packed": Scratch(winograd.packed_shape(g))}
 
     def cost(self, direction, g, batch, pool=None):
-        """The products of whole tiles and panels, without the transforms; weights are stored transformed."""
+        """The products of whole tiles and vectors, without the transforms; weights are stored transformed."""
         f = Filtering(self.m, g.r)
         height, width = (g.h, g.w) if direction == INPUT_GRADIENT else (g.p, g.q)
         tiles = batch * winograd.tiles(height, f.m) * winograd.tiles(width, f.m)
+        inputs, outputs = (g.k, g.c) if direction == INPUT_GRADIENT else (g.c, g.k)
+        products = f.n**2 * inputs * winograd.in_vectors(outputs)
         weights = f.n**2 * winograd.padded(g.c) * winograd.padded(g.k)
-        return Cost(2 * tiles * weights, 4 * (batch * (g.h * g.w * g.c + g.p * g.q * g.k) + weights))
+        return Cost(2 * tiles * products, 4 * (batch * (g.h * g.w * g.c + g.p * g.q * g.k) + weights))
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """Transform, multiply, transform back."""

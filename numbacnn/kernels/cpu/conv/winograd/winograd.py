@@ -1,11 +1,22 @@
-"""The three convolutions of Winograd's algorithm, in rounds of images; the package describes the algorithm."""
+"""The three convolutions of Winograd's algorithm; the package describes the algorithm.
+
+Tiles are transformed, multiplied and transformed back block by block (``blocks``). Where there would be few blocks for
+the threads, or a block of few tiles because there are many channels or weights, that is done in rounds of images.
+"""
 
 from functools import lru_cache
 
 import numpy as np
 
+from numbacnn.kernels.cpu.conv.winograd.blocks import (
+    BLOCK_FLOATS,
+    BLOCK_WEIGHTS,
+    block_gradient_kernel,
+    block_kernel,
+)
 from numbacnn.kernels.cpu.conv.winograd.gradient import BLOCK_ROWS, LEVELS, sharded_kernel, windows_kernel
 from numbacnn.kernels.cpu.conv.winograd.kernels import (
+    TILES,
     PostOps,
     Tiling,
     Windows,
@@ -15,6 +26,7 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     weights_kernel,
 )
 from numbacnn.kernels.cpu.gemm.gemm import (
+    MR,
     NO_BIAS,
     NR,
     WHOLE_K,
@@ -29,9 +41,14 @@ from numbacnn.kernels.cpu.gemm.gemm import (
 )
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
+from numbacnn.kernels.cpu.simd.vector import WIDTH
+from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE, equal_ranges, sum_groups, sum_shards
 from numbacnn.kernels.recording import prepare
 
 ROUND_BYTES = 1 << 22  # of transformed tiles in a round
+MIN_BLOCKS = 16  # for the threads
+GROUPS = 32  # of blocks of a weight gradient, each with a partial sum
+LONGEST_VECTOR = 16  # floats
 OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
@@ -55,6 +72,13 @@ def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
 
 def winograd_weight_gradient(dw, x, dy, scratch, g, f):
     """Write dw; scratch of ``gradient_shapes``."""
+    if gradient_block(g):
+        partial = scratch["partial"]
+        tiles_of_all = len(x) * _tiles_of_image(g.p, g.q, f)
+        groups = _groups(g, tiles_of_all)
+        _sum_blocks(partial[:groups], x, dy, equal_ranges(tiles_of_all, groups), g, f)
+        sum_groups(dw, partial[:groups])
+        return
     x_tiles, dy_tiles, products = scratch["x_tiles"], scratch["dy_tiles"], scratch["products"]
     step = _images_per_gradient_round(g, len(x), f)
     for first in range(0, len(x), step):
@@ -67,6 +91,11 @@ def winograd_weight_gradient(dw, x, dy, scratch, g, f):
 
 def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
     """Write dw, the sum over shards that start at the images ``shards[:-1]``, at most ``shards_per_round``."""
+    if gradient_block(g):
+        partial = scratch["partial"][: len(shards) - 1]
+        _sum_blocks(partial, x, dy, np.array(shards, np.int64) * _tiles_of_image(g.p, g.q, f), g, f)
+        sum_shards(dw, partial)
+        return
     x_tiles, dy_tiles = scratch["x_tiles"], scratch["dy_tiles"]
     tiling = _transform_both(x_tiles, dy_tiles, x, dy, g, f)
     of_image = tiling.rows * tiling.columns
@@ -76,7 +105,17 @@ def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
 
 def shards_per_round(g, batch, images, f):
     """The shards of up to ``images`` images that scratch for ``batch`` images has room for."""
+    if gradient_block(g):
+        return min(_partial_sums(g, batch, f), SHARDS_AT_ONCE)
     return min(_images_per_gradient_round(g, batch, f) // max(images, 1), 1 << LEVELS)
+
+
+def _sum_blocks(partial, x, dy, starts, g, f):
+    """Write the sums of groups of tiles, each from one of ``starts`` on."""
+    tiling = _tiling(len(x), g.p, g.q, f.m, (g.pad_top, g.pad_left))
+    c_rows = row_table((g.c, -(-g.k // WIDTH) * WIDTH))
+    size, a_rows = gradient_block(g), row_table((g.c, 1))
+    block_gradient_kernel(f)(partial, x, dy, a_rows, c_rows, starts, size, tiling)
 
 
 def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
@@ -88,17 +127,23 @@ def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
 
 
 def _convolve(y, x, bias, aux, scratch, f, pads, relu=False, adds_aux=False):
-    """y = x * window + bias, followed by ``PostOps``, in rounds of images."""
+    """y = x * window + bias, followed by ``PostOps``, in blocks of tiles or in rounds of images."""
     weights, tiles = scratch["weights"], scratch["tiles"]
     ops = PostOps(relu, adds_aux, 4 * y.size >= OUTPUT_BYTES)
-    images, height, width, _ = y.shape
-    step = _images_per_round(images, height, width, x.shape[3], f)
+    (images, height, width, _), channels = y.shape, x.shape[3]
+    size = _block(images * _tiles_of_image(height, width, f), channels)
+    if size:
+        tables = row_table((size, -(-channels // WIDTH) * WIDTH)), row_table((size, NR))
+        tiling = _tiling(images, height, width, f.m, pads)
+        block_kernel(f)(y, x, *tables, weights, bias, aux, size, tiling, ops)
+        return
+    step = _images_per_round(images, height, width, channels, f)
     for first in range(0, images, step):
         part = slice(first, min(first + step, images))
         tiling = _tiling(part.stop - first, height, width, f.m, pads)
         table = row_table((tiling.images * tiling.rows * tiling.columns, NR))
         input_transform_kernel(f)(tiles, x[part], tiling)
-        output_kernel(f)(y[part], tiles, table, weights, bias, aux[part], x.shape[3], tiling, ops)
+        output_kernel(f)(y[part], tiles, table, weights, bias, aux[part], channels, tiling, ops)
 
 
 @lru_cache(maxsize=1024)
@@ -129,8 +174,14 @@ def _channel_rows(width, count):
 
 
 def convolution_shapes(images, height, width, channels, filters, f):
-    """Scratch for weights and tiles, for outputs height × width × filters of ``channels``."""
-    count = _images_per_round(images, height, width, channels, f) * tiles(height, f.m) * tiles(width, f.m)
+    """Scratch for weights and tiles, for outputs height × width × filters of ``channels``.
+
+    If many images run in blocks, only those need room for tiles that are too few.
+    """
+    of_image = _tiles_of_image(height, width, f)
+    if _block(images * of_image, channels):
+        images = 0 if _block(of_image, channels) else min(images, (MIN_BLOCKS * MR - 1) // of_image)
+    count = _images_per_round(images, height, width, channels, f) * of_image if images else 0
     weights = _components_shape(f, -(-filters // NR), padded(channels))
     return weights, _components_shape(f, -(-channels // NR), count)
 
@@ -141,10 +192,36 @@ def packed_shape(g):
 
 
 def gradient_shapes(g, images, f):
-    """Scratch of the weight gradient: tiles of x and of dy, and their products."""
+    """Scratch of the weight gradient: partial sums; or tiles of x and of dy, and their products."""
+    if gradient_block(g):
+        return {"partial": (_partial_sums(g, images, f), 1, g.r * g.s * g.c, g.k)}
     panels = -(-g.c // NR), -(-g.k // NR)
-    count = _images_per_gradient_round(g, images, f) * tiles(g.p, f.m) * tiles(g.q, f.m)
-    return (*(_components_shape(f, number, count) for number in panels), _components_shape(f, panels[1], padded(g.c)))
+    count = _images_per_gradient_round(g, images, f) * _tiles_of_image(g.p, g.q, f)
+    x_tiles, dy_tiles = (_components_shape(f, number, count) for number in panels)
+    return {"x_tiles": x_tiles, "dy_tiles": dy_tiles, "products": _components_shape(f, panels[1], padded(g.c))}
+
+
+def _block(count, channels):
+    """Tiles of a block of a convolution of ``count`` tiles; 0 if it runs in rounds, which fill panels of channels."""
+    width = -(-channels // WIDTH) * WIDTH
+    smallest = MR if width < NR else 0
+    return min(TILES, BLOCK_FLOATS // width // MR * MR, max(count // MIN_BLOCKS // MR * MR, smallest))
+
+
+def gradient_block(g):
+    """Tiles of a block of a weight gradient; 0 if it runs in rounds."""
+    c, k = in_vectors(g.c), in_vectors(g.k)
+    return BLOCK_FLOATS // (c + k) if c * k <= BLOCK_WEIGHTS else 0
+
+
+def _groups(g, count):
+    """Groups of a weight gradient of ``count`` tiles, of a block each at least."""
+    return max(1, min(GROUPS, count // gradient_block(g)))
+
+
+def _partial_sums(g, images, f):
+    """Room for the groups of up to ``images`` images, and for their shards."""
+    return max(_groups(g, images * _tiles_of_image(g.p, g.q, f)), min(SHARDS_AT_ONCE, images))
 
 
 def _components_shape(f, panels, rows):
@@ -156,9 +233,18 @@ def padded(channels):
     return -(-channels // NR) * NR
 
 
+def in_vectors(channels):
+    """Channels in whole vectors of the longest kind: what a plan chooses must not depend on the vectors."""
+    return -(-channels // LONGEST_VECTOR) * LONGEST_VECTOR
+
+
 def tiles(size, m):
     """Tiles along an axis of outputs."""
     return -(-size // m)
+
+
+def _tiles_of_image(height, width, f):
+    return tiles(height, f.m) * tiles(width, f.m)
 
 
 def _tiling(images, height, width, m, pads):
@@ -166,12 +252,12 @@ def _tiling(images, height, width, m, pads):
 
 
 def _images_per_round(images, height, width, channels, f):
-    image = 4 * f.n**2 * tiles(height, f.m) * tiles(width, f.m) * padded(channels)
+    image = 4 * f.n**2 * _tiles_of_image(height, width, f) * padded(channels)
     return max(1, min(images, ROUND_BYTES // image))
 
 
 def _images_per_gradient_round(g, images, f):
     """Images of a round; more if there are many weights, since every round reads and writes them again."""
-    image = tiles(g.p, f.m) * tiles(g.q, f.m) * (padded(g.c) + padded(g.k))
+    image = _tiles_of_image(g.p, g.q, f) * (padded(g.c) + padded(g.k))
     weights = 2 * padded(g.c) * padded(g.k)
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
