@@ -43,6 +43,7 @@ def ours(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[
     start = time.perf_counter()
     model.fit(
         train,
+        loss=nc.losses.CrossEntropy(settings.label_smoothing or 0.0),
         optimizer=settings.make_optimizer(),
         schedule=settings.make_schedule(),
         epochs=settings.epochs,
@@ -65,7 +66,8 @@ def twin(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[
     for step, (images, labels) in enumerate(_batches(settings, train, seed)):
         optimizer.param_groups[0]["lr"] = settings.lr * schedule(step, steps)
         optimizer.zero_grad()
-        F.cross_entropy(network(_channels_first(images, train))[0], torch.from_numpy(labels)).backward()
+        y = network(_channels_first(images, train))[0]
+        F.cross_entropy(y, torch.from_numpy(labels), label_smoothing=settings.label_smoothing or 0.0).backward()
         optimizer.step()
     seconds = time.perf_counter() - start
     arrays = {name: tensor.detach().numpy() for name, tensor in network.tensors.items()}
