@@ -317,6 +317,7 @@ def trained():
 
 
 def test_hostile_arguments_of_plots(trained, tmp_path):
+    pytest.importorskip("matplotlib")
     model, segmenter, data, masks, history = trained
     wrong = nc.data.Dataset.from_arrays(FEW_IMAGES, 1 - model.predict(FEW_IMAGES).argmax(1))
     given = {
