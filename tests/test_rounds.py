@@ -64,15 +64,22 @@ def test_rounds_of_single_images_match_one_round(monkeypatch, name):
 
 
 @pytest.mark.parametrize("layers", [
-    lambda: [nc.Conv2D(20, 3, padding="same"), nc.ReLU(), nc.Conv2D(35, 3, padding=1)],
-    lambda: [nc.Conv2D(70, 3, padding=2), nc.ReLU(), nc.Conv2D(9, 5), nc.ReLU()],
+    lambda: [nc.Conv2D(20, 3, padding="same", algorithm="winograd4"), nc.ReLU(),
+             nc.Conv2D(35, 3, padding=1, algorithm="winograd2")],
+    lambda: [nc.Conv2D(20, 3, padding=2, algorithm="winograd4"), nc.ReLU(),
+             nc.Conv2D(9, 5, algorithm="winograd2"), nc.ReLU()],
 ])  # fmt: skip
 def test_blocks_of_tiles_have_the_bits_of_rounds(monkeypatch, layers):
     """Outputs with bias and ReLU, and gradients of inputs with ReLU's mask; more blocks than full ones."""
+    blocks, kernel = [], winograd.block_kernel
+    monkeypatch.setattr(winograd, "block_kernel", lambda f: blocks.append(f) or kernel(f))
     found, expected = results(listed(nc.Sequential(layers(), (13, 14, 33))), batch=17)
+    assert len(blocks) >= 4, "two layers forward, and two gradients of inputs"
     assert_results_close(found, expected, "blocks")
+    in_blocks = len(blocks)
     monkeypatch.setattr(winograd, "MIN_BLOCKS", 1 << 30)
     rounds, _ = results(listed(nc.Sequential(layers(), (13, 14, 33))), batch=17)
+    assert len(blocks) < 2 * in_blocks, "only channels that fill no panel still run in blocks"
     assert_same_bits(found._replace(gradients={}), rounds._replace(gradients={}), "rounds")
 
 
@@ -133,13 +140,28 @@ def test_few_terms_of_large_images_match_the_oracle(monkeypatch):
     """In short passes, whose next pixels are prefetched; the last rows of dw fill half a microkernel."""
 
     def results_of_pass():
-        weight_gradient.weight_gradient_gemm.cache_clear()
         return results(listed(nc.Sequential([nc.Conv2D(70, 3, padding=1)], (70, 66, 3))))
 
     whole, _ = results_of_pass()
     monkeypatch.setattr(weight_gradient, "MIN_MEMORY_BYTES", 0)
     found, expected = results_of_pass()
-    monkeypatch.undo()
-    weight_gradient.weight_gradient_gemm.cache_clear()
     assert_results_close(found, expected, "few terms")
     assert any(not np.array_equal(found.gradients[name], whole.gradients[name]) for name in found.gradients)
+
+
+def test_bits_of_a_shard_do_not_depend_on_those_summed_with_it(monkeypatch):
+    """Also if two shards are large enough for short passes, and one is not."""
+    geometry = listed(nc.Sequential([nc.Conv2D(24, 3, padding=1)], (40, 40, 3))).graph.nodes[0].geometry
+    draw = np.random.default_rng(0)
+    x, dy = np.zeros((4, 42, 42, 3), np.float32), draw.standard_normal((4, 40, 40, 24), np.float32)
+    x[:, 1:41, 1:41] = draw.standard_normal((4, 40, 40, 3), np.float32)
+    monkeypatch.setattr(weight_gradient, "MIN_MEMORY_BYTES", 2 * (x[0, 1:41, 1:41].nbytes + dy[0].nbytes))
+    monkeypatch.setattr(weight_gradient, "sum_shards", lambda dw, partial: None)
+    together, dw = np.empty((4, 1, 27, 24), np.float32), np.empty((3, 3, 3, 24), np.float32)
+    weight_gradient.sharded_weight_gradient(dw, x[:, 1:41, 1:41], dy, together, geometry, [0, 1, 2, 3, 4])
+    passes = {weight_gradient.choose_pass(geometry, images) for images in (1, 2)}
+    assert passes == {weight_gradient.WINDOWED, weight_gradient.FEW_TERMS}
+    for i in range(4):
+        own, image, gradient = np.empty_like(dw), x[i : i + 1, 1:41, 1:41], dy[i : i + 1]
+        weight_gradient.sharded_weight_gradient(own, image, gradient, together, geometry, [0, 1])
+        assert np.array_equal(own.reshape(27, 24), together[i, 0]), i

@@ -4,7 +4,7 @@ import errno
 import math
 import operator
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -158,7 +158,7 @@ def check_instance(value: object, kind: type, owner: str, instead: str) -> None:
 def listed(values: object, name: str, kind: type[T]) -> list[T]:
     """Return one value of the class ``kind``, or several, as a list. Raises ArgumentError for anything else."""
     values = python_numbers(values, arrays=True)
-    found = [values] if isinstance(values, kind) else list(values) if isinstance(values, Sequence | Iterator) else None
+    found = [values] if isinstance(values, kind) else list(values) if isinstance(values, Iterable) else None
     if found is None or not all(isinstance(value, kind) for value in found):
         raise ArgumentError(f"{name}={shown(values)}: pass one {kind.__name__}, or a list of them")
     return found

@@ -132,8 +132,9 @@ def winograd(size, algorithm):
 
 def narrow():
     """Few channels, for Winograd's algorithm in blocks of tiles, with windows of 3×3 and 5×5."""
-    start = nc.Conv2D(9, 3, padding=1), nc.ReLU(), nc.Conv2D(20, 3, padding=1), nc.BatchNorm(), nc.ReLU()
-    return [*start, nc.Conv2D(17, 5, padding=2), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(3)]
+    start = nc.Conv2D(9, 3, padding=1), nc.ReLU(), nc.Conv2D(20, 3, padding=1, algorithm="winograd4"), nc.BatchNorm()
+    end = nc.Conv2D(17, 5, padding=2, algorithm="winograd2"), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(3)
+    return [*start, nc.ReLU(), *end]
 
 
 def strided():

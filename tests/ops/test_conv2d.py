@@ -53,8 +53,16 @@ PICKED = [
     ),
     picked("many channels, two groups, small images", (3, 3, 128), 24, 128, 2, groups=2),
     picked("many channels, Winograd chosen automatically", (8, 7, 64), 2, 66, 3, padding=1),
-    picked("few channels, Winograd in blocks of tiles", (13, 15, 9), 10, 20, 3, padding=1),
-    picked("few channels, windows of 5x5, blocks of tiles", (9, 8, 20), 11, 17, 5, padding=((2, 1), (0, 3))),
+    picked("few channels, Winograd in blocks of tiles", (13, 15, 9), 10, 20, 3, padding=1, algorithm="winograd4"),
+    picked(
+        "few channels, windows of 5x5, blocks of tiles",
+        (9, 8, 20),
+        11,
+        17,
+        5,
+        padding=((2, 1), (0, 3)),
+        algorithm="winograd2",
+    ),
 ]
 WINOGRAD = [
     picked(f"{algorithm} {window}x{window} {reason}", shape, batch, filters, window, algorithm=algorithm, **options)

@@ -44,7 +44,7 @@ def direct_weight_gradient(dw, x, dy, partial, g, dy_strides=None):
     split = pixel_groups(g, len(x)) if partial.size else PixelGroups(1, len(x), by_rows=False)
     target = partial[: split.groups] if split.groups > 1 else dw
     strides = Strides(target.strides, x.strides, dy_strides or dy.strides)
-    multiply(target, x, dy, weight_gradient_gemm(g, len(x), split, strides))
+    multiply(target, x, dy, weight_gradient_gemm(g, len(x), choose_pass(g, len(x)), split, strides))
     if split.groups > 1:
         sum_groups(dw, target)
 
@@ -59,7 +59,8 @@ def sharded_weight_gradient(dw, x, dy, partial, g, shards):
         last = first + len(list(run))
         images, target = slice(shards[first], shards[last]), partial[first:last] if count > 1 else dw
         split, strides = PixelGroups(last - first, size, by_rows=False), Strides(target.strides, x.strides, dy.strides)
-        multiply(target, x[images], dy[images], weight_gradient_gemm(g, (last - first) * size, split, strides))
+        gemm = weight_gradient_gemm(g, (last - first) * size, choose_pass(g, size), split, strides)
+        multiply(target, x[images], dy[images], gemm)
         first = last
     if count > 1:
         sum_shards(dw, partial[:count])
@@ -80,9 +81,8 @@ class Strides(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def weight_gradient_gemm(g, images, split, strides):
+def weight_gradient_gemm(g, images, chosen, split, strides):
     """Return the GEMM of a weight gradient over ``images`` images, with a partial sum for each of the pixel groups."""
-    chosen = _choose_pass(g, images)
     groups, span, by_rows = split
     x, dy = elements(strides.x), elements(strides.dy)
     terms = g.r * g.s * g.c
@@ -122,8 +122,8 @@ def weight_gradient_gemm(g, images, split, strides):
     )
 
 
-def _choose_pass(g, images):
-    """Return the pass, by the shape alone: it decides the order of the sums."""
+def choose_pass(g, images):
+    """Return the pass for the images of one sum, by the shape alone: it decides the order of the sum."""
     if g.r * g.s == 1:
         return POINTWISE
     leaves_caches = 4 * images * (g.h * g.w * g.c + g.p * g.q * g.k) >= MIN_MEMORY_BYTES

@@ -12,9 +12,9 @@ gradient, dy is convolved with the window rotated by 180°.
 The transforms interpolate at the points 0, ±p, ±q, ∞ (Lavin and Gray 2016, section 4; Blahut 2010, chapter 5): for
 n = 4, p = 1; for n = 6, p = 1/√2 and q = √2, with half the error of 1 and 2.
 
-Transformed arrays are components × 1 × rows × NR: the tiles of each panel of channels, or the channels of each panel of
-filters, are contiguous, so products read memory in order. The number of rows is odd: otherwise the components of one
-tile could be a power of two apart and map to the same few cache sets.
+Transformed weights, and transformed arrays of rounds, are components × 1 × rows × NR: the tiles of each panel of
+channels, or the channels of each panel of filters, are contiguous, so products read memory in order. The number of rows
+is odd: otherwise the components of one tile could be a power of two apart and map to the same few cache sets.
 """
 
 from numbacnn.kernels.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
@@ -22,7 +22,6 @@ from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
 
-MIN_CHANNELS = 8  # with fewer, the transforms cost too much
 MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
 MIN_SAVING = 2.07  # of multiply-adds, counting whole tiles and whole panels: 2.06 was slower, 2.08 faster
 
@@ -40,8 +39,8 @@ class Winograd(ConvAlgorithm):
 
     def applies(self, g, pool):
         """Whether this is the largest tile for the window and saves enough multiplications."""
-        few = min(g.c, g.k) < MIN_CHANNELS or g.c * g.k < MIN_WEIGHTS[self.m]
-        if pool is not None or self.m != max(g.winograd_tiles, default=0) or few:
+        is_largest, enough = self.m == max(g.winograd_tiles, default=0), g.c * g.k >= MIN_WEIGHTS[self.m]
+        if pool is not None or not (is_largest and enough):
             return False
         taps = g.r**2 * g.c * g.k
         direct = {FORWARD: 2 * taps * g.p * g.q, INPUT_GRADIENT: 2 * taps * g.h * g.w}

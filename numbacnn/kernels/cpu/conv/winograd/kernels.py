@@ -20,7 +20,7 @@ vector_microkernel = gemm_microkernel(MR, 1, LANES, masked=False)
 
 
 class Tiling(NamedTuple):
-    """The division of the images of one round into tiles of m×m outputs."""
+    """The division of images, of one round or all of them, into tiles of m×m outputs."""
 
     images: int
     height: int  # of outputs

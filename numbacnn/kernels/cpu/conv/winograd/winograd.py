@@ -49,6 +49,7 @@ ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 MIN_BLOCKS = 16  # for the threads
 GROUPS = 32  # of blocks of a weight gradient, each with a partial sum
 LONGEST_VECTOR = 16  # floats
+LONGEST_PANEL = 2 * LONGEST_VECTOR
 OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
@@ -176,7 +177,7 @@ def _channel_rows(width, count):
 def convolution_shapes(images, height, width, channels, filters, f):
     """Scratch for weights and tiles, for outputs height × width × filters of ``channels``.
 
-    If many images run in blocks, only those need room for tiles that are too few.
+    If that many images run in blocks, only smaller batches, which run in rounds, need room for tiles.
     """
     of_image = _tiles_of_image(height, width, f)
     if _block(images * of_image, channels):
@@ -257,7 +258,10 @@ def _images_per_round(images, height, width, channels, f):
 
 
 def _images_per_gradient_round(g, images, f):
-    """Images of a round; more if there are many weights, since every round reads and writes them again."""
-    image = _tiles_of_image(g.p, g.q, f) * (padded(g.c) + padded(g.k))
-    weights = 2 * padded(g.c) * padded(g.k)
+    """Images of a round; more if there are many weights, since every round reads and writes them again.
+
+    The same on all processors, since rounds are added one after another.
+    """
+    c, k = (-(-channels // LONGEST_PANEL) * LONGEST_PANEL for channels in (g.c, g.k))
+    image, weights = _tiles_of_image(g.p, g.q, f) * (c + k), 2 * c * k
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
