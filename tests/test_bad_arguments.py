@@ -339,13 +339,7 @@ def test_hostile_arguments_of_plots(trained, tmp_path):
     assert {function.__name__ for function in given} == set(P.__all__) - {"Point"}
     for function, required in given.items():
         function(**required)
-        for name, value in product(inspect.signature(function).parameters, [*VALUES, model, data]):
-            try:
-                function(**required | {name: value})
-            except nc.errors.NumbacnnError:
-                pass
-            except Exception as error:
-                pytest.fail(f"{function.__name__}({name}={shown(value)}): {type(error).__name__} {error}")
+        assert not failures(function, lambda result: None, [*VALUES, model, data], **required), function.__name__
 
 
 def test_hostile_arguments_of_models(trained, tmp_path):

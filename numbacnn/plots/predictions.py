@@ -56,7 +56,7 @@ def predictions(model: Model, images: NDArray[Any], labels: Labels | None = None
 @checks_call
 def evenly_chosen(dataset: Dataset, count: int) -> Dataset:
     """Sample ``count`` images evenly. Raises ArgumentError if the labels are neither masks nor boxes."""
-    check_dataset(dataset, "predictions")
+    check_dataset(dataset, "evenly_chosen")
     if dataset.kind not in (MASKS, BOXES):
         raise ArgumentError(WRONG_TASK)
     return dataset.subset(evenly(len(dataset), whole(count, "count")))
