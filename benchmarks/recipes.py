@@ -53,7 +53,7 @@ def ours(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[
         seed=seed,
     )
     seconds = time.perf_counter() - start
-    return model.evaluate(test)["accuracy"], seconds
+    return model.evaluate(test, tta=settings.tta)["accuracy"], seconds
 
 
 def twin(settings: Settings, train: Dataset, test: Dataset, seed: int) -> tuple[float, float]:

@@ -36,6 +36,7 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 )
 @click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be decoded.")
 @shared.polarity
+@click.option("--tta", metavar="SPEC", help=f"{shared.TTA}  [default: that of the model's run]")
 @shared.imports
 @click.option(
     "--report",
@@ -58,6 +59,7 @@ def command(
     ignore_index: int | None,
     skip_damaged: bool,
     polarity: str,
+    tta: str | None,
     report: bool,
     metrics: str | None,
     top_k: int | None,
@@ -77,19 +79,24 @@ def command(
       numbacnn eval model.safetensors --data photos --json
     """
     group = ranks.connected(ctx)
-    source = TestData.of(model, data, ignore_index, skip_damaged)
+    source = TestData.of(model, data, ignore_index, skip_damaged, tta)
     with shared.engine(ranks.threads(group, threads)):
         network = shared.load(model, device=device or "cpu")
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
             raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
+        shared.check_tta(network, source.tta)
         test = load_test_set(network, source, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()
-        measured = network.evaluate(test, source.loss, metrics=names_in(metrics), communicator=group)
+        measured = network.evaluate(test, source.loss, metrics=names_in(metrics), tta=source.tta, communicator=group)
         rate = len(test) / (time.perf_counter() - start)
-        rows = network.measure(test)[0][0].class_rows(network.class_names) if report and not classifies else None
-        found = network.report(test, top_k=[top_k] if top_k else []) if classifies and (report or top_k) else None
+        rows = None
+        if report and not classifies:
+            rows = network.measure(test, tta=source.tta)[0][0].class_rows(network.class_names)
+        found = None
+        if classifies and (report or top_k):
+            found = network.report(test, top_k=[top_k] if top_k else [], tta=source.tta)
     if not math.isfinite(measured["loss"]):
         raise NumbacnnError(f"{model}: the loss is {measured['loss']}; the weights are damaged, or training diverged")
     result = {"model": str(model), "data": source.name, "images": len(test), **measured, "images_per_second": rate}
@@ -152,10 +159,16 @@ class TestData(NamedTuple):
     ignore_index: int | None = None
     skip_damaged: bool = False
     loss: str | None = None  # of the run
+    tta: str | None = None
 
     @classmethod
     def of(
-        cls, model: Path, data: str | None, ignore_index: int | None = None, skip_damaged: bool = False
+        cls,
+        model: Path,
+        data: str | None,
+        ignore_index: int | None = None,
+        skip_damaged: bool = False,
+        tta: str | None = None,
     ) -> "TestData":
         """Return the data set given, or else that of the run that a model belongs to, read as the run does.
 
@@ -170,14 +183,14 @@ class TestData(NamedTuple):
         if run is None:
             if data is None:
                 raise click.UsageError(f"{model} does not belong to a run; add --data.")
-            return cls(data, ignore_index, skip_damaged)
+            return cls(data, ignore_index, skip_damaged, tta=tta)
         run.require_run()
         options = read_config(run.config)
         name = data or str(options.get("data", DEFAULTS["data"]))
         require_data(name)
         ignored = options.get("ignore_index") if ignore_index is None else ignore_index
         skips = skip_damaged or bool(options.get("skip_damaged"))
-        return cls(name, ignored, skips, options.get("loss"))
+        return cls(name, ignored, skips, options.get("loss"), tta or options.get("tta"))
 
 
 def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dataset:

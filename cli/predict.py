@@ -55,6 +55,7 @@ COLUMNS = {
     **shared.DIR,
 )
 @shared.polarity
+@click.option("--tta", metavar="SPEC", help=shared.TTA.replace("test image", "image"))
 @shared.imports
 @shared.threads
 @shared.device
@@ -69,6 +70,7 @@ def command(
     out: Path | None,
     pictures: Path | None,
     polarity: str,
+    tta: str | None,
     threads: int | None,
     device: str | None,
     as_csv: bool,
@@ -95,6 +97,7 @@ def command(
         network = shared.load(model, device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a segmentation model.")
+        shared.check_tta(network, tta)
         if pictures is not None and network.task == Regression.name:
             raise click.UsageError("--save-pictures draws classes, masks or boxes; this model predicts numbers.")
         names = image_files(images)
@@ -105,9 +108,9 @@ def command(
         elif network.task == Detection.name:
             found, drawn = _detect(network, pixels, intact, score_threshold)
         elif network.task == Regression.name:
-            found, drawn = _regress(network, model, pixels), []
+            found, drawn = _regress(network, model, pixels, tta), []
         else:
-            found, drawn = _classify(network, model, pixels, intact, top)
+            found, drawn = _classify(network, model, pixels, intact, top, tta)
             if network.task == Tagging.name:
                 found = [_tags(row) for row in found]
         _draw(network, drawn, picture_files)
@@ -193,10 +196,10 @@ Drawn = list[tuple[Path, Prediction]]
 
 
 def _classify(
-    model: numbacnn.Model, path: Path, pixels: Images, images: Sequence[Path], top: int
+    model: numbacnn.Model, path: Path, pixels: Images, images: Sequence[Path], top: int, tta: str | None
 ) -> tuple[Rows, Drawn]:
     """Return the ``top`` most probable classes of each image."""
-    probabilities = model.predict(pixels)
+    probabilities = model.predict(pixels, tta=tta)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
         raise NumbacnnError(f"{path}: no class probabilities; not a classifier, or its weights are damaged")
     order = np.argsort(-probabilities, axis=1, kind="stable")
@@ -214,9 +217,9 @@ def _tags(row: dict[str, Any]) -> dict[str, Any]:
     return {"tags": [{"tag": item["class"], "probability": item["probability"]} for item in likely]}
 
 
-def _regress(model: numbacnn.Model, path: Path, pixels: Images) -> Rows:
+def _regress(model: numbacnn.Model, path: Path, pixels: Images, tta: str | None) -> Rows:
     """Return the numbers of each image."""
-    values = model.predict(pixels)
+    values = model.predict(pixels, tta=tta)
     if not np.isfinite(values).all():
         raise NumbacnnError(f"{path}: a predicted number is not finite; the weights are damaged, or training diverged")
     outputs = model.classes or range(values.shape[1])

@@ -336,7 +336,8 @@ class Run:
             return self._evaluate(self.model)
 
     def _evaluate(self, model: Model) -> dict[str, Any]:
-        found = model.evaluate(self.test, self.settings.loss, metrics=self.trainer.metrics)
+        settings = self.settings
+        found = model.evaluate(self.test, settings.loss, metrics=self.trainer.metrics, tta=settings.tta)
         if not math.isfinite(found["loss"]):
             raise DivergedError(f"the test loss is {found['loss']}")
         return {"images": len(self.test), **found}

@@ -23,7 +23,8 @@ from numbacnn.optimizers import OPTIMIZERS, Optimizer
 from numbacnn.runs.photographs import photograph_defaults
 from numbacnn.runs.small_sets import POWERS, folder_defaults
 from numbacnn.schedules import Schedule, Warmup, get_schedule
-from numbacnn.tasks import TASKS, Classification, Detection
+from numbacnn.tasks import TASKS, Classification, Detection, Segmentation
+from numbacnn.tasks.views import Views
 
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {"digits": {"epochs": 20}}  # an epoch of 1,437 images has few steps
 TASK_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -41,7 +42,7 @@ RECIPES = {path.stem: path for path in sorted((Path(__file__).parent / "recipes"
 """Configuration files that come with numbacnn, by name."""
 CHANGEABLE = (
     *("data", "cache", "epochs", "patience", "checkpoint-every", "on-save-error", "on-nan"),
-    *("threads", "device", "precision", "log"),
+    *("threads", "device", "precision", "log", "tta"),
 )
 """Keys of a configuration that may change when its run is resumed. A change of any other would make another run."""
 
@@ -88,6 +89,7 @@ class Settings:
     label_smoothing: float | None = None
     skip_damaged: bool | None = None
     augment: str | None = None
+    tta: str | None = None
     patience: int | None = None
     metrics: str | None = None
     monitor: str | None = None
@@ -129,6 +131,7 @@ class Settings:
         elif settings.sync_batch_norm:
             raise ArgumentError("sync-batch-norm is for shards: without them, batch normalization is over the batch")
         get_augmentation(settings.augment)
+        settings.check_tta()
         validated = {
             "patience": settings.patience,
             "plateau": settings.schedule == "plateau",
@@ -138,6 +141,14 @@ class Settings:
             if used and not settings.validation:
                 raise ArgumentError(f"{name} needs validation data: use --validation 0.1, or another share above 0")
         return settings
+
+    def check_tta(self) -> None:
+        """Raise ArgumentError if the test-time augmentation is not valid, or not for the task."""
+        if self.tta is None:
+            return
+        if self.task in (Segmentation.name, Detection.name):
+            raise ArgumentError(f"tta averages one row of outputs for each image; to {self.task}, leave it out")
+        Views(self.tta)
 
     def table(self) -> dict[str, Any]:
         """Return the options under their names in a configuration file, with absolute paths."""

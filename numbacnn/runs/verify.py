@@ -76,7 +76,8 @@ def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | 
         task = TASKS[settings.task]
         for file, name in ((folder.model, "test"), (folder.best, "best")):
             if name in provenance["results"]:
-                expected, measured = provenance["results"][name][task.score], load(file).evaluate(test)[task.score]
+                expected = provenance["results"][name][task.score]
+                measured = load(file).evaluate(test, tta=settings.tta)[task.score]
                 state = "ok" if measured == expected else f"{measured!r} instead of {expected!r}"
                 found.checks.append(Check(f"{task.score_name} of {file.name}", state))
     found.notes += changes(provenance, {"versions": versions(), "processor": processor()})

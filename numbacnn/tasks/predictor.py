@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from numbacnn._checks import number, whole
 from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn.data.arrays import by_input
+from numbacnn.data.chain import Augmentation
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.normalization import Normalization, raw_images
 from numbacnn.detection import Detections
 from numbacnn.engine.device import Device
+from numbacnn.engine.executor import BoundPlan, Executor
 from numbacnn.engine.graph import Graph
 from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.network import Network
@@ -21,6 +24,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.metrics import Report
 from numbacnn.tasks import Detection, Regression, Segmentation, Tagging, task_of
 from numbacnn.tasks.detection import IOU_THRESHOLD, SCORE_THRESHOLD
+from numbacnn.tasks.views import Averaging, Views
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -49,15 +53,22 @@ class Predictor(Network):
     # -- predictions --------------------------------------------------------------------------------------------------
 
     @checks_arguments
-    def predict(self, images: Inputs, batch_size: int = EVALUATION_BATCH) -> Float32:
+    def predict(
+        self, images: Inputs, batch_size: int = EVALUATION_BATCH, *, tta: Augmentation | None = None
+    ) -> Float32:
         """Return class probabilities (N, classes) of raw images (N, H, W, C), uint8 or float.
 
         A model with several inputs takes a tuple of arrays, or a dict by name; the images of a Dataset do as well. They
         are normalized as in training. A
         model that segments returns (N, H, W, classes). Softmax is applied over the last axis unless the model ends in a
         softmax or sigmoid. A single output, a probability p or its logit, gives two classes: [1 − p, p]. A model of
-        tags returns the probability of each, (N, tags), and one that regresses returns its outputs (N, k). Raises
-        ArgumentError if the model detects: use ``detect``.
+        tags returns the probability of each, (N, tags), and one that regresses returns its outputs (N, k).
+
+        ``tta``, test-time augmentation, averages over views of each image: "hflip" over it and its mirror image,
+        "crop=1" over its shifts by up to a pixel, "crop=1, hflip" over both (``Views``).
+
+        Raises:
+            ArgumentError: the model detects: use ``detect``; or ``tta`` is not valid, or not for this model.
         """
         if len(self.graph.outputs) != 1:
             raise ArgumentError("this model has several outputs: use forward")
@@ -73,8 +84,23 @@ class Predictor(Network):
             (output,) = outputs
             result[start : start + len(output)] = self.predictions(output, self.task, activation).reshape(-1, *shape)
 
-        self.each_output(raw, receive, whole(batch_size, "batch_size"))
+        self.each_output(raw, receive, whole(batch_size, "batch_size"), averaging=self.averaging(tta, [activation]))
         return result
+
+    def averaging(self, tta: Augmentation | None, activations: Sequence[str | None]) -> Averaging | None:
+        """Return the average over views of outputs with their ``activations``, as in ``applied_activation``.
+
+        None without test-time augmentation. Raises ArgumentError if it is not valid, or not for this model.
+        """
+        if tta is None:
+            return None
+        self.check_one_input()
+        if len(self.output_shape) != 1 or len(self.input_shape) != 3:
+            raise ArgumentError(
+                "tta: it averages one row of outputs for each image; this model's output is "
+                f"{self.output_shape} for an input {self.input_shape}; leave it out"
+            )
+        return Averaging(Views(tta), activations, self.device)
 
     def applied_activation(self, task: str | None, output: int | None = None) -> str | None:
         """Return the op, "softmax" or "sigmoid", that makes predictions of an output, by default the first one.
@@ -162,12 +188,14 @@ class Predictor(Network):
         test: Dataset | tuple[Inputs, ArrayLike] | ArrayLike,
         labels: ArrayLike | None = None,
         top_k: Sequence[int] = (1,),
+        *,
+        tta: Augmentation | None = None,
     ) -> Report:
         """Return per-class measures on a Dataset, or raw images and labels; of several outputs, for the first.
 
         Confusion matrix, precision, recall and F1; and for each k of ``top_k``, the share of images whose class is
-        among the k highest scores. ``top_k`` may follow a Dataset or a tuple. Raises ArgumentError unless the model
-        gives one row of scores for each image.
+        among the k highest scores. ``top_k`` may follow a Dataset or a tuple; ``tta`` is as in ``predict``. Raises
+        ArgumentError unless the model gives one row of scores for each image.
         """
         if len(self.output_shape) != 1:
             raise ArgumentError(f"a report is of a classifier; this model's output is {self.output_shape}")
@@ -184,7 +212,8 @@ class Predictor(Network):
             found = self._pair(self.device.host(outputs[0])).reshape(-1, scores.shape[1])
             scores[start : start + len(found)] = found
 
-        self.each_output(raw, receive)
+        activations = [self.applied_activation(self.task, output) for output in self.graph.outputs]
+        self.each_output(raw, receive, averaging=self.averaging(tta, activations))
         counted = dataset.labels != dataset.ignore_index  # all if it is None
         return Report.of(dataset.labels[counted], scores[counted], self.class_names, top_k)
 
@@ -281,10 +310,12 @@ class Predictor(Network):
         receive: Callable[[int, list[Float32]], None],
         batch_size: int = EVALUATION_BATCH,
         outputs: tuple[int, ...] | None = None,
+        averaging: Averaging | None = None,
     ) -> None:
         """Call ``receive(start, outputs)`` for each batch of raw images of each input, with views N×H×W×C of outputs.
 
-        The next batch overwrites them. ``outputs`` are values of the graph, by default its outputs.
+        The next batch overwrites them. ``outputs`` are values of the graph, by default its outputs. With ``averaging``,
+        which takes one input, they are the averages over views of the images.
         """
         with engine_lock:
             count = len(inputs[0])
@@ -293,6 +324,13 @@ class Predictor(Network):
             for start in range(0, count, batch_size):
                 parts = [images[start : start + batch_size] for images in inputs]
                 bound = executor.bind(len(parts[0]))
-                self.load_inputs(bound.inputs, parts)
-                executor.forward(len(parts[0]))
+                forward = partial(self._forward, executor, bound)
+                if averaging is None:
+                    forward(*parts)
+                else:
+                    averaging(parts[0], bound.outputs, forward)
                 receive(start, bound.outputs)
+
+    def _forward(self, executor: Executor, bound: BoundPlan, *inputs: Images) -> None:
+        self.load_inputs(bound.inputs, inputs)
+        executor.forward(len(inputs[0]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from numbacnn._checks.names import checks_arguments, checks_call
+from numbacnn.data.chain import Augmentation
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.labels import MASKS, kind_of
 from numbacnn.distributed import Communicator, Group
@@ -25,6 +26,7 @@ from numbacnn.tasks import Task, task_for
 from numbacnn.tasks.predictor import Float32, Inputs, Predictor
 from numbacnn.tasks.results import Metrics, MetricState
 from numbacnn.tasks.scores import Scores
+from numbacnn.tasks.views import Averaging
 from numbacnn.tasks.wanted import Wanted, wanted_metrics
 from numbacnn.training.batch import TrainingBatch, total
 from numbacnn.training.objective import LossOfOutputs, Objective, ignored_by, loss_input, make_objective
@@ -149,6 +151,7 @@ class TrainableModel(Predictor):
         loss_weights: Weights | None = None,
         *,
         metrics: Wanted = None,
+        tta: Augmentation | None = None,
         communicator: Communicator | Group | None = None,
     ) -> dict[str, float]:
         """Return mean loss and accuracy on data as ``fit`` takes it, raw images and labels or a Dataset.
@@ -161,6 +164,8 @@ class TrainableModel(Predictor):
         the labels: the loss is that of all, the other measures are those of the first, and ``loss.NAME``,
         ``accuracy.NAME`` … those of each.
 
+        ``tta``, test-time augmentation, averages predictions over views of each image, as in ``predict``.
+
         The ranks of a ``communicator`` of mpi4py share the batches; each gets the results, equal to those of one rank.
         """
         several = isinstance(test, tuple) and len(self.graph.input_shapes) > 1 and not isinstance(labels, str | Loss)
@@ -168,7 +173,7 @@ class TrainableModel(Predictor):
             loss, loss_weights, labels = labels, loss_weights if loss is None else loss, None  # type: ignore[assignment]
         given = test if labels is None else (test, labels)
         dataset = self.dataset_of(given, loss)
-        measured, objective = self.measure(dataset, loss, loss_weights, metrics, Group.of(communicator))
+        measured, objective = self.measure(dataset, loss, loss_weights, metrics, Group.of(communicator), tta)
         results = [each.results() for each in measured]
         loss_sum = sum(weight * each["loss"] for weight, each in zip(objective.weights, results, strict=False))
         found = results[0] | {"loss": loss_sum}
@@ -216,6 +221,7 @@ class TrainableModel(Predictor):
         loss_weights: Weights | None = None,
         metrics: Wanted = None,
         group: Group | None = None,
+        tta: Augmentation | None = None,
     ) -> tuple[list[Metrics], Objective]:
         """Return the task's metrics for each output that is not auxiliary, and the losses with their weights.
 
@@ -246,11 +252,14 @@ class TrainableModel(Predictor):
                     metric.keep(_in_shape(self.predictions(output, task.name, activation), labels), labels)
 
         self.check_counted(dataset, objective)
+        averaging = self.averaging(tta, activations)
         measured = new_metrics()
         if group is None or group.size == 1:
-            self.each_output(raw, lambda start, outputs: add(measured, outputs, start), outputs=values)
+            self.each_output(
+                raw, lambda start, outputs: add(measured, outputs, start), outputs=values, averaging=averaging
+            )
         else:
-            for states in self._measure_shared(raw, group, values, new_metrics, add):
+            for states in self._measure_shared(raw, group, values, new_metrics, add, averaging):
                 for metric, state in zip(measured, states, strict=True):
                     metric.merge(state)
         return measured, objective
@@ -262,6 +271,7 @@ class TrainableModel(Predictor):
         values: tuple[int, ...],
         new_metrics: Callable[[], list[Metrics]],
         add: Callable[[list[Metrics], list[Float32], int], None],
+        averaging: Averaging | None,
     ) -> list[list[MetricState]]:
         """Measure this rank's batches; return the states of the metrics of each batch, of all ranks, in order."""
         with engine_lock:
@@ -276,7 +286,7 @@ class TrainableModel(Predictor):
             states.append([metric.state() for metric in measured])
 
         if first < min(last, len(raw[0])):
-            self.each_output([part[first:last] for part in raw], receive, size, values)
+            self.each_output([part[first:last] for part in raw], receive, size, values, averaging)
         return [batch for rank in group.gather(states) for batch in rank]
 
 
