@@ -44,6 +44,7 @@ ATTRIBUTES = {
         "num_parameters": "model.summary(show=False).parameters",
         "parameter_count": "model.summary(show=False).parameters",
         "test": "model.evaluate(dataset)",
+        "tta": 'model.predict(images, tta="hflip"), model.evaluate(dataset, tta="hflip")',
         "validate": "model.evaluate(dataset)",
         "fit_one_cycle": "model.fit(train, schedule=nc.schedules.OneCycle())",
         "forward_features": "model.activations(images, names)",

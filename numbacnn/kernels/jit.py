@@ -1,9 +1,11 @@
 """The decorators for CPU kernels: compiler flags, types, and compilation at the first call."""
 
 import functools
+import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -165,7 +167,7 @@ class CpuKernel:
         """Compile, and write to the cache."""
         compiling = compiled_separately if self._custom else compiled_as_one
         try:
-            with compiling(self._dispatcher.py_func.__qualname__):
+            with compiling(self._dispatcher.py_func.__qualname__), _garbage_kept():
                 self._dispatcher.compile(signature)
         except NumbaError as error:  # of a custom kernel
             raise NumbacnnError(f"{self.__name__} cannot be compiled: {_reason(error)}") from error
@@ -205,6 +207,18 @@ def c_function(*arguments: Any) -> Callable[[Callable[..., Any]], CFunction]:
         return CFunction(function, lambda _: arguments, False, lambda: line, custom=False, no_cfunc_wrapper=False)
 
     return decorate
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Pause the collector of reference cycles. The compiler's many small objects start it again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _reason(error: Exception) -> str:
