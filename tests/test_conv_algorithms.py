@@ -74,6 +74,23 @@ def test_for_one_image_weights_that_take_longer_to_read_than_to_multiply_are_not
     assert choose(reference_sizes.CONV_ALGORITHMS, FORWARD, g, LATENCY).name == "direct"
 
 
+FEW = {  # a convolution with few channels, and its algorithms forward and for the gradients of weights and input
+    (224, 3, 64, 3): ("direct", "direct", "winograd4"),  # transforms of outputs cost more than 3 inputs save
+    (56, 8, 32, 3): ("winograd4", "direct", "winograd4"),
+    (56, 32, 8, 3): ("winograd4", "winograd4", "winograd4"),
+    (9, 32, 8, 3): ("direct", "direct", "winograd4"),  # 9 rows and columns of 12, and half a vector of outputs
+    (28, 3, 64, 3): ("direct", "direct", "col2im"),
+    (56, 8, 64, 5): ("direct", "direct", "direct"),
+}
+
+
+@pytest.mark.parametrize("shape", FEW)
+def test_with_few_channels_each_direction_has_its_own_algorithm(shape):
+    size, channels, filters, window = shape
+    g = conv_geometry((size, size, channels), filters, (window, window), padding="same")
+    assert tuple(choose(sizes.CONV_ALGORITHMS, direction, g).name for direction in DIRECTIONS) == FEW[shape]
+
+
 def test_a_device_without_the_family_chooses_freely():
     assert choose(reference_sizes.CONV_ALGORITHMS, FORWARD, CASES["winograd4"][0], "winograd4").name == "direct"
 
@@ -124,3 +141,11 @@ def test_the_gradient_of_a_pool_yields_to_winograd_where_that_may_run(family, ex
     able = [algorithm for algorithm in sizes.CONV_ALGORITHMS if not (exact and algorithm.spreads(g))]
     chosen = choose(able, WEIGHTS, g, family, pool)
     assert (chosen and chosen.name) == (None if (family, exact) == ("auto", False) else "pool gradient")
+
+
+def test_the_gradient_of_a_pool_does_not_yield_if_winograd_has_only_one_of_its_directions():
+    g, pool = conv_geometry((28, 28, 8), 64, (3, 3), (1, 1), "same"), pool_geometry((28, 28, 64), (2, 2), (2, 2))
+    chosen = [choose(sizes.CONV_ALGORITHMS, direction, g).name for direction in (WEIGHTS, INPUT)]
+    assert chosen == ["direct", "winograd4"]
+    for direction in (WEIGHTS, INPUT):
+        assert choose(sizes.CONV_ALGORITHMS, direction, g, "auto", pool).name == "pool gradient"

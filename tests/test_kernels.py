@@ -83,7 +83,7 @@ def test_pixel_pairs_have_the_bits_of_single_pixels(rng, shape, filters, window,
         algorithm.forward(y, x, w, b, scratch, g, ConvEpilogue())
         return y
 
-    assert PixelPairs().applies(g, None)
+    assert PixelPairs().applies("forward", g, None)
     np.testing.assert_array_equal(forward(PixelPairs()), forward(Direct()))
 
 

@@ -132,7 +132,7 @@ def test_pool_backward_does_not_apply_if_it_cannot_run_or_would_be_slower():
 
     def applies(pooling=pool, **changes):
         g = conv_geometry(**plain | changes)
-        return PoolBackward().applies(g, pool_geometry((g.p, g.q, g.k), **pooling))
+        return PoolBackward().applies("weight_gradient", g, pool_geometry((g.p, g.q, g.k), **pooling))
 
     assert applies()
     assert not applies({"window": (3, 3), "stride": (2, 2)})
@@ -186,7 +186,7 @@ def test_lenet_and_the_two_convolution_network_fuse_their_pools():
 def test_the_single_channel_algorithm_applies_if_pixels_fill_the_lanes_better_than_filters():
     def applies(shape, filters, pool=2, **options):
         g = conv_geometry(shape, filters, **{"window": (3, 3), "padding": "same"} | options)
-        return SingleChannelPooled().applies(g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
+        return SingleChannelPooled().applies("forward", g, pool_geometry((g.p, g.q, g.k), (pool, pool), (pool, pool)))
 
     assert applies((28, 28, 1), 6)
     assert applies((28, 32, 1), 1)

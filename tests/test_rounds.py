@@ -119,7 +119,7 @@ def test_pixel_pairs_are_preferred_to_the_blocked_layout(monkeypatch):
     """Pairs are preferred even with many channels: their GEMM and its scratch differ from those of an image of x."""
     monkeypatch.setattr(blocked, "MIN_REUSE", 0)
     model = listed(nc.Sequential([nc.Conv2D(LANES // 2, 3, padding=1)], SHAPE))
-    assert PixelPairs().applies(model.graph.nodes[0].geometry, None)
+    assert PixelPairs().applies("forward", model.graph.nodes[0].geometry, None)
     assert_results_close(*results(model), "pairs")
 
 

@@ -55,11 +55,11 @@ class ConvAlgorithm:
     activations: frozenset[str] = frozenset({"relu"})  # ops that forward can apply as it stores y
     yields_to = ""  # the family that is faster where it applies, though it does not compute the max-pool
 
-    def runs(self, g: ConvGeometry) -> bool:
+    def runs(self, direction: str, g: ConvGeometry) -> bool:
         """Whether the algorithm can run, though another may be preferred."""
-        return self.applies(g, None)
+        return self.applies(direction, g, None)
 
-    def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
+    def applies(self, direction: str, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
         """Whether the algorithm can run and is preferred; ``pool``: a max-pool that it must compute too."""
         return pool is None
 

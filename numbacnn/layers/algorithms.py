@@ -60,10 +60,10 @@ class ConvAlgorithm(Protocol):
     activations: frozenset[str]
     yields_to: str
 
-    def runs(self, g: ConvGeometry) -> bool:
+    def runs(self, direction: str, g: ConvGeometry) -> bool:
         """Return whether the algorithm can run."""
 
-    def applies(self, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
+    def applies(self, direction: str, g: ConvGeometry, pool: PoolGeometry | None) -> bool:
         """Return whether the algorithm can run and is preferred."""
 
     def spreads(self, g: ConvGeometry) -> bool:
@@ -115,11 +115,12 @@ def choose(
         return _fastest_for_one(able, direction, g)
     members = [algorithm for algorithm in able if pool is None and algorithm.family == family]
     fallback = members[-1] if members else None
-    chosen = next((algorithm for algorithm in members or able if algorithm.applies(g, pool)), fallback)
+    chosen = next((algorithm for algorithm in members or able if algorithm.applies(direction, g, pool)), fallback)
     if pool is None or chosen is None or family == DIRECT:
         return chosen
-    others = (algorithm for algorithm in able if algorithm.family == chosen.yields_to)
-    return None if any(algorithm.applies(g, None) for algorithm in others) else chosen
+    others = [algorithm for algorithm in able if algorithm.family == chosen.yields_to]
+    yields = any(all(other.applies(each, g, None) for each in chosen.directions) for other in others)
+    return None if yields else chosen
 
 
 def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeometry) -> ConvAlgorithm:
@@ -128,11 +129,13 @@ def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeome
     Weights that are transformed for Winograd's algorithm are up to four times as large: to read them can take longer
     than the multiplications that they save. Where the direct sum is preferred for any batch, it is for one image.
     """
-    preferred = next(algorithm for algorithm in able if algorithm.applies(g, None))
+    preferred = next(algorithm for algorithm in able if algorithm.applies(direction, g, None))
     if preferred.family == DIRECT:
         return preferred
-    direct = next(algorithm for algorithm in able if algorithm.family == DIRECT and algorithm.applies(g, None))
-    others = [algorithm for algorithm in able if algorithm.family != DIRECT and algorithm.runs(g)]
+    direct = next(
+        algorithm for algorithm in able if algorithm.family == DIRECT and algorithm.applies(direction, g, None)
+    )
+    others = [algorithm for algorithm in able if algorithm.family != DIRECT and algorithm.runs(direction, g)]
 
     def bytes_in_time(algorithm: ConvAlgorithm) -> float:
         flops, read = algorithm.cost(direction, g, 1)

@@ -13,6 +13,7 @@ from numbacnn.data.normalization import Normalization
 from numbacnn.distributed import Shards, subtrees, sums
 from numbacnn.engine.device import get_device
 from numbacnn.kernels.cpu.conv.winograd import Winograd
+from numbacnn.kernels.cpu.conv.winograd import winograd as rounds_and_blocks
 from numbacnn.training.trainer import Trainer
 
 
@@ -169,7 +170,10 @@ NETWORKS = {
 def test_layers_that_add_shards_themselves_have_the_bits_of_one_at_a_time(network, images, shards, monkeypatch):
     """Empty shards, a number other than a power of two, and a shard too large for one round of Winograd's algorithm."""
     given = {"shards": shards, "images": images}
+    blocks, kernel = [], rounds_and_blocks.block_gradient_kernel
+    monkeypatch.setattr(rounds_and_blocks, "block_gradient_kernel", lambda f: blocks.append(f) or kernel(f))
     found, _ = gradients(NETWORKS[network](), "cross_entropy", **given)
+    assert bool(blocks) == (network == "narrow"), "weight gradients in blocks of tiles"
     oracle, _ = gradients(NETWORKS[network](), "cross_entropy", device="reference", **given)
     for layer in (nc.Conv2D, nc.Conv2DTranspose, nc.Dense, nc.BatchNorm):
         whole = layer.shards_at_once

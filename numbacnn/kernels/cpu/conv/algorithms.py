@@ -16,12 +16,12 @@ CONV_ALGORITHMS: tuple[ConvAlgorithm, ...] = (
     SingleChannelPooled(),
     Pooled(),
     PoolBackward(),
+    Col2Im(),
     Winograd(4),
     Winograd(2),
     Depthwise(),
     Grouped(),
     PixelPairs(),
     Blocked(),
-    Col2Im(),
     Direct(),
 )

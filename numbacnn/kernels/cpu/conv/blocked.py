@@ -43,7 +43,7 @@ class Blocked(ConvAlgorithm):
     name = "blocked"
     directions = (WEIGHT_GRADIENT,)
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether copies cost less than they save."""
         one = one_group(g)
         copied = _copied(one)

@@ -45,7 +45,7 @@ class Col2Im(ConvAlgorithm):
     name = "col2im"
     directions = (INPUT_GRADIENT,)
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether there are few channels, and an image's columns stay in cache."""
         plain = (g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups) == (1,) * 5
         small = g.c <= MAX_CHANNELS and g.r * g.s > 1 and 4 * g.p * g.q * g.r * g.s * g.c <= MAX_COLUMN_BYTES

@@ -30,7 +30,7 @@ class PixelPairs(ConvAlgorithm):
     activations = FUSED_ACTIVATIONS
     directions = FORWARD, WEIGHT_GRADIENT
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether two pixels fit a register, rows have whole pairs, and the windows of a pair overlap."""
         return pool is None and takes_pairs(g)
 

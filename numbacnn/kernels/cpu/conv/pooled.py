@@ -50,7 +50,7 @@ class Pooled(ConvAlgorithm):
     name = "pooled"
     directions = (FORWARD,)
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether a block of C has room for windows, of pixels or of pairs of them, that fill its micro-panels."""
         if pool is None or g.groups > 1 or not windows_apart(pool):
             return False

@@ -39,7 +39,7 @@ class SingleChannelPooled(ConvAlgorithm):
     name = "single channel"
     directions = (FORWARD,)
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether the accumulators of all filters fit the registers, and pixels fill the lanes better than filters."""
         if pool is None or not (g.c == g.groups == g.stride_w == 1) or not windows_apart(pool):
             return False

@@ -31,7 +31,7 @@ class Depthwise(ConvAlgorithm):
 
     name = "depthwise"
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Return whether each of several channels has its own filters."""
         return pool is None and g.groups == g.c > 1
 

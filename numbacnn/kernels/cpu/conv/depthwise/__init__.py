@@ -21,7 +21,7 @@ class Depthwise(ConvAlgorithm):
     name = "depthwise"
     activations = FUSED_ACTIVATIONS
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether there are several channels, each with its own filter."""
         return pool is None and g.groups == g.c == g.k > 1
 

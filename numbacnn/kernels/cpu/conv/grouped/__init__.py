@@ -35,7 +35,7 @@ class Grouped(ConvAlgorithm):
     name = "grouped"
     activations = FUSED_ACTIVATIONS
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether groups fill less than half a register, but have more than one channel or filter.
 
         Wider groups gain nothing: each input is spread as often as there are terms.

@@ -29,7 +29,7 @@ class PoolBackward(ConvAlgorithm):
     directions = WEIGHT_GRADIENT, INPUT_GRADIENT
     yields_to = "winograd4"
 
-    def applies(self, g, pool):
+    def applies(self, direction, g, pool):
         """Whether the kernels can replace the pool's gradient and the direct ones, and are faster."""
         if pool is None:
             return False

@@ -17,13 +17,29 @@ channels, or the channels of each panel of filters, are contiguous, so products 
 is odd: otherwise the components of one tile could be a power of two apart and map to the same few cache sets.
 """
 
-from numbacnn.kernels.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
+from numbacnn.kernels.convolution import (
+    DIRECTIONS,
+    FORWARD,
+    INPUT_GRADIENT,
+    WEIGHT_GRADIENT,
+    ConvAlgorithm,
+    Cost,
+    Scratch,
+)
 from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
+from numbacnn.kernels.cpu.conv.winograd.padding import LONGEST_VECTOR, in_longest_vectors, in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
 
 MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
+# Summed channels and channels of outputs, by m. Fewer outputs run in pixel pairs or half vectors.
+MIN_CHANNELS = {
+    4: {FORWARD: (1, 5), WEIGHT_GRADIENT: (9, 5), INPUT_GRADIENT: (1, 3)},
+    2: dict.fromkeys(DIRECTIONS, (9, 9)),
+}
 MIN_SAVING = 2.07  # of multiply-adds in whole tiles; with panels of 32 channels, 2.06 was slower and 2.08 faster
+MIN_PRODUCTS = 5.2  # of a component, per float of it that is transformed: 5 took longer at times, and 5.3 less time
+HALF_VECTOR = 3 / 4  # of the time of a whole one, at the end of the direct algorithm's outputs
 
 
 class Winograd(ConvAlgorithm):
@@ -33,18 +49,22 @@ class Winograd(ConvAlgorithm):
         self.m, self.name = m, f"winograd{m}"
         self.family = self.name
 
-    def runs(self, g):
+    def runs(self, direction, g):
         """Whether there are such tiles for the window."""
         return self.m in g.winograd_tiles
 
-    def applies(self, g, pool):
-        """Whether this is the largest tile for the window and saves enough multiplications."""
+    def applies(self, direction, g, pool):
+        """Whether this is the largest tile for the window, and saves more than transforms cost."""
         is_largest, enough = self.m == max(g.winograd_tiles, default=0), g.c * g.k >= MIN_WEIGHTS[self.m]
         if pool is not None or not (is_largest and enough):
             return False
-        taps = g.r**2 * g.c * g.k
-        direct = {FORWARD: 2 * taps * g.p * g.q, INPUT_GRADIENT: 2 * taps * g.h * g.w}
-        return min(flops / self.cost(direction, g, 1).flops for direction, flops in direct.items()) >= MIN_SAVING
+        f, (height, width, inputs, outputs) = Filtering(self.m, g.r), _sizes(direction, g)
+        min_inputs, min_outputs = MIN_CHANNELS[self.m][direction]
+        lanes = in_longest_vectors(outputs)
+        direct = f.r**2 * height * width * _direct_lanes(outputs)
+        saves = direct >= MIN_SAVING * f.n**2 * winograd.tiles_of_image(height, width, f) * lanes
+        pays = inputs * lanes >= MIN_PRODUCTS * (in_longest_vectors(inputs) + lanes)
+        return inputs >= min_inputs and outputs >= min_outputs and saves and pays
 
     def spreads(self, g):
         """Over the tile."""
@@ -55,19 +75,16 @@ class Winograd(ConvAlgorithm):
         f = Filtering(self.m, g.r)
         if direction == WEIGHT_GRADIENT:
             return {name: Scratch(shape) for name, shape in winograd.gradient_shapes(g, batch, f).items()}
-        outputs = (g.p, g.q, g.c, g.k) if direction == FORWARD else (g.h, g.w, g.k, g.c)
-        weights, tiles = winograd.convolution_shapes(batch, *outputs, f)
+        weights, tiles = winograd.convolution_shapes(batch, *_sizes(direction, g), f)
         buffers = {"weights": Scratch(weights, prepared=True), "tiles": Scratch(tiles)}
         return buffers if direction == FORWARD else buffers | {"packed": Scratch(winograd.packed_shape(g))}
 
     def cost(self, direction, g, batch, pool=None):
         """The products of whole tiles and vectors, without the transforms; weights are stored transformed."""
-        f = Filtering(self.m, g.r)
-        height, width = (g.h, g.w) if direction == INPUT_GRADIENT else (g.p, g.q)
-        tiles = batch * winograd.tiles(height, f.m) * winograd.tiles(width, f.m)
-        inputs, outputs = (g.k, g.c) if direction == INPUT_GRADIENT else (g.c, g.k)
-        products = f.n**2 * inputs * winograd.in_vectors(outputs)
-        weights = f.n**2 * winograd.padded(g.c) * winograd.padded(g.k)
+        f, (height, width, inputs, outputs) = Filtering(self.m, g.r), _sizes(direction, g)
+        tiles = batch * winograd.tiles_of_image(height, width, f)
+        products = f.n**2 * inputs * in_longest_vectors(outputs)
+        weights = f.n**2 * in_panels(g.c) * in_panels(g.k)
         return Cost(2 * tiles * products, 4 * (batch * (g.h * g.w * g.c + g.p * g.q * g.k) + weights))
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
@@ -89,3 +106,14 @@ class Winograd(ConvAlgorithm):
     def input_gradient(self, dx, dy, w, scratch, g, epilogue):
         """The convolution of dy with the rotated window."""
         winograd.winograd_input_gradient(dx, dy, w, aux_or_none(epilogue.mask), scratch, g, Filtering(self.m, g.r))
+
+
+def _sizes(direction, g):
+    """The height and width of outputs, the channels that are summed for each, and the channels of the outputs."""
+    return (g.h, g.w, g.k, g.c) if direction == INPUT_GRADIENT else (g.p, g.q, g.c, g.k)
+
+
+def _direct_lanes(outputs):
+    """Lanes of whole vectors that take as long as those of the direct algorithm."""
+    whole = in_longest_vectors(outputs)
+    return whole - (1 - HALF_VECTOR) * LONGEST_VECTOR if 2 * (whole - outputs) >= LONGEST_VECTOR else whole

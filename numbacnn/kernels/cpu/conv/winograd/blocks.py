@@ -24,6 +24,7 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     vector_microkernel,
     window_transform,
 )
+from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_vectors
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, VECTOR, WINDOW, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, LoopNest, Tile
@@ -70,7 +71,7 @@ def block_kernel(f):
         p_a_rows, p_c_rows = address(a_rows), address(c_rows)
         p_weights, p_bias = address(weights), address(bias) if bias.size else NO_ADDRESS
         weight_step, channels, filters = weights.strides[0], x.shape[3], y.shape[3]
-        width, count = -(-channels // WIDTH) * WIDTH, g.images * g.rows * g.columns
+        width, count = compiled_in_vectors(channels), g.images * g.rows * g.columns
         step, panel_step = 4 * (size * width + LINE), 4 * NR * NR * -(-channels // NR)
         k_loops = LoopNest(1, 1, channels, 0, 0, 1, 0, 0, NR)
         for item in prange(-(-count // size)):
@@ -132,7 +133,7 @@ def block_gradient_kernel(f):
         channels, filters = x.shape[3], dy.shape[3]
         p_partial, p_a_rows, p_c_rows = address(partial), address(a_rows), address(c_rows)
         p_starts, weights = address(starts), r * r * channels * filters
-        width, columns = -(-channels // WIDTH) * WIDTH, -(-filters // WIDTH) * WIDTH
+        width, columns = compiled_in_vectors(channels), compiled_in_vectors(filters)
         steps = 4 * (size * width + LINE), 4 * (size * columns + LINE), 4 * (channels * columns + LINE)
         for item in prange(len(partial)):
             group, x_tiles, products = np.intp(item), new_tiles(), new_products()

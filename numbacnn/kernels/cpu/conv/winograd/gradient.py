@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
+from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import VECTOR, WINDOW, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import MR, NO_ADDRESS, NR, microkernel, row_table
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest, Tile
@@ -32,7 +33,7 @@ def windows_kernel(f):
     def winograd_windows(dw, products):
         """Each thread owns a range of (panel, c)."""
         _, _, channels, filters = dw.shape
-        padded, panels = -(-channels // NR) * NR, -(-filters // NR)
+        padded, panels = compiled_in_panels(channels), -(-filters // NR)
         dw_row, dw_column, dw_channel = dw.strides[:3]
         p_dw, p_products, component = address(dw), address(products), products.strides[0]
         for item in prange(panels * channels):

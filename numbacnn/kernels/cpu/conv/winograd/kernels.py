@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
+from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, WEIGHTS, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest, Tile, gemm_microkernel
@@ -294,7 +295,7 @@ def weights_kernel(f):
 
     def winograd_weights(weights, source, windows):
         """Each thread owns a range of (panel, c)."""
-        panels, padded = -(-windows.filters // NR), -(-windows.channels // NR) * NR
+        panels, padded = -(-windows.filters // NR), compiled_in_panels(windows.channels)
         p_weights, p_source, component_step = address(weights), address(source), weights.strides[0]
         nontemporal = prefers_nontemporal(weights)
         for item in prange(panels * padded):

@@ -25,6 +25,7 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     output_kernel,
     weights_kernel,
 )
+from numbacnn.kernels.cpu.conv.winograd.padding import in_longest_panels, in_longest_vectors, in_panels, in_vectors
 from numbacnn.kernels.cpu.gemm.gemm import (
     MR,
     NO_BIAS,
@@ -41,15 +42,12 @@ from numbacnn.kernels.cpu.gemm.gemm import (
 )
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
-from numbacnn.kernels.cpu.simd.vector import WIDTH
 from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE, equal_ranges, sum_groups, sum_shards
 from numbacnn.kernels.recording import prepare
 
 ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 MIN_BLOCKS = 16  # for the threads
 GROUPS = 32  # of blocks of a weight gradient, each with a partial sum
-LONGEST_VECTOR = 16  # floats
-LONGEST_PANEL = 2 * LONGEST_VECTOR
 OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
@@ -66,7 +64,7 @@ def winograd_input_gradient(dx, dy, w, mask, scratch, g, f):
     last = (g.r - 1) * (w_row + w_column)
     prepare(pack, scratch["packed"], w, Packing(g.c, w_channel, last, g.r, g.s, g.k, -w_row, -w_column, 1))
     tap = g.k * NR  # of packed windows: taps × channels × NR
-    windows = Windows(g.k, padded(g.c), f.r**2 * tap, NR, f.r * tap, tap)
+    windows = Windows(g.k, in_panels(g.c), f.r**2 * tap, NR, f.r * tap, tap)
     prepare(weights_kernel(f), scratch["weights"], scratch["packed"], windows)
     _convolve(dx, dy, NO_BIAS, mask, scratch, f, (g.r - 1 - g.pad_top, g.s - 1 - g.pad_left))
 
@@ -75,7 +73,7 @@ def winograd_weight_gradient(dw, x, dy, scratch, g, f):
     """Write dw; scratch of ``gradient_shapes``."""
     if gradient_block(g):
         partial = scratch["partial"]
-        tiles_of_all = len(x) * _tiles_of_image(g.p, g.q, f)
+        tiles_of_all = len(x) * tiles_of_image(g.p, g.q, f)
         groups = _groups(g, tiles_of_all)
         _sum_blocks(partial[:groups], x, dy, equal_ranges(tiles_of_all, groups), g, f)
         sum_groups(dw, partial[:groups])
@@ -94,13 +92,13 @@ def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
     """Write dw, the sum over shards that start at the images ``shards[:-1]``, at most ``shards_per_round``."""
     if gradient_block(g):
         partial = scratch["partial"][: len(shards) - 1]
-        _sum_blocks(partial, x, dy, np.array(shards, np.int64) * _tiles_of_image(g.p, g.q, f), g, f)
+        _sum_blocks(partial, x, dy, np.array(shards, np.int64) * tiles_of_image(g.p, g.q, f), g, f)
         sum_shards(dw, partial)
         return
     x_tiles, dy_tiles = scratch["x_tiles"], scratch["dy_tiles"]
     tiling = _transform_both(x_tiles, dy_tiles, x, dy, g, f)
     of_image = tiling.rows * tiling.columns
-    rows = _channel_rows(padded(g.c), tiling.images * of_image)
+    rows = _channel_rows(in_panels(g.c), tiling.images * of_image)
     sharded_kernel(f)(dw, x_tiles, dy_tiles, rows, BLOCK_ROWS, np.array(shards, np.int64) * of_image)
 
 
@@ -114,7 +112,7 @@ def shards_per_round(g, batch, images, f):
 def _sum_blocks(partial, x, dy, starts, g, f):
     """Write the sums of groups of tiles, each from one of ``starts`` on."""
     tiling = _tiling(len(x), g.p, g.q, f.m, (g.pad_top, g.pad_left))
-    c_rows = row_table((g.c, -(-g.k // WIDTH) * WIDTH))
+    c_rows = row_table((g.c, in_vectors(g.k)))
     size, a_rows = gradient_block(g), row_table((g.c, 1))
     block_gradient_kernel(f)(partial, x, dy, a_rows, c_rows, starts, size, tiling)
 
@@ -132,9 +130,9 @@ def _convolve(y, x, bias, aux, scratch, f, pads, relu=False, adds_aux=False):
     weights, tiles = scratch["weights"], scratch["tiles"]
     ops = PostOps(relu, adds_aux, 4 * y.size >= OUTPUT_BYTES)
     (images, height, width, _), channels = y.shape, x.shape[3]
-    size = _block(images * _tiles_of_image(height, width, f), channels)
+    size = _block(images * tiles_of_image(height, width, f), channels)
     if size:
-        tables = row_table((size, -(-channels // WIDTH) * WIDTH)), row_table((size, NR))
+        tables = row_table((size, in_vectors(channels))), row_table((size, NR))
         tiling = _tiling(images, height, width, f.m, pads)
         block_kernel(f)(y, x, *tables, weights, bias, aux, size, tiling, ops)
         return
@@ -150,7 +148,7 @@ def _convolve(y, x, bias, aux, scratch, f, pads, relu=False, adds_aux=False):
 @lru_cache(maxsize=1024)
 def _gradient_gemm(f, channels, filters, tiling, strides, accumulate):
     """Per component, the product of channels × tiles and tiles × filters; ``strides`` of products, x and dy tiles."""
-    count, width, panels = tiling.images * tiling.rows * tiling.columns, padded(channels), -(-filters // NR)
+    count, width, panels = tiling.images * tiling.rows * tiling.columns, in_panels(channels), -(-filters // NR)
     products, x_tiles, dy_tiles = (stride // 4 for stride in strides)
     return Gemm(
         groups=f.n**2,
@@ -179,11 +177,11 @@ def convolution_shapes(images, height, width, channels, filters, f):
 
     If that many images run in blocks, only smaller batches, which run in rounds, need room for tiles.
     """
-    of_image = _tiles_of_image(height, width, f)
+    of_image = tiles_of_image(height, width, f)
     if _block(images * of_image, channels):
         images = 0 if _block(of_image, channels) else min(images, (MIN_BLOCKS * MR - 1) // of_image)
     count = _images_per_round(images, height, width, channels, f) * of_image if images else 0
-    weights = _components_shape(f, -(-filters // NR), padded(channels))
+    weights = _components_shape(f, -(-filters // NR), in_panels(channels))
     return weights, _components_shape(f, -(-channels // NR), count)
 
 
@@ -197,21 +195,21 @@ def gradient_shapes(g, images, f):
     if gradient_block(g):
         return {"partial": (_partial_sums(g, images, f), 1, g.r * g.s * g.c, g.k)}
     panels = -(-g.c // NR), -(-g.k // NR)
-    count = _images_per_gradient_round(g, images, f) * _tiles_of_image(g.p, g.q, f)
+    count = _images_per_gradient_round(g, images, f) * tiles_of_image(g.p, g.q, f)
     x_tiles, dy_tiles = (_components_shape(f, number, count) for number in panels)
-    return {"x_tiles": x_tiles, "dy_tiles": dy_tiles, "products": _components_shape(f, panels[1], padded(g.c))}
+    return {"x_tiles": x_tiles, "dy_tiles": dy_tiles, "products": _components_shape(f, panels[1], in_panels(g.c))}
 
 
 def _block(count, channels):
     """Tiles of a block of a convolution of ``count`` tiles; 0 if it runs in rounds, which fill panels of channels."""
-    width = -(-channels // WIDTH) * WIDTH
+    width = in_vectors(channels)
     smallest = MR if width < NR else 0
     return min(TILES, BLOCK_FLOATS // width // MR * MR, max(count // MIN_BLOCKS // MR * MR, smallest))
 
 
 def gradient_block(g):
     """Tiles of a block of a weight gradient; 0 if it runs in rounds."""
-    c, k = in_vectors(g.c), in_vectors(g.k)
+    c, k = in_longest_vectors(g.c), in_longest_vectors(g.k)
     return BLOCK_FLOATS // (c + k) if c * k <= BLOCK_WEIGHTS else 0
 
 
@@ -222,38 +220,29 @@ def _groups(g, count):
 
 def _partial_sums(g, images, f):
     """Room for the groups of up to ``images`` images, and for their shards."""
-    return max(_groups(g, images * _tiles_of_image(g.p, g.q, f)), min(SHARDS_AT_ONCE, images))
+    return max(_groups(g, images * tiles_of_image(g.p, g.q, f)), min(SHARDS_AT_ONCE, images))
 
 
 def _components_shape(f, panels, rows):
     return f.n**2, 1, panels * rows | 1, NR
 
 
-def padded(channels):
-    """Channels in whole panels."""
-    return -(-channels // NR) * NR
-
-
-def in_vectors(channels):
-    """Channels in whole vectors of the longest kind: what a plan chooses must not depend on the vectors."""
-    return -(-channels // LONGEST_VECTOR) * LONGEST_VECTOR
-
-
-def tiles(size, m):
+def _tiles(size, m):
     """Tiles along an axis of outputs."""
     return -(-size // m)
 
 
-def _tiles_of_image(height, width, f):
-    return tiles(height, f.m) * tiles(width, f.m)
+def tiles_of_image(height, width, f):
+    """Tiles of height × width outputs."""
+    return _tiles(height, f.m) * _tiles(width, f.m)
 
 
 def _tiling(images, height, width, m, pads):
-    return Tiling(images, height, width, tiles(height, m), tiles(width, m), *pads)
+    return Tiling(images, height, width, _tiles(height, m), _tiles(width, m), *pads)
 
 
 def _images_per_round(images, height, width, channels, f):
-    image = 4 * f.n**2 * _tiles_of_image(height, width, f) * padded(channels)
+    image = 4 * f.n**2 * tiles_of_image(height, width, f) * in_panels(channels)
     return max(1, min(images, ROUND_BYTES // image))
 
 
@@ -262,6 +251,6 @@ def _images_per_gradient_round(g, images, f):
 
     The same on all processors, since rounds are added one after another.
     """
-    c, k = (-(-channels // LONGEST_PANEL) * LONGEST_PANEL for channels in (g.c, g.k))
-    image, weights = _tiles_of_image(g.p, g.q, f) * (c + k), 2 * c * k
+    c, k = in_longest_panels(g.c), in_longest_panels(g.k)
+    image, weights = tiles_of_image(g.p, g.q, f) * (c + k), 2 * c * k
     return max(1, min(images, max(ROUND_BYTES // (4 * f.n**2), weights) // image))
