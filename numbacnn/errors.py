@@ -43,7 +43,7 @@ class GradientError(NumbacnnError):
 
 
 class DeviceMemoryError(NumbacnnError):
-    """A GPU has no room for an array."""
+    """A GPU, or the memory of the CPU, has no room for an array."""
 
 
 class DivergedError(NumbacnnError):

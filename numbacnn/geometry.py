@@ -12,6 +12,7 @@ from numbacnn._checks import format_shape, shown
 from numbacnn.errors import ArgumentError, GeometryError
 
 Shape = tuple[int, ...]
+MAX_STRIDE = (1 << 31) - 1  # times the size of an image it is an offset, of 64 bits
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 FrozenPadding = str | int | tuple[tuple[int, int], tuple[int, int]]
 

@@ -78,7 +78,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     Raises:
         ArgumentError: the two arrays (N,) differ in length, or an element is not a class.
     """
-    count = whole(classes, "classes")
+    count = whole(classes, "classes", maximum=1 << 29)  # of whose square NumPy could address the bytes
     truth, found = _class_numbers(labels, "label", count), _class_numbers(predictions, "prediction", count)
     if len(truth) != len(found):
         raise ArgumentError(f"{len(truth)} labels, but {len(found)} predictions")

@@ -4,13 +4,12 @@
 lengths take a number of updates if they are integers, and a fraction of the training if they are floats from 0 to 1.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from numbacnn._checks import LARGEST, choose, number, python_numbers, shown, whole
+from numbacnn._checks import LARGEST, check_takes, choose, number, python_numbers, shown, whole
 from numbacnn._checks.names import ChecksArguments, checks_call
 from numbacnn.errors import ArgumentError
 
@@ -254,15 +253,6 @@ def get_schedule(schedule: Schedule | str | None) -> Schedule:
 
 def _of_two(schedule: Schedule) -> Schedule:
     """Return a schedule. Raises ArgumentError if its signature is known, and is not that of (step, steps)."""
-    try:
-        signature = inspect.signature(schedule)
-    except ValueError:  # of a function of a compiled module
-        return schedule
-    try:
-        signature.bind(0, 1)
-    except TypeError:
-        raise ArgumentError(
-            f"schedule: a function of {signature}; pass one of (step, steps), updates from 0, that returns the factor "
-            "of the learning rate"
-        ) from None
+    instead = "pass one of (step, steps), updates from 0, that returns the factor of the learning rate"
+    check_takes(schedule, "step, steps", "schedule", instead)
     return schedule

@@ -1,10 +1,12 @@
 """Arguments that no kernel could take have errors of ours, not NumPy's or Python's: functions, losses, optimizers."""
 
 import inspect
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -365,3 +367,98 @@ def test_hostile_arguments_of_models(trained, tmp_path):
     values = [value for value in HOSTILE if not (type(value) is int and value == 2**31)]  # classes that take 400 GiB
     found = [failures(method, lambda result: None, values, **required) for method, required in given.items()]
     assert not any(found), "\n".join(found)
+
+
+LABELED = np.zeros((4, 8, 8, 1), np.float32), np.arange(4) % 3
+
+
+def small():
+    return nc.Sequential([nc.Flatten(), nc.Dense(3)], (8, 8, 1), seed=0)
+
+
+def fit(**options):
+    return small().fit(LABELED, epochs=1, progress=False, **options)
+
+
+def fit_layer(**members):
+    """Train a model with a custom layer that has these members."""
+    members = {"op": "bad_layer", "forward": lambda s, k, t, g: None, "backward": lambda s, k, t, g: None} | members
+    layer = dataclass(eq=False)(type("Bad", (nc.Layer,), {"__annotations__": {"op": ClassVar[str]}, **members}))
+    model = nc.Sequential([layer(), nc.Flatten(), nc.Dense(3)], (8, 8, 1), seed=0)
+    return model.fit(LABELED, epochs=1, progress=False)
+
+
+def scratch(*spec):
+    return lambda s, sizes, g, batch: {"a": nc.ScratchSpec(*spec)}
+
+
+USERS = {  # functions of the user that take or return the wrong things: how they are used, and what the error says
+    "a loss of nothing": (lambda: fit(loss=lambda: (1, 0)), "loss: a function of (); pass one of (outputs, labels)"),
+    "a loss of outputs": (lambda: fit(loss=lambda x: (1, x)), "pass one of (outputs, labels)"),
+    "a loss of three": (lambda: small().evaluate(LABELED, loss=lambda x, y, z: (1, x)), "(outputs, labels)"),
+    "a huge loss": (lambda: fit(loss=lambda x, y: (HUGE, x)), "must return (loss, gradient)"),
+    "a complex gradient": (lambda: fit(loss=lambda x, y: (1, x * 1j)), "must return (loss, gradient)"),
+    "a gradient of dates": (lambda: fit(loss=lambda x, y: (1, np.zeros(x.shape, "M8[s]"))), "(loss, gradient)"),
+    "a callback of nothing": (lambda: fit(callbacks=[lambda: None]), "callbacks: a function of (); pass one"),
+    "a callback of two": (lambda: fit(callbacks=lambda a, b: None), "pass one of an event"),
+    "a callback's array": (lambda: fit(callbacks=lambda e: np.ones(2)), "return True to end the training"),
+    "a schedule of one": (lambda: fit(schedule=lambda step: 1), "pass one of (step, steps)"),
+    "an activation of two": (lambda: nc.custom_activation("a", lambda x, y: x, lambda dy, x: dy), "the number x"),
+    "a gradient of one": (lambda: nc.custom_activation("a", lambda x: x, lambda dy: dy), "the numbers dy and x"),
+    "forward": (lambda: fit_layer(forward=lambda s, k, t: None), "define forward(self, kernels, t, g)"),
+    "backward": (lambda: fit_layer(backward=lambda s, k, t: None), "define backward(self, kernels, t, g)"),
+    "geometry": (lambda: fit_layer(geometry=lambda s: None), "define geometry(self, shapes)"),
+    "output_shape": (lambda: fit_layer(output_shape=lambda s: (3,)), "define output_shape(self, shapes)"),
+    "no shape": (lambda: fit_layer(output_shape=lambda s, shapes: None), "output_shape returned None"),
+    "a shape of text": (lambda: fit_layer(output_shape=lambda s, shapes: "abc"), "output_shape returned 'abc'"),
+    "a shape of four": (lambda: fit_layer(output_shape=lambda s, shapes: (1, 2, 3, 4)), "(height, width, channels)"),
+    "a fraction": (lambda: fit_layer(output_shape=lambda s, shapes: (1.5,)), "1.5: pass a whole number"),
+    "a negative size": (lambda: fit_layer(output_shape=lambda s, shapes: (-1, 8, 1)), "=-1: pass a whole number"),
+    "a huge size": (lambda: fit_layer(output_shape=lambda s, shapes: (2**31,)), "is above 2,147,483,647"),
+    "no parameters": (lambda: fit_layer(parameters=lambda s, shapes: None), "Bad.parameters returned None"),
+    "no specification": (lambda: fit_layer(parameters=lambda s, shapes: {"w": (3,)}), "nc.ParameterSpec(shape, …)"),
+    "no name": (lambda: fit_layer(parameters=lambda s, shapes: {1: nc.ParameterSpec((3,), "ones")}), "for 1"),
+    "no scratch": (lambda: fit_layer(scratch=lambda s, z, g, b: None), "Bad.scratch returned None"),
+    "scratch of a number": (lambda: fit_layer(scratch=scratch(3, "forward")), "pass a tuple of sizes"),
+    "scratch of a fraction": (lambda: fit_layer(scratch=scratch((1.5,), "forward")), "pass a whole number"),
+    "scratch for never": (lambda: fit_layer(scratch=scratch((1,), "never")), "pass forward, backward, saved"),
+    "inputs": (lambda: fit_layer(inputs="x"), "use a whole number, or None for two or more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", USERS)
+def test_functions_of_users_that_take_or_return_the_wrong_things(what):
+    use, message = USERS[what]
+    with pytest.raises(nc.ArgumentError) as error:
+        use()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_inside_a_function_of_the_user_is_left_as_it_is():
+    """Its traceback is what the user needs."""
+    for use in (lambda: fit(loss=lambda x, y: {}["k"]), lambda: fit(callbacks=lambda e: {}["k"])):
+        with pytest.raises(KeyError, match="k"):
+            use()
+
+
+SIZES = {
+    "classes": lambda n: nc.models.lenet5().replace_head(n),
+    "a confusion matrix": lambda n: nc.metrics.confusion_matrix([0], [0], n),
+    "a stride": lambda n: F.conv2d(IMAGE, np.ones((3, 3, 3, 4), np.float32), stride=n),
+    "a pool's stride": lambda n: F.max_pool2d(IMAGE, 2, stride=n),
+}
+
+
+@pytest.mark.parametrize("size", [2**62, 2**63 - 1, 2**63, 10**30])
+@pytest.mark.parametrize("what", SIZES)
+def test_sizes_that_no_computer_has_room_for(what, size):
+    with pytest.raises(nc.NumbacnnError) as error:
+        SIZES[what](size)
+    assert "\n" not in str(error.value)
+
+
+def test_an_epoch_of_more_than_64_bits():
+    train, _ = nc.data.load("digits")
+    with pytest.raises(nc.ArgumentError, match="epoch=1e\\+30: pass a whole number of at most 64 bits"):
+        next(nc.data.DataLoader(train, 8, seed=0).epoch(10**30))

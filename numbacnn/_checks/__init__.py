@@ -1,10 +1,11 @@
 """Checks of arguments. Every error names the argument, its value, and what to give instead."""
 
 import errno
+import inspect
 import math
 import operator
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -118,8 +119,8 @@ def number(
     raise ArgumentError(f"{name}={shown(value)}: pass a number {lower}{upper}")
 
 
-def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, int]:
-    """Return one integer twice, or the two given. Raises ArgumentError unless they are at least ``minimum``."""
+def pair(value: int | Sequence[int], name: str, minimum: int = 1, maximum: int | None = None) -> tuple[int, int]:
+    """Return one integer twice, or the two given. Raises ArgumentError unless they are from minimum to ``maximum``."""
     values = value if type(value) is tuple else tuple(value) if isinstance(value, Sequence) else (value, value)
     try:
         height, width = (whole(v, name, minimum) for v in values)
@@ -127,6 +128,8 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> tuple[int, 
         raise ArgumentError(
             f"{name}={shown(value)}: pass one integer, or two (height, width), of at least {minimum}"
         ) from None
+    if maximum is not None and max(height, width) > maximum:
+        raise ArgumentError(f"{name}={shown(value)}: pass at most {maximum:,}")
     return height, width
 
 
@@ -153,6 +156,18 @@ def check_instance(value: object, kind: type, owner: str, instead: str) -> None:
     """Raise ArgumentError, with what to use ``instead``, unless a value is of the class ``kind``."""
     if not isinstance(value, kind):
         raise ArgumentError(f"{owner}: {type(value).__name__} is not a {kind.__name__}; use {instead}")
+
+
+def check_takes(function: Callable[..., Any], parameters: str, owner: str, instead: str) -> None:
+    """Raise ArgumentError if a function's signature is known, and a call with these parameters does not fit it."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a function of a compiled module
+        return
+    try:
+        signature.bind(*parameters.split(", "))
+    except TypeError:
+        raise ArgumentError(f"{owner}: a function of {brief(signature)}; {instead}") from None
 
 
 def listed(values: object, name: str, kind: type[T]) -> list[T]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numbacnn._checks import flag
+from numbacnn._checks import flag, whole
 from numbacnn._checks.names import AnswersAttributes, ChecksArguments
 from numbacnn.data.dataset import Dataset, Images
 from numbacnn.data.store import is_on_disk
@@ -124,7 +124,7 @@ class DataLoader(ChecksArguments, AnswersAttributes):
                 f"DataLoader.epoch: epoch {epoch}, start {start}; "
                 f"pass an epoch of at least 0 and a start from 0 to {len(self)}"
             )
-        order = self.order(epoch)
+        order = self.order(whole(epoch, "epoch", 0))
         cuts = [order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))]
         iterate = self._iterate if self._is_inline else self._prefetch
         return iterate(cuts if self.rows is None else [cut[self.rows(len(cut))] for cut in cuts])

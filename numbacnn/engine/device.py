@@ -49,9 +49,13 @@ class Device:
     # -- arrays -------------------------------------------------------------------------------------------------------
 
     def zeros(self, shape: int | Shape, dtype: DTypeLike = np.float32) -> DeviceArray:
-        """Return an array of zeros on the device, aligned to a cache line."""
+        """Return an array of zeros on the device, aligned to a cache line. Raises DeviceMemoryError without room."""
         count = (shape if isinstance(shape, int) else prod(shape)) * np.dtype(dtype).itemsize
-        raw = np.zeros(count + ALIGNMENT, np.uint8)
+        try:
+            raw = np.zeros(count + ALIGNMENT, np.uint8)
+        except (MemoryError, ValueError):  # ValueError: more than can be addressed
+            size = f"{count / 2**30:,.1f} GiB"
+            raise DeviceMemoryError(f"out of memory for {size}: make the batch or the model smaller") from None
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + count].view(dtype).reshape(shape)
 

@@ -18,7 +18,9 @@ from numbacnn._checks.names import AnswersAttributes, checks_arguments
 from numbacnn.errors import ArgumentError, GeometryError
 from numbacnn.geometry import Halo, Shape
 from numbacnn.layers import Add, Layer, Multiply
-from numbacnn.layers.base import Geometry, ParameterSpec
+from numbacnn.layers.base import Geometry, ParameterSpec, ScratchSpec
+from numbacnn.layers.bindings import Sizes
+from numbacnn.layers.checks import checked_shape, checked_specs
 from numbacnn.layers.initializers import AUTO
 from numbacnn.layers.registry import is_custom
 
@@ -45,6 +47,8 @@ class Tensor(AnswersAttributes):
             shape = layer.output_shape([tensor.shape for tensor in inputs])
         except GeometryError as error:
             raise GeometryError(f"{label}: {error}") from None
+        if is_custom(type(layer)):
+            shape = checked_shape(shape, label)
         return Tensor(shape, layer, tuple(inputs))
 
     def __add__(self, other: "Tensor") -> "Tensor":
@@ -97,7 +101,13 @@ class Kind:
     @cached_property
     def parameters(self) -> Mapping[str, ParameterSpec]:
         """The layer's parameters by its own names."""
-        return self.layer.parameters(self.input_shapes)
+        found = self.layer.parameters(self.input_shapes)
+        return checked_specs(self.layer, "parameters", found, ParameterSpec) if is_custom(type(self.layer)) else found
+
+    def scratch(self, sizes: Sizes, batch: int) -> Mapping[str, ScratchSpec]:
+        """The buffers that the layer needs for ``batch`` images, by name."""
+        found = self.layer.scratch(sizes, self.geometry, batch)
+        return checked_specs(self.layer, "scratch", found, ScratchSpec) if is_custom(type(self.layer)) else found
 
     @cached_property
     def parameter_count(self) -> int:

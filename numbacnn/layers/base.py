@@ -9,6 +9,7 @@ from numbacnn.errors import ArgumentError
 from numbacnn.geometry import NO_HALO, Halo, PoolGeometry, Shape
 from numbacnn.layers.algorithms import ConvAlgorithm
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
+from numbacnn.layers.checks import check_methods
 from numbacnn.layers.registry import drop_untrusted_traits, is_custom, register, trusted_op
 
 Geometry: TypeAlias = Any  # what a layer's own ``geometry`` returns
@@ -87,6 +88,7 @@ class Layer(ChecksArguments, AnswersAttributes):
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         if is_custom(cls):
+            check_methods(cls)
             drop_untrusted_traits(cls, Layer)
         elif "only_launches" not in cls.__dict__:
             cls.only_launches = True

@@ -8,6 +8,7 @@ from typing import ClassVar
 from numbacnn._checks import one_of, pair, whole
 from numbacnn.errors import GeometryError
 from numbacnn.geometry import (
+    MAX_STRIDE,
     ConvGeometry,
     Halo,
     Padding,
@@ -118,7 +119,8 @@ class WindowLayer(WeightLayer):
 
     def _pairs(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Return window, stride and dilation, each (height, width)."""
-        return pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride"), pair(self.dilation, "dilation")
+        stride = pair(self.stride, "stride", maximum=MAX_STRIDE)
+        return pair(self.kernel_size, "kernel_size"), stride, pair(self.dilation, "dilation")
 
 
 class _Convolution(WindowLayer):

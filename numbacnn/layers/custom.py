@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from numbacnn._checks import shown
+from numbacnn._checks import check_takes, shown
 from numbacnn._checks.names import checks_call
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.activations import Activation
@@ -52,6 +52,8 @@ def custom_activation(name: str, forward: Scalar, gradient: Scalar, *, rectifies
     for function, argument in ((forward, "forward"), (gradient, "gradient")):
         if not callable(function):
             raise ArgumentError(f"{argument}={shown(function)}: pass a function of float32 numbers")
+    check_takes(forward, "x", "forward", "pass one of the number x that returns y")
+    check_takes(gradient, "dy, x", "gradient", "pass one of the numbers dy and x that returns dx")
     members = {
         "__module__": forward.__module__,
         "__doc__": forward.__doc__ or f"The activation {name}.",

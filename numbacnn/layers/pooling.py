@@ -6,7 +6,16 @@ from functools import lru_cache
 from typing import ClassVar, TypeAlias
 
 from numbacnn._checks import flag, pair
-from numbacnn.geometry import AdaptiveGeometry, Padding, PoolGeometry, Shape, freeze_padding, image_shape, pool_geometry
+from numbacnn.geometry import (
+    MAX_STRIDE,
+    AdaptiveGeometry,
+    Padding,
+    PoolGeometry,
+    Shape,
+    freeze_padding,
+    image_shape,
+    pool_geometry,
+)
 from numbacnn.layers.base import Layer, ScratchSpec
 from numbacnn.layers.bindings import Bindings, Kernels, Sizes
 
@@ -58,14 +67,14 @@ class _Pool2D(Layer):
 
     def __post_init__(self) -> None:
         self.pool_size = pair(self.pool_size, "pool_size")
-        self.stride = self.pool_size if self.stride is None else pair(self.stride, "stride")
+        self.stride = self.pool_size if self.stride is None else pair(self.stride, "stride", maximum=MAX_STRIDE)
         self.padding = freeze_padding(self.padding)
         self.ceil_mode = flag(self.ceil_mode, "ceil_mode")
 
     def geometry(self, shapes: Sequence[Shape]) -> PoolGeometry:
         """Return sizes, strides and padding of the windows over images of ``shapes[0]``."""
         assert self.stride is not None
-        window, stride = pair(self.pool_size, "pool_size"), pair(self.stride, "stride")
+        window, stride = pair(self.pool_size, "pool_size"), pair(self.stride, "stride", maximum=MAX_STRIDE)
         padding = freeze_padding(self.padding)
         return _geometry(tuple(shapes[0]), window, stride, padding, self.ceil_mode, self._counts_padding())
 

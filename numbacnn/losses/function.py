@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from numbacnn._checks import check_takes
+from numbacnn._checks.arrays import as_float32, real_array
 from numbacnn.errors import ArgumentError
 from numbacnn.layers.bindings import Kernels
 from numbacnn.losses.base import Float32, Loss, Target
@@ -23,6 +25,11 @@ class FunctionLoss(Loss):
     """
 
     function: LossFunction
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError if the function does not take outputs and labels."""
+        instead = "pass one of (outputs, labels) that returns (loss, gradient)"
+        check_takes(self.function, "outputs, labels", "loss", instead)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # a class variable of other losses
@@ -52,8 +59,8 @@ class FunctionLoss(Loss):
         result = self.function(outputs, target)
         try:
             value, gradient = result
-            total, array = float(value) * len(x), np.asarray(gradient, np.float32)
-        except (TypeError, ValueError) as error:
+            total, array = float(value) * len(x), as_float32(real_array(gradient, "the gradient"))
+        except (ArgumentError, OverflowError, TypeError, ValueError) as error:
             raise ArgumentError(f"the loss {self.name} must return (loss, gradient): {error}") from error
         if array.shape != outputs.shape:
             raise ArgumentError(

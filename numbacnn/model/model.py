@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
-from numbacnn._checks import choose, flag, format_shape, number, one_of, path_of, shown
+from numbacnn._checks import check_takes, choose, flag, format_shape, number, one_of, path_of, shown
 from numbacnn._checks.names import checks_arguments, checks_call
 from numbacnn._checks.text import for_output
 from numbacnn.data.augment import Augmentation
@@ -215,7 +215,7 @@ class Model(TrainableModel):
             listed = [show, *listed]
         with closing(trainer.run()) as events:
             for event in events:
-                stop = [callback(event) for callback in listed]  # every callback gets the event
+                stop = [_is_true(callback(event)) for callback in listed]  # every callback gets the event
                 if agrees and trainer.group.any(any(stop)):
                     break
         return trainer.history
@@ -408,7 +408,17 @@ def _checked_callbacks(callbacks: Callback | Sequence[Callback] | None) -> list[
             raise ArgumentError(
                 f"callbacks: pass functions of events, such as nc.EarlyStopping(3), not {shown(callback)}"
             )
+        instead = "pass one of an event, which may return True to end the training"
+        check_takes(callback, "event", "callbacks", instead)
     return listed
+
+
+def _is_true(answer: object) -> bool:
+    """Return whether a callback asks to end the training. Raises ArgumentError if it returns an array."""
+    try:
+        return bool(answer)
+    except ValueError:
+        raise ArgumentError(f"a callback returned {shown(answer)}: return True to end the training, or None") from None
 
 
 def _listed(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -278,7 +278,7 @@ class _Planner:
         key = node.kind, node.algorithm, folds_norm, fused, then
         found = self.work.get(key)
         if found is None:
-            specs = dict(node.layer.scratch(self.sizes, node.geometry, self.batch))
+            specs = dict(node.kind.scratch(self.sizes, self.batch))
             if folds_norm:
                 specs |= node.layer.folded_scratch(node.input_shapes)
             if fused is not None:
@@ -308,7 +308,7 @@ class _Planner:
         found = self.work.get(key)
         if found is None:
             if taken is None:
-                specs = node.layer.scratch(self.sizes, node.geometry, self.batch)
+                specs = node.kind.scratch(self.sizes, self.batch)
                 specs = {name: spec for name, spec in specs.items() if spec.when == "backward"}
             else:
                 specs = node.layer.pool_gradient_scratch(self.sizes, node.geometry, taken.geometry, self.batch)

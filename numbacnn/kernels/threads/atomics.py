@@ -135,22 +135,22 @@ def futex(typing, words, index, operation, value):
 
 
 @intrinsic
-def start_thread(typing, words, identity, function, argument):
+def start_thread(typing, words, identity, attributes, function, argument):
     """Start a thread that runs the C function at address ``function``; return whether the system could.
 
-    words[identity] becomes what pthread_join needs.
+    words[identity] becomes what pthread_join needs; words[attributes] and those after it are a pthread_attr_t.
     """
 
     def emit(context, builder, signature, arguments):
-        words, identity, function, argument = arguments
+        words, identity, attributes, function, argument = arguments
         kind = ir.FunctionType(INT32, [POINTER] * 4)
         create = cgutils.get_or_insert_function(builder.module, kind, "pthread_create")
-        identity, none = builder.bitcast(_word(builder, words, identity), POINTER), ir.Constant(POINTER, None)
-        function, argument = (builder.inttoptr(value, POINTER) for value in (function, argument))
-        error = builder.call(create, [identity, none, function, argument])
+        fields = (builder.bitcast(_word(builder, words, index), POINTER) for index in (identity, attributes))
+        code = (builder.inttoptr(value, POINTER) for value in (function, argument))
+        error = builder.call(create, [*fields, *code])
         return builder.icmp_signed("==", error, INT32(0))
 
-    return types.boolean(WORDS, types.int64, types.int64, types.int64), emit
+    return types.boolean(WORDS, types.int64, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic

@@ -26,6 +26,7 @@ import numba
 import numpy as np
 from numba import types
 
+from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.jit import c_function, inlined
 from numbacnn.kernels.threads import STATE, SYMBOLS, available, ours
 from numbacnn.kernels.threads.atomics import (
@@ -60,6 +61,8 @@ OPEN = 1 << 32  # in GATE: threads may join; below it, the number of those that 
 CREDIT, MOST = 5_000_000, 20_000_000  # nanoseconds of the balance of time saved: at first, and at most
 SHORT, LONG = 4_000_000, 512_000_000  # nanoseconds for which loops run serially when it is spent: at first, and at most
 MAX_ARGUMENTS, MAX_COUNTS = 256, 64  # of a loop's body; a loop with more runs serially
+STACK = 8 << 20  # bytes of a thread's stack, of which only pages in use take memory; kernels need up to 450 KB, and
+# what the system would give depends on it and on ``ulimit -s``: musl's 128 KiB are too few
 
 # The words of the state. Those that threads write have cache lines of their own.
 LINE = 8  # words of a cache line
@@ -70,7 +73,8 @@ SAVED, ALONE_UNTIL, ALONE_FOR = (4 * LINE + 4 + i for i in range(3))  # of ``_ju
 STOPS = 4 * LINE + 7  # whether workers shall end
 KEY = 5 * LINE + 7  # of pthread_key_create, under which each thread keeps its number
 FUNCTION, ARGUMENTS, COUNTS, STEPS, DATA, COUNT_COUNT, ARGUMENT_COUNT = (5 * LINE + i for i in range(7))  # the loop's
-NEXT, ASLEEP = 6 * LINE, 7 * LINE  # of thread 0: the next of its chunks, and whether it sleeps
+ATTRIBUTES = 6 * LINE  # of new threads, a pthread_attr_t
+NEXT, ASLEEP = 8 * LINE, 9 * LINE  # of thread 0: the next of its chunks, and whether it sleeps
 IDENTITY = ASLEEP + 1  # for pthread_join
 STRIDE = 2 * LINE  # from a thread's words to those of the next one
 
@@ -118,7 +122,7 @@ def parallel_for(function, arguments, counts, steps, data, count_count, argument
         call(function, arguments, counts, steps, data)
         return
     threads = min(threads, chunks)
-    while s[WORKERS] < threads - 1 and start_thread(s, IDENTITY + (s[WORKERS] + 1) * STRIDE, s[WORKER], s[WORKERS] + 1):
+    while s[WORKERS] < threads - 1 and _start_worker(s, s[WORKERS] + 1):
         s[WORKERS] += 1
     threads = min(threads, s[WORKERS] + 1)  # the system may have no more
     start = nanoseconds()
@@ -142,6 +146,12 @@ def parallel_for(function, arguments, counts, steps, data, count_count, argument
     _await_others(s, end)
     _judge(s, start, (end - begin) * chunks // max(own, 1))
     store(s, BUSY, 0)
+
+
+@inlined
+def _start_worker(s, thread):
+    """Start a thread; return whether the system could."""
+    return start_thread(s, IDENTITY + thread * STRIDE, ATTRIBUTES, s[WORKER], thread)
 
 
 @inlined
@@ -256,7 +266,10 @@ _state = np.zeros(0, np.int64)
 
 
 def start() -> None:
-    """Let kernels use these threads, or Numba's where these are not available."""
+    """Let kernels use these threads, or Numba's where these are not available.
+
+    Raises NumbacnnError if the system rejects the size of their stacks.
+    """
     global _state
     if not available():
         for name in SYMBOLS:
@@ -269,9 +282,13 @@ def start() -> None:
     for name, function in zip(SYMBOLS, (parallel_for, schedule_size, schedule, schedule, thread_number), strict=True):
         llvm.add_symbol(ours(name), function.address)
     _state[WORKER], _state[SAVED] = worker.address, CREDIT
-    key = ctypes.c_uint()
-    ctypes.CDLL(None).pthread_key_create(ctypes.byref(key), None)
+    process, key = ctypes.CDLL(None), ctypes.c_uint()
+    process.pthread_key_create(ctypes.byref(key), None)
     _state[KEY] = key.value
+    attributes = ctypes.c_void_p(_state[ATTRIBUTES:].ctypes.data)
+    error = process.pthread_attr_init(attributes) or process.pthread_attr_setstacksize(attributes, STACK)
+    if error:
+        raise NumbacnnError(f"threads cannot have a stack of {STACK >> 20} MiB: {os.strerror(error)}")
     atexit.register(end)
     os.register_at_fork(after_in_child=_after_fork)
 
@@ -290,6 +307,7 @@ def end() -> None:
 
 def _after_fork() -> None:
     """Forget the threads, which a forked child does not have."""
-    kept = _state[[WORKER, KEY]]
+    lasting = [WORKER, KEY, *range(ATTRIBUTES, NEXT)]
+    kept = _state[lasting]
     _state[:] = 0
-    _state[[WORKER, KEY]], _state[SAVED] = kept, CREDIT
+    _state[lasting], _state[SAVED] = kept, CREDIT

@@ -19,9 +19,9 @@ from numbacnn.kernels.cpu.simd.memory import address, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
 
-CHANNELS = 4 * MR  # of a block
+CHANNELS = {3: 4 * MR, 5: 2 * MR}  # of a block, by r: more would not fit on a stack of 512 KiB
 LEVELS = 6  # of the tree over the shards of one launch
-BLOCK_ROWS = row_table((CHANNELS, NR))  # offsets of a block's channels
+BLOCK_ROWS = row_table((max(CHANNELS.values()), NR))  # offsets of a block's channels
 
 
 @cache
@@ -60,8 +60,9 @@ def sharded_kernel(f):
     """
     r, n = f.r, f.n
     square = square_transform(WINDOW[r, n], n, r)
-    component = 4 * (CHANNELS * NR + 16)  # bytes; a cache line more, as in ``kernels.output_kernel``
-    tap = 4 * CHANNELS * NR
+    most = CHANNELS[r]
+    component = 4 * (most * NR + 16)  # bytes; a cache line more, as in ``kernels.output_kernel``
+    tap = 4 * most * NR
     product_memory, level_memory = stack_floats(n * n * component // 4), stack_floats((LEVELS + 1) * r * r * tap // 4)
 
     @inlined
@@ -104,11 +105,11 @@ def sharded_kernel(f):
         p_dw, p_x, p_dy = address(dw), address(x_tiles), address(dy_tiles)
         p_rows, p_block_rows = address(rows), address(block_rows)
         shards, tiles = len(starts) - 1, starts[len(starts) - 1]
-        panels, blocks = -(-filters // NR), -(-channels // CHANNELS)
+        panels, blocks = -(-filters // NR), -(-channels // most)
         for item in prange(panels * blocks):
             products, windows = product_memory(), level_memory()
-            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * CHANNELS
-            count, level = min(CHANNELS, channels - first), 0
+            panel, first = np.intp(item) // blocks, np.intp(item) % blocks * most
+            count, level = min(most, channels - first), 0
             for shard in range(shards):
                 start, done = starts[shard], shard
                 k = LoopNest(1, 1, starts[shard + 1] - start, 0, 0, NR, 0, 0, NR)
