@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 import numbacnn as nc
+from numbacnn.training.events import Event, StepEnd
 
 WARM, WINDOW = 200, 1000  # steps
 OPTIMIZERS = {
@@ -27,11 +28,12 @@ def step_times(train: nc.data.Dataset, optimizer: nc.optimizers.Optimizer, steps
     """Return the seconds of each of ``steps`` warm steps of one training at batch 16."""
     ends: list[float] = []
 
-    def note(_: object) -> bool:
-        ends.append(time.perf_counter())
+    def note(event: Event) -> bool:
+        if isinstance(event, StepEnd):
+            ends.append(time.perf_counter())
         return len(ends) > WARM + steps
 
-    epochs = -(-(WARM + steps + 1) // (len(train) // 16))
+    epochs = -(-(WARM + steps + 1) // -(-len(train) // 16))
     model = nc.models.lenet5(seed=0)
     model.fit(train, optimizer=optimizer, epochs=epochs, batch_size=16, callbacks=note, progress=False)
     return np.diff(ends)[WARM:]
@@ -43,6 +45,8 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
+    if options.steps < 2 * WINDOW:
+        parser.error(f"--steps {options.steps}: at least {2 * WINDOW}")
     digits, _ = nc.data.load("digits")
     for name, optimizer in OPTIMIZERS.items():
         times = step_times(digits, optimizer, options.steps)

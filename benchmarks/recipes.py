@@ -5,8 +5,8 @@
 Trains as ``numbacnn train --recipe NAME`` does, with seeds 0, 1, …, and prints for each run the accuracy on the test
 set after the last epoch and the seconds of training, which include loading, augmentation and normalization on both
 sides. An epoch of one batch on each side comes first, so that compilation is not timed. Both sides use our DataLoader
-and augmentation; PyTorch runs in channels-last with its fused optimizer. Recipes that average weights, clip gradients
-or use another optimizer than SGD, Adam and AdamW have no twin.
+and augmentation; PyTorch runs in channels-last with its fused optimizer. Recipes that average weights or predictions,
+clip gradients, or use another optimizer than SGD, Adam and AdamW have no twin.
 """
 
 import argparse
@@ -147,7 +147,7 @@ def main() -> int:
     part_of = f"{settings.epochs} epochs, evaluated on {len(test):,} of {part}"
     print(f"{options.recipe}: {settings.model} on {len(train):,} images, {part_of}", flush=True)
     sides: dict[str, Side] = {"numbacnn": ours}
-    if options.peer_seeds and settings.optimizer in TWINS and not (settings.ema or settings.clip_norm):
+    if options.peer_seeds and settings.optimizer in TWINS and not (settings.ema or settings.clip_norm or settings.tta):
         sides["PyTorch"] = twin
     warm = Dataset(train.images[: settings.batch_size], train.labels[: settings.batch_size], train.classes)
     for run in sides.values():

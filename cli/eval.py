@@ -36,7 +36,7 @@ MAX_MATRIX = 20  # classes of a confusion matrix that fits a terminal
 )
 @click.option("--skip-damaged", is_flag=True, help="Leave out files that cannot be decoded.")
 @shared.polarity
-@click.option("--tta", metavar="SPEC", help=f"{shared.TTA}  [default: that of the model's run]")
+@click.option("--tta", metavar="SPEC", help=f"{shared.TTA}  [default: that of the model's run; '' for none]")
 @shared.imports
 @click.option(
     "--report",
@@ -190,7 +190,7 @@ class TestData(NamedTuple):
         require_data(name)
         ignored = options.get("ignore_index") if ignore_index is None else ignore_index
         skips = skip_damaged or bool(options.get("skip_damaged"))
-        return cls(name, ignored, skips, options.get("loss"), tta or options.get("tta"))
+        return cls(name, ignored, skips, options.get("loss"), options.get("tta") if tta is None else tta)
 
 
 def load_test_set(model: numbacnn.Model, source: TestData, polarity: str) -> Dataset:

@@ -55,7 +55,7 @@ COLUMNS = {
     **shared.DIR,
 )
 @shared.polarity
-@click.option("--tta", metavar="SPEC", help=shared.TTA.replace("test image", "image"))
+@click.option("--tta", metavar="SPEC", help=shared.TTA)
 @shared.imports
 @shared.threads
 @shared.device

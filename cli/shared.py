@@ -18,7 +18,6 @@ from numbacnn.distributed import Group
 from numbacnn.engine.device import DEVICES, PRECISIONS
 from numbacnn.errors import ArgumentError
 from numbacnn.runs.folder import best_file, model_file
-from numbacnn.tasks.views import Views
 from numbacnn.training.trainer import MAX_COUNT
 
 from . import complete
@@ -30,7 +29,7 @@ PathOrName = TypeVar("PathOrName", Path, str)
 MAX_THREADS = 1024
 COUNT: dict[str, Any] = {"type": click.IntRange(1, MAX_COUNT), "metavar": "N"}
 METRICS = "Other scores to measure, separated by commas: precision, recall, f1, and for a classifier auc and top_5."
-TTA = "Test-time augmentation: average predictions over all views of each test image, e.g. 'crop=1, hflip'."
+TTA = "Test-time augmentation: average predictions over all views of each image, e.g. 'crop=1, hflip'."
 FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 DIR: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "DIR"}
 
@@ -171,12 +170,9 @@ def imports(command: Command) -> Command:
 
 
 def check_tta(model: numbacnn.Model, tta: str | None) -> None:
-    """Raise an error if views of images cannot be averaged as ``--tta`` says, before images are read."""
-    if tta is None:
-        return
-    if len(model.output_shape) != 1:
-        raise click.UsageError("--tta is for models that give one row of numbers for each image.")
-    Views(tta)
+    """Raise ArgumentError if ``--tta`` is not valid or not for this model, before images are read."""
+    if tta is not None:
+        model.check_tta(tta)
 
 
 def open_model(model: str, device: str = "cpu", precision: str = "fp32", **options: Any) -> numbacnn.Model:

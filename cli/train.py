@@ -183,7 +183,7 @@ NOT_NEGATIVE = {"type": click.FloatRange(0), "metavar": "F"}
 @_setting("--label-smoothing", "Share of the target that all classes get in equal parts, e.g. 0.1.", **FRACTION)
 @_setting("--skip-damaged", "Leave out files that cannot be decoded.", is_flag=True)
 @_setting("--augment", "Augmentation of the training images, e.g. 'rotate=10, translate=2'.", metavar="SPEC")
-@_setting("--tta", f"{shared.TTA} The epochs' validation is without.", metavar="SPEC")
+@_setting("--tta", f"{shared.TTA} Validation after each epoch does not use it.", metavar="SPEC")
 @_setting("--seed", "Seed of weights, batches and validation split.", type=click.IntRange(0, 2**63 - 1), metavar="N")
 @_setting("--validation", "Fraction of the training set to validate on; 0 for none.", **FRACTION)
 @_setting("--patience", "Stop after N epochs without a better validation score.", **shared.COUNT)

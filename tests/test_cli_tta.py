@@ -1,6 +1,7 @@
 """``--tta`` of ``numbacnn train``, ``eval`` and ``predict``: predictions averaged over views of each image."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_results_are_averaged_and_verified(run):
 
 def test_eval_averages_as_the_run_does_by_default(run):
     folder, _ = run
-    for given, tta in (((), TTA), (("--tta", "vflip"), "vflip")):
+    for given, tta in (((), TTA), (("--tta", "vflip"), "vflip"), (("--tta", ""), None)):
         outcome = numbacnn("eval", folder, *given, "--json", "--report")
         assert outcome.code == 0, outcome.err
         found, model = json.loads(outcome.out), nc.load(folder / "model.safetensors")
@@ -62,7 +63,7 @@ def test_predict_averages_with_the_option(run, tmp_path):
 def test_invalid_views_are_rejected_before_training(tmp_path):
     out = ("--out", tmp_path / "other")
     rejected("rotate=10 has no fixed set of views", "train", "--tta", "rotate=10", *out)
-    rejected("tta averages one row of outputs", "train", "--task", "detect", "--tta", "hflip", *out)
+    rejected("tta is for models that give one row", "train", "--task", "detect", "--tta", "hflip", *out)
     assert not Path(tmp_path, "other").exists()
 
 
@@ -71,6 +72,14 @@ def test_models_with_other_outputs_are_rejected(tmp_path):
     detector.task = "detect"
     detector.save(tmp_path / "detector.safetensors")
     nc.data.write_image(tmp_path / "digit.png", nc.data.load("digits")[1].images[0])
-    one_row = "--tta is for models that give one row"
-    rejected(one_row, "predict", tmp_path / "detector.safetensors", tmp_path / "digit.png", "--tta", "hflip", code=2)
-    rejected(one_row, "eval", tmp_path / "detector.safetensors", "--data", "digits", "--tta", "hflip", code=2)
+    one_row = "tta is for models that give one row"
+    rejected(one_row, "predict", tmp_path / "detector.safetensors", tmp_path / "digit.png", "--tta", "hflip")
+    rejected(one_row, "eval", tmp_path / "detector.safetensors", "--data", "digits", "--tta", "hflip")
+
+
+def test_a_resumed_run_may_average_otherwise(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run[0], folder)
+    outcome = numbacnn("train", "--resume", "--out", folder, "--tta", "vflip", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["test"]["loss"] == scored(folder, "vflip")["loss"]

@@ -119,6 +119,7 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         Raises:
             ArgumentError: ``epoch`` is negative, or ``start`` not from 0 to the number of batches.
         """
+        whole(epoch, "epoch", -1), whole(start, "start", -1)
         if epoch < 0 or not 0 <= start <= len(self):
             raise ArgumentError(
                 f"DataLoader.epoch: epoch {epoch}, start {start}; "

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from numbacnn._checks import format_shape, html
+from numbacnn._checks.garbage import without_collection
 from numbacnn._checks.text import for_output
 from numbacnn.engine.graph import Graph
-from numbacnn.engine.plan import make_plan, without_collection
+from numbacnn.engine.plan import make_plan
 from numbacnn.geometry import Shape
 from numbacnn.layers.bindings import Sizes
 

@@ -53,7 +53,7 @@ class ConvAlgorithm:
     family = "direct"
     directions: tuple[str, ...] = DIRECTIONS
     activations: frozenset[str] = frozenset({"relu"})  # ops that forward can apply as it stores y
-    yields_to = ""  # the family that is faster where it applies, though it does not compute the max-pool
+    yields_to = ""  # the family that is faster where it applies in all directions, though without the max-pool
 
     def runs(self, direction: str, g: ConvGeometry) -> bool:
         """Whether the algorithm can run, though another may be preferred."""

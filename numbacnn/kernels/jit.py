@@ -1,11 +1,9 @@
 """The decorators for CPU kernels: compiler flags, types, and compilation at the first call."""
 
 import functools
-import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -15,6 +13,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 
+from numbacnn._checks.garbage import without_collection
 from numbacnn.errors import NumbacnnError
 from numbacnn.kernels.deferred import compiled_as_one, compiled_separately
 from numbacnn.kernels.disk_cache import KernelCache, cache_folder
@@ -167,7 +166,7 @@ class CpuKernel:
         """Compile, and write to the cache."""
         compiling = compiled_separately if self._custom else compiled_as_one
         try:
-            with compiling(self._dispatcher.py_func.__qualname__), _garbage_kept():
+            with compiling(self._dispatcher.py_func.__qualname__), without_collection():
                 self._dispatcher.compile(signature)
         except NumbaError as error:  # of a custom kernel
             raise NumbacnnError(f"{self.__name__} cannot be compiled: {_reason(error)}") from error
@@ -207,18 +206,6 @@ def c_function(*arguments: Any) -> Callable[[Callable[..., Any]], CFunction]:
         return CFunction(function, lambda _: arguments, False, lambda: line, custom=False, no_cfunc_wrapper=False)
 
     return decorate
-
-
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Pause the collector of reference cycles. The compiler's many small objects start it again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _reason(error: Exception) -> str:

@@ -108,7 +108,8 @@ def choose(
     A ``family`` other than "auto" restricts the choice to its members, the last of which runs if none is preferred; it
     is ignored if the device has no member. "latency" instead compares the preferred algorithms of all families by
     their time for one image. With a ``pool``, the algorithm must compute that too, and the family is ignored; None if
-    no algorithm can, or if it yields to another that ``family`` admits.
+    no algorithm can, or if the family to which it yields, and which ``family`` admits, applies in all of its
+    directions: both gradients read the same gradient, the pool's or its output's.
     """
     able = [algorithm for algorithm in algorithms if direction in algorithm.directions]
     if family == LATENCY and pool is None:

@@ -147,7 +147,9 @@ class Settings:
         if self.tta is None:
             return
         if self.task in (Segmentation.name, Detection.name):
-            raise ArgumentError(f"tta averages one row of outputs for each image; to {self.task}, leave it out")
+            raise ArgumentError(
+                f"tta is for models that give one row of numbers for each image; a model to {self.task} gives a map"
+            )
         Views(self.tta)
 
     def table(self) -> dict[str, Any]:

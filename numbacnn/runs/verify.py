@@ -77,7 +77,7 @@ def _verify(folder: RunFolder, provenance: dict[str, Any], progress: Progress | 
         for file, name in ((folder.model, "test"), (folder.best, "best")):
             if name in provenance["results"]:
                 expected = provenance["results"][name][task.score]
-                measured = load(file).evaluate(test, tta=settings.tta)[task.score]
+                measured = load(file).evaluate(test, settings.loss, tta=settings.tta)[task.score]
                 state = "ok" if measured == expected else f"{measured!r} instead of {expected!r}"
                 found.checks.append(Check(f"{task.score_name} of {file.name}", state))
     found.notes += changes(provenance, {"versions": versions(), "processor": processor()})

@@ -84,23 +84,45 @@ class Predictor(Network):
             (output,) = outputs
             result[start : start + len(output)] = self.predictions(output, self.task, activation).reshape(-1, *shape)
 
-        self.each_output(raw, receive, whole(batch_size, "batch_size"), averaging=self.averaging(tta, [activation]))
+        averaging = self.averaging(tta, self.graph.outputs, [activation])
+        self.each_output(raw, receive, whole(batch_size, "batch_size"), averaging=averaging)
         return result
 
-    def averaging(self, tta: Augmentation | None, activations: Sequence[str | None]) -> Averaging | None:
-        """Return the average over views of outputs with their ``activations``, as in ``applied_activation``.
+    def averaging(
+        self, tta: Augmentation | None, values: Sequence[int], activations: Sequence[str | None]
+    ) -> Averaging | None:
+        """Return the average over views of values of the graph, of which ``activations`` make predictions.
 
-        None without test-time augmentation. Raises ArgumentError if it is not valid, or not for this model.
+        None without test-time augmentation, and for a single view. Raises ArgumentError if it is not valid, or not for
+        this model.
         """
         if tta is None:
             return None
-        self.check_one_input()
-        if len(self.output_shape) != 1 or len(self.input_shape) != 3:
+        views = self.check_tta(tta)
+        if len(views) == 1:
+            return None
+        for value in values:
+            if math.prod(self.graph.shapes[value][:-1]) != 1:
+                raise ArgumentError(
+                    f"tta: output {self.graph.names[value]!r} of shape {self.graph.shapes[value]} is a map"
+                )
+        return Averaging(views, activations, self.device)
+
+    def check_tta(self, tta: Augmentation) -> Views:
+        """Return the views of test-time augmentation.
+
+        Raises ArgumentError if it is not valid, or not for this model.
+        """
+        views = Views(tta)
+        if len(self.graph.input_shapes) != 1 or len(self.input_shape) != 3:
+            shapes = ", ".join(map(str, self.graph.input_shapes))
+            raise ArgumentError(f"tta is for models whose only input is an image; this one has {shapes}; leave it out")
+        if len(self.output_shape) != 1:
             raise ArgumentError(
-                "tta: it averages one row of outputs for each image; this model's output is "
-                f"{self.output_shape} for an input {self.input_shape}; leave it out"
+                "tta is for models that give one row of numbers for each image, and this one gives a map "
+                f"{self.output_shape}; leave it out"
             )
-        return Averaging(Views(tta), activations, self.device)
+        return views
 
     def applied_activation(self, task: str | None, output: int | None = None) -> str | None:
         """Return the op, "softmax" or "sigmoid", that makes predictions of an output, by default the first one.
@@ -212,8 +234,9 @@ class Predictor(Network):
             found = self._pair(self.device.host(outputs[0])).reshape(-1, scores.shape[1])
             scores[start : start + len(found)] = found
 
-        activations = [self.applied_activation(self.task, output) for output in self.graph.outputs]
-        self.each_output(raw, receive, averaging=self.averaging(tta, activations))
+        first = self.graph.outputs[:1]
+        averaging = self.averaging(tta, first, [self.applied_activation(self.task)])
+        self.each_output(raw, receive, outputs=first, averaging=averaging)
         counted = dataset.labels != dataset.ignore_index  # all if it is None
         return Report.of(dataset.labels[counted], scores[counted], self.class_names, top_k)
 

@@ -7,9 +7,10 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from numbacnn.data.chain import Augmentation, get_augmentation
+from numbacnn._checks import shown
+from numbacnn.data.chain import Augmentation, Compose, get_augmentation
 from numbacnn.data.dataset import Images
-from numbacnn.data.transforms import Crop, HorizontalFlip, VerticalFlip
+from numbacnn.data.transforms import Crop, HorizontalFlip, Transform, VerticalFlip
 from numbacnn.engine.device import Device
 from numbacnn.errors import ArgumentError
 
@@ -19,17 +20,17 @@ MAX_VIEWS = 200
 
 
 class Views:
-    """Every image that ``hflip``, ``vflip`` and ``crop`` can make of an image, each once.
+    """Every image that ``hflip``, ``vflip`` and ``crop`` can make of an image.
 
     ``crop=1`` gives nine views, the shifts by −1, 0 and 1 pixels in either direction, and a flip doubles the
-    number. Probabilities of flips play no part: all views count the same.
+    number. All views count the same: the probability of a flip is ignored. Pixels from outside the image are 0.
 
     Raises:
-        ArgumentError: another transform, one that is repeated, or more than 200 views.
+        ArgumentError: another transform, one that is repeated, a fill other than 0, or more than 200 views.
     """
 
     def __init__(self, tta: Augmentation) -> None:
-        chain = get_augmentation(tta)
+        chain = _parse(tta)
         transforms = () if chain is None else chain.transforms
         for transform in transforms:
             if not isinstance(transform, Crop | HorizontalFlip | VerticalFlip):
@@ -39,7 +40,8 @@ class Views:
             raise ArgumentError(f"tta: {chain} repeats a transform; give each once")
         crop = by_kind.get(Crop)
         self._padding = crop.padding if isinstance(crop, Crop) else 0
-        self._fill = 0.0 if chain is None else chain.fill
+        if chain is not None and chain.fill:
+            raise ArgumentError(f"tta: {chain}; pixels from outside the image are 0, so leave fill out")
         self._row_steps = (1, -1) if VerticalFlip in by_kind else (1,)
         self._column_steps = (1, -1) if HorizontalFlip in by_kind else (1,)
         if len(self) > MAX_VIEWS:
@@ -50,23 +52,30 @@ class Views:
         return (2 * self._padding + 1) ** 2 * len(self._row_steps) * len(self._column_steps)
 
     def of(self, images: Images) -> Iterator[Images]:
-        """Yield views of raw images (n, H, W, C), contiguous. Pixels from outside an image are the chain's fill."""
+        """Yield views of raw images (n, H, W, C), contiguous."""
         height, width = images.shape[1:3]
         border = (self._padding, self._padding)
-        fill = self._fill
-        if images.dtype == np.uint8:
-            fill = np.rint(np.clip(fill, 0, 255))
-        padded = np.pad(images, ((0, 0), border, border, (0, 0)), constant_values=fill)
+        padded = np.pad(images, ((0, 0), border, border, (0, 0)))
         offsets = range(2 * self._padding + 1)
         for y, x, rows, columns in product(offsets, offsets, self._row_steps, self._column_steps):
             yield np.ascontiguousarray(padded[:, y : y + height, x : x + width][:, ::rows, ::columns])
+
+
+def _parse(tta: object) -> Compose | None:
+    if not isinstance(tta, str | Transform | Compose | list | tuple):
+        raise ArgumentError(f"tta={shown(tta)}: pass text such as 'crop=1, hflip', or transforms")
+    try:
+        return get_augmentation(tta)
+    except ArgumentError as error:
+        raise ArgumentError(f"tta={shown(tta)}: {str(error).removeprefix('augment: ')}") from None
 
 
 class Averaging:
     """Averages the predictions of a network over views.
 
     ``activations`` are the ops that make predictions of the outputs: probabilities are averaged where logits are the
-    output, and the result is the logit of the mean, so that losses and metrics work as on any output.
+    output, and the result is the logit of the mean, so that losses and metrics work as on any output. An activation of
+    None averages the outputs themselves.
     """
 
     def __init__(self, views: Views, activations: Sequence[str | None], device: Device) -> None:
@@ -77,11 +86,12 @@ class Averaging:
         sums: list[Float64] = []
         for view in self._views.of(images):
             forward(view)
-            terms = [
-                _terms(self._device.host(output).astype(np.float64), activation)
-                for output, activation in zip(outputs, self._activations, strict=True)
-            ]
-            sums = [*map(_added, sums, terms, self._activations)] if sums else terms
+            with np.errstate(invalid="ignore"):  # infinite logits, of a training that diverged
+                terms = [
+                    _terms(self._device.host(output).astype(np.float64), activation)
+                    for output, activation in zip(outputs, self._activations, strict=True)
+                ]
+                sums = [*map(_added, sums, terms, self._activations)] if sums else terms
         for output, total, activation in zip(outputs, sums, self._activations, strict=True):
             self._device.upload(output, self._mean(total, activation).astype(np.float32))
 

@@ -164,7 +164,8 @@ class TrainableModel(Predictor):
         the labels: the loss is that of all, the other measures are those of the first, and ``loss.NAME``,
         ``accuracy.NAME`` … those of each.
 
-        ``tta``, test-time augmentation, averages predictions over views of each image, as in ``predict``.
+        ``tta``, test-time augmentation, averages over views of each image, as in ``predict``: probabilities if the loss
+        applies a softmax or sigmoid, otherwise the outputs that the loss reads.
 
         The ranks of a ``communicator`` of mpi4py share the batches; each gets the results, equal to those of one rank.
         """
@@ -252,7 +253,7 @@ class TrainableModel(Predictor):
                     metric.keep(_in_shape(self.predictions(output, task.name, activation), labels), labels)
 
         self.check_counted(dataset, objective)
-        averaging = self.averaging(tta, activations)
+        averaging = self.averaging(tta, values, [loss.activation for loss in objective.losses[: objective.main]])
         measured = new_metrics()
         if group is None or group.size == 1:
             self.each_output(

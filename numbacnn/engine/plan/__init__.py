@@ -5,6 +5,6 @@ one arena. Time is 0, 1, … over the forward steps, then one for the loss, then
 """
 
 from numbacnn.engine.plan.arena import Buffer, View
-from numbacnn.engine.plan.steps import Plan, ScratchArray, Step, make_plan, without_collection
+from numbacnn.engine.plan.steps import Plan, ScratchArray, Step, make_plan
 
-__all__ = ["Buffer", "Plan", "ScratchArray", "Step", "View", "make_plan", "without_collection"]
+__all__ = ["Buffer", "Plan", "ScratchArray", "Step", "View", "make_plan"]

@@ -1,11 +1,10 @@
 """The planner: one forward and, for training, one backward step for every node that has something to compute."""
 
-import gc
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
+from numbacnn._checks.garbage import without_collection
 from numbacnn.engine.graph import Graph, Kind, Node
 from numbacnn.engine.plan import fusion
 from numbacnn.engine.plan.arena import Buffer, Layout, Part, View, allocate, image_layout, scratch_layout
@@ -106,18 +105,6 @@ def make_plan(
     """
     with without_collection():
         return _Planner(graph, sizes, batch, training, input_gradient, fuse and sizes.fuses, frozen).plan()
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Collect no cyclic garbage in the block: there is none, and each collection would visit a large graph and plan."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Planner:

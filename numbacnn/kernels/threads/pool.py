@@ -61,7 +61,7 @@ OPEN = 1 << 32  # in GATE: threads may join; below it, the number of those that 
 CREDIT, MOST = 5_000_000, 20_000_000  # nanoseconds of the balance of time saved: at first, and at most
 SHORT, LONG = 4_000_000, 512_000_000  # nanoseconds for which loops run serially when it is spent: at first, and at most
 MAX_ARGUMENTS, MAX_COUNTS = 256, 64  # of a loop's body; a loop with more runs serially
-STACK = 8 << 20  # bytes of a thread's stack, of which only pages in use take memory; kernels need up to 450 KB, and
+STACK = 8 << 20  # bytes of a thread's stack, of which only pages in use take memory; kernels need up to 448 KiB, and
 # what the system would give depends on it and on ``ulimit -s``: musl's 128 KiB are too few
 
 # The words of the state. Those that threads write have cache lines of their own.
@@ -286,7 +286,9 @@ def start() -> None:
     process.pthread_key_create(ctypes.byref(key), None)
     _state[KEY] = key.value
     attributes = ctypes.c_void_p(_state[ATTRIBUTES:].ctypes.data)
-    error = process.pthread_attr_init(attributes) or process.pthread_attr_setstacksize(attributes, STACK)
+    error = process.pthread_attr_init(attributes) or process.pthread_attr_setstacksize(
+        attributes, ctypes.c_size_t(STACK)
+    )
     if error:
         raise NumbacnnError(f"threads cannot have a stack of {STACK >> 20} MiB: {os.strerror(error)}")
     atexit.register(end)

@@ -28,18 +28,19 @@ from numbacnn.kernels.convolution import (
 )
 from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
-from numbacnn.kernels.cpu.conv.winograd.padding import LONGEST_VECTOR, in_longest_vectors, in_panels
+from numbacnn.kernels.cpu.conv.winograd.padding import LONGEST_VECTOR, in_longest_panels, in_longest_vectors
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
 
 MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
-# Summed channels and channels of outputs, by m. Fewer outputs run in pixel pairs or half vectors.
+# Least channels that are summed, and least channels of outputs, by m and direction. The direct algorithm computes fewer
+# output channels in pixel pairs or half vectors.
 MIN_CHANNELS = {
     4: {FORWARD: (1, 5), WEIGHT_GRADIENT: (9, 5), INPUT_GRADIENT: (1, 3)},
     2: dict.fromkeys(DIRECTIONS, (9, 9)),
 }
 MIN_SAVING = 2.07  # of multiply-adds in whole tiles; with panels of 32 channels, 2.06 was slower and 2.08 faster
-MIN_PRODUCTS = 5.2  # of a component, per float of it that is transformed: 5 took longer at times, and 5.3 less time
-HALF_VECTOR = 3 / 4  # of the time of a whole one, at the end of the direct algorithm's outputs
+MIN_REUSE = 5.2  # multiply-adds of a component per float of it that is transformed; measured: 5 slower, 5.3 faster
+HALF_VECTOR = 3 / 4  # time of a half vector of outputs in the direct algorithm, over that of a whole one
 
 
 class Winograd(ConvAlgorithm):
@@ -61,9 +62,9 @@ class Winograd(ConvAlgorithm):
         f, (height, width, inputs, outputs) = Filtering(self.m, g.r), _sizes(direction, g)
         min_inputs, min_outputs = MIN_CHANNELS[self.m][direction]
         lanes = in_longest_vectors(outputs)
-        direct = f.r**2 * height * width * _direct_lanes(outputs)
+        direct = f.r**2 * height * width * _direct_cost(outputs)
         saves = direct >= MIN_SAVING * f.n**2 * winograd.tiles_of_image(height, width, f) * lanes
-        pays = inputs * lanes >= MIN_PRODUCTS * (in_longest_vectors(inputs) + lanes)
+        pays = inputs * lanes >= MIN_REUSE * (in_longest_vectors(inputs) + lanes)
         return inputs >= min_inputs and outputs >= min_outputs and saves and pays
 
     def spreads(self, g):
@@ -84,7 +85,7 @@ class Winograd(ConvAlgorithm):
         f, (height, width, inputs, outputs) = Filtering(self.m, g.r), _sizes(direction, g)
         tiles = batch * winograd.tiles_of_image(height, width, f)
         products = f.n**2 * inputs * in_longest_vectors(outputs)
-        weights = f.n**2 * in_panels(g.c) * in_panels(g.k)
+        weights = f.n**2 * in_longest_panels(g.c) * in_longest_panels(g.k)
         return Cost(2 * tiles * products, 4 * (batch * (g.h * g.w * g.c + g.p * g.q * g.k) + weights))
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
@@ -113,7 +114,7 @@ def _sizes(direction, g):
     return (g.h, g.w, g.k, g.c) if direction == INPUT_GRADIENT else (g.p, g.q, g.c, g.k)
 
 
-def _direct_lanes(outputs):
-    """Lanes of whole vectors that take as long as those of the direct algorithm."""
+def _direct_cost(outputs):
+    """The time of the direct algorithm for a pixel's outputs, in units of its time for a lane of a full vector."""
     whole = in_longest_vectors(outputs)
     return whole - (1 - HALF_VECTOR) * LONGEST_VECTOR if 2 * (whole - outputs) >= LONGEST_VECTOR else whole

@@ -254,8 +254,8 @@ def output_kernel(f):
         p_tiles, p_rows, p_weights = address(tiles), address(rows), address(weights)
         tile_step, weight_step = tiles.strides[0], weights.strides[0]
         filters, count = y.shape[3], g.images * g.rows * g.columns
-        panels, blocks, in_panels = -(-filters // NR), -(-count // TILES), -(-channels // NR)
-        k_loops = LoopNest(1, in_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
+        panels, blocks, c_panels = -(-filters // NR), -(-count // TILES), -(-channels // NR)
+        k_loops = LoopNest(1, c_panels, NR, 0, count * NR, 1, 0, NR * NR, NR)
         for item in prange(panels * blocks):
             products = memory()
             if blocks < panels:
@@ -263,7 +263,7 @@ def output_kernel(f):
             else:
                 panel, first = np.intp(item) % panels, np.intp(item) // panels * TILES
             block = Block(first, panel * NR, min(TILES, count - first))
-            of_panel = p_weights + 4 * NR * NR * in_panels * panel
+            of_panel = p_weights + 4 * NR * NR * c_panels * panel
             at = Tile(products, p_rows, p_tiles, p_rows + 8 * first, of_panel, NO_ADDRESS)
             multiply(at, tile_step, weight_step, block.tiles, filters - block.filter, k_loops)
             transform(to, products, block, p_bias, masks, g, ops)
