@@ -32,8 +32,8 @@ from numbacnn.kernels.cpu.conv.winograd.padding import LONGEST_VECTOR, in_longes
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
 
 MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
-# Minimum of channels that are summed, and of channels of outputs, by m and direction. The direct algorithm computes fewer
-# output channels in pixel pairs or half vectors.
+# Minimum of channels that are summed, and of channels of outputs, by m and direction. The direct algorithm computes
+# fewer output channels in pixel pairs or half vectors.
 MIN_CHANNELS = {
     4: {FORWARD: (1, 5), WEIGHT_GRADIENT: (9, 5), INPUT_GRADIENT: (1, 3)},
     2: dict.fromkeys(DIRECTIONS, (9, 9)),
