@@ -110,6 +110,8 @@ def _line(error: BaseException) -> str:
     if isinstance(error, numbacnn.errors.DivergedError):
         skip = ", or skip such batches with --on-nan skip" if error.skippable else ""
         return f"{error.problem}; lower --lr, or set --clip-norm{skip}"
+    if isinstance(error, numbacnn.errors.DeviceMemoryError):
+        return f"{error}; use a smaller --size or --batch-size, or fewer --classes"
     if isinstance(error, numbacnn.NumbacnnError):
         return str(error)
     if isinstance(error, MemoryError):
