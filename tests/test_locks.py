@@ -54,37 +54,38 @@ def test_no_interrupt_can_come_before_the_lock_is_released():
 
 @pytest.mark.skipif(os.name == "nt", reason="sends signals")
 def test_interrupts_do_not_leak_the_lock():
-    stop, interrupts = threading.Event(), 0
+    stop, interrupts, armed = threading.Event(), 0, False
     with engine_lock:  # imports what it needs
         pass
 
-    def interrupt():
+    def send():
         while not stop.wait(0.0005):
             os.kill(os.getpid(), signal.SIGINT)
 
-    sender = threading.Thread(target=interrupt)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def receive(*_):
+        nonlocal interrupts, armed
+        if armed:  # not where an earlier interrupt is being handled
+            armed, interrupts = False, interrupts + 1
+            raise KeyboardInterrupt
+
+    sender = threading.Thread(target=send)
+    before = signal.signal(signal.SIGINT, receive)
     end = time.monotonic() + 60
     try:
         sender.start()
-        while True:
+        while interrupts < 150 and time.monotonic() < end:
             try:
-                while interrupts < 150 and time.monotonic() < end:
-                    for _ in range(1000):
-                        with engine_lock:
-                            pass
-                break
-            except KeyboardInterrupt:
-                interrupts += 1
-    finally:
-        while True:
-            try:
-                stop.set()
-                sender.join()
-                signal.signal(signal.SIGINT, before)
-                break
+                armed = True
+                for _ in range(1000):
+                    with engine_lock:
+                        pass
+                armed = False
             except KeyboardInterrupt:
                 continue
+    finally:
+        stop.set()
+        sender.join()
+        signal.signal(signal.SIGINT, before)
     assert interrupts == 150
     assert free()
 
