@@ -164,7 +164,15 @@ def test_no_batch_at_all():
         DataLoader(dataset(), 24, drop_last=True)
 
 
-@pytest.mark.parametrize(("epoch", "start"), [(-1, 0), (0, -1), (0, 7)])
-def test_wrong_position(epoch, start):
-    with pytest.raises(ArgumentError, match="start from 0 to 6"):
+@pytest.mark.parametrize(
+    ("epoch", "start", "message"),
+    [
+        (-1, 0, "epoch=-1: .* at least 0"),
+        ("3", 0, "epoch='3': pass a whole number"),
+        (0, -1, "start=-1: .* at least 0"),
+        (0, 7, "start=7: an epoch has 6 batches; pass a start from 0 to 6"),
+    ],
+)
+def test_wrong_position(epoch, start, message):
+    with pytest.raises(ArgumentError, match=message):
         DataLoader(dataset(), 4).epoch(epoch, start)

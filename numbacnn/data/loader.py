@@ -119,13 +119,10 @@ class DataLoader(ChecksArguments, AnswersAttributes):
         Raises:
             ArgumentError: ``epoch`` is negative, or ``start`` not from 0 to the number of batches.
         """
-        whole(epoch, "epoch", -1), whole(start, "start", -1)
-        if epoch < 0 or not 0 <= start <= len(self):
-            raise ArgumentError(
-                f"DataLoader.epoch: epoch {epoch}, start {start}; "
-                f"pass an epoch of at least 0 and a start from 0 to {len(self)}"
-            )
-        order = self.order(whole(epoch, "epoch", 0))
+        epoch, start = whole(epoch, "epoch", 0), whole(start, "start", 0)
+        if start > len(self):
+            raise ArgumentError(f"start={start}: an epoch has {len(self)} batches; pass a start from 0 to {len(self)}")
+        order = self.order(epoch)
         cuts = [order[n * self.batch_size :][: self.batch_size] for n in range(start, len(self))]
         iterate = self._iterate if self._is_inline else self._prefetch
         return iterate(cuts if self.rows is None else [cut[self.rows(len(cut))] for cut in cuts])
