@@ -85,7 +85,8 @@ def command(
         classifies = task_of(network.task, network.input_shape).labels == CLASSES
         if top_k and not classifies:
             raise click.UsageError(f"--top-k is for classifiers; the task of this model is {network.task}.")
-        shared.check_tta(network, source.tta)
+        if source.tta is not None:
+            network.check_tta(source.tta)
         test = load_test_set(network, source, polarity)
         network.evaluate(test.subset(np.arange(min(len(test), EVALUATION_BATCH))))  # compiles the kernels
         start = time.perf_counter()

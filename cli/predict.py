@@ -97,7 +97,8 @@ def command(
         network = shared.load(model, device=device or "cpu")
         if out is not None and network.task != Segmentation.name:
             raise click.UsageError("--out is for the masks of a segmentation model.")
-        shared.check_tta(network, tta)
+        if tta is not None:
+            network.check_tta(tta)
         if pictures is not None and network.task == Regression.name:
             raise click.UsageError("--save-pictures draws classes, masks or boxes; this model predicts numbers.")
         names = image_files(images)

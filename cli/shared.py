@@ -169,12 +169,6 @@ def imports(command: Command) -> Command:
     return _imports(_no_limits(command))
 
 
-def check_tta(model: numbacnn.Model, tta: str | None) -> None:
-    """Raise ArgumentError if ``--tta`` is not valid or not for this model, before images are read."""
-    if tta is not None:
-        model.check_tta(tta)
-
-
 def open_model(model: str, device: str = "cpu", precision: str = "fp32", **options: Any) -> numbacnn.Model:
     """Load the model of a file or a run's folder, or build an architecture with ``options``."""
     if is_file_name(model):

@@ -97,13 +97,13 @@ LOSSES = ["cross_entropy", "focal", "mse", "l1", "huber", "binary_cross_entropy"
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("tta", ["", "crop=0"])
-def test_a_single_view_changes_nothing(loss, tta):
-    model = flipping_model(nc.Dense(3))
+@pytest.mark.parametrize("tta", ["", "crop=0", "vflip"])
+def test_equal_views_change_nothing(loss, tta):
+    model, images = flipping_model(nc.Dense(3)), np.concatenate([IMAGES[:, :3], IMAGES[:, 2::-1]], axis=1)
     labels = np.eye(3, dtype=np.float32)[LABELS] if loss == "binary_cross_entropy" else LABELS
     wanted = {"metrics": ["f1"]} if labels is LABELS else {}
-    expected = model.evaluate(IMAGES, labels, loss, **wanted)
-    assert model.evaluate(IMAGES, labels, loss, tta=tta, **wanted) == pytest.approx(expected, rel=1e-5)
+    expected = model.evaluate(images, labels, loss, **wanted)
+    assert model.evaluate(images, labels, loss, tta=tta, **wanted) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_mean_squared_error_is_that_of_averaged_outputs():
