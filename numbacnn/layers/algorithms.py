@@ -49,6 +49,7 @@ class Scratch(Protocol):
 Arrays = Mapping[str, Array]
 DIRECT, LATENCY = "direct", "latency"
 FLOPS_PER_BYTE = 8  # that a processor computes while it reads a byte from memory, about: 200 GFLOP/s and 25 GB/s
+BYTES_PER_PASS = 100_000  # that it reads while its threads start and end a pass that fills a buffer: 4 µs
 
 
 class ConvAlgorithm(Protocol):
@@ -139,7 +140,9 @@ def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeome
     others = [algorithm for algorithm in able if algorithm.family != DIRECT and algorithm.runs(direction, g)]
 
     def bytes_in_time(algorithm: ConvAlgorithm) -> float:
-        flops, read = algorithm.cost(direction, g, 1)
-        return flops / FLOPS_PER_BYTE + read
+        flops, moved = algorithm.cost(direction, g, 1)
+        buffers = algorithm.scratch(direction, g, 1).values()
+        passes = sum(not (buffer.prepared and direction == "forward") for buffer in buffers)
+        return flops / FLOPS_PER_BYTE + moved + passes * BYTES_PER_PASS
 
     return min((direct, *others), key=bytes_in_time)

@@ -4,7 +4,9 @@ With a halo of zeros around each image, an output pixel's inputs are S·C contig
 window. A convolution is then a product of matrices whose rows overlap in memory, without copies or bounds checks.
 """
 
-from numbacnn.kernels.convolution import FORWARD, WEIGHT_GRADIENT, ConvAlgorithm, Scratch
+from math import prod
+
+from numbacnn.kernels.convolution import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, ConvAlgorithm, Cost, Scratch
 from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_shape
 from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.loops import group_slices, one_group
@@ -22,6 +24,8 @@ from numbacnn.kernels.cpu.conv.epilogues import (
     bias_or_none,
 )
 
+HALF_VECTOR = 8  # floats, of the longest vectors: an algorithm must not be chosen by the processor's
+
 
 class Direct(ConvAlgorithm):
     """Applies to every convolution."""
@@ -36,6 +40,18 @@ class Direct(ConvAlgorithm):
         if direction == WEIGHT_GRADIENT:
             return {"partial": Scratch(partial_shape(g, batch))}
         return {"packed": Scratch(packed_gradient_shape(g))}
+
+    def cost(self, direction, g, batch, pool=None):
+        """The products of half vectors; and packed weights and partial sums, which are written and read."""
+        one = one_group(g)
+        outputs = one.c if direction == INPUT_GRADIENT else one.k
+        between = {
+            FORWARD: 0,  # weights are packed once
+            WEIGHT_GRADIENT: prod(partial_shape(g, batch)) * g.groups,
+            INPUT_GRADIENT: g.r * g.s * one.c * g.k,
+        }
+        flops = batch * g.flops * -(-outputs // HALF_VECTOR) * HALF_VECTOR // outputs
+        return Cost(flops, super().cost(direction, g, batch).bytes + 2 * 4 * between[direction])
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """One GEMM per group of channels."""

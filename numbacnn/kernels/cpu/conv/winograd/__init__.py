@@ -40,6 +40,7 @@ MIN_CHANNELS = {
 }
 MIN_SAVING = 2.07  # of multiply-adds in whole tiles; with panels of 32 channels, 2.06 was slower and 2.08 faster
 MIN_REUSE = 5.2  # multiply-adds of a component per float of it that is transformed; measured: 5 slower, 5.3 faster
+TILES_PER_TRANSFER = 2  # transformed tiles that are written and read, mostly in L2, while one is read from memory
 HALF_VECTOR = 3 / 4  # time of a half vector of outputs in the direct algorithm, over that of a whole one
 
 
@@ -81,12 +82,22 @@ class Winograd(ConvAlgorithm):
         return buffers if direction == FORWARD else buffers | {"packed": Scratch(winograd.packed_shape(g))}
 
     def cost(self, direction, g, batch, pool=None):
-        """The products of whole tiles and vectors, without the transforms; weights are stored transformed."""
+        """The products of whole tiles and vectors; and the tiles and weights that are written between passes.
+
+        Inference transforms its weights once; in training, each step transforms them, or their gradient.
+        """
         f, (height, width, inputs, outputs) = Filtering(self.m, g.r), _sizes(direction, g)
         tiles = batch * winograd.tiles_of_image(height, width, f)
-        products = f.n**2 * inputs * in_longest_vectors(outputs)
-        weights = f.n**2 * in_longest_panels(g.c) * in_longest_panels(g.k)
-        return Cost(2 * tiles * products, 4 * (batch * (g.h * g.w * g.c + g.p * g.q * g.k) + weights))
+        images = batch * (g.h * g.w * g.c + g.p * g.q * g.k)
+        weights, transformed = g.r**2 * g.c * g.k, f.n**2 * in_longest_panels(g.c) * in_longest_panels(g.k)
+        transformed_tiles = f.n**2 * tiles * (inputs if direction != WEIGHT_GRADIENT else inputs + outputs)
+        moved = {
+            FORWARD: transformed,
+            WEIGHT_GRADIENT: 2 * transformed + weights,
+            INPUT_GRADIENT: 2 * transformed + 3 * weights,  # which are packed first
+        }
+        flops = 2 * f.n**2 * tiles * inputs * in_longest_vectors(outputs)
+        return Cost(flops, 4 * (images + transformed_tiles // TILES_PER_TRANSFER + moved[direction]))
 
     def forward(self, y, x, w, b, scratch, g, epilogue):
         """Transform, multiply, transform back."""
