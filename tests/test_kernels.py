@@ -9,7 +9,10 @@ from numbacnn.geometry import Halo, conv_geometry, pool_geometry
 from numbacnn.kernels.cpu import launchers as cpu
 from numbacnn.kernels.cpu.conv.depthwise import Depthwise
 from numbacnn.kernels.cpu.conv.direct import Direct
+from numbacnn.kernels.cpu.conv.direct.forward import Strides, forward_gemm, packed_shape, weights_packing
 from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
+from numbacnn.kernels.cpu.gemm.gemm import Blocking, multiply
+from numbacnn.kernels.cpu.gemm.packing import pack
 from numbacnn.kernels.cpu.norm.channels import norm_coefficients_shape, norm_partial_shape
 from numbacnn.kernels.cpu.simd.memory import NONTEMPORAL_BYTES
 from numbacnn.layers.algorithms import ConvEpilogue
@@ -151,3 +154,33 @@ def test_non_temporal_stores_have_the_bits_of_ordinary_ones(name, rng):
         np.testing.assert_array_equal(whole, parts)
         assert np.isnan(memory[: first + shift]).all()
         assert np.isnan(memory[first + shift + x.size :]).all()
+
+
+@pytest.mark.parametrize("filters", [320, 333])  # whole panels, and one with a few columns
+@pytest.mark.parametrize("size", [5, 6])  # 25 and 36 pixels: a row alone, and half of a microkernel's rows
+def test_the_order_of_items_leaves_every_bit(rng, size, filters):
+    """Few pixels read large weights once along their rows, as 5×5 pixels of 128 channels do; other orders do not."""
+    g = conv_geometry((size, size, 128), filters, (3, 3), padding="same")
+    whole = np.pad(rng.standard_normal((1, size, size, 128), np.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = inside(whole, g.input_halo)
+    w, bias = rng.standard_normal((3, 3, 128, filters), np.float32), rng.standard_normal(filters, np.float32)
+    strides = Strides((4 * size * size * filters, 4 * size * filters, 4 * filters, 4), x.strides, w.strides)
+    packed = np.empty(packed_shape(g), np.float32)
+    pack(packed, w, weights_packing(g, w.strides))
+    gemm = forward_gemm(g, 1, strides, packed=True)
+    assert gemm.blocking.rows_first
+    results = []
+    for blocking in (gemm.blocking, Blocking(gemm.blocking.mc), Blocking(1 << 20)):
+        y = np.full((1, size, size, filters), np.nan, np.float32)
+        multiply(y, x, packed, gemm._replace(blocking=blocking), bias)
+        results.append(y)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+    windows = np.lib.stride_tricks.sliding_window_view(whole[0].astype(np.float64), (3, 3), (0, 1))
+    np.testing.assert_allclose(results[0][0], np.einsum("pqcrs,rsck->pqk", windows, w) + bias, rtol=1e-4, atol=1e-3)
+
+
+def test_large_images_do_not_take_rows_first():
+    g = conv_geometry((56, 56, 128), 128, (3, 3), (2, 2), "same")
+    strides = Strides((4, 4, 4, 4), (4, 4, 4, 4), (4, 4, 4, 4))
+    assert not forward_gemm(g, 8, strides, packed=True).blocking.rows_first

@@ -19,7 +19,7 @@ mountpoint -q "$tree/proc" || mount -t proc proc "$tree/proc"
 mountpoint -q "$tree/dev" || mount --bind /dev "$tree/dev"
 trap 'umount "$tree/proc" "$tree/dev"' EXIT
 
-inside() { chroot "$tree" env HOME=/root NUMBACNN_CACHE_DIR=/cache "$@"; }
+inside() { chroot "$tree" env -u NUMBACNN_TEST_DATA HOME=/root NUMBACNN_CACHE_DIR=/cache "$@"; }
 if ! inside "$python" -c 'import ensurepip' 2>/dev/null; then
     inside apt-get "${fresh[@]}" update -qq
     inside apt-get "${fresh[@]}" install -y -qq "$python-venv"

@@ -23,12 +23,15 @@ TARGET = host_target()
 LANES, MR, NR = TARGET.lanes, TARGET.mr, TARGET.nr
 HALF_LANES = max(LANES // 2, 4)
 MAX_MC = 8 * MR
+CACHED = 1 << 17  # floats of an operand that stay in L2 next to the other one
+STREAMS_B = 32  # mode bit: B may come from memory
 WHOLE_K = 1 << 60  # more steps than any sum has
 NO_ADDRESS = np.intp(0)
 NO_BIAS = np.empty(0, np.float32)
 NO_AUX = np.empty((0, 1, 1, 1), np.float32)
 
 microkernel = gemm_microkernel(MR, 2, LANES, masked=False)
+streaming_microkernel = gemm_microkernel(MR, 2, LANES, masked=False, streams_b=True)
 narrow_microkernel = gemm_microkernel(MR, 1, LANES, masked=True)
 half_microkernel = gemm_microkernel(MR, 1, HALF_LANES, masked=True)
 row_microkernel = gemm_microkernel(1, 2, LANES, masked=True)
@@ -78,7 +81,8 @@ class Blocking(NamedTuple):
 
     One pass over the item sums ``kc_0`` and ``kc_1`` steps of the two outer loops over k. ``prefetch_a`` and
     ``prefetch_b`` floats of every step of the next chunk are prefetched, where steps are too far apart for the hardware
-    prefetcher. An item with an aux has one micro-panel.
+    prefetcher. An item with an aux has one micro-panel. Consecutive items, which a thread takes, are along n; with
+    ``rows_first`` along m, so that a thread reads its columns of B once; it prefetches them.
     """
 
     mc: int
@@ -87,6 +91,7 @@ class Blocking(NamedTuple):
     kc_1: int = WHOLE_K
     prefetch_a: int = 0
     prefetch_b: int = 0
+    rows_first: bool = False
 
 
 class Gemm(NamedTuple):
@@ -151,7 +156,10 @@ def gemm_item(item, p, g):
     """One block of one group's C, summed in chunks of k."""
     k, blocking = g.k, g.blocking
     blocks, row_blocks = -(-g.n // blocking.nc), -(-g.m.count // blocking.mc)
-    column, row = item % blocks * blocking.nc, item // blocks % row_blocks * blocking.mc
+    if blocking.rows_first:
+        row, column = item % row_blocks * blocking.mc, item // row_blocks % blocks * blocking.nc
+    else:
+        column, row = item % blocks * blocking.nc, item // blocks % row_blocks * blocking.mc
     group = item // (blocks * row_blocks)
     block = Block(row, min(row + blocking.mc, g.m.count), column, min(column + blocking.nc, g.n))
     c = p.c + 4 * (g.c.offset + group * g.c.group)
@@ -164,6 +172,7 @@ def gemm_item(item, p, g):
             activates = last and not g.epilogue.adds_aux  # otherwise after the addition
             mode = ACCUMULATE if g.epilogue.accumulate or k_0 + k_1 > 0 else 0
             mode |= g.epilogue.activation if activates else 0
+            mode |= STREAMS_B if blocking.rows_first else 0
             counts = min(blocking.kc_0, count_0 - k_0), min(blocking.kc_1, k.count_1 - k_1)
             chunk = LoopNest(counts[0], counts[1], k.count_2, k.a_0, k.a_1, k.a_2, k.b_0, k.b_1, k.b_2)
             a_here, b_here = a + 4 * (k_0 * k.a_0 + k_1 * k.a_1), b + 4 * (k_0 * k.b_0 + k_1 * k.b_1)
@@ -247,7 +256,10 @@ def gemm_rows(first, last, tile, n, mode, k):
         is_short = last - first >= MR and offset(tile.c_rows, last - MR // 2 - 1) == offset(tile.c_rows, last - 1)
         whole = last - MR if is_short else last
         for i in range(first, whole, MR):
-            microkernel(tile, i, n, mode, k)
+            if mode & STREAMS_B:
+                streaming_microkernel(tile, i, n, mode, k)
+            else:
+                microkernel(tile, i, n, mode, k)
         if is_short:  # at least half of the last rows are padding
             short_microkernel(tile, whole, n, mode, k)
         done = n
@@ -289,6 +301,19 @@ def row_table(*axes):
 def pad_rows(table):
     """An indirection buffer padded to a multiple of MR by its last row."""
     return np.pad(table, (0, -table.size % MR), mode="edge")
+
+
+def blocking_of(rows, columns, groups, a_size, b_size):
+    """Return the blocking of ``groups`` products that each read all of B, one micro-panel an item.
+
+    ``a_size``, ``b_size``: floats of A, as stored, of one product, and of B. The items are along m if that reads much
+    less: along n, every block of rows reads B again, along m every panel A, unless they stay in cache.
+    """
+    panels = -(-columns // NR)
+    mc = choose_mc(rows, groups * panels)
+    along_n = a_size + (-(-rows // mc) if b_size > CACHED else 1) * b_size
+    along_m = b_size + (panels if a_size > CACHED else 1) * a_size
+    return Blocking(mc, rows_first=4 * along_m < 3 * along_n)
 
 
 def choose_mc(rows, items):

@@ -27,6 +27,9 @@ from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
 from numbacnn.kernels.target import Target, host_target
 
 LINE = 16  # floats of a cache line
+# Floats from a row of packed B to the one that is prefetched. The hardware prefetcher stops at the end of each page;
+# where weights come from memory, as on one image, ResNet-18 takes a fifth less time (Zen 5).
+AHEAD = 1280
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
 ACCUMULATE = 1  # mode bit: add C instead of the bias
@@ -62,12 +65,15 @@ class Tile(NamedTuple):
 
 
 @cache
-def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Target | None = None):
+def gemm_microkernel(
+    mr: int, vectors: int, lanes: int, masked: bool, target: Target | None = None, streams_b: bool = False
+):
     """Return the Numba intrinsic ``microkernel(tile, row, n, mode, k)``.
 
     ``tile`` is a Tile, ``row`` the first row of C and of A, and ``n`` the number of columns. ``mode`` is the sum of any
     of ACCUMULATE, WHOLE and the bits of ``simd.activations``, and ``k`` is a LoopNest.
 
+    With ``streams_b``, packed B is prefetched, for weights that come from memory; in cache, that takes 5 % longer.
     Only ``masked`` microkernels accept n < NR columns. They never read or write B, bias or C past these.
     """
     fma = (target or host_target()).fma
@@ -80,7 +86,7 @@ def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Ta
             skip = builder.mul(row, INT64(8))
             tile = tile._replace(c_rows=builder.add(tile.c_rows, skip), a_rows=builder.add(tile.a_rows, skip))
             k = LoopNest(*cgutils.unpack_tuple(builder, k, len(LoopNest._fields)))
-            _Emitter(builder, mr, vectors, lanes, masked, fma).emit(tile, n, mode, k)
+            _Emitter(builder, mr, vectors, lanes, masked, fma, streams_b).emit(tile, n, mode, k)
             return context.get_dummy_value()
 
         return types.void(tile, types.intp, types.intp, types.intp, k), emit
@@ -91,9 +97,9 @@ def gemm_microkernel(mr: int, vectors: int, lanes: int, masked: bool, target: Ta
 class _Emitter:
     """Emits one microkernel at the builder's position."""
 
-    def __init__(self, builder, mr, vectors, lanes, masked, fma):
+    def __init__(self, builder, mr, vectors, lanes, masked, fma, streams_b):
         self.builder, self.mr, self.vectors, self.lanes, self.masked = builder, mr, vectors, lanes, masked
-        self.fma = fma
+        self.fma, self.streams_b = fma, streams_b
         self.vector = ir.VectorType(FLOAT, lanes)
         self.zero = llvm.zeros(self.vector)
 
@@ -163,6 +169,8 @@ class _Emitter:
             with cgutils.for_range(builder, counts[2], intp=INT64) as step:
                 a_here = builder.add(a_offset, builder.mul(step.index, a_stride))
                 b_here = builder.add(b_offset, builder.mul(step.index, b_strides[2]))
+                if self.streams_b:
+                    self._prefetch([b], builder.add(b_here, INT64(AHEAD)))
                 self._multiply(sums, [builder.gep(p, [a_here]) for p in a_pointers], builder.gep(b, [b_here]))
 
         loop(0, INT64(0), INT64(0))

@@ -24,11 +24,10 @@ from numbacnn.kernels.cpu.gemm.gemm import (
     NO_EPILOGUE,
     NR,
     WHOLE_K,
-    Blocking,
     Epilogue,
     Gemm,
     Operand,
-    choose_mc,
+    blocking_of,
     multiply,
     row_table,
     rows,
@@ -89,7 +88,6 @@ def forward_gemm(g, images, strides, packed, span=1, epilogue=NO_EPILOGUE):
     w_row, _, w_channel = elements(strides.w)
     counts, a_strides = window_loops(g.r, g.s, g.c, g.dilation_h * x.row, g.dilation_w * x.pixel)
     b_strides = packed_strides(counts) if packed else (w_row, counts[2] * w_channel, w_channel)
-    panels = -(-g.k // NR)
     return Gemm(
         groups=images // span,
         m=rows(
@@ -104,7 +102,7 @@ def forward_gemm(g, images, strides, packed, span=1, epilogue=NO_EPILOGUE):
         b=Operand(panel=NR * (g.r * g.s * g.c if packed else 1)),
         c=Operand(group=span * y.image, panel=NR),
         epilogue=epilogue._replace(adds_aux=strides.aux is not None, aux_group=span * aux.image),
-        blocking=Blocking(choose_mc(span * g.p * g.q, images // span * panels)),
+        blocking=blocking_of(span * g.p * g.q, g.k, images // span, span * g.h * g.w * g.c, g.r * g.s * g.c * g.k),
     )
 
 

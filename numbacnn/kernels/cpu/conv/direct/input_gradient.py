@@ -28,11 +28,10 @@ from numbacnn.kernels.cpu.gemm.gemm import (
     NO_AUX,
     NR,
     WHOLE_K,
-    Blocking,
     Epilogue,
     Gemm,
     Operand,
-    choose_mc,
+    blocking_of,
     multiply,
     row_table,
     rows,
@@ -95,7 +94,7 @@ def _phase_gemm(g: ConvGeometry, images: int, row: Taps, column: Taps, strides: 
     counts, a_strides = window_loops(
         row.taps, column.taps, g.k, row.output_step * dy.row, column.output_step * dy.pixel
     )
-    pixels, panels = row.pixels * column.pixels, -(-g.c // NR)
+    pixels, terms = row.pixels * column.pixels, row.taps * column.taps * g.k
     span = images_per_span(images, pixels)
 
     def table(image, row_step, pixel_step):
@@ -112,13 +111,13 @@ def _phase_gemm(g: ConvGeometry, images: int, row: Taps, column: Taps, strides: 
         k=loop_nest(counts, a_strides, packed_strides(counts)),
         k_end=WHOLE_K,
         a=Operand(row.first_output * dy.row + column.first_output * dy.pixel, span * dy.image),
-        b=Operand(panel=NR * row.taps * column.taps * g.k),
+        b=Operand(panel=NR * terms),
         c=Operand(row.phase * dx.row + column.phase * dx.pixel, span * dx.image, NR),
         epilogue=Epilogue(
             aux_offset=row.phase * aux.row + column.phase * aux.pixel,
             aux_group=span * aux.image,
         ),
-        blocking=Blocking(choose_mc(span * pixels, images // span * panels)),
+        blocking=blocking_of(span * pixels, g.c, images // span, span * g.p * g.q * g.k, terms * g.c),
     )
 
 

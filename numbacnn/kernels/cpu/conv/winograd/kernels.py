@@ -8,7 +8,7 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, WEIGHTS, square_transform
-from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel
+from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, streaming_microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest, Tile, gemm_microkernel
 from numbacnn.kernels.cpu.simd.memory import address, prefers_nontemporal, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, store_nontemporal, where_greater
@@ -190,7 +190,7 @@ def component_products(f):
             here = Tile(at.c + i * PRODUCT_STEP, at.c_rows, a, at.a_rows, b, NO_ADDRESS)
             if filters > LANES:
                 for row in range(0, tiles, MR):
-                    microkernel(here, row, NR, 0, k)
+                    streaming_microkernel(here, row, NR, 0, k)
             else:
                 for row in range(0, tiles, MR):
                     vector_microkernel(here, row, LANES, 0, k)
