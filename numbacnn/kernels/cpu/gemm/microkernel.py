@@ -97,7 +97,7 @@ def gemm_microkernel(
 class _Emitter:
     """Emits one microkernel at the builder's position."""
 
-    def __init__(self, builder, mr, vectors, lanes, masked, fma, streams_b):
+    def __init__(self, builder, mr, vectors, lanes, masked, fma, streams_b=False):
         self.builder, self.mr, self.vectors, self.lanes, self.masked = builder, mr, vectors, lanes, masked
         self.fma, self.streams_b = fma, streams_b
         self.vector = ir.VectorType(FLOAT, lanes)
