@@ -13,7 +13,7 @@ NEON = Target("NEON", lanes=4, registers=32, fma=True)
 ARGUMENTS = (*Tile._fields, "n", "mode", *LoopNest._fields)
 
 
-def assembly(mr, vectors, masked, target=NEON, triple="aarch64-unknown-linux-gnu", cpu="neoverse-n1"):
+def assembly(mr, vectors, masked, target=NEON, triple="aarch64-unknown-linux-gnu", cpu="neoverse-n1", streams_b=False):
     """Emit one microkernel as a function of integers, optimize it as Numba does, and return its assembly."""
     module = ir.Module("microkernel")
     module.triple = triple
@@ -22,7 +22,7 @@ def assembly(mr, vectors, masked, target=NEON, triple="aarch64-unknown-linux-gnu
     builder = ir.IRBuilder(function.append_basic_block())
     given = dict(zip(ARGUMENTS, function.args, strict=True))
     tile, k = (kind(*(given[name] for name in kind._fields)) for kind in (Tile, LoopNest))
-    emitter = _Emitter(builder, mr, vectors, target.lanes, masked, target.fma)
+    emitter = _Emitter(builder, mr, vectors, target.lanes, masked, target.fma, streams_b)
     emitter.emit(tile, given["n"], given["mode"], k)
     builder.ret_void()
     llvm.initialize_all_targets()
@@ -49,9 +49,11 @@ SPILL = re.compile(r"\b(ldr|str|ldp|stp|ldur|stur)\s+[qdsv]\d+,.*\[sp")
 """A vector register that is saved to the stack or restored from it."""
 
 
-def test_the_neon_microkernel_keeps_its_sums_in_registers():
-    loops = innermost_loops(assembly(8, 2, masked=False), "fmla")
+@pytest.mark.parametrize("streams_b", [False, True])
+def test_the_neon_microkernel_keeps_its_sums_in_registers(streams_b):
+    loops = innermost_loops(assembly(8, 2, masked=False, streams_b=streams_b), "fmla")
     assert loops
+    assert all(any("prfm" in line for line in lines) == streams_b for lines in loops)
     for lines in loops:
         assert sum("fmla" in line for line in lines) % 16 == 0  # LLVM may unroll the loop
         assert not [line for line in lines if re.search(r"\b(bl|fmul|fadd|str|stp|st1)\b", line)]
