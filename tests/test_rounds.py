@@ -17,7 +17,7 @@ SHAPE, BATCH = (13, 14, 64), 6
 TILES = "forward.tiles", "input_gradient.tiles", "weight_gradient.x_tiles", "weight_gradient.dy_tiles"
 LAYERS = {  # the layer, the module whose rounds it runs in, and the scratch that these make smaller
     "winograd2": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd2"), winograd, TILES),
-    "winograd2, 5×5": (lambda: nc.Conv2D(34, 5, algorithm="winograd2"), winograd, TILES),
+    "winograd2, 5×5": (lambda: nc.Conv2D(66, 5, algorithm="winograd2"), winograd, TILES),
     "winograd4": (lambda: nc.Conv2D(66, 3, padding=1, algorithm="winograd4"), winograd, TILES),
     "blocked": (lambda: nc.Conv2D(66, 2, stride=2), blocked, ("weight_gradient.copies",)),
 }
@@ -81,6 +81,21 @@ def test_blocks_of_tiles_have_the_bits_of_rounds(monkeypatch, layers):
     rounds, _ = results(listed(nc.Sequential(layers(), (13, 14, 33))), batch=17)
     assert len(blocks) < 2 * in_blocks, "only channels that fill no panel still run in blocks"
     assert_same_bits(found._replace(gradients={}), rounds._replace(gradients={}), "rounds")
+
+
+@pytest.mark.parametrize("window", [3, 5])
+@pytest.mark.parametrize(("channels", "filters", "in_scratch"), [(20, 35, False), (64, 34, True), (17, 112, True)])
+def test_weight_gradients_in_blocks_match_the_oracle(monkeypatch, channels, filters, in_scratch, window):
+    """Groups of several blocks, and a group that is not full; sums on the stack, or in scratch if they are many."""
+    blocks, kernel = [], winograd.block_gradient_kernel
+    monkeypatch.setattr(winograd, "block_gradient_kernel", lambda f: blocks.append(f) or kernel(f))
+    layer = nc.Conv2D(filters, window, padding=1, algorithm="winograd2" if window == 5 else "winograd4")
+    model = listed(nc.Sequential([layer], (13, 14, channels)))
+    for batch in (40, 1):
+        found, expected = results(model, batch)
+        assert_results_close(found, expected, f"{batch} images")
+    assert len(blocks) == 2
+    assert (scratch(model, 40)["weight_gradient.sums"] > 0) == in_scratch
 
 
 def test_few_images_run_in_rounds_in_a_plan_for_blocks():

@@ -33,7 +33,7 @@ from numbacnn.kernels.cpu.simd.vector import WIDTH, load, store
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d
 
 BLOCK_FLOATS = 2048  # of one component of a block's tiles
-BLOCK_WEIGHTS = 1024  # of one component of the sums of a weight gradient
+STACK_WEIGHTS = 1024  # of one component of the sums of a weight gradient on the stack; more are in scratch
 
 
 @cache
@@ -94,13 +94,14 @@ def block_gradient_kernel(f):
     """Return the kernel partial[group] = Gᵀ · (Σ_tiles (Bᵀ · x's window · B) ⊙ (A · dy's tile · Aᵀ)) · G.
 
     Group i sums the tiles from ``starts[i]`` to ``starts[i + 1] - 1``, ``size`` at a time. ``a_rows`` are offsets of
-    x's channels, and ``c_rows`` those of their products, which are not more than ``BLOCK_WEIGHTS``.
+    x's channels, and ``c_rows`` those of their products. ``sums``: groups × components × 1 × (products and a line) of
+    scratch for these; empty if they are not more than ``STACK_WEIGHTS``.
     """
     m, n, r = f.m, f.n, f.r
     to_x_tiles, to_dy_tiles = _tile_transform(f, n, INPUT[n]), _tile_transform(f, m, GRADIENT[m, n])
     square, new_window = square_transform(WINDOW[r, n], n, r), stack_floats(r * r * WIDTH)
     new_tiles = stack_floats(n * n * (BLOCK_FLOATS + 2 * LINE))
-    new_products = stack_floats(n * n * (BLOCK_WEIGHTS + LINE))
+    new_products = stack_floats(n * n * (STACK_WEIGHTS + LINE))
 
     @inlined
     def multiply(at, steps, channels, filters, mode, k):
@@ -127,16 +128,19 @@ def block_gradient_kernel(f):
                     target = windows + 4 * ((i * channels + c) * filters + k)
                     store(target, load(window + i * VECTOR, WIDTH), filters - k)
 
-    def winograd_block_gradient(partial, x, dy, a_rows, c_rows, starts, size, g):
+    def winograd_block_gradient(partial, sums, x, dy, a_rows, c_rows, starts, size, g):
         """Each thread owns a range of groups."""
         source, gradient = Images(*images_in(x)), Images(*images_in(dy))
         channels, filters = x.shape[3], dy.shape[3]
         p_partial, p_a_rows, p_c_rows = address(partial), address(a_rows), address(c_rows)
         p_starts, weights = address(starts), r * r * channels * filters
+        p_sums, sums_step = address(sums) if sums.size else NO_ADDRESS, sums.strides[0]
         width, columns = compiled_in_vectors(channels), compiled_in_vectors(filters)
         steps = 4 * (size * width + LINE), 4 * (size * columns + LINE), 4 * (channels * columns + LINE)
         for item in prange(len(partial)):
             group, x_tiles, products = np.intp(item), new_tiles(), new_products()
+            if p_sums != NO_ADDRESS:
+                products = p_sums + group * sums_step
             dy_tiles, first, last = x_tiles + n * n * steps[0], offset(p_starts, group), offset(p_starts, group + 1)
             at, mode = Tile(products, p_c_rows, x_tiles, p_a_rows, dy_tiles, NO_ADDRESS), 0
             while first < last or mode == 0:  # a group without tiles has a sum of 0
@@ -148,5 +152,5 @@ def block_gradient_kernel(f):
             from_products(p_partial + 4 * group * weights, products, steps[2], columns, channels, filters)
 
     winograd_block_gradient.__name__ = winograd_block_gradient.__qualname__ = f"winograd_block_gradient_{m}x{r}"
-    arrays = float32_4d, float32_4d, float32_4d, int64_1d, int64_1d, int64_1d
+    arrays = *[float32_4d] * 4, *[int64_1d] * 3
     return cpu_kernel(*arrays, types.int64, Tiling)(winograd_block_gradient)

@@ -10,7 +10,7 @@ import numpy as np
 
 from numbacnn.kernels.cpu.conv.winograd.blocks import (
     BLOCK_FLOATS,
-    BLOCK_WEIGHTS,
+    STACK_WEIGHTS,
     block_gradient_kernel,
     block_kernel,
 )
@@ -40,7 +40,7 @@ from numbacnn.kernels.cpu.gemm.gemm import (
     row_table,
     rows,
 )
-from numbacnn.kernels.cpu.gemm.microkernel import LoopNest
+from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
 from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE, equal_ranges, sum_groups, sum_shards
 from numbacnn.kernels.recording import prepare
@@ -48,6 +48,8 @@ from numbacnn.kernels.recording import prepare
 ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 MIN_BLOCKS = 16  # for the threads
 GROUPS = 32  # of blocks of a weight gradient, each with a partial sum
+BLOCK_WEIGHTS = 4096  # of one component of a weight gradient in blocks; with more, rounds are as fast or faster
+SCRATCH_GROUPS = 16  # with more than ``STACK_WEIGHTS``, whose sums take up to 9 MB
 OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
@@ -75,7 +77,7 @@ def winograd_weight_gradient(dw, x, dy, scratch, g, f):
         partial = scratch["partial"]
         tiles_of_all = len(x) * tiles_of_image(g.p, g.q, f)
         groups = _groups(g, tiles_of_all)
-        _sum_blocks(partial[:groups], x, dy, equal_ranges(tiles_of_all, groups), g, f)
+        _sum_blocks(partial[:groups], scratch["sums"], x, dy, equal_ranges(tiles_of_all, groups), g, f)
         sum_groups(dw, partial[:groups])
         return
     x_tiles, dy_tiles, products = scratch["x_tiles"], scratch["dy_tiles"], scratch["products"]
@@ -92,7 +94,8 @@ def winograd_sharded_gradient(dw, x, dy, shards, scratch, g, f):
     """Write dw, the sum over shards that start at the images ``shards[:-1]``, at most ``shards_per_round``."""
     if gradient_block(g):
         partial = scratch["partial"][: len(shards) - 1]
-        _sum_blocks(partial, x, dy, np.array(shards, np.int64) * tiles_of_image(g.p, g.q, f), g, f)
+        starts = np.array(shards, np.int64) * tiles_of_image(g.p, g.q, f)
+        _sum_blocks(partial, scratch["sums"], x, dy, starts, g, f)
         sum_shards(dw, partial)
         return
     x_tiles, dy_tiles = scratch["x_tiles"], scratch["dy_tiles"]
@@ -109,12 +112,12 @@ def shards_per_round(g, batch, images, f):
     return min(_images_per_gradient_round(g, batch, f) // max(images, 1), 1 << LEVELS)
 
 
-def _sum_blocks(partial, x, dy, starts, g, f):
+def _sum_blocks(partial, sums, x, dy, starts, g, f):
     """Write the sums of groups of tiles, each from one of ``starts`` on."""
     tiling = _tiling(len(x), g.p, g.q, f.m, (g.pad_top, g.pad_left))
     c_rows = row_table((g.c, in_vectors(g.k)))
     size, a_rows = gradient_block(g), row_table((g.c, 1))
-    block_gradient_kernel(f)(partial, x, dy, a_rows, c_rows, starts, size, tiling)
+    block_gradient_kernel(f)(partial, sums, x, dy, a_rows, c_rows, starts, size, tiling)
 
 
 def _transform_both(x_tiles, dy_tiles, x, dy, g, f):
@@ -193,7 +196,9 @@ def packed_shape(g):
 def gradient_shapes(g, images, f):
     """Scratch of the weight gradient: partial sums; or tiles of x and of dy, and their products."""
     if gradient_block(g):
-        return {"partial": (_partial_sums(g, images, f), 1, g.r * g.s * g.c, g.k)}
+        groups, products = _partial_sums(g, images, f), g.c * in_vectors(g.k)
+        sums = groups if products > STACK_WEIGHTS else 0
+        return {"partial": (groups, 1, g.r * g.s * g.c, g.k), "sums": (sums, f.n**2, 1, products + LINE)}
     panels = -(-g.c // NR), -(-g.k // NR)
     count = _images_per_gradient_round(g, images, f) * tiles_of_image(g.p, g.q, f)
     x_tiles, dy_tiles = (_components_shape(f, number, count) for number in panels)
@@ -215,7 +220,12 @@ def gradient_block(g):
 
 def _groups(g, count):
     """Groups of a weight gradient of ``count`` tiles, of a block each at least."""
-    return max(1, min(GROUPS, count // gradient_block(g)))
+    return max(1, min(_most_groups(g), count // gradient_block(g)))
+
+
+def _most_groups(g):
+    """The most groups, the same number on all processors."""
+    return SCRATCH_GROUPS if in_longest_vectors(g.c) * in_longest_vectors(g.k) > STACK_WEIGHTS else GROUPS
 
 
 def _partial_sums(g, images, f):
