@@ -220,11 +220,11 @@ def gradient_block(g):
 
 def _groups(g, count):
     """Groups of a weight gradient of ``count`` tiles, of a block each at least."""
-    return max(1, min(_most_groups(g), count // gradient_block(g)))
+    return max(1, min(_max_groups(g), count // gradient_block(g)))
 
 
-def _most_groups(g):
-    """The most groups, the same number on all processors."""
+def _max_groups(g):
+    """The maximum number of groups, the same on all processors."""
     return SCRATCH_GROUPS if in_longest_vectors(g.c) * in_longest_vectors(g.k) > STACK_WEIGHTS else GROUPS
 
 
