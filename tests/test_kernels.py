@@ -180,7 +180,7 @@ def test_the_order_of_items_leaves_every_bit(rng, size, filters):
     np.testing.assert_allclose(results[0][0], np.einsum("pqcrs,rsck->pqk", windows, w) + bias, rtol=1e-4, atol=1e-3)
 
 
-def test_large_images_do_not_take_rows_first():
+def test_images_larger_than_their_weights_do_not_take_rows_first():
     g = conv_geometry((56, 56, 128), 128, (3, 3), (2, 2), "same")
     strides = Strides((4, 4, 4, 4), (4, 4, 4, 4), (4, 4, 4, 4))
     assert not forward_gemm(g, 8, strides, packed=True).blocking.rows_first

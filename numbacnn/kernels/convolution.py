@@ -83,6 +83,9 @@ class ConvAlgorithm:
         return 0
 
     def cost(self, direction: str, g: ConvGeometry, batch: int, pool: PoolGeometry | None = None) -> Cost:
-        """Return the operations that run, and the bytes of x, y, the stored weights, and buffers between passes."""
+        """Return the operations that run, and the bytes of x, y and the stored weights, each moved once.
+
+        Algorithms that compete for one image add those of large buffers between their passes.
+        """
         images = batch * (g.h * g.w * g.c + g.p * g.q * g.k)
         return Cost(batch * g.flops, 4 * (images + g.r * g.s * (g.c // g.groups) * g.k))

@@ -128,8 +128,10 @@ def choose(
 def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeometry) -> ConvAlgorithm:
     """Return the algorithm that takes the shortest time for one image, if its weights are not in cache.
 
-    Weights that are transformed for Winograd's algorithm are up to four times as large: to read them can take longer
-    than the multiplications that they save. Where the direct sum is preferred for any batch, it is for one image.
+    Weights that are transformed for Winograd's algorithm are up to four times as large: to read them, and in training
+    to write them, can take longer than the multiplications that they save. Where the direct sum is preferred for any
+    batch, it is for one image. The cost of all direct ones is that of the last: which of them runs depends on the
+    processor's vectors, and the choice must not.
     """
     preferred = next(algorithm for algorithm in able if algorithm.applies(direction, g, None))
     if preferred.family == DIRECT:
@@ -145,4 +147,5 @@ def _fastest_for_one(able: Sequence[ConvAlgorithm], direction: str, g: ConvGeome
         passes = sum(not (buffer.prepared and direction == "forward") for buffer in buffers)
         return flops / FLOPS_PER_BYTE + moved + passes * BYTES_PER_PASS
 
-    return min((direct, *others), key=bytes_in_time)
+    fastest = min((able[-1], *others), key=bytes_in_time)
+    return direct if fastest is able[-1] else fastest

@@ -134,7 +134,7 @@ def winograd(size, algorithm):
 def narrow():
     """Few channels, for Winograd's algorithm in blocks of tiles, with sums on the stack and in scratch."""
     start = nc.Conv2D(9, 3, padding=1), nc.ReLU(), nc.Conv2D(22, 3, padding=1, algorithm="winograd4"), nc.BatchNorm()
-    end = nc.Conv2D(33, 5, padding=2, algorithm="winograd2"), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(3)
+    end = nc.Conv2D(48, 5, padding=2, algorithm="winograd2"), nc.ReLU(), nc.GlobalAvgPool2D(), nc.Dense(3)
     return [*start, nc.ReLU(), *end]
 
 

@@ -27,8 +27,8 @@ from numbacnn.kernels.cpu.simd.llvm import FLOAT, INT64
 from numbacnn.kernels.target import Target, host_target
 
 LINE = 16  # floats of a cache line
-# Floats from a row of packed B to the one that is prefetched. The hardware prefetcher stops at the end of each page;
-# where weights come from memory, as on one image, ResNet-18 takes a fifth less time (Zen 5).
+# Floats from a row of B to what is prefetched; in packed B, the row of a later step. The hardware prefetcher stops at
+# the end of each page; where weights come from memory, as on one image, ResNet-18 takes a fifth less time (Zen 5).
 AHEAD = 1280
 FLOAT_POINTER, INT64_POINTER = FLOAT.as_pointer(), INT64.as_pointer()
 
@@ -73,7 +73,7 @@ def gemm_microkernel(
     ``tile`` is a Tile, ``row`` the first row of C and of A, and ``n`` the number of columns. ``mode`` is the sum of any
     of ACCUMULATE, WHOLE and the bits of ``simd.activations``, and ``k`` is a LoopNest.
 
-    With ``streams_b``, packed B is prefetched, for weights that come from memory; in cache, that takes 5 % longer.
+    With ``streams_b``, B is prefetched, for weights that come from memory; in cache, that takes up to 5 % longer.
     Only ``masked`` microkernels accept n < NR columns. They never read or write B, bias or C past these.
     """
     fma = (target or host_target()).fma

@@ -24,7 +24,7 @@ from numbacnn.kernels.cpu.conv.epilogues import (
     bias_or_none,
 )
 
-HALF_VECTOR = 8  # floats, of the longest vectors: an algorithm must not be chosen by the processor's
+SMALLEST_VECTOR = 8  # floats: half of the longest one, since the choice must not depend on the processor's
 
 
 class Direct(ConvAlgorithm):
@@ -44,13 +44,13 @@ class Direct(ConvAlgorithm):
     def cost(self, direction, g, batch, pool=None):
         """The products of half vectors; and packed weights and partial sums, which are written and read."""
         one = one_group(g)
-        outputs = one.c if direction == INPUT_GRADIENT else one.k
+        outputs, weights = one.c if direction == INPUT_GRADIENT else one.k, g.r * g.s * one.c * g.k
         between = {
-            FORWARD: 0,  # weights are packed once
+            FORWARD: 0 if g.groups == 1 else weights,  # those of a single group are packed once
             WEIGHT_GRADIENT: prod(partial_shape(g, batch)) * g.groups,
-            INPUT_GRADIENT: g.r * g.s * one.c * g.k,
+            INPUT_GRADIENT: weights,
         }
-        flops = batch * g.flops * -(-outputs // HALF_VECTOR) * HALF_VECTOR // outputs
+        flops = batch * g.flops * -(-outputs // SMALLEST_VECTOR) * SMALLEST_VECTOR // outputs
         return Cost(flops, super().cost(direction, g, batch).bytes + 2 * 4 * between[direction])
 
     def forward(self, y, x, w, b, scratch, g, epilogue):

@@ -62,7 +62,7 @@ def block_kernel(f):
     ``a_rows`` are the offsets of ``size`` tiles, and ``c_rows`` those of their products.
     """
     to_tiles = _tile_transform(f, f.n, INPUT[f.n])
-    multiply, from_products = component_products(f), output_transform(f)
+    multiply, from_products = component_products(f, streams_weights=False), output_transform(f)
     new_tiles, new_products = stack_floats(f.n**2 * (BLOCK_FLOATS + LINE)), product_memory(f)
 
     def winograd_blocks(y, x, a_rows, c_rows, weights, bias, aux, size, g, ops):
@@ -95,7 +95,7 @@ def block_gradient_kernel(f):
 
     Group i sums the tiles from ``starts[i]`` to ``starts[i + 1] - 1``, ``size`` at a time. ``a_rows`` are offsets of
     x's channels, and ``c_rows`` those of their products. ``sums``: groups × components × 1 × (products and a line) of
-    scratch for these; empty if they are not more than ``STACK_WEIGHTS``.
+    scratch for these; empty if a component has at most ``STACK_WEIGHTS``.
     """
     m, n, r = f.m, f.n, f.r
     to_x_tiles, to_dy_tiles = _tile_transform(f, n, INPUT[n]), _tile_transform(f, m, GRADIENT[m, n])

@@ -8,7 +8,7 @@ from numba import prange, types
 
 from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, WEIGHTS, square_transform
-from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, streaming_microkernel
+from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel, streaming_microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest, Tile, gemm_microkernel
 from numbacnn.kernels.cpu.simd.memory import address, prefers_nontemporal, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, store_nontemporal, where_greater
@@ -178,9 +178,9 @@ def product_memory(f):
 
 
 @cache
-def component_products(f):
+def component_products(f, streams_weights):
     """Return the function that multiplies all components of up to ``TILES`` tiles and one panel of filters."""
-    components = f.n**2
+    components, products = f.n**2, streaming_microkernel if streams_weights else microkernel
 
     @inlined
     def multiply(at, tile_step, weight_step, tiles, filters, k):
@@ -190,7 +190,7 @@ def component_products(f):
             here = Tile(at.c + i * PRODUCT_STEP, at.c_rows, a, at.a_rows, b, NO_ADDRESS)
             if filters > LANES:
                 for row in range(0, tiles, MR):
-                    streaming_microkernel(here, row, NR, 0, k)
+                    products(here, row, NR, 0, k)
             else:
                 for row in range(0, tiles, MR):
                     vector_microkernel(here, row, LANES, 0, k)
@@ -242,7 +242,7 @@ def output_transform(f):
 @cache
 def output_kernel(f):
     """Return the kernel y's tile = Aᵀ · (Σ_c tiles ⊙ weights) · A + bias, followed by ``PostOps``."""
-    multiply, transform = component_products(f), output_transform(f)
+    multiply, transform = component_products(f, streams_weights=True), output_transform(f)
     memory = product_memory(f)
 
     def winograd_products(y, tiles, rows, weights, bias, aux, channels, g, ops):

@@ -49,7 +49,7 @@ ROUND_BYTES = 1 << 22  # of transformed tiles in a round
 MIN_BLOCKS = 16  # for the threads
 GROUPS = 32  # of blocks of a weight gradient, each with a partial sum
 BLOCK_WEIGHTS = 4096  # of one component of a weight gradient in blocks; with more, rounds are as fast or faster
-SCRATCH_GROUPS = 16  # with more than ``STACK_WEIGHTS``, whose sums take up to 9 MB
+SCRATCH_GROUPS = 16  # with more than ``STACK_WEIGHTS``, whose sums take up to 9.5 MB
 OUTPUT_BYTES = 1 << 22  # from which y is stored without reading its lines into caches that hold tiles and weights
 
 
