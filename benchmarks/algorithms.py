@@ -4,9 +4,9 @@
 
 Convolutions of the kernel suite with a window of 3×3 or 5×5 at stride 1 run in each direction by the algorithm of
 "auto", or of "latency" on one image, and by each one that can be forced. On one image, up to 64 copies take turns, so
-that weights of 2 MB and more are read from memory, as in a network; that takes up to 7 GB. Whole networks run by "latency", "auto" and "direct" on one image, in
-inference and in training. The figure of a row is the shortest time of another algorithm over that of the chosen one;
-with ``--at-least`` the exit status is 1 if one is below.
+that weights of 2 MB and more are read from memory, as in a network; that takes up to 7 GB. Whole networks run by
+"latency", "auto" and "direct" on one image, in inference and in training. The figure of a row is the shortest time of
+another algorithm over that of the chosen one; with ``--at-least`` the exit status is 1 if one is below.
 """
 
 import argparse
