@@ -8,10 +8,10 @@ from graphs import listed
 import numbacnn as nc
 from numbacnn.engine.plan import make_plan
 from numbacnn.kernels.cpu.conv import blocked
-from numbacnn.kernels.cpu.conv.direct import loops, weight_gradient
+from numbacnn.kernels.cpu.conv.direct import forward, input_gradient, loops, weight_gradient
 from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
 from numbacnn.kernels.cpu.conv.winograd import winograd
-from numbacnn.kernels.cpu.gemm.gemm import LANES
+from numbacnn.kernels.cpu.gemm.gemm import LANES, blocking_of
 
 SHAPE, BATCH = (13, 14, 64), 6
 TILES = "forward.tiles", "input_gradient.tiles", "weight_gradient.x_tiles", "weight_gradient.dy_tiles"
@@ -107,6 +107,21 @@ def test_few_images_run_in_rounds_in_a_plan_for_blocks():
     for batch, (result, expected) in zip((1, 7, 8, 40), found, strict=True):
         assert_results_close(result, expected, f"{batch} images")
         assert_same_bits(results(model, batch)[0], result, f"{batch} images, in the buffers for 40")
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_weights_larger_than_images_match_the_oracle(monkeypatch, batch):
+    """Few rows of C, whose items go along the rows: with bias and ReLU, and ReLU's mask in the input gradient."""
+    blockings = []
+    for module in (forward, input_gradient):
+        monkeypatch.setattr(
+            module, "blocking_of", lambda *sizes: blockings.append(blocking_of(*sizes)) or blockings[-1]
+        )
+    wide = nc.Conv2D(300, 3, padding=1, algorithm="direct")
+    model = listed(nc.Sequential([nc.Conv2D(160, 1), nc.ReLU(), wide, nc.ReLU()], (6, 7 + batch, 3)))
+    found, expected = results(model, batch)
+    assert sum(blocking.rows_first for blocking in made) >= 2
+    assert_results_close(found, expected, f"{batch} images")
 
 
 PACKED = {  # the layer, its input, and the packed weights that go in rounds
