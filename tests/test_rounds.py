@@ -112,11 +112,9 @@ def test_few_images_run_in_rounds_in_a_plan_for_blocks():
 @pytest.mark.parametrize("batch", [1, 5])
 def test_weights_larger_than_images_match_the_oracle(monkeypatch, batch):
     """Few rows of C, whose items go along the rows: with bias and ReLU, and ReLU's mask in the input gradient."""
-    blockings = []
+    made = []
     for module in (forward, input_gradient):
-        monkeypatch.setattr(
-            module, "blocking_of", lambda *sizes: blockings.append(blocking_of(*sizes)) or blockings[-1]
-        )
+        monkeypatch.setattr(module, "blocking_of", lambda *sizes: made.append(blocking_of(*sizes)) or made[-1])
     wide = nc.Conv2D(300, 3, padding=1, algorithm="direct")
     model = listed(nc.Sequential([nc.Conv2D(160, 1), nc.ReLU(), wide, nc.ReLU()], (6, 7 + batch, 3)))
     found, expected = results(model, batch)
