@@ -6,12 +6,15 @@ from engine import assert_results_close, assert_same_bits, normals, oracle, outp
 from graphs import listed
 
 import numbacnn as nc
+from numbacnn.engine.locks import engine_lock
 from numbacnn.engine.plan import make_plan
-from numbacnn.kernels.cpu.conv import blocked
+from numbacnn.geometry import conv_geometry
+from numbacnn.kernels.cpu.conv import blocked, col2im
 from numbacnn.kernels.cpu.conv.direct import forward, input_gradient, loops, weight_gradient
 from numbacnn.kernels.cpu.conv.pixel_pairs import PixelPairs
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.gemm.gemm import LANES, blocking_of
+from numbacnn.layers.algorithms import ConvEpilogue
 
 SHAPE, BATCH = (13, 14, 64), 6
 TILES = "forward.tiles", "input_gradient.tiles", "weight_gradient.x_tiles", "weight_gradient.dy_tiles"
@@ -61,6 +64,46 @@ def test_rounds_of_single_images_match_one_round(monkeypatch, name):
         assert small[buffer] < large[buffer]
     assert_same_bits(found._replace(gradients={}), whole._replace(gradients={}), name)
     assert_results_close(found, expected, name)
+
+
+COLUMNS = {  # convolutions of few channels, and their images
+    "strides": (lambda: nc.Conv2D(9, (3, 5), stride=(2, 3), padding=2), (61, 40, 3)),
+    "a stride over the window": (lambda: nc.Conv2D(5, 2, stride=3), (60, 31, 8)),
+    "dilation": (lambda: nc.Conv2D(4, 3, padding=((0, 3), (2, 1)), dilation=2), (100, 23, 5)),
+    "one channel": (lambda: nc.Conv2D(6, 5, padding=2), (81, 70, 1)),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_bands_of_an_image_and_blocks_of_columns(monkeypatch, name):
+    """The same bits in one band and in several; in smaller blocks, terms are added in another order."""
+    make, shape = COLUMNS[name]
+    found = {}
+    for bands, floats in ((16, 1 << 14), (1, 1 << 14), (16, 1)):
+        monkeypatch.setattr(col2im, "GROUPS", bands)
+        monkeypatch.setattr(col2im, "COLUMN_FLOATS", floats)
+        model = listed(nc.Sequential([make()], shape))
+        g = model.graph.nodes[0].geometry
+        blocks = col2im._blocks(g, 2)
+        assert col2im.Col2Im().applies("input_gradient", g, None)
+        assert (blocks.bands > 1, blocks.columns > 1) == (bands > 1, floats > 1)
+        found[bands, floats], expected = results(model, batch=2)
+        assert_results_close(found[bands, floats], expected, name)
+    assert_same_bits(found[16, 1 << 14], found[1, 1 << 14], name)
+
+
+def test_columns_are_added_to_some_channels_of_an_image():
+    """A gradient whose pixels are not contiguous; the other channels stay as they are."""
+    draw, g = np.random.default_rng(0), conv_geometry((9, 11, 3), 4, (3, 2), (1, 2), "same")
+    dy, w = draw.standard_normal((2, g.p, g.q, g.k), np.float32), draw.standard_normal((3, 2, 3, 4), np.float32)
+    whole, dx = np.empty((2, 9, 11, 3), np.float32), np.ones((2, 9, 11, 6), np.float32)
+    for target in (whole, dx[..., 2:5]):
+        scratch = {
+            name: np.empty(s.shape, np.float32) for name, s in col2im.Col2Im().scratch("input_gradient", g, 2).items()
+        }
+        with engine_lock:
+            col2im.Col2Im().input_gradient(target, dy, w, scratch, g, ConvEpilogue())
+    assert np.array_equal(dx, np.concatenate([np.ones_like(dx[..., :2]), whole, np.ones_like(dx[..., :1])], axis=3))
 
 
 @pytest.mark.parametrize("layers", [

@@ -68,6 +68,19 @@ def _emit_load(context, builder, signature, arguments):
 
 
 @intrinsic
+def load_between(typing, address, first, last):
+    """The floats at ``address`` in lanes ``first`` to ``last`` − 1, and zeros in the others, which are not accessed."""
+
+    def emit(context, builder, signature, arguments):
+        address, first, last = arguments
+        before, inside = llvm.mask(builder, first, WIDTH), llvm.mask(builder, last, WIDTH)
+        inside = builder.and_(inside, builder.not_(before))
+        return llvm.load_masked(builder, builder.inttoptr(address, FLOAT.as_pointer()), inside, VECTOR)
+
+    return vector(types.intp, types.intp, types.intp), emit
+
+
+@intrinsic
 def store(typing, address, value, count):
     """Write the first ``min(count, WIDTH)`` lanes of ``value`` at ``address``; all of a block."""
 
