@@ -66,6 +66,23 @@ def test_rounds_of_single_images_match_one_round(monkeypatch, name):
     assert_results_close(found, expected, name)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_groups_of_rows_have_sums_of_their_own(monkeypatch, groups, batch):
+    """Weight gradients of 1×1 windows, in several chunks of rows of each group."""
+    launched, kernel = [], blocked._sum_row_groups
+    monkeypatch.setattr(blocked, "_sum_row_groups", lambda *arguments: launched.append(arguments) or kernel(*arguments))
+    monkeypatch.setattr(blocked, "GROUPS", 5)
+    monkeypatch.setattr(blocked, "GROUP_FLOATS", 1 << 14)
+    layer = nc.Conv2D(70 * groups, 1, stride=(2, 1), padding=((0, 1), (2, 0)), groups=groups)
+    found, expected = results(listed(nc.Sequential([layer], (45, 17, 300 * groups))), batch)
+    assert len(launched) == groups
+    for partial, *_, rows_at_once, g in launched:
+        assert len(partial) == 5
+        assert rows_at_once < batch * g.p // 5, "several chunks"
+    assert_results_close(found, expected, "groups of rows")
+
+
 COLUMNS = {  # convolutions of few channels, and their images
     "strides": (lambda: nc.Conv2D(9, (3, 5), stride=(2, 3), padding=2), (61, 40, 3)),
     "a stride over the window": (lambda: nc.Conv2D(5, 2, stride=3), (60, 31, 8)),

@@ -28,8 +28,8 @@ from numbacnn.kernels.convolution import (
 )
 from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
-from numbacnn.kernels.cpu.conv.winograd.padding import LONGEST_VECTOR, in_longest_panels, in_longest_vectors
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
+from numbacnn.kernels.cpu.gemm.padding import LONGEST_VECTOR, in_longest_panels, in_longest_vectors
 
 MIN_WEIGHTS = {4: 128, 2: 512}  # channels × filters, by m
 # Minimum of channels that are summed, and of channels of outputs, by m and direction. The direct algorithm computes

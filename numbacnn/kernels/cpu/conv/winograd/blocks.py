@@ -24,10 +24,10 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     vector_microkernel,
     window_transform,
 )
-from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_vectors
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, VECTOR, WINDOW, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import ACCUMULATE, LINE, LoopNest, Tile
+from numbacnn.kernels.cpu.gemm.padding import compiled_in_vectors
 from numbacnn.kernels.cpu.simd.memory import address, offset, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, store
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d

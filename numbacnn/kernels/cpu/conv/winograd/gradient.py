@@ -11,10 +11,10 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import VECTOR, WINDOW, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import MR, NO_ADDRESS, NR, microkernel, row_table
 from numbacnn.kernels.cpu.gemm.microkernel import LoopNest, Tile
+from numbacnn.kernels.cpu.gemm.padding import compiled_in_panels
 from numbacnn.kernels.cpu.simd.memory import address, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, store
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d

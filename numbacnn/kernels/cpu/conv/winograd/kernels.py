@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from numbacnn.kernels.cpu.conv.winograd.padding import compiled_in_panels
 from numbacnn.kernels.cpu.conv.winograd.transforms import GRADIENT, INPUT, OUTPUT, VECTOR, WEIGHTS, square_transform
 from numbacnn.kernels.cpu.gemm.gemm import LANES, MR, NO_ADDRESS, NR, microkernel, streaming_microkernel
 from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest, Tile, gemm_microkernel
+from numbacnn.kernels.cpu.gemm.padding import compiled_in_panels
 from numbacnn.kernels.cpu.simd.memory import address, prefers_nontemporal, stack_floats
 from numbacnn.kernels.cpu.simd.vector import WIDTH, load, rectified, splat, store, store_nontemporal, where_greater
 from numbacnn.kernels.jit import cpu_kernel, float32_1d, float32_4d, inlined, int64_1d

@@ -25,7 +25,6 @@ from numbacnn.kernels.cpu.conv.winograd.kernels import (
     output_kernel,
     weights_kernel,
 )
-from numbacnn.kernels.cpu.conv.winograd.padding import in_longest_panels, in_longest_vectors, in_panels, in_vectors
 from numbacnn.kernels.cpu.gemm.gemm import (
     MR,
     NO_BIAS,
@@ -42,6 +41,7 @@ from numbacnn.kernels.cpu.gemm.gemm import (
 )
 from numbacnn.kernels.cpu.gemm.microkernel import LINE, LoopNest
 from numbacnn.kernels.cpu.gemm.packing import Packing, pack
+from numbacnn.kernels.cpu.gemm.padding import in_longest_panels, in_longest_vectors, in_panels, in_vectors
 from numbacnn.kernels.cpu.sums import SHARDS_AT_ONCE, equal_ranges, sum_groups, sum_shards
 from numbacnn.kernels.recording import prepare
 

@@ -1,7 +1,7 @@
 """Numbers of channels, rounded up to whole vectors or panels.
 
-Kernels call the compiled forms. Whether Winograd's algorithm is chosen, and the order of its sums, must not depend on
-the processor's vectors: for them channels are rounded to the longest ones.
+Kernels call the compiled forms. Whether an algorithm is chosen, and the order of its sums, must not depend on the
+processor's vectors: for them channels are rounded to the longest ones.
 """
 
 from numbacnn.kernels.cpu.gemm.gemm import NR
