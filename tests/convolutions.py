@@ -59,7 +59,7 @@ def _dense(draw):
     for n, c, k in ((1, 1, 1), (5, 7, 3), (3, 8, 12)):
         reason = f"{n}x{c} to {k}"
         x, w, b, dy = image(draw, n, 1, 1, c), flat(draw, c, k), flat(draw, k), image(draw, n, 1, 1, k)
-        packed, gradient = sized("dense_packed_weights_shape", c, k), sized("dense_packed_gradient_shape", c, k)
+        packed, gradient = sized("dense_packed_weights_shape", c, k), sized("dense_packed_gradient_shape", n, k)
         y, dx = image(draw, n, 1, 1, k), image(draw, n, 1, 1, c)
         yield Call(reason, [("dense_forward", [y, x, w, b, packed, True])])
         yield Call(reason, [("dense_weight_gradient", [flat(draw, c, k), x, dy])])

@@ -57,7 +57,7 @@ class Dense(WeightLayer):
         whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
             "packed": ScratchSpec(whole, "prepared", trained=part),
-            "packed_gradient": ScratchSpec(sizes.dense_packed_gradient_shape(*geometry), "backward"),
+            "packed_gradient": ScratchSpec(sizes.dense_packed_gradient_shape(batch, self.units), "backward"),
             "partial_bias": ScratchSpec(sizes.partial_bias_shape(batch, 1, 1, self.units), "backward"),
         }
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from numbacnn.geometry import ConvGeometry
 from numbacnn.kernels.cpu.conv.direct.forward import direct_forward, packed_round_shape, packed_shape
-from numbacnn.kernels.cpu.conv.direct.input_gradient import direct_input_gradient, packed_gradient_shape
 from numbacnn.kernels.cpu.conv.direct.weight_gradient import direct_weight_gradient
 from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NO_BIAS, row_table
 from numbacnn.kernels.cpu.gemm.sharded import BLOCK_ROWS, sharded_gradient
+from numbacnn.kernels.cpu.gemm.transposed import packed_rows_shape, transposed_product
 from numbacnn.kernels.cpu.simd.activations import RELU
 from numbacnn.kernels.registry import launcher
 
@@ -41,8 +41,7 @@ def dense_input_gradient(dx, dy, w, packed, mask=None):
 
     packed: scratch of ``dense_packed_gradient_shape``.
     """
-    g, mask = _geometry(len(dx), *w.shape), None if mask is None else _as_row(mask)
-    direct_input_gradient(_as_row(dx), _as_row(dy), w[None, None], packed, g, mask)
+    transposed_product(dx, dy, w[None, None], packed, NO_AUX if mask is None else mask)
 
 
 @lru_cache(maxsize=1024)
@@ -65,6 +64,6 @@ def dense_packed_round_shape(c, k):
     return packed_round_shape(_geometry(1, c, k))
 
 
-def dense_packed_gradient_shape(c, k):
-    """Scratch of the input gradient."""
-    return packed_gradient_shape(_geometry(1, c, k))
+def dense_packed_gradient_shape(n, k):
+    """Scratch of the input gradient of up to ``n`` images."""
+    return packed_rows_shape(n, k)
