@@ -11,7 +11,7 @@ MANY = MAX_ROWS * MIN_BLOCKS - 5  # channels that fill blocks of ``MAX_ROWS``
 
 
 def product(x, w, mask=None, room=0):
-    """y = x · wᵀ in an array whose rows are further apart than they are long, and what lies between them."""
+    """Return y = x · wᵀ from an array with room between its rows, where nothing may be written."""
     count, channels = len(x), len(w)
     y, packed = np.full((count, 1, 1, channels + 3), 7, np.float32), packed_rows_shape(count + room, x.shape[1])
     with engine_lock:
