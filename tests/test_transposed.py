@@ -5,9 +5,9 @@ import pytest
 
 from numbacnn.engine.locks import engine_lock
 from numbacnn.kernels.cpu.gemm.gemm import NO_AUX, NR
-from numbacnn.kernels.cpu.gemm.transposed import MAX_ROWS, MIN_BLOCKS, packed_rows_shape, transposed_product
+from numbacnn.kernels.cpu.gemm.transposed import FEW_BLOCKS, MAX_ROWS, packed_rows_shape, transposed_product
 
-MANY = MAX_ROWS * MIN_BLOCKS - 5  # channels that fill blocks of ``MAX_ROWS``
+MANY = MAX_ROWS * FEW_BLOCKS - 5  # channels that fill blocks of ``MAX_ROWS``
 
 
 def product(x, w, mask=None, room=0):
@@ -39,7 +39,8 @@ def test_products_of_any_size(count, channels, terms):
     assert np.array_equal(product(x, w, mask), np.where(mask > 0, found, 0))
 
 
-def test_w_may_be_some_columns_of_a_matrix():
+def test_each_matrix_may_be_some_columns_of_another():
     draw = np.random.default_rng(0)
     x, whole = draw.standard_normal((4, 6), np.float32), draw.standard_normal((11, 9), np.float32)
     assert np.array_equal(product(x, whole[:, 2:8]), product(x, whole[:, 2:8].copy()))
+    assert np.array_equal(product(whole[:5, 1:7], x), product(whole[:5, 1:7].copy(), x))

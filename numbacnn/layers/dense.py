@@ -53,7 +53,7 @@ class Dense(WeightLayer):
         return {"weight": weight, "bias": ParameterSpec((self.units,), "zeros")} if self.bias else {"weight": weight}
 
     def scratch(self, sizes: Sizes, geometry: tuple[int, int], batch: int) -> Mapping[str, ScratchSpec]:
-        """Return the packed weights, and the partial sums of the bias gradient."""
+        """Return the packed weights, the packed gradients of the batch, and the partial sums of the bias gradient."""
         whole, part = sizes.dense_packed_weights_shape(*geometry), sizes.dense_packed_round_shape(*geometry)
         return {
             "packed": ScratchSpec(whole, "prepared", trained=part),

@@ -3,7 +3,7 @@
 The direct algorithm steps over pixels, and with many channels each pixel is in another page of memory: it reads a few
 floats of each page and stalls on every one. Here a round of images is copied first, so that the pixels of each block of
 NR channels are contiguous, and multiplied while the copies are in cache. With 1×1 windows and few weights, each group
-of rows has copies and a sum of its own, so that no thread reads what another has written.
+of rows has copies and a sum of its own, so that no thread multiplies copies that another has made.
 """
 
 from functools import lru_cache
@@ -60,8 +60,7 @@ class Blocked(ConvAlgorithm):
         copied = _copied(one)
         pixels = one.p * one.q
         multiplies, floats = pixels * one.r * one.s * one.c * one.k, copied.h * copied.w * one.c + pixels * one.k
-        reuse, is_large = (MIN_GROUP_REUSE, pixels >= MIN_GROUP_PIXELS) if _in_groups(one) else (MIN_REUSE, True)
-        return pool is None and is_large and one.c * multiplies >= reuse * floats
+        return pool is None and one.c * multiplies >= (MIN_GROUP_REUSE if _in_groups(one) else MIN_REUSE) * floats
 
     def scratch(self, direction, g, batch, pool=None):
         """The copies of a round or of each group, those of x before those of dy; and the groups' sums."""
@@ -76,11 +75,12 @@ class Blocked(ConvAlgorithm):
     def weight_gradient(self, dw, x, dy, scratch, g, epilogue):
         """One GEMM per round of images, or per chunk of a group's rows, and group of channels."""
         one = one_group(g)
+        at_once = _rows_at_once(one)
         for x_part, dy_part, k in group_slices(x, dy, g):
             if _in_groups(one):
                 groups = min(GROUPS, len(x) * one.p)
                 partial, copies = scratch["partial"][:groups], scratch["copies"][:groups]
-                _sum_row_groups(partial, copies, x_part, dy_part, *_group_rows(one), _rows_at_once(one), one)
+                _sum_row_groups(partial, copies, x_part, dy_part, *_group_rows(one, at_once), at_once, one)
                 sum_groups(dw[..., k], partial)
             else:
                 blocked_weight_gradient(dw[..., k], x_part, dy_part, scratch["copies"], one)
@@ -88,7 +88,8 @@ class Blocked(ConvAlgorithm):
 
 def _in_groups(g):
     """Whether groups of rows have sums of their own."""
-    return g.r * g.s == 1 and g.c * g.k <= GROUP_WEIGHTS and g.q * (g.c + g.k) <= GROUP_FLOATS
+    fits = g.c * g.k <= GROUP_WEIGHTS and g.q * (g.c + g.k) <= GROUP_FLOATS
+    return g.r * g.s == 1 and fits and g.p * g.q >= MIN_GROUP_PIXELS
 
 
 def _rows_at_once(g):
@@ -97,9 +98,9 @@ def _rows_at_once(g):
 
 
 @lru_cache(maxsize=1024)
-def _group_rows(g):
-    """Offsets of the channels of x in a group's copies, and of the rows of dw in its sum."""
-    block = NR * _block_rows(_rows_at_once(g) * g.q)
+def _group_rows(g, at_once):
+    """Offsets of the channels of x in a group's copies of so many rows, and of the rows of dw in its sum."""
+    block = NR * _block_rows(at_once * g.q)
     return pad_rows(np.arange(g.c) // NR * block + np.arange(g.c) % NR), row_table((g.c, g.k))
 
 
@@ -206,12 +207,12 @@ def _sum_row_groups(partial, copies, x, dy, a_rows, c_rows, rows_at_once, g):
     dy_image, dy_row, dy_pixel = dy.strides[:3]
     p_x, p_dy = address(x) - g.pad_top * x.strides[1] - g.pad_left * x.strides[2], address(dy)
     p_partial, p_copies, p_a_rows, p_c_rows = address(partial), address(copies), address(a_rows), address(c_rows)
-    groups, rows, step = len(partial), len(x) * g.p, 4 * NR * (rows_at_once * g.q | 1)
+    groups, all_rows, step = len(partial), len(x) * g.p, 4 * NR * (rows_at_once * g.q | 1)
     for item in prange(groups):
         group = np.intp(item)
         x_blocks, total = p_copies + group * copies.strides[0], p_partial + group * partial.strides[0]
         dy_blocks = x_blocks + -(-g.c // NR) * step
-        first, last, mode = rows * group // groups, rows * (group + 1) // groups, 0
+        first, last, mode = all_rows * group // groups, all_rows * (group + 1) // groups, 0
         while first < last:
             count = min(rows_at_once, last - first)
             for i in range(count):

@@ -2,7 +2,7 @@
 
 The direct algorithm would fill only C lanes of a register, and multiply the zeros of the halo. Here each pixel of dy is
 multiplied by all of wᵀ, K → R·S·C columns at once. The columns of some pixels stay in cache while they are added to the
-windows of dx from which forward reads: in each row of a window, S·C of them are contiguous.
+windows of dx that forward reads. In each row of a window, S·C of them are contiguous.
 """
 
 from functools import lru_cache
@@ -36,8 +36,6 @@ from numbacnn.kernels.cpu.simd.vector import WIDTH, load, load_between, splat, s
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined
 
 MAX_CHANNELS = 8
-WINOGRAD_CHANNELS = 3  # with more, and more than WINOGRAD_FLOATS of an image's columns, Winograd's 4×4 tiles are faster
-WINOGRAD_FLOATS = 1 << 15
 COLUMN_FLOATS = 1 << 14  # of the pixels that are multiplied at once
 GROUPS = 16  # of bands of dx, each with its own columns
 MIN_BAND = 8  # rows of a band per row of a window, since bands share rows of dy
@@ -51,10 +49,8 @@ class Col2Im(ConvAlgorithm):
     directions = (INPUT_GRADIENT,)
 
     def applies(self, direction, g, pool):
-        """Whether there are few channels, and Winograd's algorithm saves less."""
-        width = g.r * g.s * g.c
-        is_small = g.p * g.q * width <= WINOGRAD_FLOATS or g.c <= WINOGRAD_CHANNELS or 4 not in g.winograd_tiles
-        return pool is None and g.groups == 1 and g.c <= MAX_CHANNELS and width > g.c and is_small
+        """Whether there are few channels, and more columns than channels."""
+        return pool is None and g.groups == 1 and g.c <= MAX_CHANNELS and g.r * g.s > 1
 
     def scratch(self, direction, g, batch, pool=None):
         """Packed wᵀ, and the columns of each group of bands."""
@@ -82,10 +78,13 @@ class Blocks(NamedTuple):
 
 
 def _blocks(g, images):
-    """The blocks for ``images`` images. Only the bands depend on them, but not the bits of dx."""
+    """The blocks for ``images`` images, whose number changes the bands and the rows, but not the bits of dx.
+
+    Rows of dy are added in order, whatever their blocks. Only blocks of one row have fewer columns than dy.
+    """
     pixels = max(1, COLUMN_FLOATS // (g.r * g.s * g.c))
-    bands = min(-(-GROUPS // images), g.h // (MIN_BAND * g.dilation_h * g.r))
-    return Blocks(_part(g.p, max(1, pixels // g.q)), _part(g.q, pixels), max(1, bands))
+    bands = max(1, min(-(-GROUPS // images), g.h // (MIN_BAND * g.dilation_h * g.r)))
+    return Blocks(_part(-(-g.p // bands), max(1, pixels // g.q)), _part(g.q, pixels), bands)
 
 
 def _part(size, most):
@@ -146,7 +145,7 @@ def _col2im_gradient(
             last_p = min(g.p, (last - 1 + g.pad_top) // g.stride_h + 1)
             for p in range(first_p, last_p, blocks.rows):
                 for q in range(0, g.q, blocks.columns):
-                    # The last block starts early enough to be whole, and has some columns again.
+                    # The last block starts early enough to be whole, and computes some columns again.
                     whole_p, whole_q = min(p, g.p - blocks.rows), min(q, g.q - blocks.columns)
                     source = p_dy + image * dy_image + whole_p * dy_row + whole_q * dy_pixel
                     pointers = Pointers(scratch, source, p_packed, NO_ADDRESS, NO_ADDRESS)

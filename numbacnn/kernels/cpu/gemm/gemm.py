@@ -1,4 +1,4 @@
-"""GEMM on the microkernel, in parallel: the one compiled kernel of convolutions, dense layers and their gradients.
+"""GEMM on the microkernel, in parallel: the compiled kernel of most convolutions, dense layers and gradients.
 
 A ``Gemm`` describes where A, B and C are and how the work is blocked. The loops are BLIS's (Van Zee and van de Geijn
 2015, "BLIS: A framework for rapidly instantiating BLAS functionality"): work items of mc×nc of C, chunks of k that keep

@@ -1,7 +1,7 @@
 """The product y = x · wᵀ of matrices that are stored by rows, without packing w: the input gradient of dense layers.
 
 Rows of A are those of w, B is xᵀ in micro-panels, and blocks of C = w · xᵀ are transposed while they are in cache.
-Weights are often many times as large as a batch; to pack them would move them three times instead of once.
+Weights are often many times as large as a batch, and to pack them would move them three times instead of once.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from numbacnn.kernels.cpu.simd.vector import WIDTH, transpose
 from numbacnn.kernels.jit import cpu_kernel, float32_4d, inlined, int64_1d
 
 MAX_ROWS = 8 * MR  # of a block of C
-MIN_BLOCKS = 16  # for the threads; blocks of fewer rows read packed x more often
+FEW_BLOCKS = 16  # for the threads: with fewer, blocks are smaller, or of one panel, and read x or w more often
 BLOCK_ROWS = row_table((MAX_ROWS, NR))
 block_memory = stack_floats(MAX_ROWS * NR)
 
@@ -28,11 +28,12 @@ def transposed_product(y, x, w, packed, mask):
     """
     count, (_, _, channels, terms) = len(x), w.shape
     pack(packed, x, Packing(count, x.strides[0] // 4, 0, 1, 1, terms, 0, 0, 1))
-    rows = MAX_ROWS if -(-channels // MAX_ROWS) >= MIN_BLOCKS else 2 * MR
+    rows = MAX_ROWS if -(-channels // MAX_ROWS) >= FEW_BLOCKS else 2 * MR
+    panels = -(-count // NR) if -(-channels // rows) >= FEW_BLOCKS else 1
     chunk = NR if terms % NR == 0 else terms
     next_chunk = chunk if chunk < terms else 0  # which the microkernel prefetches
     k = LoopNest(1, terms // chunk, chunk, 0, next_chunk, 1, 0, chunk * NR, NR)
-    _multiply(y, w, packed, mask, row_table((channels, w.strides[2] // 4)), BLOCK_ROWS, rows, k)
+    _multiply(y, w, packed, mask, row_table((channels, w.strides[2] // 4)), BLOCK_ROWS, rows, panels, k)
 
 
 def packed_rows_shape(count, terms):
@@ -40,19 +41,23 @@ def packed_rows_shape(count, terms):
     return -(-count // NR), 1, terms, NR
 
 
-@cpu_kernel(*[float32_4d] * 4, int64_1d, int64_1d, types.int64, LoopNest)
-def _multiply(y, w, packed, mask, w_rows, block_rows, rows, k):
-    """``transposed_product`` of packed x, in blocks of ``rows`` channels. Each thread owns a range of blocks.
+@cpu_kernel(*[float32_4d] * 4, int64_1d, int64_1d, types.int64, types.int64, LoopNest)
+def _multiply(y, w, packed, mask, w_rows, block_rows, rows, panels, k):
+    """``transposed_product`` of packed x, in blocks of ``rows`` channels and ``panels`` panels of x.
+
+    Each thread owns a range of blocks.
 
     ``w_rows`` are the offsets of w's rows, and ``block_rows`` those of a block.
     """
     images, channels, panel_step = len(y), y.shape[3], 4 * NR * w.shape[3]
     p_y, p_w, p_packed, p_mask = address(y), address(w), address(packed), address(mask)
     p_w_rows, p_block_rows, y_image, mask_image = address(w_rows), address(block_rows), y.strides[0], mask.strides[0]
-    for item in prange(-(-channels // rows)):
-        block, first = block_memory(), np.intp(item) * rows
+    all_panels = -(-images // NR)
+    parts = -(-all_panels // panels)
+    for item in prange(-(-channels // rows) * parts):
+        block, first, first_panel = block_memory(), np.intp(item) // parts * rows, np.intp(item) % parts * panels
         count = min(rows, channels - first)
-        for panel in range(-(-images // NR)):
+        for panel in range(first_panel, min(first_panel + panels, all_panels)):
             columns, b = min(NR, images - panel * NR), p_packed + panel * panel_step
             tile = Tile(block, p_block_rows, p_w, p_w_rows + 8 * first, b, NO_ADDRESS)
             gemm_rows(0, -(-count // MR) * MR, tile, columns, WHOLE, k)
