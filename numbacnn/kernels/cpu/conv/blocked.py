@@ -99,7 +99,7 @@ def _rows_at_once(g):
 
 @lru_cache(maxsize=1024)
 def _group_rows(g, at_once):
-    """Offsets of the channels of x in a group's copies of so many rows, and of the rows of dw in its sum."""
+    """Offsets of the channels of x in a group's copies of ``at_once`` rows, and of the rows of dw in its sum."""
     block = NR * _block_rows(at_once * g.q)
     return pad_rows(np.arange(g.c) // NR * block + np.arange(g.c) % NR), row_table((g.c, g.k))
 
