@@ -145,7 +145,7 @@ def _buffer_shapes(shape: Shape, sizes: Sizes) -> dict[str, Shape]:
         "y": (rows, columns),
         "gram": (small, small),
         "square_gram": (small, small),
-        "packed_gram": sizes.dense_packed_gradient_shape(0 if rows > columns else rows, columns),
+        "packed_gram": sizes.dense_packed_gradient_shape(0 if rows > columns else rows, columns),  # unused if tall
         "packed_square": sizes.dense_packed_weights_shape(small, small),
         "packed": sizes.dense_packed_weights_shape(*right),
     }

@@ -45,9 +45,7 @@ def packed_rows_shape(count, terms):
 def _multiply(y, w, packed, mask, w_rows, block_rows, rows, panels, k):
     """``transposed_product`` of packed x, in blocks of ``rows`` channels and ``panels`` panels of x.
 
-    Each thread owns a range of blocks.
-
-    ``w_rows`` are the offsets of w's rows, and ``block_rows`` those of a block.
+    ``w_rows`` are the offsets of w's rows, and ``block_rows`` those of a block. Each thread owns a range of blocks.
     """
     images, channels, panel_step = len(y), y.shape[3], 4 * NR * w.shape[3]
     p_y, p_w, p_packed, p_mask = address(y), address(w), address(packed), address(mask)

@@ -26,6 +26,7 @@ from numbacnn.kernels.convolution import (
     Cost,
     Scratch,
 )
+from numbacnn.kernels.cpu.conv.col2im import MAX_CHANNELS
 from numbacnn.kernels.cpu.conv.epilogues import aux_or_none, bias_or_none
 from numbacnn.kernels.cpu.conv.winograd import winograd
 from numbacnn.kernels.cpu.conv.winograd.transforms import Filtering
@@ -41,7 +42,7 @@ MIN_CHANNELS = {
 MIN_SAVING = 2.07  # of multiply-adds in whole tiles; with panels of 32 channels, 2.06 was slower and 2.08 faster
 MIN_REUSE = 5.2  # multiply-adds of a component per float of it that is transformed; measured: 5 slower, 5.3 faster
 TILES_PER_TRANSFER = 2  # transformed tiles that are written and read, mostly in L2, while one is read from memory
-COL2IM_CHANNELS, COL2IM_FLOATS = 8, 1 << 15  # of dx, and of an image's columns, up to which col2im is faster
+COL2IM_FLOATS = 1 << 15  # of an image's columns, up to which col2im is faster
 HALF_VECTOR = 3 / 4  # time of a half vector of outputs in the direct algorithm, over that of a whole one
 
 
@@ -67,7 +68,7 @@ class Winograd(ConvAlgorithm):
         direct = f.r**2 * height * width * _direct_cost(outputs)
         saves = direct >= MIN_SAVING * f.n**2 * winograd.tiles_of_image(height, width, f) * lanes
         pays = inputs * lanes >= MIN_REUSE * (in_longest_vectors(inputs) + lanes)
-        few = outputs <= COL2IM_CHANNELS and height * width * f.r**2 * outputs <= COL2IM_FLOATS
+        few = outputs <= MAX_CHANNELS and height * width * f.r**2 * outputs <= COL2IM_FLOATS
         yields = direction == INPUT_GRADIENT and few
         return inputs >= min_inputs and outputs >= min_outputs and saves and pays and not yields
 
